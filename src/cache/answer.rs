@@ -1,0 +1,77 @@
+//! Answers of the engine.
+
+use std::sync::Arc;
+
+use crate::store::Kept;
+use crate::token::{CachedApiToken, Denial, Origin, Principal};
+
+/// What is known for certain about a presented token. That we cannot tell is the error beside it,
+/// [`Unavailable`](crate::Unavailable).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Answer<M = ()> {
+    /// A good token. HTTP: the request goes on.
+    Found(CachedApiToken<M>),
+    /// No such token. HTTP: 401.
+    Absent(Absence),
+    /// A good token that may not be used now. HTTP: 403 with the reason.
+    Denied(Denial),
+}
+
+impl<M> Answer<M> {
+    /// The verified token, if there is one.
+    pub fn found(self) -> Option<CachedApiToken<M>> {
+        match self {
+            Self::Found(token) => Some(token),
+            _ => None,
+        }
+    }
+}
+
+impl<M> Clone for Answer<M> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Found(token) => Self::Found(token.clone()),
+            Self::Absent(why) => Self::Absent(*why),
+            Self::Denied(denial) => Self::Denied(denial.clone()),
+        }
+    }
+}
+
+/// Why a token counts as absent. For metrics and traces: the client is told the same for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Absence {
+    /// The database does not know it, or it is revoked or disabled there.
+    Unknown,
+    /// Its `expires_at` has passed.
+    Expired,
+    /// It is of another type than the scope asked for.
+    OtherType,
+}
+
+/// An answer of a flight, before what is decided for every request.
+pub(crate) struct Resolved<M> {
+    pub(crate) what: What<M>,
+    pub(crate) origin: Origin,
+}
+
+pub(crate) enum What<M> {
+    Found(Arc<Principal<M>>),
+    Absent(Absence),
+    Denied(Arc<Kept<Denial>>),
+}
+
+impl<M> Clone for Resolved<M> {
+    fn clone(&self) -> Self {
+        let what = match &self.what {
+            What::Found(principal) => What::Found(Arc::clone(principal)),
+            What::Absent(why) => What::Absent(*why),
+            What::Denied(kept) => What::Denied(Arc::clone(kept)),
+        };
+        Self {
+            what,
+            origin: self.origin,
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The engine's configuration.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ApiTokenCache;
+use super::bulkhead::Bulkhead;
+use super::clock::Clock;
+use super::engine::{Engine, Waits};
+use super::lifetimes::Lifetimes;
+use super::local::{Entitlement, Local};
+use super::rate_cap::RateCap;
+use super::scopes::Scopes;
+use super::sequence::Sequence;
+use super::stats::Counters;
+use super::tenants::Tenants;
+use crate::error::ConfigError;
+use crate::loader::DynLoader;
+use crate::store::keys::{KeyLayout, Keys, Scope};
+use crate::store::sealed::{self, Erased, Parts};
+use crate::store::{IntoStore, MemoryStore};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+type MakeStore<M> = Box<dyn FnOnce(Parts) -> Erased<M> + Send>;
+
+/// Builds an [`ApiTokenCache`]; see [`ApiTokenCache::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+///
+/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+/// let cache = ApiTokenCache::builder(loader)
+///     .scopes(["app", "dataset"])
+///     .ttl(Duration::from_secs(300))
+///     .build()?;
+/// # Ok::<(), tower_api_token::ConfigError>(())
+/// ```
+pub struct ApiTokenCacheBuilder<M> {
+    loader: Arc<dyn DynLoader<M>>,
+    store: Option<MakeStore<M>>,
+    layout: KeyLayout,
+    namespace: String,
+    scopes: Option<Vec<String>>,
+    ttl: Duration,
+    null_ttl: Duration,
+    jitter_percent: u32,
+    local_capacity: usize,
+    local_null_capacity: usize,
+    staleness_bound: Duration,
+    load_deadline: Duration,
+    max_loads: usize,
+    max_waiting_loads: usize,
+    max_load_wait: Duration,
+    null_writes_per_second: u32,
+    clock: Clock,
+    #[cfg(feature = "test-util")]
+    hooks: Option<crate::test_util::Hooks>,
+}
+
+impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
+    pub(super) fn new(loader: Arc<dyn DynLoader<M>>) -> Self {
+        Self {
+            loader,
+            store: None,
+            layout: KeyLayout::default(),
+            namespace: "api_token".to_owned(),
+            scopes: None,
+            ttl: Duration::from_secs(600),
+            null_ttl: Duration::from_secs(60),
+            jitter_percent: 10,
+            local_capacity: 100_000,
+            local_null_capacity: 25_000,
+            staleness_bound: Duration::from_secs(1),
+            load_deadline: Duration::from_secs(3),
+            max_loads: 50,
+            max_waiting_loads: 16_384,
+            max_load_wait: Duration::from_secs(2),
+            null_writes_per_second: 1_000,
+            clock: Clock::default(),
+            #[cfg(feature = "test-util")]
+            hooks: None,
+        }
+    }
+
+    /// Where answers are kept for all instances. Default: a [`MemoryStore`], for one process, as
+    /// large as the local level would be.
+    #[must_use]
+    pub fn store<S: IntoStore<M> + Send + 'static>(mut self, store: S) -> Self {
+        self.store = Some(Box::new(|parts| store.into_store(parts)));
+        self
+    }
+
+    /// How keys and values lie in the store. Default: [`KeyLayout::digest`], without a pepper.
+    #[must_use]
+    pub fn key_layout(mut self, layout: KeyLayout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// What all keys begin with, so that services can share one Redis. Default: `api_token`.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// All scopes that exist in any instance. An invalidation then needs no registry to know them,
+    /// so that a Redis that loses keys cannot hide one: recommended for production. A look-up in
+    /// another scope is refused as unavailable. Default: found through Redis.
+    #[must_use]
+    pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
+        self.scopes = Some(scopes.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// How long a record is kept; never longer than the token's own `expires_at`, and not prolonged
+    /// by use. Default: 600 s, as in the Python original.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How long a null or a denial is kept. Default: 60 s, as in the Python original.
+    #[must_use]
+    pub fn null_ttl(mut self, ttl: Duration) -> Self {
+        self.null_ttl = ttl;
+        self
+    }
+
+    /// By how much chance may shorten a time to live, in per cent (at most 50), so that entries that
+    /// were filled together do not end together. Default: 10.
+    #[must_use]
+    pub fn ttl_jitter_percent(mut self, percent: u32) -> Self {
+        self.jitter_percent = percent;
+        self
+    }
+
+    /// How many records the local level holds; one larger than 1 KiB counts once for each KiB that
+    /// it begins, so that the memory is bounded too. 0 switches the level off. Default: 100,000.
+    #[must_use]
+    pub fn local_capacity(mut self, records: usize) -> Self {
+        self.local_capacity = records;
+        self
+    }
+
+    /// How many nulls and denials the local level holds, apart from the records, so that a flood of
+    /// invented tokens cannot push a good one out. Default: 25,000.
+    #[must_use]
+    pub fn local_null_capacity(mut self, nulls: usize) -> Self {
+        self.local_null_capacity = nulls;
+        self
+    }
+
+    /// S: for how long after an invalidation's reply another instance's local level may still answer
+    /// from before. The same in all instances. Default: 1 s: a hot token then costs Redis two reads
+    /// a second for each instance.
+    #[must_use]
+    pub fn staleness_bound(mut self, bound: Duration) -> Self {
+        self.staleness_bound = bound;
+        self
+    }
+
+    /// How long a load may take, a second one included that a tenant's invalidation can make
+    /// necessary. Beyond it the request is unavailable. Default: 3 s; another instance waits a
+    /// second longer for it, and a lease lasts two seconds longer.
+    #[must_use]
+    pub fn load_deadline(mut self, deadline: Duration) -> Self {
+        self.load_deadline = deadline;
+        self
+    }
+
+    /// How many loads run at once: the bulkhead in front of the database. Default: 50, what a
+    /// connection pool of a service has.
+    #[must_use]
+    pub fn max_loads(mut self, loads: usize) -> Self {
+        self.max_loads = loads;
+        self
+    }
+
+    /// How many loads may wait for a place; beyond it a request is unavailable at once. Default:
+    /// 16,384, a cold start's worth.
+    #[must_use]
+    pub fn max_waiting_loads(mut self, loads: usize) -> Self {
+        self.max_waiting_loads = loads;
+        self
+    }
+
+    /// How long a load may wait for a place. Default: 2 s.
+    #[must_use]
+    pub fn max_load_wait(mut self, wait: Duration) -> Self {
+        self.max_load_wait = wait;
+        self
+    }
+
+    /// How many nulls this instance writes in a second; beyond it they are answered and not written,
+    /// so that a flood of invented tokens cannot push records out of the store. Default: 1,000.
+    #[must_use]
+    pub fn null_writes_per_second(mut self, writes: u32) -> Self {
+        self.null_writes_per_second = writes;
+        self
+    }
+
+    /// The clock, injected.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn clock(mut self, clock: crate::test_util::ManualClock) -> Self {
+        self.clock = Clock::Manual(clock);
+        self
+    }
+
+    /// Places in the protocol where a test holds a flight.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn hooks(mut self, hooks: crate::test_util::Hooks) -> Self {
+        self.hooks = Some(hooks);
+        self
+    }
+
+    /// Builds the cache. It connects to nothing: a store that is away now may come later.
+    ///
+    /// # Errors
+    /// A value that makes no sense; the error says which, and what is allowed.
+    pub fn build(self) -> Result<ApiTokenCache<M>, ConfigError> {
+        self.check()?;
+        let declared = match &self.scopes {
+            None => None,
+            Some(names) => {
+                let scope = |name: &String| Scope::new(Some(name));
+                Some(
+                    names
+                        .iter()
+                        .map(scope)
+                        .collect::<Result<BTreeSet<_>, _>>()?,
+                )
+            }
+        };
+        if declared.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Err(ConfigError::new(
+                "scopes: declare at least one, or leave the setter out",
+            ));
+        }
+        let keys = Arc::new(Keys::new(self.namespace, self.layout)?);
+        let parts = Parts {
+            keys: Arc::clone(&keys),
+            clock: self.clock.clone(),
+        };
+        let Erased(store) = match self.store {
+            Some(make) => make(parts),
+            None => {
+                let memory = MemoryStore::new()
+                    .capacity(self.local_capacity.max(1))
+                    .null_capacity(self.local_null_capacity.max(1));
+                sealed::IntoStore::into_store(memory, parts)
+            }
+        };
+        let entitlement =
+            if self.local_capacity == 0 || cfg!(not(feature = "local")) && !store.is_local() {
+                Entitlement::Off
+            } else if store.is_local() {
+                Entitlement::Own
+            } else {
+                Entitlement::Within(self.staleness_bound)
+            };
+        let engine = Engine {
+            order: Sequence::default(),
+            keys,
+            store,
+            loader: self.loader,
+            local: Local::new(entitlement, self.local_capacity, self.local_null_capacity),
+            tenants: Tenants::default(),
+            flights: Arc::default(),
+            tenant_flights: Arc::default(),
+            bulkhead: Bulkhead::new(self.max_loads, self.max_waiting_loads, self.max_load_wait),
+            null_writes: RateCap::new(self.null_writes_per_second),
+            scopes: Scopes::new(declared, entitlement.bound()),
+            lifetimes: Lifetimes {
+                ttl: self.ttl,
+                null_ttl: self.null_ttl,
+                jitter_percent: self.jitter_percent,
+            },
+            waits: Waits {
+                load: self.load_deadline,
+                lease_wait: self.load_deadline + Duration::from_secs(1),
+                lease: self.load_deadline + Duration::from_secs(2),
+            },
+            counters: Counters::default(),
+            clock: self.clock,
+            #[cfg(feature = "test-util")]
+            hooks: self.hooks,
+        };
+        Ok(ApiTokenCache {
+            engine: Arc::new(engine),
+        })
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let times = [
+            ("ttl", self.ttl, Duration::from_millis(1), 30 * DAY),
+            ("null_ttl", self.null_ttl, Duration::from_millis(1), DAY),
+            (
+                "staleness_bound",
+                self.staleness_bound,
+                Duration::from_millis(10),
+                DAY / 24,
+            ),
+            (
+                "load_deadline",
+                self.load_deadline,
+                Duration::from_millis(10),
+                DAY / 24,
+            ),
+            (
+                "max_load_wait",
+                self.max_load_wait,
+                Duration::ZERO,
+                DAY / 24,
+            ),
+        ];
+        for (name, value, least, most) in times {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigError::new(format!(
+                    "{name}: from {least:?} to {most:?}, not {value:?}"
+                )));
+            }
+        }
+        if self.max_loads == 0 || self.max_loads > tokio::sync::Semaphore::MAX_PERMITS {
+            return Err(ConfigError::new(format!(
+                "max_loads: from 1 to {}, not {}",
+                tokio::sync::Semaphore::MAX_PERMITS,
+                self.max_loads
+            )));
+        }
+        if self.jitter_percent > 50 {
+            return Err(ConfigError::new(format!(
+                "ttl_jitter_percent: from 0 to 50, not {}",
+                self.jitter_percent
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<M> fmt::Debug for ApiTokenCacheBuilder<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiTokenCacheBuilder")
+            .field("namespace", &self.namespace)
+            .field("scopes", &self.scopes)
+            .field("ttl", &self.ttl)
+            .field("null_ttl", &self.null_ttl)
+            .field("staleness_bound", &self.staleness_bound)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,84 @@
+//! The bulkhead: how many loads may run, how many may wait, and for how long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+#[derive(Debug)]
+pub(crate) struct Bulkhead {
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    queue: usize,
+    wait: Duration,
+}
+
+/// No permit: the queue is full, or the wait in it was too long.
+#[derive(Debug)]
+pub(crate) struct Overloaded;
+
+impl Bulkhead {
+    pub(crate) fn new(concurrent: usize, queue: usize, wait: Duration) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(concurrent)),
+            waiting: AtomicUsize::new(0),
+            queue,
+            wait,
+        }
+    }
+
+    /// First come, first served.
+    pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, Overloaded> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _place = Place::take(&self.waiting, self.queue).ok_or(Overloaded)?;
+        match tokio::time::timeout(self.wait, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Overloaded),
+        }
+    }
+}
+
+/// A place in the queue, given back whatever happens.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, queue: usize) -> Option<Self> {
+        let taken = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+            (waiting < queue).then_some(waiting + 1)
+        });
+        taken.is_ok().then_some(Self(waiting))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn beyond_the_queue_the_refusal_is_at_once_and_in_it_after_the_wait() {
+        let bulkhead = Bulkhead::new(1, 1, Duration::from_secs(2));
+        let first = bulkhead.enter().await.unwrap();
+        let start = tokio::time::Instant::now();
+        let (second, third) = tokio::join!(bulkhead.enter(), async {
+            let third = bulkhead.enter().await;
+            (third, start.elapsed())
+        });
+        assert!(second.is_err() && third.0.is_err());
+        assert_eq!(third.1, Duration::ZERO);
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+        drop(first);
+        assert!(
+            bulkhead.enter().await.is_ok(),
+            "places and permits are given back"
+        );
+    }
+}

@@ -1,0 +1,385 @@
+//! The engine: the way of a look-up through local level, flight, store and loader.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::answer::{Absence, Answer, Resolved, What};
+use super::bulkhead::Bulkhead;
+use super::clock::Clock;
+use super::fetch;
+use super::flight::{Boarding, Flights, Landing, Leader};
+use super::lifetimes::Lifetimes;
+use super::local::{Fingerprint, Hit, Local, Negative, Refresh, Refused};
+use super::rate_cap::RateCap;
+use super::scopes::Scopes;
+use super::sequence::Sequence;
+use super::stats::{Counters, Outcome};
+use super::tenants::{Membership, TenantCell, Tenants};
+use crate::error::{Unavailable, UnavailableKind};
+use crate::loader::{DynLoader, Lookup};
+use crate::store::keys::{EntryKey, Keys, Scope};
+use crate::store::{Generation, Store, StoreError, Value};
+use crate::token::{BearerToken, CachedApiToken, Origin, Principal, Proof, TokenRecord};
+
+pub(crate) type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
+pub(crate) type EntryLeader<M> = Leader<EntryKey, Resolved<M>, Unavailable>;
+type TenantFlights = Flights<Arc<str>, Generation, StoreError>;
+
+/// The waits of PROTOCOL.md section 2, in their order: load deadline < wait < lease.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    /// From the acquire's send to the fill's send.
+    pub(crate) load: Duration,
+    /// W: how long another's lease is waited for.
+    pub(crate) lease_wait: Duration,
+    /// P: how long a lease lasts.
+    pub(crate) lease: Duration,
+}
+
+pub(crate) struct Engine<M> {
+    pub(crate) clock: Clock,
+    pub(crate) order: Sequence,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) store: Arc<dyn Store<M>>,
+    pub(crate) loader: Arc<dyn DynLoader<M>>,
+    pub(crate) local: Local<M>,
+    pub(crate) tenants: Tenants,
+    pub(crate) flights: Arc<EntryFlights<M>>,
+    pub(crate) tenant_flights: Arc<TenantFlights>,
+    pub(crate) bulkhead: Bulkhead,
+    pub(crate) null_writes: RateCap,
+    pub(crate) scopes: Scopes,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) waits: Waits,
+    pub(crate) counters: Counters,
+    #[cfg(feature = "test-util")]
+    pub(crate) hooks: Option<crate::test_util::Hooks>,
+}
+
+impl<M: Send + Sync + 'static> Engine<M> {
+    /// An answer from this process's memory, if there is one: no flight, no task, no box.
+    pub(crate) fn answer_locally(
+        self: &Arc<Self>,
+        token: &str,
+        scope: Option<&str>,
+    ) -> Option<Answer<M>> {
+        let fingerprint = self.local.fingerprint(token, scope);
+        let (hit, refresh) = self.local.get(fingerprint, token, self.clock.now())?;
+        self.refresh(&hit, refresh, token, scope);
+        let what = match hit {
+            Hit::Found(principal) => What::Found(principal),
+            Hit::Refused(refused) => match &refused.what {
+                Negative::Absent(kept) => What::Absent(kept.what),
+                Negative::Denied(kept) => What::Denied(Arc::clone(kept)),
+            },
+        };
+        let resolved = Resolved {
+            what,
+            origin: Origin::Local,
+        };
+        Some(self.decide(resolved, scope))
+    }
+
+    /// The whole way, for whoever found no local answer.
+    pub(crate) async fn resolve(
+        self: Arc<Self>,
+        token: BearerToken,
+        scope: Scope,
+    ) -> Result<Answer<M>, Unavailable> {
+        if !self.scopes.allows(&scope) {
+            let error = Unavailable::new(UnavailableKind::UnknownScope);
+            return self.unavailable(error);
+        }
+        let lookup = self.lookup(token, scope);
+        let key = self.key(&lookup);
+        loop {
+            let ticket = match self.flights.board(&key) {
+                Boarding::Joins(ticket) => {
+                    self.counters.joined.add();
+                    ticket
+                }
+                Boarding::Leads(leader, ticket) => {
+                    let flight = fetch::fly(
+                        Arc::clone(&self),
+                        leader,
+                        key.clone(),
+                        lookup.clone(),
+                        false,
+                    );
+                    // A task of its own: a caller that hangs up neither ends nor restarts it.
+                    tokio::spawn(flight);
+                    ticket
+                }
+            };
+            match ticket.wait().await {
+                Some(Ok(resolved)) => return Ok(self.decide(resolved, lookup.scope())),
+                Some(Err(error)) => {
+                    let broken = || Unavailable::new(UnavailableKind::Internal);
+                    return self.unavailable(error.unwrap_or_else(broken));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn unavailable(&self, error: Unavailable) -> Result<Answer<M>, Unavailable> {
+        self.counters.looked_up(Outcome::Unavailable, None);
+        Err(error)
+    }
+
+    pub(crate) fn lookup(&self, token: BearerToken, scope: Scope) -> Lookup {
+        Lookup {
+            digest: token.digest(),
+            token,
+            scope,
+        }
+    }
+
+    pub(crate) fn key(&self, lookup: &Lookup) -> EntryKey {
+        EntryKey {
+            scope: lookup.scope.clone(),
+            digest: self.keys.current(&lookup.digest),
+        }
+    }
+
+    pub(crate) fn fingerprint(&self, lookup: &Lookup) -> Fingerprint {
+        self.local
+            .fingerprint(lookup.token.expose(), lookup.scope())
+    }
+
+    /// What is cached is identity; what follows from it is decided for every request.
+    pub(crate) fn decide(&self, resolved: Resolved<M>, scope: Option<&str>) -> Answer<M> {
+        let (answer, outcome) = match resolved.what {
+            What::Found(principal) => {
+                let record = &principal.kept.what;
+                if scope.is_some_and(|scope| scope != record.token_type) {
+                    (Answer::Absent(Absence::OtherType), Outcome::Absent)
+                } else if record.expires_at.is_some() && record.is_expired(self.clock.wall()) {
+                    (Answer::Absent(Absence::Expired), Outcome::Absent)
+                } else {
+                    let token = CachedApiToken::new(principal, resolved.origin);
+                    (Answer::Found(token), Outcome::Found)
+                }
+            }
+            What::Absent(why) => (Answer::Absent(why), Outcome::Absent),
+            What::Denied(kept) => (Answer::Denied(kept.what.clone()), Outcome::Denied),
+        };
+        self.counters.looked_up(outcome, Some(resolved.origin));
+        answer
+    }
+
+    /// An answer from what lies in the store, if something there counts. It loads nothing.
+    pub(crate) async fn peek(
+        self: &Arc<Self>,
+        lookup: &Lookup,
+    ) -> Result<Option<Resolved<M>>, StoreError> {
+        fetch::peek(self, lookup).await
+    }
+
+    fn refresh(self: &Arc<Self>, hit: &Hit<M>, refresh: Refresh, token: &str, scope: Option<&str>) {
+        if let Some(cell) = refresh.tenant {
+            self.refresh_tenant(&cell);
+        }
+        // Outside of a runtime there is nobody to do it; the entry then ends at its bound.
+        if refresh.entry
+            && tokio::runtime::Handle::try_current().is_ok()
+            && let Ok(scope) = Scope::new(scope)
+        {
+            let token = match hit {
+                Hit::Found(principal) => principal.token.clone(),
+                Hit::Refused(_) => BearerToken::new(token),
+            };
+            let lookup = self.lookup(token, scope);
+            let key = self.key(&lookup);
+            if let Some(leader) = self.flights.lead(&key) {
+                self.counters.refreshes.add();
+                tokio::spawn(fetch::fly(Arc::clone(self), leader, key, lookup, true));
+            }
+        }
+    }
+
+    fn refresh_tenant(self: &Arc<Self>, cell: &TenantCell) {
+        let tenant: Arc<str> = cell.name().into();
+        if tokio::runtime::Handle::try_current().is_ok()
+            && let Some(leader) = self.tenant_flights.lead(&tenant)
+        {
+            tokio::spawn(Arc::clone(self).fly_tenant(leader, tenant));
+        }
+    }
+
+    /// T's generation, by a GET that is sent after this was called; created if it is missing.
+    pub(crate) async fn read_tenant(
+        self: &Arc<Self>,
+        tenant: &str,
+    ) -> Result<Generation, StoreError> {
+        let tenant: Arc<str> = tenant.into();
+        loop {
+            let ticket = match self.tenant_flights.board(&tenant) {
+                Boarding::Joins(ticket) => ticket,
+                Boarding::Leads(leader, ticket) => {
+                    tokio::spawn(Arc::clone(self).fly_tenant(leader, Arc::clone(&tenant)));
+                    ticket
+                }
+            };
+            match ticket.wait().await {
+                Some(Ok(generation)) => return Ok(generation),
+                Some(Err(error)) => {
+                    return Err(error.unwrap_or_else(|| StoreError::not_connected(None)));
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn fly_tenant(
+        self: Arc<Self>,
+        leader: Leader<Arc<str>, Generation, StoreError>,
+        tenant: Arc<str>,
+    ) {
+        let proof = leader.send();
+        let sent = self.clock.now();
+        let read = self.store.tenant(&tenant, Generation::new()).await;
+        self.at(Point::TenantRead).await;
+        leader.land(match read {
+            Ok(answer) => {
+                self.observe_tenant(&tenant, answer, sent);
+                Landing::Answered { answer, proof }
+            }
+            Err(error) => Landing::Failed(error),
+        });
+    }
+
+    /// Keeps what a reply said of T, whose command was sent after the clock said `sent`.
+    pub(crate) fn observe_tenant(
+        &self,
+        tenant: &str,
+        generation: Generation,
+        sent: super::clock::Tick,
+    ) -> Option<Membership> {
+        if self.local.entitlement().is_off() {
+            return None;
+        }
+        let arrived = self.order.next();
+        let cell = self.tenants.cell(tenant);
+        cell.observe(generation, sent, arrived);
+        Some(Membership { cell, generation })
+    }
+
+    /// The claim of a value to its tenant's generation, for the local level.
+    pub(crate) fn membership(&self, value: &Value<M>) -> Option<Membership> {
+        let (tenant, generation) = (value.tenant_id()?, value.generation()?);
+        let cell = self.tenants.cell(tenant);
+        Some(Membership { cell, generation })
+    }
+
+    /// An answer with what proves it.
+    pub(crate) fn resolved(
+        &self,
+        lookup: &Lookup,
+        value: Value<M>,
+        proved: Proved,
+        origin: Origin,
+    ) -> Resolved<M> {
+        let what = match &value {
+            Value::Found(kept) => What::Found(Arc::new(Principal {
+                kept: Arc::clone(kept),
+                token: lookup.token.clone(),
+                proof: self.proof(lookup, &value, proved),
+            })),
+            Value::Absent(kept) => What::Absent(kept.what),
+            Value::Denied(kept) => What::Denied(Arc::clone(kept)),
+        };
+        Resolved { what, origin }
+    }
+
+    fn proof(&self, lookup: &Lookup, value: &Value<M>, proved: Proved) -> Proof {
+        let known = if let Value::Found(kept) = value {
+            own_bytes(&kept.what) + lookup.token.expose().len()
+        } else {
+            0
+        };
+        Proof {
+            digest: lookup.digest,
+            sent: proved.sent,
+            tenant: (!self.local.entitlement().is_off())
+                .then(|| self.membership(value))
+                .flatten(),
+            size: u32::try_from(known.max(proved.bytes)).unwrap_or(u32::MAX),
+            refreshing: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts a proven answer into the local level.
+    pub(crate) fn remember(
+        &self,
+        lookup: &Lookup,
+        value: &Value<M>,
+        proved: Proved,
+        resolved: &Resolved<M>,
+    ) {
+        if self.local.entitlement().is_off() {
+            return;
+        }
+        let fingerprint = self.fingerprint(lookup);
+        let what = match (value, &resolved.what) {
+            (_, What::Found(principal)) => {
+                self.local.insert(fingerprint, Arc::clone(principal));
+                return;
+            }
+            (Value::Absent(kept), _) => Negative::Absent(Arc::clone(kept)),
+            (Value::Denied(kept), _) => Negative::Denied(Arc::clone(kept)),
+            (Value::Found(_), _) => return,
+        };
+        let proof = self.proof(lookup, value, proved);
+        self.local
+            .insert_refused(fingerprint, Arc::new(Refused { what, proof }));
+    }
+
+    /// A place in the protocol where a test may hold the flight.
+    #[cfg(feature = "test-util")]
+    pub(crate) async fn at(&self, point: Point) {
+        if let Some(hooks) = &self.hooks {
+            hooks.reach(point).await;
+        }
+    }
+
+    /// A place in the protocol where a test may hold the flight.
+    #[cfg(not(feature = "test-util"))]
+    #[expect(clippy::unused_async, reason = "the same signature as with test-util")]
+    pub(crate) async fn at(&self, _: Point) {}
+}
+
+/// When, and by how many bytes, an answer was proved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proved {
+    pub(crate) sent: super::clock::Tick,
+    pub(crate) bytes: usize,
+}
+
+fn own_bytes<M>(record: &TokenRecord<M>) -> usize {
+    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    size_of::<TokenRecord<M>>()
+        + record.id.len()
+        + record.token_type.len()
+        + optional(&record.app_id)
+        + optional(&record.tenant_id)
+}
+
+/// The named points of PROTOCOL.md section 8, where tests hold a flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Point {
+    /// After the reply to GET K.
+    Read,
+    /// After the reply to the acquire of a lease.
+    Acquired,
+    /// After the loader's answer.
+    Loaded,
+    /// After a reply with T.
+    TenantRead,
+    /// Before the fill is sent.
+    BeforeFill,
+    /// After the fill's reply.
+    Filled,
+}

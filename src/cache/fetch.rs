@@ -1,0 +1,559 @@
+//! A flight: PROTOCOL.md section 2 from R3 to R6, with the tenants of section 5.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::answer::Resolved;
+use super::clock::Tick;
+use super::engine::{Engine, EntryLeader, Point, Proved};
+use super::flight::{Landing, Send};
+use super::load::Checked;
+use super::sequence::Moment;
+use crate::error::{Unavailable, UnavailableKind};
+use crate::loader::Lookup;
+use crate::store::keys::EntryKey;
+use crate::store::{Acquired, Filled, Generation, Nonce, Observed, Seen, StoreError, Value};
+use crate::telemetry;
+use crate::token::Origin;
+
+/// The shortest and the longest pause between two looks at another's lease.
+const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
+
+type Landed<M> = Landing<Resolved<M>, Unavailable>;
+
+/// Flies `leader` to its end.
+pub(crate) async fn fly<M: std::marker::Send + Sync + 'static>(
+    engine: Arc<Engine<M>>,
+    leader: EntryLeader<M>,
+    key: EntryKey,
+    lookup: Lookup,
+    background: bool,
+) {
+    let landing = Fetch {
+        engine: &engine,
+        leader: &leader,
+        key,
+        lookup,
+        background,
+    }
+    .run()
+    .await;
+    leader.land(landing);
+}
+
+/// A send, in the three orders that something is proved by.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// Within the flight: who joined before it.
+    number: Send,
+    /// By the clock, read before the send: until when the local level may use what it proves.
+    tick: Tick,
+    /// Within the process: what was known before it.
+    moment: Moment,
+}
+
+struct Fetch<'a, M> {
+    engine: &'a Arc<Engine<M>>,
+    leader: &'a EntryLeader<M>,
+    key: EntryKey,
+    lookup: Lookup,
+    background: bool,
+}
+
+/// A copy of T whose reply is in.
+struct KnownTenant {
+    tenant: String,
+    generation: Generation,
+}
+
+/// What lies in the way of a lease.
+enum Over {
+    Nothing,
+    /// A value that does not count: unreadable, or of an old generation of the tenant's.
+    Stale(Observed, Option<KnownTenant>),
+    WrongType,
+}
+
+enum Next<M> {
+    Land(Landed<M>),
+    Wait,
+    Again,
+    Acquire(Over),
+}
+
+/// How a loaded answer's generation was found, which decides what proves it to joiners.
+enum Fence {
+    /// No tenant: the fill proves the answer.
+    NoTenant,
+    /// By (a) or (c): T was known before the load, and the fill says nothing about the tenant.
+    KnownBefore(Generation),
+    /// By (b): E unchanged; the second GET of E proves it.
+    EpochUnchanged(Generation, Send),
+}
+
+impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
+    async fn run(&self) -> Landed<M> {
+        let give_up = self.engine.clock.now().after(self.engine.waits.lease_wait);
+        loop {
+            let sent = self.send();
+            let read = self.engine.store.get(&self.key).await;
+            self.engine.at(Point::Read).await;
+            let mut next = match read {
+                Ok(seen) => self.appraise(seen, sent).await,
+                Err(error) => return self.without_store(error).await,
+            };
+            // An acquire that finds something leads back to the same questions.
+            loop {
+                match next {
+                    Next::Land(landing) => return landing,
+                    Next::Acquire(over) => next = self.acquire(over).await,
+                    Next::Wait | Next::Again if self.engine.clock.now() >= give_up => {
+                        return self.load_uncached(None).await;
+                    }
+                    Next::Wait => {
+                        tokio::time::sleep(pause()).await;
+                        break;
+                    }
+                    Next::Again => break,
+                }
+            }
+        }
+    }
+
+    /// Immediately before a send that may become a proof.
+    fn send(&self) -> Sent {
+        Sent {
+            number: self.leader.send(),
+            tick: self.engine.clock.now(),
+            moment: self.engine.order.next(),
+        }
+    }
+
+    /// What follows from the contents of K, which a command proved that was sent as `sent`.
+    async fn appraise(&self, seen: Seen<M>, sent: Sent) -> Next<M> {
+        match seen {
+            Seen::Vacant => Next::Acquire(Over::Nothing),
+            Seen::Lease => Next::Wait,
+            Seen::WrongType => {
+                self.count_corrupt();
+                Next::Acquire(Over::WrongType)
+            }
+            Seen::Corrupt(old) => {
+                self.count_corrupt();
+                Next::Acquire(Over::Stale(old, None))
+            }
+            Seen::Value(value, old) => {
+                match appraise_value(self.engine, &self.lookup, &value).await {
+                    Ok(Worth::Counts) => {
+                        let proved = Proved {
+                            sent: sent.tick,
+                            bytes: old.bytes(),
+                        };
+                        Next::Land(self.found_in_store(value, sent.number, proved))
+                    }
+                    Ok(Worth::OldGeneration(known)) => Next::Acquire(Over::Stale(old, Some(known))),
+                    Ok(Worth::Corrupt) => {
+                        self.count_corrupt();
+                        Next::Acquire(Over::Stale(old, None))
+                    }
+                    Err(error) => Next::Land(self.without_store(error).await),
+                }
+            }
+        }
+    }
+
+    fn found_in_store(&self, value: Value<M>, proof: Send, proved: Proved) -> Landed<M> {
+        let origin = store_origin(self.engine);
+        let answer = self
+            .engine
+            .resolved(&self.lookup, value.clone(), proved, origin);
+        self.engine.remember(&self.lookup, &value, proved, &answer);
+        Landing::Answered { answer, proof }
+    }
+
+    /// R4, or compare-and-acquire in its place.
+    async fn acquire(&self, over: Over) -> Next<M> {
+        // The permit comes first, so that waiting for it burns no lease.
+        let Some(permit) = self.enter().await else {
+            return Next::Land(self.overloaded());
+        };
+        if let Err(error) = self.register().await {
+            self.store_failed(&error);
+            return Next::Land(self.load_uncached(Some(permit)).await);
+        }
+        let nonce = Nonce::new();
+        let lease = self.engine.waits.lease;
+        let store = &self.engine.store;
+        let (sent, known, acquired) = match over {
+            Over::Stale(old, known) => {
+                let sent = self.send();
+                let acquired = store.acquire_over(&self.key, &old, nonce, lease).await;
+                (
+                    sent,
+                    known,
+                    acquired.map(|(ours, epoch)| (ours.then_some(Acquired::Ours), epoch)),
+                )
+            }
+            Over::Nothing | Over::WrongType => {
+                if matches!(over, Over::WrongType)
+                    && let Err(error) = store.delete(&self.key).await
+                {
+                    self.store_failed(&error);
+                    return Next::Land(self.load_uncached(Some(permit)).await);
+                }
+                let sent = self.send();
+                let acquired = store.acquire(&self.key, nonce, lease).await;
+                (
+                    sent,
+                    None,
+                    acquired.map(|(acquired, epoch)| (Some(acquired), epoch)),
+                )
+            }
+        };
+        match acquired {
+            // The nonce is forgotten: the command may still run, and must not be taken for ours.
+            Err(error) => {
+                self.store_failed(&error);
+                Next::Land(self.load_uncached(Some(permit)).await)
+            }
+            Ok((Some(Acquired::Ours), epoch)) => {
+                let epoch = match epoch {
+                    Some(epoch) => Some(epoch),
+                    None => store.epoch(Generation::new()).await.ok(),
+                };
+                self.engine.at(Point::Acquired).await;
+                Next::Land(
+                    self.load_and_fill(permit, nonce, sent.tick, epoch, known)
+                        .await,
+                )
+            }
+            Ok((Some(Acquired::Taken(seen)), _)) => {
+                drop(permit);
+                Box::pin(self.appraise(seen, sent)).await
+            }
+            Ok((None, _)) => Next::Again,
+        }
+    }
+
+    /// R5 and R6, under our lease.
+    async fn load_and_fill(
+        &self,
+        _permit: OwnedSemaphorePermit,
+        nonce: Nonce,
+        acquired: Tick,
+        epoch: Option<Generation>,
+        known: Option<KnownTenant>,
+    ) -> Landed<M> {
+        let deadline = acquired.after(self.engine.waits.load);
+        let mut load = self.send();
+        let mut checked = match self.load(deadline).await {
+            Ok(checked) => checked,
+            Err(error) => return self.give_back(nonce, error).await,
+        };
+        let fence = match checked.tenant_id() {
+            None => Fence::NoTenant,
+            Some(tenant) => match self.known_before(tenant, known.as_ref(), load.moment) {
+                Some(generation) => Fence::KnownBefore(generation),
+                None => {
+                    let tenant = tenant.to_owned();
+                    let second = self.send();
+                    let read = self
+                        .engine
+                        .store
+                        .tenant_then_epoch(&tenant, Generation::new())
+                        .await;
+                    self.engine.at(Point::TenantRead).await;
+                    let (generation, now) = match read {
+                        Ok(read) => read,
+                        Err(error) => {
+                            self.store_failed(&error);
+                            self.release(nonce).await;
+                            return self.uncached(checked, load.number);
+                        }
+                    };
+                    self.engine.observe_tenant(&tenant, generation, second.tick);
+                    // A missing E counts as changed (G4).
+                    if epoch.is_some() && now == epoch {
+                        Fence::EpochUnchanged(generation, second.number)
+                    } else {
+                        load = self.send();
+                        checked = match self.load(deadline).await {
+                            Ok(checked) => checked,
+                            Err(error) => return self.give_back(nonce, error).await,
+                        };
+                        match checked.tenant_id() {
+                            None => Fence::NoTenant,
+                            Some(same) if same == tenant => Fence::KnownBefore(generation),
+                            Some(_) => {
+                                self.release(nonce).await;
+                                return self.uncached(checked, load.number);
+                            }
+                        }
+                    }
+                }
+            },
+        };
+        self.fill(nonce, deadline, checked, load.number, fence)
+            .await
+    }
+
+    /// R6.
+    async fn fill(
+        &self,
+        nonce: Nonce,
+        deadline: Tick,
+        checked: Checked<M>,
+        load: Send,
+        fence: Fence,
+    ) -> Landed<M> {
+        let engine = self.engine;
+        let capped = checked.is_absent() && !engine.null_writes.allows(engine.clock.now());
+        if capped {
+            engine.counters.nulls_capped.add();
+        }
+        if capped || engine.clock.now() >= deadline {
+            self.release(nonce).await;
+            return self.uncached(checked, load);
+        }
+        let generation = match &fence {
+            Fence::NoTenant => None,
+            Fence::KnownBefore(generation) | Fence::EpochUnchanged(generation, _) => {
+                Some(*generation)
+            }
+        };
+        let ttl = checked.lifetime(&engine.lifetimes, engine.clock.wall(), dice());
+        let value = checked.into_value(generation, engine.clock.now().after(ttl));
+        engine.at(Point::BeforeFill).await;
+        let sent = self.send();
+        let filled = engine.store.fill(&self.key, nonce, &value, ttl).await;
+        engine.at(Point::Filled).await;
+        match filled {
+            Ok(Filled::Stored(bytes)) => {
+                let proved = Proved {
+                    sent: sent.tick,
+                    bytes,
+                };
+                let answer = engine.resolved(&self.lookup, value.clone(), proved, Origin::Loaded);
+                engine.remember(&self.lookup, &value, proved, &answer);
+                let proof = match fence {
+                    Fence::NoTenant => sent.number,
+                    Fence::KnownBefore(_) => load,
+                    Fence::EpochUnchanged(_, second) => second,
+                };
+                Landing::Answered { answer, proof }
+            }
+            Ok(Filled::Refused) => {
+                engine.counters.fills_refused.add();
+                self.unproved(value, load)
+            }
+            Ok(Filled::Unwritable) => {
+                engine.counters.unwritable.add();
+                telemetry::unwritable();
+                self.release(nonce).await;
+                self.unproved(value, load)
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                self.unproved(value, load)
+            }
+        }
+    }
+
+    /// T's generation from before the load began, where this process knew one: (a) of section 5.
+    fn known_before(
+        &self,
+        tenant: &str,
+        known: Option<&KnownTenant>,
+        load: Moment,
+    ) -> Option<Generation> {
+        match known {
+            Some(known) if known.tenant == tenant => Some(known.generation),
+            _ => self.engine.tenants.existing(tenant)?.known_before(load),
+        }
+    }
+
+    async fn without_store(&self, error: StoreError) -> Landed<M> {
+        self.store_failed(&error);
+        if self.background {
+            // Nobody asked for it; whoever joined meanwhile starts a flight of their own.
+            return Landing::Abandoned;
+        }
+        self.load_uncached(None).await
+    }
+
+    /// The loader's answer, for those who joined before the load; nothing is cached.
+    async fn load_uncached(&self, permit: Option<OwnedSemaphorePermit>) -> Landed<M> {
+        let _permit = match permit {
+            Some(permit) => permit,
+            None => match self.enter().await {
+                Some(permit) => permit,
+                None => return self.overloaded(),
+            },
+        };
+        let load = self.send();
+        let deadline = load.tick.after(self.engine.waits.load);
+        match self.load(deadline).await {
+            Ok(checked) => self.uncached(checked, load.number),
+            Err(error) => Landing::Failed(error),
+        }
+    }
+
+    async fn load(&self, deadline: Tick) -> Result<Checked<M>, Unavailable> {
+        let loaded = self.engine.load(&self.lookup, deadline).await;
+        self.engine.at(Point::Loaded).await;
+        loaded
+    }
+
+    fn uncached(&self, checked: Checked<M>, proof: Send) -> Landed<M> {
+        self.unproved(checked.into_value(None, Tick::NEVER), proof)
+    }
+
+    /// An answer that only its load proves.
+    fn unproved(&self, value: Value<M>, proof: Send) -> Landed<M> {
+        let proved = Proved {
+            sent: Tick::ZERO,
+            bytes: 0,
+        };
+        let answer = self
+            .engine
+            .resolved(&self.lookup, value, proved, Origin::Loaded);
+        Landing::Answered { answer, proof }
+    }
+
+    async fn give_back(&self, nonce: Nonce, error: Unavailable) -> Landed<M> {
+        self.release(nonce).await;
+        Landing::Failed(error)
+    }
+
+    async fn release(&self, nonce: Nonce) {
+        // Should it fail, the lease runs out by itself.
+        if let Err(error) = self.engine.store.release(&self.key, nonce).await {
+            self.store_failed(&error);
+        }
+    }
+
+    async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        self.engine.bulkhead.enter().await.ok()
+    }
+
+    fn overloaded(&self) -> Landed<M> {
+        self.engine.counters.overloaded.add();
+        if self.background {
+            return Landing::Abandoned;
+        }
+        Landing::Failed(Unavailable::new(UnavailableKind::Overloaded))
+    }
+
+    /// Nothing is filled in a scope that an invalidation might not know of.
+    async fn register(&self) -> Result<(), StoreError> {
+        let engine = self.engine;
+        if engine.store.is_local() {
+            return Ok(());
+        }
+        let session = engine.store.session();
+        let now = engine.clock.now();
+        let Some(entries) = engine.scopes.to_register(&self.lookup.scope, session, now) else {
+            return Ok(());
+        };
+        let registry = engine.store.register(&entries).await?;
+        engine.scopes.registered(&entries, session, now);
+        engine.scopes.learn(&registry);
+        Ok(())
+    }
+
+    fn store_failed(&self, error: &StoreError) {
+        self.engine.counters.store_errors.add();
+        telemetry::store_failed(error);
+    }
+
+    fn count_corrupt(&self) {
+        self.engine.counters.corrupt.add();
+        telemetry::corrupt_entry();
+    }
+}
+
+/// What a value in the store is worth.
+enum Worth {
+    Counts,
+    /// Its tenant was invalidated since; T as a GET found it that was sent after K's reply.
+    OldGeneration(KnownTenant),
+    /// It is not the answer to this question at all.
+    Corrupt,
+}
+
+async fn appraise_value<M: std::marker::Send + Sync + 'static>(
+    engine: &Arc<Engine<M>>,
+    lookup: &Lookup,
+    value: &Value<M>,
+) -> Result<Worth, StoreError> {
+    if let Value::Found(kept) = value
+        && lookup
+            .scope()
+            .is_some_and(|scope| scope != kept.what.token_type)
+    {
+        return Ok(Worth::Corrupt);
+    }
+    let Some(tenant) = value.tenant_id() else {
+        return Ok(Worth::Counts);
+    };
+    let Some(generation) = value.generation() else {
+        return Ok(Worth::Corrupt);
+    };
+    let entitlement = engine.local.entitlement();
+    let proved = (!entitlement.is_off())
+        .then(|| engine.tenants.existing(tenant)?.proved(generation))
+        .flatten();
+    if proved.is_some_and(|sent| entitlement.age(sent, engine.clock.now()).is_some()) {
+        return Ok(Worth::Counts);
+    }
+    // A local T that differs is no evidence: only a GET sent after K's reply makes a value old.
+    let present = engine.read_tenant(tenant).await?;
+    if present == generation {
+        return Ok(Worth::Counts);
+    }
+    Ok(Worth::OldGeneration(KnownTenant {
+        tenant: tenant.to_owned(),
+        generation: present,
+    }))
+}
+
+/// What lies in the store, if it counts.
+pub(crate) async fn peek<M: std::marker::Send + Sync + 'static>(
+    engine: &Arc<Engine<M>>,
+    lookup: &Lookup,
+) -> Result<Option<Resolved<M>>, StoreError> {
+    let sent = engine.clock.now();
+    let Seen::Value(value, _) = engine.store.get(&engine.key(lookup)).await? else {
+        return Ok(None);
+    };
+    let Worth::Counts = appraise_value(engine, lookup, &value).await? else {
+        return Ok(None);
+    };
+    let proved = Proved { sent, bytes: 0 };
+    Ok(Some(engine.resolved(
+        lookup,
+        value,
+        proved,
+        store_origin(engine),
+    )))
+}
+
+fn store_origin<M>(engine: &Engine<M>) -> Origin {
+    if engine.store.is_local() {
+        Origin::Local
+    } else {
+        Origin::Shared
+    }
+}
+
+/// With jitter, so that the instances that wait for one lease do not ask in step.
+fn pause() -> Duration {
+    let (least, most) = POLL;
+    least + (most - least).mul_f64(f64::from(dice()) / f64::from(u32::MAX))
+}
+
+fn dice() -> u32 {
+    getrandom::u32().expect("the operating system's random generator")
+}

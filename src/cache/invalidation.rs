@@ -1,0 +1,214 @@
+//! Invalidation: what makes a change in the database hold everywhere (PROTOCOL.md I1 to I5).
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engine::Engine;
+use crate::error::{ConfigError, InvalidateError};
+use crate::store::keys::{EntryKey, Scope};
+use crate::store::{Durability, Registry, StoreError};
+use crate::telemetry;
+use crate::token::TokenDigest;
+
+/// What `and_wait` adds to the staleness bound: clocks of two machines drift (L11).
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// How long `durable` waits for the replicas in one try.
+const DURABLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Token(TokenDigest),
+    Tenant(String),
+}
+
+/// An invalidation to be awaited: nothing happens before that.
+///
+/// Await it *after* the change is committed and visible to every loader. `Ok` means confirmed; an
+/// error means *not confirmed*: the change may not be in force, so repeat it until it is `Ok`. It is
+/// tried however many failed before it.
+///
+/// * As it is: a request that starts after `Ok` is answered from the database as it is now, except
+///   that another instance's local level may answer from before for less than the staleness bound
+///   (1 s by default).
+/// * [`and_wait`](Self::and_wait): without the exception.
+#[must_use = "an invalidation does nothing until it is awaited, and its error means that it was not confirmed"]
+pub struct Invalidation<M> {
+    engine: Arc<Engine<M>>,
+    target: Target,
+    scope: Result<Option<Scope>, ConfigError>,
+    wait: bool,
+    durable: Option<usize>,
+}
+
+impl<M: Send + Sync + 'static> Invalidation<M> {
+    pub(crate) fn new(engine: Arc<Engine<M>>, target: Target) -> Self {
+        Self {
+            engine,
+            target,
+            scope: Ok(None),
+            wait: false,
+            durable: None,
+        }
+    }
+
+    /// In this scope alone. Default: in all that any instance fills. It says nothing about a
+    /// tenant's invalidation, which is for all scopes.
+    pub fn in_scope(mut self, scope: &str) -> Self {
+        self.scope = Scope::new(Some(scope)).map(Some);
+        self
+    }
+
+    /// Completes when no instance anywhere can still answer from before: it sleeps for the longest
+    /// staleness bound of any instance and 50 ms. With the in-memory store there is nothing to wait
+    /// for.
+    pub fn and_wait(mut self) -> Self {
+        self.wait = true;
+        self
+    }
+
+    /// Completes when so many of Redis' replicas hold the deletion, so that a fail-over to one of
+    /// them does not undo it. Each try waits for them for one second; after three it is an error.
+    pub fn durable(mut self, replicas: usize) -> Self {
+        self.durable = Some(replicas);
+        self
+    }
+
+    async fn run(self) -> Result<(), InvalidateError> {
+        let result = self.delete().await;
+        let counters = &self.engine.counters;
+        match &result {
+            Ok(()) => counters.invalidations.add(),
+            Err(error) => {
+                counters.invalidation_failures.add();
+                telemetry::invalidation_failed(error);
+            }
+        }
+        result
+    }
+
+    async fn delete(&self) -> Result<(), InvalidateError> {
+        let engine = &self.engine;
+        let durable = self.durable.map(|replicas| Durability {
+            replicas,
+            timeout: DURABLE_TIMEOUT,
+        });
+        match &self.target {
+            Target::Token(digest) => {
+                let scope = self.scope.clone().map_err(InvalidateError::scope)?;
+                self.delete_token(digest, scope, durable).await?;
+            }
+            Target::Tenant(tenant) => {
+                let registry = engine.store.delete_tenant(tenant, self.wait, durable).await;
+                self.learn(registry)?;
+            }
+        }
+        let replied = engine.clock.now();
+        match &self.target {
+            Target::Token(digest) => engine.local.invalidate(*digest, replied),
+            Target::Tenant(tenant) => engine.tenants.invalidate(tenant, replied),
+        }
+        if self.wait && !engine.store.is_local() {
+            let until = replied.after(engine.scopes.longest_bound() + MARGIN);
+            engine.clock.sleep_until(until).await;
+        }
+        Ok(())
+    }
+
+    async fn delete_token(
+        &self,
+        digest: &TokenDigest,
+        scope: Option<Scope>,
+        durable: Option<Durability>,
+    ) -> Result<(), InvalidateError> {
+        let engine = &self.engine;
+        let digests = engine.keys.all(digest);
+        let keys = |scopes: &BTreeSet<Scope>| -> Vec<EntryKey> {
+            let of_digest = |digest| {
+                scopes.iter().map(move |scope| EntryKey {
+                    scope: scope.clone(),
+                    digest,
+                })
+            };
+            digests.iter().copied().flat_map(of_digest).collect()
+        };
+        let everywhere = scope.is_none();
+        let mut scopes = match scope {
+            Some(scope) => BTreeSet::from([scope]),
+            None => engine.scopes.to_delete(),
+        };
+        let all_known = everywhere && !engine.scopes.are_declared();
+        let ask = all_known || self.wait;
+        let mut deleted = BTreeSet::new();
+        loop {
+            let registry = engine
+                .store
+                .delete_token(&keys(&scopes), ask, durable)
+                .await;
+            let complete = self.learn(registry)?;
+            deleted.append(&mut scopes);
+            if !all_known || engine.store.is_local() {
+                return Ok(());
+            }
+            if !complete {
+                return Err(self.registry_lost().await);
+            }
+            scopes = engine
+                .scopes
+                .to_delete()
+                .difference(&deleted)
+                .cloned()
+                .collect();
+            if scopes.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Learns from the registry, if it was asked for; tells whether it holds our own scopes.
+    fn learn(
+        &self,
+        registry: Result<Option<Registry>, StoreError>,
+    ) -> Result<bool, InvalidateError> {
+        let registry = registry.map_err(InvalidateError::store)?;
+        Ok(registry.is_none_or(|registry| self.engine.scopes.learn(&registry)))
+    }
+
+    /// The registry lacks what we know to be in it: it was lost, and with it perhaps another
+    /// instance's scope. Our own are entered again, so that a repetition can succeed.
+    async fn registry_lost(&self) -> InvalidateError {
+        let engine = &self.engine;
+        let (own, session) = (engine.scopes.own(), engine.store.session());
+        match engine.store.register(&own).await {
+            Ok(_) => {
+                engine.scopes.registered(&own, session, engine.clock.now());
+                InvalidateError::registry()
+            }
+            Err(error) => InvalidateError::store(error),
+        }
+    }
+}
+
+impl<M: Send + Sync + 'static> IntoFuture for Invalidation<M> {
+    type Output = Result<(), InvalidateError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<M> fmt::Debug for Invalidation<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invalidation")
+            .field("target", &self.target)
+            .field("scope", &self.scope)
+            .field("wait", &self.wait)
+            .field("durable", &self.durable)
+            .finish_non_exhaustive()
+    }
+}

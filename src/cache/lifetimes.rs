@@ -1,0 +1,101 @@
+//! How long an answer is kept. Pure.
+
+use std::time::{Duration, SystemTime};
+
+/// `PX 0` is an error in Redis.
+const LEAST: Duration = Duration::from_millis(1);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lifetimes {
+    pub(crate) ttl: Duration,
+    pub(crate) null_ttl: Duration,
+    /// The share of a lifetime that jitter may take away, in per cent.
+    pub(crate) jitter_percent: u32,
+}
+
+impl Lifetimes {
+    /// For a record. Past its end it is kept for the null time to live: as a record, because the
+    /// token exists, and because a null would outlive an extension of it no better.
+    pub(crate) fn of_record(
+        &self,
+        expires_at: Option<SystemTime>,
+        wall: SystemTime,
+        dice: u32,
+    ) -> Duration {
+        let Some(end) = expires_at else {
+            return self.shortened(self.ttl, dice);
+        };
+        match end.duration_since(wall) {
+            Ok(left) if !left.is_zero() => self.shortened(self.ttl, dice).min(left).max(LEAST),
+            _ => self.of_negative(dice),
+        }
+    }
+
+    /// For a null and a denial.
+    pub(crate) fn of_negative(&self, dice: u32) -> Duration {
+        self.shortened(self.null_ttl, dice)
+    }
+
+    /// Jitter keeps entries that were filled together from ending together. It only shortens: the
+    /// configured time is a promise.
+    fn shortened(&self, whole: Duration, dice: u32) -> Duration {
+        let most = u64::from(self.jitter_percent) * u64::from(dice);
+        let scale = 100 * u64::from(u32::MAX);
+        let nanos = whole.as_nanos();
+        let cut = nanos * u128::from(most) / u128::from(scale);
+        Duration::from_nanos(u64::try_from(nanos - cut).unwrap_or(u64::MAX)).max(LEAST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LIFETIMES: Lifetimes = Lifetimes {
+        ttl: Duration::from_secs(600),
+        null_ttl: Duration::from_secs(60),
+        jitter_percent: 10,
+    };
+
+    fn record(expires_in: Option<i64>, dice: u32) -> Duration {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let end = expires_in.map(|seconds| {
+            let distance = SECOND * u32::try_from(seconds.unsigned_abs()).unwrap();
+            if seconds < 0 {
+                wall - distance
+            } else {
+                wall + distance
+            }
+        });
+        LIFETIMES.of_record(end, wall, dice)
+    }
+
+    #[test]
+    fn jitter_only_shortens_and_by_no_more_than_its_share() {
+        assert_eq!(record(None, 0), SECOND * 600);
+        assert_eq!(record(None, u32::MAX), SECOND * 540);
+        assert_eq!(LIFETIMES.of_negative(0), SECOND * 60);
+        assert_eq!(LIFETIMES.of_negative(u32::MAX), SECOND * 54);
+    }
+
+    #[test]
+    fn the_tokens_own_end_caps_the_lifetime() {
+        assert_eq!(record(Some(30), 0), SECOND * 30);
+        assert_eq!(record(Some(30), u32::MAX), SECOND * 30);
+        assert_eq!(record(Some(10_000), 0), SECOND * 600);
+    }
+
+    #[test]
+    fn an_expired_record_is_kept_for_the_null_time_to_live() {
+        assert_eq!(record(Some(0), 0), SECOND * 60);
+        assert_eq!(record(Some(-5), 0), SECOND * 60);
+    }
+
+    #[test]
+    fn a_lifetime_is_never_less_than_a_millisecond() {
+        let wall = SystemTime::UNIX_EPOCH;
+        let end = wall + Duration::from_nanos(1);
+        assert_eq!(LIFETIMES.of_record(Some(end), wall, 0), LEAST);
+    }
+}

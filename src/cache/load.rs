@@ -1,0 +1,109 @@
+//! Calling the loader, and checking what it says before anything is cached.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::answer::Absence;
+use super::clock::Tick;
+use super::engine::Engine;
+use super::lifetimes::Lifetimes;
+use crate::error::{Unavailable, UnavailableKind};
+use crate::loader::{DynLoader, Lookup};
+use crate::store::{Generation, Kept, Value};
+use crate::telemetry;
+use crate::token::{Denial, TokenRecord, Verdict};
+
+/// A loader's answer that passed the checks of PROTOCOL.md section 4.
+pub(crate) enum Checked<M> {
+    Found(TokenRecord<M>),
+    Absent(Absence),
+    Denied(Denial),
+}
+
+impl<M: Send + Sync + 'static> Checked<M> {
+    fn of(verdict: Verdict<M>, lookup: &Lookup) -> Result<Self, UnavailableKind> {
+        match verdict {
+            Verdict::Found(record) => {
+                let other = |digest| digest != lookup.digest;
+                if record.id.is_empty() || record.digest.is_some_and(other) {
+                    return Err(UnavailableKind::LoaderMistaken);
+                }
+                if lookup
+                    .scope()
+                    .is_some_and(|scope| scope != record.token_type)
+                {
+                    return Ok(Self::Absent(Absence::OtherType));
+                }
+                Ok(Self::Found(record))
+            }
+            Verdict::Absent => Ok(Self::Absent(Absence::Unknown)),
+            Verdict::Denied(denial) => Ok(Self::Denied(denial)),
+        }
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent(_))
+    }
+
+    /// The tenant that the answer depends on.
+    pub(crate) fn tenant_id(&self) -> Option<&str> {
+        match self {
+            Self::Found(record) => record.tenant_id.as_deref(),
+            Self::Absent(_) => None,
+            Self::Denied(denial) => denial.tenant_id.as_deref(),
+        }
+    }
+
+    pub(crate) fn lifetime(&self, lifetimes: &Lifetimes, wall: SystemTime, dice: u32) -> Duration {
+        match self {
+            Self::Found(record) => lifetimes.of_record(record.expires_at, wall, dice),
+            Self::Absent(_) | Self::Denied(_) => lifetimes.of_negative(dice),
+        }
+    }
+
+    /// As the store keeps it.
+    pub(crate) fn into_value(self, generation: Option<Generation>, until: Tick) -> Value<M> {
+        match self {
+            Self::Found(record) => Value::Found(kept(record, generation, until)),
+            Self::Absent(why) => Value::Absent(kept(why, generation, until)),
+            Self::Denied(denial) => Value::Denied(kept(denial, generation, until)),
+        }
+    }
+}
+
+fn kept<T>(what: T, generation: Option<Generation>, until: Tick) -> Arc<Kept<T>> {
+    Arc::new(Kept::new(what, generation).until(until))
+}
+
+impl<M: Send + Sync + 'static> Engine<M> {
+    /// One call of the loader, until `deadline`.
+    pub(crate) async fn load(
+        &self,
+        lookup: &Lookup,
+        deadline: Tick,
+    ) -> Result<Checked<M>, Unavailable> {
+        self.counters.loads.add();
+        let left = deadline.since(self.clock.now());
+        let loader = Arc::clone(&self.loader);
+        // A task of its own: a panic in it is an answer of ours, and not the end of the flight.
+        let mut load = tokio::spawn(DynLoader::load(loader, lookup.clone()));
+        let loaded = match tokio::time::timeout(left, &mut load).await {
+            Err(_) => {
+                load.abort();
+                Err(Unavailable::new(UnavailableKind::LoaderTimedOut))
+            }
+            Ok(Err(_)) => Err(Unavailable::new(UnavailableKind::LoaderPanicked)),
+            Ok(Ok(Err(error))) => Err(Unavailable::loader(error)),
+            Ok(Ok(Ok(verdict))) => Checked::of(verdict, lookup).map_err(Unavailable::new),
+        };
+        match &loaded {
+            Ok(Checked::Absent(Absence::OtherType)) => self.counters.wrong_type.add(),
+            Ok(_) => {}
+            Err(error) => {
+                self.counters.load_failures.add();
+                telemetry::load_failed(error);
+            }
+        }
+        loaded
+    }
+}

@@ -1,0 +1,92 @@
+//! What was invalidated from this process within the last staleness bound (PROTOCOL.md I4).
+//!
+//! After that an entry from before is too old by its own rule, so nothing is remembered longer. The
+//! local level is keyed by the token's text and an operator may hold only the digest: an entry knows
+//! its digest, and is asked here, instead of being searched for.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::cache::clock::Tick;
+use crate::token::TokenDigest;
+
+pub(crate) struct Invalidated {
+    bound: Duration,
+    /// The latest of all; while it is old, a hit pays one load and no lock. 0: none yet.
+    latest: AtomicU64,
+    noted: RwLock<Noted>,
+}
+
+#[derive(Default)]
+struct Noted {
+    at: HashMap<TokenDigest, Tick>,
+    order: VecDeque<(Tick, TokenDigest)>,
+}
+
+impl Invalidated {
+    pub(crate) fn new(bound: Duration) -> Self {
+        Self {
+            bound,
+            latest: AtomicU64::new(0),
+            noted: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn note(&self, digest: TokenDigest, now: Tick) {
+        if self.bound.is_zero() {
+            return;
+        }
+        let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+        while let Some(&(at, old)) = noted.order.front() {
+            if now.since(at) <= self.bound {
+                break;
+            }
+            noted.order.pop_front();
+            if noted.at.get(&old) == Some(&at) {
+                noted.at.remove(&old);
+            }
+        }
+        noted.at.insert(digest, now);
+        noted.order.push_back((now, digest));
+        self.latest.fetch_max(now.0, Ordering::Release);
+    }
+
+    /// Whether the token was invalidated at or after `sent`, as far as it is remembered at `now`.
+    pub(crate) fn since(&self, digest: &TokenDigest, sent: Tick, now: Tick) -> bool {
+        let latest = self.latest.load(Ordering::Acquire);
+        if latest == 0 || latest < sent.0 || now.since(Tick(latest)) > self.bound {
+            return false;
+        }
+        let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+        noted.at.get(digest).is_some_and(|at| sent <= *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_proved_before_an_invalidation_does_not_count_after_it() {
+        let invalidated = Invalidated::new(Duration::from_nanos(10));
+        let (a, b) = (TokenDigest::of("a"), TokenDigest::of("b"));
+        assert!(!invalidated.since(&a, Tick(5), Tick(6)));
+        invalidated.note(a, Tick(7));
+        assert!(invalidated.since(&a, Tick(5), Tick(8)));
+        assert!(invalidated.since(&a, Tick(7), Tick(8)));
+        assert!(!invalidated.since(&a, Tick(8), Tick(8)));
+        assert!(!invalidated.since(&b, Tick(5), Tick(8)));
+    }
+
+    #[test]
+    fn nothing_is_remembered_longer_than_the_bound() {
+        let invalidated = Invalidated::new(Duration::from_nanos(10));
+        for n in 0..1_000 {
+            invalidated.note(TokenDigest::of(&n.to_string()), Tick(100 + n));
+        }
+        let noted = invalidated.noted.read().unwrap();
+        assert_eq!((noted.at.len(), noted.order.len()), (11, 11));
+    }
+}

@@ -1,0 +1,258 @@
+//! The local level: answers in this process's memory (PROTOCOL.md section 6).
+//!
+//! An entry is found by a keyed hash of the presented token, so that a hit computes no SHA-256; the
+//! key is random for each process, so that nobody outside can make two tokens collide.
+
+mod entitlement;
+mod invalidated;
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+pub(crate) use entitlement::Entitlement;
+use invalidated::Invalidated;
+
+use super::answer::Absence;
+use super::clock::Tick;
+use super::tenants::TenantCell;
+use crate::store::Kept;
+use crate::token::{Denial, Principal, Proof, TokenDigest};
+
+/// The keyed hash of a scope and a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint(u128);
+
+/// A null or a denial in the local level.
+pub(crate) struct Refused {
+    pub(crate) what: Negative,
+    pub(crate) proof: Proof,
+}
+
+pub(crate) enum Negative {
+    Absent(Arc<Kept<Absence>>),
+    Denied(Arc<Kept<Denial>>),
+}
+
+impl Negative {
+    fn ended(&self, now: Tick) -> bool {
+        match self {
+            Self::Absent(kept) => ended(kept, now),
+            Self::Denied(kept) => ended(kept, now),
+        }
+    }
+}
+
+/// Whether the time to live is over, or the store behind deleted the entry.
+fn ended<T>(kept: &Kept<T>, now: Tick) -> bool {
+    kept.revoked.load(Ordering::Acquire) || kept.until <= now
+}
+
+/// A usable entry.
+pub(crate) enum Hit<M> {
+    Found(Arc<Principal<M>>),
+    Refused(Arc<Refused>),
+}
+
+/// What a hit should set off in the background, once.
+#[derive(Default)]
+pub(crate) struct Refresh {
+    pub(crate) entry: bool,
+    pub(crate) tenant: Option<Arc<TenantCell>>,
+}
+
+pub(crate) struct Local<M> {
+    entitlement: Entitlement,
+    records: Cache<Fingerprint, Arc<Principal<M>>, Weigh, Spread>,
+    negatives: Cache<Fingerprint, Arc<Refused>, Weigh, Spread>,
+    invalidated: Invalidated,
+    keys: (u64, u64),
+}
+
+impl<M> Local<M> {
+    pub(crate) fn new(entitlement: Entitlement, records: usize, negatives: usize) -> Self {
+        let cache = |capacity: usize| (capacity.max(1), capacity as u64);
+        let ((records, record_weight), (negatives, negative_weight)) =
+            (cache(records), cache(negatives));
+        Self {
+            invalidated: Invalidated::new(entitlement.bound()),
+            entitlement,
+            records: Cache::with(records, record_weight, Weigh, Spread, Default::default()),
+            negatives: Cache::with(
+                negatives,
+                negative_weight,
+                Weigh,
+                Spread,
+                Default::default(),
+            ),
+            keys: (random(), random()),
+        }
+    }
+
+    pub(crate) fn entitlement(&self) -> Entitlement {
+        self.entitlement
+    }
+
+    pub(crate) fn fingerprint(&self, token: &str, scope: Option<&str>) -> Fingerprint {
+        let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
+        // No token and no scope has a byte 0xff in it, so that no two pairs read the same.
+        hasher.write(scope.unwrap_or_default().as_bytes());
+        hasher.write(&[0xff]);
+        hasher.write(token.as_bytes());
+        Fingerprint(hasher.finish128().as_u128())
+    }
+
+    /// The entry, if it may be used at `now`, a reading of the clock from after the request's start.
+    pub(crate) fn get(
+        &self,
+        fingerprint: Fingerprint,
+        token: &str,
+        now: Tick,
+    ) -> Option<(Hit<M>, Refresh)> {
+        if self.entitlement.is_off() {
+            return None;
+        }
+        if let Some(principal) = self.records.get(&fingerprint) {
+            if principal.token.is(token) && !ended(&principal.kept, now) {
+                let refresh = self.entitled(&principal.proof, now)?;
+                return Some((Hit::Found(principal), refresh));
+            }
+            return None;
+        }
+        let refused = self.negatives.get(&fingerprint)?;
+        if refused.what.ended(now) {
+            return None;
+        }
+        let refresh = self.entitled(&refused.proof, now)?;
+        Some((Hit::Refused(refused), refresh))
+    }
+
+    fn entitled(&self, proof: &Proof, now: Tick) -> Option<Refresh> {
+        let entry = self.entitlement.age(proof.sent, now)?;
+        if self.invalidated.since(&proof.digest, proof.sent, now) {
+            return None;
+        }
+        let tenant = match &proof.tenant {
+            None => None,
+            Some(membership) => {
+                let sent = membership.cell.proved(membership.generation)?;
+                let age = self.entitlement.age(sent, now)?;
+                (self.entitlement.wants_refresh(age) && first(&membership.cell.refreshing))
+                    .then(|| Arc::clone(&membership.cell))
+            }
+        };
+        let entry = self.entitlement.wants_refresh(entry) && first(&proof.refreshing);
+        Some(Refresh { entry, tenant })
+    }
+
+    /// Takes a proven record. Only the flight of its key calls this, and there is one at a time.
+    pub(crate) fn insert(&self, fingerprint: Fingerprint, principal: Arc<Principal<M>>) {
+        if self.entitlement.is_off() || self.outdated(&principal.proof) {
+            return;
+        }
+        let newer = |present: &Arc<Principal<M>>| present.proof.sent >= principal.proof.sent;
+        if self.entitlement.is_bounded()
+            && self.records.peek(&fingerprint).as_ref().is_some_and(newer)
+        {
+            return;
+        }
+        self.negatives.remove(&fingerprint);
+        self.records.insert(fingerprint, principal);
+    }
+
+    /// The same for a null or a denial.
+    pub(crate) fn insert_refused(&self, fingerprint: Fingerprint, refused: Arc<Refused>) {
+        if self.entitlement.is_off() || self.outdated(&refused.proof) {
+            return;
+        }
+        let newer = |present: &Arc<Refused>| present.proof.sent >= refused.proof.sent;
+        if self.entitlement.is_bounded()
+            && self
+                .negatives
+                .peek(&fingerprint)
+                .as_ref()
+                .is_some_and(newer)
+        {
+            return;
+        }
+        self.records.remove(&fingerprint);
+        self.negatives.insert(fingerprint, refused);
+    }
+
+    fn outdated(&self, proof: &Proof) -> bool {
+        self.invalidated
+            .since(&proof.digest, proof.sent, proof.sent)
+    }
+
+    /// I4: what was proved before `now` counts no longer for this token.
+    pub(crate) fn invalidate(&self, digest: TokenDigest, now: Tick) {
+        self.invalidated.note(digest, now);
+    }
+
+    /// Entries held: records, and nulls with denials.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.records.len(), self.negatives.len())
+    }
+}
+
+/// Whether the caller is the first to raise the flag. It is looked at before it is written, so that
+/// a hot entry's cache line is not passed around.
+fn first(flag: &AtomicBool) -> bool {
+    !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::Relaxed)
+}
+
+fn random() -> u64 {
+    getrandom::u64().expect("the operating system's random generator")
+}
+
+/// An entry counts once for each KiB that it begins.
+#[derive(Clone)]
+struct Weigh;
+
+impl<M> Weighter<Fingerprint, Arc<Principal<M>>> for Weigh {
+    fn weight(&self, _: &Fingerprint, principal: &Arc<Principal<M>>) -> u64 {
+        u64::from(principal.proof.size).div_ceil(1024).max(1)
+    }
+}
+
+impl Weighter<Fingerprint, Arc<Refused>> for Weigh {
+    fn weight(&self, _: &Fingerprint, refused: &Arc<Refused>) -> u64 {
+        u64::from(refused.proof.size).div_ceil(1024).max(1)
+    }
+}
+
+/// The fingerprint is a keyed hash already.
+#[derive(Clone)]
+struct Spread;
+
+impl BuildHasher for Spread {
+    type Hasher = Half;
+
+    fn build_hasher(&self) -> Half {
+        Half(0)
+    }
+}
+
+struct Half(u64);
+
+impl Hasher for Half {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 ^= u64::from_ne_bytes(word);
+        }
+    }
+
+    fn write_u128(&mut self, whole: u128) {
+        self.0 = whole as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,192 @@
+//! The engine, usable without HTTP.
+
+mod answer;
+mod builder;
+mod bulkhead;
+pub(crate) mod clock;
+pub(crate) mod engine;
+mod fetch;
+mod flight;
+mod invalidation;
+mod lifetimes;
+mod load;
+pub(crate) mod local;
+mod rate_cap;
+mod scopes;
+pub(crate) mod sequence;
+mod stats;
+pub(crate) mod tenants;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use answer::{Absence, Answer};
+pub use builder::ApiTokenCacheBuilder;
+use engine::Engine;
+pub use invalidation::Invalidation;
+use invalidation::Target;
+pub use stats::{Outcome, Stats};
+
+use crate::error::{Unavailable, UnavailableKind};
+use crate::loader::TokenLoader;
+use crate::store::StoreError;
+use crate::store::keys::Scope;
+use crate::token::{BearerToken, Origin, TokenDigest};
+
+/// Verified tokens, cached: in this process, in the store, from the loader.
+///
+/// It is what [`ApiTokenLayer`](crate::ApiTokenLayer) asks, and can be asked without HTTP: for a
+/// WebSocket's first message, a GraphQL field, a job's payload. A clone is a reference count; all
+/// clones share everything.
+///
+/// ```
+/// use tower_api_token::{Answer, ApiTokenCache, Lookup, TokenRecord, loader_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let loader = loader_fn(|lookup: Lookup| async move {
+///     let known = lookup.token().expose() == "app-0123456789abcdef";
+///     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
+/// });
+/// let cache = ApiTokenCache::builder(loader).build()?;
+///
+/// match cache.authenticate("app-0123456789abcdef", "app").await {
+///     Ok(Answer::Found(token)) => assert_eq!(token.id(), "tok-1"),
+///     Ok(Answer::Denied(denial)) => println!("403: {}", denial.reason()),
+///     Ok(_) => println!("401"),
+///     Err(unavailable) => println!("503: {unavailable}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct ApiTokenCache<M = ()> {
+    pub(crate) engine: Arc<Engine<M>>,
+}
+
+impl ApiTokenCache {
+    /// Starts building a cache in front of `loader`.
+    pub fn builder<L: TokenLoader>(loader: L) -> ApiTokenCacheBuilder<L::Metadata> {
+        ApiTokenCacheBuilder::new(Arc::new(loader))
+    }
+}
+
+impl<M: Send + Sync + 'static> ApiTokenCache<M> {
+    /// Who presents this token, in this scope (`None`: in any).
+    ///
+    /// Only identity is cached; expiry, and type against scope, are decided at each call. To be
+    /// called inside of a tokio runtime: a miss runs as a task of its own, which a caller that hangs
+    /// up does not end.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: neither a cache nor the loader could say. Nothing is cached by it.
+    pub async fn authenticate(
+        &self,
+        token: &str,
+        scope: impl Into<Option<&str>>,
+    ) -> Result<Answer<M>, Unavailable> {
+        let scope = scope.into();
+        if let Some(answer) = self.engine.answer_locally(token, scope) {
+            return Ok(answer);
+        }
+        let scope = checked(scope)?;
+        let token = BearerToken::new(token);
+        Arc::clone(&self.engine).resolve(token, scope).await
+    }
+
+    /// What a cache says of this token, without asking the loader; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn peek(
+        &self,
+        token: &str,
+        scope: impl Into<Option<&str>>,
+    ) -> Result<Option<Answer<M>>, StoreError> {
+        let scope = scope.into();
+        if let Some(answer) = self.engine.answer_locally(token, scope) {
+            return Ok(Some(answer));
+        }
+        let Ok(scope) = Scope::new(scope) else {
+            return Ok(None);
+        };
+        let lookup = self.engine.lookup(BearerToken::new(token), scope);
+        let resolved = self.engine.peek(&lookup).await?;
+        Ok(resolved.map(|resolved| self.engine.decide(resolved, lookup.scope())))
+    }
+
+    /// Warms the caches up, by the way that a miss goes: after a deployment, for the tokens that are
+    /// used most.
+    ///
+    /// # Errors
+    /// As [`authenticate`](Self::authenticate).
+    pub async fn prime(
+        &self,
+        token: &str,
+        scope: impl Into<Option<&str>>,
+    ) -> Result<(), Unavailable> {
+        self.authenticate(token, scope).await.map(drop)
+    }
+
+    /// Makes a change of this token hold everywhere: call it after the change is committed, be it a
+    /// revocation or a creation (an unknown token may be cached as such).
+    ///
+    /// See [`Invalidation`] for what can be asked of it, and what is promised.
+    pub fn invalidate(&self, token: &str) -> Invalidation<M> {
+        self.invalidate_digest(TokenDigest::of(token))
+    }
+
+    /// The same for whoever holds the digest and not the text.
+    pub fn invalidate_digest(&self, digest: TokenDigest) -> Invalidation<M> {
+        Invalidation::new(Arc::clone(&self.engine), Target::Token(digest))
+    }
+
+    /// Makes a change of a tenant hold for all of its tokens, however many are cached: one command.
+    pub fn invalidate_tenant(&self, tenant: &str) -> Invalidation<M> {
+        Invalidation::new(Arc::clone(&self.engine), Target::Tenant(tenant.to_owned()))
+    }
+
+    /// What was counted since the cache was built.
+    pub fn stats(&self) -> Stats {
+        self.engine.counters.read()
+    }
+
+    /// How many entries the local level holds: records, and nulls together with denials.
+    pub fn local_entries(&self) -> (usize, usize) {
+        self.engine.local.len()
+    }
+
+    /// Whether the store answers; for a readiness probe. A service whose store is away still works,
+    /// through its loader.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn check_store(&self) -> Result<(), StoreError> {
+        self.engine.store.check().await
+    }
+
+    /// Ends what works in the background. Nothing does so far: a place kept for the recorder of last
+    /// uses.
+    pub async fn shutdown(&self) {}
+}
+
+/// A scope's name that is none is a mistake in the service, and no reason to call a token bad.
+fn checked(scope: Option<&str>) -> Result<Scope, Unavailable> {
+    Scope::new(scope).map_err(|_| Unavailable::new(UnavailableKind::UnknownScope))
+}
+
+impl<M> Clone for ApiTokenCache<M> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+        }
+    }
+}
+
+impl<M> fmt::Debug for ApiTokenCache<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiTokenCache").finish_non_exhaustive()
+    }
+}
+
+// The word that `Origin` counts by is an index into the statistics.
+const _: () = assert!(Origin::Stale as usize == 3 && Outcome::Unavailable as usize == 3);

@@ -1,0 +1,142 @@
+//! The scopes that someone, somewhere, fills, and their staleness bounds (PROTOCOL.md section 2).
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::clock::Tick;
+use crate::store::Registry;
+use crate::store::keys::Scope;
+use crate::telemetry;
+
+/// How long a registration is relied on.
+const RENEWAL: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Scopes {
+    /// The complete set, where the user declared it.
+    declared: Option<BTreeSet<Scope>>,
+    /// This instance's staleness bound, zero without a local level.
+    bound: Duration,
+    /// The longest bound that was ever seen, in milliseconds.
+    longest: AtomicU64,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Filled, or about to be, by this instance.
+    own: BTreeSet<Scope>,
+    /// All that were ever seen; none is forgotten.
+    seen: BTreeSet<Scope>,
+    /// The own scopes as they were acknowledged, under which session and when.
+    registered: Option<(BTreeSet<Scope>, u64, Tick)>,
+}
+
+impl Scopes {
+    pub(crate) fn new(declared: Option<BTreeSet<Scope>>, bound: Duration) -> Self {
+        Self {
+            declared,
+            bound,
+            longest: AtomicU64::new(millis(bound)),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether a look-up in this scope is one that invalidations would reach.
+    pub(crate) fn allows(&self, scope: &Scope) -> bool {
+        self.declared
+            .as_ref()
+            .is_none_or(|declared| declared.contains(scope))
+    }
+
+    pub(crate) fn are_declared(&self) -> bool {
+        self.declared.is_some()
+    }
+
+    /// What has to be entered into the registry before this instance may fill `scope`; `None` if
+    /// that is done, under this session and not too long ago.
+    pub(crate) fn to_register(&self, scope: &Scope, session: u64, now: Tick) -> Option<Registry> {
+        let mut known = self.lock();
+        if let Some((registered, under, at)) = &known.registered
+            && *under == session
+            && now.since(*at) < RENEWAL
+            && registered.contains(scope)
+        {
+            return None;
+        }
+        known.own.insert(scope.clone());
+        Some(self.entries(&known.own))
+    }
+
+    /// The own scopes, to be entered again after an invalidation found them missing.
+    pub(crate) fn own(&self) -> Registry {
+        self.entries(&self.lock().own)
+    }
+
+    fn entries(&self, scopes: &BTreeSet<Scope>) -> Registry {
+        let entry = |scope: &Scope| (scope.as_written().to_owned(), self.bound);
+        Registry(scopes.iter().map(entry).collect())
+    }
+
+    /// Takes the acknowledgement of `sent`.
+    pub(crate) fn registered(&self, sent: &Registry, session: u64, now: Tick) {
+        let scopes = sent
+            .0
+            .iter()
+            .filter_map(|(name, _)| Scope::written(name))
+            .collect();
+        self.lock().registered = Some((scopes, session, now));
+    }
+
+    /// Learns from the registry; tells whether it holds the own scopes.
+    pub(crate) fn learn(&self, registry: &Registry) -> bool {
+        let mut known = self.lock();
+        let mut present = BTreeSet::new();
+        for (name, bound) in &registry.0 {
+            let Some(scope) = Scope::written(name) else {
+                continue;
+            };
+            self.longest.fetch_max(millis(*bound), Ordering::Relaxed);
+            if !bound.is_zero() && !self.bound.is_zero() && millis(*bound) != millis(self.bound) {
+                telemetry::staleness_bounds_differ(name, *bound, self.bound);
+            }
+            known.seen.insert(scope.clone());
+            present.insert(scope);
+        }
+        let complete = match &known.registered {
+            None => true,
+            Some((registered, ..)) => registered.is_subset(&present),
+        };
+        if !complete {
+            known.registered = None;
+        }
+        complete
+    }
+
+    /// The scopes that an invalidation of a token in all scopes has to delete, as far as known.
+    pub(crate) fn to_delete(&self) -> BTreeSet<Scope> {
+        match &self.declared {
+            Some(declared) => declared.clone(),
+            None => {
+                let known = self.lock();
+                known.own.union(&known.seen).cloned().collect()
+            }
+        }
+    }
+
+    /// The longest staleness bound of any instance: what `and_wait` has to outlast.
+    pub(crate) fn longest_bound(&self) -> Duration {
+        Duration::from_millis(self.longest.load(Ordering::Relaxed))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rounded up: a bound must not be understated.
+fn millis(bound: Duration) -> u64 {
+    u64::try_from(bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}

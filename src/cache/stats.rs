@@ -1,0 +1,187 @@
+//! What was counted.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::token::Origin;
+
+/// How a look-up ended. `Display` prints the lower-case word that metrics use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A good token.
+    Found,
+    /// No such token, or not one for this scope, or expired.
+    Absent,
+    /// A good token that may not be used now.
+    Denied,
+    /// We cannot tell.
+    Unavailable,
+}
+
+impl Outcome {
+    const ALL: [Self; 4] = [Self::Found, Self::Absent, Self::Denied, Self::Unavailable];
+
+    /// The word that metrics and the demo server use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Absent => "absent",
+            Self::Denied => "denied",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Counters since the cache was built. Take two and subtract for a rate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Calls of the loader.
+    pub loads: u64,
+    /// Loads that failed, timed out or panicked, or whose answer could not be right.
+    pub load_failures: u64,
+    /// Look-ups that joined a flight of another.
+    pub joined: u64,
+    /// Fills that the fence refused: the lease had run out, or an invalidation had removed it.
+    pub fills_refused: u64,
+    /// Records that were too large to be cached, or that could not be written.
+    pub unwritable: u64,
+    /// Entries in the store that were unreadable, another token's or of the wrong type, and replaced.
+    pub corrupt: u64,
+    /// Loads whose record was of another type than the scope asked for: cached as null.
+    pub wrong_type: u64,
+    /// Look-ups and loads that were refused because too many were waiting.
+    pub overloaded: u64,
+    /// Calls of the store that failed or timed out.
+    pub store_errors: u64,
+    /// Refreshes of local entries in the background.
+    pub refreshes: u64,
+    /// Nulls that were answered and not written, because too many are being written (a flood of
+    /// invented tokens).
+    pub nulls_capped: u64,
+    /// Invalidations that were confirmed.
+    pub invalidations: u64,
+    /// Invalidations that were not confirmed.
+    pub invalidation_failures: u64,
+    lookups: [[u64; 5]; 4],
+}
+
+impl Stats {
+    /// Look-ups by outcome and, where something answered, by origin. Sums that are zero are left out.
+    pub fn lookups(&self) -> impl Iterator<Item = (Outcome, Option<Origin>, u64)> + '_ {
+        Outcome::ALL.into_iter().flat_map(move |outcome| {
+            let origins = Origin::ALL.into_iter().map(Some).chain([None]);
+            origins
+                .map(move |origin| {
+                    (
+                        outcome,
+                        origin,
+                        self.lookups[outcome as usize][column(origin)],
+                    )
+                })
+                .filter(|(.., count)| *count > 0)
+        })
+    }
+
+    /// Look-ups with this outcome and origin.
+    pub fn lookups_of(&self, outcome: Outcome, origin: Option<Origin>) -> u64 {
+        self.lookups[outcome as usize][column(origin)]
+    }
+}
+
+fn column(origin: Option<Origin>) -> usize {
+    origin.map_or(4, |origin| origin as usize)
+}
+
+/// Off the hot path: one counter each.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) loads: Counter,
+    pub(crate) load_failures: Counter,
+    pub(crate) joined: Counter,
+    pub(crate) fills_refused: Counter,
+    pub(crate) unwritable: Counter,
+    pub(crate) corrupt: Counter,
+    pub(crate) wrong_type: Counter,
+    pub(crate) overloaded: Counter,
+    pub(crate) store_errors: Counter,
+    pub(crate) refreshes: Counter,
+    pub(crate) nulls_capped: Counter,
+    pub(crate) invalidations: Counter,
+    pub(crate) invalidation_failures: Counter,
+    lookups: Lookups,
+}
+
+impl Counters {
+    pub(crate) fn looked_up(&self, outcome: Outcome, origin: Option<Origin>) {
+        self.lookups.0[stripe()].0[outcome as usize][column(origin)]
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Stats {
+        let mut lookups = [[0; 5]; 4];
+        for stripe in &self.lookups.0 {
+            for (sums, row) in lookups.iter_mut().zip(&stripe.0) {
+                for (sum, cell) in sums.iter_mut().zip(row) {
+                    *sum += cell.load(Ordering::Relaxed);
+                }
+            }
+        }
+        Stats {
+            loads: self.loads.get(),
+            load_failures: self.load_failures.get(),
+            joined: self.joined.get(),
+            fills_refused: self.fills_refused.get(),
+            unwritable: self.unwritable.get(),
+            corrupt: self.corrupt.get(),
+            wrong_type: self.wrong_type.get(),
+            overloaded: self.overloaded.get(),
+            store_errors: self.store_errors.get(),
+            refreshes: self.refreshes.get(),
+            nulls_capped: self.nulls_capped.get(),
+            invalidations: self.invalidations.get(),
+            invalidation_failures: self.invalidation_failures.get(),
+            lookups,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+const STRIPES: usize = 16;
+
+/// The look-ups are counted on the hot path: each thread has a stripe, so that threads do not pass
+/// one cache line back and forth.
+#[derive(Debug, Default)]
+struct Lookups([Stripe; STRIPES]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe([[AtomicU64; 5]; 4]);
+
+fn stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static STRIPE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+    }
+    STRIPE.with(Cell::get)
+}

@@ -1,0 +1,250 @@
+//! What this process knows of tenants' generations (PROTOCOL.md section 5 and 6).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::clock::Tick;
+use super::sequence::Moment;
+use crate::store::Generation;
+
+/// A value's claim to belong to a generation of a tenant.
+pub(crate) struct Membership {
+    pub(crate) cell: Arc<TenantCell>,
+    pub(crate) generation: Generation,
+}
+
+/// One tenant, as seen last. Shared by every local entry of the tenant, so that a hit costs three
+/// loads and no look-up.
+pub(crate) struct TenantCell {
+    name: Box<str>,
+    /// The clock before the command that proved the generation was sent.
+    sent: AtomicU64,
+    high: AtomicU64,
+    low: AtomicU64,
+    pub(crate) refreshing: AtomicBool,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Default)]
+struct Writer {
+    generation: Option<Generation>,
+    /// When this process first held a reply with this generation. A generation never comes back,
+    /// so a later sighting of the same one proves nothing new.
+    arrived: Option<Moment>,
+    sent: Option<Tick>,
+    /// When the tenant was last invalidated from here: what was sent before proves nothing.
+    invalidated: Option<Tick>,
+}
+
+impl TenantCell {
+    fn new(name: &str, invalidated: Option<Tick>) -> Self {
+        Self {
+            name: name.into(),
+            sent: AtomicU64::new(0),
+            high: AtomicU64::new(0),
+            low: AtomicU64::new(0),
+            refreshing: AtomicBool::new(false),
+            writer: Mutex::new(Writer {
+                invalidated,
+                ..Writer::default()
+            }),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When the generation was last proved to be `generation`; `None` if another is known.
+    ///
+    /// `sent` is read first: `observe` publishes a new generation before its `sent`, so that a new
+    /// `sent` is never paired with an old generation. The other pairing only ends an entry early,
+    /// and halves of two generations equal neither.
+    pub(crate) fn proved(&self, generation: Generation) -> Option<Tick> {
+        let sent = self.sent.load(Ordering::Acquire);
+        let high = self.high.load(Ordering::Acquire);
+        let low = self.low.load(Ordering::Acquire);
+        (sent != 0 && Generation::from_halves(high, low) == generation).then_some(Tick(sent))
+    }
+
+    /// The generation that was this tenant's at some time before `moment`, if one is known.
+    pub(crate) fn known_before(&self, moment: Moment) -> Option<Generation> {
+        let writer = self.lock();
+        let arrived = writer.arrived?;
+        writer.generation.filter(|_| arrived < moment)
+    }
+
+    /// Takes a reply with T's generation. `sent`: the clock before the command was sent.
+    pub(crate) fn observe(&self, generation: Generation, sent: Tick, arrived: Moment) {
+        let mut writer = self.lock();
+        if writer.sent.is_some_and(|present| sent <= present)
+            || writer
+                .invalidated
+                .is_some_and(|invalidated| sent <= invalidated)
+        {
+            return;
+        }
+        if writer.generation != Some(generation) {
+            writer.generation = Some(generation);
+            writer.arrived = Some(arrived);
+            let (high, low) = generation.halves();
+            self.high.store(high, Ordering::Release);
+            self.low.store(low, Ordering::Release);
+        }
+        writer.sent = Some(sent);
+        self.sent.store(sent.0, Ordering::Release);
+        self.refreshing.store(false, Ordering::Relaxed);
+    }
+
+    /// Forgets the generation: the tenant was invalidated, acknowledged before `now`.
+    pub(crate) fn invalidate(&self, now: Tick) {
+        let mut writer = self.lock();
+        self.sent.store(0, Ordering::Release);
+        *writer = Writer {
+            invalidated: writer.invalidated.max(Some(now)),
+            ..Writer::default()
+        };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Writer> {
+        // Nothing inside can panic half-way through a change.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for TenantCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantCell")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The cells of the tenants that some local entry belongs to. A cell lives as long as an entry
+/// refers to it, so the number of cells is bounded by the number of entries.
+#[derive(Default)]
+pub(crate) struct Tenants {
+    cells: Mutex<Cells>,
+}
+
+#[derive(Default)]
+struct Cells {
+    by_name: HashMap<Box<str>, Weak<TenantCell>>,
+    swept_at: usize,
+    /// When any tenant was last invalidated from here. A new cell starts from it: its tenant may
+    /// have been the one, with a reply from before still under way.
+    invalidated: Option<Tick>,
+}
+
+impl Tenants {
+    /// The tenant's cell, if there is one.
+    pub(crate) fn existing(&self, name: &str) -> Option<Arc<TenantCell>> {
+        self.lock().by_name.get(name).and_then(Weak::upgrade)
+    }
+
+    /// The tenant's cell, made if there is none.
+    pub(crate) fn cell(&self, name: &str) -> Arc<TenantCell> {
+        let mut cells = self.lock();
+        if let Some(cell) = cells.by_name.get(name).and_then(Weak::upgrade) {
+            return cell;
+        }
+        if cells.by_name.len() >= cells.swept_at {
+            cells.by_name.retain(|_, cell| cell.strong_count() > 0);
+            cells.swept_at = (2 * cells.by_name.len()).max(64);
+        }
+        let cell = Arc::new(TenantCell::new(name, cells.invalidated));
+        cells.by_name.insert(name.into(), Arc::downgrade(&cell));
+        cell
+    }
+
+    pub(crate) fn invalidate(&self, name: &str, now: Tick) {
+        let mut cells = self.lock();
+        cells.invalidated = cells.invalidated.max(Some(now));
+        if let Some(cell) = cells.by_name.get(name).and_then(Weak::upgrade) {
+            cell.invalidate(now);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cells> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::sequence::Sequence;
+
+    fn generation(n: u64) -> Generation {
+        Generation::from_halves(n, n)
+    }
+
+    #[test]
+    fn a_generation_is_proved_by_its_latest_send() {
+        let (cell, order) = (TenantCell::new("t", None), Sequence::default());
+        assert_eq!(cell.proved(generation(1)), None);
+        cell.observe(generation(1), Tick(5), order.next());
+        assert_eq!(cell.proved(generation(1)), Some(Tick(5)));
+        assert_eq!(cell.proved(generation(2)), None);
+        cell.observe(generation(2), Tick(4), order.next());
+        assert_eq!(
+            cell.proved(generation(1)),
+            Some(Tick(5)),
+            "an older send changes nothing"
+        );
+        cell.observe(generation(2), Tick(6), order.next());
+        assert_eq!(
+            (cell.proved(generation(1)), cell.proved(generation(2))),
+            (None, Some(Tick(6)))
+        );
+    }
+
+    #[test]
+    fn a_reply_sent_before_an_invalidation_from_here_proves_nothing() {
+        let (cell, order) = (TenantCell::new("t", None), Sequence::default());
+        cell.observe(generation(1), Tick(5), order.next());
+        cell.invalidate(Tick(7));
+        assert_eq!(cell.proved(generation(1)), None);
+        cell.observe(generation(1), Tick(7), order.next());
+        assert_eq!(cell.proved(generation(1)), None);
+        cell.observe(generation(2), Tick(8), order.next());
+        assert_eq!(cell.proved(generation(2)), Some(Tick(8)));
+    }
+
+    #[test]
+    fn a_generation_first_seen_during_a_load_is_not_known_before_it() {
+        let (cell, order) = (TenantCell::new("t", None), Sequence::default());
+        let load = order.next();
+        cell.observe(generation(1), Tick(5), order.next());
+        assert_eq!(cell.known_before(load), None);
+        let later = order.next();
+        cell.observe(generation(1), Tick(9), order.next());
+        assert_eq!(
+            cell.known_before(later),
+            Some(generation(1)),
+            "a refresh keeps the arrival"
+        );
+    }
+
+    #[test]
+    fn a_reply_from_before_an_invalidation_does_not_enter_a_cell_made_after_it() {
+        let (tenants, order) = (Tenants::default(), Sequence::default());
+        tenants.invalidate("t", Tick(7));
+        let cell = tenants.cell("t");
+        cell.observe(generation(1), Tick(6), order.next());
+        assert_eq!(cell.proved(generation(1)), None);
+    }
+
+    #[test]
+    fn cells_die_with_their_last_entry_and_are_swept() {
+        let tenants = Tenants::default();
+        for n in 0..1_000 {
+            drop(tenants.cell(&n.to_string()));
+        }
+        let kept = tenants.cell("kept");
+        assert!(Arc::ptr_eq(&kept, &tenants.cell("kept")));
+        assert!(tenants.lock().by_name.len() <= 64);
+    }
+}

@@ -1,0 +1,154 @@
+//! The response future.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::cache::Answer;
+use crate::error::Unavailable;
+use crate::layer::Shared;
+use crate::rejection::{Asked, MakeRejection, Refusal, ResponseBody, respond};
+use crate::service::asked;
+
+/// The look-up of a request that no local answer was found for.
+type Waiting<M> = Pin<Box<dyn Future<Output = Result<Answer<M>, Unavailable>> + Send>>;
+
+pin_project! {
+    /// The future of [`ApiTokenService`](crate::ApiTokenService).
+    pub struct ResponseFuture<S, ReqBody, M, R>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        #[pin]
+        state: State<S::Future, S, ReqBody, M, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, S, ReqBody, M, R> {
+        Inner { #[pin] future: F },
+        Refused { response: Option<Response<Bytes>> },
+        Waiting {
+            answer: Waiting<M>,
+            // Taken when the answer is there.
+            held: Option<(Request<ReqBody>, S)>,
+            shared: Arc<Shared<M, R>>,
+        },
+    }
+}
+
+impl<S, ReqBody, M, R> ResponseFuture<S, ReqBody, M, R>
+where
+    S: Service<Request<ReqBody>>,
+{
+    pub(crate) fn inner(future: S::Future) -> Self {
+        Self {
+            state: State::Inner { future },
+        }
+    }
+
+    pub(crate) fn refused(shared: Arc<Shared<M, R>>, refusal: &Refusal, asked: &Asked) -> Self
+    where
+        R: MakeRejection,
+    {
+        let response = respond(refusal, &shared.challenges, &shared.rejection, asked);
+        Self {
+            state: State::Refused {
+                response: Some(response),
+            },
+        }
+    }
+
+    pub(crate) fn waiting(
+        answer: Waiting<M>,
+        request: Request<ReqBody>,
+        inner: S,
+        shared: Arc<Shared<M, R>>,
+    ) -> Self {
+        Self {
+            state: State::Waiting {
+                answer,
+                held: Some((request, inner)),
+                shared,
+            },
+        }
+    }
+}
+
+impl<S, ReqBody, ResBody, M, R> Future for ResponseFuture<S, ReqBody, M, R>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    M: Send + Sync + 'static,
+    R: MakeRejection,
+{
+    type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let mut this = self.as_mut().project();
+            let next = match this.state.as_mut().project() {
+                StateProj::Inner { future } => {
+                    let response = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(response.map(ResponseBody::served)));
+                }
+                StateProj::Refused { response } => {
+                    let response = response.take().expect("polled after completion");
+                    return Poll::Ready(Ok(response.map(ResponseBody::refused)));
+                }
+                StateProj::Waiting {
+                    answer,
+                    held,
+                    shared,
+                } => {
+                    let answer = ready!(answer.as_mut().poll(cx));
+                    let (mut request, mut inner) = held.take().expect("polled after completion");
+                    match refusal(answer) {
+                        Ok(token) => {
+                            request.extensions_mut().insert(token);
+                            State::Inner {
+                                future: inner.call(request),
+                            }
+                        }
+                        Err(refusal) => {
+                            let asked = asked(&request);
+                            let response =
+                                respond(&refusal, &shared.challenges, &shared.rejection, &asked);
+                            State::Refused {
+                                response: Some(response),
+                            }
+                        }
+                    }
+                }
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+fn refusal<M>(answer: Result<Answer<M>, Unavailable>) -> Result<crate::CachedApiToken<M>, Refusal> {
+    match answer {
+        Ok(Answer::Found(token)) => Ok(token),
+        Ok(Answer::Absent(_)) => Err(Refusal::InvalidToken),
+        Ok(Answer::Denied(denial)) => Err(Refusal::Denied(denial.reason)),
+        Err(unavailable) => Err(Refusal::Unavailable {
+            retry_after: unavailable.retry_after(),
+        }),
+    }
+}
+
+impl<S, ReqBody, M, R> fmt::Debug for ResponseFuture<S, ReqBody, M, R>
+where
+    S: Service<Request<ReqBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

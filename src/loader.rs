@@ -1,0 +1,183 @@
+//! The user's database.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::store::BoxFuture;
+use crate::store::keys::Scope;
+use crate::token::{BearerToken, Denial, TokenDigest, TokenRecord, Verdict};
+
+/// Any error: what a loader may fail with.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The question to a loader.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    pub(crate) token: BearerToken,
+    pub(crate) digest: TokenDigest,
+    pub(crate) scope: Scope,
+}
+
+impl Lookup {
+    /// The token, redacted; [`BearerToken::expose`] gives the text.
+    pub fn token(&self) -> &BearerToken {
+        &self.token
+    }
+
+    /// The token's digest: what a database should store and be asked by.
+    pub fn digest(&self) -> TokenDigest {
+        self.digest
+    }
+
+    /// The scope that the token is wanted for; a record's type must equal it.
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.name()
+    }
+}
+
+/// Says what the database says about a token in a scope. It neither caches nor retries.
+///
+/// Two rules make the guarantees hold:
+/// * A *revoked* or *disabled* token is [`Verdict::Absent`]. An error means "we cannot tell", is
+///   answered 503, and is never cached.
+/// * The query runs on the primary, in a statement of its own that starts when `load` is called: not
+///   on a replica, nor inside a transaction or snapshot that is older (PROTOCOL.md N5).
+///
+/// A load that takes longer than the
+/// [load deadline](crate::ApiTokenCacheBuilder::load_deadline) is dropped and counts as failed; a
+/// panic counts as failed too.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a token loader",
+    label = "implement `TokenLoader`, or wrap a closure in `loader_fn`",
+    note = "`loader_fn(|lookup: Lookup| async move {{ Ok::<_, MyError>(record_or_none) }})`"
+)]
+pub trait TokenLoader: Send + Sync + 'static {
+    /// The user's typed data in each record; `()` for none.
+    type Metadata: Send + Sync + 'static;
+
+    /// Looks the token up.
+    fn load(
+        &self,
+        lookup: Lookup,
+    ) -> impl Future<Output = Result<Verdict<Self::Metadata>, BoxError>> + Send;
+}
+
+/// What a closure given to [`loader_fn`] may answer with: a [`Verdict`], a [`TokenRecord`], an
+/// `Option` of one (`None` is absent), or a [`Denial`].
+#[diagnostic::on_unimplemented(
+    message = "a loader cannot answer with `{Self}`",
+    label = "answer with `Verdict<M>`, `Option<TokenRecord<M>>`, `TokenRecord<M>` or `Denial`"
+)]
+pub trait IntoVerdict {
+    /// The record's metadata.
+    type Metadata: Send + Sync + 'static;
+
+    /// The verdict.
+    fn into_verdict(self) -> Verdict<Self::Metadata>;
+}
+
+impl<M: Send + Sync + 'static> IntoVerdict for Verdict<M> {
+    type Metadata = M;
+
+    fn into_verdict(self) -> Self {
+        self
+    }
+}
+
+impl<M: Send + Sync + 'static> IntoVerdict for TokenRecord<M> {
+    type Metadata = M;
+
+    fn into_verdict(self) -> Verdict<M> {
+        self.into()
+    }
+}
+
+impl<M: Send + Sync + 'static> IntoVerdict for Option<TokenRecord<M>> {
+    type Metadata = M;
+
+    fn into_verdict(self) -> Verdict<M> {
+        self.into()
+    }
+}
+
+impl IntoVerdict for Denial {
+    type Metadata = ();
+
+    fn into_verdict(self) -> Verdict {
+        self.into()
+    }
+}
+
+/// A closure as a [`TokenLoader`].
+///
+/// ```
+/// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+///
+/// let loader = loader_fn(|lookup: Lookup| async move {
+///     // `SELECT … WHERE digest = $1 AND revoked_at IS NULL` with `lookup.digest()`
+///     let found: Option<TokenRecord> = None;
+///     Ok::<_, std::io::Error>(found)
+/// });
+/// let cache = ApiTokenCache::builder(loader).build()?;
+/// # Ok::<(), tower_api_token::ConfigError>(())
+/// ```
+pub fn loader_fn<F, Fut, T, E>(load: F) -> LoaderFn<F, T::Metadata>
+where
+    F: Fn(Lookup) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send,
+    T: IntoVerdict,
+    E: Into<BoxError>,
+{
+    LoaderFn {
+        load,
+        metadata: PhantomData,
+    }
+}
+
+/// What [`loader_fn`] returns.
+pub struct LoaderFn<F, M> {
+    load: F,
+    metadata: PhantomData<fn() -> M>,
+}
+
+impl<F, M> fmt::Debug for LoaderFn<F, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoaderFn").finish_non_exhaustive()
+    }
+}
+
+impl<F, Fut, T, E, M> TokenLoader for LoaderFn<F, M>
+where
+    F: Fn(Lookup) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send,
+    T: IntoVerdict<Metadata = M>,
+    E: Into<BoxError>,
+    M: Send + Sync + 'static,
+{
+    type Metadata = M;
+
+    async fn load(&self, lookup: Lookup) -> Result<Verdict<M>, BoxError> {
+        match (self.load)(lookup).await {
+            Ok(answer) => Ok(answer.into_verdict()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A loader with its type erased. The future owns the loader: each load is a task of its own, so
+/// that a panic or a deadline ends the load alone.
+pub(crate) trait DynLoader<M>: Send + Sync {
+    fn load(self: Arc<Self>, lookup: Lookup) -> BoxFuture<'static, Result<Verdict<M>, BoxError>>;
+}
+
+impl<L: TokenLoader> DynLoader<L::Metadata> for L {
+    fn load(
+        self: Arc<Self>,
+        lookup: Lookup,
+    ) -> BoxFuture<'static, Result<Verdict<L::Metadata>, BoxError>> {
+        Box::pin(async move { TokenLoader::load(&*self, lookup).await })
+    }
+}

@@ -1,0 +1,90 @@
+//! Refusals of gRPC calls, without depending on tonic: a response with trailers only.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::Refusal;
+
+/// The content type, if the request is a gRPC or gRPC-Web call.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let value = headers.get(CONTENT_TYPE)?;
+    let bytes = value.as_bytes();
+    let prefix = b"application/grpc";
+    let rest = bytes.get(prefix.len()..)?;
+    let named = bytes[..prefix.len()].eq_ignore_ascii_case(prefix);
+    // `application/grpc`, `application/grpc+proto`, `application/grpc-web…`; not `application/grpcfoo`.
+    (named && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '))).then_some(value)
+}
+
+fn code(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotPresented | Refusal::InvalidToken => "16",
+        Refusal::Denied(_) => "7",
+        Refusal::Unavailable { .. } => "14",
+        Refusal::Ambiguous => "3",
+    }
+}
+
+pub(super) fn respond(refusal: &Refusal, content_type: &HeaderValue) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type.clone());
+    headers.insert("grpc-status", HeaderValue::from_static(code(refusal)));
+    if let Ok(message) = HeaderValue::try_from(percent_encoded(refusal.detail())) {
+        headers.insert("grpc-message", message);
+    }
+    super::uncacheable(headers);
+    response
+}
+
+/// gRPC over HTTP/2, "Percent-Byte-Encoding": all but visible ASCII, and the per cent sign itself.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(byte.into()),
+            _ => write!(out, "%{byte:02X}").expect("a String takes all"),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(content_type: &'static str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        is_grpc(&headers).is_some()
+    }
+
+    #[test]
+    fn a_grpc_call_is_known_by_its_content_type() {
+        for yes in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc-web",
+            "application/grpc-web-text",
+            "Application/gRPC",
+        ] {
+            assert!(asks(yes), "{yes}");
+        }
+        for no in [
+            "application/json",
+            "application/grpcx",
+            "application/grp",
+            "text/plain",
+        ] {
+            assert!(!asks(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_percent_encoded() {
+        assert_eq!(percent_encoded("5 % of é\n"), "5 %25 of %C3%A9%0A");
+    }
+}

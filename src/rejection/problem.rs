@@ -1,0 +1,89 @@
+//! The default body: RFC 9457 problem details.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use serde::Serialize;
+
+use super::{MakeRejection, Refusal};
+
+/// Refusals as `application/problem+json` (RFC 9457), or with an empty body.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProblemDetails {
+    empty: bool,
+}
+
+impl ProblemDetails {
+    /// `type`, `title`, `status` and `detail`. The default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No body at all: status and headers say it.
+    pub fn empty() -> Self {
+        Self { empty: true }
+    }
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+fn written(refusal: &Refusal) -> Bytes {
+    let status = refusal.status();
+    let problem = Problem {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or_default(),
+        status: status.as_u16(),
+        detail: refusal.detail(),
+    };
+    // Strings and a number: there is nothing that could fail.
+    serde_json::to_vec(&problem).unwrap_or_default().into()
+}
+
+impl MakeRejection for ProblemDetails {
+    fn make(&self, refusal: &Refusal) -> Response<Bytes> {
+        // The refusal that an attacker can ask for most often costs no writing.
+        const INVALID: &[u8] = br#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The bearer token is not valid."}"#;
+        let body = match refusal {
+            _ if self.empty => Bytes::new(),
+            Refusal::InvalidToken => Bytes::from_static(INVALID),
+            _ => written(refusal),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = refusal.status();
+        if !self.empty {
+            let json = HeaderValue::from_static("application/problem+json");
+            response.headers_mut().insert(CONTENT_TYPE, json);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_constant_body_is_what_would_be_written() {
+        let made = ProblemDetails::new().make(&Refusal::InvalidToken);
+        assert_eq!(made.body(), &written(&Refusal::InvalidToken));
+    }
+
+    #[test]
+    fn a_reason_is_escaped_and_an_empty_body_has_no_type() {
+        let refusal = Refusal::Denied("a \"b\"\n".into());
+        let made = ProblemDetails::new().make(&refusal);
+        let read: serde_json::Value = serde_json::from_slice(made.body()).unwrap();
+        assert_eq!(
+            (read["detail"].as_str(), read["status"].as_u64()),
+            (Some("a \"b\"\n"), Some(403))
+        );
+        let made = ProblemDetails::empty().make(&refusal);
+        assert!(made.body().is_empty() && made.headers().is_empty());
+    }
+}

@@ -1,0 +1,407 @@
+//! The in-memory store: PROTOCOL.md's operations on this process's own memory.
+
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quick_cache::unsync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
+
+use super::keys::EntryKey;
+use super::sealed::Parts;
+use super::{
+    Acquired, Durability, Filled, Generation, IntoStore, Nonce, Observed, Registry, Reply, Seen,
+    Store, StoreError, Value, sealed,
+};
+use crate::cache::clock::{Clock, Tick};
+
+const SHARDS: usize = 16;
+const TENANTS: usize = 100_000;
+
+/// The embedded store, for one process with no Redis. It is the default.
+///
+/// Bounded in entries, records and nulls apart, so that a flood of invented tokens cannot push a
+/// good one out. Invalidations are immediate. [`durable`](crate::Invalidation::durable) is not for
+/// it: there are no replicas.
+///
+/// ```
+/// use tower_api_token::MemoryStore;
+///
+/// let store = MemoryStore::new().capacity(10_000).null_capacity(1_000);
+/// # let _ = store;
+/// ```
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    pub(crate) capacity: usize,
+    pub(crate) null_capacity: usize,
+}
+
+impl MemoryStore {
+    /// A store for 100,000 records and 25,000 nulls.
+    pub fn new() -> Self {
+        Self {
+            capacity: 100_000,
+            null_capacity: 25_000,
+        }
+    }
+
+    /// How many records are kept. Default: 100,000, some 50 MB. The least is 16, one for each lock.
+    #[must_use]
+    pub fn capacity(mut self, records: usize) -> Self {
+        self.capacity = records;
+        self
+    }
+
+    /// How many nulls and denials are kept. Default: 25,000, some 5 MB.
+    #[must_use]
+    pub fn null_capacity(mut self, nulls: usize) -> Self {
+        self.null_capacity = nulls;
+        self
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<M: Send + Sync + 'static> sealed::IntoStore<M> for MemoryStore {
+    fn into_store(self, parts: Parts) -> sealed::Erased<M> {
+        sealed::Erased(Arc::new(Memory::new(&self, parts.clock)))
+    }
+}
+
+const _: fn() = || {
+    fn is_a_store<S: IntoStore<()>>() {}
+    is_a_store::<MemoryStore>();
+};
+
+struct Memory<M> {
+    clock: Clock,
+    shards: Box<[Mutex<Shard<M>>]>,
+    tenants: Mutex<Tenants>,
+}
+
+struct Tenants {
+    epoch: Option<Generation>,
+    generations: Cache<String, Generation>,
+}
+
+struct Lease {
+    nonce: Nonce,
+    until: Tick,
+}
+
+struct Slot<M> {
+    version: u64,
+    value: Value<M>,
+}
+
+impl<M> Slot<M> {
+    fn until(&self) -> Tick {
+        match &self.value {
+            Value::Found(kept) => kept.until,
+            Value::Absent(kept) => kept.until,
+            Value::Denied(kept) => kept.until,
+        }
+    }
+
+    /// Tells everybody who holds the value that it counts no longer.
+    fn revoke(&self) {
+        match &self.value {
+            Value::Found(kept) => &kept.revoked,
+            Value::Absent(kept) => &kept.revoked,
+            Value::Denied(kept) => &kept.revoked,
+        }
+        .store(true, Ordering::Release);
+    }
+}
+
+/// Revokes what is evicted: an invalidation could no longer find it, but a level in front may still
+/// hold it.
+#[derive(Clone)]
+struct RevokeOnEvict;
+
+impl<M> Lifecycle<EntryKey, Slot<M>> for RevokeOnEvict {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: EntryKey, slot: Slot<M>) {
+        slot.revoke();
+    }
+}
+
+type Slots<M> = Cache<EntryKey, Slot<M>, UnitWeighter, DefaultHashBuilder, RevokeOnEvict>;
+
+struct Shard<M> {
+    leases: HashMap<EntryKey, Lease>,
+    records: Slots<M>,
+    negatives: Slots<M>,
+    version: u64,
+}
+
+impl<M> Shard<M> {
+    fn new(records: usize, negatives: usize) -> Self {
+        let slots = |capacity: usize| {
+            let capacity = capacity.div_ceil(SHARDS).max(1);
+            Cache::with(
+                capacity,
+                capacity as u64,
+                UnitWeighter,
+                DefaultHashBuilder::default(),
+                RevokeOnEvict,
+            )
+        };
+        Self {
+            leases: HashMap::new(),
+            records: slots(records),
+            negatives: slots(negatives),
+            version: 0,
+        }
+    }
+
+    fn slot(&mut self, key: &EntryKey, now: Tick) -> Option<&Slot<M>> {
+        let ended = |slot: Option<&Slot<M>>| slot.is_some_and(|slot| slot.until() <= now);
+        if ended(self.records.peek(key)) || ended(self.negatives.peek(key)) {
+            self.remove(key);
+            return None;
+        }
+        if self.records.peek(key).is_some() {
+            return self.records.get(key);
+        }
+        self.negatives.get(key)
+    }
+
+    fn remove(&mut self, key: &EntryKey) {
+        for slots in [&mut self.records, &mut self.negatives] {
+            if let Some((_, slot)) = slots.remove(key) {
+                slot.revoke();
+            }
+        }
+    }
+
+    fn holds_lease(&mut self, key: &EntryKey, now: Tick) -> Option<Nonce> {
+        let lease = self.leases.get(key)?;
+        if lease.until <= now {
+            self.leases.remove(key);
+            return None;
+        }
+        Some(lease.nonce)
+    }
+
+    fn seen(&mut self, key: &EntryKey, now: Tick) -> Seen<M> {
+        if self.holds_lease(key, now).is_some() {
+            return Seen::Lease;
+        }
+        match self.slot(key, now) {
+            Some(slot) => Seen::Value(slot.value.clone(), Observed::Version(slot.version)),
+            None => Seen::Vacant,
+        }
+    }
+}
+
+impl<M> Memory<M> {
+    fn new(store: &MemoryStore, clock: Clock) -> Self {
+        Self {
+            clock,
+            shards: (0..SHARDS)
+                .map(|_| Mutex::new(Shard::new(store.capacity, store.null_capacity)))
+                .collect(),
+            tenants: Mutex::new(Tenants {
+                epoch: None,
+                generations: Cache::new(TENANTS),
+            }),
+        }
+    }
+
+    fn shard(&self, key: &EntryKey) -> MutexGuard<'_, Shard<M>> {
+        let shard = key.digest.spread() % SHARDS;
+        self.shards[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tenants(&self) -> MutexGuard<'_, Tenants> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease(
+        &self,
+        key: &EntryKey,
+        nonce: Nonce,
+        lease: Duration,
+        shard: &mut Shard<M>,
+        now: Tick,
+    ) {
+        let until = now.after(lease);
+        shard.leases.insert(key.clone(), Lease { nonce, until });
+    }
+}
+
+/// The answers are there at once.
+fn done<'a, T: Send + 'a>(answer: T) -> Reply<'a, T> {
+    Box::pin(ready(Ok(answer)))
+}
+
+fn unless_durable<'a, T: Send + 'a>(durable: Option<Durability>, answer: T) -> Reply<'a, T> {
+    match durable {
+        None => done(answer),
+        Some(_) => Box::pin(ready(Err(StoreError::unsupported()))),
+    }
+}
+
+impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
+        done(self.shard(key).seen(key, self.clock.now()))
+    }
+
+    fn acquire<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        lease: Duration,
+    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        let now = self.clock.now();
+        let acquired = {
+            let mut shard = self.shard(key);
+            match shard.seen(key, now) {
+                Seen::Vacant => {
+                    self.lease(key, nonce, lease, &mut shard, now);
+                    Acquired::Ours
+                }
+                seen => Acquired::Taken(seen),
+            }
+        };
+        done((acquired, self.tenants().epoch))
+    }
+
+    fn acquire_over<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        old: &'a Observed,
+        nonce: Nonce,
+        lease: Duration,
+    ) -> Reply<'a, (bool, Option<Generation>)> {
+        let now = self.clock.now();
+        let ours = {
+            let mut shard = self.shard(key);
+            let present = shard
+                .slot(key, now)
+                .map(|slot| Observed::Version(slot.version));
+            let ours = present.as_ref() == Some(old);
+            if ours {
+                shard.remove(key);
+                self.lease(key, nonce, lease, &mut shard, now);
+            }
+            ours
+        };
+        done((ours, self.tenants().epoch))
+    }
+
+    fn fill<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        value: &'a Value<M>,
+        _ttl: Duration, // the value's own `until` says the same by this process's clock
+    ) -> Reply<'a, Filled> {
+        let mut shard = self.shard(key);
+        if shard.holds_lease(key, self.clock.now()) != Some(nonce) {
+            return done(Filled::Refused);
+        }
+        shard.leases.remove(key);
+        shard.version += 1;
+        let slot = Slot {
+            version: shard.version,
+            value: value.clone(),
+        };
+        match value {
+            Value::Found(_) => shard.records.insert(key.clone(), slot),
+            Value::Absent(_) | Value::Denied(_) => shard.negatives.insert(key.clone(), slot),
+        }
+        done(Filled::Stored(0))
+    }
+
+    fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()> {
+        let mut shard = self.shard(key);
+        if shard.holds_lease(key, self.clock.now()) == Some(nonce) {
+            shard.leases.remove(key);
+        }
+        done(())
+    }
+
+    fn delete<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, ()> {
+        let mut shard = self.shard(key);
+        shard.leases.remove(key);
+        shard.remove(key);
+        done(())
+    }
+
+    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> Reply<'a, Generation> {
+        let mut tenants = self.tenants();
+        let present = tenants.generations.get(tenant).copied();
+        if present.is_none() {
+            tenants.generations.insert(tenant.to_owned(), fresh);
+        }
+        done(present.unwrap_or(fresh))
+    }
+
+    fn tenant_then_epoch<'a>(
+        &'a self,
+        tenant: &'a str,
+        fresh: Generation,
+    ) -> Reply<'a, (Generation, Option<Generation>)> {
+        Box::pin(async move {
+            let generation = Store::<M>::tenant(self, tenant, fresh).await?;
+            Ok((generation, self.tenants().epoch))
+        })
+    }
+
+    fn epoch(&self, fresh: Generation) -> Reply<'_, Generation> {
+        done(*self.tenants().epoch.get_or_insert(fresh))
+    }
+
+    fn delete_token<'a>(
+        &'a self,
+        keys: &'a [EntryKey],
+        _registry: bool,
+        durable: Option<Durability>,
+    ) -> Reply<'a, Option<Registry>> {
+        for key in keys {
+            let mut shard = self.shard(key);
+            shard.leases.remove(key);
+            shard.remove(key);
+        }
+        unless_durable(durable, None)
+    }
+
+    fn delete_tenant<'a>(
+        &'a self,
+        tenant: &'a str,
+        _registry: bool,
+        durable: Option<Durability>,
+    ) -> Reply<'a, Option<Registry>> {
+        let mut tenants = self.tenants();
+        tenants.epoch = None;
+        tenants.generations.remove(tenant);
+        unless_durable(durable, None)
+    }
+
+    fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry> {
+        done(entries.clone())
+    }
+
+    fn session(&self) -> u64 {
+        0
+    }
+
+    fn check(&self) -> Reply<'_, ()> {
+        done(())
+    }
+}

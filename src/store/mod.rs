@@ -1,0 +1,341 @@
+//! The level that fills are fenced in, spoken to in PROTOCOL.md's operations.
+//!
+//! | store | for | bounded by | survives a restart |
+//! |---|---|---|---|
+//! | [`MemoryStore`] | one process | entries, records and nulls apart | no |
+//! | [`RedisStore`](redis::RedisStore) | a fleet on one Redis | `maxmemory` of the server | yes |
+
+// Without Redis there is nothing to be written, and nothing that fails.
+#![cfg_attr(not(feature = "redis"), allow(dead_code))]
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::cache::Absence;
+use crate::cache::clock::Tick;
+use crate::token::{Denial, TokenRecord, write_hex};
+
+mod error;
+pub(crate) mod keys;
+mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
+
+pub use error::StoreError;
+pub use memory::MemoryStore;
+
+use keys::EntryKey;
+pub use keys::KeyLayout;
+
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type Reply<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// 128 random bits, new for every transmission that creates something: a late duplicate of a
+/// command must not be able to pass for a new one (PROTOCOL.md N9).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Nonce([u8; 16]);
+
+impl Nonce {
+    pub(crate) fn new() -> Self {
+        let mut bytes = [0; 16];
+        // Without the operating system's generator there are no nonces and no fence; the panic ends
+        // the flight, and its callers get "unavailable".
+        getrandom::fill(&mut bytes).expect("the operating system's random generator");
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A tenant's generation, or the epoch: 128 random bits that never come back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Generation([u8; 16]);
+
+impl Generation {
+    pub(crate) fn new() -> Self {
+        Self(Nonce::new().0)
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        crate::token::parse_hex(text).map(Self)
+    }
+
+    pub(crate) fn halves(self) -> (u64, u64) {
+        let whole = u128::from_be_bytes(self.0);
+        ((whole >> 64) as u64, whole as u64)
+    }
+
+    pub(crate) fn from_halves(high: u64, low: u64) -> Self {
+        Self((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Something kept under a key, and what it takes to know whether it still counts.
+pub(crate) struct Kept<T> {
+    pub(crate) what: T,
+    pub(crate) generation: Option<Generation>,
+    /// The end of its time to live, where this process keeps it itself.
+    pub(crate) until: Tick,
+    /// Set by the in-memory store when it deletes the entry, so that whoever holds it knows.
+    pub(crate) revoked: AtomicBool,
+}
+
+impl<T> Kept<T> {
+    pub(crate) fn new(what: T, generation: Option<Generation>) -> Self {
+        Self {
+            what,
+            generation,
+            until: Tick::NEVER,
+            revoked: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn until(mut self, until: Tick) -> Self {
+        self.until = until;
+        self
+    }
+}
+
+/// One of the three answers that may be cached.
+pub(crate) enum Value<M> {
+    Found(Arc<Kept<TokenRecord<M>>>),
+    Absent(Arc<Kept<Absence>>),
+    Denied(Arc<Kept<Denial>>),
+}
+
+impl<M> Value<M> {
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::Found(kept) => kept.generation,
+            Self::Absent(kept) => kept.generation,
+            Self::Denied(kept) => kept.generation,
+        }
+    }
+
+    pub(crate) fn tenant_id(&self) -> Option<&str> {
+        match self {
+            Self::Found(kept) => kept.what.tenant_id.as_deref(),
+            Self::Absent(_) => None,
+            Self::Denied(kept) => kept.what.tenant_id.as_deref(),
+        }
+    }
+}
+
+impl<M> Clone for Value<M> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Found(kept) => Self::Found(Arc::clone(kept)),
+            Self::Absent(kept) => Self::Absent(Arc::clone(kept)),
+            Self::Denied(kept) => Self::Denied(Arc::clone(kept)),
+        }
+    }
+}
+
+impl<M> fmt::Debug for Value<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Found(_) => "Found",
+            Self::Absent(_) => "Absent",
+            Self::Denied(_) => "Denied",
+        })
+    }
+}
+
+/// What was seen, exactly: the old side of a compare-and-acquire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Observed {
+    Bytes(Vec<u8>),
+    Version(u64),
+}
+
+impl Observed {
+    /// How many bytes were seen, where it was bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Version(_) => 0,
+        }
+    }
+}
+
+/// The contents of a key.
+#[derive(Debug)]
+pub(crate) enum Seen<M> {
+    Vacant,
+    Lease,
+    Value(Value<M>, Observed),
+    /// Unreadable, or another token's: to be replaced, never to be answered from.
+    Corrupt(Observed),
+    /// Of another Redis type: to be deleted first.
+    WrongType,
+}
+
+/// The reply to an acquire: ours, or what lies there.
+#[derive(Debug)]
+pub(crate) enum Acquired<M> {
+    Ours,
+    Taken(Seen<M>),
+}
+
+/// The reply to a fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// Stored, as so many bytes (none in memory).
+    Stored(usize),
+    /// The lease is no longer there: it ran out, or an invalidation removed it.
+    Refused,
+    /// Nothing was sent: the value is larger than the limit, or cannot be written.
+    Unwritable,
+}
+
+/// The scopes that someone, somewhere, fills, each with that instance's staleness bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Registry(pub(crate) Vec<(String, Duration)>);
+
+/// `.durable(replicas)`: how many replicas must acknowledge, and how long to wait for them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Durability {
+    pub(crate) replicas: usize,
+    pub(crate) timeout: Duration,
+}
+
+/// PROTOCOL.md's operations. Every call has a deadline of the store's own, and is sent at most once
+/// unless it is a GET or a DEL: a command that timed out here may still run there.
+pub(crate) trait Store<M>: Send + Sync {
+    /// Whether it is this process's own memory: then an invalidation is immediate.
+    fn is_local(&self) -> bool;
+
+    /// R3.
+    fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>>;
+
+    /// R4, and the epoch in the same round trip.
+    fn acquire<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        lease: Duration,
+    ) -> Reply<'a, (Acquired<M>, Option<Generation>)>;
+
+    /// R4's stand-in over a value that does not count: the same only if `old` still lies there.
+    fn acquire_over<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        old: &'a Observed,
+        nonce: Nonce,
+        lease: Duration,
+    ) -> Reply<'a, (bool, Option<Generation>)>;
+
+    /// R6: the value in the lease's place, only if it is still ours.
+    fn fill<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        value: &'a Value<M>,
+        ttl: Duration,
+    ) -> Reply<'a, Filled>;
+
+    /// Gives the lease back.
+    fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()>;
+
+    /// Deletes a key of the wrong type.
+    fn delete<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, ()>;
+
+    /// T, created as `fresh` if it is missing.
+    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> Reply<'a, Generation>;
+
+    /// T likewise, and then E, in this order.
+    fn tenant_then_epoch<'a>(
+        &'a self,
+        tenant: &'a str,
+        fresh: Generation,
+    ) -> Reply<'a, (Generation, Option<Generation>)>;
+
+    /// E, created as `fresh` if it is missing.
+    fn epoch(&self, fresh: Generation) -> Reply<'_, Generation>;
+
+    /// I2 for the keys of one token; with `registry`, the known scopes in the same round trip.
+    fn delete_token<'a>(
+        &'a self,
+        keys: &'a [EntryKey],
+        registry: bool,
+        durable: Option<Durability>,
+    ) -> Reply<'a, Option<Registry>>;
+
+    /// `DEL E`, then `DEL T`; with `registry` as above.
+    fn delete_tenant<'a>(
+        &'a self,
+        tenant: &'a str,
+        registry: bool,
+        durable: Option<Durability>,
+    ) -> Reply<'a, Option<Registry>>;
+
+    /// Enters scopes into the registry, and reads it.
+    fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry>;
+
+    /// Counts connections: a registration made under another session may be lost.
+    fn session(&self) -> u64;
+
+    /// Whether the store answers.
+    fn check(&self) -> Reply<'_, ()>;
+}
+
+/// What [`ApiTokenCacheBuilder::store`](crate::ApiTokenCacheBuilder::store) takes: a [`MemoryStore`]
+/// or a `RedisStore`.
+pub trait IntoStore<M>: sealed::IntoStore<M> {}
+
+impl<M, S: sealed::IntoStore<M>> IntoStore<M> for S {}
+
+pub(crate) mod sealed {
+    use std::sync::Arc;
+
+    use super::Store;
+    use super::keys::Keys;
+    use crate::cache::clock::Clock;
+
+    pub trait IntoStore<M> {
+        #[doc(hidden)]
+        fn into_store(self, parts: Parts) -> Erased<M>;
+    }
+
+    /// A store with its type erased.
+    pub struct Erased<M>(pub(crate) Arc<dyn Store<M>>);
+
+    impl<M> std::fmt::Debug for Erased<M> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Erased")
+        }
+    }
+
+    /// What the builder lends a store.
+    #[derive(Debug)]
+    pub struct Parts {
+        pub(crate) keys: Arc<Keys>,
+        pub(crate) clock: Clock,
+    }
+}

@@ -1,0 +1,487 @@
+//! PROTOCOL.md's operations as Redis commands.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::{
+    ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value as Raw,
+    pipe,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::connection::{Connection, refused};
+use crate::store::keys::{EntryKey, Keys};
+use crate::store::{
+    Acquired, Durability, Filled, Generation, Nonce, Observed, Registry, Reply, Seen, Store,
+    StoreError, Value,
+};
+use crate::token::codec::{self, Decoded, EncodeError};
+
+/// If the key holds the old value, the new one takes its place.
+const COMPARE_AND_SET: &str = "\
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  return 1
+end
+return 0";
+
+/// If the key holds the value, it is deleted.
+const COMPARE_AND_DELETE: &str = "\
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0";
+
+/// `SET … NX PX … GET`, which Redis knows from 7.0 on.
+const SET_IF_MISSING: &str = "\
+local present = redis.call('GET', KEYS[1])
+if present then return present end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return false";
+
+/// How long a tenant's generation and the epoch last; losing one costs loads, never safety.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How long a fence key of a durable invalidation lasts.
+const FENCE: Duration = Duration::from_secs(60);
+
+/// How often a durable invalidation is tried, each time from the deletion on.
+const DURABLE_TRIES: usize = 3;
+
+pub(super) struct RedisLevel<M> {
+    connection: Connection,
+    keys: Arc<Keys>,
+    /// The server is older than 7.0, as a refused `SET … NX … GET` told.
+    old_server: AtomicBool,
+    metadata: PhantomData<fn() -> M>,
+}
+
+impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
+    pub(super) fn new(connection: Connection, keys: Arc<Keys>) -> Self {
+        Self {
+            connection,
+            keys,
+            old_server: AtomicBool::new(false),
+            metadata: PhantomData,
+        }
+    }
+
+    fn seen(key: &EntryKey, reply: RedisResult<Raw>) -> Result<Seen<M>, StoreError> {
+        let bytes = match reply {
+            Ok(Raw::Nil) => return Ok(Seen::Vacant),
+            Ok(Raw::BulkString(bytes)) => bytes,
+            Ok(Raw::SimpleString(text)) => text.into_bytes(),
+            Ok(Raw::Okay) => b"OK".to_vec(),
+            Ok(_) => return Err(unexpected()),
+            Err(error) if error.code() == Some("WRONGTYPE") => return Ok(Seen::WrongType),
+            Err(error) => return Err(refused(error)),
+        };
+        Ok(match codec::decode(&bytes, &key.digest) {
+            Decoded::Lease => Seen::Lease,
+            Decoded::Value(value) => Seen::Value(value, Observed::Bytes(bytes)),
+            Decoded::Corrupt => Seen::Corrupt(Observed::Bytes(bytes)),
+        })
+    }
+
+    /// `SET key value NX PX ttl GET`, or the script that does the same on an older server.
+    fn set_if_missing(&self, pipeline: &mut Pipeline, key: &str, value: &str, ttl: Duration) {
+        if self.old_server.load(Ordering::Relaxed) {
+            let script = pipeline.cmd("EVAL").arg(SET_IF_MISSING).arg(1).arg(key);
+            script.arg(value).arg(millis(ttl));
+        } else {
+            let set = pipeline.cmd("SET").arg(key).arg(value).arg("NX");
+            set.arg("PX").arg(millis(ttl)).arg("GET");
+        }
+    }
+
+    /// What `set_if_missing` found, `None` if the new value is in. A server that does not know the
+    /// command is remembered; the caller's try is lost, and the next one uses the script.
+    fn found(&self, reply: RedisResult<Raw>) -> RedisResult<Raw> {
+        if let Err(error) = &reply
+            && error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
+            && error
+                .detail()
+                .is_some_and(|detail| detail.contains("syntax error"))
+        {
+            self.old_server.store(true, Ordering::Relaxed);
+        }
+        reply
+    }
+
+    fn generation(reply: RedisResult<Raw>) -> Result<Option<Generation>, StoreError> {
+        let text: Option<String> = read(reply)?;
+        // Something else under the name counts as missing: it costs a load.
+        Ok(text.and_then(|text| Generation::parse(&text)))
+    }
+
+    fn created(
+        &self,
+        reply: RedisResult<Raw>,
+        fresh: Generation,
+    ) -> Result<Generation, StoreError> {
+        match self.found(reply) {
+            Ok(Raw::Nil) => Ok(fresh),
+            reply => Self::generation(reply)?.ok_or_else(unexpected),
+        }
+    }
+
+    async fn send<const N: usize>(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<[RedisResult<Raw>; N], StoreError> {
+        let replies = self.connection.send(pipeline).await?;
+        replies.try_into().map_err(|_| unexpected())
+    }
+
+    /// Deletes, and reads the registry in the same round trip.
+    async fn delete_all(
+        &self,
+        names: &[String],
+        registry: bool,
+    ) -> Result<Option<Registry>, StoreError> {
+        let mut pipeline = pipe();
+        pipeline.ignore_errors();
+        if !names.is_empty() {
+            pipeline.cmd("DEL").arg(names);
+        }
+        if registry {
+            pipeline.cmd("SMEMBERS").arg(self.keys.scopes());
+        }
+        if names.is_empty() && !registry {
+            return Ok(None);
+        }
+        let mut replies = self.connection.send(&pipeline).await?.into_iter();
+        if !names.is_empty() {
+            let _: i64 = read(replies.next().ok_or_else(unexpected)?)?;
+        }
+        if !registry {
+            return Ok(None);
+        }
+        let members: Vec<String> = read(replies.next().ok_or_else(unexpected)?)?;
+        Ok(Some(parse_registry(&members)))
+    }
+
+    /// I3: the deletion, a write that replicas must acknowledge, and the wait for them, on a
+    /// connection of its own. A deletion that removed nothing replicates nothing, and `WAIT` knows
+    /// only its own connection's writes: hence the forced write, and the whole again on any trouble.
+    async fn delete_durably(
+        &self,
+        names: &[String],
+        fence: &str,
+        durable: Durability,
+    ) -> Result<(), StoreError> {
+        let mut last = StoreError::unconfirmed();
+        for _ in 0..DURABLE_TRIES {
+            match self.try_durably(names, fence, durable).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn try_durably(
+        &self,
+        names: &[String],
+        fence: &str,
+        durable: Durability,
+    ) -> Result<(), StoreError> {
+        let deadline = durable.timeout + Duration::from_secs(1);
+        let mut connection = self.connection.dedicated(deadline).await?;
+        let mut pipeline = pipe();
+        if !names.is_empty() {
+            pipeline.cmd("DEL").arg(names).ignore();
+        }
+        let random = Nonce::new().to_string();
+        pipeline
+            .cmd("SET")
+            .arg(fence)
+            .arg(random)
+            .arg("PX")
+            .arg(millis(FENCE))
+            .ignore();
+        pipeline
+            .cmd("WAIT")
+            .arg(durable.replicas)
+            .arg(millis(durable.timeout));
+        let waited = pipeline.query_async::<(usize,)>(&mut connection);
+        match tokio::time::timeout(deadline, waited).await {
+            Ok(Ok((acknowledged,))) if acknowledged >= durable.replicas => Ok(()),
+            Ok(Ok(_)) => Err(StoreError::unconfirmed()),
+            Ok(Err(error)) => Err(refused(error)),
+            Err(_) => Err(StoreError::timeout()),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn read<T: FromRedisValue>(reply: RedisResult<Raw>) -> Result<T, StoreError> {
+    let value = reply.map_err(refused)?;
+    T::from_redis_value(value).map_err(|error| refused(RedisError::from(error)))
+}
+
+fn unexpected() -> StoreError {
+    StoreError::refused("the reply has another form than the command's")
+}
+
+/// `scope|S in ms`; what cannot be read is another's and left alone.
+fn parse_registry(members: &[String]) -> Registry {
+    let entry = |member: &String| {
+        let (scope, bound) = member.split_once('|')?;
+        Some((scope.to_owned(), Duration::from_millis(bound.parse().ok()?)))
+    };
+    Registry(members.iter().filter_map(entry).collect())
+}
+
+impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for RedisLevel<M> {
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
+        Box::pin(async move {
+            let mut pipeline = pipe();
+            pipeline
+                .ignore_errors()
+                .cmd("GET")
+                .arg(self.keys.entry(key));
+            let [reply] = self.send(&pipeline).await?;
+            Self::seen(key, reply)
+        })
+    }
+
+    fn acquire<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        lease: Duration,
+    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        Box::pin(async move {
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            let value = codec::lease(nonce);
+            self.set_if_missing(&mut pipeline, &self.keys.entry(key), &value, lease);
+            pipeline.cmd("GET").arg(self.keys.epoch());
+            let [taken, epoch] = self.send(&pipeline).await?;
+            let acquired = match Self::seen(key, self.found(taken))? {
+                Seen::Vacant => Acquired::Ours,
+                seen => Acquired::Taken(seen),
+            };
+            // An epoch that could not be read is no failure of the acquire: it costs a load.
+            Ok((acquired, Self::generation(epoch).ok().flatten()))
+        })
+    }
+
+    fn acquire_over<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        old: &'a Observed,
+        nonce: Nonce,
+        lease: Duration,
+    ) -> Reply<'a, (bool, Option<Generation>)> {
+        Box::pin(async move {
+            let Observed::Bytes(old) = old else {
+                return Err(unexpected());
+            };
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            let script = pipeline
+                .cmd("EVAL")
+                .arg(COMPARE_AND_SET)
+                .arg(1)
+                .arg(self.keys.entry(key));
+            script.arg(old).arg(codec::lease(nonce)).arg(millis(lease));
+            pipeline.cmd("GET").arg(self.keys.epoch());
+            let [set, epoch] = self.send(&pipeline).await?;
+            Ok((read(set)?, Self::generation(epoch).ok().flatten()))
+        })
+    }
+
+    fn fill<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        value: &'a Value<M>,
+        ttl: Duration,
+    ) -> Reply<'a, Filled> {
+        Box::pin(async move {
+            let bytes = match codec::encode(value, &key.digest) {
+                Ok(bytes) => bytes,
+                Err(EncodeError::TooLarge | EncodeError::Unwritable) => {
+                    return Ok(Filled::Unwritable);
+                }
+            };
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            let script = pipeline
+                .cmd("EVAL")
+                .arg(COMPARE_AND_SET)
+                .arg(1)
+                .arg(self.keys.entry(key));
+            script.arg(codec::lease(nonce)).arg(&bytes).arg(millis(ttl));
+            let [set] = self.send(&pipeline).await?;
+            Ok(if read(set)? {
+                Filled::Stored(bytes.len())
+            } else {
+                Filled::Refused
+            })
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()> {
+        Box::pin(async move {
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            let script = pipeline.cmd("EVAL").arg(COMPARE_AND_DELETE).arg(1);
+            script.arg(self.keys.entry(key)).arg(codec::lease(nonce));
+            let [deleted] = self.send(&pipeline).await?;
+            read::<bool>(deleted).map(drop)
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, ()> {
+        Box::pin(async move {
+            self.delete_all(&[self.keys.entry(key)], false)
+                .await
+                .map(drop)
+        })
+    }
+
+    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> Reply<'a, Generation> {
+        Box::pin(async move {
+            let name = self.keys.tenant(tenant);
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            pipeline.cmd("GET").arg(&name);
+            pipeline.cmd("PTTL").arg(&name);
+            let [present, left] = self.send(&pipeline).await?;
+            if let Some(generation) = Self::generation(present)? {
+                let left: i64 = read(left)?;
+                if left < i64::try_from(millis(DAY) / 2).unwrap_or(i64::MAX) {
+                    let mut pipeline = pipe();
+                    pipeline
+                        .ignore_errors()
+                        .cmd("PEXPIRE")
+                        .arg(&name)
+                        .arg(millis(DAY));
+                    // Should it fail, the generation is lost in half a day, which costs loads.
+                    let _ = self.connection.send(&pipeline).await;
+                }
+                return Ok(generation);
+            }
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            self.set_if_missing(&mut pipeline, &name, &fresh.to_string(), DAY);
+            let [created] = self.send(&pipeline).await?;
+            self.created(created, fresh)
+        })
+    }
+
+    fn tenant_then_epoch<'a>(
+        &'a self,
+        tenant: &'a str,
+        fresh: Generation,
+    ) -> Reply<'a, (Generation, Option<Generation>)> {
+        Box::pin(async move {
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            // In this order: with E read first, an invalidation between the two would give its new T
+            // and the old E (G3).
+            self.set_if_missing(
+                &mut pipeline,
+                &self.keys.tenant(tenant),
+                &fresh.to_string(),
+                DAY,
+            );
+            pipeline.cmd("GET").arg(self.keys.epoch());
+            let [created, epoch] = self.send(&pipeline).await?;
+            let generation = self.created(created, fresh)?;
+            Ok((generation, Self::generation(epoch)?))
+        })
+    }
+
+    fn epoch(&self, fresh: Generation) -> Reply<'_, Generation> {
+        Box::pin(async move {
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            self.set_if_missing(&mut pipeline, &self.keys.epoch(), &fresh.to_string(), DAY);
+            let [created] = self.send(&pipeline).await?;
+            self.created(created, fresh)
+        })
+    }
+
+    fn delete_token<'a>(
+        &'a self,
+        keys: &'a [EntryKey],
+        registry: bool,
+        durable: Option<Durability>,
+    ) -> Reply<'a, Option<Registry>> {
+        Box::pin(async move {
+            let names: Vec<String> = keys.iter().map(|key| self.keys.entry(key)).collect();
+            if let (Some(durable), Some(key)) = (durable, keys.last()) {
+                let fence = self.keys.token_fence(&key.digest);
+                self.delete_durably(&names, &fence, durable).await?;
+                return self.delete_all(&[], registry).await;
+            }
+            self.delete_all(&names, registry).await
+        })
+    }
+
+    fn delete_tenant<'a>(
+        &'a self,
+        tenant: &'a str,
+        registry: bool,
+        durable: Option<Durability>,
+    ) -> Reply<'a, Option<Registry>> {
+        Box::pin(async move {
+            // E before T, in one command: PROTOCOL.md G3.
+            let names = [self.keys.epoch(), self.keys.tenant(tenant)];
+            if let Some(durable) = durable {
+                self.delete_durably(&names, &self.keys.tenant_fence(tenant), durable)
+                    .await?;
+                return self.delete_all(&[], registry).await;
+            }
+            self.delete_all(&names, registry).await
+        })
+    }
+
+    fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry> {
+        Box::pin(async move {
+            let name = self.keys.scopes();
+            let member =
+                |(scope, bound): &(String, Duration)| format!("{scope}|{}", millis_up(*bound));
+            let members: Vec<String> = entries.0.iter().map(member).collect();
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            pipeline.cmd("SADD").arg(&name).arg(&members);
+            pipeline.cmd("SMEMBERS").arg(&name);
+            let [added, all] = self.send(&pipeline).await?;
+            let _: i64 = read(added)?;
+            Ok(parse_registry(&read::<Vec<String>>(all)?))
+        })
+    }
+
+    fn session(&self) -> u64 {
+        self.connection.session()
+    }
+
+    fn check(&self) -> Reply<'_, ()> {
+        Box::pin(async move {
+            let mut pipeline = pipe();
+            pipeline.ignore_errors().cmd("PING");
+            let [pong] = self.send(&pipeline).await?;
+            read::<String>(pong).map(drop)
+        })
+    }
+}
+
+/// A bound is never understated, and zero stays zero.
+fn millis_up(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}

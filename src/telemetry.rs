@@ -1,0 +1,118 @@
+//! What is logged. Without the `tracing` feature all of this is nothing.
+//!
+//! A text of a token is never among the fields, nor is a loader's error at a level above debug: it
+//! may quote a query.
+
+#[cfg(feature = "tracing")]
+mod on {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, SystemTime};
+
+    use crate::error::Unavailable;
+    use crate::store::StoreError;
+
+    /// At most one line a second for each kind: an outage must not become a flood of logs.
+    struct Limit {
+        second: AtomicU64,
+        dropped: AtomicU64,
+    }
+
+    impl Limit {
+        const fn new() -> Self {
+            Self {
+                second: AtomicU64::new(0),
+                dropped: AtomicU64::new(0),
+            }
+        }
+
+        /// How many were left out since the last, if this one may be written.
+        fn pass(&self) -> Option<u64> {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let now = now.map_or(0, |since| since.as_secs());
+            let last = self.second.load(Ordering::Relaxed);
+            let first = now != last
+                && self
+                    .second
+                    .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok();
+            if first {
+                return Some(self.dropped.swap(0, Ordering::Relaxed));
+            }
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+
+    /// Every error of the chain, without newlines between them.
+    fn chain(error: &dyn std::error::Error) -> String {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+
+    pub(crate) fn store_failed(error: &StoreError) {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::warn!(target: "tower_api_token", error = chain(error), dropped, "the token store failed; answering from the loader, uncached");
+        }
+    }
+
+    pub(crate) fn load_failed(error: &Unavailable) {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::warn!(target: "tower_api_token", error = %error, dropped, "a token could not be loaded; answering unavailable");
+            tracing::debug!(target: "tower_api_token", error = chain(error), "the loader's error");
+        }
+    }
+
+    pub(crate) fn corrupt_entry() {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::warn!(target: "tower_api_token", dropped, "an entry in the token store does not count and is replaced");
+        }
+    }
+
+    pub(crate) fn unwritable() {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::warn!(target: "tower_api_token", dropped, "a record is too large to be cached, or cannot be written");
+        }
+    }
+
+    pub(crate) fn staleness_bounds_differ(scope: &str, theirs: Duration, ours: Duration) {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::error!(target: "tower_api_token", scope, ?theirs, ?ours, dropped, "an instance keeps another staleness bound; and_wait sleeps for the longest");
+        }
+    }
+
+    pub(crate) fn invalidation_failed(error: &dyn std::error::Error) {
+        tracing::error!(target: "tower_api_token", error = chain(error), "an invalidation was not confirmed; repeat it");
+    }
+}
+
+#[cfg(feature = "tracing")]
+pub(crate) use on::*;
+
+#[cfg(not(feature = "tracing"))]
+mod off {
+    use std::time::Duration;
+
+    use crate::error::Unavailable;
+    use crate::store::StoreError;
+
+    pub(crate) fn store_failed(_: &StoreError) {}
+    pub(crate) fn load_failed(_: &Unavailable) {}
+    pub(crate) fn corrupt_entry() {}
+    pub(crate) fn unwritable() {}
+    pub(crate) fn staleness_bounds_differ(_: &str, _: Duration, _: Duration) {}
+    pub(crate) fn invalidation_failed(_: &dyn std::error::Error) {}
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) use off::*;

@@ -1,0 +1,167 @@
+//! What a handler reads: the verified token.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
+
+use super::{BearerToken, TokenDigest, TokenRecord};
+use crate::cache::clock::Tick;
+use crate::cache::tenants::Membership;
+use crate::store::Kept;
+
+/// Who is calling: a verified token, in the request's extensions.
+///
+/// A clone costs a reference count. `Debug` shows the id and the type alone.
+pub struct CachedApiToken<M = ()> {
+    principal: Arc<Principal<M>>,
+    origin: Origin,
+}
+
+/// In the extensions of a request that the layer let pass without a token, so that an extractor can
+/// tell it from one that no layer saw.
+pub(crate) struct Anonymous<M>(PhantomData<fn() -> M>);
+
+impl<M> Anonymous<M> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<M> Clone for Anonymous<M> {
+    fn clone(&self) -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// What proves an entry of the local level, and until when.
+pub(crate) struct Proof {
+    pub(crate) digest: TokenDigest,
+    /// The clock before the command that proved the entry was sent (PROTOCOL.md section 6).
+    pub(crate) sent: Tick,
+    pub(crate) tenant: Option<Membership>,
+    /// The entry's own bytes, as far as they are known: what it weighs in the local level.
+    pub(crate) size: u32,
+    /// Set by the first request that finds the entry old enough to be refreshed.
+    pub(crate) refreshing: AtomicBool,
+}
+
+/// A record together with the token that it was found by.
+pub(crate) struct Principal<M> {
+    pub(crate) kept: Arc<Kept<TokenRecord<M>>>,
+    pub(crate) token: BearerToken,
+    pub(crate) proof: Proof,
+}
+
+impl<M> CachedApiToken<M> {
+    pub(crate) fn new(principal: Arc<Principal<M>>, origin: Origin) -> Self {
+        Self { principal, origin }
+    }
+
+    fn record(&self) -> &TokenRecord<M> {
+        &self.principal.kept.what
+    }
+
+    /// The database's id of the token.
+    pub fn id(&self) -> &str {
+        &self.record().id
+    }
+
+    /// The application that the token belongs to.
+    pub fn app_id(&self) -> Option<&str> {
+        self.record().app_id.as_deref()
+    }
+
+    /// The tenant that the token belongs to.
+    pub fn tenant_id(&self) -> Option<&str> {
+        self.record().tenant_id.as_deref()
+    }
+
+    /// The token's type: the scope that it is good for.
+    pub fn token_type(&self) -> &str {
+        &self.record().token_type
+    }
+
+    /// The token itself, redacted; [`BearerToken::expose`] gives the text.
+    pub fn token(&self) -> &BearerToken {
+        &self.principal.token
+    }
+
+    /// When the token was last used, as the database knew it at the load.
+    pub fn last_used_at(&self) -> Option<SystemTime> {
+        self.record().last_used_at
+    }
+
+    /// When the token was created.
+    pub fn created_at(&self) -> Option<SystemTime> {
+        self.record().created_at
+    }
+
+    /// When the token ends; checked on every request.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.record().expires_at
+    }
+
+    /// The user's typed data.
+    pub fn metadata(&self) -> &M {
+        &self.record().metadata
+    }
+
+    /// Where the answer came from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+}
+
+impl<M> Clone for CachedApiToken<M> {
+    fn clone(&self) -> Self {
+        Self {
+            principal: Arc::clone(&self.principal),
+            origin: self.origin,
+        }
+    }
+}
+
+impl<M> fmt::Debug for CachedApiToken<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedApiToken")
+            .field("id", &self.id())
+            .field("type", &self.token_type())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an answer came from. `Display` prints the lower-case word that metrics use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// This process's memory, the in-memory store included.
+    Local,
+    /// Redis.
+    Shared,
+    /// The loader, for this request or for one that it joined.
+    Loaded,
+    /// A record past its soft end, because the loader failed (stale-if-error).
+    Stale,
+}
+
+impl Origin {
+    pub(crate) const ALL: [Self; 4] = [Self::Local, Self::Shared, Self::Loaded, Self::Stale];
+
+    /// The word that metrics and the demo server use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Shared => "shared",
+            Self::Loaded => "loaded",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,215 @@
+//! A value as it lies in Redis: its kind, the format's version, JSON (`V1{…}`, `N1`, `D1{…}`).
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde::de::value::UnitDeserializer;
+use serde::{Deserialize, Serialize};
+
+use super::{Denial, TokenRecord, times};
+use crate::cache::Absence;
+use crate::store::keys::KeyDigest;
+use crate::store::{Generation, Kept, Nonce, Value};
+
+const RECORD: &[u8] = b"V1";
+const ABSENT: &[u8] = b"N1";
+const DENIED: &[u8] = b"D1";
+const LEASE: &[u8] = b"L1";
+
+/// A larger record is answered and not cached.
+pub(crate) const MAX_BYTES: usize = 16 * 1024;
+
+#[derive(Serialize, Deserialize)]
+struct RecordJson<'a, M> {
+    id: &'a str,
+    app_id: Option<&'a str>,
+    tenant_id: Option<&'a str>,
+    #[serde(rename = "type")]
+    token_type: &'a str,
+    digest: &'a str,
+    last_used_at: Option<&'a str>,
+    created_at: Option<&'a str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<&'a str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<&'a str>,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    metadata: Option<M>,
+}
+
+/// The same for reading: the text may hold escapes, so that nothing can be borrowed for certain.
+#[derive(Deserialize)]
+struct OwnedRecordJson<M> {
+    id: String,
+    app_id: Option<String>,
+    tenant_id: Option<String>,
+    #[serde(rename = "type")]
+    token_type: String,
+    digest: String,
+    last_used_at: Option<String>,
+    created_at: Option<String>,
+    expires_at: Option<String>,
+    generation: Option<String>,
+    #[serde(default = "Option::default")]
+    metadata: Option<M>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DenialJson {
+    reason: String,
+    tenant_id: Option<String>,
+    digest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<String>,
+}
+
+/// Why a value cannot be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum EncodeError {
+    TooLarge,
+    /// The metadata's `Serialize` failed, or a time lies outside the years 0 to 9999.
+    Unwritable,
+}
+
+/// The bytes under a key.
+#[derive(Debug)]
+pub(crate) enum Decoded<M> {
+    Lease,
+    Value(Value<M>),
+    /// Unreadable, of an unknown version, or another token's.
+    Corrupt,
+}
+
+pub(crate) fn lease(nonce: Nonce) -> String {
+    format!("L1{nonce}")
+}
+
+pub(crate) fn encode<M: Serialize>(
+    value: &Value<M>,
+    digest: &KeyDigest,
+) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = Vec::with_capacity(512);
+    let written = match value {
+        Value::Absent(_) => {
+            bytes.extend_from_slice(ABSENT);
+            Ok(())
+        }
+        Value::Found(kept) => {
+            bytes.extend_from_slice(RECORD);
+            let record = &kept.what;
+            let write = |at: Option<SystemTime>| match at {
+                None => Ok(None),
+                Some(at) => times::to_rfc3339(at)
+                    .map(Some)
+                    .ok_or(EncodeError::Unwritable),
+            };
+            let metadata =
+                serde_json::to_value(&record.metadata).map_err(|_| EncodeError::Unwritable)?;
+            let (last_used_at, created_at) =
+                (write(record.last_used_at)?, write(record.created_at)?);
+            let expires_at = write(record.expires_at)?;
+            let digest = digest.to_string();
+            let generation = kept.generation.map(|generation| generation.to_string());
+            serde_json::to_writer(
+                &mut bytes,
+                &RecordJson {
+                    id: &record.id,
+                    app_id: record.app_id.as_deref(),
+                    tenant_id: record.tenant_id.as_deref(),
+                    token_type: &record.token_type,
+                    digest: &digest,
+                    last_used_at: last_used_at.as_deref(),
+                    created_at: created_at.as_deref(),
+                    expires_at: expires_at.as_deref(),
+                    generation: generation.as_deref(),
+                    metadata: (!metadata.is_null()).then_some(metadata),
+                },
+            )
+        }
+        Value::Denied(kept) => {
+            bytes.extend_from_slice(DENIED);
+            serde_json::to_writer(
+                &mut bytes,
+                &DenialJson {
+                    reason: kept.what.reason.to_string(),
+                    tenant_id: kept.what.tenant_id.clone(),
+                    digest: digest.to_string(),
+                    generation: kept.generation.map(|generation| generation.to_string()),
+                },
+            )
+        }
+    };
+    written.map_err(|_| EncodeError::Unwritable)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(EncodeError::TooLarge);
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> Decoded<M> {
+    if bytes.starts_with(LEASE) {
+        return Decoded::Lease;
+    }
+    let value = if bytes == ABSENT {
+        Some(Value::Absent(Arc::new(Kept::new(Absence::Unknown, None))))
+    } else if let Some(json) = bytes.strip_prefix(RECORD) {
+        decode_record(json, digest).map(|kept| Value::Found(Arc::new(kept)))
+    } else if let Some(json) = bytes.strip_prefix(DENIED) {
+        decode_denial(json, digest).map(|kept| Value::Denied(Arc::new(kept)))
+    } else {
+        None
+    };
+    value.map_or(Decoded::Corrupt, Decoded::Value)
+}
+
+/// An optional text that must be well formed where it is there.
+fn each<T>(text: Option<&str>, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    match text {
+        None => Some(None),
+        Some(text) => read(text).map(Some),
+    }
+}
+
+fn decode_record<M: DeserializeOwned>(
+    json: &[u8],
+    digest: &KeyDigest,
+) -> Option<Kept<TokenRecord<M>>> {
+    let json: OwnedRecordJson<M> = serde_json::from_slice(json).ok()?;
+    if json.id.is_empty() || !digest.is_written(&json.digest) {
+        return None;
+    }
+    let metadata = match json.metadata {
+        Some(metadata) => metadata,
+        // Left out or null: the unit type, or a user's `Option`.
+        None => M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok()?,
+    };
+    let generation = each(json.generation.as_deref(), Generation::parse)?;
+    Some(Kept::new(
+        TokenRecord {
+            id: json.id,
+            app_id: json.app_id,
+            tenant_id: json.tenant_id,
+            token_type: json.token_type,
+            digest: None,
+            last_used_at: each(json.last_used_at.as_deref(), times::from_rfc3339)?,
+            created_at: each(json.created_at.as_deref(), times::from_rfc3339)?,
+            expires_at: each(json.expires_at.as_deref(), times::from_rfc3339)?,
+            metadata,
+        },
+        generation,
+    ))
+}
+
+fn decode_denial(json: &[u8], digest: &KeyDigest) -> Option<Kept<Denial>> {
+    let json: DenialJson = serde_json::from_slice(json).ok()?;
+    if !digest.is_written(&json.digest) {
+        return None;
+    }
+    let generation = each(json.generation.as_deref(), Generation::parse)?;
+    let denial = Denial {
+        reason: json.reason.into(),
+        tenant_id: json.tenant_id,
+    };
+    Some(Kept::new(denial, generation))
+}

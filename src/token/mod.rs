@@ -1,0 +1,15 @@
+//! Tokens: as presented, as a record from the loader, as cached, and as JSON.
+
+mod cached;
+#[cfg(feature = "redis")]
+pub(crate) mod codec;
+mod record;
+mod secret;
+#[cfg(feature = "redis")]
+pub(crate) mod times;
+
+pub(crate) use cached::{Anonymous, Principal, Proof};
+pub use cached::{CachedApiToken, Origin};
+pub use record::{Denial, TokenRecord, Verdict};
+pub use secret::{BearerToken, ParseDigestError, TokenDigest};
+pub(crate) use secret::{parse_hex, write_hex};

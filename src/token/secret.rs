@@ -1,0 +1,182 @@
+//! The token's text, kept from view, and its digest.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// A bearer token's text (RFC 6750), which never shows itself.
+///
+/// `Debug` prints no part of the text, there is no `Display`, and the memory is wiped when the last
+/// clone is dropped. A clone costs a reference count.
+#[derive(Clone)]
+pub struct BearerToken(Arc<Zeroizing<String>>);
+
+impl BearerToken {
+    /// Takes the text as it is; the grammar is checked where a request is read.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Arc::new(Zeroizing::new(text.into())))
+    }
+
+    /// The text. Whoever calls this is answerable for where it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The token's [`TokenDigest`], computed at each call.
+    pub fn digest(&self) -> TokenDigest {
+        TokenDigest::of(self.expose())
+    }
+
+    /// Compares in a time that depends on the lengths alone.
+    pub(crate) fn is(&self, presented: &str) -> bool {
+        self.expose().as_bytes().ct_eq(presented.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(..)")
+    }
+}
+
+/// SHA-256 of a token's text: stable, made to be a database column, and what an operator who never
+/// sees the text revokes by.
+///
+/// `Display` and [`FromStr`] speak 64 hexadecimal digits. A digest of a random token of 128 bits or
+/// more gives nothing away; one of a guessable token can be guessed, so `Debug` shows only its
+/// beginning.
+///
+/// ```
+/// use tower_api_token::TokenDigest;
+///
+/// let digest = TokenDigest::of("app-0123456789abcdef");
+/// assert_eq!(digest.to_string().parse::<TokenDigest>().unwrap(), digest);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// The digest of a token's text.
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// A digest read back, from a database column for example.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Compares in constant time.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Display for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(")?;
+        write_hex(&self.0[..4], f)?;
+        f.write_str("..)")
+    }
+}
+
+impl FromStr for TokenDigest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_hex(text).map(Self).ok_or(ParseDigestError(()))
+    }
+}
+
+/// The text is not 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseDigestError(());
+
+impl fmt::Display for ParseDigestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a token digest is 64 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for ParseDigestError {}
+
+pub(crate) fn write_hex(bytes: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        out.write_char(DIGITS[usize::from(byte >> 4)].into())?;
+        out.write_char(DIGITS[usize::from(byte & 15)].into())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != 2 * N {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_is_sha256_of_the_text() {
+        assert_eq!(
+            TokenDigest::of("abc").to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn digest_reads_upper_and_lower_case_and_nothing_else() {
+        let digest = TokenDigest::of("abc");
+        assert_eq!(digest.to_string().to_uppercase().parse(), Ok(digest));
+        for bad in [
+            "",
+            "ba78",
+            &"g".repeat(64),
+            &"é".repeat(32),
+            &"0".repeat(65),
+        ] {
+            assert!(bad.parse::<TokenDigest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_text_and_no_whole_digest() {
+        let token = BearerToken::new("app-0123456789abcdef");
+        assert_eq!(format!("{token:?}"), "BearerToken(..)");
+        assert_eq!(
+            format!("{:?}", TokenDigest::of("abc")),
+            "TokenDigest(ba7816bf..)"
+        );
+    }
+
+    #[test]
+    fn comparison_tells_equal_from_other_length_and_other_text() {
+        let token = BearerToken::new("abc");
+        assert!(token.is("abc"));
+        assert!(!token.is("abd") && !token.is("ab") && !token.is("abcd") && !token.is(""));
+    }
+}

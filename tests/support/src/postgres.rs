@@ -1,0 +1,376 @@
+//! A private PostgreSQL server.
+
+use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, geteuid};
+use tempfile::TempDir;
+
+use crate::process::{
+    PATIENCE, POLL, Process, bound_to_us, executable, find_program, free_port, log_tail,
+    port_was_taken,
+};
+
+/// A private PostgreSQL server on a loopback port, with a database cluster of its own, that ends with this value.
+///
+/// The examples keep their tokens in PostgreSQL, and what they promise (a revocation commits *before* the cache is
+/// told) depends on its transactions. It is fresh: user `postgres`, database `postgres`, no password, nothing else.
+/// Nothing is synced to disk, for speed; a start takes a second or two, most of it `initdb`.
+///
+/// For an outage, put a [`FaultProxy`](crate::FaultProxy) in front of [`addr`](Self::addr).
+///
+/// PostgreSQL refuses to run as root, and containers run tests as root. It then runs as the user `postgres`, or `nobody`
+/// where there is none, in a directory that belongs to that user.
+///
+/// ```no_run
+/// let postgres = test_support::PostgresServer::start();
+/// println!("connect to {}", postgres.url());
+/// ```
+#[derive(Debug)]
+pub struct PostgresServer {
+    // Before `dir`: the process ends first, then its directory goes.
+    process: Process,
+    port: u16,
+    /// Held to be removed when dropped.
+    _dir: TempDir,
+}
+
+impl PostgresServer {
+    /// Makes a cluster and starts a server on it.
+    ///
+    /// The programs are `initdb` and `postgres` on `PATH`, or else the newest in `/usr/lib/postgresql/*/bin`, where
+    /// Debian hides them.
+    ///
+    /// # Panics
+    ///
+    /// When there are no such programs, or when the server is not ready in time; the message has the end of its log.
+    pub fn start() -> Self {
+        let bin = Programs::find();
+        let user = User::for_postgres();
+        let dir = cluster_dir(user.as_ref());
+        init(&bin, user.as_ref(), dir.path());
+        // As for Redis: only a taken port is worth another go.
+        for _ in 0..10 {
+            let port = free_port();
+            if let Some(process) = launch(&bin, user.as_ref(), port, dir.path()) {
+                return Self {
+                    process,
+                    port,
+                    _dir: dir,
+                };
+            }
+        }
+        panic!("postgres found every port taken that we tried");
+    }
+
+    /// `postgres://postgres@127.0.0.1:PORT/postgres`; no password is asked for.
+    pub fn url(&self) -> String {
+        self.url_at(self.addr())
+    }
+
+    /// The [`url`](Self::url) by way of another address, such as a [`FaultProxy`](crate::FaultProxy)'s.
+    pub fn url_at(&self, addr: SocketAddr) -> String {
+        format!("postgres://postgres@{addr}/postgres")
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The loopback address and port.
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The process id of the postmaster.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        // "Immediate shutdown": no checkpoint, but it ends its backends and frees its shared memory, which a plain kill
+        // of the postmaster leaves to chance. If it takes too long, dropping the process kills it.
+        self.process.signal(Signal::QUIT);
+        self.process.wait_for(Duration::from_secs(10));
+    }
+}
+
+/// Where the two programs are.
+struct Programs {
+    initdb: PathBuf,
+    postgres: PathBuf,
+}
+
+impl Programs {
+    fn find() -> Self {
+        Self::on_path()
+            .or_else(|| Self::newest_below(Path::new("/usr/lib/postgresql")))
+            .expect(
+                "initdb and postgres are neither on PATH nor in /usr/lib/postgresql/*/bin; \
+                 run scripts/test, which installs them",
+            )
+    }
+
+    fn on_path() -> Option<Self> {
+        // Taken as a pair, from one place: a cluster made by one version does not start in another.
+        let initdb = find_program("initdb")?;
+        let beside = initdb.with_file_name("postgres");
+        Some(Self {
+            postgres: executable(&beside).or_else(|| find_program("postgres"))?,
+            initdb,
+        })
+    }
+
+    fn newest_below(dir: &Path) -> Option<Self> {
+        fs::read_dir(dir)
+            .ok()?
+            .flatten()
+            .filter_map(|entry| {
+                let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+                let bin = entry.path().join("bin");
+                let initdb = executable(&bin.join("initdb"))?;
+                let postgres = executable(&bin.join("postgres"))?;
+                Some((version, Self { initdb, postgres }))
+            })
+            .max_by_key(|(version, _)| *version)
+            .map(|(_, programs)| programs)
+    }
+}
+
+/// The user that PostgreSQL runs as when we are root.
+#[derive(Debug)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+impl User {
+    /// `None` when we are not root: then it runs as we do.
+    fn for_postgres() -> Option<Self> {
+        if !geteuid().is_root() {
+            return None;
+        }
+        let user = Self::named("postgres").or_else(|| Self::named("nobody"));
+        Some(
+            user.expect(
+                "PostgreSQL refuses to run as root, and there is no user postgres or nobody",
+            ),
+        )
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        // `id` rather than /etc/passwd, which does not have every user everywhere.
+        let id = |flag: &str| -> Option<u32> {
+            let output = Command::new("id").args([flag, "--", name]).output().ok()?;
+            String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+        };
+        Some(Self {
+            uid: id("-u")?,
+            gid: id("-g")?,
+        })
+    }
+
+    /// Makes `command` run as this user. The standard library also drops root's supplementary groups, since we are root.
+    fn run(user: Option<&Self>, command: &mut Command) {
+        if let Some(user) = user {
+            command.uid(user.uid).gid(user.gid);
+        }
+    }
+}
+
+/// An empty directory that the server's user can reach and owns.
+fn cluster_dir(user: Option<&User>) -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix("postgres-")
+        .permissions(Permissions::from_mode(0o700));
+    // As root not in TMPDIR, which may lie where that user cannot go. A short path also keeps the socket's name within
+    // the 107 bytes that the kernel allows.
+    let dir = match user {
+        Some(_) => builder.tempdir_in("/tmp"),
+        None => builder.tempdir(),
+    };
+    let dir = dir.expect("cannot make a directory for postgres");
+    if let Some(user) = user {
+        chown(dir.path(), Some(user.uid), Some(user.gid))
+            .expect("cannot give postgres its directory");
+    }
+    dir
+}
+
+fn data_dir(dir: &Path) -> PathBuf {
+    dir.join("data")
+}
+
+fn init(bin: &Programs, user: Option<&User>, dir: &Path) {
+    let log = dir.join("initdb.log");
+    let mut command = command(&bin.initdb, user, dir);
+    command.arg("-D").arg(data_dir(dir)).args([
+        "--username=postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]);
+    let status = Process::spawn(command, &log).map(|mut initdb| initdb.wait_for(2 * PATIENCE));
+    match status {
+        Ok(Some(status)) if status.success() => {}
+        Ok(status) => panic!("initdb failed ({status:?}):\n{}", log_tail(&log)),
+        Err(error) => panic!("cannot start {}: {error}", bin.initdb.display()),
+    }
+}
+
+/// A server that is ready, or `None` if its port was taken.
+fn launch(bin: &Programs, user: Option<&User>, port: u16, dir: &Path) -> Option<Process> {
+    let log = dir.join("postgres.log");
+    let _ = fs::remove_file(&log);
+    let mut command = command(&bin.postgres, user, dir);
+    command.arg("-D").arg(data_dir(dir));
+    let sockets = dir.display();
+    for setting in [
+        format!("port={port}"),
+        "listen_addresses=127.0.0.1".into(),
+        format!("unix_socket_directories={sockets}"),
+        // The cluster does not live longer than the server.
+        "fsync=off".into(),
+        "synchronous_commit=off".into(),
+        "full_page_writes=off".into(),
+        // Many clusters share two cores, and perhaps a small /dev/shm.
+        "shared_buffers=16MB".into(),
+        "dynamic_shared_memory_type=mmap".into(),
+    ] {
+        command.arg("-c").arg(setting);
+    }
+    let mut process = Process::spawn(command, &log)
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", bin.postgres.display()));
+
+    let deadline = Instant::now() + PATIENCE;
+    while !is_ready(dir, process.id(), port) {
+        if let Some(status) = process.exited() {
+            if port_was_taken(&log) {
+                return None;
+            }
+            panic!("postgres ended at once ({status}):\n{}", log_tail(&log));
+        }
+        assert!(
+            Instant::now() < deadline,
+            "postgres was not ready within {PATIENCE:?}:\n{}",
+            log_tail(&log)
+        );
+        thread::sleep(POLL);
+    }
+    Some(process)
+}
+
+/// One of the programs, as `user`, ended by an immediate shutdown when this process dies.
+fn command(program: &Path, user: Option<&User>, dir: &Path) -> Command {
+    let mut command = bound_to_us(program, "QUIT");
+    User::run(user, &mut command);
+    command.current_dir(dir);
+    // A test must not depend on the settings of whoever runs it (PGDATA, PGPORT, …), nor on their locale.
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"PG") || name.as_encoded_bytes().starts_with(b"LC_")
+        {
+            command.env_remove(name);
+        }
+    }
+    command.env("LANG", "C");
+    command
+}
+
+/// Whether the postmaster says in its lock file that it is this process and ready for connections.
+fn is_ready(dir: &Path, pid: u32, port: u16) -> bool {
+    let Ok(lock) = fs::read_to_string(data_dir(dir).join("postmaster.pid")) else {
+        return false;
+    };
+    // Line 1 is the process id; line 8, since version 10, the status.
+    let mut lines = lock.lines().map(str::trim);
+    lines.next() == Some(pid.to_string().as_str())
+        && lines.nth(6) == Some("ready")
+        && TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Runs a query over the simple protocol and returns the raw answer: enough to see that the server is real.
+    fn query(server: &PostgresServer, sql: &str) -> String {
+        let mut stream = TcpStream::connect(server.addr()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let startup = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+        let mut hello = u32::try_from(startup.len() + 4)
+            .unwrap()
+            .to_be_bytes()
+            .to_vec();
+        hello.extend_from_slice(startup);
+        stream.write_all(&hello).unwrap();
+        let mut message = vec![b'Q'];
+        message.extend_from_slice(&u32::try_from(sql.len() + 5).unwrap().to_be_bytes());
+        message.extend_from_slice(sql.as_bytes());
+        message.extend_from_slice(b"\0X\0\0\0\x04");
+        stream.write_all(&message).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[test]
+    fn server_runs_queries_and_dropping_it_ends_its_process() {
+        let server = PostgresServer::start();
+        assert_eq!(
+            server.url(),
+            format!("postgres://postgres@127.0.0.1:{}/postgres", server.port())
+        );
+        let answer = query(&server, "select 'forty' || '-two', current_user");
+        assert!(answer.contains("forty-two"), "{answer:?}");
+
+        let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+        let (dir, port) = (server._dir.path().to_owned(), server.port());
+        assert!(dir.exists());
+        drop(server);
+        assert!(rustix::process::test_kill_process(pid).is_err());
+        assert!(!dir.exists());
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free again");
+    }
+
+    #[test]
+    fn taken_port_is_told_from_other_failures() {
+        let (bin, user) = (Programs::find(), User::for_postgres());
+        let dir = cluster_dir(user.as_ref());
+        init(&bin, user.as_ref(), dir.path());
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert!(launch(&bin, user.as_ref(), port, dir.path()).is_none());
+    }
+
+    #[test]
+    fn newest_version_is_chosen_by_number() {
+        let root = tempfile::tempdir().unwrap();
+        for version in ["9", "15", "14", "not-a-version"] {
+            let bin = root.path().join(version).join("bin");
+            fs::create_dir_all(&bin).unwrap();
+            for program in ["initdb", "postgres"] {
+                fs::write(bin.join(program), "").unwrap();
+                fs::set_permissions(bin.join(program), Permissions::from_mode(0o755)).unwrap();
+            }
+        }
+        // A version without its server does not count.
+        fs::create_dir_all(root.path().join("99").join("bin")).unwrap();
+        let found = Programs::newest_below(root.path()).unwrap();
+        assert!(found.postgres.ends_with("15/bin/postgres"));
+        assert!(found.initdb.ends_with("15/bin/initdb"));
+    }
+}
