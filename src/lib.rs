@@ -1,4 +1,81 @@
-//! Tower middleware for bearer API tokens: who is calling, fast and truthfully.
+//! Tower middleware that tells who is calling: bearer API tokens, verified against a cache in this
+//! process and in Redis, and against your database where the cache cannot say.
+//!
+//! * [`ApiTokenLayer`] reads the token of each request, and puts a [`CachedApiToken`] into the
+//!   request's extensions or refuses it.
+//! * [`ApiTokenCache`] is what it asks, and can be asked without HTTP.
+//! * [`TokenLoader`], or a closure in [`loader_fn`], is your database.
+//! * [`RedisStore`] shares the cache in a fleet; without it a [`MemoryStore`] keeps it in the process.
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::get};
+//! use tower_api_token::{
+//!     ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, loader_fn,
+//! };
+//!
+//! # fn app() -> Result<Router, tower_api_token::ConfigError> {
+//! let loader = loader_fn(|lookup: Lookup| async move {
+//!     // `SELECT … WHERE digest = $1 AND type = $2 AND revoked_at IS NULL`
+//!     let _ = (lookup.digest(), lookup.scope());
+//!     Ok::<_, std::io::Error>(None::<TokenRecord>)
+//! });
+//! let cache = ApiTokenCache::builder(loader).scopes(["app"]).build()?;
+//! let app = Router::new()
+//!     .route("/v1/whoami", get(|token: CachedApiToken| async move { token.id().to_owned() }))
+//!     .layer(ApiTokenLayer::new(cache).with_scope("app"));
+//! # Ok(app)
+//! # }
+//! # app().unwrap();
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! A *change* is a commit in the database followed by an invalidation; it is *complete* when the
+//! invalidation returned `Ok`.
+//!
+//! 1. After [`invalidate(…)`](ApiTokenCache::invalidate)[`.and_wait()`](Invalidation::and_wait), a
+//!    request that starts later is answered, by every instance, from a database state that includes
+//!    the change.
+//! 2. After `invalidate(…)` alone it is the same, except that another instance's local level may answer
+//!    from before for less than the
+//!    [staleness bound](ApiTokenCacheBuilder::staleness_bound) (1 s) after the invalidation's reply.
+//! 3. A request that started before may get either answer. Nobody who merely joins its look-up later
+//!    does.
+//! 4. A created token is the same with "absent" as what was before: hand it out after the invalidation
+//!    returned.
+//! 5. Without faults, any number of requests at once, in any number of instances, for one uncached
+//!    token cause one load; a second only if its tenant is invalidated meanwhile.
+//! 6. `Err` from an invalidation means *not confirmed*: repeat it until it is `Ok`.
+//! 7. That we cannot tell is never called absent: it is [`Unavailable`], over HTTP a 503, and nothing
+//!    is cached of it.
+//!
+//! # What is not
+//!
+//! 1. An asynchronous fail-over of Redis, or its restart from a file, can undo a deletion: the old
+//!    value lives for what is left of its time. [`durable`](Invalidation::durable), or no persistence
+//!    on the cache, closes it.
+//! 2. After a split brain, readers on the old master are stale until it stops serving
+//!    (`min-replicas-to-write`).
+//! 3. A change in the database without an invalidation holds when the time to live is over.
+//! 4. The bound is at the check of an entry: a process that is stopped right after it answers late by
+//!    that time.
+//! 5. Without [declared scopes](ApiTokenCacheBuilder::scopes), a Redis that evicts the registry of
+//!    scopes can hide another process's scope from an invalidation for up to a minute.
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `redis` | yes | [`RedisStore`] |
+//! | `local` | yes | the local level in front of Redis |
+//! | `tracing` | yes | rate-limited warnings |
+//! | `axum` | no | [`CachedApiToken`] as an extractor |
+//! | `test-util` | no | an injected clock, and gates inside the protocol, for tests |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(missing_docs)]
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -34,3 +111,8 @@ pub use token::{
     BearerToken, CachedApiToken, Denial, Origin, ParseDigestError, TokenDigest, TokenRecord,
     Verdict,
 };
+
+/// The README's examples.
+#[cfg(all(doctest, feature = "axum", feature = "redis"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
@@ -25,6 +25,7 @@ struct Shared {
     nanos: AtomicU64,
     start: SystemTime,
     moved: Notify,
+    sleepers: AtomicUsize,
 }
 
 impl ManualClock {
@@ -35,6 +36,7 @@ impl ManualClock {
                 nanos: AtomicU64::new(1_000_000_000),
                 start: SystemTime::now(),
                 moved: Notify::new(),
+                sleepers: AtomicUsize::new(0),
             }),
         }
     }
@@ -55,7 +57,14 @@ impl ManualClock {
         Tick(self.shared.nanos.load(Ordering::SeqCst))
     }
 
+    /// How many are asleep by this clock.
+    pub fn sleepers(&self) -> usize {
+        self.shared.sleepers.load(Ordering::SeqCst)
+    }
+
     pub(crate) async fn sleep_until(&self, until: Tick) {
+        self.shared.sleepers.fetch_add(1, Ordering::SeqCst);
+        let _asleep = Asleep(&self.shared.sleepers);
         loop {
             let moved = self.shared.moved.notified();
             tokio::pin!(moved);
@@ -66,6 +75,14 @@ impl ManualClock {
             }
             moved.await;
         }
+    }
+}
+
+struct Asleep<'a>(&'a AtomicUsize);
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -256,14 +256,14 @@ impl<M: Send + Sync + 'static> Engine<M> {
         tenant: &str,
         generation: Generation,
         sent: super::clock::Tick,
-    ) -> Option<Membership> {
+    ) -> Option<Arc<TenantCell>> {
         if self.local.entitlement().is_off() {
             return None;
         }
         let arrived = self.order.next();
         let cell = self.tenants.cell(tenant);
         cell.observe(generation, sent, arrived);
-        Some(Membership { cell, generation })
+        Some(cell)
     }
 
     /// The claim of a value to its tenant's generation, for the local level.
@@ -369,6 +369,7 @@ fn own_bytes<M>(record: &TokenRecord<M>) -> usize {
 /// The named points of PROTOCOL.md section 8, where tests hold a flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "test-util"), allow(unreachable_pub))]
 pub enum Point {
     /// After the reply to GET K.
     Read,

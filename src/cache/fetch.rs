@@ -11,6 +11,7 @@ use super::engine::{Engine, EntryLeader, Point, Proved};
 use super::flight::{Landing, Send};
 use super::load::Checked;
 use super::sequence::Moment;
+use super::tenants::TenantCell;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::Lookup;
 use crate::store::keys::EntryKey;
@@ -146,7 +147,7 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
             }
             Seen::Value(value, old) => {
                 match appraise_value(self.engine, &self.lookup, &value).await {
-                    Ok(Worth::Counts) => {
+                    Ok(Worth::Counts(_cell)) => {
                         let proved = Proved {
                             sent: sent.tick,
                             bytes: old.bytes(),
@@ -219,11 +220,11 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                 Next::Land(self.load_uncached(Some(permit)).await)
             }
             Ok((Some(Acquired::Ours), epoch)) => {
+                self.engine.at(Point::Acquired).await;
                 let epoch = match epoch {
                     Some(epoch) => Some(epoch),
                     None => store.epoch(Generation::new()).await.ok(),
                 };
-                self.engine.at(Point::Acquired).await;
                 Next::Land(
                     self.load_and_fill(permit, nonce, sent.tick, epoch, known)
                         .await,
@@ -248,6 +249,7 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
     ) -> Landed<M> {
         let deadline = acquired.after(self.engine.waits.load);
         let mut load = self.send();
+        let mut held = None;
         let mut checked = match self.load(deadline).await {
             Ok(checked) => checked,
             Err(error) => return self.give_back(nonce, error).await,
@@ -273,8 +275,8 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                             return self.uncached(checked, load.number);
                         }
                     };
-                    self.engine.observe_tenant(&tenant, generation, second.tick);
-                    // A missing E counts as changed (G4).
+                    held = self.engine.observe_tenant(&tenant, generation, second.tick);
+                    // A missing E counts as changed: it may have been deleted twice (G4).
                     if epoch.is_some() && now == epoch {
                         Fence::EpochUnchanged(generation, second.number)
                     } else {
@@ -295,8 +297,12 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                 }
             },
         };
-        self.fill(nonce, deadline, checked, load.number, fence)
-            .await
+        let landed = self
+            .fill(nonce, deadline, checked, load.number, fence)
+            .await;
+        // Until here nothing else may have held the tenant's cell; now the answer does.
+        drop(held);
+        landed
     }
 
     /// R6.
@@ -449,9 +455,6 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
     /// Nothing is filled in a scope that an invalidation might not know of.
     async fn register(&self) -> Result<(), StoreError> {
         let engine = self.engine;
-        if engine.store.is_local() {
-            return Ok(());
-        }
         let session = engine.store.session();
         let now = engine.clock.now();
         let Some(entries) = engine.scopes.to_register(&self.lookup.scope, session, now) else {
@@ -476,7 +479,9 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
 
 /// What a value in the store is worth.
 enum Worth {
-    Counts,
+    /// It counts, for its tenant's cell: held, because nothing else may hold it yet, until the answer
+    /// does.
+    Counts(Option<Arc<TenantCell>>),
     /// Its tenant was invalidated since; T as a GET found it that was sent after K's reply.
     OldGeneration(KnownTenant),
     /// It is not the answer to this question at all.
@@ -496,22 +501,21 @@ async fn appraise_value<M: std::marker::Send + Sync + 'static>(
         return Ok(Worth::Corrupt);
     }
     let Some(tenant) = value.tenant_id() else {
-        return Ok(Worth::Counts);
+        return Ok(Worth::Counts(None));
     };
     let Some(generation) = value.generation() else {
         return Ok(Worth::Corrupt);
     };
     let entitlement = engine.local.entitlement();
-    let proved = (!entitlement.is_off())
-        .then(|| engine.tenants.existing(tenant)?.proved(generation))
-        .flatten();
+    let cell = (!entitlement.is_off()).then(|| engine.tenants.cell(tenant));
+    let proved = cell.as_ref().and_then(|cell| cell.proved(generation));
     if proved.is_some_and(|sent| entitlement.age(sent, engine.clock.now()).is_some()) {
-        return Ok(Worth::Counts);
+        return Ok(Worth::Counts(cell));
     }
     // A local T that differs is no evidence: only a GET sent after K's reply makes a value old.
     let present = engine.read_tenant(tenant).await?;
     if present == generation {
-        return Ok(Worth::Counts);
+        return Ok(Worth::Counts(cell));
     }
     Ok(Worth::OldGeneration(KnownTenant {
         tenant: tenant.to_owned(),
@@ -528,7 +532,7 @@ pub(crate) async fn peek<M: std::marker::Send + Sync + 'static>(
     let Seen::Value(value, _) = engine.store.get(&engine.key(lookup)).await? else {
         return Ok(None);
     };
-    let Worth::Counts = appraise_value(engine, lookup, &value).await? else {
+    let Worth::Counts(_cell) = appraise_value(engine, lookup, &value).await? else {
         return Ok(None);
     };
     let proved = Proved { sent, bytes: 0 };

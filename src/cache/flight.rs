@@ -113,6 +113,14 @@ impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
 }
 
 impl<K: Hash + Eq, T, E> Flights<K, T, E> {
+    /// How many are under way.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn len(&self) -> usize {
+        let len =
+            |shard: &Shard<K, T, E>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.shards.iter().map(len).sum()
+    }
+
     fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Arc<Flight<T, E>>>> {
         let hash = self.hasher.hash_one(key);
         let shard = &self.shards[usize::try_from(hash >> 57).unwrap_or(0) % SHARDS];

@@ -155,6 +155,12 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.local.len()
     }
 
+    /// How many flights are under way, of tokens and of tenants.
+    #[cfg(feature = "test-util")]
+    pub fn flights(&self) -> usize {
+        self.engine.flights.len() + self.engine.tenant_flights.len()
+    }
+
     /// Whether the store answers; for a readiness probe. A service whose store is away still works,
     /// through its loader.
     ///

@@ -19,6 +19,8 @@ use crate::cache::Absence;
 use crate::cache::clock::Tick;
 use crate::token::{Denial, TokenRecord, write_hex};
 
+#[cfg(all(test, feature = "redis"))]
+mod conformance;
 mod error;
 pub(crate) mod keys;
 mod memory;

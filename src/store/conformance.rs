@@ -1,0 +1,480 @@
+//! One suite for every store: PROTOCOL.md's operations, as an engine relies on them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use test_support::RedisServer;
+
+use super::keys::{EntryKey, KeyLayout, Keys, Scope};
+use super::redis::RedisStore;
+use super::sealed::{IntoStore, Parts};
+use super::{Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, Seen, Store, Value};
+use crate::cache::Absence;
+use crate::cache::clock::Clock;
+use crate::token::{Denial, TokenDigest, TokenRecord};
+
+type AnyStore = Arc<dyn Store<u32>>;
+
+const LEASE: Duration = Duration::from_secs(5);
+const TTL: Duration = Duration::from_secs(60);
+/// Short enough to wait for, long enough for two commands.
+const SHORT: Duration = Duration::from_millis(150);
+
+fn parts() -> Parts {
+    Parts {
+        keys: Arc::new(Keys::new("ns".to_owned(), KeyLayout::digest()).unwrap()),
+        clock: Clock::System,
+    }
+}
+
+fn memory() -> AnyStore {
+    MemoryStore::new().into_store(parts()).0
+}
+
+fn redis(server: &RedisServer) -> AnyStore {
+    let store = RedisStore::connect(&server.url()).unwrap();
+    store.deadline(Duration::from_secs(5)).into_store(parts()).0
+}
+
+async fn each(test: impl AsyncFn(AnyStore)) {
+    test(memory()).await;
+    let server = RedisServer::start();
+    test(redis(&server)).await;
+}
+
+fn key(token: &str) -> EntryKey {
+    EntryKey {
+        scope: Scope::new(Some("app")).unwrap(),
+        digest: parts().keys.current(&TokenDigest::of(token)),
+    }
+}
+
+fn record() -> TokenRecord<u32> {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
+    TokenRecord::new("tok-\"1\"é", "app")
+        .tenant_id("t-1".to_owned())
+        .created_at(at)
+        .expires_at(at + Duration::from_secs(1 << 30))
+        .metadata(7)
+}
+
+fn found(generation: Option<Generation>, ttl: Duration) -> Value<u32> {
+    let until = Clock::System.now().after(ttl);
+    Value::Found(Arc::new(Kept::new(record(), generation).until(until)))
+}
+
+fn absent(ttl: Duration) -> Value<u32> {
+    let until = Clock::System.now().after(ttl);
+    Value::Absent(Arc::new(Kept::new(Absence::Unknown, None).until(until)))
+}
+
+async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
+    let nonce = Nonce::new();
+    let acquired = store.acquire(key, nonce, LEASE).await.unwrap().0;
+    assert!(matches!(acquired, Acquired::Ours), "{acquired:?}");
+    nonce
+}
+
+async fn put(store: &AnyStore, key: &EntryKey, value: &Value<u32>) {
+    let nonce = acquire(store, key).await;
+    let filled = store.fill(key, nonce, value, TTL).await.unwrap();
+    assert!(matches!(filled, Filled::Stored(_)), "{filled:?}");
+}
+
+async fn value(store: &AnyStore, key: &EntryKey) -> (Value<u32>, Observed) {
+    match store.get(key).await.unwrap() {
+        Seen::Value(value, observed) => (value, observed),
+        seen => panic!("{seen:?}"),
+    }
+}
+
+async fn assert_vacant(store: &AnyStore, key: &EntryKey) {
+    let seen = store.get(key).await.unwrap();
+    assert!(matches!(seen, Seen::Vacant), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_lease_is_given_to_one() {
+    each(async |store| {
+        let k = key("a");
+        assert_vacant(&store, &k).await;
+        acquire(&store, &k).await;
+        let second = store.acquire(&k, Nonce::new(), LEASE).await.unwrap().0;
+        assert!(matches!(second, Acquired::Taken(Seen::Lease)), "{second:?}");
+        assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
+        acquire(&store, &key("b")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_fill_needs_the_lease_that_it_was_loaded_under() {
+    each(async |store| {
+        let k = key("a");
+        let nonce = acquire(&store, &k).await;
+        let value = found(None, TTL);
+        assert_eq!(
+            store.fill(&k, Nonce::new(), &value, TTL).await.unwrap(),
+            Filled::Refused
+        );
+        assert!(matches!(
+            store.fill(&k, nonce, &value, TTL).await.unwrap(),
+            Filled::Stored(_)
+        ));
+        // A late duplicate of the fill, or of the acquire, changes nothing.
+        assert_eq!(
+            store.fill(&k, nonce, &absent(TTL), TTL).await.unwrap(),
+            Filled::Refused
+        );
+        let taken = store.acquire(&k, nonce, LEASE).await.unwrap().0;
+        assert!(
+            matches!(taken, Acquired::Taken(Seen::Value(..))),
+            "{taken:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deletion_ends_the_lease_so_that_the_fill_is_refused() {
+    each(async |store| {
+        let k = key("a");
+        let nonce = acquire(&store, &k).await;
+        store
+            .delete_token(std::slice::from_ref(&k), false, None)
+            .await
+            .unwrap();
+        assert_eq!(
+            store.fill(&k, nonce, &found(None, TTL), TTL).await.unwrap(),
+            Filled::Refused
+        );
+        assert_vacant(&store, &k).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deletion_takes_each_of_the_keys_and_no_other() {
+    each(async |store| {
+        let keys = [key("a"), key("b")];
+        for k in keys.iter().chain([&key("c")]) {
+            put(&store, k, &absent(TTL)).await;
+        }
+        store.delete_token(&keys, false, None).await.unwrap();
+        assert_vacant(&store, &keys[0]).await;
+        assert_vacant(&store, &keys[1]).await;
+        value(&store, &key("c")).await;
+        store.delete_token(&keys, false, None).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_fills_nothing_and_is_free() {
+    each(async |store| {
+        let k = key("a");
+        let nonce = Nonce::new();
+        store.acquire(&k, nonce, SHORT).await.unwrap();
+        while matches!(store.get(&k).await.unwrap(), Seen::Lease) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            store.fill(&k, nonce, &found(None, TTL), TTL).await.unwrap(),
+            Filled::Refused
+        );
+        acquire(&store, &k).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_ends_with_its_time_to_live() {
+    each(async |store| {
+        let k = key("a");
+        let nonce = acquire(&store, &k).await;
+        store
+            .fill(&k, nonce, &found(None, SHORT), SHORT)
+            .await
+            .unwrap();
+        while matches!(store.get(&k).await.unwrap(), Seen::Value(..)) {
+            tokio::task::yield_now().await;
+        }
+        assert_vacant(&store, &k).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_over_a_value_needs_the_value_that_was_seen() {
+    each(async |store| {
+        let k = key("a");
+        put(&store, &k, &found(None, TTL)).await;
+        let (_, old) = value(&store, &k).await;
+        store
+            .delete_token(std::slice::from_ref(&k), false, None)
+            .await
+            .unwrap();
+        let (ours, _) = store
+            .acquire_over(&k, &old, Nonce::new(), LEASE)
+            .await
+            .unwrap();
+        assert!(!ours, "it is gone");
+        put(&store, &k, &absent(TTL)).await;
+        let (ours, _) = store
+            .acquire_over(&k, &old, Nonce::new(), LEASE)
+            .await
+            .unwrap();
+        assert!(!ours, "another lies there");
+        let (_, old) = value(&store, &k).await;
+        let nonce = Nonce::new();
+        assert!(store.acquire_over(&k, &old, nonce, LEASE).await.unwrap().0);
+        assert!(
+            !store
+                .acquire_over(&k, &old, Nonce::new(), LEASE)
+                .await
+                .unwrap()
+                .0
+        );
+        assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
+        assert!(matches!(
+            store.fill(&k, nonce, &found(None, TTL), TTL).await.unwrap(),
+            Filled::Stored(_)
+        ));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_is_given_back_by_its_holder_alone() {
+    each(async |store| {
+        let k = key("a");
+        let nonce = acquire(&store, &k).await;
+        store.release(&k, Nonce::new()).await.unwrap();
+        assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
+        store.release(&k, nonce).await.unwrap();
+        assert_vacant(&store, &k).await;
+        store.release(&k, nonce).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_kinds_of_values_come_back_whole() {
+    each(async |store| {
+        let generation = Generation::new();
+        put(&store, &key("a"), &found(Some(generation), TTL)).await;
+        let (read, _) = value(&store, &key("a")).await;
+        let Value::Found(kept) = read else {
+            panic!("{read:?}")
+        };
+        assert_eq!((&kept.what, kept.generation), (&record(), Some(generation)));
+
+        let denial = Denial::new("tenant \"suspended\"").for_tenant("t-1");
+        let kept =
+            Kept::new(denial.clone(), Some(generation)).until(Clock::System.now().after(TTL));
+        put(&store, &key("b"), &Value::Denied(Arc::new(kept))).await;
+        let (read, _) = value(&store, &key("b")).await;
+        let Value::Denied(kept) = read else {
+            panic!("{read:?}")
+        };
+        assert_eq!((&kept.what, kept.generation), (&denial, Some(generation)));
+
+        put(&store, &key("c"), &absent(TTL)).await;
+        assert!(matches!(value(&store, &key("c")).await.0, Value::Absent(_)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tenants_generation_lasts_until_the_tenant_is_invalidated() {
+    each(async |store| {
+        let (a, b) = (Generation::new(), Generation::new());
+        assert_eq!(store.tenant("t", a).await.unwrap(), a);
+        assert_eq!(store.tenant("t", b).await.unwrap(), a);
+        let other = store.tenant("u", b).await.unwrap();
+        store.delete_tenant("t", false, None).await.unwrap();
+        assert_eq!(store.tenant("t", b).await.unwrap(), b);
+        assert_eq!(store.tenant("u", Generation::new()).await.unwrap(), other);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it() {
+    each(async |store| {
+        let missing = store
+            .acquire(&key("a"), Nonce::new(), LEASE)
+            .await
+            .unwrap()
+            .1;
+        assert_eq!(missing, None);
+        let epoch = Generation::new();
+        assert_eq!(store.epoch(epoch).await.unwrap(), epoch);
+        assert_eq!(store.epoch(Generation::new()).await.unwrap(), epoch);
+        let read = store
+            .acquire(&key("b"), Nonce::new(), LEASE)
+            .await
+            .unwrap()
+            .1;
+        assert_eq!(read, Some(epoch));
+        let tenant = Generation::new();
+        assert_eq!(
+            store.tenant_then_epoch("t", tenant).await.unwrap(),
+            (tenant, Some(epoch))
+        );
+        store.delete_tenant("any other", false, None).await.unwrap();
+        let fresh = Generation::new();
+        assert_eq!(
+            store.tenant_then_epoch("t", fresh).await.unwrap(),
+            (tenant, None)
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_eviction_revokes_what_a_level_in_front_may_hold() {
+    let store: AnyStore = MemoryStore::new().capacity(16).into_store(parts()).0;
+    let mut held = Vec::new();
+    for n in 0..1_000 {
+        let k = key(&n.to_string());
+        put(&store, &k, &found(None, TTL)).await;
+        if let Seen::Value(Value::Found(kept), _) = store.get(&k).await.unwrap() {
+            held.push(kept);
+        }
+    }
+    let alive = held
+        .iter()
+        .filter(|kept| !kept.revoked.load(std::sync::atomic::Ordering::SeqCst))
+        .count();
+    assert!(alive <= 16, "{alive}");
+}
+
+mod redis_alone {
+    use super::*;
+    use crate::token::codec;
+
+    fn name(k: &EntryKey) -> String {
+        parts().keys.entry(k)
+    }
+
+    fn set(server: &RedisServer, k: &EntryKey, bytes: &str) {
+        server.command(&["SET", &name(k), bytes]).ok();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_corrupt_and_can_be_replaced() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        let (a, b) = (key("a"), key("b"));
+        put(&store, &b, &found(None, TTL)).await;
+        let others = String::from_utf8(server.get(&name(&b)).unwrap()).unwrap();
+        for bytes in [
+            "",
+            "V",
+            "V1",
+            "V1{",
+            "V1null",
+            "V1{\"id\":\"x\"}",
+            "V2{}",
+            "X1",
+            "N2",
+            "N1 ",
+            "D1{}",
+            "null",
+            &others, // a swapped entry: another token's digest
+            &others.replace("\"metadata\":7", "\"metadata\":\"seven\""),
+            &others.replace("2023-", "99-"),
+        ] {
+            set(&server, &a, bytes);
+            let Seen::Corrupt(old) = store.get(&a).await.unwrap() else {
+                panic!("{bytes:?} was read");
+            };
+            assert!(
+                store
+                    .acquire_over(&a, &old, Nonce::new(), LEASE)
+                    .await
+                    .unwrap()
+                    .0
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_of_another_type_is_told_apart_and_can_be_deleted() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        let k = key("a");
+        server.command(&["LPUSH", &name(&k), "x"]).int();
+        assert!(matches!(store.get(&k).await.unwrap(), Seen::WrongType));
+        store.delete(&k).await.unwrap();
+        acquire(&store, &k).await;
+    }
+
+    #[tokio::test]
+    async fn a_record_over_the_limit_is_not_written() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        let k = key("a");
+        let nonce = acquire(&store, &k).await;
+        let huge = TokenRecord::new("x".repeat(codec::MAX_BYTES), "app").metadata(1);
+        let value = Value::Found(Arc::new(Kept::new(huge, None)));
+        assert_eq!(
+            store.fill(&k, nonce, &value, TTL).await.unwrap(),
+            Filled::Unwritable
+        );
+        assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
+    }
+
+    #[tokio::test]
+    async fn lifetimes_lie_in_redis_as_they_were_given() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        let k = key("a");
+        put(&store, &k, &found(None, TTL)).await;
+        let left = server.command(&["PTTL", &name(&k)]).int();
+        assert!((59_000..=60_000).contains(&left), "{left}");
+        store.tenant("t", Generation::new()).await.unwrap();
+        server.command(&["PEXPIRE", "ns:tenant:{t}", "1000"]).int();
+        store.tenant("t", Generation::new()).await.unwrap();
+        let left = server.command(&["PTTL", "ns:tenant:{t}"]).int();
+        assert!(
+            left > 86_000_000,
+            "a generation in use is prolonged: {left}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_registry_comes_with_a_deletion() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        let entries =
+            super::super::Registry(vec![("app".to_owned(), Duration::from_millis(1_000))]);
+        assert_eq!(store.register(&entries).await.unwrap(), entries);
+        server.command(&["SADD", "ns:scopes", "nonsense"]).int();
+        let read = store.delete_token(&[key("a")], true, None).await.unwrap();
+        assert_eq!(read.as_ref(), Some(&entries));
+        let read = store.delete_tenant("t", true, None).await.unwrap();
+        assert_eq!(read, Some(entries));
+    }
+
+    #[tokio::test]
+    async fn the_entry_holds_the_seven_members_and_neither_token_nor_plain_text() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        put(&store, &key("a"), &found(None, TTL)).await;
+        let bytes = server.get(&name(&key("a"))).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&bytes[2..]).unwrap();
+        let hex = TokenDigest::of("a").to_string();
+        assert_eq!(&bytes[..2], b"V1");
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "id": "tok-\"1\"é", "app_id": null, "tenant_id": "t-1", "type": "app",
+                "digest": hex, "last_used_at": null,
+                "created_at": "2023-11-14T22:13:20.123456Z",
+                "expires_at": "2057-11-23T11:50:24.123456Z", "metadata": 7,
+            })
+        );
+    }
+}

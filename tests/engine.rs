@@ -1,0 +1,769 @@
+//! The engine over both stores: what is answered, what is cached, what is loaded.
+
+#![cfg(all(feature = "redis", feature = "local", feature = "test-util"))]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use common::{Builder, Cache, Db, Mode, Row, ask, found, is_absent, redis};
+use test_support::RedisServer;
+use tower_api_token::test_util::ManualClock;
+use tower_api_token::{
+    Absence, Answer, ConfigError, KeyLayout, Origin, Outcome, TokenDigest, UnavailableKind,
+};
+
+const TOKEN: &str = "app-0123456789abcdef";
+
+/// Runs a test with the in-memory store, with Redis, and with Redis and no local level.
+async fn each(test: impl AsyncFn(&dyn Fn(Builder) -> Cache)) {
+    test(&|builder| builder.build().unwrap()).await;
+    let server = RedisServer::start();
+    test(&|builder| builder.store(redis(&server)).build().unwrap()).await;
+    server.flushall();
+    test(&|builder| {
+        builder
+            .store(redis(&server))
+            .local_capacity(0)
+            .build()
+            .unwrap()
+    })
+    .await;
+}
+
+/// What Redis holds under the token, in scope `app`.
+fn entry(token: &str) -> String {
+    format!("api_token:app:{{{}}}", TokenDigest::of(token))
+}
+
+#[tokio::test]
+async fn a_good_token_is_loaded_once_and_then_found() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        let first = found(&cache, TOKEN).await;
+        assert_eq!((first.origin(), first.id()), (Origin::Loaded, "tok-1"));
+        assert_eq!(
+            (first.tenant_id(), first.token().expose()),
+            (Some("t-1"), TOKEN)
+        );
+        for _ in 0..3 {
+            let again = found(&cache, TOKEN).await;
+            assert_ne!(again.origin(), Origin::Loaded);
+            assert_eq!(
+                (again.tenant_id(), again.token().expose()),
+                (Some("t-1"), TOKEN)
+            );
+        }
+        assert_eq!((db.loads(), cache.stats().loads), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_origin_tells_where_an_answer_came_from() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().build().unwrap();
+    found(&cache, TOKEN).await;
+    assert_eq!(
+        found(&cache, TOKEN).await.origin(),
+        Origin::Local,
+        "the in-memory store"
+    );
+
+    let server = RedisServer::start();
+    let one = db.cache().store(redis(&server)).build().unwrap();
+    let two = db.cache().store(redis(&server)).build().unwrap();
+    assert_eq!(found(&one, TOKEN).await.origin(), Origin::Loaded);
+    assert_eq!(found(&one, TOKEN).await.origin(), Origin::Local);
+    assert_eq!(found(&two, TOKEN).await.origin(), Origin::Shared);
+    assert_eq!(found(&two, TOKEN).await.origin(), Origin::Local);
+    let counted = two.stats();
+    assert_eq!(counted.lookups_of(Outcome::Found, Some(Origin::Shared)), 1);
+    assert_eq!(counted.lookups_of(Outcome::Found, Some(Origin::Local)), 1);
+    assert_eq!(counted.lookups().count(), 2);
+}
+
+#[tokio::test]
+async fn an_unknown_token_is_loaded_once_and_then_known_to_be_absent() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache());
+        for _ in 0..5 {
+            assert!(is_absent(&cache, TOKEN).await);
+        }
+        assert_eq!(db.loads(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_record_of_another_type_is_absent_in_this_scope_alone() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("dataset"));
+        let cache = build(db.cache());
+        for _ in 0..3 {
+            let answer = cache.authenticate(TOKEN, "app").await;
+            assert!(matches!(answer, Ok(Answer::Absent(_))), "{answer:?}");
+        }
+        assert_eq!((db.loads(), cache.stats().wrong_type), (1, 1));
+        let token = cache
+            .authenticate(TOKEN, "dataset")
+            .await
+            .unwrap()
+            .found()
+            .unwrap();
+        assert_eq!(token.token_type(), "dataset");
+        let token = cache
+            .authenticate(TOKEN, None)
+            .await
+            .unwrap()
+            .found()
+            .unwrap();
+        assert_eq!(token.token_type(), "dataset");
+        assert_eq!(db.loads(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denial_carries_its_reason_and_ends_with_its_tenants_invalidation() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        db.suspend("t-1");
+        for _ in 0..3 {
+            match ask(&cache, TOKEN).await.unwrap() {
+                Answer::Denied(denial) => assert_eq!(denial.reason(), "tenant suspended"),
+                answer => panic!("{answer:?}"),
+            }
+        }
+        assert_eq!(db.loads(), 1);
+        db.resume("t-1");
+        cache.invalidate_tenant("t-1").await.unwrap();
+        found(&cache, TOKEN).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_loader_that_fails_is_no_absence_and_nothing_is_cached_of_it() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        db.mode(Mode::Fails);
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderFailed);
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(source, "the database is away");
+        db.mode(Mode::Panics);
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderPanicked);
+        db.mode(Mode::Answers);
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+        assert_eq!((db.loads(), cache.stats().load_failures), (3, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_load_beyond_its_deadline_is_unavailable_and_the_next_request_tries_again() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache().load_deadline(Duration::from_millis(50)));
+        db.gate.close();
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderTimedOut);
+        db.gate.open();
+        let cache = build(db.cache());
+        found(&cache, TOKEN).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_the_answer_is_an_outage_and_not_cached() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        db.change(TOKEN, |row| row.id.clear());
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        db.change(TOKEN, |row| {
+            row.id = "tok-1".to_owned();
+            row.digest = Some(TokenDigest::of("another"));
+        });
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        db.change(TOKEN, |row| row.digest = Some(TokenDigest::of(TOKEN)));
+        found(&cache, TOKEN).await;
+        assert_eq!(db.loads(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_absent_after_its_invalidation() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        found(&cache, TOKEN).await;
+        db.revoke(TOKEN);
+        cache.invalidate(TOKEN).await.unwrap();
+        assert!(is_absent(&cache, TOKEN).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_created_token_is_found_after_its_invalidation() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache());
+        assert!(is_absent(&cache, TOKEN).await);
+        db.insert(TOKEN, Row::new("app"));
+        assert!(is_absent(&cache, TOKEN).await, "the null is still cached");
+        cache
+            .invalidate_digest(TokenDigest::of(TOKEN))
+            .await
+            .unwrap();
+        found(&cache, TOKEN).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidation_in_one_scope_leaves_the_others() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache());
+        assert!(is_absent(&cache, TOKEN).await);
+        cache.authenticate(TOKEN, "dataset").await.unwrap();
+        cache.invalidate(TOKEN).in_scope("dataset").await.unwrap();
+        assert!(is_absent(&cache, TOKEN).await);
+        assert_eq!(db.loads(), 2);
+        cache.authenticate(TOKEN, "dataset").await.unwrap();
+        assert_eq!(db.loads(), 3);
+        cache.invalidate(TOKEN).await.unwrap();
+        assert!(is_absent(&cache, TOKEN).await);
+        cache.authenticate(TOKEN, "dataset").await.unwrap();
+        assert_eq!(db.loads(), 5);
+        let error = cache
+            .invalidate(TOKEN)
+            .in_scope("no scope")
+            .await
+            .unwrap_err();
+        assert!(!error.is_retryable());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidated_tenant_is_read_again_and_no_other_is() {
+    each(async |build| {
+        let db = Db::new();
+        let tokens = ["t1-token-a", "t1-token-b", "t2-token-a", "no-tenant-a"];
+        for token in tokens {
+            let tenant = token.starts_with('t').then(|| token[..2].to_owned());
+            let row = Row::new("app");
+            db.insert(token, Row { tenant, ..row });
+        }
+        let cache = build(db.cache());
+        for token in tokens {
+            found(&cache, token).await;
+            db.change(token, |_| {});
+        }
+        cache.invalidate_tenant("t1").await.unwrap();
+        for (token, version) in tokens.into_iter().zip([1, 1, 0, 0]) {
+            assert_eq!(*found(&cache, token).await.metadata(), version, "{token}");
+        }
+        assert_eq!(db.loads(), 6);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_herd_for_one_cold_token_is_one_load() {
+    for token in [TOKEN, "an-unknown-token"] {
+        each(async |build| {
+            let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+            let cache = build(db.cache());
+            db.gate.close();
+            let ask = |_| {
+                let (cache, token) = (cache.clone(), token.to_owned());
+                tokio::spawn(async move { ask(&cache, &token).await })
+            };
+            let herd: Vec<_> = (0..1_000).map(ask).collect();
+            db.gate.reached(1).await;
+            while cache.stats().joined < 999 {
+                tokio::task::yield_now().await;
+            }
+            db.gate.open();
+            for one in herd {
+                one.await.unwrap().unwrap();
+            }
+            assert_eq!(db.loads(), 1);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn waiters_on_a_failing_load_all_hear_of_it_and_the_next_request_loads_again() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        db.mode(Mode::Fails);
+        db.gate.close();
+        let ask = |_| {
+            let cache = cache.clone();
+            tokio::spawn(async move { ask(&cache, TOKEN).await })
+        };
+        let herd: Vec<_> = (0..50).map(ask).collect();
+        db.gate.reached(1).await;
+        while cache.stats().joined < 49 {
+            tokio::task::yield_now().await;
+        }
+        db.gate.open();
+        for one in herd {
+            one.await.unwrap().unwrap_err();
+        }
+        assert_eq!(db.loads(), 1);
+        db.mode(Mode::Answers);
+        found(&cache, TOKEN).await;
+        assert_eq!(db.loads(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_costs_the_others_nothing() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        db.gate.close();
+        let first = {
+            let cache = cache.clone();
+            tokio::spawn(async move { ask(&cache, TOKEN).await })
+        };
+        db.gate.reached(1).await;
+        let second = {
+            let cache = cache.clone();
+            tokio::spawn(async move { found(&cache, TOKEN).await })
+        };
+        while cache.stats().joined < 1 {
+            tokio::task::yield_now().await;
+        }
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        db.gate.open();
+        second.await.unwrap();
+        assert_ne!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+        assert_eq!(db.loads(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn loads_never_run_above_the_cap_and_none_is_refused_within_the_queue() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache().max_loads(5));
+        let ask = |n: usize| {
+            let cache = cache.clone();
+            tokio::spawn(async move { is_absent(&cache, &format!("unknown-token-{n}")).await })
+        };
+        for one in (0..300).map(ask).collect::<Vec<_>>() {
+            assert!(one.await.unwrap());
+        }
+        assert_eq!(db.loads(), 300);
+        assert!(db.most_at_once() <= 5, "{}", db.most_at_once());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn beyond_the_queue_a_request_is_unavailable_at_once() {
+    let db = Db::new();
+    let cache = db
+        .cache()
+        .max_loads(1)
+        .max_waiting_loads(1)
+        .build()
+        .unwrap();
+    db.gate.close();
+    let ask = |n: usize| {
+        let cache = cache.clone();
+        tokio::spawn(async move { ask(&cache, &format!("unknown-token-{n}")).await })
+    };
+    let first = ask(1);
+    db.gate.reached(1).await;
+    let others = [ask(2), ask(3)];
+    while cache.stats().overloaded < 1 {
+        tokio::task::yield_now().await;
+    }
+    db.gate.open();
+    assert!(first.await.unwrap().is_ok());
+    let mut refused = 0;
+    for other in others {
+        if let Err(error) = other.await.unwrap() {
+            assert_eq!(error.kind(), UnavailableKind::Overloaded);
+            refused += 1;
+        }
+    }
+    assert_eq!((refused, db.loads()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_hit_is_kept_for_its_time_to_live_and_not_prolonged_by_use() {
+    let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
+    let cache = db
+        .cache()
+        .clock(clock.clone())
+        .ttl_jitter_percent(0)
+        .build()
+        .unwrap();
+    found(&cache, TOKEN).await;
+    for _ in 0..599 {
+        clock.advance(Duration::from_secs(1));
+        found(&cache, TOKEN).await;
+    }
+    assert_eq!(db.loads(), 1);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+    assert_eq!(db.loads(), 2);
+}
+
+#[tokio::test]
+async fn a_null_is_kept_for_its_own_time_to_live() {
+    let (db, clock) = (Db::new(), ManualClock::new());
+    let cache = db
+        .cache()
+        .clock(clock.clone())
+        .ttl_jitter_percent(0)
+        .build()
+        .unwrap();
+    assert!(is_absent(&cache, TOKEN).await);
+    clock.advance(Duration::from_millis(59_999));
+    assert!(is_absent(&cache, TOKEN).await);
+    assert_eq!(db.loads(), 1);
+    clock.advance(Duration::from_millis(1));
+    assert!(is_absent(&cache, TOKEN).await);
+    assert_eq!(db.loads(), 2);
+}
+
+#[tokio::test]
+async fn a_token_is_absent_from_the_moment_it_expires_whatever_is_cached() {
+    let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
+    db.change(TOKEN, |row| {
+        row.expires_at = Some(clock.wall() + Duration::from_secs(700))
+    });
+    let cache = db.cache().clock(clock.clone()).build().unwrap();
+    found(&cache, TOKEN).await;
+    clock.advance(Duration::from_secs(610));
+    found(&cache, TOKEN).await;
+    clock.advance(Duration::from_millis(89_999));
+    found(&cache, TOKEN).await;
+    clock.advance(Duration::from_millis(1));
+    let answer = ask(&cache, TOKEN).await;
+    assert!(
+        matches!(answer, Ok(Answer::Absent(Absence::Expired))),
+        "{answer:?}"
+    );
+    let loads = db.loads();
+    assert!(is_absent(&cache, TOKEN).await);
+    assert_eq!(db.loads(), loads, "an expired record is cached too");
+}
+
+#[tokio::test]
+async fn an_expired_record_is_not_a_null_so_that_an_extension_needs_no_other_proof() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let past = SystemTime::now() - Duration::from_secs(5);
+        db.change(TOKEN, |row| row.expires_at = Some(past));
+        let cache = build(db.cache());
+        for _ in 0..3 {
+            let answer = ask(&cache, TOKEN).await;
+            assert!(
+                matches!(answer, Ok(Answer::Absent(Absence::Expired))),
+                "{answer:?}"
+            );
+        }
+        assert_eq!(db.loads(), 1);
+        db.change(TOKEN, |row| row.expires_at = None);
+        cache.invalidate(TOKEN).await.unwrap();
+        found(&cache, TOKEN).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lifetimes_in_redis_are_jittered_downwards_and_capped_by_the_tokens_end() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    let left = |token: &str| server.command(&["PTTL", &entry(token)]).int();
+    found(&cache, TOKEN).await;
+    assert!(
+        (539_000..=600_000).contains(&left(TOKEN)),
+        "{}",
+        left(TOKEN)
+    );
+    is_absent(&cache, "unknown-token").await;
+    let null = left("unknown-token");
+    assert!((53_000..=60_000).contains(&null), "{null}");
+    let mut row = Row::new("app");
+    row.expires_at = Some(SystemTime::now() + Duration::from_secs(30));
+    db.insert("ends-in-30-seconds", row);
+    found(&cache, "ends-in-30-seconds").await;
+    let capped = left("ends-in-30-seconds");
+    assert!((25_000..=30_000).contains(&capped), "{capped}");
+}
+
+#[tokio::test]
+async fn an_entry_that_does_not_count_is_counted_and_repaired() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    db.insert("another-token", Row::new("app"));
+    let build = || db.cache().store(redis(&server)).build().unwrap();
+    found(&build(), "another-token").await;
+    let swapped = String::from_utf8(server.get(&entry("another-token")).unwrap()).unwrap();
+    let spoilt: [&[&str]; 5] = [
+        &["SET", "", "V1{broken"],
+        &["SET", "", "X9"],
+        &["SET", "", &swapped],
+        &["LPUSH", "", "a list"],
+        &["HSET", "", "field", "a hash"],
+    ];
+    for command in spoilt {
+        let name = entry(TOKEN);
+        server.command(&["DEL", &name]).int();
+        let mut command = command.to_vec();
+        command[1] = &name;
+        server.command(&command);
+        let (cache, loads) = (build(), db.loads());
+        found(&cache, TOKEN).await;
+        assert_eq!(
+            (db.loads(), cache.stats().corrupt),
+            (loads + 1, 1),
+            "{command:?}"
+        );
+        assert_eq!(
+            found(&build(), TOKEN).await.origin(),
+            Origin::Shared,
+            "{command:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_record_too_large_for_the_store_is_answered_and_counted() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    db.change(TOKEN, |row| row.id = "x".repeat(20_000));
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(found(&cache, TOKEN).await.id().len(), 20_000);
+    }
+    assert_eq!((db.loads(), cache.stats().unwritable), (2, 2));
+    assert_eq!(server.get(&entry(TOKEN)), None, "the lease is given back");
+}
+
+#[tokio::test]
+async fn two_instances_on_one_redis_share_loads_and_obey_each_others_invalidations() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let build = || {
+        db.cache()
+            .store(redis(&server))
+            .local_capacity(0)
+            .build()
+            .unwrap()
+    };
+    let (one, two) = (build(), build());
+    found(&one, TOKEN).await;
+    assert_eq!(found(&two, TOKEN).await.origin(), Origin::Shared);
+    db.change(TOKEN, |_| {});
+    one.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(*found(&two, TOKEN).await.metadata(), 1);
+    db.revoke(TOKEN);
+    two.invalidate(TOKEN).await.unwrap();
+    assert!(is_absent(&one, TOKEN).await);
+    assert_eq!(db.loads(), 3);
+}
+
+#[tokio::test]
+async fn a_service_starts_while_redis_is_away_and_caches_when_it_has_come() {
+    let server = RedisServer::start();
+    server.kill();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    assert!(cache.check_store().await.is_err());
+    for _ in 0..2 {
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+    }
+    assert!(is_absent(&cache, "unknown-token").await);
+    let error = cache.invalidate(TOKEN).await.unwrap_err();
+    assert!(error.is_retryable());
+    assert!(cache.stats().store_errors > 0);
+    server.restart();
+    while cache.check_store().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    cache.invalidate(TOKEN).await.unwrap();
+    found(&cache, TOKEN).await;
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Local);
+}
+
+#[tokio::test]
+async fn an_outage_of_both_is_unavailable_and_never_absent() {
+    let server = RedisServer::start();
+    server.kill();
+    let db = Db::with(TOKEN, Row::new("app"));
+    db.mode(Mode::Fails);
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    for _ in 0..3 {
+        assert!(ask(&cache, TOKEN).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_invented_tokens_writes_no_more_nulls_than_the_cap() {
+    let (db, clock) = (Db::new(), ManualClock::new());
+    let cache = db
+        .cache()
+        .null_writes_per_second(10)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    for n in 0..50 {
+        assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
+    }
+    assert_eq!(cache.stats().nulls_capped, 40);
+    clock.advance(Duration::from_secs(1));
+    assert!(is_absent(&cache, "unknown-token-x").await);
+    assert_eq!(cache.stats().nulls_capped, 40);
+}
+
+#[tokio::test]
+async fn peek_answers_from_the_caches_and_loads_nothing() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        assert!(cache.peek(TOKEN, "app").await.unwrap().is_none());
+        assert_eq!(db.loads(), 0);
+        cache.prime(TOKEN, "app").await.unwrap();
+        let peeked = cache.peek(TOKEN, "app").await.unwrap().unwrap();
+        assert_eq!(peeked.found().unwrap().id(), "tok-1");
+        cache.invalidate_tenant("t-1").await.unwrap();
+        assert!(cache.peek(TOKEN, "app").await.unwrap().is_none());
+        assert_eq!(db.loads(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_scope_that_is_not_declared_is_a_mistake_of_the_service_and_no_bad_token() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().scopes(["app"]).build().unwrap();
+    found(&cache, TOKEN).await;
+    for scope in ["dataset", "no scope", "any"] {
+        let error = cache.authenticate(TOKEN, scope).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::UnknownScope, "{scope}");
+    }
+    assert_eq!(db.loads(), 1);
+}
+
+#[tokio::test]
+async fn a_pepper_keeps_the_plain_digest_out_of_redis_and_an_old_one_is_still_invalidated() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let with = |layout| {
+        db.cache()
+            .store(redis(&server))
+            .key_layout(layout)
+            .local_capacity(0)
+    };
+    let old = with(KeyLayout::digest_keys("old", [""; 0]))
+        .build()
+        .unwrap();
+    let new = with(KeyLayout::digest_keys("new", ["old"]))
+        .build()
+        .unwrap();
+    found(&old, TOKEN).await;
+    found(&new, TOKEN).await;
+    assert_eq!(db.loads(), 2);
+    let digest = TokenDigest::of(TOKEN).to_string();
+    for key in server.keys("api_token:app:*") {
+        let value = String::from_utf8(server.get(&key).unwrap()).unwrap();
+        assert!(!key.contains(&digest) && !value.contains(&digest), "{key}");
+    }
+    db.revoke(TOKEN);
+    new.invalidate(TOKEN).await.unwrap();
+    assert!(is_absent(&old, TOKEN).await && is_absent(&new, TOKEN).await);
+}
+
+#[tokio::test]
+async fn nothing_in_redis_gives_a_token_away() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let mut monitor = server.monitor();
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    found(&cache, TOKEN).await;
+    is_absent(&cache, "unknown-token-text").await;
+    cache.invalidate(TOKEN).await.unwrap();
+    found(&cache, TOKEN).await;
+    let seen = monitor.take().join("\n");
+    assert!(
+        seen.contains("api_token:app:{") && seen.contains("V1{"),
+        "{seen}"
+    );
+    assert!(!seen.contains(TOKEN) && !seen.contains("unknown-token-text"));
+}
+
+#[test]
+fn nonsense_is_refused_by_build_with_the_setters_name() {
+    type Change = fn(Builder) -> Builder;
+    let cases: [(&str, Change); 13] = [
+        ("ttl", |b| b.ttl(Duration::ZERO)),
+        ("ttl", |b| b.ttl(Duration::MAX)),
+        ("null_ttl", |b| b.null_ttl(Duration::ZERO)),
+        ("null_ttl", |b| b.null_ttl(Duration::from_secs(90_000))),
+        ("staleness_bound", |b| b.staleness_bound(Duration::ZERO)),
+        ("staleness_bound", |b| {
+            b.staleness_bound(Duration::from_secs(4_000))
+        }),
+        ("load_deadline", |b| b.load_deadline(Duration::ZERO)),
+        ("max_loads", |b| b.max_loads(0)),
+        ("max_loads", |b| b.max_loads(usize::MAX)),
+        ("ttl_jitter_percent", |b| b.ttl_jitter_percent(51)),
+        ("namespace", |b| b.namespace("a b")),
+        ("scopes", |b| b.scopes([""; 0])),
+        ("reserved", |b| b.scopes(["tenant"])),
+    ];
+    let db = Db::new();
+    for (name, change) in cases {
+        let built: Result<Cache, ConfigError> = change(db.cache()).build();
+        let error = built.err().unwrap_or_else(|| panic!("{name} was taken"));
+        assert!(error.to_string().contains(name), "{name}: {error}");
+    }
+    assert!(db.cache().build().is_ok());
+    let _: Arc<Db> = db;
+}
+
+#[test]
+fn a_redis_url_that_cannot_be_used_is_refused_without_being_repeated() {
+    for url in [
+        "",
+        "http://h",
+        "redis://",
+        "redis://:secret@h:99999",
+        "redis://h:secret",
+        "rediss://h",
+        "redis://h/secret",
+    ] {
+        let error = tower_api_token::RedisStore::connect(url).expect_err(url);
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,339 @@
+//! The local level in front of Redis: its bound, its refreshes, its budgets, and how far an
+//! invalidation reaches.
+
+#![cfg(all(feature = "redis", feature = "local", feature = "test-util"))]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Builder, Cache, Db, Row, ask, found, is_absent, redis, until};
+use test_support::RedisServer;
+use tower_api_token::test_util::ManualClock;
+use tower_api_token::{Answer, Origin, TokenDigest};
+
+const TOKEN: &str = "app-0123456789abcdef";
+const BOUND: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_nanos(1);
+
+struct World {
+    server: RedisServer,
+    db: Arc<Db>,
+    clock: ManualClock,
+}
+
+impl World {
+    fn new(row: Row) -> Self {
+        Self {
+            server: RedisServer::start(),
+            db: Db::with(TOKEN, row),
+            clock: ManualClock::new(),
+        }
+    }
+
+    fn builder(&self) -> Builder {
+        self.db
+            .cache()
+            .store(redis(&self.server))
+            .clock(self.clock.clone())
+    }
+
+    fn instance(&self) -> Cache {
+        self.builder().scopes(["app"]).build().unwrap()
+    }
+
+    fn gets(&self) -> u64 {
+        self.server.command_count("get")
+    }
+}
+
+#[tokio::test]
+async fn another_instances_entry_is_stale_for_less_than_the_bound() {
+    for tenant in [None, Some("t-1")] {
+        let mut row = Row::new("app");
+        row.tenant = tenant.map(str::to_owned);
+        let world = World::new(row);
+        let (one, two) = (world.instance(), world.instance());
+        found(&two, TOKEN).await;
+        world.db.change(TOKEN, |_| {});
+        match tenant {
+            None => one.invalidate(TOKEN).await.unwrap(),
+            Some(tenant) => one.invalidate_tenant(tenant).await.unwrap(),
+        }
+        world.clock.advance(BOUND - TICK);
+        let stale = found(&two, TOKEN).await;
+        assert_eq!((*stale.metadata(), stale.origin()), (0, Origin::Local));
+        world.clock.advance(TICK);
+        assert_eq!(*found(&two, TOKEN).await.metadata(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_instance_that_invalidates_obeys_at_once() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.instance();
+    for version in 1..=6 {
+        found(&instance, TOKEN).await;
+        assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+        world.db.change(TOKEN, |_| {});
+        match version % 3 {
+            0 => instance.invalidate(TOKEN).await.unwrap(),
+            1 => instance
+                .invalidate_digest(TokenDigest::of(TOKEN))
+                .await
+                .unwrap(),
+            _ => instance.invalidate_tenant("t-1").await.unwrap(),
+        }
+        // What is filled next is sent after this, by the clock too.
+        world.clock.advance(TICK);
+        assert_eq!(*found(&instance, TOKEN).await.metadata(), version);
+    }
+}
+
+#[tokio::test]
+async fn a_hot_token_is_refreshed_in_the_background_and_never_waits() {
+    for tenant in [None, Some("t-1")] {
+        let mut row = Row::new("app");
+        row.tenant = tenant.map(str::to_owned);
+        let world = World::new(row);
+        let instance = world.instance();
+        found(&instance, TOKEN).await;
+        for round in 1..=4 {
+            let gets = world.gets();
+            world.clock.advance(BOUND / 2);
+            for _ in 0..10 {
+                assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+            }
+            until(|| instance.stats().refreshes == round).await;
+            let expected = if tenant.is_some() { 2 } else { 1 };
+            until(|| world.gets() == gets + expected).await;
+            // The flight's landing: whoever asks now boards it or finds its entry.
+            world.clock.advance(TICK);
+            until(|| world.gets() == gets + expected).await;
+            settled(&instance).await;
+        }
+        assert_eq!(world.db.loads(), 1);
+    }
+}
+
+/// Until no flight is under way: a prime would join it.
+async fn settled(instance: &Cache) {
+    until(|| instance.flights() == 0).await;
+}
+
+#[tokio::test]
+async fn a_refresh_that_finds_a_change_puts_it_into_the_local_level() {
+    let world = World::new(Row::new("app"));
+    let (instance, operator) = (world.instance(), world.instance());
+    found(&instance, TOKEN).await;
+    world.db.change(TOKEN, |_| {});
+    operator.invalidate(TOKEN).await.unwrap();
+    world.clock.advance(BOUND / 2);
+    assert_eq!(*found(&instance, TOKEN).await.metadata(), 0);
+    settled(&instance).await;
+    let refreshed = found(&instance, TOKEN).await;
+    assert_eq!(
+        (*refreshed.metadata(), refreshed.origin()),
+        (1, Origin::Local)
+    );
+}
+
+#[tokio::test]
+async fn a_refresh_while_redis_is_away_loads_nothing_and_the_entry_ends_at_its_bound() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    world.server.kill();
+    world.clock.advance(BOUND / 2);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+    until(|| instance.stats().store_errors > 0).await;
+    settled(&instance).await;
+    assert_eq!(world.db.loads(), 1);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+    world.clock.advance(BOUND / 2);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
+}
+
+#[tokio::test]
+async fn a_flood_of_invented_tokens_pushes_no_good_one_out() {
+    let world = World::new(Row::new("app"));
+    let builder = world.builder().local_capacity(100).local_null_capacity(50);
+    for instance in [
+        builder.null_writes_per_second(1_000_000).build().unwrap(),
+        world
+            .db
+            .cache()
+            .local_capacity(160)
+            .local_null_capacity(50)
+            .build()
+            .unwrap(),
+    ] {
+        let good: Vec<String> = (0..60).map(|n| format!("good-token-{n}")).collect();
+        for token in &good {
+            world.db.insert(token, Row::new("app"));
+            found(&instance, token).await;
+        }
+        let kept = instance.local_entries().0;
+        for n in 0..2_000 {
+            assert!(is_absent(&instance, &format!("invented-token-{n}")).await);
+        }
+        let (records, nulls) = instance.local_entries();
+        assert_eq!(records, kept);
+        assert!(nulls <= 64, "{nulls}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_record_weighs_what_it_is() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().local_capacity(64).build().unwrap();
+    for n in 0..200 {
+        let (token, mut row) = (format!("large-token-{n}"), Row::new("app"));
+        row.id = "x".repeat(8_000);
+        world.db.insert(&token, row);
+        found(&instance, &token).await;
+    }
+    let (records, _) = instance.local_entries();
+    assert!(
+        (1..=8).contains(&records),
+        "{records} records of 8 KiB in 64 KiB"
+    );
+}
+
+#[tokio::test]
+async fn the_local_level_can_be_switched_off() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.builder().local_capacity(0).build().unwrap();
+    found(&instance, TOKEN).await;
+    for _ in 0..3 {
+        assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
+    }
+    assert_eq!(instance.local_entries(), (0, 0));
+}
+
+#[tokio::test]
+async fn an_invalidation_reaches_scopes_that_only_another_instance_fills() {
+    let world = World::new(Row::new("dataset"));
+    let (instance, operator) = (
+        world.builder().build().unwrap(),
+        world.builder().build().unwrap(),
+    );
+    instance
+        .authenticate(TOKEN, "dataset")
+        .await
+        .unwrap()
+        .found()
+        .unwrap();
+    instance
+        .authenticate(TOKEN, None)
+        .await
+        .unwrap()
+        .found()
+        .unwrap();
+    world.db.revoke(TOKEN);
+    operator.invalidate(TOKEN).await.unwrap();
+    world.clock.advance(BOUND);
+    for scope in [Some("dataset"), None] {
+        let answer = instance.authenticate(TOKEN, scope).await.unwrap();
+        assert!(matches!(answer, Answer::Absent(_)), "{scope:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_registry_is_no_confirmation_and_is_mended_for_the_repetition() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().build().unwrap();
+    found(&instance, TOKEN).await;
+    world.server.command(&["DEL", "api_token:scopes"]).int();
+    let error = instance.invalidate(TOKEN).await.unwrap_err();
+    assert!(error.is_retryable());
+    instance.invalidate(TOKEN).await.unwrap();
+    // A registry that cannot be read is none either.
+    world
+        .server
+        .command(&["SET", "api_token:scopes", "a string"])
+        .ok();
+    instance.invalidate(TOKEN).await.unwrap_err();
+    // Declared scopes need none.
+    let declared = world.instance();
+    declared.invalidate(TOKEN).await.unwrap();
+    declared.invalidate(TOKEN).and_wait().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn nothing_is_filled_in_a_scope_that_could_not_be_registered() {
+    let world = World::new(Row::new("app"));
+    world
+        .server
+        .command(&["SET", "api_token:scopes", "a string"])
+        .ok();
+    let instance = world.builder().build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
+    }
+    assert_eq!(world.server.keys("api_token:app:*"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_registration_is_renewed_every_minute_and_after_a_reconnect() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().build().unwrap();
+    let registrations = || world.server.command_count("sadd");
+    is_absent(&instance, "unknown-token-1").await;
+    is_absent(&instance, "unknown-token-2").await;
+    assert_eq!(registrations(), 1);
+    world.clock.advance(Duration::from_secs(60));
+    is_absent(&instance, "unknown-token-3").await;
+    assert_eq!(registrations(), 2);
+    world.server.kill();
+    world.server.restart();
+    while instance.check_store().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    is_absent(&instance, "unknown-token-4").await;
+    assert_eq!(registrations(), 1, "of the new server");
+}
+
+#[tokio::test]
+async fn and_wait_outlasts_the_longest_bound_of_any_instance() {
+    let world = World::new(Row::new("app"));
+    let slow = world.builder().staleness_bound(BOUND * 3).build().unwrap();
+    found(&slow, TOKEN).await;
+    let operators = ManualClock::new();
+    let builder = world
+        .db
+        .cache()
+        .store(redis(&world.server))
+        .clock(operators.clone());
+    let operator = builder.local_capacity(0).build().unwrap();
+    let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+    until(|| operators.sleepers() == 1).await;
+    operators.advance(BOUND * 3 + Duration::from_millis(50) - TICK);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished());
+    operators.advance(TICK);
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn in_memory_an_invalidation_is_immediate_and_there_is_nothing_to_wait_for() {
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let clock = ManualClock::new();
+    let cache = db.cache().clock(clock.clone()).build().unwrap();
+    for version in 0..5 {
+        clock.advance(TICK);
+        assert_eq!(*found(&cache, TOKEN).await.metadata(), version);
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Local);
+        db.change(TOKEN, |_| {});
+        match version % 2 {
+            0 => cache.invalidate(TOKEN).and_wait().await.unwrap(),
+            _ => cache.invalidate_tenant("t-1").and_wait().await.unwrap(),
+        }
+    }
+    let error = cache.invalidate(TOKEN).durable(1).await.unwrap_err();
+    assert!(!error.is_retryable());
+    assert!(ask(&cache, TOKEN).await.is_ok());
+}
