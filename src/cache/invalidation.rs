@@ -104,7 +104,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             }
             Target::Tenant(tenant) => {
                 let registry = engine.store.delete_tenant(tenant, self.wait, durable).await;
-                self.learn(registry)?;
+                self.learn(registry).await?;
             }
         }
         let replied = engine.clock.now();
@@ -149,13 +149,10 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                 .store
                 .delete_token(&keys(&scopes), ask, durable)
                 .await;
-            let complete = self.learn(registry)?;
+            self.learn(registry).await?;
             deleted.append(&mut scopes);
             if !all_known || engine.store.is_local() {
                 return Ok(());
-            }
-            if !complete {
-                return Err(self.registry_lost().await);
             }
             scopes = engine
                 .scopes
@@ -169,17 +166,21 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         }
     }
 
-    /// Learns from the registry, if it was asked for; tells whether it holds our own scopes.
-    fn learn(
+    /// Learns from the registry, if it was asked for. One that lacks our own scopes was lost, and with
+    /// it perhaps another instance's scope, or its longer bound.
+    async fn learn(
         &self,
         registry: Result<Option<Registry>, StoreError>,
-    ) -> Result<bool, InvalidateError> {
-        let registry = registry.map_err(InvalidateError::store)?;
-        Ok(registry.is_none_or(|registry| self.engine.scopes.learn(&registry)))
+    ) -> Result<(), InvalidateError> {
+        match registry.map_err(InvalidateError::store)? {
+            Some(registry) if !self.engine.scopes.learn(&registry) => {
+                Err(self.registry_lost().await)
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// The registry lacks what we know to be in it: it was lost, and with it perhaps another
-    /// instance's scope. Our own are entered again, so that a repetition can succeed.
+    /// Our own scopes are entered again, so that a repetition can succeed.
     async fn registry_lost(&self) -> InvalidateError {
         let engine = &self.engine;
         let (own, session) = (engine.scopes.own(), engine.store.session());

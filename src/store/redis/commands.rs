@@ -153,7 +153,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         if names.is_empty() && !registry {
             return Ok(None);
         }
-        let mut replies = self.connection.send(&pipeline).await?.into_iter();
+        let mut replies = self.connection.insist(&pipeline).await?.into_iter();
         if !names.is_empty() {
             let _: i64 = read(replies.next().ok_or_else(unexpected)?)?;
         }

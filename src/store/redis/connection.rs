@@ -18,6 +18,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// So many commands in a row without an answer, and the link is taken for dead.
 const SILENCES: u32 = 2;
 
+/// Whether the pause after a failed attempt holds for a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    Respected,
+    Ignored,
+}
+
 pub(super) struct Connection {
     client: Client,
     deadline: Duration,
@@ -63,7 +70,24 @@ impl Connection {
         &self,
         pipeline: &Pipeline,
     ) -> Result<Vec<RedisResult<Value>>, StoreError> {
-        let link = self.link().await?;
+        let link = self.link(Pause::Respected).await?;
+        self.send_by(link, pipeline).await
+    }
+
+    /// The same for what has to be tried whatever failed just before: an invalidation.
+    pub(super) async fn insist(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<RedisResult<Value>>, StoreError> {
+        let link = self.link(Pause::Ignored).await?;
+        self.send_by(link, pipeline).await
+    }
+
+    async fn send_by(
+        &self,
+        link: Link,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<RedisResult<Value>>, StoreError> {
         let mut connection = link.connection.clone();
         let sent = pipeline.query_async::<Vec<RedisResult<Value>>>(&mut connection);
         match tokio::time::timeout(self.deadline, sent).await {
@@ -91,13 +115,13 @@ impl Connection {
         self.open(deadline).await
     }
 
-    async fn link(&self) -> Result<Link, StoreError> {
-        if let Some(link) = self.ready()? {
+    async fn link(&self, pause: Pause) -> Result<Link, StoreError> {
+        if let Some(link) = self.ready(pause)? {
             return Ok(link);
         }
         let attempt = async {
             let _one = self.connecting.lock().await;
-            if let Some(link) = self.ready()? {
+            if let Some(link) = self.ready(pause)? {
                 return Ok(link);
             }
             let opened = self.open(self.deadline).await;
@@ -131,13 +155,15 @@ impl Connection {
     }
 
     /// The link there is, or the error of an attempt that failed just now.
-    fn ready(&self) -> Result<Option<Link>, StoreError> {
+    fn ready(&self, pause: Pause) -> Result<Option<Link>, StoreError> {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = &live.link {
             return Ok(Some(link.clone()));
         }
         match &live.failed {
-            Some((at, error)) if at.elapsed() < PAUSE => Err(error.clone()),
+            Some((at, error)) if pause == Pause::Respected && at.elapsed() < PAUSE => {
+                Err(error.clone())
+            }
             _ => Ok(None),
         }
     }
