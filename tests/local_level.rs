@@ -262,7 +262,11 @@ async fn a_lost_registry_is_no_confirmation_and_is_mended_for_the_repetition() {
     // A registry that was lost may have lost another instance's longer bound.
     world.server.command(&["DEL", "api_token:scopes"]).int();
     declared.invalidate_tenant("t-1").await.unwrap();
-    instance.invalidate_tenant("t-1").and_wait().await.unwrap_err();
+    instance
+        .invalidate_tenant("t-1")
+        .and_wait()
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]

@@ -1,0 +1,169 @@
+//! Invalidating a tenant with 100,000 cached tokens in a Redis with a million other keys, beside what
+//! one would write without generations: SCAN, read, delete.
+//!
+//! `cargo bench --bench tenant_invalidation --all-features`; some two minutes.
+
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use test_support::RedisServer;
+use tower_api_token::{ApiTokenCache, Lookup, Origin, RedisStore, TokenRecord, loader_fn};
+
+const TOKENS: usize = 100_000;
+const OTHERS: usize = 1_000_000;
+const AT_ONCE: usize = 256;
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(run());
+}
+
+fn token(n: usize) -> String {
+    format!("app-{n:024}")
+}
+
+/// Even tokens are of tenant `a`, odd ones of tenant `b`.
+fn cache(server: &RedisServer) -> ApiTokenCache {
+    let loader = loader_fn(|lookup: Lookup| async move {
+        let even = lookup.token().expose().ends_with(['0', '2', '4', '6', '8']);
+        let tenant = if even { "a" } else { "b" };
+        Ok::<_, std::io::Error>(TokenRecord::new("tok", "app").tenant_id(tenant.to_owned()))
+    });
+    let store = RedisStore::connect(&server.url()).expect("a url");
+    let store = store.deadline(Duration::from_secs(10));
+    let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
+    builder
+        .local_capacity(0)
+        .max_loads(AT_ONCE)
+        .build()
+        .expect("a cache")
+}
+
+async fn prime(cache: &ApiTokenCache, tokens: impl Iterator<Item = usize>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in tokens {
+        if tasks.len() == AT_ONCE {
+            tasks.join_next().await;
+        }
+        let cache = cache.clone();
+        tasks.spawn(async move { cache.prime(&token(n), "app").await.expect("primed") });
+    }
+    tasks.join_all().await;
+}
+
+/// How many of a thousand tokens are answered from Redis.
+async fn shared(cache: &ApiTokenCache, parity: usize) -> usize {
+    let mut shared = 0;
+    for n in 0..1_000 {
+        let answer = cache
+            .authenticate(&token(2 * n + parity), "app")
+            .await
+            .expect("an answer");
+        let origin = answer.found().expect("a token").origin();
+        shared += usize::from(origin == Origin::Shared);
+    }
+    shared
+}
+
+async fn commands(connection: &mut MultiplexedConnection) -> u64 {
+    let info: String = cmd("INFO")
+        .arg("stats")
+        .query_async(connection)
+        .await
+        .expect("stats");
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("total_commands_processed:"));
+    line.expect("the line").parse().expect("a number")
+}
+
+async fn run() {
+    let server = RedisServer::start_with(&["--enable-debug-command", "yes"]);
+    server
+        .command(&["DEBUG", "POPULATE", &OTHERS.to_string(), "other", "200"])
+        .ok();
+    let cache = cache(&server);
+    let client = redis::Client::open(server.url()).expect("a client");
+    let mut connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("a connection");
+    prime(&cache, (0..TOKENS).map(|n| 2 * n)).await;
+    prime(&cache, (0..1_000).map(|n| 2 * n + 1)).await;
+    let keys: u64 = cmd("DBSIZE")
+        .query_async(&mut connection)
+        .await
+        .expect("a size");
+    println!("{keys} keys, {TOKENS} of them entries of tenant a");
+    assert_eq!(
+        (shared(&cache, 0).await, shared(&cache, 1).await),
+        (1_000, 1_000)
+    );
+
+    // In turn, so that the machine's mood is the same for both.
+    for round in 1..=3 {
+        let before = commands(&mut connection).await;
+        let start = Instant::now();
+        cache.invalidate_tenant("a").await.expect("invalidated");
+        let took = start.elapsed();
+        let sent = commands(&mut connection).await - before - 1;
+        println!("{round}: invalidate_tenant  {sent:>8} commands {took:>12.3?}");
+        assert_eq!(
+            (shared(&cache, 0).await, shared(&cache, 1).await),
+            (0, 1_000)
+        );
+        prime(&cache, (0..TOKENS).map(|n| 2 * n)).await;
+
+        let before = commands(&mut connection).await;
+        let start = Instant::now();
+        let deleted = scan_and_delete(&mut connection).await;
+        let took = start.elapsed();
+        let sent = commands(&mut connection).await - before - 1;
+        println!(
+            "{round}: SCAN, MGET, DEL    {sent:>8} commands {took:>12.3?} ({deleted} entries)"
+        );
+        prime(&cache, (0..TOKENS).map(|n| 2 * n)).await;
+    }
+}
+
+/// Every key of the namespace is looked at; those of the tenant are deleted, a thousand at a time.
+async fn scan_and_delete(connection: &mut MultiplexedConnection) -> usize {
+    let (mut cursor, mut deleted) = (0_u64, 0);
+    loop {
+        let scan = cmd("SCAN")
+            .arg(cursor)
+            .arg("MATCH")
+            .arg("api_token:app:*")
+            .arg("COUNT")
+            .arg(1_000)
+            .query_async::<(u64, Vec<String>)>(connection)
+            .await;
+        let (next, keys) = scan.expect("a page");
+        if !keys.is_empty() {
+            let values = cmd("MGET")
+                .arg(&keys)
+                .query_async::<Vec<Option<String>>>(connection)
+                .await;
+            let of_tenant =
+                values
+                    .expect("values")
+                    .into_iter()
+                    .zip(&keys)
+                    .filter_map(|(value, key)| {
+                        value
+                            .is_some_and(|value| value.contains("\"tenant_id\":\"a\""))
+                            .then_some(key)
+                    });
+            let keys: Vec<&String> = of_tenant.collect();
+            if !keys.is_empty() {
+                let gone = cmd("DEL").arg(&keys).query_async::<usize>(connection).await;
+                deleted += gone.expect("deleted");
+            }
+        }
+        cursor = next;
+        if cursor == 0 {
+            return deleted;
+        }
+    }
+}

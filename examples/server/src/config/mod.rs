@@ -1,0 +1,187 @@
+//! Flags and environment.
+//!
+//! All values are read as text and checked here, so that every complaint has one form: one line
+//! that names the variable. What is not built yet is refused, never ignored.
+
+mod error;
+mod secrets;
+mod variables;
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use tracing_subscriber::filter::Targets;
+
+pub use error::StartError;
+pub use secrets::{AdminToken, RedisUrl};
+use variables::command;
+
+use crate::db::Target;
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// What the server was asked to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The Redis to share answers through; without it they stay in this process.
+    pub redis: Option<RedisUrl>,
+    /// Where the database is.
+    pub database: Target,
+    /// How long a token is cached.
+    pub ttl: Duration,
+    /// How long a null is cached.
+    pub null_ttl: Duration,
+    /// Entries of the local level; 0 switches it off.
+    pub local_capacity: usize,
+    /// How long a local entry may outlive an invalidation.
+    pub staleness_bound: Duration,
+    /// How long each answer of the database is held back.
+    pub load_delay: Duration,
+    /// The bearer token for `/admin`.
+    pub admin_token: AdminToken,
+    /// Whether logs are JSON.
+    pub log_json: bool,
+    /// What is logged.
+    pub log_filter: Targets,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// To serve.
+    Serve(Box<Config>),
+    /// To print this text (help or version) and to end.
+    Print(String),
+}
+
+impl Config {
+    /// Reads the command line, and the environment where a flag is missing.
+    ///
+    /// # Errors
+    /// An unknown flag, a value that is not understood, or one that is not built yet.
+    pub fn read<I, T>(arguments: I) -> Result<Request, StartError>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let matches = match command().try_get_matches_from(arguments) {
+            Ok(matches) => matches,
+            // Help and version come as errors too, but belong on standard output.
+            Err(error) if !error.use_stderr() => return Ok(Request::Print(error.to_string())),
+            Err(error) => {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                return Err(StartError::other(
+                    line.strip_prefix("error: ").unwrap_or(line),
+                ));
+            }
+        };
+        Values(matches)
+            .config()
+            .map(|config| Request::Serve(Box::new(config)))
+    }
+}
+
+struct Values(ArgMatches);
+
+impl Values {
+    fn config(&self) -> Result<Config, StartError> {
+        let listen = self.text("LISTEN")?;
+        let listen = listen.parse().map_err(|_| {
+            StartError::of(
+                "LISTEN",
+                "not an address with a port, such as 127.0.0.1:3000",
+            )
+        })?;
+        self.choice("KEY_LAYOUT", &["digest"], &["seed"])?;
+        self.choice("TOKEN_FORMAT", &["any"], &["checked"])?;
+        let log_filter = self.text("RUST_LOG")?;
+        Ok(Config {
+            listen,
+            redis: self
+                .optional("REDIS_URL")?
+                .map(RedisUrl::parse)
+                .transpose()?,
+            database: Target::parse(self.text("DATABASE_URL")?)
+                .map_err(|message| StartError::of("DATABASE_URL", message))?,
+            ttl: Duration::from_secs(self.number("TTL_SECONDS", 1..=30 * DAY)?),
+            null_ttl: Duration::from_secs(self.number("NULL_TTL_SECONDS", 1..=DAY)?),
+            local_capacity: usize::try_from(self.number("LOCAL_CAPACITY", 0..=100_000_000)?)
+                .map_err(|_| StartError::of("LOCAL_CAPACITY", "too large for this machine"))?,
+            staleness_bound: Duration::from_millis(
+                self.number("STALENESS_BOUND_MS", 10..=3_600_000)?,
+            ),
+            load_delay: Duration::from_millis(self.number("LOAD_DELAY_MS", 0..=60_000)?),
+            admin_token: match self.optional("ADMIN_TOKEN")? {
+                Some(text) => AdminToken::given(text)?,
+                None => AdminToken::random()?,
+            },
+            log_json: self.choice("LOG_FORMAT", &["text", "json"], &[])? == "json",
+            log_filter: log_filter.parse().map_err(|_| {
+                StartError::of(
+                    "RUST_LOG",
+                    "not a level, or target=level, separated by commas",
+                )
+            })?,
+        })
+    }
+
+    /// The value, if it is set. Set but empty is a slip, and what it was meant to be is not ours to
+    /// guess: an empty `REDIS_URL` could be a deployment that believes it shares its cache.
+    fn optional(&self, name: &'static str) -> Result<Option<&str>, StartError> {
+        let Some(value) = self.0.get_one::<OsString>(name) else {
+            return Ok(None);
+        };
+        match OsStr::to_str(value) {
+            None => Err(StartError::of(name, "not UTF-8")),
+            Some("") => Err(StartError::of(name, "empty; unset it for the default")),
+            Some(text) => Ok(Some(text)),
+        }
+    }
+
+    fn text(&self, name: &'static str) -> Result<&str, StartError> {
+        self.optional(name)?
+            .ok_or_else(|| StartError::of(name, "not set"))
+    }
+
+    fn number(&self, name: &'static str, range: RangeInclusive<u64>) -> Result<u64, StartError> {
+        let text = self.text(name)?;
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                StartError::of(
+                    name,
+                    format!("{text:?} is not a whole number from {least} to {most}"),
+                )
+            })
+    }
+
+    fn choice(
+        &self,
+        name: &'static str,
+        built: &[&'static str],
+        not_built: &[&'static str],
+    ) -> Result<&'static str, StartError> {
+        let text = self.text(name)?;
+        if not_built.contains(&text) {
+            return Err(StartError::of(name, format!("{text:?} is not built yet")));
+        }
+        built
+            .iter()
+            .copied()
+            .find(|choice| *choice == text)
+            .ok_or_else(|| {
+                StartError::of(
+                    name,
+                    format!("{text:?} is unknown, expected {}", built.join(" or ")),
+                )
+            })
+    }
+}

@@ -1,0 +1,128 @@
+//! The outbox table: invalidations that are owed.
+
+use std::io;
+
+use tower_api_token::TokenDigest;
+
+use super::{Database, on_pool};
+use crate::random;
+
+/// Writes a row in the transaction of the change that owes the invalidation: both are committed, or
+/// neither.
+///
+/// A row of the same subject that is still there gets the new id. That keeps the table small during
+/// a long outage, and whoever confirms the older invalidation deletes by the older id, hence
+/// nothing.
+pub(super) const INSERT: &str = "\
+    INSERT INTO pending_invalidations (id, kind, subject, created_at, attempts) VALUES ($1, $2, $3, $4, 0) \
+    ON CONFLICT (kind, subject) DO UPDATE SET id = excluded.id, created_at = excluded.created_at, attempts = 0";
+
+/// What an invalidation is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// One token.
+    Token(TokenDigest),
+    /// All tokens of a tenant.
+    Tenant(String),
+}
+
+impl Subject {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "token_digest",
+            Self::Tenant(_) => "tenant",
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Token(digest) => digest.to_string(),
+            Self::Tenant(id) => id.clone(),
+        }
+    }
+
+    fn parse(kind: &str, text: String) -> Option<Self> {
+        match kind {
+            "token_digest" => text.parse().ok().map(Self::Token),
+            "tenant" => Some(Self::Tenant(text)),
+            _ => None,
+        }
+    }
+}
+
+/// A committed change whose invalidation is not confirmed yet: a row of the outbox.
+#[derive(Clone, Debug)]
+#[must_use = "the caches still hold the old answer until the invalidation is confirmed"]
+pub struct Pending {
+    /// The row's name.
+    pub id: String,
+    /// What has to be invalidated.
+    pub subject: Subject,
+}
+
+impl Pending {
+    pub(super) fn new(subject: Subject) -> io::Result<Self> {
+        Ok(Self {
+            id: random::id("inv")?,
+            subject,
+        })
+    }
+}
+
+impl Database {
+    /// Owed invalidations, those first that failed least: one that can never succeed does not hold
+    /// up the others.
+    pub async fn pending(&self, limit: i64) -> Result<Vec<Pending>, sqlx::Error> {
+        const SELECT: &str = "SELECT id, kind, subject FROM pending_invalidations ORDER BY attempts, created_at LIMIT $1";
+        let rows: Vec<(String, String, String)> =
+            on_pool!(self, pool => sqlx::query_as(SELECT).bind(limit).fetch_all(pool).await?);
+        let mut owed = Vec::with_capacity(rows.len());
+        for (id, kind, text) in rows {
+            if let Some(subject) = Subject::parse(&kind, text) {
+                owed.push(Pending { id, subject });
+            } else {
+                // Counted as a failure, so that it goes behind the rows that can be read.
+                tracing::error!(
+                    id,
+                    kind,
+                    "a pending invalidation cannot be read; its row stays"
+                );
+                self.count_attempt(&id).await?;
+            }
+        }
+        Ok(owed)
+    }
+
+    /// How many invalidations are owed.
+    pub async fn pending_count(&self) -> Result<i64, sqlx::Error> {
+        on_pool!(self, pool => sqlx::query_scalar("SELECT count(*) FROM pending_invalidations").fetch_one(pool).await)
+    }
+
+    /// Takes a confirmed invalidation out of the outbox; a newer one of the same subject has
+    /// another id and stays.
+    pub async fn settle(&self, pending: &Pending) -> Result<(), sqlx::Error> {
+        const DELETE: &str = "DELETE FROM pending_invalidations WHERE id = $1";
+        on_pool!(self, pool => sqlx::query(DELETE).bind(&pending.id).execute(pool).await.map(drop))
+    }
+
+    /// Counts an attempt that failed.
+    pub async fn count_attempt(&self, id: &str) -> Result<(), sqlx::Error> {
+        const UPDATE: &str =
+            "UPDATE pending_invalidations SET attempts = attempts + 1 WHERE id = $1";
+        on_pool!(self, pool => sqlx::query(UPDATE).bind(id).execute(pool).await.map(drop))
+    }
+}
+
+/// Binds a row's columns to [`INSERT`] and runs it in a transaction of either database.
+macro_rules! owe {
+    ($transaction:expr, $pending:expr) => {
+        sqlx::query($crate::db::pending::INSERT)
+            .bind(&$pending.id)
+            .bind($pending.subject.kind())
+            .bind($pending.subject.text())
+            .bind($crate::db::Timestamp::now())
+            .execute(&mut *$transaction)
+            .await
+    };
+}
+pub(super) use owe;

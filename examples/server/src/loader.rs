@@ -1,0 +1,54 @@
+//! What the cache asks the database.
+
+use std::time::Duration;
+
+use tower_api_token::{Denial, Lookup, TokenRecord, Verdict};
+
+use crate::db::{Database, Timestamp, TokenRow};
+
+/// Answers one look-up of the cache.
+///
+/// The query runs when it is called, in a statement of its own on the primary: no transaction
+/// around it, no snapshot from before. PROTOCOL.md needs that (rule N5): a fill is safe because the
+/// load began after the lease was taken, so an invalidation that comes between takes the lease
+/// away. A query that saw the database as it was *before* the lease (inside an older transaction,
+/// or on a replica that lags) would bring a token back that was revoked and invalidated in the
+/// meantime, until its time to live is over.
+///
+/// # Errors
+/// The database's; the cache answers 503 and remembers nothing.
+pub async fn load(
+    database: Database,
+    delay: Duration,
+    lookup: Lookup,
+) -> Result<Verdict, sqlx::Error> {
+    let row = database.find_token(lookup.digest()).await?;
+    // After the query and never before: what is held back is an answer that may have grown old,
+    // which is the very thing the protocol is there for.
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    Ok(verdict(row, lookup.scope(), Timestamp::now()))
+}
+
+/// Unknown, revoked, or of another type: absent. A good token of a suspended tenant: denied, and
+/// bound to the tenant, so that resuming it drops the denial too. An expired one is returned as it
+/// is: expiry is decided on each request, after the cache.
+fn verdict(row: Option<TokenRow>, scope: Option<&str>, now: Timestamp) -> Verdict {
+    let Some(row) = row.filter(|row| scope.is_none_or(|scope| scope == row.token_type)) else {
+        return Verdict::Absent;
+    };
+    if row.tenant_suspended && row.expires_at.is_none_or(|end| end > now) {
+        return Denial::new("tenant suspended")
+            .for_tenant(row.tenant_id)
+            .into();
+    }
+    TokenRecord::new(row.id, row.token_type)
+        .digest(row.digest)
+        .tenant_id(row.tenant_id)
+        .app_id(row.app_id)
+        .created_at(std::time::SystemTime::from(row.created_at))
+        .expires_at(row.expires_at.map(std::time::SystemTime::from))
+        .last_used_at(row.last_used_at.map(std::time::SystemTime::from))
+        .into()
+}

@@ -1,0 +1,130 @@
+//! The outbox: what makes "commit, then invalidate" survive a crash in between and an outage of
+//! Redis.
+//!
+//! Every change that caches must hear of writes a row into `pending_invalidations` in its own
+//! transaction. The request that made the change tries the invalidation at once
+//! ([`Outbox::confirm`]); whatever is left is repeated by a task on every instance
+//! ([`Outbox::run`]) until it is confirmed.
+//!
+//! Why no confirmation is lost: a row becomes visible with the commit, so whoever reads it begins
+//! an invalidation after the commit, as the protocol demands; and a row is deleted by its id, only
+//! after such an invalidation of that very id was confirmed. A newer change of the same subject
+//! gives the row a new id. Two instances may do the same work twice, which costs a command and is
+//! otherwise harmless: invalidating is deleting.
+
+use std::time::Duration;
+
+use tower_api_token::{ApiTokenCache, InvalidateError};
+
+use crate::db::{Database, Pending, Subject};
+
+/// The pause between two looks at the table while all is well.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest pause while invalidations fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How many rows are taken at once.
+const BATCH: i64 = 100;
+
+/// Confirms invalidations and takes them out of the table.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    database: Database,
+    cache: ApiTokenCache,
+}
+
+impl Outbox {
+    /// An outbox over the database's table and the cache.
+    pub fn new(database: Database, cache: ApiTokenCache) -> Self {
+        Self { database, cache }
+    }
+
+    /// Invalidates what the change owes; with `wait` it returns when no instance can use the old
+    /// answer.
+    ///
+    /// # Errors
+    /// Not confirmed. The row stays, and the background task goes on trying.
+    pub async fn confirm(&self, pending: &Pending, wait: bool) -> Result<(), InvalidateError> {
+        self.invalidate(pending, wait).await?;
+        // The invalidation counts, whether or not the row can be deleted now: left over, it is
+        // repeated.
+        if let Err(error) = self.database.settle(pending).await {
+            tracing::warn!(%error, "a confirmed invalidation stays in the outbox and will be repeated");
+        }
+        Ok(())
+    }
+
+    async fn invalidate(&self, pending: &Pending, wait: bool) -> Result<(), InvalidateError> {
+        let invalidation = match &pending.subject {
+            Subject::Token(digest) => self.cache.invalidate_digest(*digest),
+            Subject::Tenant(id) => self.cache.invalidate_tenant(id),
+        };
+        if wait {
+            invalidation.and_wait().await
+        } else {
+            invalidation.await
+        }
+    }
+
+    /// Repeats what is left in the table, for ever.
+    pub async fn run(self) {
+        let mut pause = INTERVAL;
+        loop {
+            tokio::time::sleep(pause).await;
+            match self.round().await {
+                Ok(settled) => {
+                    // Without an outage it merely overtook a request that waits for all instances.
+                    if settled > 0 && pause > INTERVAL {
+                        tracing::info!(settled, "pending invalidations were confirmed");
+                    } else if settled > 0 {
+                        tracing::debug!(settled, "pending invalidations were confirmed");
+                    }
+                    pause = INTERVAL;
+                }
+                Err(error) => {
+                    // The first of a row of failures is worth a line, the others are the same news.
+                    if pause == INTERVAL {
+                        tracing::warn!(
+                            error,
+                            "pending invalidations cannot be confirmed, trying again"
+                        );
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Tries what is owed until all is settled or something fails: then the next will most likely
+    /// fail as well, each after a deadline. The one that failed goes behind the others, so it
+    /// cannot hold them up.
+    async fn round(&self) -> Result<usize, String> {
+        let mut settled = 0;
+        loop {
+            let owed = self
+                .database
+                .pending(BATCH)
+                .await
+                .map_err(|error| error.to_string())?;
+            let full = i64::try_from(owed.len()).is_ok_and(|length| length == BATCH);
+            for pending in &owed {
+                if let Err(error) = self.invalidate(pending, false).await {
+                    self.database
+                        .count_attempt(&pending.id)
+                        .await
+                        .map_err(|error| error.to_string())?;
+                    return Err(error.to_string());
+                }
+                self.database
+                    .settle(pending)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                settled += 1;
+            }
+            if !full {
+                return Ok(settled);
+            }
+        }
+    }
+}

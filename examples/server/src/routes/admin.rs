@@ -1,0 +1,228 @@
+//! What the operator calls: tokens are made and revoked, tenants suspended and resumed.
+//!
+//! Every handler has the same order: the change and its outbox row in one transaction, then the
+//! invalidation. An answer of success means that both are done. If only the first is, the answer is
+//! 503 and says so; the request may be repeated as often as one likes, and the outbox goes on by
+//! itself.
+
+use std::collections::HashMap;
+
+use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, post};
+use axum::{Json, Router, middleware};
+use serde_json::json;
+use tower_api_token::TokenDigest;
+
+use super::AppState;
+use super::admin_auth::require_admin;
+use super::new_token::{Wanted, is_identifier};
+use super::problem::{Problem, within_deadline};
+use crate::db::{InsertError, NewToken, Pending, TenantStatus, Timestamp};
+use crate::random;
+
+/// The largest body: a token request is far smaller.
+const BODY_LIMIT: usize = 16 * 1024;
+
+const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
+
+pub(super) fn routes(state: &AppState) -> Router<AppState> {
+    Router::new()
+        .route("/tokens", post(create_token))
+        .route("/tokens/{id}", delete(revoke_token))
+        .route("/tenants/{id}/suspend", post(suspend_tenant))
+        .route("/tenants/{id}/resume", post(resume_tenant))
+        .fallback(async || Problem::not_found("route"))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        // Outermost, the fallback included: a stranger does not learn which routes there are.
+        .layer(middleware::from_fn_with_state(state.clone(), require_admin))
+}
+
+/// Makes a token, or imports one whose text is given. The text is answered here and never again.
+async fn create_token(
+    State(state): State<AppState>,
+    wait: WaitQuery,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let wait = asked_to_wait(wait)?;
+    let now = Timestamp::now();
+    let wanted = Wanted::parse(&body, now)?;
+    let text = match wanted.token {
+        Some(text) => text,
+        None => random::secret().map_err(no_randomness)?,
+    };
+    let token = NewToken {
+        id: random::id("tok").map_err(no_randomness)?,
+        tenant_id: wanted.tenant_id,
+        app_id: wanted.app_id,
+        token_type: wanted.token_type,
+        digest: TokenDigest::of(&text),
+        created_at: now,
+        expires_at: wanted.expires_at,
+    };
+    let pending = within_deadline(state.database.insert_token(&token))
+        .await
+        .map_err(|error| match error {
+            InsertError::NoSuchTenant => {
+                Problem::unprocessable("tenant_id: there is no such tenant")
+            }
+            InsertError::Duplicate => {
+                Problem::new(StatusCode::CONFLICT, "token: this text is a token already")
+            }
+            InsertError::Database(error) => Problem::database(&error),
+        })?;
+    tracing::info!(
+        id = token.id,
+        tenant_id = token.tenant_id,
+        "a token was created"
+    );
+
+    // Somebody may have tried the text before it was a token, and then it is cached that there is
+    // none.
+    if let Err(error) = state.outbox.confirm(&pending, wait).await {
+        tracing::warn!(id = token.id, %error, "the new token's invalidation is not confirmed");
+        let seconds = state.null_ttl.as_secs();
+        let detail = format!(
+            "the token was created and its text is shown only here, but the cache could not be told: \
+             it may be refused for up to {seconds} s, or until the server has told the cache, which it goes on trying"
+        );
+        // The only copy of the text: without it the token would be lost.
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .with("confirmed", false)
+            .with("id", token.id)
+            .with("token", text));
+    }
+    let body = json!({
+        "id": token.id,
+        "token": text,
+        "tenant_id": token.tenant_id,
+        "app_id": token.app_id,
+        "type": token.token_type,
+        "created_at": token.created_at.to_string(),
+        "expires_at": token.expires_at.map(|end| end.to_string()),
+    });
+    Ok((StatusCode::CREATED, NO_STORE, Json(body)).into_response())
+}
+
+async fn revoke_token(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    wait: WaitQuery,
+) -> Result<Response, Problem> {
+    let wait = asked_to_wait(wait)?;
+    if !is_identifier(&id) {
+        return Err(Problem::not_found("token"));
+    }
+    let pending = within_deadline(state.database.revoke_token(&id))
+        .await
+        .map_err(|error| Problem::database(&error))?
+        .ok_or_else(|| Problem::not_found("token"))?;
+    tracing::info!(id, "a token was revoked");
+    confirmed(
+        &state,
+        &pending,
+        wait,
+        "the token is revoked in the database",
+    )
+    .await
+}
+
+async fn suspend_tenant(
+    state: State<AppState>,
+    id: Path<String>,
+    wait: WaitQuery,
+) -> Result<Response, Problem> {
+    set_tenant_status(state, id, wait, TenantStatus::Suspended).await
+}
+
+async fn resume_tenant(
+    state: State<AppState>,
+    id: Path<String>,
+    wait: WaitQuery,
+) -> Result<Response, Problem> {
+    set_tenant_status(state, id, wait, TenantStatus::Active).await
+}
+
+async fn set_tenant_status(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    wait: WaitQuery,
+    status: TenantStatus,
+) -> Result<Response, Problem> {
+    let wait = asked_to_wait(wait)?;
+    if !is_identifier(&id) {
+        return Err(Problem::not_found("tenant"));
+    }
+    let pending = within_deadline(state.database.set_tenant_status(&id, status))
+        .await
+        .map_err(|error| Problem::database(&error))?
+        .ok_or_else(|| Problem::not_found("tenant"))?;
+    tracing::info!(id, status = status.as_str(), "a tenant's status was set");
+    confirmed(
+        &state,
+        &pending,
+        wait,
+        &format!("the tenant is {} in the database", status.as_str()),
+    )
+    .await
+}
+
+/// Invalidates, and answers what came of it.
+async fn confirmed(
+    state: &AppState,
+    pending: &Pending,
+    wait: bool,
+    done: &str,
+) -> Result<Response, Problem> {
+    match state.outbox.confirm(pending, wait).await {
+        Ok(()) => Ok((NO_STORE, Json(json!({ "confirmed": true }))).into_response()),
+        Err(error) => {
+            tracing::warn!(%error, "an invalidation is not confirmed");
+            let detail = format!(
+                "{done} and stays so, but the cache could not confirm that it forgot the old state: \
+                 repeat the request until it is confirmed; meanwhile the server goes on trying by itself"
+            );
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with("confirmed", false))
+        }
+    }
+}
+
+type WaitQuery = Result<Query<HashMap<String, String>>, QueryRejection>;
+
+/// `?wait=true`: answer only when no instance can use the old state any more.
+fn asked_to_wait(query: WaitQuery) -> Result<bool, Problem> {
+    let bad = || Problem::new(StatusCode::BAD_REQUEST, "wait: neither true nor false");
+    let Query(query) = query.map_err(|_| bad())?;
+    match query.get("wait").map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(bad()),
+    }
+}
+
+fn no_randomness(error: std::io::Error) -> Problem {
+    tracing::error!(%error, "the operating system gave no random bytes");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no random bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_is_true_false_or_left_out() {
+        let ask = |query: &str| {
+            let uri = format!("/?{query}").parse().unwrap();
+            asked_to_wait(Query::try_from_uri(&uri))
+        };
+        assert!(ask("wait=true").unwrap());
+        assert!(!ask("wait=false").unwrap());
+        assert!(!ask("").unwrap());
+        assert!(ask("wait=yes").is_err());
+        assert!(ask("wait").is_err());
+    }
+}

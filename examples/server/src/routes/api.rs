@@ -1,0 +1,29 @@
+//! What clients call with their tokens.
+
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken};
+
+use super::AppState;
+use crate::db::Timestamp;
+
+/// Each route has a layer of its own, because each takes another type of token.
+pub(super) fn routes(cache: &ApiTokenCache) -> Router<AppState> {
+    let layer = |scope| ApiTokenLayer::new(cache.clone()).with_scope(scope);
+    Router::new()
+        .route("/v1/whoami", get(describe).layer(layer("app")))
+        .route("/v1/datasets", get(describe).layer(layer("dataset")))
+}
+
+/// What the layer found out about the caller, from the request's extensions.
+async fn describe(token: CachedApiToken) -> Json<Value> {
+    Json(json!({
+        "id": token.id(),
+        "app_id": token.app_id(),
+        "tenant_id": token.tenant_id(),
+        "type": token.token_type(),
+        "origin": token.origin().to_string(),
+        "last_used_at": token.last_used_at().map(|moment| Timestamp::from(moment).to_string()),
+    }))
+}

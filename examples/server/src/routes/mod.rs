@@ -1,0 +1,43 @@
+//! The routes, and what they share.
+
+mod admin;
+mod admin_auth;
+mod api;
+mod new_token;
+mod ops;
+mod problem;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tower_api_token::{ApiTokenCache, TokenDigest};
+
+use crate::db::Database;
+use crate::outbox::Outbox;
+
+/// What handlers need, shared by all.
+pub(crate) type AppState = Arc<Shared>;
+
+/// The parts of one instance.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) database: Database,
+    pub(crate) cache: ApiTokenCache,
+    pub(crate) outbox: Outbox,
+    /// Of the bearer token for `/admin`.
+    pub(crate) admin_digest: TokenDigest,
+    /// How long a new token can go on being refused if its invalidation is not confirmed.
+    pub(crate) null_ttl: Duration,
+    /// Whether the store is Redis, which can be away.
+    pub(crate) shared_store: bool,
+}
+
+/// All routes.
+pub(crate) fn router(state: AppState) -> Router {
+    Router::new()
+        .merge(api::routes(&state.cache))
+        .nest("/admin", admin::routes(&state))
+        .merge(ops::routes())
+        .with_state(state)
+}

@@ -1,0 +1,225 @@
+//! The body of `POST /admin/tokens`, checked by hand: an error of serde would repeat the value that
+//! it did not like, and that may be a token in the wrong place.
+
+use serde_json::{Map, Value};
+
+use super::problem::Problem;
+use crate::db::Timestamp;
+
+/// The shortest token that is taken from outside. A shorter one could be guessed.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The layer's own limit: a longer one would never be looked up.
+const LONGEST_TOKEN: usize = 512;
+
+/// The longest tenant or application id.
+const LONGEST_ID: usize = 200;
+
+/// What is asked for.
+pub(super) struct Wanted {
+    pub(super) tenant_id: String,
+    pub(super) app_id: Option<String>,
+    pub(super) token_type: &'static str,
+    /// A text that exists already, to be imported.
+    pub(super) token: Option<String>,
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+impl Wanted {
+    /// Reads the body.
+    pub(super) fn parse(body: &[u8], now: Timestamp) -> Result<Self, Problem> {
+        let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
+            return Err(Problem::new(
+                axum::http::StatusCode::BAD_REQUEST,
+                "the body is not a JSON object",
+            ));
+        };
+        let tenant_id = text(&mut members, "tenant_id")?.ok_or_else(|| missing("tenant_id"))?;
+        let token_type = text(&mut members, "type")?.ok_or_else(|| missing("type"))?;
+        let wanted = Self {
+            tenant_id: identifier("tenant_id", tenant_id)?,
+            app_id: text(&mut members, "app_id")?
+                .map(|id| identifier("app_id", id))
+                .transpose()?,
+            token_type: match token_type.as_str() {
+                "app" => "app",
+                "dataset" => "dataset",
+                _ => return Err(Problem::unprocessable("type: neither app nor dataset")),
+            },
+            token: text(&mut members, "token")?.map(importable).transpose()?,
+            expires_at: text(&mut members, "expires_at")?
+                .map(|end| future(&end, now))
+                .transpose()?,
+        };
+        // A slip in `expires_at` must not make a token that lives for ever.
+        if members.is_empty() {
+            Ok(wanted)
+        } else {
+            Err(Problem::unprocessable(
+                "there is an unknown member; known are tenant_id, app_id, type, token and expires_at",
+            ))
+        }
+    }
+}
+
+fn missing(name: &str) -> Problem {
+    Problem::unprocessable(format!("{name}: missing"))
+}
+
+/// Takes a member that is a string, or null, or not there.
+fn text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Problem> {
+    match members.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Problem::unprocessable(format!("{name}: not a string"))),
+    }
+}
+
+fn identifier(name: &str, text: String) -> Result<String, Problem> {
+    if is_identifier(&text) {
+        Ok(text)
+    } else {
+        Err(Problem::unprocessable(format!(
+            "{name}: empty, longer than {LONGEST_ID} bytes, or with control characters"
+        )))
+    }
+}
+
+/// Whether the text can be an identifier in our tables. PostgreSQL would refuse a zero character
+/// with an error of its own, which would pass for an outage.
+pub(super) fn is_identifier(text: &str) -> bool {
+    (1..=LONGEST_ID).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// RFC 6750's `b64token`: what the layer takes from a header.
+fn importable(text: String) -> Result<String, Problem> {
+    let characters = text.trim_end_matches('=');
+    let grammar = !characters.is_empty()
+        && characters
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
+    if grammar && (SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&text.len()) {
+        Ok(text)
+    } else {
+        Err(Problem::unprocessable(format!(
+            "token: needs {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters: letters, digits and -._~+/, then ="
+        )))
+    }
+}
+
+fn future(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+    let end = Timestamp::parse(text).ok_or_else(|| {
+        Problem::unprocessable("expires_at: not a time such as 2030-01-31T12:00:00Z (RFC 3339)")
+    })?;
+    if end > now {
+        Ok(end)
+    } else {
+        Err(Problem::unprocessable("expires_at: in the past"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<Wanted, Problem> {
+        Wanted::parse(
+            body.as_bytes(),
+            Timestamp::parse("2030-01-01T00:00:00Z").unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_full_body_is_read() {
+        let wanted = parse(
+            r#"{"tenant_id":"acme","app_id":"chat","type":"dataset","token":"abcdefgh-._~+/01==",
+                "expires_at":"2030-01-01T02:00:01+01:00"}"#,
+        )
+        .unwrap();
+        assert_eq!(wanted.tenant_id, "acme");
+        assert_eq!(wanted.app_id.as_deref(), Some("chat"));
+        assert_eq!(wanted.token_type, "dataset");
+        assert_eq!(wanted.token.as_deref(), Some("abcdefgh-._~+/01=="));
+        assert_eq!(
+            wanted.expires_at.unwrap().to_string(),
+            "2030-01-01T01:00:01Z"
+        );
+    }
+
+    #[test]
+    fn nulls_are_as_good_as_nothing() {
+        let wanted = parse(
+            r#"{"tenant_id":"acme","type":"app","app_id":null,"token":null,"expires_at":null}"#,
+        )
+        .unwrap();
+        assert!(wanted.app_id.is_none() && wanted.token.is_none() && wanted.expires_at.is_none());
+    }
+
+    #[test]
+    fn bad_members_are_named_and_their_values_are_not_repeated() {
+        let long = "hunter22".repeat(65);
+        let cases = [
+            (r#"{"type":"app"}"#.to_owned(), "tenant_id"),
+            (r#"{"tenant_id":"acme"}"#.to_owned(), "type"),
+            (r#"{"tenant_id":"","type":"app"}"#.to_owned(), "tenant_id"),
+            (
+                r#"{"tenant_id":"hunter22\u0000","type":"app"}"#.to_owned(),
+                "tenant_id",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"hunter22"}"#.to_owned(),
+                "type",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":["hunter22"]}"#.to_owned(),
+                "type",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"app","token":"hunter22"}"#.to_owned(),
+                "token",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"app","token":"hunter22 hunter22 "}"#.to_owned(),
+                "token",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"app","token":"================"}"#.to_owned(),
+                "token",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"app","token":"hunter22=hunter22"}"#.to_owned(),
+                "token",
+            ),
+            (
+                format!(r#"{{"tenant_id":"acme","type":"app","token":"{long}"}}"#),
+                "token",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"app","app_id":7}"#.to_owned(),
+                "app_id",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"app","expires_at":"hunter22"}"#.to_owned(),
+                "expires_at",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"app","expires_at":"2029-12-31T23:59:59Z"}"#
+                    .to_owned(),
+                "expires_at",
+            ),
+            (
+                r#"{"tenant_id":"acme","type":"app","expire_at":"hunter22"}"#.to_owned(),
+                "unknown member",
+            ),
+            (r#"["hunter22"]"#.to_owned(), "JSON"),
+            ("hunter22".to_owned(), "JSON"),
+        ];
+        for (body, name) in cases {
+            let shown = format!("{:?}", parse(&body).err().expect(&body));
+            assert!(
+                shown.contains(name) && !shown.contains("hunter22"),
+                "{body}: {shown}"
+            );
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Puts the parts together and says how to use them.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tower_api_token::{ApiTokenCache, RedisStore, loader_fn};
+
+use crate::config::{Config, StartError};
+use crate::db::{Database, Seeded};
+use crate::loader;
+use crate::outbox::Outbox;
+use crate::routes::{self, Shared};
+
+/// How long requests under way may take after the signal to end. Orchestrators commonly kill after
+/// 30 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A server that is bound and migrated, and ready to run.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    database: Database,
+    cache: ApiTokenCache,
+    outbox: Outbox,
+    banner: String,
+}
+
+impl Server {
+    /// Binds the address, opens the database, and fills it if it is empty.
+    ///
+    /// # Errors
+    /// What the operator has to put right, by the name of its variable. An absent Redis is none of
+    /// that: the store connects when it can, and until then the database is asked.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        // First of all: if another instance has the address, no tokens may be made whose text
+        // nobody would see.
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| StartError::of("LISTEN", error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::of("LISTEN", error))?;
+
+        let described = config.database.to_string();
+        let database = Database::open(config.database.clone())
+            .await
+            .map_err(|message| StartError::of("DATABASE_URL", format!("{described}: {message}")))?;
+        let cache = cache(&config, &database)?;
+
+        let seeded = database
+            .seed()
+            .await
+            .map_err(|error| StartError::of("DATABASE_URL", error))?;
+        let tenant = database
+            .any_tenant()
+            .await
+            .map_err(|error| StartError::of("DATABASE_URL", error))?;
+        let banner = banner(&config, address, seeded.as_deref(), tenant.as_deref());
+
+        let outbox = Outbox::new(database.clone(), cache.clone());
+        let state = Arc::new(Shared {
+            database: database.clone(),
+            cache: cache.clone(),
+            outbox: outbox.clone(),
+            admin_digest: config.admin_token.digest(),
+            null_ttl: config.null_ttl,
+            shared_store: config.redis.is_some(),
+        });
+        Ok(Self {
+            listener,
+            address,
+            router: routes::router(state),
+            database,
+            cache,
+            outbox,
+            banner,
+        })
+    }
+
+    /// The address that was bound: with port 0, the real one.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a newcomer wants to read, tokens of a new database and a random admin token included.
+    pub fn banner(&self) -> &str {
+        &self.banner
+    }
+
+    /// Serves until `shutdown` is ready, then drains connections and usage records.
+    ///
+    /// # Errors
+    /// None that axum knows of: failures to accept are logged and tried again there.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let outbox = tokio::spawn(self.outbox.run());
+        let (draining, begun) = tokio::sync::oneshot::channel();
+        let serve = axum::serve(self.listener, self.router).with_graceful_shutdown(async {
+            shutdown.await;
+            tracing::info!("draining");
+            // Nobody listens any more only if serving ended by itself.
+            let _ = draining.send(());
+        });
+        let too_late = async {
+            match begun.await {
+                Ok(()) => tokio::time::sleep(DRAIN_TIMEOUT).await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let result = tokio::select! {
+            result = serve.into_future() => result,
+            () = too_late => {
+                tracing::warn!("connections are still open and are dropped");
+                Ok(())
+            }
+        };
+        self.cache.shutdown().await;
+        // In the middle of whatever: its rows are in the database, for the next start or another
+        // instance.
+        outbox.abort();
+        self.database.close().await;
+        result
+    }
+}
+
+fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartError> {
+    let (database, delay) = (database.clone(), config.load_delay);
+    let loader = loader_fn(move |lookup| loader::load(database.clone(), delay, lookup));
+    let mut builder = ApiTokenCache::builder(loader)
+        .scopes(["app", "dataset"])
+        .ttl(config.ttl)
+        .null_ttl(config.null_ttl)
+        .local_capacity(config.local_capacity)
+        .staleness_bound(config.staleness_bound);
+    if let Some(url) = &config.redis {
+        let store = RedisStore::connect(url.expose())
+            .map_err(|error| StartError::of("REDIS_URL", error))?;
+        builder = builder.store(store);
+    }
+    builder.build().map_err(StartError::other)
+}
+
+fn banner(
+    config: &Config,
+    address: SocketAddr,
+    seeded: Option<&[Seeded]>,
+    tenant: Option<&str>,
+) -> String {
+    let base = base_url(address);
+    let admin = config.admin_token.generated().map_or_else(
+        // The operator's own is not repeated; double quotes let the shell put it in.
+        || "\"authorization: Bearer $ADMIN_TOKEN\"".to_owned(),
+        |token| format!("'authorization: Bearer {token}'"),
+    );
+    let mut text = format!("database: {}\n", config.database);
+    // Writing to a String cannot fail.
+    let _ = match &config.redis {
+        Some(url) => writeln!(text, "store: Redis, {url}"),
+        None => writeln!(
+            text,
+            "store: in memory, for one instance only (REDIS_URL shares it)"
+        ),
+    };
+    if let Some(token) = config.admin_token.generated() {
+        let _ = writeln!(text, "admin token, of this run: {token}");
+    }
+    let _ = match seeded {
+        Some(seeded) => write!(text, "\n{}", first_steps(seeded, &base, &admin)),
+        None => write!(text, "\n{}", next_steps(tenant, &base, &admin)),
+    };
+    text
+}
+
+/// For a database that was empty.
+fn first_steps(seeded: &[Seeded], base: &str, admin: &str) -> String {
+    let mut text = "The database was empty. It now has two tenants with two tokens each, shown only this once:\n".to_owned();
+    for Seeded {
+        id,
+        tenant_id,
+        token_type,
+        text: token,
+    } in seeded
+    {
+        let path = if *token_type == "app" {
+            "whoami"
+        } else {
+            "datasets"
+        };
+        let _ = write!(
+            text,
+            "\n# {tenant_id}, {token_type}, {id}\ncurl -i -H 'authorization: Bearer {token}' {base}/v1/{path}\n"
+        );
+    }
+    if let [first, ..] = seeded {
+        let (id, tenant) = (&first.id, &first.tenant_id);
+        let _ = write!(
+            text,
+            "\n# revoke the first\ncurl -i -X DELETE -H {admin} '{base}/admin/tokens/{id}?wait=true'\n\
+             \n# suspend a tenant, and resume it\n\
+             curl -i -X POST -H {admin} {base}/admin/tenants/{tenant}/suspend\n\
+             curl -i -X POST -H {admin} {base}/admin/tenants/{tenant}/resume\n"
+        );
+        text.push_str(&make_token(tenant, base, admin));
+    }
+    text
+}
+
+/// For a database that already has something in it.
+fn next_steps(tenant: Option<&str>, base: &str, admin: &str) -> String {
+    let text =
+        "The database is not empty; it keeps digests of tokens only, so none can be shown.\n"
+            .to_owned();
+    text + &make_token(tenant.unwrap_or("TENANT"), base, admin)
+}
+
+fn make_token(tenant: &str, base: &str, admin: &str) -> String {
+    // The id may be anything an operator wrote into the table: JSON for the server, then quotes for
+    // the shell.
+    let body = serde_json::json!({ "tenant_id": tenant, "type": "app" })
+        .to_string()
+        .replace('\'', r"'\''");
+    format!("\n# make a token\ncurl -i -X POST -H {admin} -d '{body}' {base}/admin/tokens\n")
+}
+
+/// A URL that works from this machine, also if we listen on all addresses.
+fn base_url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
+}

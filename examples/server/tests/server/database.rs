@@ -1,0 +1,252 @@
+//! The database by itself: migrations, seed and outbox under concurrency, on both kinds.
+
+use std::time::SystemTime;
+
+use example_server::db::{
+    Database as Pool, InsertError, NewToken, Subject, Target, TenantStatus, Timestamp,
+};
+use tower_api_token::TokenDigest;
+
+use super::demo::{Database, Demo};
+
+async fn open(database: &Database) -> Pool {
+    Pool::open(Target::parse(&database.url()).unwrap())
+        .await
+        .unwrap()
+}
+
+fn new_token(text: &str) -> NewToken {
+    NewToken {
+        id: format!("tok_{text}"),
+        tenant_id: "acme".to_owned(),
+        app_id: Some("chat".to_owned()),
+        token_type: "app",
+        digest: TokenDigest::of(text),
+        created_at: Timestamp::now(),
+        expires_at: Timestamp::parse("2100-01-01T00:00:00.000001Z"),
+    }
+}
+
+/// Runs the body on a SQLite file and on a PostgreSQL server of its own.
+async fn on_both<F: AsyncFn(&Database)>(body: F) {
+    body(&Database::sqlite()).await;
+    body(&Database::postgres()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_start_together_migrate_and_seed_once() {
+    on_both(async |database| {
+        let url = database.url();
+        let starts: Vec<_> = (0..8)
+            .map(|_| {
+                let url = url.clone();
+                tokio::spawn(async move {
+                    let pool = Pool::open(Target::parse(&url).unwrap()).await.unwrap();
+                    pool.seed().await.unwrap().is_some()
+                })
+            })
+            .collect();
+        let mut seeded = 0;
+        for start in starts {
+            seeded += usize::from(start.await.unwrap());
+        }
+        assert_eq!(seeded, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_comes_back_as_it_was_written() {
+    on_both(async |database| {
+        let pool = open(database).await;
+        pool.seed().await.unwrap();
+        let token = new_token("written-and-read");
+        let _ = pool.insert_token(&token).await.unwrap();
+        let row = pool
+            .find_token(token.digest)
+            .await
+            .unwrap()
+            .expect("it is there");
+        assert_eq!(
+            (row.id, row.tenant_id, row.app_id),
+            (token.id, token.tenant_id, token.app_id)
+        );
+        assert_eq!(
+            (row.token_type.as_str(), row.digest),
+            (token.token_type, token.digest)
+        );
+        assert_eq!(
+            (row.created_at, row.expires_at, row.last_used_at),
+            (token.created_at, token.expires_at, None)
+        );
+        assert!(SystemTime::from(row.created_at) <= SystemTime::now());
+        assert!(!row.tenant_suspended);
+
+        let pending = pool
+            .set_tenant_status("acme", TenantStatus::Suspended)
+            .await
+            .unwrap()
+            .expect("a tenant");
+        assert_eq!(pending.subject, Subject::Tenant("acme".to_owned()));
+        assert!(
+            pool.find_token(token.digest)
+                .await
+                .unwrap()
+                .unwrap()
+                .tenant_suspended
+        );
+        assert!(
+            pool.find_token(TokenDigest::of("another"))
+                .await
+                .unwrap()
+                .is_none()
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_insertion_owes_nothing() {
+    on_both(async |database| {
+        let pool = open(database).await;
+        pool.seed().await.unwrap();
+        let pending = pool.insert_token(&new_token("only-once")).await.unwrap();
+        pool.settle(&pending).await.unwrap();
+
+        let again = NewToken {
+            id: "tok_other".to_owned(),
+            ..new_token("only-once")
+        };
+        assert!(matches!(
+            pool.insert_token(&again).await,
+            Err(InsertError::Duplicate)
+        ));
+        let homeless = NewToken {
+            tenant_id: "nobody".to_owned(),
+            ..new_token("homeless")
+        };
+        assert!(matches!(
+            pool.insert_token(&homeless).await,
+            Err(InsertError::NoSuchTenant)
+        ));
+        assert!(pool.revoke_token("tok_none").await.unwrap().is_none());
+        assert!(
+            pool.set_tenant_status("nobody", TenantStatus::Active)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        assert_eq!(pool.pending_count().await.unwrap(), 0);
+        // The transactions that were given up hold no lock.
+        let _ = pool.insert_token(&new_token("afterwards")).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settling_an_older_invalidation_leaves_the_newer_one_owed() {
+    on_both(async |database| {
+        let pool = open(database).await;
+        pool.seed().await.unwrap();
+        let created = pool
+            .insert_token(&new_token("changed-twice"))
+            .await
+            .unwrap();
+        let revoked = pool
+            .revoke_token("tok_changed-twice")
+            .await
+            .unwrap()
+            .expect("it is there");
+        assert_eq!(created.subject, revoked.subject);
+
+        // Whoever confirmed the creation knows nothing of the revocation.
+        pool.settle(&created).await.unwrap();
+        let owed = pool.pending(10).await.unwrap();
+        assert_eq!(
+            owed.iter().map(|pending| &pending.id).collect::<Vec<_>>(),
+            [&revoked.id]
+        );
+        pool.settle(&revoked).await.unwrap();
+        assert_eq!(pool.pending_count().await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invalidation_that_fails_goes_behind_the_others() {
+    on_both(async |database| {
+        let pool = open(database).await;
+        pool.seed().await.unwrap();
+        let first = pool
+            .set_tenant_status("acme", TenantStatus::Suspended)
+            .await
+            .unwrap()
+            .unwrap();
+        let second = pool
+            .set_tenant_status("globex", TenantStatus::Suspended)
+            .await
+            .unwrap()
+            .unwrap();
+        pool.count_attempt(&first.id).await.unwrap();
+        let owed = pool.pending(10).await.unwrap();
+        assert_eq!(
+            owed.iter().map(|pending| &pending.id).collect::<Vec<_>>(),
+            [&second.id, &first.id]
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_changes_of_one_subject_all_succeed() {
+    on_both(async |database| {
+        let pool = open(database).await;
+        pool.seed().await.unwrap();
+        let changes: Vec<_> = (0..20)
+            .map(|number| {
+                let pool = pool.clone();
+                let status = if number % 2 == 0 {
+                    TenantStatus::Suspended
+                } else {
+                    TenantStatus::Active
+                };
+                tokio::spawn(async move {
+                    let pending = pool
+                        .set_tenant_status("acme", status)
+                        .await
+                        .unwrap()
+                        .unwrap();
+                    pool.settle(&pending).await.unwrap();
+                })
+            })
+            .collect();
+        for change in changes {
+            change.await.unwrap();
+        }
+        // The last one to be committed was settled by its own id, or its row would still be here.
+        assert_eq!(pool.pending_count().await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[test]
+fn no_text_of_a_token_is_in_the_database() {
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[]);
+    let Database::Sqlite(directory) = &database else {
+        unreachable!()
+    };
+    let mut bytes = Vec::new();
+    for file in std::fs::read_dir(directory.path()).unwrap() {
+        bytes.extend(std::fs::read(file.unwrap().path()).unwrap());
+    }
+    let holds = |text: &str| {
+        bytes
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
+    for token in demo.seeded() {
+        assert!(holds(&token.id) && holds(&TokenDigest::of(&token.text).to_string()));
+        assert!(!holds(&token.text));
+    }
+}

@@ -1,0 +1,11 @@
+//! The demo server as its users have it: the real binary, spoken to by HTTP, on real databases and
+//! a real Redis.
+
+mod administration;
+mod answer;
+mod configuration;
+mod database;
+mod demo;
+mod operation;
+mod outage;
+mod transcript;
