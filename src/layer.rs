@@ -15,6 +15,10 @@ use crate::store::keys::Scope;
 /// Verifies the bearer token of each request, puts a [`CachedApiToken`](crate::CachedApiToken) into
 /// its extensions, and refuses the request otherwise.
 ///
+/// A CORS preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) passes without a
+/// token, because browsers send it without one. Anybody can send such a request: let nothing inside
+/// do work for `OPTIONS` but answer preflights.
+///
 /// ```
 /// use tower::{Layer, service_fn};
 /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, loader_fn};
@@ -129,8 +133,15 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
 
     /// How long a token may be, in bytes, both ends included. What is shorter or longer is refused
     /// before it is hashed. Default: 8 to 512.
+    ///
+    /// # Panics
+    /// If the range is empty, or begins at 0: no token would be taken, or none at all would be one.
     #[must_use]
     pub fn with_token_length(self, lengths: std::ops::RangeInclusive<usize>) -> Self {
+        assert!(
+            !lengths.is_empty() && *lengths.start() > 0,
+            "a token's length: from 1 upwards"
+        );
         self.with(|shared| {
             shared.limits.min_length = *lengths.start();
             shared.limits.max_length = *lengths.end();

@@ -1,0 +1,35 @@
+//! The layer on a tonic server: refusals arrive as gRPC statuses.
+//!
+//! | situation | status |
+//! |---|---|
+//! | no token, or not a good one | `UNAUTHENTICATED` |
+//! | a good token that may not be used now | `PERMISSION_DENIED`, with the loader's reason |
+//! | the loader cannot tell | `UNAVAILABLE` |
+//! | more than one credential | `INVALID_ARGUMENT` |
+//!
+//! The service is gRPC's own health service, because it is generated already. Yours goes in its place; its methods
+//! find the caller with `request.extensions().get::<CachedApiToken>()`.
+
+use std::future::Future;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+
+/// Serves the health service to those whose token `cache` knows in the scope `app`, until `stop` is ready.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    cache: ApiTokenCache,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let (_, health) = tonic_health::server::health_reporter();
+    Server::builder()
+        .layer(ApiTokenLayer::new(cache).with_scope("app"))
+        .add_service(health)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
+        .await
+}

@@ -1,0 +1,739 @@
+//! The contract of `tower_service::Service`, from both sides: what the layer owes the service inside
+//! and what it owes its caller.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::future::{Future, Pending, Ready, pending, poll_fn, ready};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+use test_support::Gate;
+use tower::buffer::Buffer;
+use tower::limit::ConcurrencyLimit;
+use tower::util::BoxCloneService;
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, ApiTokenService, BoxError, CachedApiToken, Denial, Lookup,
+    Origin, ProblemDetails, ResponseBody, ResponseFuture, TokenLoader, TokenRecord, Verdict,
+};
+use tower_test::mock;
+
+// ---------------------------------------------------------------------------------------------
+// Tokens `app-…` and `dataset-…` are good in the scope of that name.
+
+const GOOD: &str = "app-0123456789abcdef";
+const UNKNOWN: &str = "unknown-0123456789";
+const SUSPENDED: &str = "suspended-0123456789";
+const FAILING: &str = "failing-0123456789";
+
+/// Neither `Clone` nor `Default` nor `Debug`: nothing may ask for it.
+struct Plan(&'static str);
+
+#[derive(Clone, Default)]
+struct Database {
+    calls: Arc<AtomicUsize>,
+    gate: Gate,
+}
+
+impl Database {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn cache(&self) -> ApiTokenCache<Plan> {
+        // Whoever holds the gate must not race the deadline.
+        let builder = ApiTokenCache::builder(self.clone());
+        builder
+            .load_deadline(Duration::from_secs(60))
+            .build()
+            .unwrap()
+    }
+
+    fn layer(&self) -> ApiTokenLayer<Plan> {
+        ApiTokenLayer::new(self.cache()).with_scope("app")
+    }
+}
+
+impl TokenLoader for Database {
+    type Metadata = Plan;
+
+    async fn load(&self, lookup: Lookup) -> Result<Verdict<Plan>, BoxError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.gate.pass().await;
+        let token = lookup.token().expose();
+        let record = |kind| TokenRecord::new(token, kind).metadata(Plan("gold")).into();
+        Ok(match token {
+            SUSPENDED => Verdict::Denied(Denial::new("suspended")),
+            FAILING => return Err("no database".into()),
+            app if app.starts_with("app-") => record("app"),
+            dataset if dataset.starts_with("dataset-") => record("dataset"),
+            _ => Verdict::Absent,
+        })
+    }
+}
+
+fn with<B>(token: &str, body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    let value = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    request.headers_mut().insert(AUTHORIZATION, value);
+    request
+}
+
+fn bearer(token: &str) -> Request<Empty<Bytes>> {
+    with(token, Empty::new())
+}
+
+fn preflight() -> Request<Empty<Bytes>> {
+    Request::builder()
+        .method(Method::OPTIONS)
+        .header("origin", "https://example.org")
+        .header("access-control-request-method", "PUT")
+        .body(Empty::new())
+        .unwrap()
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn served<B>(_: Request<B>) -> Result<Answer, Infallible> {
+    Ok(Response::new(Full::from("served")))
+}
+
+/// What must not hang gets ten seconds, far more than it needs.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, future).await.expect("it hangs")
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+// ---------------------------------------------------------------------------------------------
+// Readiness.
+
+/// Panics when it is called without having been readied itself; a clone is another instance, and
+/// not ready.
+struct Strict {
+    instance: usize,
+    ready: bool,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    instances: usize,
+    readied: Vec<usize>,
+    called: Vec<usize>,
+}
+
+impl Strict {
+    fn new() -> (Self, Arc<Mutex<Log>>) {
+        let log = Arc::new(Mutex::new(Log::default()));
+        (Self::numbered(Arc::clone(&log)), log)
+    }
+
+    fn numbered(log: Arc<Mutex<Log>>) -> Self {
+        let instance = log.lock().unwrap().instances;
+        log.lock().unwrap().instances += 1;
+        Self {
+            instance,
+            ready: false,
+            log,
+        }
+    }
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self::numbered(Arc::clone(&self.log))
+    }
+}
+
+impl Service<Request<Empty<Bytes>>> for Strict {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Ready<Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if !self.ready {
+            self.ready = true;
+            self.log.lock().unwrap().readied.push(self.instance);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
+        let ready_now = std::mem::take(&mut self.ready);
+        assert!(
+            ready_now,
+            "instance {} was called and not readied",
+            self.instance
+        );
+        self.log.lock().unwrap().called.push(self.instance);
+        ready(Ok(Response::new(Full::from("served"))))
+    }
+}
+
+#[tokio::test]
+async fn the_instance_that_was_readied_is_the_one_that_is_called_on_every_path() {
+    let (inner, log) = Strict::new();
+    let mut service = Database::default().layer().optional().layer(inner);
+    // Waiting, from memory, anonymous, a preflight, and waiting again.
+    let requests = [
+        bearer(GOOD),
+        bearer(GOOD),
+        Request::new(Empty::new()),
+        preflight(),
+        bearer("app-another-0123456789"),
+        bearer(GOOD),
+    ];
+    let count = requests.len();
+    for request in requests {
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    let log = log.lock().unwrap();
+    assert_eq!(log.called.len(), count);
+    assert_eq!(log.called, log.readied);
+}
+
+#[tokio::test]
+async fn requests_that_wait_side_by_side_keep_each_its_readied_instance() {
+    let database = Database::default();
+    database.gate.close();
+    let (inner, log) = Strict::new();
+    let mut service = database.layer().layer(inner);
+    let mut waiting = Vec::new();
+    for n in 0..4 {
+        let request = bearer(&format!("app-{n}-0123456789"));
+        let mut future = Box::pin(service.ready().await.unwrap().call(request));
+        assert!(poll_once(future.as_mut()).await.is_pending());
+        waiting.push(future);
+    }
+    database.gate.open();
+    // The last one first: the order of the answers is nobody's promise.
+    while let Some(future) = waiting.pop() {
+        assert_eq!(soon(future).await.unwrap().status(), StatusCode::OK);
+    }
+    let log = log.lock().unwrap();
+    let mut called = log.called.clone();
+    called.reverse();
+    assert_eq!(called, log.readied);
+    called.dedup();
+    assert_eq!(called.len(), 4, "four instances");
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_the_readied_service_ready() {
+    let (inner, log) = Strict::new();
+    let database = Database::default();
+    let mut service = database.layer().layer(inner);
+    // Cached, so that the refusal needs no waiting.
+    let unknown = service.ready().await.unwrap().call(bearer(UNKNOWN));
+    assert_eq!(unknown.await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    for request in [bearer(UNKNOWN), Request::new(Empty::new())] {
+        let refused = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(log.lock().unwrap().called, [0; 0]);
+    let good = service.ready().await.unwrap().call(bearer(GOOD));
+    assert_eq!(good.await.unwrap().status(), StatusCode::OK);
+    let log = log.lock().unwrap();
+    assert_eq!(log.called, log.readied[log.readied.len() - 1..]);
+}
+
+#[tokio::test]
+async fn back_pressure_of_the_inner_service_is_passed_on() {
+    let layer = Database::default().layer();
+    let (mut service, mut handle) =
+        mock::spawn_with(|inner: mock::Mock<Request<Empty<Bytes>>, Answer>| layer.layer(inner));
+    handle.allow(0);
+    assert!(service.poll_ready::<Request<Empty<Bytes>>>().is_pending());
+    handle.allow(1);
+    assert!(service.is_woken());
+    let ready = service.poll_ready::<Request<Empty<Bytes>>>();
+    assert!(matches!(ready, Poll::Ready(Ok(()))));
+    // The mock, too, panics when an instance is called that is not ready.
+    let response = tokio::spawn(service.call(bearer(GOOD)));
+    let (request, send) = soon(handle.next_request()).await.unwrap();
+    let token = request.extensions().get::<CachedApiToken<Plan>>().unwrap();
+    assert_eq!((token.id(), token.metadata().0), (GOOD, "gold"));
+    send.send_response(Response::new(Full::from("served")));
+    let response = soon(response).await.unwrap().unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), "served");
+}
+
+#[tokio::test]
+async fn an_error_of_the_inner_services_readiness_is_passed_on() {
+    let layer = Database::default().layer();
+    let (mut service, mut handle) =
+        mock::spawn_with(|inner: mock::Mock<Request<Empty<Bytes>>, Answer>| layer.layer(inner));
+    handle.send_error("worn out");
+    match service.poll_ready::<Request<Empty<Bytes>>>() {
+        Poll::Ready(Err(error)) => assert_eq!(error.to_string(), "worn out"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_concurrency_limit_of_one_inside_does_not_deadlock() {
+    let database = Database::default();
+    let inner = ConcurrencyLimit::new(service_fn(served), 1);
+    let mut service = database.layer().layer(inner);
+    // One after the other, on one service, waiting or not, refused or not.
+    let tokens = [
+        GOOD,
+        UNKNOWN,
+        SUSPENDED,
+        FAILING,
+        GOOD,
+        UNKNOWN,
+        "app-another-0123456789",
+    ];
+    for token in tokens {
+        let service = soon(service.ready()).await.unwrap();
+        soon(service.call(bearer(token))).await.unwrap();
+    }
+    // And side by side, on clones.
+    let crowd: Vec<_> = (0..16)
+        .map(|n| {
+            let request = bearer(&format!("app-crowd-0123456789-{n}"));
+            tokio::spawn(service.clone().oneshot(request))
+        })
+        .collect();
+    for one in crowd {
+        assert_eq!(soon(one).await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_request_holds_its_permit_and_gives_it_back_when_it_is_refused_or_dropped() {
+    let database = Database::default();
+    database.gate.close();
+    let inner = ConcurrencyLimit::new(service_fn(served), 1);
+    let mut service = database.layer().layer(inner);
+    let ready_now = async |service: &mut ApiTokenService<_, Plan>| {
+        let mut ready = pin!(ServiceExt::<Request<Empty<Bytes>>>::ready(service));
+        poll_once(ready.as_mut()).await.is_ready()
+    };
+
+    for token in [GOOD, UNKNOWN] {
+        let mut future = Box::pin(soon(service.ready()).await.unwrap().call(bearer(token)));
+        assert!(poll_once(future.as_mut()).await.is_pending());
+        assert!(!ready_now(&mut service).await, "the permit is taken");
+        drop(future);
+        assert!(ready_now(&mut service).await, "dropped");
+    }
+    database.gate.open();
+    let future = soon(service.ready()).await.unwrap().call(bearer(UNKNOWN));
+    soon(future).await.unwrap();
+    assert!(ready_now(&mut service).await, "refused");
+}
+
+#[tokio::test]
+async fn a_buffer_inside_is_called_only_when_it_has_room() {
+    let database = Database::default();
+    let inner = Buffer::new(service_fn(served), 1);
+    let mut service = database.layer().layer(inner);
+    for n in 0..8 {
+        for request in [bearer(&format!("app-{n}-0123456789")), bearer(GOOD)] {
+            let service = soon(service.ready()).await.unwrap();
+            let response = soon(service.call(request)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Responses and errors.
+
+#[tokio::test]
+async fn a_refusal_is_a_response_and_the_inner_services_error_stays_an_error() {
+    let database = Database::default();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let inner = service_fn(move |_: Request<Empty<Bytes>>| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async { Err::<Answer, _>("the service itself is broken") }
+    });
+    let service = database.layer().layer(inner);
+    // Loaded, and from memory where it is kept.
+    for _ in 0..2 {
+        for (request, status) in [
+            (Request::new(Empty::new()), 401),
+            (bearer(UNKNOWN), 401),
+            (bearer("app,"), 401),
+            (bearer(SUSPENDED), 403),
+            (bearer(FAILING), 503),
+        ] {
+            let response = service.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status);
+        }
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    for request in [bearer(GOOD), bearer(GOOD), preflight()] {
+        let error = service.clone().oneshot(request).await.unwrap_err();
+        assert_eq!(error, "the service itself is broken");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Callers that hang up.
+
+/// Tells when it is dropped.
+struct Witness(Arc<AtomicUsize>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_future_drops_the_request_in_every_state() {
+    let database = Database::default();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let request = |token: &str| with(token, Witness(Arc::clone(&dropped)));
+    let drops = || dropped.swap(0, Ordering::SeqCst);
+    let inside = Gate::new();
+    inside.close();
+    let gate = inside.clone();
+    let inner = service_fn(move |request: Request<Witness>| {
+        let gate = gate.clone();
+        async move {
+            gate.pass().await;
+            drop(request);
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("served")))
+        }
+    });
+    let mut service = database.layer().layer(inner);
+
+    // Refused: the request is gone before the answer is asked for.
+    drop(service.call(request("app,")));
+    assert_eq!(drops(), 1);
+
+    // Waiting, and never polled: nothing was begun.
+    drop(service.call(request(GOOD)));
+    assert_eq!((drops(), database.calls()), (1, 0));
+
+    // Waiting for the loader.
+    database.gate.close();
+    let mut future = Box::pin(service.call(request(GOOD)));
+    assert!(poll_once(future.as_mut()).await.is_pending());
+    soon(database.gate.reached(1)).await;
+    assert_eq!(drops(), 0);
+    drop(future);
+    assert_eq!(drops(), 1);
+    database.gate.open();
+
+    // In the inner service: after waiting, and at once.
+    let anonymous = preflight().map(|_| Witness(Arc::clone(&dropped)));
+    for (n, request) in [request("app-another-0123456789"), anonymous]
+        .into_iter()
+        .enumerate()
+    {
+        let mut future = Box::pin(service.call(request));
+        tokio::select! {
+            _ = future.as_mut() => panic!("the gate is closed"),
+            () = soon(inside.reached(n + 1)) => {}
+        }
+        assert_eq!(drops(), 0);
+        drop(future);
+        assert_eq!(drops(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_load_goes_on_when_its_only_caller_hangs_up() {
+    let database = Database::default();
+    database.gate.close();
+    let cache = database.cache();
+    let layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+    let origin = service_fn(|request: Request<Empty<Bytes>>| async move {
+        let token = request.extensions().get::<CachedApiToken<Plan>>().unwrap();
+        Ok::<_, Infallible>(Response::new(token.origin()))
+    });
+    let service = layer.layer(origin);
+    let mut future = Box::pin(service.clone().oneshot(bearer(GOOD)));
+    assert!(poll_once(future.as_mut()).await.is_pending());
+    soon(database.gate.reached(1)).await;
+    drop(future);
+    database.gate.open();
+    // Nobody waits for it, and nobody asks again before it is there.
+    soon(async {
+        while cache.local_entries() == (0, 0) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let response = service.oneshot(bearer(GOOD)).await.unwrap();
+    // Nothing is demanded of the inner service's body.
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(database.calls(), 1);
+    let stats = cache.stats();
+    let local = stats.lookups_of(tower_api_token::Outcome::Found, Some(Origin::Local));
+    assert_eq!((stats.loads, local), (1, 1));
+}
+
+#[tokio::test]
+async fn those_who_stay_are_served_when_the_one_who_began_the_load_hangs_up() {
+    let database = Database::default();
+    database.gate.close();
+    let service = database.layer().layer(service_fn(served));
+    let mut first = Box::pin(service.clone().oneshot(bearer(GOOD)));
+    let mut second = Box::pin(service.clone().oneshot(bearer(GOOD)));
+    assert!(poll_once(first.as_mut()).await.is_pending());
+    assert!(poll_once(second.as_mut()).await.is_pending());
+    soon(database.gate.reached(1)).await;
+    drop(first);
+    database.gate.open();
+    assert_eq!(soon(second).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(database.calls(), 1);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Layers and clones.
+
+#[tokio::test]
+async fn clones_of_layer_and_service_share_what_they_know() {
+    let database = Database::default();
+    let layer = database.layer();
+    let services = [
+        layer.layer(service_fn(served)),
+        layer.clone().layer(service_fn(served)),
+        layer.layer(service_fn(served)).clone(),
+        // Another realm is another layer, on the same cache.
+        layer.with_realm("other").layer(service_fn(served)),
+    ];
+    for service in &services {
+        for (token, status) in [(GOOD, 200), (UNKNOWN, 401), (SUSPENDED, 403)] {
+            let response = service.clone().oneshot(bearer(token)).await.unwrap();
+            assert_eq!(response.status(), status);
+        }
+    }
+    assert_eq!(database.calls(), 3);
+}
+
+#[tokio::test]
+async fn of_two_stacked_layers_both_have_to_agree() {
+    let database = Database::default();
+    let cache = database.cache();
+    let any = ApiTokenLayer::new(cache.clone());
+    let app = ApiTokenLayer::new(cache).with_scope("app");
+    let reached = Arc::new(Mutex::new(Vec::new()));
+    for stacked in [[any.clone(), app.clone()], [app, any]] {
+        let ids = Arc::clone(&reached);
+        let inner = service_fn(move |request: Request<Empty<Bytes>>| {
+            let token = request.extensions().get::<CachedApiToken<Plan>>();
+            ids.lock().unwrap().push(token.unwrap().id().to_owned());
+            served(request)
+        });
+        let [outer, inside] = stacked;
+        let service = ServiceBuilder::new()
+            .layer(outer)
+            .layer(inside)
+            .service(inner);
+        for (token, status) in [
+            (GOOD, 200),
+            (GOOD, 200),
+            // Good for the one, and not for the other.
+            ("dataset-0123456789", 401),
+            (UNKNOWN, 401),
+        ] {
+            let response = service.clone().oneshot(bearer(token)).await.unwrap();
+            assert_eq!(response.status(), status, "{token}");
+        }
+    }
+    assert_eq!(*reached.lock().unwrap(), [GOOD; 4]);
+}
+
+#[tokio::test]
+async fn stacked_layers_of_different_metadata_each_leave_their_token() {
+    let loader = tower_api_token::loader_fn(|lookup: Lookup| async move {
+        let id = format!("plain {}", lookup.token().expose());
+        Ok::<_, Infallible>(TokenRecord::new(id, "app"))
+    });
+    let plain = ApiTokenLayer::new(ApiTokenCache::builder(loader).build().unwrap());
+    let inner = service_fn(|request: Request<Empty<Bytes>>| async move {
+        let plan = request.extensions().get::<CachedApiToken<Plan>>().unwrap();
+        let plain = request.extensions().get::<CachedApiToken>().unwrap();
+        let text = format!("{} and {}", plan.metadata().0, plain.id());
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(text)))
+    });
+    let service = Database::default().layer().layer(plain.layer(inner));
+    for _ in 0..2 {
+        let response = service.clone().oneshot(bearer(GOOD)).await.unwrap();
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), format!("gold and plain {GOOD}"));
+    }
+}
+
+/// The attack of HTTP.md line 29, on the way that a careless outer layer would open.
+#[tokio::test]
+async fn a_token_in_the_extensions_does_not_survive_an_optional_layer() {
+    let database = Database::default();
+    let cache = database.cache();
+    let answer = cache.authenticate(GOOD, "app").await.unwrap();
+    let smuggled = answer.found().unwrap();
+    let inner = service_fn(|request: Request<Empty<Bytes>>| async move {
+        let token = request.extensions().get::<CachedApiToken<Plan>>();
+        Ok::<_, Infallible>(Response::new(token.map(|token| token.id().to_owned())))
+    });
+    let layer = ApiTokenLayer::new(cache).with_scope("app").optional();
+    for mut request in [Request::new(Empty::new()), preflight()] {
+        request.extensions_mut().insert(smuggled.clone());
+        let seen = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&seen);
+        let inner = inner.map_response(move |response: Response<Option<String>>| {
+            *keep.lock().unwrap() = response.into_body();
+            Response::new(Full::<Bytes>::default())
+        });
+        layer.layer(inner).oneshot(request).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), None);
+    }
+}
+
+#[test]
+fn the_inner_service_can_be_reached() {
+    let mut service = Database::default().layer().layer(7_u8);
+    *service.get_mut() += 1;
+    assert_eq!(*service.get_ref(), 8);
+    assert_eq!(service.into_inner(), 8);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Types.
+
+/// A service of the poorest kind: its error and its response's body have no traits at all.
+#[derive(Clone)]
+struct Poor;
+struct PoorBody;
+struct PoorError;
+
+impl<B> Service<Request<B>> for Poor {
+    type Response = Response<PoorBody>;
+    type Error = PoorError;
+    type Future = Ready<Result<Response<PoorBody>, PoorError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), PoorError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        ready(Ok(Response::new(PoorBody)))
+    }
+}
+
+#[tokio::test]
+async fn any_body_and_any_error_will_do() {
+    struct Odd;
+    let service = Database::default().layer().layer(Poor);
+    for _ in 0..2 {
+        let served = service.clone().oneshot(with(GOOD, Odd)).await;
+        assert!(served.is_ok_and(|response| response.status() == StatusCode::OK));
+        let refused = service.clone().oneshot(with(UNKNOWN, Odd)).await;
+        assert!(refused.is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED));
+    }
+}
+
+#[tokio::test]
+async fn neither_the_body_nor_the_inner_future_has_to_be_send() {
+    let inner = service_fn(|request: Request<Rc<Cell<u8>>>| async move {
+        let body = request.into_body();
+        tokio::task::yield_now().await;
+        body.set(body.get() + 1);
+        Ok::<_, Rc<str>>(Response::new(Full::<Bytes>::default()))
+    });
+    let service = Database::default().layer().layer(inner);
+    let body = Rc::new(Cell::new(0));
+    for _ in 0..2 {
+        let request = with(GOOD, Rc::clone(&body));
+        service.clone().oneshot(request).await.unwrap();
+    }
+    assert_eq!(body.get(), 2);
+}
+
+#[tokio::test]
+async fn it_can_be_boxed_as_frameworks_do() {
+    let inner = service_fn(served::<Full<Bytes>>);
+    let layers = ServiceBuilder::new().layer(Database::default().layer());
+    let mut service = BoxCloneService::new(layers.service(inner));
+    for _ in 0..2 {
+        let request = with(GOOD, Full::default());
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
+
+#[test]
+fn the_auto_traits_depend_on_what_is_inside_and_never_on_the_metadata() {
+    fn shared<T: Clone + Debug + Send + Sync + Unpin + 'static>() {}
+    fn sent<T: Debug + Send + 'static>() {}
+    fn unpinned<T: Unpin>() {}
+    fn body<T: Debug + Default + Send + Sync + Unpin + 'static>() {}
+
+    /// `Send`, and neither `Sync` nor `Clone` nor `Unpin`, like many a body.
+    struct Body(
+        #[expect(dead_code, reason = "only its auto traits count")]
+        (Cell<u8>, std::marker::PhantomPinned),
+    );
+
+    /// As a service that has a `Debug` of its own.
+    #[derive(Clone, Debug)]
+    struct Inner;
+    impl Service<Request<Body>> for Inner {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Pending<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            pending()
+        }
+    }
+
+    shared::<ApiTokenLayer>();
+    shared::<ApiTokenLayer<Plan>>();
+    shared::<ApiTokenService<Inner>>();
+    shared::<ApiTokenService<Inner, Plan>>();
+    sent::<ResponseFuture<Inner, Body, Plan, ProblemDetails>>();
+    // Only the inner future is pinned.
+    unpinned::<ResponseFuture<Inner, Body, Plan, ProblemDetails>>();
+    body::<ResponseBody<Full<Bytes>>>();
+
+    // And the service is one for this body.
+    fn is_service<S: Service<Request<Body>>>(_: S) {}
+    is_service(Database::default().layer().layer(Inner));
+}
+
+#[test]
+fn a_length_that_no_token_can_have_is_refused_when_the_layer_is_built() {
+    for (start, end) in [(20, 10), (0, 10)] {
+        let layer = ApiTokenLayer::new(cache_for_lengths());
+        let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            layer.with_token_length(start..=end)
+        }));
+        assert!(built.is_err(), "{start}..={end}");
+    }
+}
+
+fn cache_for_lengths() -> ApiTokenCache {
+    let loader = tower_api_token::loader_fn(|_: Lookup| async {
+        Ok::<_, std::io::Error>(None::<TokenRecord>)
+    });
+    ApiTokenCache::builder(loader).build().unwrap()
+}
