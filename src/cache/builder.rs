@@ -18,9 +18,9 @@ use super::stats::Counters;
 use super::tenants::Tenants;
 use crate::error::ConfigError;
 use crate::loader::DynLoader;
-use crate::store::keys::{KeyLayout, Keys, Scope};
+use crate::store::keys::{Keys, Scope};
 use crate::store::sealed::{self, Erased, Parts};
-use crate::store::{IntoStore, MemoryStore};
+use crate::store::{IntoStore, KeyLayout, MemoryStore};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -137,10 +137,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     pub(crate) fn key(&self, lookup: &Lookup) -> EntryKey {
-        EntryKey {
-            scope: lookup.scope.clone(),
-            digest: self.keys.current(&lookup.digest),
-        }
+        self.keys
+            .key(&lookup.token, &lookup.digest, lookup.scope.clone())
     }
 
     pub(crate) fn fingerprint(&self, lookup: &Lookup) -> Fingerprint {

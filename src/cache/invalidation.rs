@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use crate::error::{ConfigError, InvalidateError};
-use crate::store::keys::{EntryKey, Scope};
+use crate::store::keys::Scope;
 use crate::store::{Durability, Registry, StoreError};
 use crate::telemetry;
-use crate::token::TokenDigest;
+use crate::token::{BearerToken, TokenDigest};
 
 /// What `and_wait` adds to the staleness bound: clocks of two machines drift (L11).
 const MARGIN: Duration = Duration::from_millis(50);
@@ -22,7 +22,8 @@ const DURABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
-    Token(TokenDigest),
+    /// The digest, and the text where the caller had it.
+    Token(TokenDigest, Option<BearerToken>),
     Tenant(String),
 }
 
@@ -98,9 +99,10 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             timeout: DURABLE_TIMEOUT,
         });
         match &self.target {
-            Target::Token(digest) => {
+            Target::Token(digest, token) => {
                 let scope = self.scope.clone().map_err(InvalidateError::scope)?;
-                self.delete_token(digest, scope, durable).await?;
+                self.delete_token(digest, token.as_ref(), scope, durable)
+                    .await?;
             }
             Target::Tenant(tenant) => {
                 let registry = engine.store.delete_tenant(tenant, self.wait, durable).await;
@@ -109,7 +111,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         }
         let replied = engine.clock.now();
         match &self.target {
-            Target::Token(digest) => engine.local.invalidate(*digest, replied),
+            Target::Token(digest, _) => engine.local.invalidate(*digest, replied),
             Target::Tenant(tenant) => engine.tenants.invalidate(tenant, replied),
         }
         if self.wait && !engine.store.is_local() {
@@ -122,20 +124,15 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     async fn delete_token(
         &self,
         digest: &TokenDigest,
+        token: Option<&BearerToken>,
         scope: Option<Scope>,
         durable: Option<Durability>,
     ) -> Result<(), InvalidateError> {
         let engine = &self.engine;
-        let digests = engine.keys.all(digest);
-        let keys = |scopes: &BTreeSet<Scope>| -> Vec<EntryKey> {
-            let of_digest = |digest| {
-                scopes.iter().map(move |scope| EntryKey {
-                    scope: scope.clone(),
-                    digest,
-                })
-            };
-            digests.iter().copied().flat_map(of_digest).collect()
-        };
+        if engine.keys.is_seed() && token.is_none() && !engine.store.is_local() {
+            // The keys hold the text, and a digest does not give it back.
+            return Err(InvalidateError::store(StoreError::unsupported()));
+        }
         let everywhere = scope.is_none();
         let mut scopes = match scope {
             Some(scope) => BTreeSet::from([scope]),
@@ -143,12 +140,17 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         };
         let all_known = everywhere && !engine.scopes.are_declared();
         let ask = all_known || self.wait;
+        if all_known && let Some(token) = token {
+            engine
+                .store
+                .sweep_token(token)
+                .await
+                .map_err(InvalidateError::store)?;
+        }
         let mut deleted = BTreeSet::new();
         loop {
-            let registry = engine
-                .store
-                .delete_token(&keys(&scopes), ask, durable)
-                .await;
+            let keys = engine.keys.keys(token, digest, &scopes);
+            let registry = engine.store.delete_token(&keys, ask, durable).await;
             self.learn(registry).await?;
             deleted.append(&mut scopes);
             if !all_known || engine.store.is_local() {

@@ -19,6 +19,7 @@ pub(crate) mod tenants;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub use answer::{Absence, Answer};
 pub use builder::ApiTokenCacheBuilder;
@@ -30,7 +31,7 @@ pub use stats::{Outcome, Stats};
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::TokenLoader;
 use crate::store::StoreError;
-use crate::store::keys::Scope;
+use crate::store::keys::{EntryKey, Scope};
 use crate::token::{BearerToken, Origin, TokenDigest};
 
 /// Verified tokens, cached: in this process, in the store, from the loader.
@@ -132,17 +133,57 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     ///
     /// See [`Invalidation`] for what can be asked of it, and what is promised.
     pub fn invalidate(&self, token: &str) -> Invalidation<M> {
-        self.invalidate_digest(TokenDigest::of(token))
+        let token = BearerToken::new(token);
+        let target = Target::Token(token.digest(), Some(token));
+        Invalidation::new(Arc::clone(&self.engine), target)
     }
 
-    /// The same for whoever holds the digest and not the text.
+    /// The same for whoever holds the digest and not the text. With the
+    /// [seed layout](crate::KeyLayout::seed) it is an error that no repetition helps: its keys hold
+    /// the text.
     pub fn invalidate_digest(&self, digest: TokenDigest) -> Invalidation<M> {
-        Invalidation::new(Arc::clone(&self.engine), Target::Token(digest))
+        Invalidation::new(Arc::clone(&self.engine), Target::Token(digest, None))
     }
 
     /// Makes a change of a tenant hold for all of its tokens, however many are cached: one command.
     pub fn invalidate_tenant(&self, tenant: &str) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Tenant(tenant.to_owned()))
+    }
+
+    /// Writes into the store that the token was used at `at`, for a job that takes such times to the
+    /// database: the key that the Python service writes too, with the
+    /// [seed layout](crate::KeyLayout::seed). It is kept for an hour.
+    ///
+    /// # Errors
+    /// The store did not answer. Nothing depends on it but the time of the last use.
+    pub async fn record_use(
+        &self,
+        token: &str,
+        scope: impl Into<Option<&str>>,
+        at: SystemTime,
+    ) -> Result<(), StoreError> {
+        let key = self.last_use_key(token, scope.into())?;
+        self.engine.store.put_last_use(&key, at).await
+    }
+
+    /// When the token was last used, as far as the store knows: the later of it and
+    /// [`CachedApiToken::last_used_at`](crate::CachedApiToken::last_used_at) is the effective time.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn recorded_use(
+        &self,
+        token: &str,
+        scope: impl Into<Option<&str>>,
+    ) -> Result<Option<SystemTime>, StoreError> {
+        let key = self.last_use_key(token, scope.into())?;
+        self.engine.store.last_use(&key).await
+    }
+
+    fn last_use_key(&self, token: &str, scope: Option<&str>) -> Result<EntryKey, StoreError> {
+        let scope = Scope::new(scope).map_err(|_| StoreError::unsupported())?;
+        let lookup = self.engine.lookup(BearerToken::new(token), scope);
+        Ok(self.engine.key(&lookup))
     }
 
     /// What was counted since the cache was built.

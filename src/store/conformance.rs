@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use test_support::RedisServer;
 
-use super::keys::{EntryKey, KeyLayout, Keys, Scope};
+use super::KeyLayout;
+use super::keys::{EntryKey, Keys, Scope};
 use super::redis::RedisStore;
 use super::sealed::{IntoStore, Parts};
 use super::{Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, Seen, Store, Value};
 use crate::cache::Absence;
 use crate::cache::clock::Clock;
-use crate::token::{Denial, TokenDigest, TokenRecord};
+use crate::token::{BearerToken, Denial, TokenDigest, TokenRecord};
 
 type AnyStore = Arc<dyn Store<u32>>;
 
@@ -43,10 +44,10 @@ async fn each(test: impl AsyncFn(AnyStore)) {
 }
 
 fn key(token: &str) -> EntryKey {
-    EntryKey {
-        scope: Scope::new(Some("app")).unwrap(),
-        digest: parts().keys.current(&TokenDigest::of(token)),
-    }
+    let token = BearerToken::new(token);
+    parts()
+        .keys
+        .key(&token, &token.digest(), Scope::new(Some("app")).unwrap())
 }
 
 fn record() -> TokenRecord<u32> {
@@ -73,6 +74,15 @@ async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
     let acquired = store.acquire(key, nonce, LEASE).await.unwrap().0;
     assert!(matches!(acquired, Acquired::Ours), "{acquired:?}");
     nonce
+}
+
+/// Whether a lease over what was seen was given.
+async fn over(store: &AnyStore, key: &EntryKey, old: &Observed, nonce: Nonce) -> bool {
+    match store.acquire_over(key, old, nonce, LEASE).await.unwrap().0 {
+        Acquired::Ours => true,
+        Acquired::Gone => false,
+        Acquired::Taken(seen) => panic!("{seen:?}"),
+    }
 }
 
 async fn put(store: &AnyStore, key: &EntryKey, value: &Value<u32>) {
@@ -214,27 +224,15 @@ async fn a_lease_over_a_value_needs_the_value_that_was_seen() {
             .delete_token(std::slice::from_ref(&k), false, None)
             .await
             .unwrap();
-        let (ours, _) = store
-            .acquire_over(&k, &old, Nonce::new(), LEASE)
-            .await
-            .unwrap();
+        let ours = over(&store, &k, &old, Nonce::new()).await;
         assert!(!ours, "it is gone");
         put(&store, &k, &absent(TTL)).await;
-        let (ours, _) = store
-            .acquire_over(&k, &old, Nonce::new(), LEASE)
-            .await
-            .unwrap();
+        let ours = over(&store, &k, &old, Nonce::new()).await;
         assert!(!ours, "another lies there");
         let (_, old) = value(&store, &k).await;
         let nonce = Nonce::new();
-        assert!(store.acquire_over(&k, &old, nonce, LEASE).await.unwrap().0);
-        assert!(
-            !store
-                .acquire_over(&k, &old, Nonce::new(), LEASE)
-                .await
-                .unwrap()
-                .0
-        );
+        assert!(over(&store, &k, &old, nonce).await);
+        assert!(!over(&store, &k, &old, Nonce::new()).await);
         assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
         assert!(matches!(
             store.fill(&k, nonce, &found(None, TTL), TTL).await.unwrap(),
@@ -319,13 +317,19 @@ async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it(
         assert_eq!(read, Some(epoch));
         let tenant = Generation::new();
         assert_eq!(
-            store.tenant_then_epoch("t", tenant).await.unwrap(),
+            store
+                .tenant_then_epoch(&key("a"), "t", tenant)
+                .await
+                .unwrap(),
             (tenant, Some(epoch))
         );
         store.delete_tenant("any other", false, None).await.unwrap();
         let fresh = Generation::new();
         assert_eq!(
-            store.tenant_then_epoch("t", fresh).await.unwrap(),
+            store
+                .tenant_then_epoch(&key("a"), "t", fresh)
+                .await
+                .unwrap(),
             (tenant, None)
         );
     })
@@ -390,13 +394,7 @@ mod redis_alone {
             let Seen::Corrupt(old) = store.get(&a).await.unwrap() else {
                 panic!("{bytes:?} was read");
             };
-            assert!(
-                store
-                    .acquire_over(&a, &old, Nonce::new(), LEASE)
-                    .await
-                    .unwrap()
-                    .0
-            );
+            assert!(over(&store, &a, &old, Nonce::new()).await);
         }
     }
 

@@ -1,121 +1,13 @@
 //! Names of keys (WIRE.md). Pure.
 
 use std::fmt::{self, Write as _};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-use zeroize::Zeroizing;
-
+pub(crate) use super::layout::KeyDigest;
+use super::layout::{KeyLayout, Layout};
 use crate::ConfigError;
-use crate::token::{TokenDigest, write_hex};
-
-/// How keys and values lie in the store.
-///
-/// ```
-/// use tower_api_token::KeyLayout;
-///
-/// // With a pepper, a stolen dump does not even tell which of the known tokens are in use.
-/// let layout = KeyLayout::digest_keys("pepper-of-2027", ["pepper-of-2026"]);
-/// # let _: KeyLayout = layout;
-/// ```
-#[derive(Clone, Default)]
-pub struct KeyLayout {
-    /// The pepper in use, and those before it; none for the plain digest.
-    current: Option<Pepper>,
-    previous: Vec<Option<Pepper>>,
-}
-
-impl KeyLayout {
-    /// Keys hold a digest of the token, values hold no token: a stolen dump gives no token away.
-    /// The default.
-    pub fn digest() -> Self {
-        Self::default()
-    }
-
-    /// The same with a pepper: digests are HMAC-SHA-256 under it. Reads and fills use `current`
-    /// alone; an invalidation deletes under each of `previous` first, then `current`, so that an
-    /// instance that has not switched yet obeys. An empty text is no pepper: the plain digest.
-    ///
-    /// Roll a new pepper out in three steps: all instances know both, current being the old one;
-    /// all switch; after one time to live, drop the old one.
-    pub fn digest_keys<P: Into<String>>(
-        current: impl Into<String>,
-        previous: impl IntoIterator<Item = P>,
-    ) -> Self {
-        Self {
-            current: Pepper::new(current.into()),
-            previous: previous
-                .into_iter()
-                .map(|pepper| Pepper::new(pepper.into()))
-                .collect(),
-        }
-    }
-
-    fn key(pepper: Option<&Pepper>, digest: &TokenDigest) -> KeyDigest {
-        pepper.map_or(KeyDigest(*digest.as_bytes()), |pepper| pepper.key(digest))
-    }
-}
-
-impl fmt::Debug for KeyLayout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Every field is named, so that a new secret cannot slip in.
-        let Self { current, previous } = self;
-        f.debug_struct("KeyLayout")
-            .field("peppered", &current.is_some())
-            .field("previous", &previous.len())
-            .finish()
-    }
-}
-
-/// A secret that digests are keyed by; wiped when it is dropped.
-#[derive(Clone)]
-struct Pepper(Arc<Zeroizing<String>>);
-
-impl Pepper {
-    fn new(text: String) -> Option<Self> {
-        let text = Zeroizing::new(text);
-        (!text.is_empty()).then(|| Self(Arc::new(text)))
-    }
-
-    fn key(&self, digest: &TokenDigest) -> KeyDigest {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_bytes())
-            .expect("HMAC takes a key of any length");
-        mac.update(digest.as_bytes());
-        KeyDigest(mac.finalize().into_bytes().into())
-    }
-}
-
-/// The digest as it stands in a key and in a value: under the pepper, where there is one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct KeyDigest([u8; 32]);
-
-impl KeyDigest {
-    /// Some of its bits, to choose a shard by.
-    pub(crate) fn spread(&self) -> usize {
-        usize::from(self.0[0])
-    }
-
-    /// Whether `hex` is this digest in lower-case hexadecimal; in constant time.
-    pub(crate) fn is_written(&self, hex: &str) -> bool {
-        crate::token::parse_hex(hex).is_some_and(|bytes| {
-            TokenDigest::from_bytes(bytes).is(&TokenDigest::from_bytes(self.0))
-        })
-    }
-}
-
-impl fmt::Display for KeyDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
-    }
-}
-
-impl fmt::Debug for KeyDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0[..4], f)?;
-        f.write_str("..")
-    }
-}
+use crate::token::{BearerToken, TokenDigest};
 
 /// A scope's name, or none (written `any`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -167,10 +59,28 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// K: the key of one token in one scope.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub(crate) struct EntryKey {
     pub(crate) scope: Scope,
     pub(crate) digest: KeyDigest,
+    /// The text, where the layout has it in keys and values.
+    pub(crate) token: Option<BearerToken>,
+}
+
+impl PartialEq for EntryKey {
+    fn eq(&self, other: &Self) -> bool {
+        // The text is the digest's: it adds nothing.
+        self.digest == other.digest && self.scope == other.scope
+    }
+}
+
+impl Eq for EntryKey {}
+
+impl Hash for EntryKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
+        self.scope.hash(state);
+    }
 }
 
 impl fmt::Debug for EntryKey {
@@ -197,49 +107,149 @@ impl Keys {
         }
     }
 
-    /// The digest that reads and fills use.
-    pub(crate) fn current(&self, digest: &TokenDigest) -> KeyDigest {
-        KeyLayout::key(self.layout.current.as_ref(), digest)
+    pub(crate) fn is_seed(&self) -> bool {
+        self.layout.is_seed()
     }
 
-    /// The digests that an invalidation deletes under, the current one last.
-    pub(crate) fn all(&self, digest: &TokenDigest) -> Vec<KeyDigest> {
-        let previous = self.layout.previous.iter();
-        let peppers = previous.chain([&self.layout.current]);
-        peppers
-            .map(|pepper| KeyLayout::key(pepper.as_ref(), digest))
+    /// The key that reads and fills use.
+    pub(crate) fn key(&self, token: &BearerToken, digest: &TokenDigest, scope: Scope) -> EntryKey {
+        EntryKey {
+            scope,
+            digest: self.layout.current(digest),
+            token: self.is_seed().then(|| token.clone()),
+        }
+    }
+
+    /// The keys that an invalidation deletes, the current digest's last.
+    pub(crate) fn keys<'a>(
+        &self,
+        token: Option<&BearerToken>,
+        digest: &TokenDigest,
+        scopes: impl IntoIterator<Item = &'a Scope> + Clone,
+    ) -> Vec<EntryKey> {
+        let token = token.filter(|_| self.is_seed());
+        let of_digest = |digest| {
+            let key = move |scope: &Scope| EntryKey {
+                scope: scope.clone(),
+                digest,
+                token: token.cloned(),
+            };
+            scopes.clone().into_iter().map(key)
+        };
+        self.layout
+            .all(digest)
+            .into_iter()
+            .flat_map(of_digest)
             .collect()
     }
 
-    // The braces are literal: all keys of one token, and all of one tenant, share a cluster slot.
+    // In the digest layout the braces are literal: all keys of one token, and all of one tenant,
+    // share a cluster slot. In the seed layout what is ours alone is named `api_token~…`, outside of
+    // Python's patterns `api_token:*`.
 
     pub(crate) fn entry(&self, key: &EntryKey) -> String {
-        format!(
-            "{}:{}:{{{}}}",
-            self.namespace,
-            key.scope.as_written(),
-            key.digest
-        )
+        let scope = key.scope.as_written();
+        match (&self.layout.0, &key.token) {
+            (Layout::Seed { prefix }, Some(token)) => {
+                format!("{prefix}api_token:{scope}:{}", token.expose())
+            }
+            _ => format!("{}:{scope}:{{{}}}", self.namespace, key.digest),
+        }
     }
 
     pub(crate) fn tenant(&self, tenant: &str) -> String {
-        format!("{}:tenant:{{{}}}", self.namespace, escaped(tenant))
+        match &self.layout.0 {
+            Layout::Digest { .. } => format!("{}:tenant:{{{}}}", self.namespace, escaped(tenant)),
+            Layout::Seed { prefix } => format!("{prefix}api_token~tenant:{}", escaped(tenant)),
+        }
     }
 
     pub(crate) fn epoch(&self) -> String {
-        format!("{}:tenants", self.namespace)
+        self.own("tenants")
     }
 
     pub(crate) fn scopes(&self) -> String {
-        format!("{}:scopes", self.namespace)
+        self.own("scopes")
+    }
+
+    fn own(&self, name: &str) -> String {
+        match &self.layout.0 {
+            Layout::Digest { .. } => format!("{}:{name}", self.namespace),
+            Layout::Seed { prefix } => format!("{prefix}api_token~{name}"),
+        }
     }
 
     pub(crate) fn token_fence(&self, digest: &KeyDigest) -> String {
-        format!("{}:fence:{{{digest}}}", self.namespace)
+        self.own(&format!("fence:{{{digest}}}"))
     }
 
     pub(crate) fn tenant_fence(&self, tenant: &str) -> String {
-        format!("{}:fence:{{{}}}", self.namespace, escaped(tenant))
+        self.own(&format!("fence:{{{}}}", escaped(tenant)))
+    }
+
+    /// Where the time of the last use lies. Python writes `None` for no scope here.
+    pub(crate) fn last_use(&self, key: &EntryKey) -> String {
+        match (&self.layout.0, &key.token) {
+            (Layout::Seed { prefix }, Some(token)) => {
+                let scope = key.scope.name().unwrap_or("None");
+                format!("{prefix}api_token_active:{scope}:{}", token.expose())
+            }
+            _ => {
+                let scope = key.scope.as_written();
+                format!("{}:used:{scope}:{{{}}}", self.namespace, key.digest)
+            }
+        }
+    }
+
+    /// Python's load lock for the entry; `None` in the digest layout, which needs none.
+    pub(crate) fn load_lock(&self, key: &EntryKey) -> Option<String> {
+        let (Layout::Seed { prefix }, Some(token)) = (&self.layout.0, &key.token) else {
+            return None;
+        };
+        let scope = key.scope.name().unwrap_or("None");
+        Some(format!(
+            "{prefix}api_token_query_lock:{scope}:{}",
+            token.expose()
+        ))
+    }
+
+    /// Python's index of a tenant's entries. Its set commands are not prefixed, nor are the members.
+    pub(crate) fn tenant_index(tenant: &str) -> String {
+        format!("tenant_tokens:{tenant}")
+    }
+
+    /// What the index calls the entry that lies under `name`.
+    pub(crate) fn index_member<'a>(&self, name: &'a str) -> &'a str {
+        name.strip_prefix(self.prefix()).unwrap_or(name)
+    }
+
+    /// Where the entry lies that the index calls `member`.
+    pub(crate) fn indexed(&self, member: &str) -> String {
+        format!("{}{member}", self.prefix())
+    }
+
+    fn prefix(&self) -> &str {
+        match &self.layout.0 {
+            Layout::Digest { .. } => "",
+            Layout::Seed { prefix } => prefix,
+        }
+    }
+
+    /// The pattern that SCAN finds every entry by, of one token or of all.
+    pub(crate) fn scan_pattern(&self, token: Option<&BearerToken>) -> String {
+        let prefix = glob_escaped(self.prefix());
+        let token = token.map_or("*".to_owned(), |token| glob_escaped(token.expose()));
+        format!("{prefix}api_token:*:{token}")
+    }
+
+    /// Whether a name that SCAN found is the token's entry in some scope: the pattern's `*` matches
+    /// more than a scope, and another token may end like this one.
+    pub(crate) fn is_entry_of(&self, name: &str, token: &BearerToken) -> bool {
+        let rest = name
+            .strip_prefix(self.prefix())
+            .and_then(|rest| rest.strip_prefix("api_token:"));
+        rest.and_then(|rest| rest.split_once(':'))
+            .is_some_and(|(scope, text)| !scope.is_empty() && token.is(text))
     }
 }
 
@@ -256,31 +266,40 @@ fn escaped(name: &str) -> String {
     out
 }
 
+/// A token is never a pattern.
+fn glob_escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+            out.push('\\');
+        }
+        out.push(character);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// `hmac.new(b"new", hashlib.sha256(b"abc").digest(), "sha256").hexdigest()` in Python.
-    const HMAC_OF_ABC: &str = "d464eb36856b9ca0d4ee3252b30b930f68ba1660f318e8b37db82f03b843977f";
 
     fn keys(layout: KeyLayout) -> Keys {
         Keys::new("api_token".to_owned(), layout).unwrap()
     }
 
+    fn key(keys: &Keys, token: &str, scope: Option<&str>) -> EntryKey {
+        let token = BearerToken::new(token);
+        keys.key(&token, &token.digest(), Scope::new(scope).unwrap())
+    }
+
     #[test]
     fn an_entry_key_holds_the_scope_and_the_digest_in_braces() {
         let keys = keys(KeyLayout::digest());
-        let digest = keys.current(&TokenDigest::of("abc"));
-        let key = |scope| EntryKey {
-            scope: Scope::new(scope).unwrap(),
-            digest,
-        };
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(
-            keys.entry(&key(Some("app"))),
-            format!("api_token:app:{{{hex}}}")
-        );
-        assert_eq!(keys.entry(&key(None)), format!("api_token:any:{{{hex}}}"));
+        let name = |scope| keys.entry(&key(&keys, "abc", scope));
+        assert_eq!(name(Some("app")), format!("api_token:app:{{{hex}}}"));
+        assert_eq!(name(None), format!("api_token:any:{{{hex}}}"));
+        let used = keys.last_use(&key(&keys, "abc", Some("app")));
+        assert_eq!(used, format!("api_token:used:app:{{{hex}}}"));
     }
 
     #[test]
@@ -295,9 +314,8 @@ mod tests {
 
     #[test]
     fn names_outside_the_alphabet_and_reserved_names_are_refused() {
-        for bad in [
-            "", "a b", "a:b", "{a}", "é", "any", "tenant", "tenants", "used", "scopes", "fence",
-        ] {
+        let reserved = ["any", "tenant", "tenants", "used", "scopes", "fence"];
+        for bad in ["", "a b", "a:b", "{a}", "é"].into_iter().chain(reserved) {
             assert!(Scope::new(Some(bad)).is_err(), "{bad}");
         }
         assert!(Scope::new(Some("app-1.2_3~")).is_ok());
@@ -305,14 +323,60 @@ mod tests {
     }
 
     #[test]
-    fn a_pepper_changes_every_digest_and_an_invalidation_knows_the_old_ones() {
-        let token = TokenDigest::of("abc");
-        let plain = keys(KeyLayout::digest()).current(&token);
-        let new = keys(KeyLayout::digest_keys("new", ["old", ""]));
-        let old = keys(KeyLayout::digest_keys("old", [""; 0])).current(&token);
-        assert_ne!(new.current(&token), plain);
-        assert_eq!(new.all(&token), [old, plain, new.current(&token)]);
-        assert_eq!(new.current(&token).to_string(), HMAC_OF_ABC);
-        assert!(!format!("{:?}", KeyLayout::digest_keys("new", ["old"])).contains("new"));
+    fn in_the_seed_layout_the_names_are_pythons() {
+        let plain = keys(KeyLayout::seed());
+        let (app, none) = (key(&plain, "tok", Some("app")), key(&plain, "tok", None));
+        assert_eq!(plain.entry(&app), "api_token:app:tok");
+        assert_eq!(plain.entry(&none), "api_token:any:tok");
+        assert_eq!(
+            plain.load_lock(&app).unwrap(),
+            "api_token_query_lock:app:tok"
+        );
+        assert_eq!(
+            plain.load_lock(&none).unwrap(),
+            "api_token_query_lock:None:tok"
+        );
+        assert_eq!(plain.last_use(&none), "api_token_active:None:tok");
+        assert_eq!(Keys::tenant_index("t:1"), "tenant_tokens:t:1");
+        for ours in [plain.tenant("t:1"), plain.epoch(), plain.scopes()] {
+            assert!(ours.starts_with("api_token~"), "{ours}");
+        }
+    }
+
+    #[test]
+    fn pythons_prefix_stands_before_entries_and_locks_and_not_in_the_index() {
+        let keys = keys(KeyLayout::seed_with_prefix(" prod "));
+        let app = key(&keys, "tok", Some("app"));
+        assert_eq!(keys.entry(&app), "prod:api_token:app:tok");
+        assert_eq!(
+            keys.load_lock(&app).unwrap(),
+            "prod:api_token_query_lock:app:tok"
+        );
+        assert_eq!(keys.last_use(&app), "prod:api_token_active:app:tok");
+        assert_eq!(
+            keys.index_member("prod:api_token:app:tok"),
+            "api_token:app:tok"
+        );
+        assert_eq!(keys.indexed("api_token:app:tok"), "prod:api_token:app:tok");
+        assert_eq!(keys.scan_pattern(None), "prod:api_token:*:*");
+    }
+
+    #[test]
+    fn a_token_is_never_a_pattern() {
+        let keys = keys(KeyLayout::seed_with_prefix("p*"));
+        let token = BearerToken::new(r"a*b?[c]\d");
+        assert_eq!(
+            keys.scan_pattern(Some(&token)),
+            r"p\*:api_token:*:a\*b\?\[c\]\\d"
+        );
+        assert!(keys.is_entry_of(r"p*:api_token:app:a*b?[c]\d", &token));
+        for other in [
+            r"p*:api_token:app:x:a*b?[c]\d",
+            r"p*:api_token::a*b?[c]\d",
+            r"api_token:app:a*b?[c]\d",
+            r"p*:api_token:app:a*b?[c]\d2",
+        ] {
+            assert!(!keys.is_entry_of(other, &token), "{other}");
+        }
     }
 }

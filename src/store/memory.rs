@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quick_cache::unsync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
@@ -16,6 +16,7 @@ use super::{
     Store, StoreError, Value, sealed,
 };
 use crate::cache::clock::{Clock, Tick};
+use crate::token::BearerToken;
 
 const SHARDS: usize = 16;
 const TENANTS: usize = 100_000;
@@ -83,6 +84,7 @@ struct Memory<M> {
     clock: Clock,
     shards: Box<[Mutex<Shard<M>>]>,
     tenants: Mutex<Tenants>,
+    last_uses: Mutex<Cache<EntryKey, SystemTime>>,
 }
 
 struct Tenants {
@@ -213,12 +215,19 @@ impl<M> Memory<M> {
                 epoch: None,
                 generations: Cache::new(TENANTS),
             }),
+            last_uses: Mutex::new(Cache::new(store.capacity.max(1))),
         }
     }
 
     fn shard(&self, key: &EntryKey) -> MutexGuard<'_, Shard<M>> {
         let shard = key.digest.spread() % SHARDS;
         self.shards[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_uses(&self) -> MutexGuard<'_, Cache<EntryKey, SystemTime>> {
+        self.last_uses
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -287,7 +296,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (bool, Option<Generation>)> {
+    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
         let now = self.clock.now();
         let ours = {
             let mut shard = self.shard(key);
@@ -301,7 +310,8 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
             }
             ours
         };
-        done((ours, self.tenants().epoch))
+        let acquired = if ours { Acquired::Ours } else { Acquired::Gone };
+        done((acquired, self.tenants().epoch))
     }
 
     fn fill<'a>(
@@ -354,6 +364,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
 
     fn tenant_then_epoch<'a>(
         &'a self,
+        _key: &'a EntryKey,
         tenant: &'a str,
         fresh: Generation,
     ) -> Reply<'a, (Generation, Option<Generation>)> {
@@ -381,6 +392,10 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         unless_durable(durable, None)
     }
 
+    fn sweep_token<'a>(&'a self, _token: &'a BearerToken) -> Reply<'a, ()> {
+        done(())
+    }
+
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a str,
@@ -399,6 +414,15 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
 
     fn session(&self) -> u64 {
         0
+    }
+
+    fn put_last_use<'a>(&'a self, key: &'a EntryKey, at: SystemTime) -> Reply<'a, ()> {
+        self.last_uses().insert(key.clone(), at);
+        done(())
+    }
+
+    fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>> {
+        done(self.last_uses().get(key).copied())
     }
 
     fn check(&self) -> Reply<'_, ()> {

@@ -13,16 +13,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::cache::Absence;
 use crate::cache::clock::Tick;
-use crate::token::{Denial, TokenRecord, write_hex};
+use crate::token::{BearerToken, Denial, TokenRecord, write_hex};
 
 #[cfg(all(test, feature = "redis"))]
 mod conformance;
 mod error;
 pub(crate) mod keys;
+mod layout;
 mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -31,7 +32,7 @@ pub use error::StoreError;
 pub use memory::MemoryStore;
 
 use keys::EntryKey;
-pub use keys::KeyLayout;
+pub use layout::KeyLayout;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) type Reply<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -198,11 +199,14 @@ pub(crate) enum Seen<M> {
     WrongType,
 }
 
-/// The reply to an acquire: ours, or what lies there.
+/// The reply to an acquire.
 #[derive(Debug)]
 pub(crate) enum Acquired<M> {
     Ours,
+    /// What lies there.
     Taken(Seen<M>),
+    /// What was to be replaced no longer lies there.
+    Gone,
 }
 
 /// The reply to a fill.
@@ -214,6 +218,8 @@ pub(crate) enum Filled {
     Refused,
     /// Nothing was sent: the value is larger than the limit, or cannot be written.
     Unwritable,
+    /// Nothing was sent: the layout has no form for such a value.
+    NoForm,
 }
 
 /// The scopes that someone, somewhere, fills, each with that instance's staleness bound.
@@ -251,7 +257,7 @@ pub(crate) trait Store<M>: Send + Sync {
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (bool, Option<Generation>)>;
+    ) -> Reply<'a, (Acquired<M>, Option<Generation>)>;
 
     /// R6: the value in the lease's place, only if it is still ours.
     fn fill<'a>(
@@ -271,9 +277,10 @@ pub(crate) trait Store<M>: Send + Sync {
     /// T, created as `fresh` if it is missing.
     fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> Reply<'a, Generation>;
 
-    /// T likewise, and then E, in this order.
+    /// T likewise, and then E, in this order, for a fill of `key`.
     fn tenant_then_epoch<'a>(
         &'a self,
+        key: &'a EntryKey,
         tenant: &'a str,
         fresh: Generation,
     ) -> Reply<'a, (Generation, Option<Generation>)>;
@@ -289,6 +296,9 @@ pub(crate) trait Store<M>: Send + Sync {
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>>;
 
+    /// The same in every scope, where others than we write entries that no registry knows of.
+    fn sweep_token<'a>(&'a self, token: &'a BearerToken) -> Reply<'a, ()>;
+
     /// `DEL E`, then `DEL T`; with `registry` as above.
     fn delete_tenant<'a>(
         &'a self,
@@ -302,6 +312,12 @@ pub(crate) trait Store<M>: Send + Sync {
 
     /// Counts connections: a registration made under another session may be lost.
     fn session(&self) -> u64;
+
+    /// Writes the time of a token's last use.
+    fn put_last_use<'a>(&'a self, key: &'a EntryKey, at: SystemTime) -> Reply<'a, ()>;
+
+    /// Reads it.
+    fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>>;
 
     /// Whether the store answers.
     fn check(&self) -> Reply<'_, ()>;

@@ -6,6 +6,8 @@ pub(crate) mod codec;
 mod record;
 mod secret;
 #[cfg(feature = "redis")]
+pub(crate) mod seed;
+#[cfg(feature = "redis")]
 pub(crate) mod times;
 
 pub(crate) use cached::{Anonymous, Principal, Proof};

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redis::{
     ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value as Raw,
@@ -19,6 +19,7 @@ use crate::store::{
     StoreError, Value,
 };
 use crate::token::codec::{self, Decoded, EncodeError};
+use crate::token::{BearerToken, seed, times};
 
 /// If the key holds the old value, the new one takes its place.
 const COMPARE_AND_SET: &str = "\
@@ -29,7 +30,7 @@ end
 return 0";
 
 /// If the key holds the value, it is deleted.
-const COMPARE_AND_DELETE: &str = "\
+pub(super) const COMPARE_AND_DELETE: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   return redis.call('DEL', KEYS[1])
 end
@@ -45,6 +46,9 @@ return false";
 /// How long a tenant's generation and the epoch last; losing one costs loads, never safety.
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// How long the time of a last use waits to be written into the database.
+const LAST_USE: Duration = Duration::from_secs(3600);
+
 /// How long a fence key of a durable invalidation lasts.
 const FENCE: Duration = Duration::from_secs(60);
 
@@ -52,8 +56,8 @@ const FENCE: Duration = Duration::from_secs(60);
 const DURABLE_TRIES: usize = 3;
 
 pub(super) struct RedisLevel<M> {
-    connection: Connection,
-    keys: Arc<Keys>,
+    pub(super) connection: Connection,
+    pub(super) keys: Arc<Keys>,
     /// The server is older than 7.0, as a refused `SET … NX … GET` told.
     old_server: AtomicBool,
     metadata: PhantomData<fn() -> M>,
@@ -79,7 +83,11 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
             Err(error) if error.code() == Some("WRONGTYPE") => return Ok(Seen::WrongType),
             Err(error) => return Err(refused(error)),
         };
-        Ok(match codec::decode(&bytes, &key.digest) {
+        let decoded = match &key.token {
+            None => codec::decode(&bytes, &key.digest),
+            Some(token) => seed::decode(&bytes, token),
+        };
+        Ok(match decoded {
             Decoded::Lease => Seen::Lease,
             Decoded::Value(value) => Seen::Value(value, Observed::Bytes(bytes)),
             Decoded::Corrupt => Seen::Corrupt(Observed::Bytes(bytes)),
@@ -128,7 +136,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         }
     }
 
-    async fn send<const N: usize>(
+    pub(super) async fn send<const N: usize>(
         &self,
         pipeline: &Pipeline,
     ) -> Result<[RedisResult<Raw>; N], StoreError> {
@@ -137,7 +145,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     }
 
     /// Deletes, and reads the registry in the same round trip.
-    async fn delete_all(
+    pub(super) async fn delete_all(
         &self,
         names: &[String],
         registry: bool,
@@ -221,12 +229,12 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-fn read<T: FromRedisValue>(reply: RedisResult<Raw>) -> Result<T, StoreError> {
+pub(super) fn read<T: FromRedisValue>(reply: RedisResult<Raw>) -> Result<T, StoreError> {
     let value = reply.map_err(refused)?;
     T::from_redis_value(value).map_err(|error| refused(RedisError::from(error)))
 }
 
-fn unexpected() -> StoreError {
+pub(super) fn unexpected() -> StoreError {
     StoreError::refused("the reply has another form than the command's")
 }
 
@@ -284,7 +292,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (bool, Option<Generation>)> {
+    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
         Box::pin(async move {
             let Observed::Bytes(old) = old else {
                 return Err(unexpected());
@@ -299,7 +307,12 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             script.arg(old).arg(codec::lease(nonce)).arg(millis(lease));
             pipeline.cmd("GET").arg(self.keys.epoch());
             let [set, epoch] = self.send(&pipeline).await?;
-            Ok((read(set)?, Self::generation(epoch).ok().flatten()))
+            let acquired = if read(set)? {
+                Acquired::Ours
+            } else {
+                Acquired::Gone
+            };
+            Ok((acquired, Self::generation(epoch).ok().flatten()))
         })
     }
 
@@ -311,11 +324,16 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         ttl: Duration,
     ) -> Reply<'a, Filled> {
         Box::pin(async move {
-            let bytes = match codec::encode(value, &key.digest) {
-                Ok(bytes) => bytes,
-                Err(EncodeError::TooLarge | EncodeError::Unwritable) => {
+            let encoded = match &key.token {
+                None => Some(codec::encode(value, &key.digest)),
+                Some(token) => seed::encode(value, token),
+            };
+            let bytes = match encoded {
+                Some(Ok(bytes)) => bytes,
+                Some(Err(EncodeError::TooLarge | EncodeError::Unwritable)) => {
                     return Ok(Filled::Unwritable);
                 }
+                None => return Ok(Filled::NoForm),
             };
             let mut pipeline = pipe();
             pipeline.ignore_errors();
@@ -385,6 +403,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
     fn tenant_then_epoch<'a>(
         &'a self,
+        _key: &'a EntryKey,
         tenant: &'a str,
         fresh: Generation,
     ) -> Reply<'a, (Generation, Option<Generation>)> {
@@ -433,6 +452,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         })
     }
 
+    fn sweep_token<'a>(&'a self, _token: &'a BearerToken) -> Reply<'a, ()> {
+        // Every writer registers its scopes.
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a str,
@@ -469,6 +493,35 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
     fn session(&self) -> u64 {
         self.connection.session()
+    }
+
+    fn put_last_use<'a>(&'a self, key: &'a EntryKey, at: SystemTime) -> Reply<'a, ()> {
+        Box::pin(async move {
+            let Some(text) = times::to_isoformat(at) else {
+                return Err(StoreError::unsupported());
+            };
+            let mut pipeline = pipe();
+            let set = pipeline
+                .ignore_errors()
+                .cmd("SET")
+                .arg(self.keys.last_use(key));
+            set.arg(text).arg("EX").arg(LAST_USE.as_secs());
+            let [set] = self.send(&pipeline).await?;
+            read::<()>(set)
+        })
+    }
+
+    fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>> {
+        Box::pin(async move {
+            let mut pipeline = pipe();
+            pipeline
+                .ignore_errors()
+                .cmd("GET")
+                .arg(self.keys.last_use(key));
+            let [text] = self.send(&pipeline).await?;
+            let text: Option<String> = read(text)?;
+            Ok(text.and_then(|text| times::from_isoformat(&text)))
+        })
     }
 
     fn check(&self) -> Reply<'_, ()> {

@@ -6,6 +6,7 @@
 
 mod commands;
 mod connection;
+mod seed;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use self::commands::RedisLevel;
 use self::connection::Connection;
+use self::seed::SeedLevel;
 use super::sealed::{self, Parts};
 use crate::ConfigError;
 
@@ -104,6 +106,11 @@ where
 {
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
         let connection = Connection::new(self.client, self.deadline, self.connect_deadline);
-        sealed::Erased(Arc::new(RedisLevel::<M>::new(connection, parts.keys)))
+        let seed = parts.keys.is_seed();
+        let level = RedisLevel::<M>::new(connection, parts.keys);
+        if seed {
+            return sealed::Erased(Arc::new(SeedLevel::new(level)));
+        }
+        sealed::Erased(Arc::new(level))
     }
 }

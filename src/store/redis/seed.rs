@@ -1,0 +1,353 @@
+//! The layout that is shared with the Python service (WIRE.md): the same protocol, on the entry keys
+//! themselves, beside Python's load lock and tenants' index.
+//!
+//! Our lease lies where the entry will lie. Python reads it as an entry that cannot be decoded, which
+//! is a miss, and its `DEL` or `SETEX` removes it: so Python's invalidations fence our loads with
+//! nothing added. Python's lock could not, because its invalidations leave it alone; it is taken in
+//! addition, so that both sides share one load.
+
+use std::time::{Duration, SystemTime};
+
+use redis::{Pipeline, RedisResult, Value as Raw, pipe};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::commands::{COMPARE_AND_DELETE, RedisLevel, read, unexpected};
+use crate::store::keys::{EntryKey, Keys};
+use crate::store::{
+    Acquired, Durability, Filled, Generation, Nonce, Observed, Registry, Reply, Seen, Store,
+    StoreError, Value,
+};
+use crate::token::{BearerToken, seed};
+
+/// How long Python's lock lasts, whoever holds it.
+const LOCK: Duration = Duration::from_secs(10);
+
+/// How long an index of a tenant lasts after its last entry was added, as in Python.
+const INDEX: Duration = Duration::from_secs(660);
+
+/// How many keys a step of a sweep looks at: the server is never held up for long.
+const STEP: usize = 500;
+
+pub(super) struct SeedLevel<M> {
+    level: RedisLevel<M>,
+}
+
+impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
+    pub(super) fn new(level: RedisLevel<M>) -> Self {
+        Self { level }
+    }
+
+    fn keys(&self) -> &Keys {
+        &self.level.keys
+    }
+
+    fn lock_name(&self, key: &EntryKey) -> Result<String, StoreError> {
+        self.keys().load_lock(key).ok_or_else(unexpected)
+    }
+
+    /// Takes Python's lock. The value is what redis-py's `Lock` would write, 32 hexadecimal digits;
+    /// the nonce of the lease that it is taken for serves, since it is new and nobody else's.
+    async fn lock(&self, key: &EntryKey, nonce: Nonce) -> Result<bool, StoreError> {
+        let mut pipeline = pipe();
+        let set = pipeline
+            .ignore_errors()
+            .cmd("SET")
+            .arg(self.lock_name(key)?);
+        set.arg(nonce.to_string())
+            .arg("NX")
+            .arg("PX")
+            .arg(LOCK.as_millis() as u64);
+        let [set] = self.level.send(&pipeline).await?;
+        Ok(read::<Option<String>>(set)?.is_some())
+    }
+
+    async fn unlock(&self, key: &EntryKey, nonce: Nonce) {
+        let Ok(name) = self.lock_name(key) else {
+            return;
+        };
+        let mut pipeline = pipe();
+        pipeline.ignore_errors();
+        compare_and_delete(&mut pipeline, &name, nonce.to_string().as_bytes());
+        // Should it fail, the lock ends by itself.
+        let _ = self.level.send::<1>(&pipeline).await;
+    }
+
+    /// A step of a scan: the next cursor, zero at the end, and names that the pattern finds. What is
+    /// there from the beginning of a scan to its end is found; what is written after the beginning
+    /// was loaded after the commit.
+    async fn scan(&self, pattern: &str, cursor: u64) -> Result<(u64, Vec<String>), StoreError> {
+        let mut pipeline = pipe();
+        let scan = pipeline.ignore_errors().cmd("SCAN").arg(cursor);
+        scan.arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
+        let page = self.level.connection.insist(&pipeline).await?;
+        let page = page.into_iter().next().ok_or_else(unexpected)?;
+        let (next, names): (u64, Vec<Vec<u8>>) = read(page)?;
+        // A name that is no text is nobody's entry.
+        let names = names
+            .into_iter()
+            .filter_map(|name| String::from_utf8(name).ok());
+        Ok((next, names.collect()))
+    }
+
+    async fn delete(&self, names: &[String]) -> Result<(), StoreError> {
+        for names in names.chunks(STEP) {
+            self.level.delete_all(names, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what the index names. A member is taken out of it only then, and not the index with
+    /// it: an entry that is being filled meanwhile stays in it for the next time.
+    async fn delete_indexed(&self, tenant: &str) -> Result<(), StoreError> {
+        let index = Keys::tenant_index(tenant);
+        let mut pipeline = pipe();
+        pipeline.ignore_errors().cmd("SMEMBERS").arg(&index);
+        let members = self.level.connection.insist(&pipeline).await?;
+        let members: Vec<String> = read(members.into_iter().next().ok_or_else(unexpected)?)?;
+        let names: Vec<String> = members
+            .iter()
+            .map(|member| self.keys().indexed(member))
+            .collect();
+        self.delete(&names).await?;
+        for members in members.chunks(STEP) {
+            let mut pipeline = pipe();
+            pipeline
+                .ignore_errors()
+                .cmd("SREM")
+                .arg(&index)
+                .arg(members);
+            self.level.connection.insist(&pipeline).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the tenant's entries that are in no index, and nothing else.
+    async fn sweep_tenant(&self, tenant: &str) -> Result<(), StoreError> {
+        let pattern = self.keys().scan_pattern(None);
+        let mut cursor = 0;
+        loop {
+            let (next, names) = self.scan(&pattern, cursor).await?;
+            self.delete_of_tenant(tenant, &names).await?;
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Each is compared first, and deleted only if it is still the same.
+    async fn delete_of_tenant(&self, tenant: &str, names: &[String]) -> Result<(), StoreError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut reads = pipe();
+        reads.ignore_errors();
+        for name in names {
+            reads.cmd("GET").arg(name);
+        }
+        let values = self.level.connection.insist(&reads).await?;
+        let mut deletes = pipe();
+        deletes.ignore_errors();
+        for (name, value) in names.iter().zip(values) {
+            // A key of another type is nobody's entry.
+            if let Ok(Raw::BulkString(bytes)) = value
+                && seed::tenant_of(&bytes).as_deref() == Some(tenant)
+            {
+                compare_and_delete(&mut deletes, name, &bytes);
+            }
+        }
+        if deletes.is_empty() {
+            return Ok(());
+        }
+        let deleted = self.level.connection.insist(&deletes).await?;
+        deleted
+            .into_iter()
+            .try_for_each(|deleted| read::<bool>(deleted).map(drop))
+    }
+}
+
+fn compare_and_delete(pipeline: &mut Pipeline, name: &str, value: &[u8]) {
+    pipeline
+        .cmd("EVAL")
+        .arg(COMPARE_AND_DELETE)
+        .arg(1)
+        .arg(name)
+        .arg(value);
+}
+
+fn refused(replies: &[RedisResult<Raw>]) -> Option<StoreError> {
+    let error = replies.iter().find_map(|reply| reply.as_ref().err())?;
+    Some(StoreError::refused(error.clone()))
+}
+
+impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedLevel<M> {
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
+        self.level.get(key)
+    }
+
+    fn acquire<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        lease: Duration,
+    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        Box::pin(async move {
+            if !self.lock(key, nonce).await? {
+                // Python loads: it is waited for as for a lease.
+                return Ok((Acquired::Taken(Seen::Lease), None));
+            }
+            let acquired = self.level.acquire(key, nonce, lease).await;
+            if !matches!(acquired, Ok((Acquired::Ours, _))) {
+                self.unlock(key, nonce).await;
+            }
+            acquired
+        })
+    }
+
+    fn acquire_over<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        old: &'a Observed,
+        nonce: Nonce,
+        lease: Duration,
+    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        Box::pin(async move {
+            if !self.lock(key, nonce).await? {
+                return Ok((Acquired::Taken(Seen::Lease), None));
+            }
+            let acquired = self.level.acquire_over(key, old, nonce, lease).await;
+            if !matches!(acquired, Ok((Acquired::Ours, _))) {
+                self.unlock(key, nonce).await;
+            }
+            acquired
+        })
+    }
+
+    fn fill<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        value: &'a Value<M>,
+        ttl: Duration,
+    ) -> Reply<'a, Filled> {
+        Box::pin(async move {
+            let filled = self.level.fill(key, nonce, value, ttl).await;
+            // What was not sent is given back with its lease.
+            if !matches!(filled, Ok(Filled::Unwritable | Filled::NoForm)) {
+                self.unlock(key, nonce).await;
+            }
+            filled
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()> {
+        Box::pin(async move {
+            let released = self.level.release(key, nonce).await;
+            self.unlock(key, nonce).await;
+            released
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, ()> {
+        Store::<M>::delete(&self.level, key)
+    }
+
+    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> Reply<'a, Generation> {
+        self.level.tenant(tenant, fresh)
+    }
+
+    fn tenant_then_epoch<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        tenant: &'a str,
+        fresh: Generation,
+    ) -> Reply<'a, (Generation, Option<Generation>)> {
+        Box::pin(async move {
+            // Into the index first: an operator reads the index after deleting T, so that either the
+            // operator finds this key there, or we find T changed.
+            let index = Keys::tenant_index(tenant);
+            let name = self.keys().entry(key);
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            pipeline
+                .cmd("SADD")
+                .arg(&index)
+                .arg(self.keys().index_member(&name));
+            pipeline.cmd("EXPIRE").arg(&index).arg(INDEX.as_secs());
+            let replies: [_; 2] = self.level.send(&pipeline).await?;
+            if let Some(error) = refused(&replies) {
+                return Err(error);
+            }
+            self.level.tenant_then_epoch(key, tenant, fresh).await
+        })
+    }
+
+    fn epoch(&self, fresh: Generation) -> Reply<'_, Generation> {
+        self.level.epoch(fresh)
+    }
+
+    fn delete_token<'a>(
+        &'a self,
+        keys: &'a [EntryKey],
+        registry: bool,
+        durable: Option<Durability>,
+    ) -> Reply<'a, Option<Registry>> {
+        self.level.delete_token(keys, registry, durable)
+    }
+
+    fn sweep_token<'a>(&'a self, token: &'a BearerToken) -> Reply<'a, ()> {
+        Box::pin(async move {
+            let pattern = self.keys().scan_pattern(Some(token));
+            let mut cursor = 0;
+            loop {
+                let (next, mut names) = self.scan(&pattern, cursor).await?;
+                names.retain(|name| self.keys().is_entry_of(name, token));
+                self.delete(&names).await?;
+                cursor = next;
+                if cursor == 0 {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    fn delete_tenant<'a>(
+        &'a self,
+        tenant: &'a str,
+        registry: bool,
+        durable: Option<Durability>,
+    ) -> Reply<'a, Option<Registry>> {
+        Box::pin(async move {
+            // In this order: see `tenant_then_epoch`.
+            let learned = self.level.delete_tenant(tenant, registry, durable).await?;
+            self.delete_indexed(tenant).await?;
+            self.sweep_tenant(tenant).await?;
+            Ok(learned)
+        })
+    }
+
+    fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry> {
+        self.level.register(entries)
+    }
+
+    fn session(&self) -> u64 {
+        self.level.session()
+    }
+
+    fn put_last_use<'a>(&'a self, key: &'a EntryKey, at: SystemTime) -> Reply<'a, ()> {
+        self.level.put_last_use(key, at)
+    }
+
+    fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>> {
+        self.level.last_use(key)
+    }
+
+    fn check(&self) -> Reply<'_, ()> {
+        self.level.check()
+    }
+}

@@ -1,0 +1,268 @@
+//! An entry as the Python service has it: seven members of JSON, naive UTC times, or `null`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde::de::value::UnitDeserializer;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::codec::{Decoded, EncodeError, MAX_BYTES};
+use super::{BearerToken, TokenRecord, times};
+use crate::cache::Absence;
+use crate::store::{Generation, Kept, Value};
+
+const NULL: &[u8] = b"null";
+const LEASE: &[u8] = b"L1";
+
+/// In the order in which Python writes them; ours come after, and Python ignores them.
+#[derive(Serialize)]
+struct Written<'a> {
+    id: &'a str,
+    app_id: Option<&'a str>,
+    tenant_id: Option<&'a str>,
+    #[serde(rename = "type")]
+    token_type: &'a str,
+    token: &'a str,
+    last_used_at: Option<String>,
+    created_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<serde_json::Value>,
+}
+
+/// All seven have to be there, though some may be null: Python refuses the entry otherwise, and what
+/// one side takes for a miss the other must not take for a hit.
+#[derive(Deserialize)]
+struct Read<M> {
+    id: String,
+    #[serde(deserialize_with = "present")]
+    app_id: Option<String>,
+    #[serde(deserialize_with = "present")]
+    tenant_id: Option<String>,
+    #[serde(rename = "type")]
+    token_type: String,
+    token: zeroize::Zeroizing<String>,
+    #[serde(deserialize_with = "present_time")]
+    last_used_at: Option<SystemTime>,
+    #[serde(deserialize_with = "present_time")]
+    created_at: Option<SystemTime>,
+    #[serde(default, deserialize_with = "present_time")]
+    expires_at: Option<SystemTime>,
+    generation: Option<String>,
+    #[serde(default = "Option::default")]
+    metadata: Option<M>,
+}
+
+/// A member with a function of its own has no default: left out is an error.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(from)
+}
+
+fn present_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+    let text: Option<String> = Option::deserialize(from)?;
+    let read = |text: String| {
+        times::from_isoformat(&text).ok_or_else(|| serde::de::Error::custom("not a time"))
+    };
+    text.map(read).transpose()
+}
+
+/// `None` for what has no form here: a denial.
+pub(crate) fn encode<M: Serialize>(
+    value: &Value<M>,
+    token: &BearerToken,
+) -> Option<Result<Vec<u8>, EncodeError>> {
+    match value {
+        Value::Absent(_) => Some(Ok(NULL.to_vec())),
+        Value::Denied(_) => None,
+        Value::Found(kept) => Some(encode_record(kept, token)),
+    }
+}
+
+fn encode_record<M: Serialize>(
+    kept: &Kept<TokenRecord<M>>,
+    token: &BearerToken,
+) -> Result<Vec<u8>, EncodeError> {
+    let record = &kept.what;
+    let write = |at: Option<SystemTime>| match at {
+        None => Ok(None),
+        Some(at) => times::to_isoformat(at)
+            .map(Some)
+            .ok_or(EncodeError::Unwritable),
+    };
+    let metadata = serde_json::to_value(&record.metadata).map_err(|_| EncodeError::Unwritable)?;
+    let written = Written {
+        id: &record.id,
+        app_id: record.app_id.as_deref(),
+        tenant_id: record.tenant_id.as_deref(),
+        token_type: &record.token_type,
+        token: token.expose(),
+        last_used_at: write(record.last_used_at)?,
+        created_at: write(record.created_at)?,
+        expires_at: write(record.expires_at)?,
+        generation: kept.generation.map(|generation| generation.to_string()),
+        metadata: (!metadata.is_null()).then_some(metadata),
+    };
+    let bytes = serde_json::to_vec(&written).map_err(|_| EncodeError::Unwritable)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(EncodeError::TooLarge);
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], token: &BearerToken) -> Decoded<M> {
+    if bytes.starts_with(LEASE) {
+        return Decoded::Lease;
+    }
+    if bytes == NULL {
+        return Decoded::Value(Value::Absent(Arc::new(Kept::new(Absence::Unknown, None))));
+    }
+    match decode_record(bytes, token) {
+        Some(kept) => Decoded::Value(Value::Found(Arc::new(kept))),
+        None => Decoded::Corrupt,
+    }
+}
+
+fn decode_record<M: DeserializeOwned>(
+    bytes: &[u8],
+    token: &BearerToken,
+) -> Option<Kept<TokenRecord<M>>> {
+    let read: Read<M> = serde_json::from_slice(bytes).ok()?;
+    if read.id.is_empty() || !token.is(&read.token) {
+        return None;
+    }
+    let metadata = match read.metadata {
+        Some(metadata) => metadata,
+        None => M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok()?,
+    };
+    let generation = match read.generation {
+        Some(text) => Some(Generation::parse(&text)?),
+        None => None,
+    };
+    let record = TokenRecord {
+        id: read.id,
+        app_id: read.app_id,
+        tenant_id: read.tenant_id,
+        token_type: read.token_type,
+        digest: None,
+        last_used_at: read.last_used_at,
+        created_at: read.created_at,
+        expires_at: read.expires_at,
+        metadata,
+    };
+    Some(Kept::new(record, generation))
+}
+
+/// The tenant that an entry names, whatever else is in it: what a sweep decides by.
+pub(crate) fn tenant_of(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct OfTenant {
+        tenant_id: Option<String>,
+    }
+    serde_json::from_slice::<OfTenant>(bytes).ok()?.tenant_id
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn token() -> BearerToken {
+        BearerToken::new("app-tok")
+    }
+
+    fn read(json: &str) -> Option<TokenRecord> {
+        match decode::<()>(json.as_bytes(), &token()) {
+            Decoded::Value(Value::Found(kept)) => Some(kept.what.clone()),
+            _ => None,
+        }
+    }
+
+    fn at(micros: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
+    }
+
+    const TIME: u64 = 1_700_000_000_000_000; // 2023-11-14T22:13:20
+
+    #[test]
+    fn a_record_is_written_as_pydantic_writes_it_with_ours_after() {
+        let record = TokenRecord::new("1", "app")
+            .tenant_id("t".to_owned())
+            .created_at(at(TIME + 120_000));
+        let kept = Kept::new(record.clone(), None);
+        let bytes = encode(&Value::Found(Arc::new(kept)), &token())
+            .unwrap()
+            .unwrap();
+        let seven = r#"{"id":"1","app_id":null,"tenant_id":"t","type":"app","token":"app-tok","last_used_at":null,"created_at":"2023-11-14T22:13:20.120000""#;
+        assert_eq!(String::from_utf8(bytes).unwrap(), format!("{seven}}}"));
+
+        let generation = Generation::new();
+        let kept = Kept::new(record.expires_at(at(TIME)).metadata(7), Some(generation));
+        let bytes = encode(&Value::Found(Arc::new(kept)), &token())
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            format!(
+                r#"{seven},"expires_at":"2023-11-14T22:13:20","generation":"{generation}","metadata":7}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn what_either_python_version_writes_is_read() {
+        let spaced = r#"{"id": "1", "app_id": null, "tenant_id": "t\u00e9", "type": "app", "token": "app-tok", "last_used_at": null, "created_at": "2023-11-14T22:13:20"}"#;
+        let record = read(spaced).unwrap();
+        assert_eq!(record.tenant_id.as_deref(), Some("té"));
+        assert_eq!(record.created_at, Some(at(TIME)));
+        let compact = spaced
+            .replace(": ", ":")
+            .replace(", ", ",")
+            .replace("\\u00e9", "é");
+        assert_eq!(read(&compact), Some(record));
+        let more = compact.replace("\"id\"", "\"unknown\":{},\"id\"");
+        assert!(read(&more).is_some());
+    }
+
+    #[test]
+    fn what_python_would_refuse_is_refused() {
+        let good = r#"{"id":"1","app_id":null,"tenant_id":null,"type":"app","token":"app-tok","last_used_at":null,"created_at":null}"#;
+        assert!(read(good).is_some());
+        for member in [
+            "id",
+            "app_id",
+            "tenant_id",
+            "type",
+            "token",
+            "last_used_at",
+            "created_at",
+        ] {
+            let left_out = good.replace(&format!("\"{member}\""), "\"other\"");
+            assert!(read(&left_out).is_none(), "{member}");
+        }
+        for (from, to) in [
+            ("app-tok", "app-other"),
+            ("\"1\"", "\"\""),
+            ("\"1\"", "1"),
+            ("\"created_at\":null", "\"created_at\":\"yesterday\""),
+            ("}", ""),
+        ] {
+            assert!(read(&good.replace(from, to)).is_none(), "{to}");
+        }
+        for text in ["", "nul", "null ", "[]", "\"x\"", "V1{}", "L2x"] {
+            assert!(
+                matches!(decode::<()>(text.as_bytes(), &token()), Decoded::Corrupt),
+                "{text}"
+            );
+        }
+        assert!(matches!(
+            decode::<()>(b"null", &token()),
+            Decoded::Value(Value::Absent(_))
+        ));
+        assert!(matches!(decode::<()>(b"L1ab", &token()), Decoded::Lease));
+    }
+}

@@ -1,0 +1,475 @@
+//! The layout shared with the Python service: what lies in Redis, whose fills count, and how far an
+//! invalidation reaches. Python's commands are sent as they are; `tests/interop` has the real client.
+
+#![cfg(all(feature = "redis", feature = "local", feature = "test-util"))]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use common::{Builder, Cache, Db, Points, Row, ask, found, is_absent, redis, start, until};
+use test_support::RedisServer;
+use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::{Answer, KeyLayout, Origin, TokenDigest};
+
+const TOKEN: &str = "app-0123456789abcdef";
+const ENTRY: &str = "api_token:app:app-0123456789abcdef";
+const LOCK: &str = "api_token_query_lock:app:app-0123456789abcdef";
+const INDEX: &str = "tenant_tokens:t-1";
+
+struct World {
+    server: RedisServer,
+    db: Arc<Db>,
+}
+
+impl World {
+    fn new(row: Row) -> Self {
+        Self {
+            server: RedisServer::start(),
+            db: Db::with(TOKEN, row),
+        }
+    }
+
+    fn builder(&self) -> Builder {
+        self.db
+            .cache()
+            .store(redis(&self.server))
+            .key_layout(KeyLayout::seed())
+    }
+
+    /// No local level: what is asked is what lies in Redis.
+    fn instance(&self) -> Cache {
+        self.builder().local_capacity(0).build().unwrap()
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.server
+            .get(name)
+            .map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    /// What Python writes: an entry, and the tenant's index.
+    fn python_sets(&self, token: &str, tenant: &str) {
+        let entry = format!("api_token:app:{token}");
+        let json = python_json(token, tenant);
+        self.server.command(&["SETEX", &entry, "600", &json]).ok();
+        self.server
+            .command(&["SADD", &format!("tenant_tokens:{tenant}"), &entry])
+            .int();
+    }
+}
+
+fn python_json(token: &str, tenant: &str) -> String {
+    format!(
+        r#"{{"id": "py-1", "app_id": null, "tenant_id": "{tenant}", "type": "app", "token": "{token}", "last_used_at": null, "created_at": "2026-01-02T03:04:05.000006", "metadata": 41}}"#
+    )
+}
+
+#[tokio::test]
+async fn an_entry_is_what_python_would_have_written_with_ours_after() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    found(&world.instance(), TOKEN).await;
+    let text = world.text(ENTRY).unwrap();
+    let seven = format!(
+        r#"{{"id":"tok-1","app_id":null,"tenant_id":"t-1","type":"app","token":"{TOKEN}","last_used_at":null,"created_at":null,"generation":""#
+    );
+    assert!(text.starts_with(&seven), "{text}");
+    let left = world.server.command(&["PTTL", ENTRY]).int();
+    assert!((539_000..=600_000).contains(&left), "{left}");
+    let members = world.server.command(&["SMEMBERS", INDEX]).array();
+    assert_eq!(
+        members
+            .into_iter()
+            .map(|one| one.text())
+            .collect::<Vec<_>>(),
+        [ENTRY]
+    );
+    let left = world.server.command(&["TTL", INDEX]).int();
+    assert!((650..=660).contains(&left), "{left}");
+    assert_eq!(world.text(LOCK), None, "the lock is given back");
+}
+
+#[tokio::test]
+async fn a_null_is_four_bytes_and_is_honoured_whoever_wrote_it() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    assert!(is_absent(&instance, "unknown-token").await);
+    assert_eq!(world.text("api_token:app:unknown-token").unwrap(), "null");
+    let left = world
+        .server
+        .command(&["PTTL", "api_token:app:unknown-token"])
+        .int();
+    assert!((53_000..=60_000).contains(&left), "{left}");
+    assert!(is_absent(&instance, "unknown-token").await);
+    assert_eq!(world.db.loads(), 1);
+    world.server.command(&["SETEX", ENTRY, "60", "null"]).ok();
+    assert!(is_absent(&instance, TOKEN).await);
+    // A Python node may overwrite it with a hit at any time, and that is right.
+    world.python_sets(TOKEN, "t-1");
+    assert_eq!(found(&instance, TOKEN).await.id(), "py-1");
+    assert_eq!(world.db.loads(), 1);
+}
+
+#[tokio::test]
+async fn pythons_entry_is_read_and_counts_as_it_is() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world.python_sets(TOKEN, "t-1");
+    let token = found(&world.instance(), TOKEN).await;
+    assert_eq!((token.id(), token.origin()), ("py-1", Origin::Shared));
+    assert_eq!(
+        (token.tenant_id(), token.token().expose()),
+        (Some("t-1"), TOKEN)
+    );
+    let created = SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
+    assert_eq!(token.created_at(), Some(created));
+    assert_eq!(world.db.loads(), 0);
+}
+
+#[tokio::test]
+async fn an_entry_that_python_would_take_for_a_miss_is_one_and_is_repaired() {
+    let world = World::new(Row::new("app"));
+    for (corrupt, text) in [
+        "{broken",
+        "V1{}",
+        &python_json("another-token", "t-1"),
+        &python_json(TOKEN, "t-1").replace("\"app\"", "\"dataset\""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.server.command(&["SET", ENTRY, text]).ok();
+        let instance = world.instance();
+        assert_eq!(found(&instance, TOKEN).await.id(), "tok-1", "{text}");
+        assert_eq!(
+            (world.db.loads(), instance.stats().corrupt),
+            (corrupt + 1, 1)
+        );
+    }
+    world.server.command(&["DEL", ENTRY]).int();
+    world.server.command(&["SADD", ENTRY, "a set"]).int();
+    found(&world.instance(), TOKEN).await;
+    assert!(world.text(ENTRY).unwrap().starts_with("{\"id\":\"tok-1\""));
+}
+
+#[tokio::test]
+async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let points = Points::default();
+    let instance = world
+        .builder()
+        .local_capacity(0)
+        .hooks(points.hooks())
+        .build()
+        .unwrap();
+    let fill = points.at(Point::BeforeFill);
+    fill.close();
+    let slow = start(&instance, TOKEN);
+    fill.reached(1).await;
+    assert!(world.text(ENTRY).unwrap().starts_with("L1"));
+    assert_eq!(world.text(LOCK).unwrap().len(), 32);
+    world.db.revoke(TOKEN);
+    world.server.command(&["DEL", ENTRY]).int();
+    fill.open();
+    slow.await.unwrap().unwrap();
+    assert_eq!(
+        (world.text(ENTRY), instance.stats().fills_refused),
+        (None, 1)
+    );
+    assert_eq!(world.text(LOCK), None);
+    assert!(is_absent(&instance, TOKEN).await);
+}
+
+#[tokio::test]
+async fn pythons_fill_over_our_lease_stays_and_ours_is_refused() {
+    let world = World::new(Row::new("app"));
+    let points = Points::default();
+    let instance = world
+        .builder()
+        .local_capacity(0)
+        .hooks(points.hooks())
+        .build()
+        .unwrap();
+    let fill = points.at(Point::BeforeFill);
+    fill.close();
+    let slow = start(&instance, TOKEN);
+    fill.reached(1).await;
+    world.python_sets(TOKEN, "t-1");
+    fill.open();
+    slow.await.unwrap().unwrap();
+    assert_eq!(world.text(ENTRY).unwrap(), python_json(TOKEN, "t-1"));
+}
+
+#[tokio::test]
+async fn pythons_lock_is_waited_for_so_that_both_sides_share_one_load() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    let held = "0123456789abcdef0123456789abcdef";
+    world
+        .server
+        .command(&["SET", LOCK, held, "NX", "PX", "10000"])
+        .ok();
+    let waiting = start(&instance, TOKEN);
+    // Tried for the lock, and looked again.
+    until(|| world.server.command_count("get") >= 3).await;
+    assert_eq!(world.db.loads(), 0);
+    world.python_sets(TOKEN, "t-1");
+    let answer = waiting.await.unwrap().unwrap().found().unwrap();
+    assert_eq!((answer.id(), world.db.loads()), ("py-1", 0));
+    assert_eq!(
+        world.text(LOCK).unwrap(),
+        held,
+        "the lock is Python's to release"
+    );
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_ours_any_more_is_left_alone() {
+    let world = World::new(Row::new("app"));
+    let points = Points::default();
+    let instance = world
+        .builder()
+        .local_capacity(0)
+        .hooks(points.hooks())
+        .build()
+        .unwrap();
+    let fill = points.at(Point::BeforeFill);
+    fill.close();
+    let slow = start(&instance, TOKEN);
+    fill.reached(1).await;
+    world
+        .server
+        .command(&["SET", LOCK, "another's", "PX", "10000"])
+        .ok();
+    fill.open();
+    slow.await.unwrap().unwrap();
+    assert_eq!(world.text(LOCK).unwrap(), "another's");
+}
+
+#[tokio::test]
+async fn an_invalidation_in_all_scopes_finds_what_only_python_wrote() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    world.python_sets(TOKEN, "t-1");
+    for name in [
+        "api_token:any:app-0123456789abcdef",
+        "api_token:my scope:app-0123456789abcdef",
+    ] {
+        world.server.command(&["SET", name, "null"]).ok();
+    }
+    let others = [
+        "api_token:app:x-app-0123456789abcdef",
+        "api_token:app:x:app-0123456789abcdef",
+        "api_token_active:app:app-0123456789abcdef",
+        "another:api_token:app:app-0123456789abcdef",
+    ];
+    for name in others {
+        world.server.command(&["SET", name, "null"]).ok();
+    }
+    instance.invalidate(TOKEN).await.unwrap();
+    let mut left = world.server.keys("*app-0123456789abcdef");
+    left.sort();
+    let mut expected = others.map(str::to_owned);
+    expected.sort();
+    assert_eq!(left, expected);
+}
+
+#[tokio::test]
+async fn a_token_full_of_glob_characters_is_no_pattern() {
+    let token = "a*b?[c-d]\\e^f{g}";
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    let near = [
+        "api_token:app:aXb?[c-d]\\e^f{g}",
+        "api_token:app:a*bXc\\e^f{g}",
+    ];
+    for name in near {
+        world.server.command(&["SET", name, "null"]).ok();
+    }
+    world.db.insert(token, Row::new("app"));
+    found(&instance, token).await;
+    assert!(world.text(&format!("api_token:app:{token}")).is_some());
+    world.db.revoke(token);
+    instance.invalidate(token).await.unwrap();
+    assert!(is_absent(&instance, token).await);
+    for name in near {
+        assert_eq!(world.text(name).as_deref(), Some("null"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn declared_scopes_are_deleted_by_name_without_a_scan() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().scopes(["app", "dataset"]).build().unwrap();
+    found(&instance, TOKEN).await;
+    instance.invalidate(TOKEN).await.unwrap();
+    instance.invalidate(TOKEN).in_scope("app").await.unwrap();
+    assert_eq!(
+        (world.text(ENTRY), world.server.command_count("scan")),
+        (None, 0)
+    );
+}
+
+#[tokio::test]
+async fn an_invalidated_tenant_is_gone_for_python_too_and_no_other_is() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("other-tenants-token", Row::new("app").of_tenant("t-2"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    found(&instance, "other-tenants-token").await;
+    world.python_sets("indexed-by-python", "t-1");
+    world.python_sets("in-no-index", "t-1");
+    world
+        .server
+        .command(&["SREM", INDEX, "api_token:app:in-no-index"])
+        .int();
+    world.python_sets("python-of-t-2", "t-2");
+    world
+        .server
+        .command(&["SET", "api_token:app:a-null", "null"])
+        .ok();
+    world
+        .server
+        .command(&["SET", "api_token:app:broken", "{\"tenant_id\":"])
+        .ok();
+    world
+        .server
+        .command(&["LPUSH", "api_token:app:a-list", "x"])
+        .int();
+    instance.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(
+        world.server.keys("api_token:*"),
+        [
+            "api_token:app:a-list",
+            "api_token:app:a-null",
+            "api_token:app:broken",
+            "api_token:app:other-tenants-token",
+            "api_token:app:python-of-t-2",
+        ]
+    );
+    assert_eq!(world.server.keys(INDEX), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_fill_that_a_tenants_invalidation_overtook_is_not_left_for_python() {
+    // The fill knows the tenant's generation from before; in this layout that must not be enough,
+    // because Python does not look at generations.
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("first-token", Row::new("app").of_tenant("t-1"));
+    let points = Points::default();
+    let instance = world.builder().hooks(points.hooks()).build().unwrap();
+    found(&instance, "first-token").await;
+    let loaded = points.at(Point::Loaded);
+    let before = loaded.arrivals();
+    loaded.close();
+    let slow = start(&instance, TOKEN);
+    loaded.reached(before + 1).await;
+    world.db.change(TOKEN, |_| {});
+    world.instance().invalidate_tenant("t-1").await.unwrap();
+    loaded.open();
+    slow.await.unwrap().unwrap();
+    let text = world.text(ENTRY).unwrap_or_default();
+    assert!(text.is_empty() || text.contains("\"metadata\":1"), "{text}");
+}
+
+#[tokio::test]
+async fn the_local_level_obeys_pythons_deletion_within_the_bound() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let clock = ManualClock::new();
+    let instance = world.builder().clock(clock.clone()).build().unwrap();
+    world.python_sets(TOKEN, "t-1");
+    found(&instance, TOKEN).await;
+    world.db.revoke(TOKEN);
+    world.server.command(&["DEL", ENTRY]).int();
+    clock.advance(Duration::from_millis(999));
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+    until(|| instance.flights() == 0).await;
+    clock.advance(Duration::from_millis(1));
+    assert!(is_absent(&instance, TOKEN).await);
+}
+
+#[tokio::test]
+async fn a_denial_is_not_written_and_the_local_level_holds_it_for_its_bound() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let clock = ManualClock::new();
+    let instance = world.builder().clock(clock.clone()).build().unwrap();
+    world.db.suspend("t-1");
+    for _ in 0..3 {
+        assert!(matches!(ask(&instance, TOKEN).await, Ok(Answer::Denied(_))));
+    }
+    assert_eq!(
+        (world.text(ENTRY), world.text(LOCK), world.db.loads()),
+        (None, None, 1)
+    );
+    world.db.resume("t-1");
+    clock.advance(Duration::from_secs(1));
+    found(&instance, TOKEN).await;
+}
+
+#[tokio::test]
+async fn an_invalidation_by_digest_is_an_error_that_no_repetition_helps() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    let error = instance
+        .invalidate_digest(TokenDigest::of(TOKEN))
+        .await
+        .unwrap_err();
+    assert!(!error.is_retryable());
+    assert!(world.text(ENTRY).is_some());
+}
+
+#[tokio::test]
+async fn last_uses_are_pythons_keys_in_naive_utc() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
+    assert_eq!(instance.recorded_use(TOKEN, "app").await.unwrap(), None);
+    instance.record_use(TOKEN, "app", at).await.unwrap();
+    instance.record_use(TOKEN, None, at).await.unwrap();
+    let app = "api_token_active:app:app-0123456789abcdef";
+    assert_eq!(world.text(app).unwrap(), "2026-01-02T03:04:05.000006");
+    let none = "api_token_active:None:app-0123456789abcdef";
+    assert_eq!(world.server.command(&["TTL", none]).int(), 3600);
+    assert_eq!(instance.recorded_use(TOKEN, "app").await.unwrap(), Some(at));
+    world
+        .server
+        .command(&["SET", app, "2026-01-02T05:04:05.000006+02:00"])
+        .ok();
+    assert_eq!(instance.recorded_use(TOKEN, "app").await.unwrap(), Some(at));
+}
+
+#[tokio::test]
+async fn pythons_prefix_is_spoken_with_its_quirk() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let layout = KeyLayout::seed_with_prefix("prod");
+    let builder = world
+        .db
+        .cache()
+        .store(redis(&world.server))
+        .key_layout(layout);
+    let instance = builder.local_capacity(0).build().unwrap();
+    found(&instance, TOKEN).await;
+    let entry = format!("prod:{ENTRY}");
+    assert!(world.text(&entry).is_some());
+    let members = world.server.command(&["SMEMBERS", INDEX]).array();
+    assert_eq!(
+        members[0].clone().text(),
+        ENTRY,
+        "set commands are not prefixed"
+    );
+    instance.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(world.text(&entry), None);
+    found(&instance, TOKEN).await;
+    world
+        .server
+        .command(&["SET", ENTRY, "another service's"])
+        .ok();
+    instance.invalidate(TOKEN).await.unwrap();
+    assert_eq!(world.text(&entry), None);
+    assert_eq!(world.text(ENTRY).as_deref(), Some("another service's"));
+}
