@@ -40,13 +40,15 @@
 //!    the change.
 //! 2. After `invalidate(…)` alone it is the same, except that another instance's local level may answer
 //!    from before for less than the
-//!    [staleness bound](ApiTokenCacheBuilder::staleness_bound) (1 s) after the invalidation's reply.
+//!    [staleness bound](ApiTokenCacheBuilder::staleness_bound) (1 s) after the invalidation's reply;
+//!    for a tenant's invalidation that includes a value from Redis whose generation the local level
+//!    confirms.
 //! 3. A request that started before may get either answer. Nobody who merely joins its look-up later
 //!    does.
 //! 4. A created token is the same with "absent" as what was before: hand it out after the invalidation
 //!    returned.
 //! 5. Without faults, any number of requests at once, in any number of instances, for one uncached
-//!    token cause one load; a second only if its tenant is invalidated meanwhile.
+//!    token cause one load; a second only if it, or some tenant, is invalidated meanwhile.
 //! 6. `Err` from an invalidation means *not confirmed*: repeat it until it is `Ok`.
 //! 7. That we cannot tell is never called absent: it is [`Unavailable`], over HTTP a 503, and nothing
 //!    is cached of it.

@@ -156,6 +156,25 @@ async fn a_refresh_while_redis_is_away_loads_nothing_and_the_entry_ends_at_its_b
 }
 
 #[tokio::test]
+async fn a_tenant_remembered_for_longer_than_the_bound_fills_nothing_that_is_dead_already() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("another-token", Row::new("app").of_tenant("t-1"));
+    let (instance, operator) = (world.instance(), world.instance());
+    found(&instance, TOKEN).await;
+    operator.invalidate_tenant("t-1").await.unwrap();
+    world.clock.advance(BOUND);
+    found(&instance, "another-token").await;
+    let loads = world.db.loads();
+    assert_eq!(
+        found(&operator, "another-token").await.origin(),
+        Origin::Shared
+    );
+    assert_eq!(world.db.loads(), loads);
+}
+
+#[tokio::test]
 async fn a_flood_of_invented_tokens_pushes_no_good_one_out() {
     let world = World::new(Row::new("app"));
     let builder = world.builder().local_capacity(100).local_null_capacity(50);

@@ -250,7 +250,7 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
         };
         let fence = match checked.tenant_id() {
             None => Fence::NoTenant,
-            Some(tenant) => match self.known_before(tenant, known.as_ref(), load.moment) {
+            Some(tenant) => match self.known_before(tenant, known.as_ref(), load) {
                 Some(generation) => Fence::KnownBefore(generation),
                 None => {
                     let tenant = tenant.to_owned();
@@ -379,17 +379,22 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
         &self,
         tenant: &str,
         known: Option<&KnownTenant>,
-        load: Moment,
+        load: Sent,
     ) -> Option<Generation> {
+        let engine = self.engine;
         // In the seed layout the entry must be in the tenant's index before its generation is found,
         // or the operator's deletion of what is indexed could miss it (WIRE.md): by (b) or (c) then.
-        if self.engine.keys.is_seed() {
+        if engine.keys.is_seed() {
             return None;
         }
-        match known {
-            Some(known) if known.tenant == tenant => Some(known.generation),
-            _ => self.engine.tenants.existing(tenant)?.known_before(load),
+        if let Some(known) = known.filter(|known| known.tenant == tenant) {
+            return Some(known.generation);
         }
+        let (generation, sent) = engine.tenants.existing(tenant)?.known_before(load.moment)?;
+        // One of any age would be safe, but a dead one makes a value that never counts, and with it a
+        // second load (`model`, `loads-local`).
+        engine.local.entitlement().age(sent, load.tick)?;
+        Some(generation)
     }
 
     async fn without_store(&self, error: StoreError) -> Landed<M> {

@@ -69,11 +69,13 @@ impl TenantCell {
         (sent != 0 && Generation::from_halves(high, low) == generation).then_some(Tick(sent))
     }
 
-    /// The generation that was this tenant's at some time before `moment`, if one is known.
-    pub(crate) fn known_before(&self, moment: Moment) -> Option<Generation> {
+    /// The generation that was this tenant's at some time before `moment`, if one is known, and when
+    /// it was last proved.
+    pub(crate) fn known_before(&self, moment: Moment) -> Option<(Generation, Tick)> {
         let writer = self.lock();
-        let arrived = writer.arrived?;
-        writer.generation.filter(|_| arrived < moment)
+        let (arrived, sent) = (writer.arrived?, writer.sent?);
+        let generation = writer.generation.filter(|_| arrived < moment)?;
+        Some((generation, sent))
     }
 
     /// Takes a reply with T's generation. `sent`: the clock before the command was sent.
@@ -223,7 +225,7 @@ mod tests {
         cell.observe(generation(1), Tick(9), order.next());
         assert_eq!(
             cell.known_before(later),
-            Some(generation(1)),
+            Some((generation(1), Tick(9))),
             "a refresh keeps the arrival"
         );
     }
