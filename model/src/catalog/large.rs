@@ -1,0 +1,117 @@
+//! What `scripts/model` explores.
+
+use super::{
+    LOADS_LOCAL, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, TOKEN_AND_TENANT, TWO_TOKENS, whole,
+};
+use crate::config::{Config, Operator};
+use crate::search::Limits;
+
+/// Explored by `scripts/model`, as far as memory allows.
+pub const LARGE: &[Named] = &[
+    whole(
+        "key-two-late",
+        "K; two instances, two operators, two late commands, stale-if-error",
+        Config {
+            operators: TWO_TOKENS,
+            late: 2,
+            stale: true,
+            ..Config::KEY
+        },
+    ),
+    whole(
+        "key-three-two",
+        "K; three instances, two operators, one late command",
+        Config {
+            instances: 3,
+            operators: TWO_TOKENS,
+            ..Config::KEY
+        },
+    ),
+    whole(
+        "tenant-two-late",
+        "K, T and E; two instances, a tenant's operator, one late command",
+        Config::TENANT,
+    ),
+    whole(
+        "tenant-token",
+        "K, T and E; two instances, operators of the token and of its tenant, stale-if-error",
+        Config {
+            operators: TOKEN_AND_TENANT,
+            stale: true,
+            ..TENANT
+        },
+    ),
+    whole(
+        "tenant-two-moves",
+        "a token moves to another tenant; two instances, operators of the token and of the new tenant",
+        Config {
+            tenant_of: MOVES,
+            operators: &[Operator::Token, Operator::Tenant(1)],
+            ..TENANT
+        },
+    ),
+    whole(
+        "local-two",
+        "K and the local level; two instances, one late command",
+        Config {
+            instances: 2,
+            ..Config::LOCAL
+        },
+    ),
+    whole(
+        "local-e",
+        "K, T, E and the local level; one instance, T is read for other tokens, S = 2",
+        Config {
+            e: true,
+            reader: true,
+            ..LOCAL_TENANT
+        },
+    ),
+    whole(
+        "local-both",
+        "K, T, E and the local level; one instance, T is read for other tokens, S = 1, both operators",
+        Config {
+            e: true,
+            reader: true,
+            local: Some(SHORT),
+            operators: TOKEN_AND_TENANT,
+            ..LOCAL_TENANT
+        },
+    ),
+    whole(
+        "local-two-tenant",
+        "K, T and the local level; two instances, S = 1",
+        Config {
+            instances: 2,
+            local: Some(SHORT),
+            ..LOCAL_TENANT
+        },
+    ),
+    Named {
+        limits: Limits {
+            states: 50_000_000,
+            depth: usize::MAX,
+        },
+        ..whole(
+            "local-all",
+            "K, T, E and the local level; two instances, T is read for other tokens, S = 1, both operators",
+            Config {
+                instances: 2,
+                e: true,
+                reader: true,
+                local: Some(SHORT),
+                operators: TOKEN_AND_TENANT,
+                ..LOCAL_TENANT
+            },
+        )
+    },
+    whole(
+        "loads-local-two",
+        "the same as loads-local, with two instances",
+        Config {
+            instances: 2,
+            fresh_known: true,
+            ..LOADS_LOCAL
+        },
+    ),
+];

@@ -1,0 +1,56 @@
+//! For every rule, the model that shows what it is for.
+
+use super::{LOCAL_TENANT, SHORT, TENANT};
+use crate::config::Config;
+use crate::rules::Rule;
+
+/// The smallest of the models that breaks without `rule`.
+pub fn needing(rule: Rule) -> Config {
+    match rule {
+        Rule::Lease
+        | Rule::GuardedFill
+        | Rule::LoadAfterAcquire
+        | Rule::ProofPoints
+        | Rule::CommitFirst
+        | Rule::EveryWriterFenced => Config {
+            late: 0,
+            ..Config::KEY
+        },
+        Rule::FreshNonce => Config::KEY,
+        Rule::FreshGeneration | Rule::FreshE => Config::TENANT,
+        Rule::GenerationBeforeLoad
+        | Rule::TenantProofPoint
+        | Rule::OperatorDeletesEFirst
+        | Rule::FillReadsTFirst
+        | Rule::MissingEIsChanged
+        | Rule::TReadAfterK => TENANT,
+        Rule::AgeFromSending
+        | Rule::FreshClock
+        | Rule::OperatorWaits
+        | Rule::WaitFromReply
+        | Rule::Margin => Config {
+            late: 0,
+            ..Config::LOCAL
+        },
+        Rule::KnownBeforeLoad | Rule::FreshClockForT => Config {
+            reader: true,
+            local: Some(SHORT),
+            ..LOCAL_TENANT
+        },
+        Rule::WaitFromLastReply => Config {
+            e: true,
+            reader: true,
+            local: Some(SHORT),
+            ..LOCAL_TENANT
+        },
+        Rule::GuardedStale => Config {
+            late: 0,
+            stale: true,
+            ..Config::KEY
+        },
+        Rule::StaleProofPoint => Config {
+            stale: true,
+            ..TENANT
+        },
+    }
+}

@@ -1,0 +1,180 @@
+//! What `cargo test` explores.
+
+use super::{CALM, EVERYBODY, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, whole};
+use crate::config::{Config, Operator, Requests};
+
+/// As the protocol is written, a local entry of T of any age may cost this a second load.
+pub const LOADS_LOCAL: Config = Config {
+    instances: 1,
+    e: true,
+    local: Some(SHORT),
+    reader: true,
+    operators: &[Operator::Tenant(0)],
+    most_loads: Some(1),
+    loads_after_operators: true,
+    ..CALM
+};
+
+/// Explored to their ends by the tests.
+pub const SMALL: &[Named] = &[
+    whole(
+        "key",
+        "K; two instances, a token's operator, one late command",
+        Config::KEY,
+    ),
+    whole(
+        "key-simple",
+        "the same, with one proof point a flight",
+        Config {
+            simple_proof: true,
+            ..Config::KEY
+        },
+    ),
+    whole(
+        "key-stale",
+        "the same, with stale-if-error",
+        Config {
+            stale: true,
+            ..Config::KEY
+        },
+    ),
+    whole(
+        "key-three",
+        "the same, with three instances",
+        Config {
+            instances: 3,
+            ..Config::KEY
+        },
+    ),
+    whole(
+        "key-requests",
+        "three requests and no other flights, nothing late",
+        Config {
+            requests: Requests::Only(3),
+            late: 0,
+            ..Config::KEY
+        },
+    ),
+    whole(
+        "tenant",
+        "K, T and E; two instances, a tenant's operator, nothing late",
+        TENANT,
+    ),
+    whole(
+        "tenant-simple",
+        "the same, with one proof point a flight",
+        Config {
+            simple_proof: true,
+            ..TENANT
+        },
+    ),
+    whole(
+        "tenant-stale",
+        "the same, with stale-if-error",
+        Config {
+            stale: true,
+            ..TENANT
+        },
+    ),
+    whole(
+        "tenant-requests",
+        "two requests and no other flights",
+        Config {
+            requests: Requests::Only(2),
+            ..TENANT
+        },
+    ),
+    whole(
+        "tenant-without-e",
+        "K and T: every unknown generation costs a load",
+        Config { e: false, ..TENANT },
+    ),
+    whole(
+        "tenant-late",
+        "K, T and E; one instance, one late command",
+        Config {
+            instances: 1,
+            ..Config::TENANT
+        },
+    ),
+    whole(
+        "tenant-moves",
+        "a token moves to another tenant; one instance, operators of the token and of both tenants",
+        Config {
+            instances: 1,
+            tenant_of: MOVES,
+            operators: EVERYBODY,
+            ..TENANT
+        },
+    ),
+    whole(
+        "local",
+        "K and the local level; one instance, an operator that waits, one late command",
+        Config::LOCAL,
+    ),
+    whole(
+        "local-stale",
+        "the same, with stale-if-error",
+        Config {
+            stale: true,
+            ..Config::LOCAL
+        },
+    ),
+    whole(
+        "local-tenant",
+        "K, T and the local level; one instance, nothing late",
+        LOCAL_TENANT,
+    ),
+    whole(
+        "local-tenant-stale",
+        "the same, with stale-if-error",
+        Config {
+            stale: true,
+            ..LOCAL_TENANT
+        },
+    ),
+    whole(
+        "local-refresh",
+        "K, T and the local level with S = 1, and T is read for other tokens at any time",
+        Config {
+            reader: true,
+            local: Some(SHORT),
+            ..LOCAL_TENANT
+        },
+    ),
+    whole(
+        "loads",
+        "no fault and no operator: two instances load once",
+        Config {
+            operators: &[],
+            most_loads: Some(1),
+            ..CALM
+        },
+    ),
+    whole(
+        "loads-own-tenant",
+        "no fault, its tenant was invalidated before: two instances load once more",
+        Config {
+            most_loads: Some(1),
+            loads_after_operators: true,
+            ..CALM
+        },
+    ),
+    whole(
+        "loads-other-tenant",
+        "no fault, another tenant is invalidated: two instances load twice at most",
+        Config {
+            operators: &[Operator::Tenant(1)],
+            most_loads: Some(2),
+            ..CALM
+        },
+    ),
+    whole(
+        "loads-local",
+        "no fault, its tenant was invalidated before: one load, if local entries of T count only while usable",
+        Config {
+            fresh_known: true,
+            ..LOADS_LOCAL
+        },
+    ),
+];

@@ -1,0 +1,87 @@
+//! Runs a named model, with options: see [`USAGE`].
+
+mod options;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use model::{Config, Limits, Rule, catalog, check};
+
+const USAGE: &str = "\
+usage: model list                    the named models
+       model rules                   every rule taken out, and the counterexample that this gives
+       model large                   the large models, one after another
+       model NAME [OPTION...]        one model: counts, or a counterexample
+
+options: --instances N               processes
+         --observed N | --only N     watched requests, among others | the only requests there are
+         --operators LIST            token, tenant or tenant1, separated by commas
+         --tenants LIST              the token's tenant in each of its versions: -, 0 or 1
+         --late N                    commands under way without a sender (0 to 2)
+         --no FAULT                  evict, lose, crash or load-fails
+         --loads N                   checks the number of loads instead
+         --with PART                 stale, reader, simple-proof, e, fresh-known or loads-after-operators
+         --lacking PART              the same
+         --staleness N, --margin N, --drift N, --nap N
+         --without RULE              takes a rule out (names: model rules)
+         --states N, --depth N       limits";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["list"] => {
+            for named in catalog::SMALL.iter().chain(catalog::LARGE) {
+                println!("{:<28} {}", named.name, named.about);
+            }
+            ExitCode::SUCCESS
+        }
+        ["rules"] => all(Rule::ALL.iter().map(|&(rule, id)| {
+            let needs_it = catalog::needing(rule);
+            let config = Config {
+                rules: needs_it.rules.without(rule),
+                ..needs_it
+            };
+            (
+                format!("without {rule:?} ({id})"),
+                config,
+                Limits::default(),
+                true,
+            )
+        })),
+        ["large"] => all(catalog::LARGE
+            .iter()
+            .map(|named| (named.name.to_owned(), named.config, named.limits, false))),
+        [name, options @ ..] => match catalog::find(name) {
+            Some(named) => match options::apply(named.config, named.limits, options) {
+                Ok((config, limits)) => {
+                    all([((*name).to_owned(), config, limits, false)].into_iter())
+                }
+                Err(problem) => usage(&problem),
+            },
+            None => usage(&format!("no model is called {name}")),
+        },
+        [] => usage("which model?"),
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("{problem}\n\n{USAGE}");
+    ExitCode::from(2)
+}
+
+/// Explores each; true at its end means that a counterexample is expected.
+fn all(models: impl Iterator<Item = (String, Config, Limits, bool)>) -> ExitCode {
+    let mut as_expected = true;
+    for (about, config, limits, breaks) in models {
+        let start = Instant::now();
+        let outcome = check(config, limits);
+        println!("{about}: {outcome} ({:.1?})", start.elapsed());
+        as_expected &= outcome.counterexample.is_some() == breaks;
+    }
+    if as_expected {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

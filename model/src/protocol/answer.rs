@@ -1,0 +1,122 @@
+//! Handing over an answer: to whom, and whether it keeps the promise.
+
+use super::Steps;
+use super::state::{At, Entry, Flight, Record, Stage, State, Value, Versions};
+use crate::rules::Rule;
+
+impl Steps<'_> {
+    pub(super) fn hand_over(&mut self, i: usize) {
+        let mut state = *self.from;
+        let flight = *self.flight(i);
+        let Some(record) = flight.record else { return };
+        let mut left = false;
+        for r in 0..state.requests.len() {
+            let request = state.requests[r];
+            let Stage::Joined { before } = request.stage else {
+                continue;
+            };
+            if usize::from(request.instance) != i {
+                continue;
+            }
+            if before & flight.proof as u8 != 0 || !self.holds(Rule::ProofPoints) {
+                // An answer that a local entry of T vouches for is one from the local level, as far as the tenant goes.
+                let tenant = if flight.by_local_t {
+                    request.waited.tenant
+                } else {
+                    request.now.tenant
+                };
+                self.judge(
+                    &mut state,
+                    r,
+                    record,
+                    Versions {
+                        token: request.now.token,
+                        tenant,
+                    },
+                );
+            } else {
+                state.requests[r].stage = Stage::Joined { before: 0 };
+                left = true;
+            }
+        }
+        if flight.keep {
+            self.keep(
+                &mut state,
+                i,
+                Value {
+                    record,
+                    generation: flight.generation,
+                },
+                flight.age,
+            );
+        }
+        state.instances[i].flight = Flight::default();
+        if left {
+            self.start_flight(&mut state, i);
+            self.by(
+                i,
+                "hands its answer over; those who joined too late are a new flight",
+                state,
+            );
+        } else {
+            self.by(i, "hands its answer over", state);
+        }
+    }
+
+    /// Everybody in the flight gets "unavailable", which claims nothing.
+    pub(super) fn unavailable(&self, state: &mut State, i: usize) {
+        for request in &mut state.requests {
+            let here = usize::from(request.instance) == i;
+            if here && matches!(request.stage, Stage::Joined { .. }) {
+                request.stage = Stage::Done;
+            }
+        }
+        state.instances[i].flight = Flight::default();
+    }
+
+    /// Request `r` is answered from `record`, and `required` was promised to it.
+    pub(super) fn judge(&self, state: &mut State, r: usize, record: Record, required: Versions) {
+        let tenant_is_current = match self.tenant(record) {
+            Some(t) => record.tenant >= required.tenant[t],
+            None => true,
+        };
+        if record.token < required.token || !tenant_is_current {
+            state.broken = true;
+        }
+        state.requests[r].stage = Stage::Done;
+    }
+
+    fn keep(&self, state: &mut State, i: usize, value: Value, age: u8) {
+        let Some(clock) = self.config.local else {
+            return;
+        };
+        let age = if self.holds(Rule::AgeFromSending) {
+            age
+        } else {
+            0
+        };
+        let entry = &mut state.instances[i].entry;
+        let newer = entry.is_none_or(|present| age <= present.age);
+        if newer && age < clock.staleness + clock.nap {
+            *entry = Some(Entry { value, age });
+        }
+    }
+
+    pub(super) fn tenant(&self, record: Record) -> Option<usize> {
+        self.config.tenant_of[usize::from(record.token)].map(usize::from)
+    }
+
+    pub(super) fn start_flight(&self, state: &mut State, i: usize) {
+        let instance = &mut state.instances[i];
+        instance.flight = Flight {
+            at: At::Get,
+            ..Flight::default()
+        };
+        if let Some(clock) = self.config.local
+            && !self.holds(Rule::FreshClockForT)
+        {
+            let cell = instance.cells[0];
+            instance.flight.t_was_usable = cell.generation != 0 && cell.age < clock.staleness;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Renames random bits, so that states that differ only in their names become one.
+//!
+//! Nonces, generations and E's contents are three kinds of bits that are never compared with each other. Each kind is
+//! numbered by first mention, in a fixed order of the places that hold it. Bits that nothing mentions are forgotten and
+//! their number is used again, which is sound: nothing can be compared with them any more, by definition.
+
+use super::state::{Bits, Key, Late, Reader, State};
+
+const NONCE: usize = 0;
+const GENERATION: usize = 1;
+const E: usize = 2;
+
+/// Calls `f` with every mention of random bits.
+fn visit(state: &mut State, mut f: impl FnMut(usize, &mut Bits)) {
+    match &mut state.key {
+        Key::Empty => {}
+        Key::Lease(nonce) => f(NONCE, nonce),
+        Key::Value(value) => f(GENERATION, &mut value.generation),
+    }
+    for generation in &mut state.t {
+        f(GENERATION, generation);
+    }
+    f(E, &mut state.e);
+    for instance in &mut state.instances {
+        let flight = &mut instance.flight;
+        f(NONCE, &mut flight.nonce);
+        f(GENERATION, &mut flight.generation);
+        f(E, &mut flight.e);
+        if let Some((_, generation)) = &mut flight.known {
+            f(GENERATION, generation);
+        }
+        if let Some(value) = &mut flight.old {
+            f(GENERATION, &mut value.generation);
+        }
+        if let Some(entry) = &mut instance.entry {
+            f(GENERATION, &mut entry.value.generation);
+        }
+        for cell in &mut instance.cells {
+            f(GENERATION, &mut cell.generation);
+        }
+        if let Reader::Replied { generation, .. } = &mut instance.reader {
+            f(GENERATION, generation);
+        }
+    }
+    for late in &mut state.late {
+        match late {
+            Late::None => {}
+            Late::Acquire(nonce) => f(NONCE, nonce),
+            Late::CompareAcquire(value, nonce) => {
+                f(GENERATION, &mut value.generation);
+                f(NONCE, nonce);
+            }
+            Late::Fill(nonce, value) => {
+                f(NONCE, nonce);
+                f(GENERATION, &mut value.generation);
+            }
+            Late::CreateT(_, generation) => f(GENERATION, generation),
+            Late::CreateE(e) => f(E, e),
+        }
+    }
+}
+
+/// Numbers all random bits by first mention.
+pub(super) fn rename(state: &mut State) {
+    let mut names = [[0; 32]; 3];
+    let mut used = [0; 3];
+    visit(state, |kind, bits| {
+        if *bits != 0 {
+            let name = &mut names[kind][usize::from(*bits)];
+            if *name == 0 {
+                used[kind] += 1;
+                *name = used[kind];
+            }
+            *bits = *name;
+        }
+    });
+}
+
+fn fresh(state: &mut State, wanted: usize) -> Bits {
+    let mut highest = 0;
+    visit(state, |kind, bits| {
+        if kind == wanted {
+            highest = highest.max(*bits);
+        }
+    });
+    highest + 1
+}
+
+/// A nonce that nothing knows.
+pub(super) fn fresh_nonce(state: &mut State) -> Bits {
+    fresh(state, NONCE)
+}
+
+/// A generation that nothing knows.
+pub(super) fn fresh_generation(state: &mut State) -> Bits {
+    fresh(state, GENERATION)
+}
+
+/// Contents for E that nothing knows.
+pub(super) fn fresh_e(state: &mut State) -> Bits {
+    fresh(state, E)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_that_differ_in_names_only_become_one() {
+        let named = |lease: Bits, generation: Bits| {
+            let mut state = State {
+                key: Key::Lease(lease),
+                ..State::default()
+            };
+            state.instances[0].flight.nonce = lease;
+            state.t[0] = generation;
+            rename(&mut state);
+            state
+        };
+        assert_eq!(named(1, 1), named(5, 3));
+        let mut foreign = named(1, 1);
+        foreign.instances[0].flight.nonce = 2;
+        rename(&mut foreign);
+        assert_ne!(named(1, 1), foreign);
+    }
+
+    #[test]
+    fn fresh_bits_are_known_to_nobody() {
+        let mut state = State {
+            t: [1, 2],
+            ..State::default()
+        };
+        state.late[0] = Late::CreateT(0, 3);
+        assert_eq!(fresh_generation(&mut state), 4);
+        assert_eq!(fresh_nonce(&mut state), 1);
+    }
+}

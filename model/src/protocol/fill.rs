@@ -1,0 +1,241 @@
+//! R4, R5 and R6: the lease, the load, and the fill. CAD is not there: it is an eviction that asks first.
+
+use super::Steps;
+use super::canonical::fresh_nonce;
+use super::state::{At, Flight, Key, Late, Proof, State, Value};
+use crate::rules::Rule;
+
+impl Steps<'_> {
+    /// SET NX GET, or compare-and-acquire over `old`.
+    pub(super) fn acquire(&mut self, i: usize) {
+        let flight = *self.flight(i);
+        let state = self.running(i);
+        let free = match flight.old {
+            None => state.key == Key::Empty,
+            Some(old) => state.key == Key::Value(old),
+        };
+        let command = |nonce| match flight.old {
+            None => Late::Acquire(nonce),
+            Some(old) => Late::CompareAcquire(old, nonce),
+        };
+        if free {
+            let mut leased = state;
+            let nonce = fresh_nonce(&mut leased);
+            leased.key = Key::Lease(nonce);
+            let mut lost = leased;
+            let mine = &mut leased.instances[i].flight;
+            mine.nonce = nonce;
+            mine.fills = true;
+            // A flight that loads before it acquires has its record already.
+            mine.at = if mine.record.is_some() {
+                At::Fill
+            } else {
+                At::Load
+            };
+            if mine.record.is_some() {
+                mine.proof = Proof::Fill;
+            }
+            self.by(i, "acquires the lease", leased);
+            if !self.holds(Rule::FreshNonce) && self.delayed(&mut leased, command(nonce)) {
+                self.by(
+                    i,
+                    "acquires the lease, and a second transmission of that is under way",
+                    leased,
+                );
+            }
+            if self.config.lose {
+                self.load_uncached(&mut lost, i);
+                self.by(i, "acquires the lease, but the reply is lost", lost);
+            }
+        } else {
+            match (flight.old, state.key) {
+                (None, Key::Value(value)) => {
+                    self.found(i, state, value, "the acquire returns a value")
+                }
+                (None, _) => self.leased(
+                    i,
+                    state,
+                    "the acquire returns a lease, to be polled",
+                    "the acquire returns a lease, for too long",
+                ),
+                (Some(_), _) => {
+                    let mut state = state;
+                    state.instances[i].flight = Flight {
+                        at: At::Get,
+                        ..Flight::default()
+                    };
+                    self.by(i, "compare-and-acquire returns 0", state);
+                }
+            }
+        }
+        if self.config.lose {
+            let mut state = *self.from;
+            let nonce = fresh_nonce(&mut state);
+            self.load_uncached(&mut state, i);
+            self.by(i, "the acquire is lost", state);
+            if self.delayed(&mut state, command(nonce)) {
+                self.by(i, "the acquire times out, and will run later", state);
+            }
+        }
+    }
+
+    pub(super) fn load(&mut self, i: usize) {
+        let flight = *self.flight(i);
+        let mut state = self.running(i);
+        if let Some(most) = self.config.most_loads {
+            // Where nothing is lost, E's reply comes with the acquire's.
+            if self.config.e && flight.e == 0 && !flight.second {
+                return;
+            }
+            let counts = !self.config.loads_after_operators || self.operators_are_done();
+            state.loads += u8::from(counts);
+            state.broken |= state.loads > most;
+        }
+        let record = self.current_record(&state);
+        let mine = &mut state.instances[i].flight;
+        mine.record = Some(record);
+        if flight.fills {
+            if flight.nonce == 0 && !self.holds(Rule::LoadAfterAcquire) {
+                mine.at = At::Acquire;
+            } else {
+                mine.at = At::Loaded;
+            }
+        } else {
+            mine.at = At::Answer;
+            mine.proof = Proof::Load;
+        }
+        self.by(
+            i,
+            if flight.second {
+                "the second load runs"
+            } else {
+                "the load runs"
+            },
+            state,
+        );
+
+        if self.config.load_fails {
+            let mut state = self.running(i);
+            if flight.stale && flight.fills {
+                let mine = &mut state.instances[i].flight;
+                mine.at = At::Restore;
+                mine.known = None;
+                mine.e = 0;
+                mine.record = None;
+            } else {
+                self.unavailable(&mut state, i);
+            }
+            self.by(i, "the load fails", state);
+        }
+    }
+
+    /// The CAS.
+    pub(super) fn fill(&mut self, i: usize) {
+        let flight = *self.flight(i);
+        let Some(record) = flight.record else { return };
+        let value = Value {
+            record,
+            generation: flight.generation,
+        };
+        let mut state = self.running(i);
+        let guarded = self.holds(Rule::Lease) && self.holds(Rule::GuardedFill);
+        // Without a success, only those who joined before the load may have the answer.
+        let answer = |state: &mut State| {
+            let age = state.instances[i].flight.age;
+            state.instances[i].flight = Flight {
+                at: At::Answer,
+                age,
+                record: Some(record),
+                proof: Proof::Load,
+                ..Flight::default()
+            };
+        };
+        let mut failed = state;
+        answer(&mut failed);
+        if !guarded || state.key == Key::Lease(flight.nonce) {
+            state.key = Key::Value(value);
+            let mut lost = state;
+            answer(&mut lost);
+            let age = state.instances[i].flight.age;
+            let proof = if self.config.simple_proof {
+                Proof::Load
+            } else {
+                flight.proof
+            };
+            state.instances[i].flight = Flight {
+                at: At::Answer,
+                age,
+                record: Some(record),
+                generation: flight.generation,
+                proof,
+                keep: self.config.local.is_some(),
+                ..Flight::default()
+            };
+            self.by(i, "the CAS returns 1", state);
+            if self.config.lose {
+                self.by(i, "the CAS runs, but the reply is lost", lost);
+            }
+        } else {
+            self.by(i, "the CAS returns 0", failed);
+        }
+        if self.config.lose {
+            if self.holds(Rule::Lease) {
+                self.by(i, "the CAS is lost", failed);
+            }
+            if guarded && self.delayed(&mut failed, Late::Fill(flight.nonce, value)) {
+                self.by(i, "the CAS times out, and will run later", failed);
+            }
+        }
+    }
+
+    /// Stale-if-error: the CAS from the lease to the bytes that were there.
+    pub(super) fn restore(&mut self, i: usize) {
+        let flight = *self.flight(i);
+        let Some(old) = flight.old else { return };
+        let mut state = self.running(i);
+        if state.key == Key::Lease(flight.nonce) || !self.holds(Rule::GuardedStale) {
+            state.key = Key::Value(old);
+            let mut lost = state;
+            let age = state.instances[i].flight.age;
+            state.instances[i].flight = Flight {
+                at: At::Answer,
+                age,
+                record: Some(old.record),
+                generation: old.generation,
+                proof: if self.holds(Rule::StaleProofPoint) {
+                    Proof::Get
+                } else {
+                    Proof::Load
+                },
+                keep: self.config.local.is_some(),
+                by_local_t: flight.by_local_t,
+                ..Flight::default()
+            };
+            self.by(i, "the stale value is put back", state);
+            if self.config.lose {
+                self.unavailable(&mut lost, i);
+                self.by(
+                    i,
+                    "the stale value is put back, but the reply is lost",
+                    lost,
+                );
+            }
+        } else {
+            let mut state = state;
+            self.unavailable(&mut state, i);
+            self.by(
+                i,
+                "the stale value is not put back: the lease is gone",
+                state,
+            );
+        }
+        if self.config.lose {
+            let mut state = *self.from;
+            self.unavailable(&mut state, i);
+            self.by(i, "the stale value is not put back: the CAS is lost", state);
+            if self.delayed(&mut state, Late::Fill(flight.nonce, old)) {
+                self.by(i, "the stale value will be put back later", state);
+            }
+        }
+    }
+}

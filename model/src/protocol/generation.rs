@@ -1,0 +1,238 @@
+//! Section 5: which generation a fill may carry, and E, which tells whether T's is older than the load.
+//!
+//! A cluster is modelled: E and K are read by separate steps in either order, and so are T and E after the load. One Redis
+//! does less than that.
+
+use super::Steps;
+use super::canonical::{fresh_e, fresh_generation};
+use super::state::{At, Flight, Late, Proof, State};
+use crate::rules::Rule;
+
+impl Steps<'_> {
+    /// E is read or created at any time between the miss and the sending of the load, or not at all.
+    pub(super) fn read_e_before_load(&mut self, i: usize) {
+        let flight = *self.flight(i);
+        let in_time = match flight.at {
+            At::Acquire => true,
+            At::Load => flight.fills && !flight.second && !flight.sent,
+            _ => false,
+        };
+        if !in_time || !self.config.e || flight.e != 0 || flight.e_missing {
+            return;
+        }
+        let mut state = *self.from;
+        if state.e != 0 {
+            state.instances[i].flight.e = state.e;
+            self.by(i, "GET E: present", state);
+            return;
+        }
+        let fresh = fresh_e(&mut state);
+        let mut created = state;
+        created.e = fresh;
+        created.instances[i].flight.e = fresh;
+        self.by(i, "SET E NX GET: created", created);
+        if !self.holds(Rule::FreshE) && self.delayed(&mut created, Late::CreateE(fresh)) {
+            self.by(
+                i,
+                "SET E NX GET: created, and a second transmission of that is under way",
+                created,
+            );
+        }
+        if !self.holds(Rule::MissingEIsChanged) {
+            let mut missing = state;
+            missing.instances[i].flight.e_missing = true;
+            self.by(i, "GET E: missing", missing);
+        }
+        if self.config.lose {
+            let mut lost = state;
+            lost.e = fresh;
+            self.by(i, "SET E NX GET: created, the reply is lost", lost);
+            if self.delayed(&mut state, Late::CreateE(fresh)) {
+                self.by(i, "SET E NX GET: a timeout, and it will run later", state);
+            }
+        }
+    }
+
+    /// The load's reply is in: which generation, and by which of (a), (b), (c)?
+    pub(super) fn decide_generation(&mut self, i: usize) {
+        let mut state = *self.from;
+        let instance = &mut state.instances[i];
+        let flight = &mut instance.flight;
+        let Some(record) = flight.record else { return };
+        let what;
+        if let Some(t) = self.tenant(record) {
+            let cell = instance.cells[t];
+            let known_from_reply = flight
+                .known
+                .filter(|(of, _)| usize::from(*of) == t)
+                .map(|(_, bits)| bits);
+            let known_locally =
+                cell.generation != 0 && (cell.before_load || !self.holds(Rule::KnownBeforeLoad));
+            if let Some(generation) = known_from_reply.or(known_locally.then_some(cell.generation))
+            {
+                flight.generation = generation;
+                flight.known = None;
+                flight.e = 0;
+                flight.proof = self.tenant_proof(Proof::Load);
+                flight.at = At::Fill;
+                what = if flight.second {
+                    "T was read before the second load"
+                } else {
+                    "T was known before the load"
+                };
+            } else if flight.second {
+                *flight = Flight {
+                    at: At::Answer,
+                    record: Some(record),
+                    proof: Proof::Load,
+                    ..Flight::default()
+                };
+                what = "the second load names another tenant than the first: not cached";
+            } else {
+                let t_first = self.holds(Rule::FillReadsTFirst) || !self.config.e;
+                flight.at = if t_first { At::ReadT } else { At::ReadE };
+                flight.known = None;
+                what = "T was not known before the load";
+            }
+        } else {
+            flight.generation = 0;
+            flight.known = None;
+            flight.e = 0;
+            flight.proof = Proof::Fill;
+            flight.at = At::Fill;
+            what = "the record has no tenant";
+        }
+        for cell in &mut instance.cells {
+            cell.before_load = false;
+        }
+        self.by(i, what, state);
+    }
+
+    fn tenant_proof(&self, written: Proof) -> Proof {
+        if self.holds(Rule::TenantProofPoint) {
+            written
+        } else {
+            Proof::Fill
+        }
+    }
+
+    /// T is read, or created, after the load.
+    pub(super) fn read_t(&mut self, i: usize) {
+        let flight = *self.flight(i);
+        let Some(t) = flight.record.and_then(|record| self.tenant(record)) else {
+            return;
+        };
+        let mut state = self.running(i);
+        let created = state.t[t] == 0;
+        if created {
+            state.t[t] = fresh_generation(&mut state);
+        }
+        let generation = state.t[t];
+        self.learn(&mut state, i, t, generation, flight.t_age);
+        let e_was_compared_first = !self.holds(Rule::FillReadsTFirst) && flight.e != 0;
+        let mine = &mut state.instances[i].flight;
+        if !self.holds(Rule::GenerationBeforeLoad) || e_was_compared_first {
+            mine.generation = generation;
+            mine.proof = self.tenant_proof(Proof::Load);
+            mine.e = 0;
+            mine.at = At::Fill;
+        } else {
+            mine.known = Some((t as u8, generation));
+            let can_compare = self.config.e
+                && self.holds(Rule::FillReadsTFirst)
+                && (flight.e != 0 || flight.e_missing);
+            if can_compare {
+                mine.at = At::ReadE;
+            } else {
+                self.load_again(mine);
+            }
+        }
+        self.by(
+            i,
+            if created {
+                "T is created after the load"
+            } else {
+                "T is read after the load"
+            },
+            state,
+        );
+        if created {
+            self.create_t_badly(i, t, state, generation);
+        }
+
+        if self.config.lose {
+            let give_up = |_: &Self, state: &mut State| {
+                state.instances[i].flight = Flight {
+                    at: At::Answer,
+                    record: flight.record,
+                    proof: Proof::Load,
+                    ..Flight::default()
+                };
+            };
+            let mut state = *self.from;
+            give_up(self, &mut state);
+            self.by(i, "T cannot be read: not cached", state);
+            self.lose_created_t(i, t, give_up);
+        }
+    }
+
+    fn load_again(&self, flight: &mut Flight) {
+        *flight = Flight {
+            at: At::Load,
+            second: true,
+            fills: true,
+            nonce: flight.nonce,
+            known: flight.known,
+            old: flight.old.filter(|_| flight.stale),
+            stale: flight.stale,
+            by_local_t: flight.by_local_t,
+            ..Flight::default()
+        };
+    }
+
+    /// The second GET of E: unchanged and present means that no tenant was invalidated since the first.
+    pub(super) fn read_e_again(&mut self, i: usize) {
+        let mut state = self.running(i);
+        let e = state.e;
+        let mine = &mut state.instances[i].flight;
+        let missing_both = e == 0 && (mine.e != 0 || mine.e_missing);
+        let unchanged =
+            e != 0 && e == mine.e || missing_both && !self.holds(Rule::MissingEIsChanged);
+        if !self.holds(Rule::FillReadsTFirst) {
+            // E first: T is still to be read.
+            mine.e = if unchanged { mine.e } else { 0 };
+            mine.at = At::ReadT;
+            self.by(
+                i,
+                if unchanged {
+                    "E is unchanged"
+                } else {
+                    "E has changed"
+                },
+                state,
+            );
+            return;
+        }
+        if unchanged {
+            mine.generation = mine.known.map_or(0, |(_, generation)| generation);
+            mine.known = None;
+            mine.e = 0;
+            mine.e_missing = false;
+            mine.proof = self.tenant_proof(Proof::SecondE);
+            mine.at = At::Fill;
+            self.by(
+                i,
+                "E is unchanged, so T's generation is older than the load",
+                state,
+            );
+        } else {
+            self.load_again(mine);
+            self.by(i, "E has changed: load again", state);
+        }
+        if self.config.lose {
+            let mut state = self.running(i);
+            self.load_again(&mut state.instances[i].flight);
+            self.by(i, "E cannot be read: load again", state);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Operators: commit, delete, wait, return.
+//!
+//! A deletion and its reply are one step, so a request has its guarantee from the very moment of the last deletion: more
+//! than is promised, never less. An operator that is not answered repeats; that the deletion then runs twice, or late, is
+//! an eviction, and evictions happen anyway.
+
+use super::Steps;
+use super::state::{At, Key, OperatorState};
+use crate::config::Operator;
+use crate::rules::Rule;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Act {
+    Commit,
+    DeleteK,
+    DeleteE,
+    DeleteT,
+}
+
+impl Steps<'_> {
+    pub(super) fn operators(&mut self) {
+        let in_the_air = self
+            .from
+            .instances
+            .iter()
+            .any(|instance| instance.flight.at != At::Ground);
+        if in_the_air && self.config.loads_after_operators {
+            return;
+        }
+        for (o, &operator) in self.config.operators.iter().enumerate() {
+            let acts = self.acts(operator);
+            let done = usize::from(self.from.operators[o].steps);
+            match acts.get(done) {
+                Some(&act) => self.act(o, operator, act, done + 1 == acts.len()),
+                None if done == acts.len() => self.finish_waiting(o, operator),
+                None => {}
+            }
+        }
+    }
+
+    pub(super) fn operators_are_done(&self) -> bool {
+        let mut all = self.config.operators.iter().zip(&self.from.operators);
+        all.all(|(&operator, state)| {
+            usize::from(state.steps) >= self.acts(operator).len() && !state.waiting
+        })
+    }
+
+    fn acts(&self, operator: Operator) -> &'static [Act] {
+        use Act::{Commit, DeleteE, DeleteK, DeleteT};
+        match operator {
+            Operator::Token if self.holds(Rule::CommitFirst) => &[Commit, DeleteK],
+            Operator::Token => &[DeleteK, Commit],
+            Operator::Tenant(_) if !self.config.e => &[Commit, DeleteT],
+            Operator::Tenant(_) if self.holds(Rule::OperatorDeletesEFirst) => {
+                &[Commit, DeleteE, DeleteT]
+            }
+            Operator::Tenant(_) => &[Commit, DeleteT, DeleteE],
+        }
+    }
+
+    fn act(&mut self, o: usize, operator: Operator, act: Act, last: bool) {
+        let mut state = *self.from;
+        let mine = &mut state.operators[o];
+        mine.steps += 1;
+        let counts_from_here = match act {
+            Act::Commit => last || !self.holds(Rule::WaitFromReply),
+            _ => last || !self.holds(Rule::WaitFromLastReply),
+        };
+        if counts_from_here && !mine.waiting && self.config.local.is_some() {
+            mine.waiting = true;
+        }
+        let (who, what) = match (act, operator) {
+            (Act::Commit, Operator::Token) => {
+                state.database.token += 1;
+                mine.version = state.database.token;
+                ("operator", "commits a change of the token")
+            }
+            (Act::Commit, Operator::Tenant(t)) => {
+                let version = &mut state.database.tenant[usize::from(t)];
+                *version += 1;
+                mine.version = *version;
+                ("operator", "commits a change of the tenant")
+            }
+            (Act::DeleteK, _) => {
+                state.key = Key::Empty;
+                ("operator", "DEL K")
+            }
+            (Act::DeleteE, _) => {
+                state.e = 0;
+                ("operator", "DEL E")
+            }
+            (Act::DeleteT, Operator::Tenant(t)) => {
+                state.t[usize::from(t)] = 0;
+                ("operator", "DEL T")
+            }
+            (Act::DeleteT, Operator::Token) => unreachable!("a token has no T"),
+        };
+        if last {
+            let version = state.operators[o].version;
+            require(&mut state.now, operator, version);
+        }
+        self.push(who, what, state);
+    }
+
+    fn finish_waiting(&mut self, o: usize, operator: Operator) {
+        let enough = match self.config.local {
+            Some(clock) if self.holds(Rule::OperatorWaits) => {
+                let margin = if self.holds(Rule::Margin) {
+                    clock.margin
+                } else {
+                    0
+                };
+                clock.staleness + margin - clock.drift
+            }
+            _ => 0,
+        };
+        let mine = &self.from.operators[o];
+        if mine.elapsed[..self.config.instances]
+            .iter()
+            .all(|&elapsed| elapsed >= enough)
+        {
+            let mut state = *self.from;
+            let (steps, version) = (mine.steps + 1, mine.version);
+            // Nothing of it matters any more.
+            state.operators[o] = OperatorState {
+                steps,
+                ..OperatorState::default()
+            };
+            require(&mut state.waited, operator, version);
+            self.push("operator", "has waited S: Ok", state);
+        }
+    }
+}
+
+fn require(of: &mut super::state::Versions, operator: Operator, version: u8) {
+    let required = match operator {
+        Operator::Token => &mut of.token,
+        Operator::Tenant(t) => &mut of.tenant[usize::from(t)],
+    };
+    *required = version.max(*required);
+}

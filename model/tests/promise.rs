@@ -1,0 +1,174 @@
+//! With every rule in place, no small model breaks its promise, wherever it goes; and it does go everywhere.
+
+use model::{Limits, catalog, check};
+
+/// Explores the model to its end. It must have taken all of `ways`: a model that never gets somewhere proves nothing
+/// about it.
+#[track_caller]
+fn holds(name: &str, ways: &[&str]) {
+    let named = catalog::find(name).expect("a named model");
+    let outcome = check(named.config, named.limits);
+    println!("{name}: {outcome}");
+    assert!(outcome.counterexample.is_none(), "{name}: {outcome}");
+    assert!(
+        outcome.complete,
+        "{name} was not explored to its end: {outcome}"
+    );
+    for way in ways {
+        assert!(
+            outcome.taken.contains(way),
+            "{name} never takes this way: {way}"
+        );
+    }
+}
+
+#[test]
+fn a_key_with_fenced_fills() {
+    let ways = [
+        "GET K: a value",
+        "GET K: a lease, for too long",
+        "the acquire returns a value",
+        "acquires the lease, but the reply is lost",
+        "the CAS returns 1",
+        "the CAS returns 0",
+        "the CAS runs, but the reply is lost",
+        "hands its answer over; those who joined too late are a new flight",
+        "an acquire runs late",
+        "a CAS runs late",
+        "crashes and starts again",
+    ];
+    holds("key", &ways);
+    holds("key-simple", &ways);
+    holds("key-three", &ways);
+}
+
+#[test]
+fn a_key_with_stale_answers() {
+    let ways = [
+        "the value counts, but is past its soft end",
+        "the load fails",
+        "compare-and-acquire returns 0",
+        "a compare-and-acquire runs late",
+        "the stale value is put back",
+        "the stale value is put back, but the reply is lost",
+        "the stale value is not put back: the lease is gone",
+    ];
+    holds("key-stale", &ways);
+}
+
+#[test]
+fn a_key_with_requests_that_are_all_spelt_out() {
+    holds(
+        "key-requests",
+        &["hands its answer over; those who joined too late are a new flight"],
+    );
+}
+
+const GENERATIONS: [&str; 6] = [
+    "GET T: the value's generation",
+    "GET T: another generation, so the value is old",
+    "GET T: nothing, so the value is old; T is created",
+    "compare-and-acquire returns 0",
+    "T was known before the load",
+    "T was read before the second load",
+];
+
+const E_COMPARED: [&str; 2] = [
+    "E is unchanged, so T's generation is older than the load",
+    "E has changed: load again",
+];
+
+#[test]
+fn a_tenant_with_a_generation() {
+    for name in ["tenant", "tenant-simple"] {
+        holds(name, &[&GENERATIONS[..], &E_COMPARED].concat());
+    }
+    holds("tenant-without-e", &GENERATIONS);
+}
+
+#[test]
+fn a_tenant_with_late_commands() {
+    let late = [
+        "a compare-and-acquire runs late",
+        "a creation of T runs late",
+        "a creation of E runs late",
+    ];
+    holds("tenant-late", &late);
+}
+
+#[test]
+fn a_tenant_with_stale_answers() {
+    holds("tenant-stale", &["the stale value is put back"]);
+}
+
+#[test]
+fn a_tenant_with_requests_that_are_all_spelt_out() {
+    holds("tenant-requests", &E_COMPARED);
+}
+
+#[test]
+fn a_token_that_moves_to_another_tenant() {
+    let moved = "the second load names another tenant than the first: not cached";
+    holds("tenant-moves", &[moved, "T was known before the load"]);
+}
+
+#[test]
+fn a_local_level_under_an_operator_that_waits() {
+    let ways = [
+        "the request is answered by the local entries",
+        "has waited S: Ok",
+        "one tick passes",
+    ];
+    holds("local", &ways);
+    holds("local-stale", &ways);
+}
+
+#[test]
+fn a_local_level_with_a_tenant() {
+    let ways = [
+        "the request is answered by the local entries",
+        "the request is answered by the local entry of K and a GET of T",
+        "the local entry of T confirms the value",
+        "T was known before the load",
+        "T was read before the second load",
+        "has waited S: Ok",
+    ];
+    holds("local-tenant", &ways);
+    holds("local-tenant-stale", &ways);
+    holds(
+        "local-refresh",
+        &[&ways[..], &["the T read for another token arrives"]].concat(),
+    );
+}
+
+#[test]
+fn one_load_for_many_requests_on_many_instances() {
+    holds("loads", &["GET K: a lease, to be polled"]);
+    holds(
+        "loads-own-tenant",
+        &["GET T: nothing, so the value is old; T is created"],
+    );
+    holds("loads-other-tenant", &["E has changed: load again"]);
+}
+
+#[test]
+fn a_local_entry_of_t_of_any_age_may_cost_a_second_load() {
+    let as_written = check(catalog::LOADS_LOCAL, Limits::default());
+    assert!(
+        as_written.counterexample.is_some(),
+        "section 5 (a) no longer costs a load: {as_written}"
+    );
+    holds("loads-local", &["T was known before the load"]);
+}
+
+#[test]
+fn every_small_model_is_explored_here() {
+    let here = include_str!("promise.rs");
+    for named in catalog::SMALL {
+        assert!(
+            here.contains(&format!("\"{}\"", named.name)),
+            "{} has no test",
+            named.name
+        );
+    }
+}
