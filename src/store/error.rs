@@ -15,6 +15,7 @@ pub struct StoreError {
 enum Kind {
     Timeout,
     NotConnected,
+    BreakerOpen,
     Refused,
     Unconfirmed,
     Unsupported,
@@ -30,6 +31,10 @@ impl StoreError {
             kind: Kind::NotConnected,
             source,
         }
+    }
+
+    pub(crate) fn breaker_open() -> Self {
+        Self::of(Kind::BreakerOpen)
     }
 
     pub(crate) fn refused(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -61,6 +66,11 @@ impl StoreError {
         self.kind == Kind::NotConnected
     }
 
+    /// The circuit breaker is open: nothing was sent.
+    pub fn is_breaker_open(&self) -> bool {
+        self.kind == Kind::BreakerOpen
+    }
+
     /// The store cannot do what was asked, however often it is repeated.
     pub fn is_unsupported(&self) -> bool {
         self.kind == Kind::Unsupported
@@ -72,6 +82,7 @@ impl fmt::Display for StoreError {
         f.write_str(match self.kind {
             Kind::Timeout => "the store did not answer in time",
             Kind::NotConnected => "no connection to the store",
+            Kind::BreakerOpen => "the circuit breaker in front of the store is open",
             Kind::Refused => "the store refused the command",
             Kind::Unconfirmed => "too few replicas acknowledged in time",
             Kind::Unsupported => "the store cannot do this",

@@ -172,6 +172,11 @@ impl Keys {
         self.own("scopes")
     }
 
+    /// Never exists: what the supervisor's heartbeat deletes.
+    pub(crate) fn heartbeat(&self) -> String {
+        self.own("fence:{heartbeat}")
+    }
+
     fn own(&self, name: &str) -> String {
         match &self.layout.0 {
             Layout::Digest { .. } => format!("{}:{name}", self.namespace),

@@ -1,0 +1,187 @@
+//! The circuit breaker: while Redis does not answer, requests do not pay its deadline one after the
+//! other.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::store::StoreError;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BreakerSettings {
+    /// So many failures in a row open it.
+    pub(super) failures: u32,
+    /// How long it stays open before a probe is let through.
+    pub(super) pause: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    settings: BreakerSettings,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+    },
+    /// One command probes; nothing else is let through.
+    HalfOpen,
+}
+
+/// Leave to send one command, and the duty to say how it went. Dropped without (the caller hung up),
+/// it is no failure, and lets the next one probe.
+pub(super) struct Admission<'a> {
+    breaker: &'a Breaker,
+    probe: bool,
+}
+
+impl Breaker {
+    pub(super) fn new(settings: BreakerSettings) -> Self {
+        Self {
+            settings,
+            state: Mutex::new(State::Closed { failures: 0 }),
+        }
+    }
+
+    /// # Errors
+    /// It is open, or another's probe is under way.
+    pub(super) fn admit(&self) -> Result<Admission<'_>, StoreError> {
+        let mut state = self.lock();
+        let probe = match *state {
+            State::Closed { .. } => false,
+            State::Open { until } if Instant::now() >= until => {
+                *state = State::HalfOpen;
+                true
+            }
+            State::Open { .. } | State::HalfOpen => return Err(StoreError::breaker_open()),
+        };
+        Ok(Admission {
+            breaker: self,
+            probe,
+        })
+    }
+
+    /// Something answered, by whatever way it was asked.
+    pub(super) fn close(&self) {
+        *self.lock() = State::Closed { failures: 0 };
+    }
+
+    fn open(&self) -> State {
+        State::Open {
+            until: Instant::now() + self.settings.pause,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admission<'_> {
+    pub(super) fn succeeded(self) {
+        self.breaker.close();
+    }
+
+    pub(super) fn failed(mut self) {
+        self.probe = false; // settled here
+        let breaker = self.breaker;
+        let mut state = breaker.lock();
+        *state = match *state {
+            State::Closed { failures } if failures + 1 < breaker.settings.failures => {
+                State::Closed {
+                    failures: failures + 1,
+                }
+            }
+            // A straggler from before it opened does not keep it open for longer.
+            open @ State::Open { .. } => open,
+            State::Closed { .. } | State::HalfOpen => breaker.open(),
+        };
+    }
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if self.probe {
+            let mut state = self.breaker.lock();
+            if matches!(*state, State::HalfOpen) {
+                *state = State::Open {
+                    until: Instant::now(),
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn breaker() -> Breaker {
+        Breaker::new(BreakerSettings {
+            failures: 3,
+            pause: PAUSE,
+        })
+    }
+
+    fn fail(breaker: &Breaker, times: usize) {
+        for _ in 0..times {
+            breaker.admit().unwrap().failed();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_blip_does_not_open_it_and_failures_in_a_row_do() {
+        let breaker = breaker();
+        fail(&breaker, 2);
+        breaker.admit().unwrap().succeeded();
+        fail(&breaker, 2);
+        assert!(breaker.admit().is_ok());
+        fail(&breaker, 1);
+        assert!(breaker.admit().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_pause_one_probe_decides() {
+        let breaker = breaker();
+        fail(&breaker, 3);
+        tokio::time::advance(PAUSE).await;
+        let probe = breaker.admit().unwrap();
+        assert!(breaker.admit().is_err(), "one at a time");
+        probe.failed();
+        assert!(breaker.admit().is_err());
+        tokio::time::advance(PAUSE).await;
+        breaker.admit().unwrap().succeeded();
+        assert!(breaker.admit().is_ok() && breaker.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_given_up_leaves_the_place_to_the_next() {
+        let breaker = breaker();
+        fail(&breaker, 3);
+        tokio::time::advance(PAUSE).await;
+        drop(breaker.admit().unwrap());
+        breaker.admit().unwrap().succeeded();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_straggler_does_not_keep_it_open_and_an_answer_by_another_way_closes_it() {
+        let breaker = breaker();
+        let straggler = breaker.admit().unwrap();
+        fail(&breaker, 3);
+        tokio::time::advance(PAUSE / 2).await;
+        straggler.failed();
+        tokio::time::advance(PAUSE / 2).await;
+        breaker.admit().unwrap().failed();
+        assert!(breaker.admit().is_err());
+        breaker.close();
+        assert!(breaker.admit().is_ok());
+    }
+}

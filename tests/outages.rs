@@ -1,0 +1,290 @@
+//! What a client sees while Redis is in trouble: an answer from the loader, never a wrong one, and
+//! caching again soon after.
+
+#![cfg(all(feature = "redis", feature = "local", feature = "test-util"))]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Cache, Db, Mode, Row, ask, found, is_absent, until};
+use test_support::{Direction, FaultProxy, RedisServer};
+use tower_api_token::{Origin, RedisStore};
+
+const TOKEN: &str = "app-0123456789abcdef";
+
+struct World {
+    server: RedisServer,
+    proxy: FaultProxy,
+    db: Arc<Db>,
+    cache: Cache,
+}
+
+impl World {
+    /// Without a local level: every request has to do with Redis.
+    fn new() -> Self {
+        Self::on(RedisServer::start())
+    }
+
+    fn on(server: RedisServer) -> Self {
+        let proxy = FaultProxy::start(server.addr());
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = Self::cache(&db, &format!("redis://{}", proxy.addr()));
+        Self {
+            server,
+            proxy,
+            db,
+            cache,
+        }
+    }
+
+    fn cache(db: &Arc<Db>, url: &str) -> Cache {
+        let store = RedisStore::connect(url)
+            .unwrap()
+            .breaker(3, Duration::from_millis(100));
+        let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+        builder.build().unwrap()
+    }
+
+    async fn works(&self) {
+        self.recovers().await;
+        found(&self.cache, TOKEN).await;
+        assert_eq!(found(&self.cache, TOKEN).await.origin(), Origin::Shared);
+    }
+
+    /// Until the store answers again.
+    async fn recovers(&self) {
+        let start = Instant::now();
+        while self.cache.check_store().await.is_err() {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "the store does not come back"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Requests while Redis is away: all answered by the loader, most of them at once, because the
+    /// breaker or the supervisor has seen enough.
+    async fn serves_from_the_loader(&self) {
+        let loads = self.db.loads();
+        for _ in 0..200 {
+            assert_eq!(found(&self.cache, TOKEN).await.origin(), Origin::Loaded);
+        }
+        assert!(is_absent(&self.cache, "unknown-token").await);
+        assert_eq!(self.db.loads(), loads + 201);
+        assert!(
+            self.cache
+                .invalidate(TOKEN)
+                .await
+                .unwrap_err()
+                .is_retryable()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_redis_costs_a_few_requests_their_deadline_and_no_more() {
+    let world = World::new();
+    world.works().await;
+    world.server.pause();
+    let start = Instant::now();
+    world.serves_from_the_loader().await;
+    // Two hundred deadlines would be fifty seconds.
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    world.server.resume();
+    world.works().await;
+    world.cache.invalidate(TOKEN).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_hangs_is_replaced_whichever_direction_is_dead() {
+    for direction in [Direction::ToServer, Direction::ToClient, Direction::Both] {
+        let world = World::new();
+        world.works().await;
+        let connections = world.proxy.accepted();
+        world.proxy.stall(direction);
+        world.serves_from_the_loader().await;
+        until(|| world.proxy.accepted() > connections).await;
+        world.proxy.heal();
+        world.works().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_accepts_and_never_answers_is_not_waited_for() {
+    let world = World::new();
+    world.proxy.black_hole_new();
+    world.serves_from_the_loader().await;
+    world.proxy.heal();
+    world.works().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_and_comes_back_empty_is_used_again() {
+    let world = World::new();
+    world.works().await;
+    world.server.kill();
+    world.serves_from_the_loader().await;
+    world.server.restart();
+    world.works().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_redis_is_slow_and_works() {
+    let world = World::new();
+    world.works().await;
+    world
+        .proxy
+        .delay(Direction::ToClient, Duration::from_millis(100));
+    assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Shared);
+    world.cache.invalidate(TOKEN).await.unwrap();
+    assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Loaded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_wrong_and_then_right_needs_no_restart() {
+    let world = World::new();
+    world.works().await;
+    world
+        .server
+        .command(&["CONFIG", "SET", "requirepass", "secret"])
+        .ok();
+    world.proxy.cut();
+    world.proxy.heal();
+    world.serves_from_the_loader().await;
+    // Our inspection has no password either: an instance that has one puts it back.
+    let url = format!("redis://:secret@{}", world.server.addr());
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let unset = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("requirepass")
+        .arg("")
+        .to_owned();
+    unset.query_async::<()>(&mut connection).await.unwrap();
+    world.works().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_takes_no_writes_is_no_redis_because_it_may_be_an_old_master() {
+    let world = World::new();
+    world.works().await;
+    let nobody = test_support::free_port().to_string();
+    world
+        .server
+        .command(&["REPLICAOF", "127.0.0.1", &nobody])
+        .ok();
+    let start = Instant::now();
+    // Until the heartbeat has found out, what is read there is still an answer.
+    while found(&world.cache, TOKEN).await.origin() == Origin::Shared {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.serves_from_the_loader().await;
+    world.server.command(&["REPLICAOF", "NO", "ONE"]).ok();
+    world.works().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_without_memory_answers_reads_and_takes_invalidations() {
+    let world = World::new();
+    world.works().await;
+    world
+        .server
+        .command(&["CONFIG", "SET", "maxmemory", "1"])
+        .ok();
+    assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Shared);
+    world.db.revoke(TOKEN);
+    world.cache.invalidate(TOKEN).await.unwrap();
+    for _ in 0..3 {
+        assert!(is_absent(&world.cache, TOKEN).await);
+    }
+    world.cache.invalidate_tenant("t-1").await.unwrap();
+    world
+        .server
+        .command(&["CONFIG", "SET", "maxmemory", "0"])
+        .ok();
+    assert!(is_absent(&world.cache, TOKEN).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushing_redis_costs_loads_and_nothing_else() {
+    let world = World::new();
+    world.works().await;
+    world.server.flushall();
+    assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Loaded);
+    assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Shared);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invalidation_is_tried_while_the_breaker_is_open() {
+    let world = World::new();
+    world.works().await;
+    world.proxy.stall(Direction::Both);
+    for _ in 0..5 {
+        found(&world.cache, TOKEN).await;
+    }
+    world.db.revoke(TOKEN);
+    world.proxy.heal();
+    // No probe of a request has come in between; repeated until it is Ok, as the protocol says.
+    let start = Instant::now();
+    while world.cache.invalidate(TOKEN).await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    assert!(is_absent(&world.cache, TOKEN).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_and_the_database_away_it_is_unavailable_and_the_cap_holds() {
+    let world = World::new();
+    world.works().await;
+    world.server.kill();
+    let ask_all = async |count: usize| {
+        let start = |n: usize| {
+            let cache = world.cache.clone();
+            tokio::spawn(async move { ask(&cache, &format!("token-number-{n}")).await })
+        };
+        let mut answers = Vec::new();
+        for one in (0..count).map(start).collect::<Vec<_>>() {
+            answers.push(one.await.unwrap());
+        }
+        answers
+    };
+    assert!(ask_all(2_000).await.iter().all(Result::is_ok));
+    assert!(world.db.most_at_once() <= 50, "{}", world.db.most_at_once());
+    world.db.mode(Mode::Fails);
+    assert!(ask_all(50).await.iter().all(Result::is_err));
+    world.server.restart();
+    world.db.mode(Mode::Answers);
+    world.works().await;
+    assert_eq!(
+        world.server.keys("api_token:app:*").len(),
+        1,
+        "nothing was cached of the outage"
+    );
+}
+
+#[test]
+fn a_store_outlives_the_runtime_that_it_was_first_used_in() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = World::cache(&db, &server.url());
+    for round in 0..3 {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let origin = runtime.block_on(async { found(&cache, TOKEN).await.origin() });
+        assert_eq!(
+            origin,
+            if round == 0 {
+                Origin::Loaded
+            } else {
+                Origin::Shared
+            }
+        );
+    }
+}
