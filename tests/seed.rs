@@ -353,6 +353,17 @@ async fn an_invalidated_tenant_is_gone_for_python_too_and_no_other_is() {
 }
 
 #[tokio::test]
+async fn an_entry_is_indexed_also_where_its_tenants_generation_is_known() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world.db.insert("second-token", Row::new("app").of_tenant("t-1"));
+    let instance = world.builder().build().unwrap();
+    found(&instance, TOKEN).await;
+    found(&instance, "second-token").await;
+    let members = world.server.command(&["SCARD", INDEX]).int();
+    assert_eq!(members, 2, "Python invalidates a tenant by its index alone");
+}
+
+#[tokio::test]
 async fn a_fill_that_a_tenants_invalidation_overtook_is_not_left_for_python() {
     // The fill knows the tenant's generation from before; in this layout that must not be enough,
     // because Python does not look at generations.
@@ -374,6 +385,31 @@ async fn a_fill_that_a_tenants_invalidation_overtook_is_not_left_for_python() {
     slow.await.unwrap().unwrap();
     let text = world.text(ENTRY).unwrap_or_default();
     assert!(text.is_empty() || text.contains("\"metadata\":1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_lease_that_is_in_no_index_does_not_outlive_the_sweep() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let points = Points::default();
+    let instance = world
+        .builder()
+        .local_capacity(0)
+        .hooks(points.hooks())
+        .build()
+        .unwrap();
+    let fill = points.at(Point::BeforeFill);
+    fill.close();
+    let slow = start(&instance, TOKEN);
+    fill.reached(1).await;
+    world.server.command(&["SREM", INDEX, ENTRY]).int();
+    world.db.change(TOKEN, |_| {});
+    world.instance().invalidate_tenant("t-1").await.unwrap();
+    fill.open();
+    slow.await.unwrap().unwrap();
+    assert_eq!(
+        (world.text(ENTRY), instance.stats().fills_refused),
+        (None, 1)
+    );
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ pub struct ApiTokenCacheBuilder<M> {
     max_waiting_loads: usize,
     max_load_wait: Duration,
     null_writes_per_second: u32,
+    stale_if_error: Duration,
     clock: Clock,
     #[cfg(feature = "test-util")]
     hooks: Option<crate::test_util::Hooks>,
@@ -80,6 +81,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             max_waiting_loads: 16_384,
             max_load_wait: Duration::from_secs(2),
             null_writes_per_second: 1_000,
+            stale_if_error: Duration::ZERO,
             clock: Clock::default(),
             #[cfg(feature = "test-util")]
             hooks: None,
@@ -205,6 +207,17 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
+    /// For how long after its time to live a record may still be answered when the loader fails
+    /// (RFC 5861's stale-if-error). Found records alone, never past the token's own `expires_at`,
+    /// never anything that was invalidated, and only while the store answers: an instance that is cut
+    /// off cannot know of invalidations. Such answers say [`Origin::Stale`](crate::Origin::Stale).
+    /// Default: zero, which is off.
+    #[must_use]
+    pub fn stale_if_error(mut self, grace: Duration) -> Self {
+        self.stale_if_error = grace;
+        self
+    }
+
     /// The clock, injected.
     #[cfg(feature = "test-util")]
     #[must_use]
@@ -248,6 +261,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         let parts = Parts {
             keys: Arc::clone(&keys),
             clock: self.clock.clone(),
+            stale_if_error: !self.stale_if_error.is_zero(),
         };
         let Erased(store) = match self.store {
             Some(make) => make(parts),
@@ -282,6 +296,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 ttl: self.ttl,
                 null_ttl: self.null_ttl,
                 jitter_percent: self.jitter_percent,
+                stale_if_error: self.stale_if_error,
             },
             waits: Waits {
                 load: self.load_deadline,
@@ -302,6 +317,12 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         let times = [
             ("ttl", self.ttl, Duration::from_millis(1), 30 * DAY),
             ("null_ttl", self.null_ttl, Duration::from_millis(1), DAY),
+            (
+                "stale_if_error",
+                self.stale_if_error,
+                Duration::ZERO,
+                30 * DAY,
+            ),
             (
                 "staleness_bound",
                 self.staleness_bound,

@@ -67,18 +67,20 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let fingerprint = self.local.fingerprint(token, scope);
         let (hit, refresh) = self.local.get(fingerprint, token, self.clock.now())?;
         self.refresh(&hit, refresh, token, scope);
+        let mut origin = Origin::Local;
         let what = match hit {
-            Hit::Found(principal) => What::Found(principal),
+            Hit::Found(principal) => {
+                if principal.stale {
+                    origin = Origin::Stale;
+                }
+                What::Found(principal)
+            }
             Hit::Refused(refused) => match &refused.what {
                 Negative::Absent(kept) => What::Absent(kept.what),
                 Negative::Denied(kept) => What::Denied(Arc::clone(kept)),
             },
         };
-        let resolved = Resolved {
-            what,
-            origin: Origin::Local,
-        };
-        Some(self.decide(resolved, scope))
+        Some(self.decide(Resolved { what, origin }, scope))
     }
 
     /// The whole way, for whoever found no local answer.
@@ -283,6 +285,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             Value::Found(kept) => What::Found(Arc::new(Principal {
                 kept: Arc::clone(kept),
                 token: lookup.token.clone(),
+                stale: origin == Origin::Stale,
                 proof: self.proof(lookup, &value, proved),
             })),
             Value::Absent(kept) => What::Absent(kept.what),

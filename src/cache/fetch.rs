@@ -70,18 +70,43 @@ struct KnownTenant {
 }
 
 /// What lies in the way of a lease.
-enum Over {
+enum Over<M> {
     Nothing,
     /// A value that does not count: unreadable, or of an old generation of the tenant's.
-    Stale(Observed, Option<KnownTenant>),
+    Dead(Observed, Option<KnownTenant>),
+    /// A value that counts, past its soft end.
+    Soft(Soft<M>),
     WrongType,
+}
+
+/// A record past its soft end: answered if the load fails.
+struct Soft<M> {
+    value: Value<M>,
+    observed: Observed,
+    /// The GET that found it, and how long it still had.
+    read: Sent,
+    left: Duration,
+    /// Held until the answer holds it.
+    _cell: Option<Arc<TenantCell>>,
 }
 
 enum Next<M> {
     Land(Landed<M>),
     Wait,
     Again,
-    Acquire(Over),
+    Acquire(Over<M>),
+}
+
+/// Our lease, and what came with it.
+struct Lease<M> {
+    nonce: Nonce,
+    /// E, as it was before the load.
+    epoch: Option<Generation>,
+    known: Option<KnownTenant>,
+    soft: Option<Soft<M>>,
+    /// Until when the fill may be sent.
+    deadline: Tick,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// How a loaded answer's generation was found, which decides what proves it to joiners.
@@ -143,21 +168,31 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
             }
             Seen::Corrupt(old) => {
                 self.count_corrupt();
-                Next::Acquire(Over::Stale(old, None))
+                Next::Acquire(Over::Dead(old, None))
             }
-            Seen::Value(value, old) => {
+            Seen::Value(value, old, left) => {
                 match appraise_value(self.engine, &self.lookup, &value).await {
-                    Ok(Worth::Counts(_cell)) => {
+                    Ok(Worth::Counts(cell)) => {
+                        let past = |left: &Duration| *left <= value.grace();
+                        if let Some(left) = left.filter(past) {
+                            return Next::Acquire(Over::Soft(Soft {
+                                value,
+                                observed: old,
+                                read: sent,
+                                left,
+                                _cell: cell,
+                            }));
+                        }
                         let proved = Proved {
                             sent: sent.tick,
                             bytes: old.bytes(),
                         };
                         Next::Land(self.found_in_store(value, sent.number, proved))
                     }
-                    Ok(Worth::OldGeneration(known)) => Next::Acquire(Over::Stale(old, Some(known))),
+                    Ok(Worth::OldGeneration(known)) => Next::Acquire(Over::Dead(old, Some(known))),
                     Ok(Worth::Corrupt) => {
                         self.count_corrupt();
-                        Next::Acquire(Over::Stale(old, None))
+                        Next::Acquire(Over::Dead(old, None))
                     }
                     Err(error) => Next::Land(self.without_store(error).await),
                 }
@@ -175,10 +210,14 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
     }
 
     /// R4, or compare-and-acquire in its place.
-    async fn acquire(&self, over: Over) -> Next<M> {
+    async fn acquire(&self, over: Over<M>) -> Next<M> {
         // The permit comes first, so that waiting for it burns no lease.
         let Some(permit) = self.enter().await else {
-            return Next::Land(self.overloaded());
+            let Over::Soft(soft) = over else {
+                return Next::Land(self.overloaded());
+            };
+            // No load, and no lease that would have to be put back.
+            return Next::Land(self.stale(&soft));
         };
         if let Err(error) = self.register().await {
             self.store_failed(&error);
@@ -187,25 +226,30 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
         let nonce = Nonce::new();
         let lease = self.engine.waits.lease;
         let store = &self.engine.store;
-        let (sent, known, acquired) = match over {
-            Over::Stale(old, known) => {
-                let sent = self.send();
-                (
-                    sent,
-                    known,
-                    store.acquire_over(&self.key, &old, nonce, lease).await,
-                )
+        let (mut known, mut soft) = (None, None);
+        let old = match over {
+            Over::Nothing => None,
+            Over::Dead(old, tenant) => {
+                known = tenant;
+                Some(old)
             }
-            Over::Nothing | Over::WrongType => {
-                if matches!(over, Over::WrongType)
-                    && let Err(error) = store.delete(&self.key).await
-                {
+            Over::Soft(over) => {
+                let old = over.observed.clone();
+                soft = Some(over);
+                Some(old)
+            }
+            Over::WrongType => {
+                if let Err(error) = store.delete(&self.key).await {
                     self.store_failed(&error);
                     return Next::Land(self.load_uncached(Some(permit)).await);
                 }
-                let sent = self.send();
-                (sent, None, store.acquire(&self.key, nonce, lease).await)
+                None
             }
+        };
+        let sent = self.send();
+        let acquired = match &old {
+            Some(old) => store.acquire_over(&self.key, old, nonce, lease).await,
+            None => store.acquire(&self.key, nonce, lease).await,
         };
         match acquired {
             // The nonce is forgotten: the command may still run, and must not be taken for ours.
@@ -219,10 +263,15 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                     Some(epoch) => Some(epoch),
                     None => store.epoch(Generation::new()).await.ok(),
                 };
-                Next::Land(
-                    self.load_and_fill(permit, nonce, sent.tick, epoch, known)
-                        .await,
-                )
+                let lease = Lease {
+                    nonce,
+                    epoch,
+                    known,
+                    soft,
+                    deadline: sent.tick.after(self.engine.waits.load),
+                    _permit: permit,
+                };
+                Next::Land(self.load_and_fill(lease).await)
             }
             Ok((Acquired::Taken(seen), _)) => {
                 drop(permit);
@@ -233,24 +282,16 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
     }
 
     /// R5 and R6, under our lease.
-    async fn load_and_fill(
-        &self,
-        _permit: OwnedSemaphorePermit,
-        nonce: Nonce,
-        acquired: Tick,
-        epoch: Option<Generation>,
-        known: Option<KnownTenant>,
-    ) -> Landed<M> {
-        let deadline = acquired.after(self.engine.waits.load);
+    async fn load_and_fill(&self, lease: Lease<M>) -> Landed<M> {
         let mut load = self.send();
         let mut held = None;
-        let mut checked = match self.load(deadline).await {
+        let mut checked = match self.load(lease.deadline).await {
             Ok(checked) => checked,
-            Err(error) => return self.give_back(nonce, error).await,
+            Err(error) => return self.load_failed(lease, error).await,
         };
         let fence = match checked.tenant_id() {
             None => Fence::NoTenant,
-            Some(tenant) => match self.known_before(tenant, known.as_ref(), load) {
+            Some(tenant) => match self.known_before(tenant, lease.known.as_ref(), load) {
                 Some(generation) => Fence::KnownBefore(generation),
                 None => {
                     let tenant = tenant.to_owned();
@@ -265,25 +306,25 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                         Ok(read) => read,
                         Err(error) => {
                             self.store_failed(&error);
-                            self.release(nonce).await;
+                            self.release(lease.nonce).await;
                             return self.uncached(checked, load.number);
                         }
                     };
                     held = self.engine.observe_tenant(&tenant, generation, second.tick);
                     // A missing E counts as changed: it may have been deleted twice (G4).
-                    if epoch.is_some() && now == epoch {
+                    if lease.epoch.is_some() && now == lease.epoch {
                         Fence::EpochUnchanged(generation, second.number)
                     } else {
                         load = self.send();
-                        checked = match self.load(deadline).await {
+                        checked = match self.load(lease.deadline).await {
                             Ok(checked) => checked,
-                            Err(error) => return self.give_back(nonce, error).await,
+                            Err(error) => return self.load_failed(lease, error).await,
                         };
                         match checked.tenant_id() {
                             None => Fence::NoTenant,
                             Some(same) if same == tenant => Fence::KnownBefore(generation),
                             Some(_) => {
-                                self.release(nonce).await;
+                                self.release(lease.nonce).await;
                                 return self.uncached(checked, load.number);
                             }
                         }
@@ -291,7 +332,7 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                 }
             },
         };
-        let landed = self.fill(nonce, deadline, checked, load, fence).await;
+        let landed = self.fill(&lease, checked, load, fence).await;
         // Until here nothing else may have held the tenant's cell; now the answer does.
         drop(held);
         landed
@@ -300,18 +341,17 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
     /// R6.
     async fn fill(
         &self,
-        nonce: Nonce,
-        deadline: Tick,
+        lease: &Lease<M>,
         checked: Checked<M>,
         load: Sent,
         fence: Fence,
     ) -> Landed<M> {
-        let engine = self.engine;
+        let (engine, nonce) = (self.engine, lease.nonce);
         let capped = checked.is_absent() && !engine.null_writes.allows(engine.clock.now());
         if capped {
             engine.counters.nulls_capped.add();
         }
-        if capped || engine.clock.now() >= deadline {
+        if capped || engine.clock.now() >= lease.deadline {
             self.release(nonce).await;
             return self.uncached(checked, load.number);
         }
@@ -321,11 +361,14 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                 Some(*generation)
             }
         };
-        let ttl = checked.lifetime(&engine.lifetimes, engine.clock.wall(), dice());
-        let value = checked.into_value(generation, engine.clock.now().after(ttl));
+        let (ttl, grace) = checked.lifetime(&engine.lifetimes, engine.clock.wall(), dice());
+        let value = checked.into_value(generation, engine.clock.now().after(ttl), grace);
         engine.at(Point::BeforeFill).await;
         let sent = self.send();
-        let filled = engine.store.fill(&self.key, nonce, &value, ttl).await;
+        let filled = engine
+            .store
+            .fill(&self.key, nonce, &value, ttl + grace)
+            .await;
         engine.at(Point::Filled).await;
         match filled {
             Ok(Filled::Stored(bytes)) => {
@@ -382,8 +425,7 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
         load: Sent,
     ) -> Option<Generation> {
         let engine = self.engine;
-        // In the seed layout the entry must be in the tenant's index before its generation is found,
-        // or the operator's deletion of what is indexed could miss it (WIRE.md): by (b) or (c) then.
+        // In the seed layout (b) and (c) also enter the tenant's index, which Python invalidates by.
         if engine.keys.is_seed() {
             return None;
         }
@@ -399,15 +441,15 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
 
     async fn without_store(&self, error: StoreError) -> Landed<M> {
         self.store_failed(&error);
-        if self.background {
-            // Nobody asked for it; whoever joined meanwhile starts a flight of their own.
-            return Landing::Abandoned;
-        }
         self.load_uncached(None).await
     }
 
     /// The loader's answer, for those who joined before the load; nothing is cached.
     async fn load_uncached(&self, permit: Option<OwnedSemaphorePermit>) -> Landed<M> {
+        if self.background {
+            // Nobody asked for it; whoever joined meanwhile starts a flight of their own.
+            return Landing::Abandoned;
+        }
         let _permit = match permit {
             Some(permit) => permit,
             None => match self.enter().await {
@@ -430,7 +472,7 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
     }
 
     fn uncached(&self, checked: Checked<M>, proof: Send) -> Landed<M> {
-        self.unproved(checked.into_value(None, Tick::NEVER), proof)
+        self.unproved(checked.into_value(None, Tick::NEVER, Duration::ZERO), proof)
     }
 
     /// An answer that only its load proves.
@@ -445,9 +487,60 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
         Landing::Answered { answer, proof }
     }
 
-    async fn give_back(&self, nonce: Nonce, error: Unavailable) -> Landed<M> {
-        self.release(nonce).await;
-        Landing::Failed(error)
+    /// The load failed: what lay there before is put back, if it may still be answered.
+    async fn load_failed(&self, lease: Lease<M>, error: Unavailable) -> Landed<M> {
+        let Some(soft) = lease.soft else {
+            self.release(lease.nonce).await;
+            return Landing::Failed(error);
+        };
+        let engine = self.engine;
+        let left = soft
+            .left
+            .saturating_sub(engine.clock.now().since(soft.read.tick));
+        if left.is_zero() {
+            self.release(lease.nonce).await;
+            return Landing::Failed(error);
+        }
+        let sent = self.send();
+        let store = &engine.store;
+        let put_back = store
+            .restore(&self.key, lease.nonce, &soft.value, &soft.observed, left)
+            .await;
+        match put_back {
+            Ok(Filled::Stored(bytes)) => {
+                let landing = self.stale(&soft);
+                // In the local level it is as old as the command that put it back.
+                let proved = Proved {
+                    sent: sent.tick,
+                    bytes,
+                };
+                let value = soft.value.clone();
+                let kept = engine.resolved(&self.lookup, value, proved, Origin::Stale);
+                engine.remember(&self.lookup, &soft.value, proved, &kept);
+                landing
+            }
+            // Whatever removed the lease was an invalidation, for all we know.
+            Ok(_) => Landing::Failed(error),
+            Err(trouble) => {
+                self.store_failed(&trouble);
+                Landing::Failed(error)
+            }
+        }
+    }
+
+    /// The value past its soft end, for those who joined before the GET that found it.
+    fn stale(&self, soft: &Soft<M>) -> Landed<M> {
+        let proved = Proved {
+            sent: soft.read.tick,
+            bytes: 0,
+        };
+        let value = soft.value.clone();
+        Landing::Answered {
+            answer: self
+                .engine
+                .resolved(&self.lookup, value, proved, Origin::Stale),
+            proof: soft.read.number,
+        }
     }
 
     async fn release(&self, nonce: Nonce) {
@@ -552,7 +645,7 @@ pub(crate) async fn peek<M: std::marker::Send + Sync + 'static>(
     lookup: &Lookup,
 ) -> Result<Option<Resolved<M>>, StoreError> {
     let sent = engine.clock.now();
-    let Seen::Value(value, _) = engine.store.get(&engine.key(lookup)).await? else {
+    let Seen::Value(value, ..) = engine.store.get(&engine.key(lookup)).await? else {
         return Ok(None);
     };
     let Worth::Counts(_cell) = appraise_value(engine, lookup, &value).await? else {

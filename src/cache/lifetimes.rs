@@ -11,6 +11,8 @@ pub(crate) struct Lifetimes {
     pub(crate) null_ttl: Duration,
     /// The share of a lifetime that jitter may take away, in per cent.
     pub(crate) jitter_percent: u32,
+    /// For how long after its end a record may still be answered, if the loader fails.
+    pub(crate) stale_if_error: Duration,
 }
 
 impl Lifetimes {
@@ -29,6 +31,20 @@ impl Lifetimes {
             Ok(left) if !left.is_zero() => self.shortened(self.ttl, dice).min(left).max(LEAST),
             _ => self.of_negative(dice),
         }
+    }
+
+    /// What comes after `lifetime` for a record, never past the token's own end.
+    pub(crate) fn grace_of_record(
+        &self,
+        expires_at: Option<SystemTime>,
+        wall: SystemTime,
+        lifetime: Duration,
+    ) -> Duration {
+        let Some(end) = expires_at else {
+            return self.stale_if_error;
+        };
+        let left = end.duration_since(wall).unwrap_or_default();
+        self.stale_if_error.min(left.saturating_sub(lifetime))
     }
 
     /// For a null and a denial.
@@ -56,6 +72,7 @@ mod tests {
         ttl: Duration::from_secs(600),
         null_ttl: Duration::from_secs(60),
         jitter_percent: 10,
+        stale_if_error: Duration::from_secs(300),
     };
 
     fn record(expires_in: Option<i64>, dice: u32) -> Duration {
@@ -90,6 +107,20 @@ mod tests {
     fn an_expired_record_is_kept_for_the_null_time_to_live() {
         assert_eq!(record(Some(0), 0), SECOND * 60);
         assert_eq!(record(Some(-5), 0), SECOND * 60);
+    }
+
+    #[test]
+    fn the_grace_ends_with_the_token_too() {
+        let wall = SystemTime::UNIX_EPOCH;
+        let grace = |seconds: Option<u32>| {
+            let end = seconds.map(|seconds| wall + SECOND * seconds);
+            LIFETIMES.grace_of_record(end, wall, SECOND * 600)
+        };
+        assert_eq!(grace(None), SECOND * 300);
+        assert_eq!(grace(Some(10_000)), SECOND * 300);
+        assert_eq!(grace(Some(700)), SECOND * 100);
+        assert_eq!(grace(Some(600)), Duration::ZERO);
+        assert_eq!(grace(Some(5)), Duration::ZERO);
     }
 
     #[test]

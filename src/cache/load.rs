@@ -54,17 +54,35 @@ impl<M: Send + Sync + 'static> Checked<M> {
         }
     }
 
-    pub(crate) fn lifetime(&self, lifetimes: &Lifetimes, wall: SystemTime, dice: u32) -> Duration {
+    /// The time to live, and the grace after it.
+    pub(crate) fn lifetime(
+        &self,
+        lifetimes: &Lifetimes,
+        wall: SystemTime,
+        dice: u32,
+    ) -> (Duration, Duration) {
         match self {
-            Self::Found(record) => lifetimes.of_record(record.expires_at, wall, dice),
-            Self::Absent(_) | Self::Denied(_) => lifetimes.of_negative(dice),
+            Self::Found(record) => {
+                let lifetime = lifetimes.of_record(record.expires_at, wall, dice);
+                let grace = lifetimes.grace_of_record(record.expires_at, wall, lifetime);
+                (lifetime, grace)
+            }
+            Self::Absent(_) | Self::Denied(_) => (lifetimes.of_negative(dice), Duration::ZERO),
         }
     }
 
     /// As the store keeps it.
-    pub(crate) fn into_value(self, generation: Option<Generation>, until: Tick) -> Value<M> {
+    pub(crate) fn into_value(
+        self,
+        generation: Option<Generation>,
+        until: Tick,
+        grace: Duration,
+    ) -> Value<M> {
         match self {
-            Self::Found(record) => Value::Found(kept(record, generation, until)),
+            Self::Found(record) => {
+                let kept = Kept::new(record, generation).until(until).grace(grace);
+                Value::Found(Arc::new(kept))
+            }
             Self::Absent(why) => Value::Absent(kept(why, generation, until)),
             Self::Denied(denial) => Value::Denied(kept(denial, generation, until)),
         }

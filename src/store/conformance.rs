@@ -25,6 +25,7 @@ fn parts() -> Parts {
     Parts {
         keys: Arc::new(Keys::new("ns".to_owned(), KeyLayout::digest()).unwrap()),
         clock: Clock::System,
+        stale_if_error: true,
     }
 }
 
@@ -93,7 +94,7 @@ async fn put(store: &AnyStore, key: &EntryKey, value: &Value<u32>) {
 
 async fn value(store: &AnyStore, key: &EntryKey) -> (Value<u32>, Observed) {
     match store.get(key).await.unwrap() {
-        Seen::Value(value, observed) => (value, observed),
+        Seen::Value(value, observed, _) => (value, observed),
         seen => panic!("{seen:?}"),
     }
 }
@@ -343,7 +344,7 @@ async fn an_eviction_revokes_what_a_level_in_front_may_hold() {
     for n in 0..1_000 {
         let k = key(&n.to_string());
         put(&store, &k, &found(None, TTL)).await;
-        if let Seen::Value(Value::Found(kept), _) = store.get(&k).await.unwrap() {
+        if let Seen::Value(Value::Found(kept), ..) = store.get(&k).await.unwrap() {
             held.push(kept);
         }
     }

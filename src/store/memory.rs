@@ -105,7 +105,7 @@ struct Slot<M> {
 impl<M> Slot<M> {
     fn until(&self) -> Tick {
         match &self.value {
-            Value::Found(kept) => kept.until,
+            Value::Found(kept) => kept.until.after(kept.grace),
             Value::Absent(kept) => kept.until,
             Value::Denied(kept) => kept.until,
         }
@@ -193,12 +193,30 @@ impl<M> Shard<M> {
         Some(lease.nonce)
     }
 
+    /// In the place of the key's lease.
+    fn put(&mut self, key: &EntryKey, value: &Value<M>) {
+        self.leases.remove(key);
+        self.version += 1;
+        let slot = Slot {
+            version: self.version,
+            value: value.clone(),
+        };
+        match value {
+            Value::Found(_) => self.records.insert(key.clone(), slot),
+            Value::Absent(_) | Value::Denied(_) => self.negatives.insert(key.clone(), slot),
+        }
+    }
+
     fn seen(&mut self, key: &EntryKey, now: Tick) -> Seen<M> {
         if self.holds_lease(key, now).is_some() {
             return Seen::Lease;
         }
         match self.slot(key, now) {
-            Some(slot) => Seen::Value(slot.value.clone(), Observed::Version(slot.version)),
+            Some(slot) => {
+                let left = slot.until().since(now);
+                let version = Observed::Version(slot.version);
+                Seen::Value(slot.value.clone(), version, Some(left))
+            }
             None => Seen::Vacant,
         }
     }
@@ -325,16 +343,30 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         if shard.holds_lease(key, self.clock.now()) != Some(nonce) {
             return done(Filled::Refused);
         }
-        shard.leases.remove(key);
-        shard.version += 1;
-        let slot = Slot {
-            version: shard.version,
-            value: value.clone(),
+        shard.put(key, value);
+        done(Filled::Stored(0))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        value: &'a Value<M>,
+        _observed: &'a Observed,
+        left: Duration,
+    ) -> Reply<'a, Filled> {
+        // Revoked when the lease replaced it; under the same lease it is what it was.
+        let revoked = match value {
+            Value::Found(kept) => &kept.revoked,
+            Value::Absent(kept) => &kept.revoked,
+            Value::Denied(kept) => &kept.revoked,
         };
-        match value {
-            Value::Found(_) => shard.records.insert(key.clone(), slot),
-            Value::Absent(_) | Value::Denied(_) => shard.negatives.insert(key.clone(), slot),
+        let mut shard = self.shard(key);
+        if shard.holds_lease(key, self.clock.now()) != Some(nonce) || left.is_zero() {
+            return done(Filled::Refused);
         }
+        revoked.store(false, Ordering::Release);
+        shard.put(key, value);
         done(Filled::Stored(0))
     }
 

@@ -105,6 +105,8 @@ pub(crate) struct Kept<T> {
     pub(crate) generation: Option<Generation>,
     /// The end of its time to live, where this process keeps it itself.
     pub(crate) until: Tick,
+    /// For how long after that it may still be answered, if the loader fails (stale-if-error).
+    pub(crate) grace: Duration,
     /// Set by the in-memory store when it deletes the entry, so that whoever holds it knows.
     pub(crate) revoked: AtomicBool,
 }
@@ -115,12 +117,18 @@ impl<T> Kept<T> {
             what,
             generation,
             until: Tick::NEVER,
+            grace: Duration::ZERO,
             revoked: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn until(mut self, until: Tick) -> Self {
         self.until = until;
+        self
+    }
+
+    pub(crate) fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 }
@@ -138,6 +146,13 @@ impl<M> Value<M> {
             Self::Found(kept) => kept.generation,
             Self::Absent(kept) => kept.generation,
             Self::Denied(kept) => kept.generation,
+        }
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        match self {
+            Self::Found(kept) => kept.grace,
+            Self::Absent(_) | Self::Denied(_) => Duration::ZERO,
         }
     }
 
@@ -192,7 +207,8 @@ impl Observed {
 pub(crate) enum Seen<M> {
     Vacant,
     Lease,
-    Value(Value<M>, Observed),
+    /// With how long it will still lie there, where that was asked for.
+    Value(Value<M>, Observed, Option<Duration>),
     /// Unreadable, or another token's: to be replaced, never to be answered from.
     Corrupt(Observed),
     /// Of another Redis type: to be deleted first.
@@ -266,6 +282,16 @@ pub(crate) trait Store<M>: Send + Sync {
         nonce: Nonce,
         value: &'a Value<M>,
         ttl: Duration,
+    ) -> Reply<'a, Filled>;
+
+    /// What lay there before the lease, in the lease's place again, for what was left of its time.
+    fn restore<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        value: &'a Value<M>,
+        observed: &'a Observed,
+        left: Duration,
     ) -> Reply<'a, Filled>;
 
     /// Gives the lease back.
@@ -355,5 +381,7 @@ pub(crate) mod sealed {
     pub struct Parts {
         pub(crate) keys: Arc<Keys>,
         pub(crate) clock: Clock,
+        /// Whether values may be past their soft end, so that what is left of them has to be asked.
+        pub(crate) stale_if_error: bool,
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Proof {
 pub(crate) struct Principal<M> {
     pub(crate) kept: Arc<Kept<TokenRecord<M>>>,
     pub(crate) token: BearerToken,
+    /// Past its soft end, answered because the loader failed.
+    pub(crate) stale: bool,
     pub(crate) proof: Proof,
 }
 

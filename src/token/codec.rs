@@ -1,7 +1,7 @@
 //! A value as it lies in Redis: its kind, the format's version, JSON (`V1{…}`, `N1`, `D1{…}`).
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::de::value::UnitDeserializer;
@@ -34,6 +34,9 @@ struct RecordJson<'a, M> {
     expires_at: Option<&'a str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     generation: Option<&'a str>,
+    /// How many milliseconds before the entry's end its soft end is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    soft: Option<u64>,
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     metadata: Option<M>,
 }
@@ -51,6 +54,7 @@ struct OwnedRecordJson<M> {
     created_at: Option<String>,
     expires_at: Option<String>,
     generation: Option<String>,
+    soft: Option<u64>,
     #[serde(default = "Option::default")]
     metadata: Option<M>,
 }
@@ -123,6 +127,7 @@ pub(crate) fn encode<M: Serialize>(
                     created_at: created_at.as_deref(),
                     expires_at: expires_at.as_deref(),
                     generation: generation.as_deref(),
+                    soft: soft(kept.grace),
                     metadata: (!metadata.is_null()).then_some(metadata),
                 },
             )
@@ -145,6 +150,11 @@ pub(crate) fn encode<M: Serialize>(
         return Err(EncodeError::TooLarge);
     }
     Ok(bytes)
+}
+
+pub(crate) fn soft(grace: Duration) -> Option<u64> {
+    let millis = u64::try_from(grace.as_millis()).ok()?;
+    (millis > 0).then_some(millis)
 }
 
 pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> Decoded<M> {
@@ -185,7 +195,7 @@ fn decode_record<M: DeserializeOwned>(
         None => M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok()?,
     };
     let generation = each(json.generation.as_deref(), Generation::parse)?;
-    Some(Kept::new(
+    let kept = Kept::new(
         TokenRecord {
             id: json.id,
             app_id: json.app_id,
@@ -198,7 +208,8 @@ fn decode_record<M: DeserializeOwned>(
             metadata,
         },
         generation,
-    ))
+    );
+    Some(kept.grace(Duration::from_millis(json.soft.unwrap_or(0))))
 }
 
 fn decode_denial(json: &[u8], digest: &KeyDigest) -> Option<Kept<Denial>> {

@@ -1,13 +1,13 @@
 //! An entry as the Python service has it: seven members of JSON, naive UTC times, or `null`.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::codec::{Decoded, EncodeError, MAX_BYTES};
+use super::codec::{Decoded, EncodeError, MAX_BYTES, soft};
 use super::{BearerToken, TokenRecord, times};
 use crate::cache::Absence;
 use crate::store::{Generation, Kept, Value};
@@ -31,6 +31,8 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    soft: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<serde_json::Value>,
 }
 
@@ -53,6 +55,7 @@ struct Read<M> {
     #[serde(default, deserialize_with = "present_time")]
     expires_at: Option<SystemTime>,
     generation: Option<String>,
+    soft: Option<u64>,
     #[serde(default = "Option::default")]
     metadata: Option<M>,
 }
@@ -104,6 +107,7 @@ fn encode_record<M: Serialize>(
         created_at: write(record.created_at)?,
         expires_at: write(record.expires_at)?,
         generation: kept.generation.map(|generation| generation.to_string()),
+        soft: soft(kept.grace),
         metadata: (!metadata.is_null()).then_some(metadata),
     };
     let bytes = serde_json::to_vec(&written).map_err(|_| EncodeError::Unwritable)?;
@@ -114,7 +118,7 @@ fn encode_record<M: Serialize>(
 }
 
 pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], token: &BearerToken) -> Decoded<M> {
-    if bytes.starts_with(LEASE) {
+    if is_lease(bytes) {
         return Decoded::Lease;
     }
     if bytes == NULL {
@@ -153,7 +157,12 @@ fn decode_record<M: DeserializeOwned>(
         expires_at: read.expires_at,
         metadata,
     };
-    Some(Kept::new(record, generation))
+    let grace = Duration::from_millis(read.soft.unwrap_or(0));
+    Some(Kept::new(record, generation).grace(grace))
+}
+
+pub(crate) fn is_lease(bytes: &[u8]) -> bool {
+    bytes.starts_with(LEASE)
 }
 
 /// The tenant that an entry names, whatever else is in it: what a sweep decides by.

@@ -58,16 +58,18 @@ const DURABLE_TRIES: usize = 3;
 pub(super) struct RedisLevel<M> {
     pub(super) connection: Connection,
     pub(super) keys: Arc<Keys>,
+    stale_if_error: bool,
     /// The server is older than 7.0, as a refused `SET … NX … GET` told.
     old_server: AtomicBool,
     metadata: PhantomData<fn() -> M>,
 }
 
 impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
-    pub(super) fn new(connection: Connection, keys: Arc<Keys>) -> Self {
+    pub(super) fn new(connection: Connection, keys: Arc<Keys>, stale_if_error: bool) -> Self {
         Self {
             connection,
             keys,
+            stale_if_error,
             old_server: AtomicBool::new(false),
             metadata: PhantomData,
         }
@@ -89,7 +91,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         };
         Ok(match decoded {
             Decoded::Lease => Seen::Lease,
-            Decoded::Value(value) => Seen::Value(value, Observed::Bytes(bytes)),
+            Decoded::Value(value) => Seen::Value(value, Observed::Bytes(bytes), None),
             Decoded::Corrupt => Seen::Corrupt(Observed::Bytes(bytes)),
         })
     }
@@ -254,13 +256,21 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
         Box::pin(async move {
+            let name = self.keys.entry(key);
             let mut pipeline = pipe();
-            pipeline
-                .ignore_errors()
-                .cmd("GET")
-                .arg(self.keys.entry(key));
-            let [reply] = self.send(&pipeline).await?;
-            Self::seen(key, reply)
+            pipeline.ignore_errors().cmd("GET").arg(&name);
+            if !self.stale_if_error {
+                let [reply] = self.send(&pipeline).await?;
+                return Self::seen(key, reply);
+            }
+            pipeline.cmd("PTTL").arg(&name);
+            let [reply, left] = self.send(&pipeline).await?;
+            let mut seen = Self::seen(key, reply)?;
+            if let Seen::Value(.., remaining) = &mut seen {
+                let left: i64 = read(left)?;
+                *remaining = u64::try_from(left).ok().map(Duration::from_millis);
+            }
+            Ok(seen)
         })
     }
 
@@ -343,6 +353,35 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 .arg(1)
                 .arg(self.keys.entry(key));
             script.arg(codec::lease(nonce)).arg(&bytes).arg(millis(ttl));
+            let [set] = self.send(&pipeline).await?;
+            Ok(if read(set)? {
+                Filled::Stored(bytes.len())
+            } else {
+                Filled::Refused
+            })
+        })
+    }
+
+    fn restore<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        _value: &'a Value<M>,
+        observed: &'a Observed,
+        left: Duration,
+    ) -> Reply<'a, Filled> {
+        Box::pin(async move {
+            let Observed::Bytes(bytes) = observed else {
+                return Err(unexpected());
+            };
+            let mut pipeline = pipe();
+            pipeline.ignore_errors();
+            let script = pipeline
+                .cmd("EVAL")
+                .arg(COMPARE_AND_SET)
+                .arg(1)
+                .arg(self.keys.entry(key));
+            script.arg(codec::lease(nonce)).arg(bytes).arg(millis(left));
             let [set] = self.send(&pipeline).await?;
             Ok(if read(set)? {
                 Filled::Stored(bytes.len())

@@ -156,7 +156,7 @@ where
             parts.keys.heartbeat(),
         );
         let seed = parts.keys.is_seed();
-        let level = RedisLevel::<M>::new(connection, parts.keys);
+        let level = RedisLevel::<M>::new(connection, parts.keys, parts.stale_if_error);
         if seed {
             return sealed::Erased(Arc::new(SeedLevel::new(level)));
         }

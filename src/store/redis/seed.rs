@@ -97,19 +97,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         Ok(())
     }
 
-    /// Deletes what the index names. A member is taken out of it only then, and not the index with
-    /// it: an entry that is being filled meanwhile stays in it for the next time.
+    /// Deletes what the index names. A member is taken out first, and not the index with it: an entry
+    /// that is entered again from then on stays for the next time.
     async fn delete_indexed(&self, tenant: &str) -> Result<(), StoreError> {
         let index = Keys::tenant_index(tenant);
         let mut pipeline = pipe();
         pipeline.ignore_errors().cmd("SMEMBERS").arg(&index);
         let members = self.level.connection.insist(&pipeline).await?;
         let members: Vec<String> = read(members.into_iter().next().ok_or_else(unexpected)?)?;
-        let names: Vec<String> = members
-            .iter()
-            .map(|member| self.keys().indexed(member))
-            .collect();
-        self.delete(&names).await?;
         for members in members.chunks(STEP) {
             let mut pipeline = pipe();
             pipeline
@@ -117,12 +112,20 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
                 .cmd("SREM")
                 .arg(&index)
                 .arg(members);
-            self.level.connection.insist(&pipeline).await?;
+            let removed = self.level.connection.insist(&pipeline).await?;
+            if let Some(error) = refused(&removed) {
+                return Err(error);
+            }
+            let name = |member: &String| self.keys().indexed(member);
+            let names: Vec<String> = members.iter().map(name).collect();
+            self.level.delete_all(&names, false).await?;
         }
         Ok(())
     }
 
-    /// Deletes the tenant's entries that are in no index, and nothing else.
+    /// Deletes the tenant's entries that are in no index, and no other's. Leases go too, whosever
+    /// they are: what is being loaded may be the tenant's, and Python, which does not look at
+    /// generations, must not find it. It costs those loads their fill.
     async fn sweep_tenant(&self, tenant: &str) -> Result<(), StoreError> {
         let pattern = self.keys().scan_pattern(None);
         let mut cursor = 0;
@@ -151,9 +154,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         deletes.ignore_errors();
         for (name, value) in names.iter().zip(values) {
             // A key of another type is nobody's entry.
-            if let Ok(Raw::BulkString(bytes)) = value
-                && seed::tenant_of(&bytes).as_deref() == Some(tenant)
-            {
+            let Ok(Raw::BulkString(bytes)) = value else {
+                continue;
+            };
+            if seed::is_lease(&bytes) || seed::tenant_of(&bytes).as_deref() == Some(tenant) {
                 compare_and_delete(&mut deletes, name, &bytes);
             }
         }
@@ -242,6 +246,21 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
                 self.unlock(key, nonce).await;
             }
             filled
+        })
+    }
+
+    fn restore<'a>(
+        &'a self,
+        key: &'a EntryKey,
+        nonce: Nonce,
+        value: &'a Value<M>,
+        observed: &'a Observed,
+        left: Duration,
+    ) -> Reply<'a, Filled> {
+        Box::pin(async move {
+            let restored = self.level.restore(key, nonce, value, observed, left).await;
+            self.unlock(key, nonce).await;
+            restored
         })
     }
 
