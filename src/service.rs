@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use tower_service::Service;
 
 use crate::cache::Answer;
@@ -60,12 +60,7 @@ where
         // What somebody outside put there is not a verification of ours.
         request.extensions_mut().remove::<CachedApiToken<M>>();
         request.extensions_mut().remove::<Anonymous<M>>();
-        // All lines of it: a preflight passes with however many there are.
-        for (name, value) in request.headers_mut() {
-            if name == AUTHORIZATION {
-                value.set_sensitive(true);
-            }
-        }
+        mark_sensitive(request.headers_mut());
         if is_preflight(&request) {
             return self.pass(request);
         }
@@ -110,6 +105,20 @@ impl<S, M, R> ApiTokenService<S, M, R> {
     {
         request.extensions_mut().insert(Anonymous::<M>::new());
         ResponseFuture::inner(self.inner.call(request))
+    }
+}
+
+/// Keeps the credential out of whatever prints the headers further in. All lines of it: a preflight
+/// passes with however many there are.
+fn mark_sensitive(headers: &mut HeaderMap) {
+    if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+        for (name, value) in headers {
+            if name == AUTHORIZATION {
+                value.set_sensitive(true);
+            }
+        }
+    } else if let Some(value) = headers.get_mut(AUTHORIZATION) {
+        value.set_sensitive(true);
     }
 }
 
