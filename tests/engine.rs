@@ -760,7 +760,10 @@ fn a_redis_url_that_cannot_be_used_is_refused_without_being_repeated() {
         "redis://",
         "redis://:secret@h:99999",
         "redis://h:secret",
-        "rediss://h",
+        "redis+sentinel://h",
+        "redis+sentinel://:secret@h",
+        "redis+cluster://h/3",
+        "redis+cluster://",
         "redis://h/secret",
     ] {
         let error = tower_api_token::RedisStore::connect(url).expect_err(url);

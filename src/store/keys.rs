@@ -174,7 +174,7 @@ impl Keys {
 
     /// Never exists: what the supervisor's heartbeat deletes.
     pub(crate) fn heartbeat(&self) -> String {
-        self.own("fence:{heartbeat}")
+        self.own("fence:heartbeat")
     }
 
     fn own(&self, name: &str) -> String {

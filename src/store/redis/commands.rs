@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use redis::{
-    ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value as Raw,
-    pipe,
-};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value as Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::batch::Batch;
 use super::connection::{Connection, refused};
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{
@@ -97,12 +95,12 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     }
 
     /// `SET key value NX PX ttl GET`, or the script that does the same on an older server.
-    fn set_if_missing(&self, pipeline: &mut Pipeline, key: &str, value: &str, ttl: Duration) {
+    fn set_if_missing(&self, batch: &mut Batch, key: &str, value: &str, ttl: Duration) {
         if self.old_server.load(Ordering::Relaxed) {
-            let script = pipeline.cmd("EVAL").arg(SET_IF_MISSING).arg(1).arg(key);
+            let script = batch.cmd("EVAL").arg(SET_IF_MISSING).arg(1).arg(key);
             script.arg(value).arg(millis(ttl));
         } else {
-            let set = pipeline.cmd("SET").arg(key).arg(value).arg("NX");
+            let set = batch.cmd("SET").arg(key).arg(value).arg("NX");
             set.arg("PX").arg(millis(ttl)).arg("GET");
         }
     }
@@ -140,9 +138,9 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
 
     pub(super) async fn send<const N: usize>(
         &self,
-        pipeline: &Pipeline,
+        batch: &Batch,
     ) -> Result<[RedisResult<Raw>; N], StoreError> {
-        let replies = self.connection.send(pipeline).await?;
+        let replies = self.connection.send(batch).await?;
         replies.try_into().map_err(|_| unexpected())
     }
 
@@ -152,18 +150,17 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         names: &[String],
         registry: bool,
     ) -> Result<Option<Registry>, StoreError> {
-        let mut pipeline = pipe();
-        pipeline.ignore_errors();
+        let mut batch = Batch::new();
         if !names.is_empty() {
-            pipeline.cmd("DEL").arg(names);
+            batch.cmd("DEL").arg(names);
         }
         if registry {
-            pipeline.cmd("SMEMBERS").arg(self.keys.scopes());
+            batch.cmd("SMEMBERS").arg(self.keys.scopes());
         }
         if names.is_empty() && !registry {
             return Ok(None);
         }
-        let mut replies = self.connection.insist(&pipeline).await?.into_iter();
+        let mut replies = self.connection.insist(&batch).await?.into_iter();
         if !names.is_empty() {
             let _: i64 = read(replies.next().ok_or_else(unexpected)?)?;
         }
@@ -200,29 +197,26 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         durable: Durability,
     ) -> Result<(), StoreError> {
         let deadline = durable.timeout + Duration::from_secs(1);
-        let mut connection = self.connection.dedicated(deadline).await?;
-        let mut pipeline = pipe();
+        let mut batch = Batch::new();
         if !names.is_empty() {
-            pipeline.cmd("DEL").arg(names).ignore();
+            batch.cmd("DEL").arg(names);
         }
         let random = Nonce::new().to_string();
-        pipeline
-            .cmd("SET")
-            .arg(fence)
-            .arg(random)
-            .arg("PX")
-            .arg(millis(FENCE))
-            .ignore();
-        pipeline
+        let set = batch.cmd("SET").arg(fence).arg(random);
+        set.arg("PX").arg(millis(FENCE));
+        batch
             .cmd("WAIT")
             .arg(durable.replicas)
             .arg(millis(durable.timeout));
-        let waited = pipeline.query_async::<(usize,)>(&mut connection);
-        match tokio::time::timeout(deadline, waited).await {
-            Ok(Ok((acknowledged,))) if acknowledged >= durable.replicas => Ok(()),
-            Ok(Ok(_)) => Err(StoreError::unconfirmed()),
-            Ok(Err(error)) => Err(refused(error)),
-            Err(_) => Err(StoreError::timeout()),
+        let mut replies = self.connection.send_apart(&batch, deadline).await?;
+        let acknowledged: usize = read(replies.pop().ok_or_else(unexpected)?)?;
+        for reply in replies {
+            reply.map_err(refused)?;
+        }
+        if acknowledged >= durable.replicas {
+            Ok(())
+        } else {
+            Err(StoreError::unconfirmed())
         }
     }
 }
@@ -257,14 +251,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
         Box::pin(async move {
             let name = self.keys.entry(key);
-            let mut pipeline = pipe();
-            pipeline.ignore_errors().cmd("GET").arg(&name);
+            let mut batch = Batch::new();
+            batch.cmd("GET").arg(&name);
             if !self.stale_if_error {
-                let [reply] = self.send(&pipeline).await?;
+                let [reply] = self.send(&batch).await?;
                 return Self::seen(key, reply);
             }
-            pipeline.cmd("PTTL").arg(&name);
-            let [reply, left] = self.send(&pipeline).await?;
+            batch.cmd("PTTL").arg(&name);
+            let [reply, left] = self.send(&batch).await?;
             let mut seen = Self::seen(key, reply)?;
             if let Seen::Value(.., remaining) = &mut seen {
                 let left: i64 = read(left)?;
@@ -281,12 +275,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         lease: Duration,
     ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
         Box::pin(async move {
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
+            let mut batch = Batch::new();
             let value = codec::lease(nonce);
-            self.set_if_missing(&mut pipeline, &self.keys.entry(key), &value, lease);
-            pipeline.cmd("GET").arg(self.keys.epoch());
-            let [taken, epoch] = self.send(&pipeline).await?;
+            self.set_if_missing(&mut batch, &self.keys.entry(key), &value, lease);
+            batch.cmd("GET").arg(self.keys.epoch());
+            let [taken, epoch] = self.send(&batch).await?;
             let acquired = match Self::seen(key, self.found(taken))? {
                 Seen::Vacant => Acquired::Ours,
                 seen => Acquired::Taken(seen),
@@ -307,16 +300,15 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let Observed::Bytes(old) = old else {
                 return Err(unexpected());
             };
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            let script = pipeline
+            let mut batch = Batch::new();
+            let script = batch
                 .cmd("EVAL")
                 .arg(COMPARE_AND_SET)
                 .arg(1)
                 .arg(self.keys.entry(key));
             script.arg(old).arg(codec::lease(nonce)).arg(millis(lease));
-            pipeline.cmd("GET").arg(self.keys.epoch());
-            let [set, epoch] = self.send(&pipeline).await?;
+            batch.cmd("GET").arg(self.keys.epoch());
+            let [set, epoch] = self.send(&batch).await?;
             let acquired = if read(set)? {
                 Acquired::Ours
             } else {
@@ -345,15 +337,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 }
                 None => return Ok(Filled::NoForm),
             };
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            let script = pipeline
+            let mut batch = Batch::new();
+            let script = batch
                 .cmd("EVAL")
                 .arg(COMPARE_AND_SET)
                 .arg(1)
                 .arg(self.keys.entry(key));
             script.arg(codec::lease(nonce)).arg(&bytes).arg(millis(ttl));
-            let [set] = self.send(&pipeline).await?;
+            let [set] = self.send(&batch).await?;
             Ok(if read(set)? {
                 Filled::Stored(bytes.len())
             } else {
@@ -374,15 +365,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let Observed::Bytes(bytes) = observed else {
                 return Err(unexpected());
             };
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            let script = pipeline
+            let mut batch = Batch::new();
+            let script = batch
                 .cmd("EVAL")
                 .arg(COMPARE_AND_SET)
                 .arg(1)
                 .arg(self.keys.entry(key));
             script.arg(codec::lease(nonce)).arg(bytes).arg(millis(left));
-            let [set] = self.send(&pipeline).await?;
+            let [set] = self.send(&batch).await?;
             Ok(if read(set)? {
                 Filled::Stored(bytes.len())
             } else {
@@ -393,11 +383,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
     fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()> {
         Box::pin(async move {
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            let script = pipeline.cmd("EVAL").arg(COMPARE_AND_DELETE).arg(1);
+            let mut batch = Batch::new();
+            let script = batch.cmd("EVAL").arg(COMPARE_AND_DELETE).arg(1);
             script.arg(self.keys.entry(key)).arg(codec::lease(nonce));
-            let [deleted] = self.send(&pipeline).await?;
+            let [deleted] = self.send(&batch).await?;
             read::<bool>(deleted).map(drop)
         })
     }
@@ -413,29 +402,23 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> Reply<'a, Generation> {
         Box::pin(async move {
             let name = self.keys.tenant(tenant);
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            pipeline.cmd("GET").arg(&name);
-            pipeline.cmd("PTTL").arg(&name);
-            let [present, left] = self.send(&pipeline).await?;
+            let mut batch = Batch::new();
+            batch.cmd("GET").arg(&name);
+            batch.cmd("PTTL").arg(&name);
+            let [present, left] = self.send(&batch).await?;
             if let Some(generation) = Self::generation(present)? {
                 let left: i64 = read(left)?;
                 if left < i64::try_from(millis(DAY) / 2).unwrap_or(i64::MAX) {
-                    let mut pipeline = pipe();
-                    pipeline
-                        .ignore_errors()
-                        .cmd("PEXPIRE")
-                        .arg(&name)
-                        .arg(millis(DAY));
+                    let mut batch = Batch::new();
+                    batch.cmd("PEXPIRE").arg(&name).arg(millis(DAY));
                     // Should it fail, the generation is lost in half a day, which costs loads.
-                    let _ = self.connection.send(&pipeline).await;
+                    let _ = self.connection.send(&batch).await;
                 }
                 return Ok(generation);
             }
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            self.set_if_missing(&mut pipeline, &name, &fresh.to_string(), DAY);
-            let [created] = self.send(&pipeline).await?;
+            let mut batch = Batch::new();
+            self.set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
+            let [created] = self.send(&batch).await?;
             self.created(created, fresh)
         })
     }
@@ -447,18 +430,17 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         fresh: Generation,
     ) -> Reply<'a, (Generation, Option<Generation>)> {
         Box::pin(async move {
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
+            let mut batch = Batch::ordered();
             // In this order: with E read first, an invalidation between the two would give its new T
             // and the old E (G3).
             self.set_if_missing(
-                &mut pipeline,
+                &mut batch,
                 &self.keys.tenant(tenant),
                 &fresh.to_string(),
                 DAY,
             );
-            pipeline.cmd("GET").arg(self.keys.epoch());
-            let [created, epoch] = self.send(&pipeline).await?;
+            batch.cmd("GET").arg(self.keys.epoch());
+            let [created, epoch] = self.send(&batch).await?;
             let generation = self.created(created, fresh)?;
             Ok((generation, Self::generation(epoch)?))
         })
@@ -466,10 +448,9 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
     fn epoch(&self, fresh: Generation) -> Reply<'_, Generation> {
         Box::pin(async move {
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            self.set_if_missing(&mut pipeline, &self.keys.epoch(), &fresh.to_string(), DAY);
-            let [created] = self.send(&pipeline).await?;
+            let mut batch = Batch::new();
+            self.set_if_missing(&mut batch, &self.keys.epoch(), &fresh.to_string(), DAY);
+            let [created] = self.send(&batch).await?;
             self.created(created, fresh)
         })
     }
@@ -503,12 +484,17 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>> {
         Box::pin(async move {
-            // E before T, in one command: PROTOCOL.md G3.
+            // E before T: PROTOCOL.md G3. One command on one server; on a cluster T's deletion is sent
+            // after the reply to E's.
             let names = [self.keys.epoch(), self.keys.tenant(tenant)];
             if let Some(durable) = durable {
                 self.delete_durably(&names, &self.keys.tenant_fence(tenant), durable)
                     .await?;
                 return self.delete_all(&[], registry).await;
+            }
+            if self.connection.is_cluster() {
+                self.delete_all(&names[..1], false).await?;
+                return self.delete_all(&names[1..], registry).await;
             }
             self.delete_all(&names, registry).await
         })
@@ -520,11 +506,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let member =
                 |(scope, bound): &(String, Duration)| format!("{scope}|{}", millis_up(*bound));
             let members: Vec<String> = entries.0.iter().map(member).collect();
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            pipeline.cmd("SADD").arg(&name).arg(&members);
-            pipeline.cmd("SMEMBERS").arg(&name);
-            let [added, all] = self.send(&pipeline).await?;
+            let mut batch = Batch::ordered();
+            batch.cmd("SADD").arg(&name).arg(&members);
+            batch.cmd("SMEMBERS").arg(&name);
+            let [added, all] = self.send(&batch).await?;
             let _: i64 = read(added)?;
             Ok(parse_registry(&read::<Vec<String>>(all)?))
         })
@@ -539,25 +524,19 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let Some(text) = times::to_isoformat(at) else {
                 return Err(StoreError::unsupported());
             };
-            let mut pipeline = pipe();
-            let set = pipeline
-                .ignore_errors()
-                .cmd("SET")
-                .arg(self.keys.last_use(key));
+            let mut batch = Batch::new();
+            let set = batch.cmd("SET").arg(self.keys.last_use(key));
             set.arg(text).arg("EX").arg(LAST_USE.as_secs());
-            let [set] = self.send(&pipeline).await?;
+            let [set] = self.send(&batch).await?;
             read::<()>(set)
         })
     }
 
     fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>> {
         Box::pin(async move {
-            let mut pipeline = pipe();
-            pipeline
-                .ignore_errors()
-                .cmd("GET")
-                .arg(self.keys.last_use(key));
-            let [text] = self.send(&pipeline).await?;
+            let mut batch = Batch::new();
+            batch.cmd("GET").arg(self.keys.last_use(key));
+            let [text] = self.send(&batch).await?;
             let text: Option<String> = read(text)?;
             Ok(text.and_then(|text| times::from_isoformat(&text)))
         })
@@ -565,9 +544,9 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
     fn check(&self) -> Reply<'_, ()> {
         Box::pin(async move {
-            let mut pipeline = pipe();
-            pipeline.ignore_errors().cmd("PING");
-            let [pong] = self.send(&pipeline).await?;
+            let mut batch = Batch::new();
+            batch.cmd("PING");
+            let [pong] = self.send(&batch).await?;
             read::<String>(pong).map(drop)
         })
     }

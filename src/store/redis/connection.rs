@@ -1,39 +1,41 @@
 //! Sending: by the supervised connection, through the breaker, under one deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, RedisResult, Value};
-use std::sync::Arc;
+use redis::{RedisError, RedisResult, Value};
 use tokio::time::timeout;
 
+use super::batch::{Batch, Replies};
 use super::breaker::{Breaker, BreakerSettings};
+use super::endpoint::{Deadlines, Endpoint};
 use super::supervisor::{Patience, Supervisor};
 use crate::store::StoreError;
-
-pub(super) type Replies = Vec<RedisResult<Value>>;
 
 pub(super) struct Connection {
     supervisor: Supervisor,
     breaker: Breaker,
-    deadline: Duration,
-    connect_deadline: Duration,
+    deadlines: Deadlines,
+    cluster: bool,
 }
 
 impl Connection {
     pub(super) fn new(
-        client: redis::Client,
-        deadline: Duration,
-        connect_deadline: Duration,
+        endpoint: Endpoint,
+        deadlines: Deadlines,
         breaker: BreakerSettings,
         heartbeat: String,
     ) -> Self {
         Self {
-            supervisor: Supervisor::new(client, deadline, connect_deadline, heartbeat),
+            cluster: endpoint.is_cluster(),
+            supervisor: Supervisor::new(endpoint, deadlines, heartbeat),
             breaker: Breaker::new(breaker),
-            deadline,
-            connect_deadline,
+            deadlines,
         }
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        self.cluster
     }
 
     /// Counts connections.
@@ -43,24 +45,23 @@ impl Connection {
 
     /// Sends the commands once, in one write, and gives each one's reply. The deadline covers the
     /// wait for a connection too.
-    pub(super) async fn send(&self, pipeline: &Pipeline) -> Result<Replies, StoreError> {
+    pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
         let admission = self.breaker.admit()?;
         let sent = self
-            .send_within(self.deadline, Patience::FailFast, pipeline)
+            .send_within(self.deadlines.response, Patience::FailFast, batch)
             .await;
         match &sent {
-            Ok(_) => admission.succeeded(),
             // A refused command is an answer: Redis is there.
             Err(error) if error.is_timeout() || error.is_not_connected() => admission.failed(),
-            Err(_) => admission.succeeded(),
+            Ok(_) | Err(_) => admission.succeeded(),
         }
         sent
     }
 
     /// The same for what has to be tried whatever failed just before: an invalidation.
-    pub(super) async fn insist(&self, pipeline: &Pipeline) -> Result<Replies, StoreError> {
-        let within = self.deadline + self.connect_deadline;
-        let sent = self.send_within(within, Patience::Insist, pipeline).await;
+    pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        let within = self.deadlines.response + self.deadlines.connect;
+        let sent = self.send_within(within, Patience::Insist, batch).await;
         if sent.is_ok() {
             self.breaker.close();
         }
@@ -71,20 +72,19 @@ impl Connection {
         &self,
         deadline: Duration,
         patience: Patience,
-        pipeline: &Pipeline,
+        batch: &Batch,
     ) -> Result<Replies, StoreError> {
         let sent = async {
             let mut link = self.supervisor.link(patience).await?;
-            let replies = pipeline.query_async::<Replies>(&mut link.connection).await;
-            replies.map_err(|error| {
+            link.wire.send(batch).await.map_err(|error| {
                 if error.is_timeout() {
                     return StoreError::timeout();
                 }
-                if error.is_unrecoverable_error() {
+                // A cluster's client keeps its own connections: one node is not the whole.
+                if error.is_unrecoverable_error() && !self.cluster {
                     link.give_up();
-                    return StoreError::not_connected(Some(Arc::new(error)));
                 }
-                refused(error)
+                lost_or_refused(error)
             })
         };
         match timeout(deadline, sent).await {
@@ -93,15 +93,40 @@ impl Connection {
         }
     }
 
-    /// A connection of its own, for what must not share one: `WAIT` blocks it.
-    pub(super) async fn dedicated(
+    /// On a connection of its own, for what must not share one: `WAIT` blocks it, and speaks of its
+    /// own connection's writes alone. Not on a cluster, whose client chooses the connections.
+    pub(super) async fn send_apart(
         &self,
-        response: Duration,
-    ) -> Result<MultiplexedConnection, StoreError> {
-        self.supervisor.dedicated(response).await
+        batch: &Batch,
+        deadline: Duration,
+    ) -> Result<Replies, StoreError> {
+        if self.cluster {
+            return Err(StoreError::unsupported());
+        }
+        let sent = async {
+            let mut wire = self.supervisor.open_apart(deadline).await?;
+            wire.send(batch).await.map_err(lost_or_refused)
+        };
+        match timeout(deadline, sent).await {
+            Ok(replies) => replies,
+            Err(_) => Err(StoreError::timeout()),
+        }
     }
+}
+
+fn lost_or_refused(error: RedisError) -> StoreError {
+    if error.is_unrecoverable_error() || error.is_io_error() {
+        return StoreError::not_connected(Some(Arc::new(error)));
+    }
+    refused(error)
 }
 
 pub(super) fn refused(error: RedisError) -> StoreError {
     StoreError::refused(error)
+}
+
+/// The first of the replies that is an error.
+pub(super) fn first_refusal(replies: &[RedisResult<Value>]) -> Option<StoreError> {
+    let error = replies.iter().find_map(|reply| reply.as_ref().err())?;
+    Some(refused(error.clone()))
 }

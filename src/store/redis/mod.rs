@@ -1,12 +1,14 @@
-//! One Redis server as the store of a fleet.
+//! Redis as the store of a fleet: one server, the master of some sentinels, or a cluster.
 //!
 //! Every command has a deadline of ours and is sent at most once, unless it is a read or a deletion:
 //! a command that timed out here may still run there, seconds later. That is why every write of an
 //! entry is a compare-and-set on the server (PROTOCOL.md section 2).
 
+mod batch;
 mod breaker;
 mod commands;
 mod connection;
+mod endpoint;
 mod seed;
 mod supervisor;
 
@@ -14,19 +16,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use ::redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::breaker::BreakerSettings;
 use self::commands::RedisLevel;
 use self::connection::Connection;
+use self::endpoint::{Deadlines, Endpoint, Tls};
 use self::seed::SeedLevel;
 use super::sealed::{self, Parts};
 use crate::ConfigError;
 
-/// One Redis server, 6.2 or later, shared by any number of instances.
+/// Redis, 6.2 or later, shared by any number of instances.
 ///
 /// It connects when it is first asked, and again whenever it has to: a service starts while Redis is
 /// away. The metadata in the records must be `Serialize` and `DeserializeOwned`.
@@ -40,41 +41,60 @@ use crate::ConfigError;
 /// ```
 #[derive(Clone)]
 pub struct RedisStore {
-    client: ::redis::Client,
-    deadline: Duration,
-    connect_deadline: Duration,
+    endpoint: Endpoint,
+    deadlines: Deadlines,
     breaker: BreakerSettings,
 }
 
 impl RedisStore {
-    /// A store at `redis://[user:password@]host[:port][/database]`. Nothing is sent yet.
+    /// A store at a URL. Nothing is sent yet.
+    ///
+    /// | URL | |
+    /// |---|---|
+    /// | `redis://[user:password@]host[:port][/database]` | one server |
+    /// | `rediss://…` | the same over TLS (feature `redis-rustls`) |
+    /// | `unix:///path[?db=…]` | one server, by its socket |
+    /// | `redis+sentinel://[user:password@]host[:port],…/master-name[/database]` | whatever master the sentinels name (feature `redis-sentinel`) |
+    /// | `redis+cluster://[user:password@]host[:port],…` | a cluster, learnt from these nodes (feature `redis-cluster`) |
     ///
     /// # Errors
-    /// The text is no such URL. The error does not repeat it: it may hold a password.
+    /// The text is no such URL, or needs a feature that is off. The error does not repeat it: it may
+    /// hold a password.
     pub fn connect(url: &str) -> Result<Self, ConfigError> {
-        if !url.starts_with("redis://") {
-            return Err(ConfigError::new("a Redis URL begins with redis://"));
-        }
-        let info = url
-            .into_connection_info()
-            .map_err(|_| ConfigError::new("the Redis URL cannot be read"))?;
-        if !matches!(info.addr(), ConnectionAddr::Tcp(..)) {
-            return Err(ConfigError::new("the Redis URL names no host and port"));
-        }
-        // RESP3 tells of a closed connection at once, and not at the next command.
-        let settings = info
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3);
-        let info = info
-            .set_tcp_settings(tcp_settings())
-            .set_redis_settings(settings);
-        let client = ::redis::Client::open(info)
-            .map_err(|_| ConfigError::new("the Redis URL cannot be used"))?;
+        Self::with_tls(url, Tls::default())
+    }
+
+    /// As [`connect`](Self::connect), over TLS with certificates of one's own, all in PEM: the
+    /// authority that signed the server's, instead of the machine's own list, and where the server
+    /// asks for it a certificate of the client with its key.
+    ///
+    /// The binary has to install a crypto provider of rustls before the first request, for example
+    /// `rustls::crypto::ring::default_provider().install_default()`.
+    ///
+    /// # Errors
+    /// As `connect`; or the certificates cannot be read.
+    #[cfg(feature = "redis-rustls")]
+    pub fn connect_with_certificates(
+        url: &str,
+        root_certificates: Option<Vec<u8>>,
+        client: Option<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Self, ConfigError> {
+        Self::with_tls(
+            url,
+            Tls {
+                root_certificates,
+                client,
+            },
+        )
+    }
+
+    fn with_tls(url: &str, tls: Tls) -> Result<Self, ConfigError> {
         Ok(Self {
-            client,
-            deadline: Duration::from_millis(250),
-            connect_deadline: Duration::from_millis(500),
+            endpoint: Endpoint::parse(url, &tls)?,
+            deadlines: Deadlines {
+                response: Duration::from_millis(250),
+                connect: Duration::from_millis(500),
+            },
             breaker: BreakerSettings {
                 failures: 5,
                 pause: Duration::from_millis(500),
@@ -86,7 +106,7 @@ impl RedisStore {
     /// Redis needs, and short enough that a request through the loader is still quick.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline.max(Duration::from_millis(1));
+        self.deadlines.response = deadline.max(Duration::from_millis(1));
         self
     }
 
@@ -105,39 +125,22 @@ impl RedisStore {
     /// How long connecting may take, the first heartbeat included. Default: 500 ms.
     #[must_use]
     pub fn connect_deadline(mut self, deadline: Duration) -> Self {
-        self.connect_deadline = deadline.max(Duration::from_millis(1));
+        self.deadlines.connect = deadline.max(Duration::from_millis(1));
         self
     }
-}
-
-/// Small commands are sent at once, and a peer that is gone without a word is found by the kernel
-/// within seconds instead of a quarter of an hour.
-fn tcp_settings() -> TcpSettings {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    let keepalive = TcpKeepalive::new()
-        .with_time(PATIENCE)
-        .with_interval(PATIENCE);
-    let settings = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(PATIENCE);
-    settings
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Every field is named, so that a new secret cannot slip in.
         let Self {
-            client,
-            deadline,
-            connect_deadline,
+            endpoint,
+            deadlines,
             breaker,
         } = self;
         f.debug_struct("RedisStore")
-            .field("address", &client.get_connection_info().addr().to_string())
-            .field("deadline", deadline)
-            .field("connect_deadline", connect_deadline)
+            .field("address", &endpoint.shown())
+            .field("deadlines", deadlines)
             .field("breaker", breaker)
             .finish()
     }
@@ -149,9 +152,8 @@ where
 {
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
         let connection = Connection::new(
-            self.client,
-            self.deadline,
-            self.connect_deadline,
+            self.endpoint,
+            self.deadlines,
             self.breaker,
             parts.keys.heartbeat(),
         );

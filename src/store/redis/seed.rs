@@ -8,11 +8,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use redis::{Pipeline, RedisResult, Value as Raw, pipe};
+use redis::Value as Raw;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::batch::Batch;
 use super::commands::{COMPARE_AND_DELETE, RedisLevel, read, unexpected};
+use super::connection::first_refusal;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{
     Acquired, Durability, Filled, Generation, Nonce, Observed, Registry, Reply, Seen, Store,
@@ -49,16 +52,13 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
     /// Takes Python's lock. The value is what redis-py's `Lock` would write, 32 hexadecimal digits;
     /// the nonce of the lease that it is taken for serves, since it is new and nobody else's.
     async fn lock(&self, key: &EntryKey, nonce: Nonce) -> Result<bool, StoreError> {
-        let mut pipeline = pipe();
-        let set = pipeline
-            .ignore_errors()
-            .cmd("SET")
-            .arg(self.lock_name(key)?);
+        let mut batch = Batch::new();
+        let set = batch.cmd("SET").arg(self.lock_name(key)?);
         set.arg(nonce.to_string())
             .arg("NX")
             .arg("PX")
             .arg(LOCK.as_millis() as u64);
-        let [set] = self.level.send(&pipeline).await?;
+        let [set] = self.level.send(&batch).await?;
         Ok(read::<Option<String>>(set)?.is_some())
     }
 
@@ -66,21 +66,24 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         let Ok(name) = self.lock_name(key) else {
             return;
         };
-        let mut pipeline = pipe();
-        pipeline.ignore_errors();
-        compare_and_delete(&mut pipeline, &name, nonce.to_string().as_bytes());
+        let mut batch = Batch::new();
+        compare_and_delete(&mut batch, &name, nonce.to_string().as_bytes());
         // Should it fail, the lock ends by itself.
-        let _ = self.level.send::<1>(&pipeline).await;
+        let _ = self.level.send::<1>(&batch).await;
     }
 
     /// A step of a scan: the next cursor, zero at the end, and names that the pattern finds. What is
     /// there from the beginning of a scan to its end is found; what is written after the beginning
     /// was loaded after the commit.
     async fn scan(&self, pattern: &str, cursor: u64) -> Result<(u64, Vec<String>), StoreError> {
-        let mut pipeline = pipe();
-        let scan = pipeline.ignore_errors().cmd("SCAN").arg(cursor);
+        if self.level.connection.is_cluster() {
+            // A cursor is a node's own; what one node does not have must not pass for nothing.
+            return Err(StoreError::unsupported());
+        }
+        let mut batch = Batch::new();
+        let scan = batch.cmd("SCAN").arg(cursor);
         scan.arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
-        let page = self.level.connection.insist(&pipeline).await?;
+        let page = self.level.connection.insist(&batch).await?;
         let page = page.into_iter().next().ok_or_else(unexpected)?;
         let (next, names): (u64, Vec<Vec<u8>>) = read(page)?;
         // A name that is no text is nobody's entry.
@@ -101,19 +104,15 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
     /// that is entered again from then on stays for the next time.
     async fn delete_indexed(&self, tenant: &str) -> Result<(), StoreError> {
         let index = Keys::tenant_index(tenant);
-        let mut pipeline = pipe();
-        pipeline.ignore_errors().cmd("SMEMBERS").arg(&index);
-        let members = self.level.connection.insist(&pipeline).await?;
+        let mut batch = Batch::new();
+        batch.cmd("SMEMBERS").arg(&index);
+        let members = self.level.connection.insist(&batch).await?;
         let members: Vec<String> = read(members.into_iter().next().ok_or_else(unexpected)?)?;
         for members in members.chunks(STEP) {
-            let mut pipeline = pipe();
-            pipeline
-                .ignore_errors()
-                .cmd("SREM")
-                .arg(&index)
-                .arg(members);
-            let removed = self.level.connection.insist(&pipeline).await?;
-            if let Some(error) = refused(&removed) {
+            let mut batch = Batch::new();
+            batch.cmd("SREM").arg(&index).arg(members);
+            let removed = self.level.connection.insist(&batch).await?;
+            if let Some(error) = first_refusal(&removed) {
                 return Err(error);
             }
             let name = |member: &String| self.keys().indexed(member);
@@ -144,14 +143,12 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         if names.is_empty() {
             return Ok(());
         }
-        let mut reads = pipe();
-        reads.ignore_errors();
+        let mut reads = Batch::new();
         for name in names {
             reads.cmd("GET").arg(name);
         }
         let values = self.level.connection.insist(&reads).await?;
-        let mut deletes = pipe();
-        deletes.ignore_errors();
+        let mut deletes = Batch::new();
         for (name, value) in names.iter().zip(values) {
             // A key of another type is nobody's entry.
             let Ok(Raw::BulkString(bytes)) = value else {
@@ -171,18 +168,13 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
     }
 }
 
-fn compare_and_delete(pipeline: &mut Pipeline, name: &str, value: &[u8]) {
-    pipeline
+fn compare_and_delete(batch: &mut Batch, name: &str, value: &[u8]) {
+    batch
         .cmd("EVAL")
         .arg(COMPARE_AND_DELETE)
         .arg(1)
         .arg(name)
         .arg(value);
-}
-
-fn refused(replies: &[RedisResult<Raw>]) -> Option<StoreError> {
-    let error = replies.iter().find_map(|reply| reply.as_ref().err())?;
-    Some(StoreError::refused(error.clone()))
 }
 
 impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedLevel<M> {
@@ -291,15 +283,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
             // operator finds this key there, or we find T changed.
             let index = Keys::tenant_index(tenant);
             let name = self.keys().entry(key);
-            let mut pipeline = pipe();
-            pipeline.ignore_errors();
-            pipeline
+            let mut batch = Batch::ordered();
+            batch
                 .cmd("SADD")
                 .arg(&index)
                 .arg(self.keys().index_member(&name));
-            pipeline.cmd("EXPIRE").arg(&index).arg(INDEX.as_secs());
-            let replies: [_; 2] = self.level.send(&pipeline).await?;
-            if let Some(error) = refused(&replies) {
+            batch.cmd("EXPIRE").arg(&index).arg(INDEX.as_secs());
+            let replies: [_; 2] = self.level.send(&batch).await?;
+            if let Some(error) = first_refusal(&replies) {
                 return Err(error);
             }
             self.level.tenant_then_epoch(key, tenant, fresh).await

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, cmd};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use super::batch::{Batch, Wire};
+use super::connection::first_refusal;
+use super::endpoint::{Deadlines, Endpoint};
 use crate::store::StoreError;
 
 /// Between two heartbeats.
@@ -22,13 +24,16 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 /// So many heartbeats in a row without an answer, and the link is taken for dead.
 const MISSES: u32 = 2;
 
+/// How many keys a heartbeat of a cluster deletes.
+const SPREAD: usize = 16;
+
 /// The shortest and the longest pause between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// A connection that answered a heartbeat. Clones share it.
 #[derive(Clone)]
 pub(super) struct Link {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) wire: Wire,
     broken: Arc<Notify>,
 }
 
@@ -62,9 +67,8 @@ pub(super) struct Supervisor {
 }
 
 struct Shared {
-    client: Client,
-    deadline: Duration,
-    connect_deadline: Duration,
+    endpoint: Endpoint,
+    deadlines: Deadlines,
     /// Never exists. Deleting it is a write that changes nothing: unlike PING, a demoted master, a
     /// replica and an isolated one refuse it.
     heartbeat: String,
@@ -75,17 +79,11 @@ struct Shared {
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        client: Client,
-        deadline: Duration,
-        connect_deadline: Duration,
-        heartbeat: String,
-    ) -> Self {
+    pub(super) fn new(endpoint: Endpoint, deadlines: Deadlines, heartbeat: String) -> Self {
         Self {
             shared: Arc::new(Shared {
-                client,
-                deadline,
-                connect_deadline,
+                endpoint,
+                deadlines,
                 heartbeat,
                 state: watch::channel(State::Connecting).0,
                 hurry: Notify::new(),
@@ -123,10 +121,7 @@ impl Supervisor {
     }
 
     /// A connection of its own, for what must not share one: `WAIT` blocks it.
-    pub(super) async fn dedicated(
-        &self,
-        response: Duration,
-    ) -> Result<MultiplexedConnection, StoreError> {
+    pub(super) async fn open_apart(&self, response: Duration) -> Result<Wire, StoreError> {
         self.shared.open(response, Arc::default()).await
     }
 
@@ -157,12 +152,18 @@ async fn supervise(guard: Running) {
     let mut backoff = BACKOFF.0;
     while let Some(shared) = guard.0.upgrade() {
         match shared.connect().await {
-            Ok(link) => {
+            Ok(mut link) => {
                 backoff = BACKOFF.0;
-                shared.session.fetch_add(1, Ordering::SeqCst);
-                shared.state.send_replace(State::Up(link.clone()));
                 drop(shared);
-                watch_over(&guard.0, link).await;
+                while let Some(shared) = guard.0.upgrade() {
+                    shared.session.fetch_add(1, Ordering::SeqCst);
+                    shared.state.send_replace(State::Up(link.clone()));
+                    drop(shared);
+                    match watch_over(&guard.0, link).await {
+                        Some(replacement) => link = replacement,
+                        None => break,
+                    }
+                }
                 if let Some(shared) = guard.0.upgrade() {
                     shared.state.send_replace(State::Connecting);
                 }
@@ -181,49 +182,81 @@ async fn supervise(guard: Running) {
     }
 }
 
-/// Until the link is to be replaced, or the store was dropped.
-async fn watch_over(shared: &Weak<Shared>, mut link: Link) {
+/// Until the link is to be replaced, or the store was dropped. A cluster's link stays in use until
+/// its replacement is there: the other nodes answer by it.
+async fn watch_over(shared: &Weak<Shared>, mut link: Link) -> Option<Link> {
     let mut missed = 0;
-    while missed < MISSES {
+    loop {
         tokio::select! {
             () = sleep(HEARTBEAT) => {}
-            () = link.broken.notified() => return,
+            () = link.broken.notified() => return None,
         }
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        match shared.beat(&mut link.connection).await {
-            Ok(()) => missed = 0,
-            Err(_) => missed += 1,
+        let shared = shared.upgrade()?;
+        let heard = shared.beat(&mut link.wire).await;
+        if heard.is_whole() {
+            missed = 0;
+            continue;
+        }
+        missed += 1;
+        if missed < MISSES {
+            continue;
+        }
+        if !shared.endpoint.is_cluster() {
+            return None;
+        }
+        // A hung node is never left by the client that hangs on it (REDIS.md section 6).
+        match shared.connect().await {
+            Ok(replacement) => return Some(replacement),
+            Err(_) if heard.is_silence() => return None,
+            Err(_) => missed = 0,
         }
     }
 }
 
+/// The answers to a heartbeat.
+struct Heard {
+    asked: usize,
+    answered: usize,
+    error: Option<StoreError>,
+}
+
+impl Heard {
+    fn is_whole(&self) -> bool {
+        self.answered == self.asked
+    }
+
+    fn is_silence(&self) -> bool {
+        self.answered == 0
+    }
+}
+
 impl Shared {
-    /// A connection counts when it has answered a heartbeat: an error is no answer.
+    /// A connection counts when it has answered a heartbeat, a cluster when some of it has: an error
+    /// is no answer.
     async fn connect(&self) -> Result<Link, StoreError> {
         let broken = Arc::new(Notify::new());
         let attempt = async {
-            let mut connection = self.open(self.deadline, Arc::clone(&broken)).await?;
-            self.beat(&mut connection).await?;
-            Ok(connection)
+            let mut wire = self
+                .open(self.deadlines.response, Arc::clone(&broken))
+                .await?;
+            let heard = self.beat(&mut wire).await;
+            match heard.error {
+                Some(error) if heard.answered == 0 => Err(error),
+                _ => Ok(wire),
+            }
         };
-        match timeout(self.connect_deadline, attempt).await {
-            Ok(connected) => Ok(Link {
-                connection: connected?,
+        match timeout(self.deadlines.connect, attempt).await {
+            Ok(wire) => Ok(Link {
+                wire: wire?,
                 broken,
             }),
             Err(_) => Err(StoreError::timeout()),
         }
     }
 
-    async fn open(
-        &self,
-        response: Duration,
-        broken: Arc<Notify>,
-    ) -> Result<MultiplexedConnection, StoreError> {
+    async fn open(&self, response: Duration, broken: Arc<Notify>) -> Result<Wire, StoreError> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_deadline))
+            .set_connection_timeout(Some(self.deadlines.connect))
             .set_response_timeout(Some(response))
             .set_pipeline_buffer_size(256)
             .set_push_sender(move |push: PushInfo| {
@@ -232,20 +265,35 @@ impl Shared {
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let opened = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
+        let opened = self.endpoint.open(&config, self.deadlines).await;
         opened.map_err(|error| StoreError::not_connected(Some(Arc::new(error))))
     }
 
-    async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
-        let mut delete = cmd("DEL");
-        delete.arg(&self.heartbeat);
-        match timeout(self.deadline, delete.query_async::<i64>(connection)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(StoreError::not_connected(Some(Arc::new(error)))),
-            Err(_) => Err(StoreError::timeout()),
+    /// On a cluster by several keys, which lie on all of its nodes with near certainty.
+    async fn beat(&self, wire: &mut Wire) -> Heard {
+        let asked = if self.endpoint.is_cluster() {
+            SPREAD
+        } else {
+            1
+        };
+        let mut beats = tokio::task::JoinSet::new();
+        for n in 0..asked {
+            let (mut wire, deadline) = (wire.clone(), self.deadlines.response);
+            let mut batch = Batch::new();
+            batch.cmd("DEL").arg(format!("{}:{{{n}}}", self.heartbeat));
+            beats.spawn(async move {
+                match timeout(deadline, wire.send(&batch)).await {
+                    Ok(Ok(replies)) => first_refusal(&replies).map_or(Ok(()), Err),
+                    Ok(Err(error)) => Err(StoreError::not_connected(Some(Arc::new(error)))),
+                    Err(_) => Err(StoreError::timeout()),
+                }
+            });
+        }
+        let beats = beats.join_all().await;
+        Heard {
+            asked,
+            answered: beats.iter().filter(|beat| beat.is_ok()).count(),
+            error: beats.into_iter().find_map(Result::err),
         }
     }
 }
