@@ -11,6 +11,10 @@
 //! after such an invalidation of that very id was confirmed. A newer change of the same subject
 //! gives the row a new id. Two instances may do the same work twice, which costs a command and is
 //! otherwise harmless: invalidating is deleting.
+//!
+//! With `KEY_LAYOUT=seed` the cache's keys contain the token's text, and only whoever has it can
+//! invalidate. It is read from the table of tokens, by the digest that the row names, so that the
+//! outbox itself holds no text.
 
 use std::time::Duration;
 
@@ -56,15 +60,26 @@ impl Outbox {
     }
 
     async fn invalidate(&self, pending: &Pending, wait: bool) -> Result<(), InvalidateError> {
-        let invalidation = match &pending.subject {
-            Subject::Token(digest) => self.cache.invalidate_digest(*digest),
-            Subject::Tenant(id) => self.cache.invalidate_tenant(id),
+        let invalidation = match (&pending.subject, &pending.text) {
+            (Subject::Tenant(id), _) => self.cache.invalidate_tenant(id),
+            // Good for either layout.
+            (Subject::Token(_), Some(text)) => self.cache.invalidate(text.expose()),
+            (Subject::Token(digest), None) => self.cache.invalidate_digest(*digest),
         };
-        if wait {
+        let result = if wait {
             invalidation.and_wait().await
         } else {
             invalidation.await
+        };
+        if result.as_ref().is_err_and(|error| !error.is_retryable()) {
+            // The start refuses such a database; somebody wrote to it since then.
+            tracing::error!(
+                id = pending.id,
+                "KEY_LAYOUT=seed cannot invalidate a token whose text the database lacks: is an \
+                 instance with KEY_LAYOUT=digest on the same database?"
+            );
         }
+        result
     }
 
     /// Repeats what is left in the table, for ever.

@@ -9,8 +9,8 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tower_api_token::{ApiTokenCache, RedisStore, loader_fn};
 
-use crate::config::{Config, StartError};
-use crate::db::{Database, Seeded};
+use crate::config::{Config, Layout, StartError};
+use crate::db::{Database, Kept, Seeded, TextCount};
 use crate::loader;
 use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
@@ -53,10 +53,14 @@ impl Server {
             .map_err(|message| StartError::of("DATABASE_URL", format!("{described}: {message}")))?;
         let cache = cache(&config, &database)?;
 
+        let kept = config.layout.kept();
         let seeded = database
-            .seed()
+            .seed(kept)
             .await
             .map_err(|error| StartError::of("DATABASE_URL", error))?;
+        if kept == Kept::Text {
+            require_texts(&database).await?;
+        }
         let tenant = database
             .any_tenant()
             .await
@@ -68,6 +72,7 @@ impl Server {
             database: database.clone(),
             cache: cache.clone(),
             outbox: outbox.clone(),
+            kept,
             admin_digest: config.admin_token.digest(),
             null_ttl: config.null_ttl,
             shared_store: config.redis.is_some(),
@@ -131,15 +136,40 @@ impl Server {
     }
 }
 
+/// A token whose text is not there could not be invalidated, and revoking it would promise what does
+/// not happen.
+async fn require_texts(database: &Database) -> Result<(), StartError> {
+    let TextCount { tokens, texts } = database
+        .count_texts()
+        .await
+        .map_err(|error| StartError::of("DATABASE_URL", error))?;
+    if texts == tokens {
+        return Ok(());
+    }
+    let lacking = tokens - texts;
+    Err(StartError::of(
+        "KEY_LAYOUT",
+        format!(
+            "seed needs the text of every token, and the database was filled with KEY_LAYOUT=digest \
+             and holds digests only, for {lacking} of its {tokens} tokens"
+        ),
+    ))
+}
+
 fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartError> {
     let (database, delay) = (database.clone(), config.load_delay);
     let loader = loader_fn(move |lookup| loader::load(database.clone(), delay, lookup));
     let mut builder = ApiTokenCache::builder(loader)
-        .scopes(["app", "dataset"])
+        .key_layout(config.layout.keys())
         .ttl(config.ttl)
         .null_ttl(config.null_ttl)
         .local_capacity(config.local_capacity)
         .staleness_bound(config.staleness_bound);
+    // With the seed layout it is not we alone who choose the scopes. Undeclared, they are searched
+    // for when a token is invalidated, so that an entry that Python wrote in another one goes too.
+    if config.layout == Layout::Digest {
+        builder = builder.scopes(["app", "dataset"]);
+    }
     if let Some(url) = &config.redis {
         let store = RedisStore::connect(url.expose())
             .map_err(|error| StartError::of("REDIS_URL", error))?;
@@ -169,6 +199,17 @@ fn banner(
             "store: in memory, for one instance only (REDIS_URL shares it)"
         ),
     };
+    let _ = writeln!(text, "key layout: {}", config.layout);
+    if config.layout.kept() == Kept::Text {
+        let holders = match &config.redis {
+            Some(_) => "Redis and the database hold",
+            None => "the database holds",
+        };
+        let _ = writeln!(
+            text,
+            "warning: {holders} the tokens' text, as the layout seed needs it"
+        );
+    }
     if let Some(token) = config.admin_token.generated() {
         let _ = writeln!(text, "admin token, of this run: {token}");
     }
@@ -215,9 +256,7 @@ fn first_steps(seeded: &[Seeded], base: &str, admin: &str) -> String {
 
 /// For a database that already has something in it.
 fn next_steps(tenant: Option<&str>, base: &str, admin: &str) -> String {
-    let text =
-        "The database is not empty; it keeps digests of tokens only, so none can be shown.\n"
-            .to_owned();
+    let text = "The database is not empty; its tokens were shown when they were made.\n".to_owned();
     text + &make_token(tenant.unwrap_or("TENANT"), base, admin)
 }
 

@@ -4,6 +4,7 @@
 //! that names the variable. What is not built yet is refused, never ignored.
 
 mod error;
+mod layout;
 mod secrets;
 mod variables;
 
@@ -16,6 +17,7 @@ use clap::ArgMatches;
 use tracing_subscriber::filter::Targets;
 
 pub use error::StartError;
+pub use layout::Layout;
 pub use secrets::{AdminToken, RedisUrl};
 use variables::command;
 
@@ -32,6 +34,8 @@ pub struct Config {
     pub redis: Option<RedisUrl>,
     /// Where the database is.
     pub database: Target,
+    /// How the cache's keys are made.
+    pub layout: Layout,
     /// How long a token is cached.
     pub ttl: Duration,
     /// How long a null is cached.
@@ -98,7 +102,6 @@ impl Values {
                 "not an address with a port, such as 127.0.0.1:3000",
             )
         })?;
-        self.choice("KEY_LAYOUT", &["digest"], &["seed"])?;
         self.choice("TOKEN_FORMAT", &["any"], &["checked"])?;
         let log_filter = self.text("RUST_LOG")?;
         Ok(Config {
@@ -109,6 +112,7 @@ impl Values {
                 .transpose()?,
             database: Target::parse(self.text("DATABASE_URL")?)
                 .map_err(|message| StartError::of("DATABASE_URL", message))?,
+            layout: self.layout()?,
             ttl: Duration::from_secs(self.number("TTL_SECONDS", 1..=30 * DAY)?),
             null_ttl: Duration::from_secs(self.number("NULL_TTL_SECONDS", 1..=DAY)?),
             local_capacity: usize::try_from(self.number("LOCAL_CAPACITY", 0..=100_000_000)?)
@@ -129,6 +133,14 @@ impl Values {
                 )
             })?,
         })
+    }
+
+    fn layout(&self) -> Result<Layout, StartError> {
+        let prefix = self.optional("REDIS_KEY_PREFIX")?;
+        match self.choice("KEY_LAYOUT", &["digest", "seed"], &[])? {
+            "seed" => Ok(Layout::seed(prefix)),
+            _ => Layout::digest(prefix),
+        }
     }
 
     /// The value, if it is set. Set but empty is a slip, and what it was meant to be is not ours to

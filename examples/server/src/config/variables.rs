@@ -11,7 +11,7 @@ type Variable = (
     &'static str,
 );
 
-const VARIABLES: [Variable; 13] = [
+const VARIABLES: [Variable; 14] = [
     (
         "LISTEN",
         "listen",
@@ -34,7 +34,13 @@ const VARIABLES: [Variable; 13] = [
         "KEY_LAYOUT",
         "key-layout",
         Some("digest"),
-        "Layout of the cache keys: digest (seed: not built yet)",
+        "Layout of the cache keys: digest, or seed to share Redis with the Python service",
+    ),
+    (
+        "REDIS_KEY_PREFIX",
+        "redis-key-prefix",
+        None,
+        "With the layout seed: what the Python service has under this name",
     ),
     (
         "TOKEN_FORMAT",

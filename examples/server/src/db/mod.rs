@@ -30,7 +30,7 @@ pub use pending::{Pending, Subject};
 pub use seed::Seeded;
 pub use tenants::TenantStatus;
 pub use time::Timestamp;
-pub use tokens::{InsertError, NewToken, TokenRow};
+pub use tokens::{InsertError, Kept, NewToken, TextCount, TokenRow};
 
 /// How long a query waits for a connection of the pool: less than the cache's load deadline of
 /// three seconds, so that the reason in the log is this one.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tower_api_token::TokenDigest;
+use tower_api_token::{BearerToken, TokenDigest};
 
 use super::{Database, on_pool};
 use crate::random;
@@ -58,13 +58,25 @@ pub struct Pending {
     pub id: String,
     /// What has to be invalidated.
     pub subject: Subject,
+    /// The token's text, if the database keeps it: read from the table of tokens, as the outbox
+    /// itself holds no text.
+    pub text: Option<BearerToken>,
 }
 
 impl Pending {
-    pub(super) fn new(subject: Subject) -> io::Result<Self> {
+    pub(super) fn of_token(digest: TokenDigest, text: Option<BearerToken>) -> io::Result<Self> {
         Ok(Self {
             id: random::id("inv")?,
-            subject,
+            subject: Subject::Token(digest),
+            text,
+        })
+    }
+
+    pub(super) fn of_tenant(id: &str) -> io::Result<Self> {
+        Ok(Self {
+            id: random::id("inv")?,
+            subject: Subject::Tenant(id.to_owned()),
+            text: None,
         })
     }
 }
@@ -73,13 +85,18 @@ impl Database {
     /// Owed invalidations, those first that failed least: one that can never succeed does not hold
     /// up the others.
     pub async fn pending(&self, limit: i64) -> Result<Vec<Pending>, sqlx::Error> {
-        const SELECT: &str = "SELECT id, kind, subject FROM pending_invalidations ORDER BY attempts, created_at LIMIT $1";
-        let rows: Vec<(String, String, String)> =
+        const SELECT: &str = "\
+            SELECT owed.id, owed.kind, owed.subject, tokens.token \
+            FROM pending_invalidations AS owed LEFT JOIN tokens \
+                ON owed.kind = 'token_digest' AND tokens.digest = owed.subject \
+            ORDER BY owed.attempts, owed.created_at LIMIT $1";
+        let rows: Vec<(String, String, String, Option<String>)> =
             on_pool!(self, pool => sqlx::query_as(SELECT).bind(limit).fetch_all(pool).await?);
         let mut owed = Vec::with_capacity(rows.len());
-        for (id, kind, text) in rows {
-            if let Some(subject) = Subject::parse(&kind, text) {
-                owed.push(Pending { id, subject });
+        for (id, kind, subject, text) in rows {
+            if let Some(subject) = Subject::parse(&kind, subject) {
+                let text = text.map(BearerToken::new);
+                owed.push(Pending { id, subject, text });
             } else {
                 // Counted as a failure, so that it goes behind the rows that can be read.
                 tracing::error!(

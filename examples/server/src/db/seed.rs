@@ -2,13 +2,13 @@
 
 use tower_api_token::TokenDigest;
 
-use super::tokens::{NewToken, add_token};
+use super::tokens::{Kept, NewToken, add_token};
 use super::{Database, Timestamp, on_pool};
 use crate::random;
 
 const TENANTS: [(&str, &str); 2] = [("acme", "Acme"), ("globex", "Globex")];
 
-/// A token that was made for an empty database. Its text exists here and nowhere else.
+/// A token that was made for an empty database.
 pub struct Seeded {
     /// The token's public name.
     pub id: String,
@@ -43,13 +43,13 @@ impl Database {
     /// Of several instances that start on one empty database exactly one gets the tokens: the first
     /// statement inserts the first tenant only where there is none, and a rival waits at that row
     /// (PostgreSQL) or for the write lock (SQLite) until it is committed.
-    pub async fn seed(&self) -> Result<Option<Vec<Seeded>>, sqlx::Error> {
+    pub async fn seed(&self, kept: Kept) -> Result<Option<Vec<Seeded>>, sqlx::Error> {
         const FIRST: &str = "\
             INSERT INTO tenants (id, name) SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM tenants) \
             ON CONFLICT (id) DO NOTHING";
         const NEXT: &str = "INSERT INTO tenants (id, name) VALUES ($1, $2)";
         let [(first, first_name), others @ ..] = TENANTS;
-        let tokens = tokens()?;
+        let tokens = tokens(kept)?;
         on_pool!(self, pool => {
             let mut transaction = pool.begin().await?;
             let inserted = sqlx::query(FIRST).bind(first).bind(first_name).execute(&mut *transaction).await?;
@@ -85,7 +85,7 @@ impl Database {
 }
 
 /// The tokens with their texts.
-fn tokens() -> std::io::Result<Vec<(NewToken, String)>> {
+fn tokens(kept: Kept) -> std::io::Result<Vec<(NewToken, String)>> {
     let mut tokens = Vec::new();
     for (tenant, _) in TENANTS {
         for (token_type, app_id) in [("app", Some(format!("{tenant}-chat"))), ("dataset", None)] {
@@ -96,6 +96,7 @@ fn tokens() -> std::io::Result<Vec<(NewToken, String)>> {
                 app_id,
                 token_type,
                 digest: TokenDigest::of(&text),
+                text: kept.text(&text),
                 created_at: Timestamp::now(),
                 expires_at: None,
             };

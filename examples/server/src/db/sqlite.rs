@@ -8,11 +8,18 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
 use super::{ACQUIRE_TIMEOUT, Embedded, reason, run_migrations};
 
-const MIGRATIONS: Embedded = Embedded(&[(
-    1,
-    "tokens",
-    include_str!("../../migrations/sqlite/0001_tokens.sql"),
-)]);
+const MIGRATIONS: Embedded = Embedded(&[
+    (
+        1,
+        "tokens",
+        include_str!("../../migrations/sqlite/0001_tokens.sql"),
+    ),
+    (
+        2,
+        "text",
+        include_str!("../../migrations/sqlite/0002_text.sql"),
+    ),
+]);
 
 /// How long a writer waits for another.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! The table of tenants.
 
-use super::pending::{Pending, Subject, owe};
+use super::pending::{Pending, owe};
 use super::{Database, on_pool};
 
 /// Whether a tenant's tokens may be used.
@@ -30,7 +30,7 @@ impl Database {
         id: &str,
         status: TenantStatus,
     ) -> Result<Option<Pending>, sqlx::Error> {
-        let pending = Pending::new(Subject::Tenant(id.to_owned()))?;
+        let pending = Pending::of_tenant(id)?;
         on_pool!(self, pool => {
             let mut transaction = pool.begin().await?;
             let update = sqlx::query("UPDATE tenants SET status = $2 WHERE id = $1").bind(id).bind(status.as_str());

@@ -1,9 +1,37 @@
 //! The table of tokens.
 
-use tower_api_token::TokenDigest;
+use tower_api_token::{BearerToken, TokenDigest};
 
-use super::pending::{Pending, Subject, owe};
+use super::pending::{Pending, owe};
 use super::{Database, Timestamp, on_pool};
+
+/// What the database keeps of a new token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The digest alone.
+    Digest,
+    /// The text too: cache keys contain it, so that an invalidation cannot do without.
+    Text,
+}
+
+impl Kept {
+    /// The text, if it is to be kept.
+    pub(crate) fn text(self, token: &str) -> Option<BearerToken> {
+        match self {
+            Self::Digest => None,
+            Self::Text => Some(BearerToken::new(token)),
+        }
+    }
+}
+
+/// How many tokens there are, and of how many the database has the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextCount {
+    /// All tokens, revoked ones included: their invalidation may be asked for again.
+    pub tokens: i64,
+    /// Those with their text.
+    pub texts: i64,
+}
 
 /// A token as the loader wants it, with the state of its tenant. Revoked tokens are not found at
 /// all.
@@ -42,6 +70,8 @@ pub struct NewToken {
     pub token_type: &'static str,
     /// SHA-256 of the token.
     pub digest: TokenDigest,
+    /// The token itself, if the database is to keep it: see [`Kept`].
+    pub text: Option<BearerToken>,
     /// The present.
     pub created_at: Timestamp,
     /// When it expires, if ever.
@@ -70,8 +100,8 @@ impl From<sqlx::Error> for InsertError {
 }
 
 pub(super) const INSERT: &str = "\
-    INSERT INTO tokens (id, tenant_id, app_id, type, digest, created_at, expires_at) \
-    SELECT $1, tenants.id, $3, $4, $5, $6, $7 FROM tenants WHERE tenants.id = $2";
+    INSERT INTO tokens (id, tenant_id, app_id, type, digest, token, created_at, expires_at) \
+    SELECT $1, tenants.id, $3, $4, $5, $6, $7, $8 FROM tenants WHERE tenants.id = $2";
 
 /// Binds a [`NewToken`] to [`INSERT`] and runs it in a transaction of either database.
 macro_rules! add_token {
@@ -82,6 +112,7 @@ macro_rules! add_token {
             .bind(&$token.app_id)
             .bind($token.token_type)
             .bind($token.digest.to_string())
+            .bind($token.text.as_ref().map(|text| text.expose()))
             .bind($token.created_at)
             .bind($token.expires_at)
             .execute(&mut *$transaction)
@@ -144,10 +175,18 @@ impl Database {
         .transpose()
     }
 
+    /// Of how many tokens the text is there.
+    pub async fn count_texts(&self) -> Result<TextCount, sqlx::Error> {
+        const SELECT: &str = "SELECT count(*), count(token) FROM tokens";
+        let (tokens, texts) = on_pool!(self, pool => sqlx::query_as(SELECT).fetch_one(pool).await?);
+        Ok(TextCount { tokens, texts })
+    }
+
     /// Adds a token, and owes the invalidation of what was cached about its text: that there is no
     /// such token.
     pub async fn insert_token(&self, token: &NewToken) -> Result<Pending, InsertError> {
-        let pending = Pending::new(Subject::Token(token.digest)).map_err(sqlx::Error::from)?;
+        let pending =
+            Pending::of_token(token.digest, token.text.clone()).map_err(sqlx::Error::from)?;
         on_pool!(self, pool => {
             let mut transaction = pool.begin().await?;
             if add_token!(transaction, token)?.rows_affected() == 0 {
@@ -163,17 +202,18 @@ impl Database {
     ///
     /// A repetition keeps the time of the first revocation and owes the invalidation anew.
     pub async fn revoke_token(&self, id: &str) -> Result<Option<Pending>, sqlx::Error> {
-        const UPDATE: &str = "UPDATE tokens SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 RETURNING digest";
+        const UPDATE: &str = "\
+            UPDATE tokens SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 RETURNING digest, token";
         on_pool!(self, pool => {
             let mut transaction = pool.begin().await?;
-            let digest: Option<String> = sqlx::query_scalar(UPDATE)
+            let revoked: Option<(String, Option<String>)> = sqlx::query_as(UPDATE)
                 .bind(id)
                 .bind(Timestamp::now())
                 .fetch_optional(&mut *transaction)
                 .await?;
-            let Some(digest) = digest else { return Ok(None) };
+            let Some((digest, text)) = revoked else { return Ok(None) };
             let digest = digest.parse().map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))?;
-            let pending = Pending::new(Subject::Token(digest))?;
+            let pending = Pending::of_token(digest, text.map(BearerToken::new))?;
             owe!(transaction, pending)?;
             transaction.commit().await?;
             Ok(Some(pending))

@@ -61,6 +61,7 @@ async fn create_token(
         app_id: wanted.app_id,
         token_type: wanted.token_type,
         digest: TokenDigest::of(&text),
+        text: state.kept.text(&text),
         created_at: now,
         expires_at: wanted.expires_at,
     };

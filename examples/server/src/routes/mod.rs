@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use tower_api_token::{ApiTokenCache, TokenDigest};
 
-use crate::db::Database;
+use crate::db::{Database, Kept};
 use crate::outbox::Outbox;
 
 /// What handlers need, shared by all.
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) cache: ApiTokenCache,
     pub(crate) outbox: Outbox,
+    /// What the database keeps of a new token.
+    pub(crate) kept: Kept,
     /// Of the bearer token for `/admin`.
     pub(crate) admin_digest: TokenDigest,
     /// How long a new token can go on being refused if its invalidation is not confirmed.

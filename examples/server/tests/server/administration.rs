@@ -56,10 +56,8 @@ fn admin_routes_refuse_everybody_without_the_admin_token() {
 }
 
 /// A created token works at once, also if its text was refused a moment before.
-fn create_after_a_cached_null(database: &Database, redis: Option<&RedisServer>) {
-    let url = redis.map(RedisServer::url);
-    let store: Vec<_> = url.iter().map(|url| ("REDIS_URL", url.as_str())).collect();
-    let demo = Demo::on(database, &store);
+fn create_after_a_cached_null(database: &Database, layout: &str, redis: Option<&RedisServer>) {
+    let demo = Demo::with(database, layout, redis);
     let text = "imported/0123456789+_~.-==";
     demo.whoami(text).expect(401);
     demo.whoami(text).expect(401);
@@ -86,17 +84,23 @@ fn create_after_a_cached_null(database: &Database, redis: Option<&RedisServer>) 
 
 #[test]
 fn created_token_works_after_a_cached_null_in_memory() {
-    create_after_a_cached_null(&Database::sqlite(), None);
+    create_after_a_cached_null(&Database::sqlite(), "digest", None);
 }
 
 #[test]
 fn created_token_works_after_a_cached_null_in_redis() {
-    create_after_a_cached_null(&Database::sqlite(), Some(&RedisServer::start()));
+    create_after_a_cached_null(&Database::sqlite(), "digest", Some(&RedisServer::start()));
 }
 
 #[test]
 fn created_token_works_after_a_cached_null_on_postgres() {
-    create_after_a_cached_null(&Database::postgres(), None);
+    create_after_a_cached_null(&Database::postgres(), "digest", None);
+}
+
+#[test]
+fn created_token_works_after_a_cached_null_in_the_seed_layout() {
+    create_after_a_cached_null(&Database::sqlite(), "seed", None);
+    create_after_a_cached_null(&Database::postgres(), "seed", Some(&RedisServer::start()));
 }
 
 #[test]
@@ -201,10 +205,8 @@ fn bad_requests_change_nothing_and_are_not_repeated() {
 
 /// Suspension denies all tokens of the tenant and of nobody else, at once, and resuming ends it at
 /// once.
-fn suspension(database: &Database, redis: Option<&RedisServer>) {
-    let url = redis.map(RedisServer::url);
-    let store: Vec<_> = url.iter().map(|url| ("REDIS_URL", url.as_str())).collect();
-    let demo = Demo::on(database, &store);
+fn suspension(database: &Database, layout: &str, redis: Option<&RedisServer>) {
+    let demo = Demo::with(database, layout, redis);
     let (app, dataset) = (
         demo.token("acme", "app").text,
         demo.token("acme", "dataset").text,
@@ -238,10 +240,16 @@ fn suspension(database: &Database, redis: Option<&RedisServer>) {
 
 #[test]
 fn suspension_is_obeyed_at_once_and_ends_at_once_in_memory() {
-    suspension(&Database::sqlite(), None);
+    suspension(&Database::sqlite(), "digest", None);
 }
 
 #[test]
 fn suspension_is_obeyed_at_once_and_ends_at_once_in_redis() {
-    suspension(&Database::postgres(), Some(&RedisServer::start()));
+    suspension(&Database::postgres(), "digest", Some(&RedisServer::start()));
+}
+
+#[test]
+fn suspension_is_obeyed_at_once_and_ends_at_once_in_the_seed_layout() {
+    suspension(&Database::postgres(), "seed", None);
+    suspension(&Database::sqlite(), "seed", Some(&RedisServer::start()));
 }

@@ -12,7 +12,7 @@ use test_support::{PostgresServer, free_port};
 use super::demo::{Database, Demo, PATIENCE, command};
 
 /// Runs the binary until it ends by itself: status, standard output, standard error.
-fn run_to_end(command: &mut Command) -> (Option<i32>, String, String) {
+pub(crate) fn run_to_end(command: &mut Command) -> (Option<i32>, String, String) {
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -69,7 +69,6 @@ fn refused(variable: &str, value: &str) -> String {
 #[test]
 fn what_is_not_built_yet_is_refused() {
     for (variable, value) in [
-        ("KEY_LAYOUT", "seed"),
         ("TOKEN_FORMAT", "checked"),
         ("REDIS_URL", "rediss://localhost:6380"),
         ("REDIS_URL", "redis+cluster://a:7000,b:7000"),
@@ -80,6 +79,12 @@ fn what_is_not_built_yet_is_refused() {
         let line = refused(variable, value);
         assert!(line.contains("not built yet"), "{line}");
     }
+}
+
+#[test]
+fn pythons_prefix_is_refused_with_the_layout_that_has_none() {
+    let line = refused("REDIS_KEY_PREFIX", "dify");
+    assert!(line.contains("KEY_LAYOUT=seed"), "{line}");
 }
 
 #[test]
@@ -114,6 +119,7 @@ fn nonsense_is_refused() {
         ("STALENESS_BOUND_MS", &["", "0", "9", "-1", "1s", "3600001"]),
         ("LOAD_DELAY_MS", &["", "-1", "abc", "60001"]),
         ("KEY_LAYOUT", &["", "Digest", "sha"]),
+        ("REDIS_KEY_PREFIX", &[""]),
         ("TOKEN_FORMAT", &["", "all"]),
         ("LOG_FORMAT", &["", "xml"]),
         ("RUST_LOG", &["", "info,demo=loud"]),
@@ -211,6 +217,7 @@ fn help_names_every_variable_and_no_value_of_the_environment() {
         "REDIS_URL",
         "DATABASE_URL",
         "KEY_LAYOUT",
+        "REDIS_KEY_PREFIX",
         "TOKEN_FORMAT",
         "TTL_SECONDS",
         "NULL_TTL_SECONDS",

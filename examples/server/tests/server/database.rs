@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use example_server::db::{
-    Database as Pool, InsertError, NewToken, Subject, Target, TenantStatus, Timestamp,
+    Database as Pool, InsertError, Kept, NewToken, Subject, Target, TenantStatus, Timestamp,
 };
 use tower_api_token::TokenDigest;
 
@@ -22,6 +22,7 @@ fn new_token(text: &str) -> NewToken {
         app_id: Some("chat".to_owned()),
         token_type: "app",
         digest: TokenDigest::of(text),
+        text: None,
         created_at: Timestamp::now(),
         expires_at: Timestamp::parse("2100-01-01T00:00:00.000001Z"),
     }
@@ -42,7 +43,7 @@ async fn instances_that_start_together_migrate_and_seed_once() {
                 let url = url.clone();
                 tokio::spawn(async move {
                     let pool = Pool::open(Target::parse(&url).unwrap()).await.unwrap();
-                    pool.seed().await.unwrap().is_some()
+                    pool.seed(Kept::Digest).await.unwrap().is_some()
                 })
             })
             .collect();
@@ -59,7 +60,7 @@ async fn instances_that_start_together_migrate_and_seed_once() {
 async fn token_comes_back_as_it_was_written() {
     on_both(async |database| {
         let pool = open(database).await;
-        pool.seed().await.unwrap();
+        pool.seed(Kept::Digest).await.unwrap();
         let token = new_token("written-and-read");
         let _ = pool.insert_token(&token).await.unwrap();
         let row = pool
@@ -109,7 +110,7 @@ async fn token_comes_back_as_it_was_written() {
 async fn refused_insertion_owes_nothing() {
     on_both(async |database| {
         let pool = open(database).await;
-        pool.seed().await.unwrap();
+        pool.seed(Kept::Digest).await.unwrap();
         let pending = pool.insert_token(&new_token("only-once")).await.unwrap();
         pool.settle(&pending).await.unwrap();
 
@@ -147,7 +148,7 @@ async fn refused_insertion_owes_nothing() {
 async fn settling_an_older_invalidation_leaves_the_newer_one_owed() {
     on_both(async |database| {
         let pool = open(database).await;
-        pool.seed().await.unwrap();
+        pool.seed(Kept::Digest).await.unwrap();
         let created = pool
             .insert_token(&new_token("changed-twice"))
             .await
@@ -176,7 +177,7 @@ async fn settling_an_older_invalidation_leaves_the_newer_one_owed() {
 async fn invalidation_that_fails_goes_behind_the_others() {
     on_both(async |database| {
         let pool = open(database).await;
-        pool.seed().await.unwrap();
+        pool.seed(Kept::Digest).await.unwrap();
         let first = pool
             .set_tenant_status("acme", TenantStatus::Suspended)
             .await
@@ -201,7 +202,7 @@ async fn invalidation_that_fails_goes_behind_the_others() {
 async fn concurrent_changes_of_one_subject_all_succeed() {
     on_both(async |database| {
         let pool = open(database).await;
-        pool.seed().await.unwrap();
+        pool.seed(Kept::Digest).await.unwrap();
         let changes: Vec<_> = (0..20)
             .map(|number| {
                 let pool = pool.clone();

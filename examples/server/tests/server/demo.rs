@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use test_support::PostgresServer;
+use test_support::{PostgresServer, RedisServer};
 use ureq::http;
 
 use super::answer::Answer;
@@ -116,6 +116,13 @@ impl Demo {
     pub(crate) fn on(database: &Database, more: &[(&str, &str)]) -> Self {
         let url = database.url();
         Self::start(&[&[("DATABASE_URL", url.as_str())], more].concat())
+    }
+
+    /// With this `KEY_LAYOUT`, and with Redis or the store in memory.
+    #[track_caller]
+    pub(crate) fn with(database: &Database, layout: &str, redis: Option<&RedisServer>) -> Self {
+        let url = redis.map(RedisServer::url).unwrap_or_default();
+        Self::on(database, &[("KEY_LAYOUT", layout), ("REDIS_URL", &url)])
     }
 
     /// The tokens that the banner shows: a comment with their names, then a `curl` line.

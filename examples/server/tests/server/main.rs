@@ -8,4 +8,5 @@ mod database;
 mod demo;
 mod operation;
 mod outage;
+mod seed_layout;
 mod transcript;

@@ -21,9 +21,9 @@ fn absent_redis_is_no_obstacle_to_starting_and_serving() {
 }
 
 /// 503 while Redis is down, and the outbox catches up by itself when it is back.
-fn revocation_while_redis_is_down(database: &Database) {
+fn revocation_while_redis_is_down(database: &Database, layout: &str) {
     let redis = RedisServer::start();
-    let demo = Demo::on(database, &[("REDIS_URL", &redis.url())]);
+    let demo = Demo::with(database, layout, Some(&redis));
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect(200);
 
@@ -56,12 +56,17 @@ fn revocation_while_redis_is_down(database: &Database) {
 
 #[test]
 fn revocation_while_redis_is_down_is_confirmed_later_on_sqlite() {
-    revocation_while_redis_is_down(&Database::sqlite());
+    revocation_while_redis_is_down(&Database::sqlite(), "digest");
 }
 
 #[test]
 fn revocation_while_redis_is_down_is_confirmed_later_on_postgres() {
-    revocation_while_redis_is_down(&Database::postgres());
+    revocation_while_redis_is_down(&Database::postgres(), "digest");
+}
+
+#[test]
+fn revocation_while_redis_is_down_is_confirmed_later_in_the_seed_layout() {
+    revocation_while_redis_is_down(&Database::sqlite(), "seed");
 }
 
 #[test]
@@ -142,10 +147,9 @@ fn another_instance_confirms_what_a_cut_off_one_could_not() {
 }
 
 /// A crash between commit and confirmation loses nothing.
-#[test]
-fn invalidation_owed_by_a_dead_instance_is_made_up_for_by_the_next() {
-    let (database, redis) = (Database::postgres(), RedisServer::start());
-    let demo = Demo::on(&database, &[("REDIS_URL", &redis.url())]);
+fn invalidation_owed_by_a_dead_instance(database: &Database, layout: &str) {
+    let redis = RedisServer::start();
+    let demo = Demo::with(database, layout, Some(&redis));
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect(200);
     // Frozen, it keeps its memory: the value is still there afterwards, as it is not after a
@@ -155,7 +159,7 @@ fn invalidation_owed_by_a_dead_instance_is_made_up_for_by_the_next() {
     drop(demo);
     redis.resume();
 
-    let next = Demo::on(&database, &[("REDIS_URL", &redis.url())]);
+    let next = Demo::with(database, layout, Some(&redis));
     eventually("the outbox is empty", || {
         next.metric("demo_pending_invalidations", &[]) == 0
     });
@@ -164,14 +168,23 @@ fn invalidation_owed_by_a_dead_instance_is_made_up_for_by_the_next() {
     });
 }
 
+#[test]
+fn invalidation_owed_by_a_dead_instance_is_made_up_for_by_the_next() {
+    invalidation_owed_by_a_dead_instance(&Database::postgres(), "digest");
+}
+
+#[test]
+fn invalidation_owed_by_a_dead_instance_is_made_up_for_in_the_seed_layout() {
+    // The text comes from the table of tokens, by way of either database.
+    invalidation_owed_by_a_dead_instance(&Database::sqlite(), "seed");
+    invalidation_owed_by_a_dead_instance(&Database::postgres(), "seed");
+}
+
 /// With `wait=true` the other instance obeys from the moment the answer is there.
-fn two_instances(database: &Database) {
+fn two_instances(database: &Database, layout: &str) {
     let redis = RedisServer::start();
-    let url = redis.url();
-    let (one, other) = (
-        Demo::on(database, &[("REDIS_URL", &url)]),
-        Demo::on(database, &[("REDIS_URL", &url)]),
-    );
+    let start = || Demo::with(database, layout, Some(&redis));
+    let (one, other) = (start(), start());
     assert!(other.seeded().is_empty(), "{}", other.banner);
     let token = one.token("acme", "app");
     one.whoami(&token.text).expect_origin("loaded");
@@ -200,12 +213,17 @@ fn two_instances(database: &Database) {
 
 #[test]
 fn revocation_on_one_instance_is_obeyed_by_the_other_on_sqlite() {
-    two_instances(&Database::sqlite());
+    two_instances(&Database::sqlite(), "digest");
 }
 
 #[test]
 fn revocation_on_one_instance_is_obeyed_by_the_other_on_postgres() {
-    two_instances(&Database::postgres());
+    two_instances(&Database::postgres(), "digest");
+}
+
+#[test]
+fn revocation_on_one_instance_is_obeyed_by_the_other_in_the_seed_layout() {
+    two_instances(&Database::sqlite(), "seed");
 }
 
 #[test]

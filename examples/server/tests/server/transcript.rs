@@ -105,10 +105,8 @@ fn given_admin_token_is_not_printed() {
 
 /// The transcript of the issue, on a fresh database: 200 loaded, 200 from the cache, 401 without
 /// and with a bad token, revoked, 401.
-fn transcript(database: &Database, redis: Option<&RedisServer>) {
-    let url = redis.map(RedisServer::url);
-    let store: Vec<_> = url.iter().map(|url| ("REDIS_URL", url.as_str())).collect();
-    let demo = Demo::on(database, &store);
+fn transcript(database: &Database, layout: &str, redis: Option<&RedisServer>) {
+    let demo = Demo::with(database, layout, redis);
     let token = demo.token("acme", "app");
 
     let loaded = demo.whoami(&token.text).expect_origin("loaded").json();
@@ -158,20 +156,40 @@ fn transcript(database: &Database, redis: Option<&RedisServer>) {
 
 #[test]
 fn transcript_on_sqlite_in_memory() {
-    transcript(&Database::sqlite(), None);
+    transcript(&Database::sqlite(), "digest", None);
 }
 
 #[test]
 fn transcript_on_sqlite_with_redis() {
-    transcript(&Database::sqlite(), Some(&RedisServer::start()));
+    transcript(&Database::sqlite(), "digest", Some(&RedisServer::start()));
 }
 
 #[test]
 fn transcript_on_postgres_in_memory() {
-    transcript(&Database::postgres(), None);
+    transcript(&Database::postgres(), "digest", None);
 }
 
 #[test]
 fn transcript_on_postgres_with_redis() {
-    transcript(&Database::postgres(), Some(&RedisServer::start()));
+    transcript(&Database::postgres(), "digest", Some(&RedisServer::start()));
+}
+
+#[test]
+fn transcript_in_the_seed_layout_on_sqlite_in_memory() {
+    transcript(&Database::sqlite(), "seed", None);
+}
+
+#[test]
+fn transcript_in_the_seed_layout_on_sqlite_with_redis() {
+    transcript(&Database::sqlite(), "seed", Some(&RedisServer::start()));
+}
+
+#[test]
+fn transcript_in_the_seed_layout_on_postgres_in_memory() {
+    transcript(&Database::postgres(), "seed", None);
+}
+
+#[test]
+fn transcript_in_the_seed_layout_on_postgres_with_redis() {
+    transcript(&Database::postgres(), "seed", Some(&RedisServer::start()));
 }
