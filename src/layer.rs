@@ -50,6 +50,10 @@ pub(crate) struct Shared<M, R> {
 
 impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
     /// A layer that requires a token, of any type, in the `Authorization` header.
+    ///
+    /// # Panics
+    /// When it is applied, if the cache's scopes are [declared](crate::ApiTokenCacheBuilder::scopes)
+    /// and no scope (`any`) is not among them: give it one by [`with_scope`](Self::with_scope).
     pub fn new(cache: ApiTokenCache<M>) -> Self {
         let challenges = Challenges::new("api").expect("a realm of three letters");
         Self {
@@ -190,6 +194,12 @@ impl<S, M, R> Layer<S> for ApiTokenLayer<M, R> {
     type Service = ApiTokenService<S, M, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        let shared = &self.shared;
+        assert!(
+            shared.cache.engine.scopes.allows(&shared.scope),
+            "the scope {:?} is not among the cache's declared ones: with_scope is missing",
+            shared.scope
+        );
         ApiTokenService::new(inner, Arc::clone(&self.shared))
     }
 }

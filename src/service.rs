@@ -135,7 +135,11 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
 pub(crate) fn asked<B>(request: &Request<B>) -> Asked {
     Asked {
         head: request.method() == Method::HEAD,
-        grpc: is_grpc(request.headers()).cloned(),
+        // A gRPC call is a POST. Anything else with its content type must not get its HTTP 200: a
+        // proxy that asks us whether to let a request pass would read it as leave.
+        grpc: is_grpc(request.headers())
+            .filter(|_| request.method() == Method::POST)
+            .cloned(),
     }
 }
 

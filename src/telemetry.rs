@@ -91,8 +91,19 @@ mod on {
         }
     }
 
+    pub(crate) fn unknown_scope(scope: &str) {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::error!(target: "tower_api_token", scope, dropped, "a look-up in a scope that is not declared; answering unavailable");
+        }
+    }
+
     pub(crate) fn invalidation_failed(error: &dyn std::error::Error) {
-        tracing::error!(target: "tower_api_token", error = chain(error), "an invalidation was not confirmed; repeat it");
+        static LIMIT: Limit = Limit::new();
+        let Some(dropped) = LIMIT.pass() else {
+            return;
+        };
+        tracing::error!(target: "tower_api_token", error = chain(error), dropped, "an invalidation was not confirmed; repeat it");
     }
 }
 
@@ -111,6 +122,7 @@ mod off {
     pub(crate) fn corrupt_entry() {}
     pub(crate) fn unwritable() {}
     pub(crate) fn staleness_bounds_differ(_: &str, _: Duration, _: Duration) {}
+    pub(crate) fn unknown_scope(_: &str) {}
     pub(crate) fn invalidation_failed(_: &dyn std::error::Error) {}
 }
 

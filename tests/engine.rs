@@ -630,17 +630,14 @@ async fn an_outage_of_both_is_unavailable_and_never_absent() {
 
 #[tokio::test]
 async fn a_flood_of_invented_tokens_writes_no_more_nulls_than_the_cap() {
-    let (db, clock) = (Db::new(), ManualClock::new());
-    let cache = db
-        .cache()
-        .null_writes_per_second(10)
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let (server, db, clock) = (RedisServer::start(), Db::new(), ManualClock::new());
+    let builder = db.cache().store(redis(&server)).null_writes_per_second(10);
+    let cache = builder.clock(clock.clone()).build().unwrap();
     for n in 0..50 {
         assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
     }
     assert_eq!(cache.stats().nulls_capped, 40);
+    assert_eq!(server.keys("api_token:app:*").len(), 10);
     clock.advance(Duration::from_secs(1));
     assert!(is_absent(&cache, "unknown-token-x").await);
     assert_eq!(cache.stats().nulls_capped, 40);
@@ -673,6 +670,49 @@ async fn a_scope_that_is_not_declared_is_a_mistake_of_the_service_and_no_bad_tok
         assert_eq!(error.kind(), UnavailableKind::UnknownScope, "{scope}");
     }
     assert_eq!(db.loads(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_scope_is_none_and_never_somebody_elses_answer() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().build().unwrap();
+    cache
+        .authenticate(TOKEN, None)
+        .await
+        .unwrap()
+        .found()
+        .unwrap();
+    let error = cache.authenticate(TOKEN, "").await.unwrap_err();
+    assert_eq!(error.kind(), UnavailableKind::UnknownScope);
+}
+
+#[tokio::test]
+async fn an_invalidation_in_a_scope_that_is_not_declared_is_an_error() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().scopes(["app", "any"]).build().unwrap();
+    found(&cache, TOKEN).await;
+    cache
+        .authenticate(TOKEN, None)
+        .await
+        .unwrap()
+        .found()
+        .unwrap();
+    cache.invalidate(TOKEN).in_scope("app").await.unwrap();
+    cache.invalidate(TOKEN).in_scope(None).await.unwrap();
+    let error = cache.invalidate(TOKEN).in_scope("ap").await.unwrap_err();
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn without_a_local_level_the_default_store_is_as_large_as_ever() {
+    let db = Db::new();
+    let cache = db.cache().local_capacity(0).build().unwrap();
+    for _ in 0..2 {
+        for n in 0..200 {
+            assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
+        }
+    }
+    assert_eq!(db.loads(), 200);
 }
 
 #[tokio::test]
@@ -725,7 +765,15 @@ async fn nothing_in_redis_gives_a_token_away() {
 #[test]
 fn nonsense_is_refused_by_build_with_the_setters_name() {
     type Change = fn(Builder) -> Builder;
-    let cases: [(&str, Change); 13] = [
+    let cases: [(&str, Change); 15] = [
+        ("seed layout", |b| {
+            b.key_layout(KeyLayout::seed())
+                .ttl(Duration::from_secs(601))
+        }),
+        ("seed layout", |b| {
+            b.key_layout(KeyLayout::seed())
+                .stale_if_error(Duration::from_secs(1))
+        }),
         ("ttl", |b| b.ttl(Duration::ZERO)),
         ("ttl", |b| b.ttl(Duration::MAX)),
         ("null_ttl", |b| b.null_ttl(Duration::ZERO)),

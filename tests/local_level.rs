@@ -303,23 +303,102 @@ async fn nothing_is_filled_in_a_scope_that_could_not_be_registered() {
 }
 
 #[tokio::test]
-async fn a_registration_is_renewed_every_minute_and_after_a_reconnect() {
+async fn a_fill_finds_out_by_itself_that_the_registry_lacks_its_scope() {
     let world = World::new(Row::new("app"));
     let instance = world.builder().build().unwrap();
     let registrations = || world.server.command_count("sadd");
     is_absent(&instance, "unknown-token-1").await;
     is_absent(&instance, "unknown-token-2").await;
     assert_eq!(registrations(), 1);
-    world.clock.advance(Duration::from_secs(60));
-    is_absent(&instance, "unknown-token-3").await;
-    assert_eq!(registrations(), 2);
-    world.server.kill();
-    world.server.restart();
-    while instance.check_store().await.is_err() {
+    // Lost by itself, or with everything else: an operator that knows nothing still reaches it.
+    for lose in [
+        ["DEL", "api_token:scopes"].as_slice(),
+        ["FLUSHALL"].as_slice(),
+    ] {
+        world.server.command(lose);
+        world.db.change(TOKEN, |row| row.revoked = false);
+        found(&instance, TOKEN).await;
+        instance.invalidate(TOKEN).await.unwrap();
+        found(&instance, TOKEN).await;
+        let operator = world.builder().build().unwrap();
+        world.db.revoke(TOKEN);
+        operator.invalidate(TOKEN).await.unwrap();
+        world.clock.advance(BOUND);
+        assert!(is_absent(&instance, TOKEN).await, "{lose:?}");
+        instance.invalidate(TOKEN).await.unwrap();
+        world.clock.advance(TICK);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_only_reads_enters_its_bound_once_a_minute() {
+    let world = World::new(Row::new("app"));
+    let filler = world
+        .builder()
+        .local_capacity(0)
+        .scopes(["app"])
+        .build()
+        .unwrap();
+    found(&filler, TOKEN).await;
+    let reader = world
+        .builder()
+        .scopes(["app"])
+        .staleness_bound(BOUND * 3)
+        .build()
+        .unwrap();
+    assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
+    let members = world
+        .server
+        .command(&["SMEMBERS", "api_token:scopes"])
+        .array();
+    let mut members: Vec<String> = members.into_iter().map(|member| member.text()).collect();
+    members.sort();
+    assert_eq!(members, ["app|0", "app|3000"]);
+    let registrations = || world.server.command_count("sadd");
+    let before = registrations();
+    world.clock.advance(Duration::from_secs(59));
+    found(&reader, TOKEN).await;
+    assert_eq!(registrations(), before);
+    world.clock.advance(Duration::from_secs(3));
+    found(&reader, TOKEN).await;
+    assert_eq!(registrations(), before + 1);
+}
+
+#[tokio::test]
+async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
+    let world = World::new(Row::new("app"));
+    let filler = world.builder().local_capacity(0).build().unwrap();
+    found(&filler, TOKEN).await;
+    world
+        .server
+        .command(&["SET", "api_token:scopes", "a string"])
+        .ok();
+    let reader = world.instance();
+    for _ in 0..3 {
+        assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
+    }
+}
+
+#[tokio::test]
+async fn and_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound() {
+    let world = World::new(Row::new("app"));
+    let operators = ManualClock::new();
+    let builder = world
+        .db
+        .cache()
+        .store(redis(&world.server))
+        .clock(operators.clone());
+    let operator = builder.local_capacity(0).scopes(["app"]).build().unwrap();
+    // The registry is empty: lost, for all that is known.
+    let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+    until(|| operators.sleepers() == 1).await;
+    operators.advance(BOUND);
+    for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    is_absent(&instance, "unknown-token-4").await;
-    assert_eq!(registrations(), 1, "of the new server");
+    assert!(!waiting.is_finished());
+    operators.advance(Duration::from_millis(50));
+    waiting.await.unwrap().unwrap();
 }
 
 #[tokio::test]

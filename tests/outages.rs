@@ -40,26 +40,22 @@ impl World {
     }
 
     fn cache(db: &Arc<Db>, url: &str) -> Cache {
+        // Longer than the default, so that a busy machine is not taken for an outage.
         let store = RedisStore::connect(url)
             .unwrap()
-            .breaker(3, Duration::from_millis(100));
+            .deadline(Duration::from_secs(1));
+        let store = store.breaker(3, Duration::from_millis(100));
         let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
         builder.build().unwrap()
     }
 
+    /// Until an answer comes from Redis again: caching has resumed.
     async fn works(&self) {
-        self.recovers().await;
-        found(&self.cache, TOKEN).await;
-        assert_eq!(found(&self.cache, TOKEN).await.origin(), Origin::Shared);
-    }
-
-    /// Until the store answers again.
-    async fn recovers(&self) {
         let start = Instant::now();
-        while self.cache.check_store().await.is_err() {
+        while found(&self.cache, TOKEN).await.origin() != Origin::Shared {
             assert!(
                 start.elapsed() < Duration::from_secs(20),
-                "the store does not come back"
+                "nothing is cached again"
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -91,9 +87,9 @@ async fn a_frozen_redis_costs_a_few_requests_their_deadline_and_no_more() {
     world.server.pause();
     let start = Instant::now();
     world.serves_from_the_loader().await;
-    // Two hundred deadlines would be fifty seconds.
+    // Two hundred deadlines would be two hundred seconds.
     assert!(
-        start.elapsed() < Duration::from_secs(10),
+        start.elapsed() < Duration::from_secs(30),
         "{:?}",
         start.elapsed()
     );

@@ -355,7 +355,9 @@ async fn an_invalidated_tenant_is_gone_for_python_too_and_no_other_is() {
 #[tokio::test]
 async fn an_entry_is_indexed_also_where_its_tenants_generation_is_known() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
-    world.db.insert("second-token", Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("second-token", Row::new("app").of_tenant("t-1"));
     let instance = world.builder().build().unwrap();
     found(&instance, TOKEN).await;
     found(&instance, "second-token").await;
@@ -444,6 +446,54 @@ async fn a_denial_is_not_written_and_the_local_level_holds_it_for_its_bound() {
     world.db.resume("t-1");
     clock.advance(Duration::from_secs(1));
     found(&instance, TOKEN).await;
+}
+
+#[tokio::test]
+async fn what_the_sweep_may_not_read_is_not_confirmed() {
+    let world = World::new(Row::new("app"));
+    world.python_sets(TOKEN, "t-1");
+    world.server.command(&["DEL", INDEX]).int();
+    let rules = [
+        "on",
+        "nopass",
+        "+@all",
+        "%W~*",
+        "%R~tenant_tokens:*",
+        "%R~api_token~*",
+    ];
+    world
+        .server
+        .command(&[&["ACL", "SETUSER", "blind"], &rules[..]].concat())
+        .ok();
+    let url = world.server.url().replace("redis://", "redis://blind:x@");
+    let builder = world.db.cache().store(common::redis_at(&url));
+    let blind = builder.key_layout(KeyLayout::seed()).build().unwrap();
+    assert!(blind.check_store().await.is_ok());
+    blind.invalidate_tenant("t-1").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn no_error_repeats_a_token() {
+    let world = World::new(Row::new("app"));
+    let rules = ["on", "nopass", "~*", "+@all", "-scan", "-get"];
+    world
+        .server
+        .command(&[&["ACL", "SETUSER", "few"], &rules[..]].concat())
+        .ok();
+    let url = world.server.url().replace("redis://", "redis://few:x@");
+    let builder = world.db.cache().store(common::redis_at(&url));
+    let instance = builder.key_layout(KeyLayout::seed()).build().unwrap();
+    let error = instance.invalidate(TOKEN).await.unwrap_err();
+    let mut chain = format!("{error} {error:?}");
+    let mut source = std::error::Error::source(&error);
+    while let Some(error) = source {
+        chain += &format!(" {error} {error:?}");
+        source = error.source();
+    }
+    assert!(
+        chain.contains("NOPERM") && !chain.contains(TOKEN),
+        "{chain}"
+    );
 }
 
 #[tokio::test]

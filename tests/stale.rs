@@ -93,6 +93,9 @@ async fn a_record_past_its_time_is_answered_while_the_loader_fails() {
         assert!(world.db.loads() >= 2, "the loader is asked first");
         world.db.mode(Mode::Answers);
         world.db.change(TOKEN, |_| {});
+        // A loader that failed is left in peace for a second.
+        assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Stale);
+        world.clock.advance(Duration::from_secs(1));
         let fresh = found(&world.cache, TOKEN).await;
         assert_eq!((fresh.origin(), *fresh.metadata()), (Origin::Loaded, 1));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::ApiTokenCache;
@@ -12,7 +13,7 @@ use super::engine::{Engine, Waits};
 use super::lifetimes::Lifetimes;
 use super::local::{Entitlement, Local};
 use super::rate_cap::RateCap;
-use super::scopes::Scopes;
+use super::scopes::{LONGEST, Scopes};
 use super::sequence::Sequence;
 use super::stats::Counters;
 use super::tenants::Tenants;
@@ -112,7 +113,9 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
 
     /// All scopes that exist in any instance. An invalidation then needs no registry to know them,
     /// so that a Redis that loses keys cannot hide one: recommended for production. A look-up in
-    /// another scope is refused as unavailable. Default: found through Redis.
+    /// another scope is refused as unavailable. A look-up in no scope, as a layer without
+    /// [`with_scope`](crate::ApiTokenLayer::with_scope) makes it, is declared by the word `any`.
+    /// Default: found through Redis.
     #[must_use]
     pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes = Some(scopes.into_iter().map(Into::into).collect());
@@ -243,7 +246,10 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         let declared = match &self.scopes {
             None => None,
             Some(names) => {
-                let scope = |name: &String| Scope::new(Some(name));
+                let scope = |name: &String| {
+                    // No scope at all is written `any`, and declared by that word.
+                    Scope::new((name != Scope::ANY).then_some(name))
+                };
                 Some(
                     names
                         .iter()
@@ -266,9 +272,11 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         let Erased(store) = match self.store {
             Some(make) => make(parts),
             None => {
-                let memory = MemoryStore::new()
-                    .capacity(self.local_capacity.max(1))
-                    .null_capacity(self.local_null_capacity.max(1));
+                let mut memory = MemoryStore::new();
+                if self.local_capacity > 0 {
+                    memory = memory.capacity(self.local_capacity);
+                    memory = memory.null_capacity(self.local_null_capacity.max(1));
+                }
                 sealed::IntoStore::into_store(memory, parts)
             }
         };
@@ -291,7 +299,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             tenant_flights: Arc::default(),
             bulkhead: Bulkhead::new(self.max_loads, self.max_waiting_loads, self.max_load_wait),
             null_writes: RateCap::new(self.null_writes_per_second),
-            scopes: Scopes::new(declared, entitlement.bound()),
+            scopes: Scopes::new(declared, entitlement.bound(), self.staleness_bound),
             lifetimes: Lifetimes {
                 ttl: self.ttl,
                 null_ttl: self.null_ttl,
@@ -302,8 +310,11 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 load: self.load_deadline,
                 lease_wait: self.load_deadline + Duration::from_secs(1),
                 lease: self.load_deadline + Duration::from_secs(2),
+                // Two waits for a place, another's lease, two loads, and the store in between.
+                flight: 2 * self.max_load_wait + 4 * self.load_deadline + Duration::from_secs(10),
             },
             counters: Counters::default(),
+            loader_failed: AtomicU64::new(0),
             clock: self.clock,
             #[cfg(feature = "test-util")]
             hooks: self.hooks,
@@ -327,7 +338,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 "staleness_bound",
                 self.staleness_bound,
                 Duration::from_millis(10),
-                DAY / 24,
+                LONGEST,
             ),
             (
                 "load_deadline",
@@ -348,6 +359,16 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                     "{name}: from {least:?} to {most:?}, not {value:?}"
                 )));
             }
+        }
+        if self.layout.is_seed() && self.ttl > Duration::from_secs(600) {
+            return Err(ConfigError::new(
+                "ttl: at most 600 s in the seed layout, because Python's index of a tenant ends soon after",
+            ));
+        }
+        if self.layout.is_seed() && !self.stale_if_error.is_zero() {
+            return Err(ConfigError::new(
+                "stale_if_error: not in the seed layout, because Python would answer such records too",
+            ));
         }
         if self.max_loads == 0 || self.max_loads > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(ConfigError::new(format!(

@@ -1,12 +1,12 @@
 //! The engine: the way of a look-up through local level, flight, store and loader.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::answer::{Absence, Answer, Resolved, What};
 use super::bulkhead::Bulkhead;
-use super::clock::Clock;
+use super::clock::{Clock, Tick};
 use super::fetch;
 use super::flight::{Boarding, Flights, Landing, Leader};
 use super::lifetimes::Lifetimes;
@@ -20,6 +20,7 @@ use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::{DynLoader, Lookup};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Generation, Store, StoreError, Value};
+use crate::telemetry;
 use crate::token::{BearerToken, CachedApiToken, Origin, Principal, Proof, TokenRecord};
 
 pub(crate) type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
@@ -35,7 +36,12 @@ pub(crate) struct Waits {
     pub(crate) lease_wait: Duration,
     /// P: how long a lease lasts.
     pub(crate) lease: Duration,
+    /// More than a flight can take.
+    pub(crate) flight: Duration,
 }
+
+/// For how long a loader that failed is not asked again for a record that may be answered stale.
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Engine<M> {
     pub(crate) clock: Clock,
@@ -53,6 +59,8 @@ pub(crate) struct Engine<M> {
     pub(crate) lifetimes: Lifetimes,
     pub(crate) waits: Waits,
     pub(crate) counters: Counters,
+    /// When the loader last failed, by the clock; 0: never.
+    pub(crate) loader_failed: AtomicU64,
     #[cfg(feature = "test-util")]
     pub(crate) hooks: Option<crate::test_util::Hooks>,
 }
@@ -90,6 +98,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         scope: Scope,
     ) -> Result<Answer<M>, Unavailable> {
         if !self.scopes.allows(&scope) {
+            telemetry::unknown_scope(scope.as_written());
             let error = Unavailable::new(UnavailableKind::UnknownScope);
             return self.unavailable(error);
         }
@@ -114,7 +123,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
                     ticket
                 }
             };
-            match ticket.wait().await {
+            // Every part of a flight has a deadline; but the runtime that flies it may stand still.
+            let Ok(landed) = tokio::time::timeout(self.waits.flight, ticket.wait()).await else {
+                return self.unavailable(Unavailable::new(UnavailableKind::Internal));
+            };
+            match landed {
                 Some(Ok(resolved)) => return Ok(self.decide(resolved, lookup.scope())),
                 Some(Err(error)) => {
                     let broken = || Unavailable::new(UnavailableKind::Internal);
@@ -123,6 +136,13 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 None => {}
             }
         }
+    }
+
+    /// Whether it failed within the last second: then a record past its soft end is answered without
+    /// another try.
+    pub(crate) fn loader_failed_lately(&self) -> bool {
+        let failed = self.loader_failed.load(Ordering::Relaxed);
+        failed != 0 && self.clock.now().since(Tick(failed)) < RETRY
     }
 
     fn unavailable(&self, error: Unavailable) -> Result<Answer<M>, Unavailable> {
@@ -255,7 +275,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         &self,
         tenant: &str,
         generation: Generation,
-        sent: super::clock::Tick,
+        sent: Tick,
     ) -> Option<Arc<TenantCell>> {
         if self.local.entitlement().is_off() {
             return None;
@@ -354,7 +374,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
 /// When, and by how many bytes, an answer was proved.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proved {
-    pub(crate) sent: super::clock::Tick,
+    pub(crate) sent: Tick,
     pub(crate) bytes: usize,
 }
 

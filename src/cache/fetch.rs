@@ -121,7 +121,9 @@ enum Fence {
 
 impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
     async fn run(&self) -> Landed<M> {
-        let give_up = self.engine.clock.now().after(self.engine.waits.lease_wait);
+        // From when on another's lease, or another's value, stood in the way.
+        let mut hindered: Option<Tick> = None;
+        let mut waited = false;
         loop {
             let sent = self.send();
             let read = self.engine.store.get(&self.key).await;
@@ -130,19 +132,30 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                 Ok(seen) => self.appraise(seen, sent).await,
                 Err(error) => return self.without_store(error).await,
             };
+            if let Next::Acquire(Over::Soft(soft)) = &next
+                && (waited || self.engine.loader_failed_lately())
+            {
+                // Whoever held the lease put it back, because the loader failed just now; or it
+                // failed us. Asking it again would only make the callers wait in turn.
+                return self.stale(soft);
+            }
             // An acquire that finds something leads back to the same questions.
             loop {
                 match next {
                     Next::Land(landing) => return landing,
                     Next::Acquire(over) => next = self.acquire(over).await,
-                    Next::Wait | Next::Again if self.engine.clock.now() >= give_up => {
-                        return self.load_uncached(None).await;
-                    }
-                    Next::Wait => {
-                        tokio::time::sleep(pause()).await;
+                    Next::Wait | Next::Again => {
+                        let now = self.engine.clock.now();
+                        let since = *hindered.get_or_insert(now);
+                        if now.since(since) >= self.engine.waits.lease_wait {
+                            return self.load_uncached(None).await;
+                        }
+                        if matches!(next, Next::Wait) {
+                            waited = true;
+                            tokio::time::sleep(pause()).await;
+                        }
                         break;
                     }
-                    Next::Again => break,
                 }
             }
         }
@@ -175,6 +188,10 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                     Ok(Worth::Counts(cell)) => {
                         let past = |left: &Duration| *left <= value.grace();
                         if let Some(left) = left.filter(past) {
+                            if !self.engine.lifetimes.is_stale_allowed() {
+                                // Kept for instances with another option: past its time here.
+                                return Next::Acquire(Over::Dead(old, None));
+                            }
                             return Next::Acquire(Over::Soft(Soft {
                                 value,
                                 observed: old,
@@ -187,7 +204,7 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                             sent: sent.tick,
                             bytes: old.bytes(),
                         };
-                        Next::Land(self.found_in_store(value, sent.number, proved))
+                        Next::Land(self.found_in_store(value, sent.number, proved).await)
                     }
                     Ok(Worth::OldGeneration(known)) => Next::Acquire(Over::Dead(old, Some(known))),
                     Ok(Worth::Corrupt) => {
@@ -200,12 +217,14 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
         }
     }
 
-    fn found_in_store(&self, value: Value<M>, proof: Send, proved: Proved) -> Landed<M> {
-        let origin = store_origin(self.engine);
-        let answer = self
-            .engine
-            .resolved(&self.lookup, value.clone(), proved, origin);
-        self.engine.remember(&self.lookup, &value, proved, &answer);
+    async fn found_in_store(&self, value: Value<M>, proof: Send, proved: Proved) -> Landed<M> {
+        let engine = self.engine;
+        let origin = store_origin(engine);
+        let answer = engine.resolved(&self.lookup, value.clone(), proved, origin);
+        // An entry is kept only where a waiting operator knows for how long.
+        if self.register().await.is_ok() {
+            engine.remember(&self.lookup, &value, proved, &answer);
+        }
         Landing::Answered { answer, proof }
     }
 
@@ -217,12 +236,9 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                 return Next::Land(self.overloaded());
             };
             // No load, and no lease that would have to be put back.
+            self.engine.counters.overloaded.add();
             return Next::Land(self.stale(&soft));
         };
-        if let Err(error) = self.register().await {
-            self.store_failed(&error);
-            return Next::Land(self.load_uncached(Some(permit)).await);
-        }
         let nonce = Nonce::new();
         let lease = self.engine.waits.lease;
         let store = &self.engine.store;
@@ -246,20 +262,40 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                 None
             }
         };
+        let entry = self.engine.scopes.enter(&self.lookup.scope);
+        let session = store.session();
         let sent = self.send();
-        let acquired = match &old {
-            Some(old) => store.acquire_over(&self.key, old, nonce, lease).await,
-            None => store.acquire(&self.key, nonce, lease).await,
+        let replied = match &old {
+            Some(old) => {
+                store
+                    .acquire_over(&self.key, old, nonce, lease, &entry)
+                    .await
+            }
+            None => store.acquire(&self.key, nonce, lease, &entry).await,
         };
-        match acquired {
+        let reply = match replied {
             // The nonce is forgotten: the command may still run, and must not be taken for ours.
             Err(error) => {
                 self.store_failed(&error);
-                Next::Land(self.load_uncached(Some(permit)).await)
+                return Next::Land(self.load_uncached(Some(permit)).await);
             }
-            Ok((Acquired::Ours, epoch)) => {
+            Ok(reply) => reply,
+        };
+        match reply.acquired {
+            Acquired::Ours => {
                 self.engine.at(Point::Acquired).await;
-                let epoch = match epoch {
+                // Whoever invalidates in all scopes must know of this one before the load begins: an
+                // invalidation that did not find it in the registry was committed before, and the
+                // load sees the change.
+                if reply.registered {
+                    let (scopes, now) = (&self.engine.scopes, self.engine.clock.now());
+                    scopes.confirmed(&self.lookup.scope, session, now);
+                } else if let Err(error) = self.register_anew().await {
+                    self.store_failed(&error);
+                    self.release(nonce).await;
+                    return Next::Land(self.load_uncached(Some(permit)).await);
+                }
+                let epoch = match reply.epoch {
                     Some(epoch) => Some(epoch),
                     None => store.epoch(Generation::new()).await.ok(),
                 };
@@ -273,11 +309,11 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
                 };
                 Next::Land(self.load_and_fill(lease).await)
             }
-            Ok((Acquired::Taken(seen), _)) => {
+            Acquired::Taken(seen) => {
                 drop(permit);
                 Box::pin(self.appraise(seen, sent)).await
             }
-            Ok((Acquired::Gone, _)) => Next::Again,
+            Acquired::Gone => Next::Again,
         }
     }
 
@@ -347,7 +383,10 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
         fence: Fence,
     ) -> Landed<M> {
         let (engine, nonce) = (self.engine, lease.nonce);
-        let capped = checked.is_absent() && !engine.null_writes.allows(engine.clock.now());
+        // In this process's memory nulls have a budget of their own, and nothing is pushed out.
+        let capped = checked.is_absent()
+            && !engine.store.is_local()
+            && !engine.null_writes.allows(engine.clock.now());
         if capped {
             engine.counters.nulls_capped.add();
         }
@@ -562,14 +601,23 @@ impl<M: std::marker::Send + Sync + 'static> Fetch<'_, M> {
         Landing::Failed(Unavailable::new(UnavailableKind::Overloaded))
     }
 
-    /// Nothing is filled in a scope that an invalidation might not know of.
+    /// Sees to it that the registry holds this scope and our bound, once a minute.
     async fn register(&self) -> Result<(), StoreError> {
         let engine = self.engine;
-        let session = engine.store.session();
-        let now = engine.clock.now();
-        let Some(entries) = engine.scopes.to_register(&self.lookup.scope, session, now) else {
+        if engine.store.is_local() || engine.local.entitlement().is_off() {
             return Ok(());
-        };
+        }
+        let (session, now) = (engine.store.session(), engine.clock.now());
+        match engine.scopes.to_register(&self.lookup.scope, session, now) {
+            None => Ok(()),
+            Some(_) => self.register_anew().await,
+        }
+    }
+
+    async fn register_anew(&self) -> Result<(), StoreError> {
+        let engine = self.engine;
+        let (session, now) = (engine.store.session(), engine.clock.now());
+        let entries = engine.scopes.own();
         let registry = engine.store.register(&entries).await?;
         engine.scopes.registered(&entries, session, now);
         engine.scopes.learn(&registry);
@@ -645,9 +693,13 @@ pub(crate) async fn peek<M: std::marker::Send + Sync + 'static>(
     lookup: &Lookup,
 ) -> Result<Option<Resolved<M>>, StoreError> {
     let sent = engine.clock.now();
-    let Seen::Value(value, ..) = engine.store.get(&engine.key(lookup)).await? else {
+    let Seen::Value(value, _, left) = engine.store.get(&engine.key(lookup)).await? else {
         return Ok(None);
     };
+    if left.is_some_and(|left| left <= value.grace()) {
+        // Past its soft end it is an answer only where a load failed.
+        return Ok(None);
+    }
     let Worth::Counts(_cell) = appraise_value(engine, lookup, &value).await? else {
         return Ok(None);
     };

@@ -33,6 +33,9 @@ pub(crate) enum Target {
 /// error means *not confirmed*: the change may not be in force, so repeat it until it is `Ok`. It is
 /// tried however many failed before it.
 ///
+/// To drop it half-way, as a server does whose client hangs up, is neither: await it in a task of its
+/// own, or keep an outbox.
+///
 /// * As it is: a request that starts after `Ok` is answered from the database as it is now, except
 ///   that another instance's local level may answer from before for less than the staleness bound
 ///   (1 s by default).
@@ -57,10 +60,20 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         }
     }
 
-    /// In this scope alone. Default: in all that any instance fills. It says nothing about a
-    /// tenant's invalidation, which is for all scopes.
-    pub fn in_scope(mut self, scope: &str) -> Self {
-        self.scope = Scope::new(Some(scope)).map(Some);
+    /// In this scope alone; `None` is the entry of look-ups in no scope. Default: in all that any
+    /// instance fills. It says nothing about a tenant's invalidation, which is for all scopes.
+    ///
+    /// A name that is no scope's, or not among the [declared](crate::ApiTokenCacheBuilder::scopes)
+    /// ones, is an error when the invalidation is awaited.
+    pub fn in_scope<'a>(mut self, scope: impl Into<Option<&'a str>>) -> Self {
+        self.scope = Scope::new(scope.into()).and_then(|scope| {
+            if self.engine.scopes.allows(&scope) {
+                return Ok(Some(scope));
+            }
+            Err(ConfigError::new(format!(
+                "the scope {scope:?} is not among the declared ones"
+            )))
+        });
         self
     }
 

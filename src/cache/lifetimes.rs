@@ -16,6 +16,10 @@ pub(crate) struct Lifetimes {
 }
 
 impl Lifetimes {
+    pub(crate) fn is_stale_allowed(&self) -> bool {
+        !self.stale_if_error.is_zero()
+    }
+
     /// For a record. Past its end it is kept for the null time to live: as a record, because the
     /// token exists, and because a null would outlive an extension of it no better.
     pub(crate) fn of_record(

@@ -1,6 +1,7 @@
 //! Calling the loader, and checking what it says before anything is cached.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::answer::Absence;
@@ -119,6 +120,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
             Ok(_) => {}
             Err(error) => {
                 self.counters.load_failures.add();
+                self.loader_failed
+                    .store(self.clock.now().0, Ordering::Relaxed);
                 telemetry::load_failed(error);
             }
         }

@@ -78,6 +78,12 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// called inside of a tokio runtime: a miss runs as a task of its own, which a caller that hangs
     /// up does not end.
     ///
+    /// A token of any length and alphabet is looked up: what comes from outside should pass a check
+    /// first, as the layer's does. A scope must not come from outside at all.
+    ///
+    /// # Panics
+    /// On a miss, outside of a tokio runtime with its timer (and with Redis, its I/O) enabled.
+    ///
     /// # Errors
     /// [`Unavailable`]: neither a cache nor the loader could say. Nothing is cached by it.
     pub async fn authenticate(

@@ -6,9 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::clock::Tick;
-use crate::store::Registry;
 use crate::store::keys::Scope;
+use crate::store::{Registry, RegistryEntry};
 use crate::telemetry;
+
+/// The longest staleness bound that an instance can be configured for.
+pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How long a registration is relied on.
 const RENEWAL: Duration = Duration::from_secs(60);
@@ -35,11 +38,17 @@ struct Known {
 }
 
 impl Scopes {
-    pub(crate) fn new(declared: Option<BTreeSet<Scope>>, bound: Duration) -> Self {
+    /// `configured` is the bound that all instances should have, whether or not this one has a local
+    /// level: another's entry in the registry may be lost.
+    pub(crate) fn new(
+        declared: Option<BTreeSet<Scope>>,
+        bound: Duration,
+        configured: Duration,
+    ) -> Self {
         Self {
             declared,
             bound,
-            longest: AtomicU64::new(millis(bound)),
+            longest: AtomicU64::new(millis(configured)),
             known: Mutex::default(),
         }
     }
@@ -55,8 +64,14 @@ impl Scopes {
         self.declared.is_some()
     }
 
-    /// What has to be entered into the registry before this instance may fill `scope`; `None` if
-    /// that is done, under this session and not too long ago.
+    /// This instance is about to fill `scope`; what the registry has to hold before the load.
+    pub(crate) fn enter(&self, scope: &Scope) -> RegistryEntry {
+        self.lock().own.insert(scope.clone());
+        self.entry(scope)
+    }
+
+    /// What has to be entered into the registry before this instance may keep an entry of `scope`
+    /// that it read; `None` if that is done, under this session and not too long ago.
     pub(crate) fn to_register(&self, scope: &Scope, session: u64, now: Tick) -> Option<Registry> {
         let mut known = self.lock();
         if let Some((registered, under, at)) = &known.registered
@@ -70,14 +85,32 @@ impl Scopes {
         Some(self.entries(&known.own))
     }
 
+    /// The registry was just seen to hold the entry of `scope`.
+    pub(crate) fn confirmed(&self, scope: &Scope, session: u64, now: Tick) {
+        let mut known = self.lock();
+        match &mut known.registered {
+            Some((registered, under, at)) if *under == session => {
+                registered.insert(scope.clone());
+                // What is vouched for is all of them; one seen now does not renew the others.
+                if registered.len() == 1 {
+                    *at = now;
+                }
+            }
+            _ => known.registered = Some((BTreeSet::from([scope.clone()]), session, now)),
+        }
+    }
+
     /// The own scopes, to be entered again after an invalidation found them missing.
     pub(crate) fn own(&self) -> Registry {
         self.entries(&self.lock().own)
     }
 
     fn entries(&self, scopes: &BTreeSet<Scope>) -> Registry {
-        let entry = |scope: &Scope| (scope.as_written().to_owned(), self.bound);
-        Registry(scopes.iter().map(entry).collect())
+        Registry(scopes.iter().map(|scope| self.entry(scope)).collect())
+    }
+
+    fn entry(&self, scope: &Scope) -> RegistryEntry {
+        (scope.as_written().to_owned(), self.bound)
     }
 
     /// Takes the acknowledgement of `sent`.
@@ -98,6 +131,8 @@ impl Scopes {
             let Some(scope) = Scope::written(name) else {
                 continue;
             };
+            // No instance can be configured for more: a member that says so is not one of ours.
+            let bound = &(*bound).min(LONGEST);
             self.longest.fetch_max(millis(*bound), Ordering::Relaxed);
             if !bound.is_zero() && !self.bound.is_zero() && millis(*bound) != millis(self.bound) {
                 telemetry::staleness_bounds_differ(name, *bound, self.bound);

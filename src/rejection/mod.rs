@@ -76,7 +76,7 @@ impl Refusal {
     }
 }
 
-/// Makes the body of a refusal, and what belongs to it. The layer itself sees to the status, the
+/// Makes the body of a refusal, and what belongs to it. The layer itself sees to the
 /// challenge, `Retry-After`, `Cache-Control` and `Vary`.
 ///
 /// Implemented by [`ProblemDetails`], the default, and by every closure
@@ -86,7 +86,8 @@ impl Refusal {
     label = "expected `ProblemDetails` or a closure `Fn(&Refusal) -> http::Response<T>`, `T: Into<Bytes>`"
 )]
 pub trait MakeRejection: Clone {
-    /// The response. Its status is kept as it is; start from [`Refusal::status`].
+    /// The response. A status of success, which is what `http::Response::new` begins with, is replaced
+    /// by [`Refusal::status`]; any other is kept.
     fn make(&self, refusal: &Refusal) -> Response<Bytes>;
 }
 
@@ -154,6 +155,10 @@ pub(crate) fn respond<R: MakeRejection>(
         return grpc::respond(refusal, content_type);
     }
     let mut response = make.make(refusal);
+    if response.status().is_success() {
+        // `http::Response::new` says 200, and a refusal never does.
+        *response.status_mut() = refusal.status();
+    }
     let length = response.body().len();
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));

@@ -9,7 +9,10 @@ use super::KeyLayout;
 use super::keys::{EntryKey, Keys, Scope};
 use super::redis::RedisStore;
 use super::sealed::{IntoStore, Parts};
-use super::{Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, Seen, Store, Value};
+use super::{
+    Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, RegistryEntry, Seen, Store,
+    Value,
+};
 use crate::cache::Absence;
 use crate::cache::clock::Clock;
 use crate::token::{BearerToken, Denial, TokenDigest, TokenRecord};
@@ -44,6 +47,10 @@ async fn each(test: impl AsyncFn(AnyStore)) {
     test(redis(&server)).await;
 }
 
+fn entry() -> RegistryEntry {
+    ("app".to_owned(), Duration::from_secs(1))
+}
+
 fn key(token: &str) -> EntryKey {
     let token = BearerToken::new(token);
     parts()
@@ -72,14 +79,23 @@ fn absent(ttl: Duration) -> Value<u32> {
 
 async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
     let nonce = Nonce::new();
-    let acquired = store.acquire(key, nonce, LEASE).await.unwrap().0;
+    let acquired = store
+        .acquire(key, nonce, LEASE, &entry())
+        .await
+        .unwrap()
+        .acquired;
     assert!(matches!(acquired, Acquired::Ours), "{acquired:?}");
     nonce
 }
 
 /// Whether a lease over what was seen was given.
 async fn over(store: &AnyStore, key: &EntryKey, old: &Observed, nonce: Nonce) -> bool {
-    match store.acquire_over(key, old, nonce, LEASE).await.unwrap().0 {
+    match store
+        .acquire_over(key, old, nonce, LEASE, &entry())
+        .await
+        .unwrap()
+        .acquired
+    {
         Acquired::Ours => true,
         Acquired::Gone => false,
         Acquired::Taken(seen) => panic!("{seen:?}"),
@@ -110,7 +126,11 @@ async fn a_lease_is_given_to_one() {
         let k = key("a");
         assert_vacant(&store, &k).await;
         acquire(&store, &k).await;
-        let second = store.acquire(&k, Nonce::new(), LEASE).await.unwrap().0;
+        let second = store
+            .acquire(&k, Nonce::new(), LEASE, &entry())
+            .await
+            .unwrap()
+            .acquired;
         assert!(matches!(second, Acquired::Taken(Seen::Lease)), "{second:?}");
         assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
         acquire(&store, &key("b")).await;
@@ -137,7 +157,11 @@ async fn a_fill_needs_the_lease_that_it_was_loaded_under() {
             store.fill(&k, nonce, &absent(TTL), TTL).await.unwrap(),
             Filled::Refused
         );
-        let taken = store.acquire(&k, nonce, LEASE).await.unwrap().0;
+        let taken = store
+            .acquire(&k, nonce, LEASE, &entry())
+            .await
+            .unwrap()
+            .acquired;
         assert!(
             matches!(taken, Acquired::Taken(Seen::Value(..))),
             "{taken:?}"
@@ -185,7 +209,7 @@ async fn a_lease_that_ran_out_fills_nothing_and_is_free() {
     each(async |store| {
         let k = key("a");
         let nonce = Nonce::new();
-        store.acquire(&k, nonce, SHORT).await.unwrap();
+        store.acquire(&k, nonce, SHORT, &entry()).await.unwrap();
         while matches!(store.get(&k).await.unwrap(), Seen::Lease) {
             tokio::task::yield_now().await;
         }
@@ -302,19 +326,19 @@ async fn a_tenants_generation_lasts_until_the_tenant_is_invalidated() {
 async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it() {
     each(async |store| {
         let missing = store
-            .acquire(&key("a"), Nonce::new(), LEASE)
+            .acquire(&key("a"), Nonce::new(), LEASE, &entry())
             .await
             .unwrap()
-            .1;
+            .epoch;
         assert_eq!(missing, None);
         let epoch = Generation::new();
         assert_eq!(store.epoch(epoch).await.unwrap(), epoch);
         assert_eq!(store.epoch(Generation::new()).await.unwrap(), epoch);
         let read = store
-            .acquire(&key("b"), Nonce::new(), LEASE)
+            .acquire(&key("b"), Nonce::new(), LEASE, &entry())
             .await
             .unwrap()
-            .1;
+            .epoch;
         assert_eq!(read, Some(epoch));
         let tenant = Generation::new();
         assert_eq!(
@@ -441,6 +465,40 @@ mod redis_alone {
             left > 86_000_000,
             "a generation in use is prolonged: {left}"
         );
+    }
+
+    #[tokio::test]
+    async fn an_acquire_tells_whether_the_registry_holds_the_entry() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        let registered = async |token: &str, entry: &RegistryEntry| {
+            let key = key(token);
+            let acquire = store.acquire(&key, Nonce::new(), LEASE, entry);
+            acquire.await.unwrap().registered
+        };
+        let ours = entry();
+        assert!(!registered("a", &ours).await);
+        let entries = super::super::Registry(vec![ours.clone()]);
+        store.register(&entries).await.unwrap();
+        assert!(registered("b", &ours).await);
+        let longer = ("app".to_owned(), Duration::from_secs(2));
+        assert!(!registered("c", &longer).await, "with another bound");
+    }
+
+    #[tokio::test]
+    async fn a_generation_that_cannot_be_read_is_cleared_so_that_the_next_look_creates_one() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        for spoil in [
+            ["SET", "ns:tenant:{t}", "garbage"],
+            ["LPUSH", "ns:tenant:{t}", "x"],
+        ] {
+            server.command(&["DEL", "ns:tenant:{t}"]).int();
+            server.command(&spoil);
+            store.tenant("t", Generation::new()).await.unwrap_err();
+            let fresh = Generation::new();
+            assert_eq!(store.tenant("t", fresh).await.unwrap(), fresh);
+        }
     }
 
     #[tokio::test]

@@ -12,8 +12,8 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use super::keys::EntryKey;
 use super::sealed::Parts;
 use super::{
-    Acquired, Durability, Filled, Generation, IntoStore, Nonce, Observed, Registry, Reply, Seen,
-    Store, StoreError, Value, sealed,
+    AcquireReply, Acquired, Durability, Filled, Generation, IntoStore, Nonce, Observed, Registry,
+    RegistryEntry, Reply, Seen, Store, StoreError, Value, sealed,
 };
 use crate::cache::clock::{Clock, Tick};
 use crate::token::BearerToken;
@@ -244,6 +244,15 @@ impl<M> Memory<M> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whoever fills this store is in this process: there is no registry to be in.
+    fn replied(&self, acquired: Acquired<M>) -> AcquireReply<M> {
+        AcquireReply {
+            acquired,
+            epoch: self.tenants().epoch,
+            registered: true,
+        }
+    }
+
     fn last_uses(&self) -> MutexGuard<'_, Cache<EntryKey, SystemTime>> {
         self.last_uses
             .lock()
@@ -293,7 +302,8 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         key: &'a EntryKey,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        _entry: &'a RegistryEntry,
+    ) -> Reply<'a, AcquireReply<M>> {
         let now = self.clock.now();
         let acquired = {
             let mut shard = self.shard(key);
@@ -305,7 +315,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
                 seen => Acquired::Taken(seen),
             }
         };
-        done((acquired, self.tenants().epoch))
+        done(self.replied(acquired))
     }
 
     fn acquire_over<'a>(
@@ -314,7 +324,8 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        _entry: &'a RegistryEntry,
+    ) -> Reply<'a, AcquireReply<M>> {
         let now = self.clock.now();
         let ours = {
             let mut shard = self.shard(key);
@@ -329,7 +340,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
             ours
         };
         let acquired = if ours { Acquired::Ours } else { Acquired::Gone };
-        done((acquired, self.tenants().epoch))
+        done(self.replied(acquired))
     }
 
     fn fill<'a>(

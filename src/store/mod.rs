@@ -225,6 +225,16 @@ pub(crate) enum Acquired<M> {
     Gone,
 }
 
+/// The replies to an acquire's round trip.
+#[derive(Debug)]
+pub(crate) struct AcquireReply<M> {
+    pub(crate) acquired: Acquired<M>,
+    /// E, if it is there and could be read.
+    pub(crate) epoch: Option<Generation>,
+    /// Whether the registry holds the entry that was asked for.
+    pub(crate) registered: bool,
+}
+
 /// The reply to a fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filled {
@@ -238,9 +248,12 @@ pub(crate) enum Filled {
     NoForm,
 }
 
-/// The scopes that someone, somewhere, fills, each with that instance's staleness bound.
+/// A scope that some instance fills or keeps entries of, and that instance's staleness bound.
+pub(crate) type RegistryEntry = (String, Duration);
+
+/// All of them, as far as known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Registry(pub(crate) Vec<(String, Duration)>);
+pub(crate) struct Registry(pub(crate) Vec<RegistryEntry>);
 
 /// `.durable(replicas)`: how many replicas must acknowledge, and how long to wait for them.
 #[derive(Debug, Clone, Copy)]
@@ -258,13 +271,14 @@ pub(crate) trait Store<M>: Send + Sync {
     /// R3.
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>>;
 
-    /// R4, and the epoch in the same round trip.
+    /// R4; and in the same round trip the epoch, and whether the registry holds `entry`.
     fn acquire<'a>(
         &'a self,
         key: &'a EntryKey,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (Acquired<M>, Option<Generation>)>;
+        entry: &'a RegistryEntry,
+    ) -> Reply<'a, AcquireReply<M>>;
 
     /// R4's stand-in over a value that does not count: the same only if `old` still lies there.
     fn acquire_over<'a>(
@@ -273,7 +287,8 @@ pub(crate) trait Store<M>: Send + Sync {
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (Acquired<M>, Option<Generation>)>;
+        entry: &'a RegistryEntry,
+    ) -> Reply<'a, AcquireReply<M>>;
 
     /// R6: the value in the lease's place, only if it is still ours.
     fn fill<'a>(

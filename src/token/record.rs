@@ -96,6 +96,11 @@ impl<M> TokenRecord<M> {
     }
 
     /// The user's own typed data (plan, limits, permissions), cached with the record.
+    ///
+    /// In Redis it is JSON by its `Serialize`. A release that cannot read the data of the one before
+    /// replaces its entries, and is replaced by it in turn while both run: give it a new
+    /// [namespace](crate::ApiTokenCacheBuilder::namespace), and invalidate in both until the old one
+    /// is gone.
     #[must_use]
     pub fn metadata<N>(self, metadata: N) -> TokenRecord<N> {
         TokenRecord {

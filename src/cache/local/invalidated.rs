@@ -48,7 +48,9 @@ impl Invalidated {
                 noted.at.remove(&old);
             }
         }
-        noted.at.insert(digest, now);
+        // Two at once may be noted in the other order.
+        let at = noted.at.entry(digest).or_insert(now);
+        *at = (*at).max(now);
         noted.order.push_back((now, digest));
         self.latest.fetch_max(now.0, Ordering::Release);
     }
@@ -78,6 +80,15 @@ mod tests {
         assert!(invalidated.since(&a, Tick(7), Tick(8)));
         assert!(!invalidated.since(&a, Tick(8), Tick(8)));
         assert!(!invalidated.since(&b, Tick(5), Tick(8)));
+    }
+
+    #[test]
+    fn an_earlier_invalidation_that_is_noted_later_takes_nothing_back() {
+        let invalidated = Invalidated::new(Duration::from_nanos(10));
+        let a = TokenDigest::of("a");
+        invalidated.note(a, Tick(9));
+        invalidated.note(a, Tick(7));
+        assert!(invalidated.since(&a, Tick(8), Tick(9)));
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl<M> Local<M> {
     pub(crate) fn fingerprint(&self, token: &str, scope: Option<&str>) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
         // No token and no scope has a byte 0xff in it, so that no two pairs read the same.
+        hasher.write(&[u8::from(scope.is_some())]);
         hasher.write(scope.unwrap_or_default().as_bytes());
         hasher.write(&[0xff]);
         hasher.write(token.as_bytes());

@@ -13,8 +13,8 @@ use super::batch::Batch;
 use super::connection::{Connection, refused};
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{
-    Acquired, Durability, Filled, Generation, Nonce, Observed, Registry, Reply, Seen, Store,
-    StoreError, Value,
+    AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Registry,
+    RegistryEntry, Reply, Seen, Store, StoreError, Value,
 };
 use crate::token::codec::{self, Decoded, EncodeError};
 use crate::token::{BearerToken, seed, times};
@@ -119,21 +119,60 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         reply
     }
 
+    /// What an acquire asks in the same round trip.
+    fn ask_beside(&self, batch: &mut Batch, entry: &RegistryEntry) {
+        batch.cmd("GET").arg(self.keys.epoch());
+        batch
+            .cmd("SISMEMBER")
+            .arg(self.keys.scopes())
+            .arg(member(entry));
+    }
+
+    /// What could not be read beside an acquire is no failure of it: an epoch costs a load, and the
+    /// registry is written to before the load.
+    fn replied(
+        acquired: Acquired<M>,
+        epoch: RedisResult<Raw>,
+        registered: RedisResult<Raw>,
+    ) -> AcquireReply<M> {
+        AcquireReply {
+            acquired,
+            epoch: Self::generation(epoch).ok().flatten(),
+            registered: read(registered).unwrap_or(false),
+        }
+    }
+
+    /// A name that holds something else than a generation: made free, so that the next look creates
+    /// one. It is as good as an invalidation.
+    async fn clear(&self, name: &str) {
+        let mut batch = Batch::new();
+        batch.cmd("DEL").arg(name);
+        // Should it fail, the next look tries again.
+        let _ = self.connection.send(&batch).await;
+    }
+
     fn generation(reply: RedisResult<Raw>) -> Result<Option<Generation>, StoreError> {
         let text: Option<String> = read(reply)?;
         // Something else under the name counts as missing: it costs a load.
         Ok(text.and_then(|text| Generation::parse(&text)))
     }
 
-    fn created(
+    async fn created(
         &self,
+        name: &str,
         reply: RedisResult<Raw>,
         fresh: Generation,
     ) -> Result<Generation, StoreError> {
-        match self.found(reply) {
-            Ok(Raw::Nil) => Ok(fresh),
-            reply => Self::generation(reply)?.ok_or_else(unexpected),
+        let reply = self.found(reply);
+        if matches!(reply, Ok(Raw::Nil)) {
+            return Ok(fresh);
         }
+        let wrong_type = is_wrong_type(&reply);
+        let present = Self::generation(reply);
+        if wrong_type || matches!(present, Ok(None)) {
+            self.clear(name).await;
+        }
+        present?.ok_or_else(unexpected)
     }
 
     pub(super) async fn send<const N: usize>(
@@ -221,6 +260,12 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     }
 }
 
+pub(super) fn is_wrong_type(reply: &RedisResult<Raw>) -> bool {
+    reply
+        .as_ref()
+        .is_err_and(|error| error.code() == Some("WRONGTYPE"))
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
@@ -253,16 +298,27 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let name = self.keys.entry(key);
             let mut batch = Batch::new();
             batch.cmd("GET").arg(&name);
-            if !self.stale_if_error {
-                let [reply] = self.send(&batch).await?;
-                return Self::seen(key, reply);
+            if self.stale_if_error {
+                batch.cmd("PTTL").arg(&name);
             }
-            batch.cmd("PTTL").arg(&name);
-            let [reply, left] = self.send(&batch).await?;
-            let mut seen = Self::seen(key, reply)?;
-            if let Seen::Value(.., remaining) = &mut seen {
-                let left: i64 = read(left)?;
-                *remaining = u64::try_from(left).ok().map(Duration::from_millis);
+            let mut replies = self.connection.send(&batch).await?.into_iter();
+            let mut seen = Self::seen(key, replies.next().ok_or_else(unexpected)?)?;
+            if let Seen::Value(value, _, remaining) = &mut seen
+                && (self.stale_if_error || !value.grace().is_zero())
+            {
+                let left = match replies.next() {
+                    Some(left) => left,
+                    // Another instance's option: without it here the soft end is the end.
+                    None => {
+                        let mut batch = Batch::new();
+                        batch.cmd("PTTL").arg(&name);
+                        let [left] = self.send(&batch).await?;
+                        left
+                    }
+                };
+                *remaining = u64::try_from(read::<i64>(left)?)
+                    .ok()
+                    .map(Duration::from_millis);
             }
             Ok(seen)
         })
@@ -273,19 +329,19 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         key: &'a EntryKey,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        entry: &'a RegistryEntry,
+    ) -> Reply<'a, AcquireReply<M>> {
         Box::pin(async move {
             let mut batch = Batch::new();
             let value = codec::lease(nonce);
             self.set_if_missing(&mut batch, &self.keys.entry(key), &value, lease);
-            batch.cmd("GET").arg(self.keys.epoch());
-            let [taken, epoch] = self.send(&batch).await?;
+            self.ask_beside(&mut batch, entry);
+            let [taken, epoch, registered] = self.send(&batch).await?;
             let acquired = match Self::seen(key, self.found(taken))? {
                 Seen::Vacant => Acquired::Ours,
                 seen => Acquired::Taken(seen),
             };
-            // An epoch that could not be read is no failure of the acquire: it costs a load.
-            Ok((acquired, Self::generation(epoch).ok().flatten()))
+            Ok(Self::replied(acquired, epoch, registered))
         })
     }
 
@@ -295,7 +351,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        entry: &'a RegistryEntry,
+    ) -> Reply<'a, AcquireReply<M>> {
         Box::pin(async move {
             let Observed::Bytes(old) = old else {
                 return Err(unexpected());
@@ -307,14 +364,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 .arg(1)
                 .arg(self.keys.entry(key));
             script.arg(old).arg(codec::lease(nonce)).arg(millis(lease));
-            batch.cmd("GET").arg(self.keys.epoch());
-            let [set, epoch] = self.send(&batch).await?;
+            self.ask_beside(&mut batch, entry);
+            let [set, epoch, registered] = self.send(&batch).await?;
             let acquired = if read(set)? {
                 Acquired::Ours
             } else {
                 Acquired::Gone
             };
-            Ok((acquired, Self::generation(epoch).ok().flatten()))
+            Ok(Self::replied(acquired, epoch, registered))
         })
     }
 
@@ -406,7 +463,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             batch.cmd("GET").arg(&name);
             batch.cmd("PTTL").arg(&name);
             let [present, left] = self.send(&batch).await?;
-            if let Some(generation) = Self::generation(present)? {
+            // Whatever else is there, the creation below says so.
+            if let Ok(Some(generation)) = Self::generation(present) {
                 let left: i64 = read(left)?;
                 if left < i64::try_from(millis(DAY) / 2).unwrap_or(i64::MAX) {
                     let mut batch = Batch::new();
@@ -419,7 +477,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let mut batch = Batch::new();
             self.set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
             let [created] = self.send(&batch).await?;
-            self.created(created, fresh)
+            self.created(&name, created, fresh).await
         })
     }
 
@@ -433,15 +491,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let mut batch = Batch::ordered();
             // In this order: with E read first, an invalidation between the two would give its new T
             // and the old E (G3).
-            self.set_if_missing(
-                &mut batch,
-                &self.keys.tenant(tenant),
-                &fresh.to_string(),
-                DAY,
-            );
+            let name = self.keys.tenant(tenant);
+            self.set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
             batch.cmd("GET").arg(self.keys.epoch());
             let [created, epoch] = self.send(&batch).await?;
-            let generation = self.created(created, fresh)?;
+            let generation = self.created(&name, created, fresh).await?;
             Ok((generation, Self::generation(epoch)?))
         })
     }
@@ -449,9 +503,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     fn epoch(&self, fresh: Generation) -> Reply<'_, Generation> {
         Box::pin(async move {
             let mut batch = Batch::new();
-            self.set_if_missing(&mut batch, &self.keys.epoch(), &fresh.to_string(), DAY);
+            let name = self.keys.epoch();
+            self.set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
             let [created] = self.send(&batch).await?;
-            self.created(created, fresh)
+            self.created(&name, created, fresh).await
         })
     }
 
@@ -503,8 +558,6 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry> {
         Box::pin(async move {
             let name = self.keys.scopes();
-            let member =
-                |(scope, bound): &(String, Duration)| format!("{scope}|{}", millis_up(*bound));
             let members: Vec<String> = entries.0.iter().map(member).collect();
             let mut batch = Batch::ordered();
             batch.cmd("SADD").arg(&name).arg(&members);
@@ -550,6 +603,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             read::<String>(pong).map(drop)
         })
     }
+}
+
+/// An entry as the registry has it.
+fn member((scope, bound): &RegistryEntry) -> String {
+    format!("{scope}|{}", millis_up(*bound))
 }
 
 /// A bound is never understated, and zero stays zero.

@@ -116,13 +116,31 @@ impl Connection {
 
 fn lost_or_refused(error: RedisError) -> StoreError {
     if error.is_unrecoverable_error() || error.is_io_error() {
-        return StoreError::not_connected(Some(Arc::new(error)));
+        return not_connected(error);
     }
     refused(error)
 }
 
+/// What the server says of a command may quote its arguments, and in the seed layout a key holds the
+/// token: only the error's code is kept.
 pub(super) fn refused(error: RedisError) -> StoreError {
-    StoreError::refused(error)
+    match error.code() {
+        Some(code) => StoreError::refused(format!("the server answered {code}")),
+        None => StoreError::refused(error),
+    }
+}
+
+/// Likewise for an error of the connection itself.
+pub(super) fn not_connected(error: RedisError) -> StoreError {
+    match error.code() {
+        Some(code) => {
+            let said = format!("the server answered {code}");
+            StoreError::not_connected(Some(Arc::from(
+                Box::<dyn std::error::Error + Send + Sync>::from(said),
+            )))
+        }
+        None => StoreError::not_connected(Some(Arc::new(error))),
+    }
 }
 
 /// The first of the replies that is an error.

@@ -14,12 +14,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
-use super::commands::{COMPARE_AND_DELETE, RedisLevel, read, unexpected};
-use super::connection::first_refusal;
+use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, read, unexpected};
+use super::connection::{first_refusal, refused as redis_refused};
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{
-    Acquired, Durability, Filled, Generation, Nonce, Observed, Registry, Reply, Seen, Store,
-    StoreError, Value,
+    AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Registry,
+    RegistryEntry, Reply, Seen, Store, StoreError, Value,
 };
 use crate::token::{BearerToken, seed};
 
@@ -60,6 +60,15 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
             .arg(LOCK.as_millis() as u64);
         let [set] = self.level.send(&batch).await?;
         Ok(read::<Option<String>>(set)?.is_some())
+    }
+
+    /// As `lock`. One that timed out may still be taken, and is given back then.
+    async fn try_lock(&self, key: &EntryKey, nonce: Nonce) -> Result<bool, StoreError> {
+        let locked = self.lock(key, nonce).await;
+        if locked.is_err() {
+            self.unlock(key, nonce).await;
+        }
+        locked
     }
 
     async fn unlock(&self, key: &EntryKey, nonce: Nonce) {
@@ -150,9 +159,13 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         let values = self.level.connection.insist(&reads).await?;
         let mut deletes = Batch::new();
         for (name, value) in names.iter().zip(values) {
-            // A key of another type is nobody's entry.
-            let Ok(Raw::BulkString(bytes)) = value else {
-                continue;
+            let bytes = match value {
+                Ok(Raw::BulkString(bytes)) => bytes,
+                Ok(_) => continue,
+                // A key of another type is nobody's entry.
+                value if is_wrong_type(&value) => continue,
+                // What could not be read may be the tenant's.
+                Err(error) => return Err(redis_refused(error)),
             };
             if seed::is_lease(&bytes) || seed::tenant_of(&bytes).as_deref() == Some(tenant) {
                 compare_and_delete(&mut deletes, name, &bytes);
@@ -166,6 +179,20 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
             .into_iter()
             .try_for_each(|deleted| read::<bool>(deleted).map(drop))
     }
+}
+
+fn held_by_python<M>() -> AcquireReply<M> {
+    AcquireReply {
+        acquired: Acquired::Taken(Seen::Lease),
+        epoch: None,
+        registered: false,
+    }
+}
+
+fn is_ours<M>(reply: &Result<AcquireReply<M>, StoreError>) -> bool {
+    reply
+        .as_ref()
+        .is_ok_and(|reply| matches!(reply.acquired, Acquired::Ours))
 }
 
 fn compare_and_delete(batch: &mut Batch, name: &str, value: &[u8]) {
@@ -191,14 +218,15 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         key: &'a EntryKey,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        entry: &'a RegistryEntry,
+    ) -> Reply<'a, AcquireReply<M>> {
         Box::pin(async move {
-            if !self.lock(key, nonce).await? {
+            if !self.try_lock(key, nonce).await? {
                 // Python loads: it is waited for as for a lease.
-                return Ok((Acquired::Taken(Seen::Lease), None));
+                return Ok(held_by_python());
             }
-            let acquired = self.level.acquire(key, nonce, lease).await;
-            if !matches!(acquired, Ok((Acquired::Ours, _))) {
+            let acquired = self.level.acquire(key, nonce, lease, entry).await;
+            if !is_ours(&acquired) {
                 self.unlock(key, nonce).await;
             }
             acquired
@@ -211,13 +239,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, (Acquired<M>, Option<Generation>)> {
+        entry: &'a RegistryEntry,
+    ) -> Reply<'a, AcquireReply<M>> {
         Box::pin(async move {
-            if !self.lock(key, nonce).await? {
-                return Ok((Acquired::Taken(Seen::Lease), None));
+            if !self.try_lock(key, nonce).await? {
+                return Ok(held_by_python());
             }
-            let acquired = self.level.acquire_over(key, old, nonce, lease).await;
-            if !matches!(acquired, Ok((Acquired::Ours, _))) {
+            let acquired = self.level.acquire_over(key, old, nonce, lease, entry).await;
+            if !is_ours(&acquired) {
                 self.unlock(key, nonce).await;
             }
             acquired
@@ -337,6 +366,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
             let learned = self.level.delete_tenant(tenant, registry, durable).await?;
             self.delete_indexed(tenant).await?;
             self.sweep_tenant(tenant).await?;
+            if durable.is_some() {
+                // What was deleted since has to be on the replicas too: a write after it, waited for.
+                self.level.delete_tenant(tenant, false, durable).await?;
+            }
             Ok(learned)
         })
     }

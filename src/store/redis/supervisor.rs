@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::batch::{Batch, Wire};
-use super::connection::first_refusal;
+use super::connection::{first_refusal, not_connected};
 use super::endpoint::{Deadlines, Endpoint};
 use crate::store::StoreError;
 
@@ -266,7 +266,7 @@ impl Shared {
                 Ok::<(), redis::aio::SendError>(())
             });
         let opened = self.endpoint.open(&config, self.deadlines).await;
-        opened.map_err(|error| StoreError::not_connected(Some(Arc::new(error))))
+        opened.map_err(not_connected)
     }
 
     /// On a cluster by several keys, which lie on all of its nodes with near certainty.
@@ -284,7 +284,7 @@ impl Shared {
             beats.spawn(async move {
                 match timeout(deadline, wire.send(&batch)).await {
                     Ok(Ok(replies)) => first_refusal(&replies).map_or(Ok(()), Err),
-                    Ok(Err(error)) => Err(StoreError::not_connected(Some(Arc::new(error)))),
+                    Ok(Err(error)) => Err(not_connected(error)),
                     Err(_) => Err(StoreError::timeout()),
                 }
             });

@@ -7,6 +7,9 @@
 //! | type | what it is for |
 //! |---|---|
 //! | [`RedisServer`] | a private `redis-server`: kill it, restart it empty, freeze it, look inside without the client under test |
+//! | [`TlsRedisServer`] | one behind TLS, with its own certificates and a stranger's |
+//! | [`RedisCluster`] | three masters and three replicas: fail one over, move a slot |
+//! | [`RedisSentinel`] | a master, two replicas and three sentinels that watch them |
 //! | [`PostgresServer`] | a private PostgreSQL, for the source of truth behind the examples |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
 //! | [`Gate`] | a named point where a test holds the code under test, and learns that it has arrived |
@@ -21,14 +24,20 @@
 //!    test, or a green run would mean nothing.
 //! 6. Nothing here uses the caller's runtime but [`Gate`], so paused time and blocked workers change nothing.
 
+mod cluster;
 mod gate;
 mod postgres;
 mod process;
 mod proxy;
 mod redis;
+mod sentinel;
+mod tls;
 
+pub use cluster::RedisCluster;
 pub use gate::Gate;
 pub use postgres::PostgresServer;
 pub use process::free_port;
 pub use proxy::{Direction, FaultProxy};
-pub use redis::{Monitor, RedisServer, Reply};
+pub use redis::{Monitor, RedisServer, Reply, valkey_server};
+pub use sentinel::RedisSentinel;
+pub use tls::TlsRedisServer;

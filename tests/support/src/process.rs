@@ -99,6 +99,48 @@ fn spawn(command: Command) -> io::Result<Child> {
     spawned.recv().expect("the spawner thread answers")
 }
 
+/// What `attempt` finds, asked again and again until it finds something; `Err` says what is still missing.
+///
+/// # Panics
+///
+/// After [`PATIENCE`], with the last `Err` and `logs`.
+#[track_caller]
+pub(crate) fn wait_until<T>(
+    what: &str,
+    logs: impl FnOnce() -> String,
+    mut attempt: impl FnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Ok(found) => return found,
+            Err(missing) if Instant::now() >= deadline => {
+                panic!(
+                    "{what} did not come within {PATIENCE:?}: {missing}\n{}",
+                    logs()
+                )
+            }
+            Err(_) => thread::sleep(POLL),
+        }
+    }
+}
+
+/// What `make` makes of `0..n`, all at the same time.
+pub(crate) fn side_by_side<T: Send>(n: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let make = &make;
+        let threads: Vec<_> = (0..n).map(|i| scope.spawn(move || make(i))).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    })
+}
+
 /// One child process, ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {

@@ -1,0 +1,273 @@
+//! A private Redis Cluster.
+
+mod health;
+mod migration;
+mod topology;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::process::{free_port, side_by_side};
+use crate::redis::{RedisServer, plain_args, program};
+use topology::Member;
+
+const MASTERS: usize = 3;
+const NODES: usize = 2 * MASTERS;
+const SLOTS: usize = 16_384;
+
+/// A private Redis Cluster on loopback ports: six [`RedisServer`]s, which begin as three masters (0, 1 and 2, a third of
+/// the slots each) and a replica of each (3, 4 and 5).
+///
+/// Nodes go by their index, which never changes; roles do, so ask for them: [`masters`](Self::masters),
+/// [`master_for`](Self::master_for). Faults are made at the nodes (`cluster.node(i).kill()`), and
+/// [`wait_until_ok`](Self::wait_until_ok) waits until the others have got over it.
+///
+/// A start takes a little more than two seconds: Redis lets no master serve in its first two. Share one between tests that break
+/// nothing.
+///
+/// ```
+/// use test_support::RedisCluster;
+///
+/// let cluster = RedisCluster::start();
+/// let master = cluster.master_for("greeting");
+/// cluster.node(master).command(&["SET", "greeting", "hello"]).ok();
+///
+/// cluster.node(master).kill();
+/// cluster.wait_until_ok();
+/// assert_ne!(cluster.master_for("greeting"), master);
+/// ```
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts a cluster with a node timeout of 1.5 seconds: a dead master is replaced after three or four.
+    ///
+    /// The program is that of [`RedisServer::start`], at least 7.0.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::start`] does, and when the nodes do not agree in time.
+    pub fn start() -> Self {
+        Self::start_with(Duration::from_millis(1_500), &[])
+    }
+
+    /// Like [`start`](Self::start), with a `cluster-node-timeout` and more arguments for every node, such as
+    /// `&["--cluster-require-full-coverage", "no"]`.
+    ///
+    /// A timeout of minutes keeps a dead master's slots dead, and spares a test that breaks nothing a fail-over when the
+    /// machine is so busy that a healthy node seems dead.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn start_with(node_timeout: Duration, args: &[&str]) -> Self {
+        let program = program();
+        let timeout = node_timeout.as_millis().to_string();
+        let nodes = side_by_side(NODES, |_| {
+            RedisServer::start_in(&program, |_, port| {
+                // The bus is by default 10000 above, among the ephemeral ports.
+                let bus = free_port().to_string();
+                let own = [
+                    ["--cluster-enabled", "yes"],
+                    ["--cluster-port", &bus],
+                    ["--cluster-announce-ip", "127.0.0.1"],
+                    ["--cluster-node-timeout", &timeout],
+                    ["--repl-diskless-sync-delay", "0"],
+                ];
+                let own = own.iter().flatten().chain(args).map(ToString::to_string);
+                plain_args(port).into_iter().chain(own).collect()
+            })
+        });
+        let cluster = Self { nodes };
+        cluster.form();
+        cluster
+    }
+
+    fn form(&self) {
+        let share = |i: usize| i * SLOTS / MASTERS;
+        for (i, node) in self.nodes.iter().enumerate() {
+            // Distinct, or the nodes first have to settle whose claims count.
+            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(i + 1).to_string()])
+                .ok();
+            if i < MASTERS {
+                let (first, last) = (share(i).to_string(), (share(i + 1) - 1).to_string());
+                node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last])
+                    .ok();
+            }
+        }
+        // Everyone meets everyone: gossip alone would take a second per hop.
+        for (i, node) in self.nodes.iter().enumerate() {
+            for other in &self.nodes[i + 1..] {
+                let (port, bus) = (other.port().to_string(), bus_port(other));
+                node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])
+                    .ok();
+            }
+        }
+        self.wait("the first meeting of all nodes", || {
+            self.nodes.iter().try_for_each(|node| {
+                let known = view(node);
+                let met = known.len() == NODES && known.iter().all(Member::is_well);
+                met.then_some(()).ok_or(format!("{known:?}"))
+            })
+        });
+        for (i, replica) in self.nodes[MASTERS..].iter().enumerate() {
+            let master = self.id(i);
+            replica.command(&["CLUSTER", "REPLICATE", &master]).ok();
+        }
+        self.wait_until_ok();
+    }
+
+    /// Every node, by index.
+    pub fn nodes(&self) -> &[RedisServer] {
+        &self.nodes
+    }
+
+    /// One node: to kill, pause, resume, restart or ask it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such node.
+    #[track_caller]
+    pub fn node(&self, i: usize) -> &RedisServer {
+        &self.nodes[i]
+    }
+
+    /// The addresses of all nodes, by index.
+    pub fn addrs(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(RedisServer::addr).collect()
+    }
+
+    /// `redis://127.0.0.1:PORT/` of all nodes, by index.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(RedisServer::url).collect()
+    }
+
+    /// The masters that own slots.
+    ///
+    /// This and the other questions are answered by the first node that is up and finds the cluster sound. While the
+    /// cluster gets over a fault the nodes differ; after [`wait_until_ok`](Self::wait_until_ok) they do not.
+    pub fn masters(&self) -> Vec<usize> {
+        self.where_(Member::serves)
+    }
+
+    /// The replicas of a master.
+    pub fn replicas_of(&self, master: usize) -> Vec<usize> {
+        let id = self.id(master);
+        self.where_(|member| member.master.as_ref() == Some(&id))
+    }
+
+    /// The slot of a key (`CLUSTER KEYSLOT`).
+    #[track_caller]
+    pub fn slot_for(&self, key: &str) -> u16 {
+        let slot = self.witness().command(&["CLUSTER", "KEYSLOT", key]).int();
+        u16::try_from(slot).expect("a slot is below 16384")
+    }
+
+    /// The master that owns a key's slot.
+    ///
+    /// # Panics
+    ///
+    /// When nobody owns it.
+    #[track_caller]
+    pub fn master_for(&self, key: &str) -> usize {
+        let slot = self.slot_for(key);
+        match self.where_(|member| member.owns(slot)).first() {
+            Some(&master) => master,
+            None => panic!("nobody owns the slot {slot} of {key:?}"),
+        }
+    }
+
+    /// The keys that match a pattern (`*` for all) on all masters, sorted.
+    #[track_caller]
+    pub fn keys(&self, pattern: &str) -> Vec<String> {
+        let masters = self.masters();
+        let mut keys: Vec<_> = masters
+            .into_iter()
+            .flat_map(|i| self.nodes[i].keys(pattern))
+            .collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Lets a replica of `master` take over, and waits until the cluster is sound: the new master.
+    ///
+    /// With the master up it is the orderly way (`CLUSTER FAILOVER`: nothing is lost); with the master down or paused the
+    /// replica does not ask the others (`TAKEOVER`), so it takes no node timeout.
+    ///
+    /// # Panics
+    ///
+    /// When `master` has no replica that is up.
+    #[track_caller]
+    pub fn failover(&self, master: usize) -> usize {
+        let replica = self
+            .replicas_of(master)
+            .into_iter()
+            .find(|&i| self.nodes[i].is_up())
+            .unwrap_or_else(|| panic!("node {master} has no replica that is up"));
+        let how: &[&str] = match self.nodes[master].is_up() {
+            true => &["CLUSTER", "FAILOVER"],
+            false => &["CLUSTER", "FAILOVER", "TAKEOVER"],
+        };
+        self.nodes[replica].command(how).ok();
+        self.wait("the promotion of the replica", || {
+            let serves = own_view(&self.nodes[replica]).serves();
+            serves.then_some(()).ok_or("still a replica".into())
+        });
+        self.wait_until_ok();
+        replica
+    }
+
+    /// The nodes of which the witness finds this true.
+    #[track_caller]
+    fn where_(&self, is: impl Fn(&Member) -> bool) -> Vec<usize> {
+        let view = view(self.witness());
+        let member = |node: &RedisServer| view.iter().find(|member| member.port == node.port());
+        (0..NODES)
+            .filter(|&i| member(&self.nodes[i]).is_some_and(&is))
+            .collect()
+    }
+
+    /// The id of a node, up or not.
+    #[track_caller]
+    fn id(&self, i: usize) -> String {
+        let port = self.node(i).port();
+        let member = view(self.witness())
+            .into_iter()
+            .find(|member| member.port == port);
+        member.expect("every node knows every other").id
+    }
+
+    /// The first node that is up and finds the cluster sound, or else the first that is up.
+    #[track_caller]
+    fn witness(&self) -> &RedisServer {
+        let up = || self.nodes.iter().filter(|node| node.is_up());
+        up().find(|node| finds_it_sound(node))
+            .or_else(|| up().next())
+            .expect("a node is up")
+    }
+}
+
+fn view(node: &RedisServer) -> Vec<Member> {
+    Member::all(&node.command(&["CLUSTER", "NODES"]).text())
+}
+
+fn own_view(node: &RedisServer) -> Member {
+    let own = view(node).into_iter().find(|member| member.is("myself"));
+    own.expect("a node knows itself")
+}
+
+fn finds_it_sound(node: &RedisServer) -> bool {
+    let info = node.command(&["CLUSTER", "INFO"]).text();
+    info.contains("cluster_state:ok")
+}
+
+fn bus_port(node: &RedisServer) -> String {
+    let reply = node.command(&["CONFIG", "GET", "cluster-port"]).array();
+    let port = reply.into_iter().nth(1);
+    port.expect("Redis 7.0 or later, for cluster-port").text()
+}
+
+#[cfg(test)]
+mod tests;

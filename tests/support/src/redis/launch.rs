@@ -1,0 +1,157 @@
+//! Finding the program, starting it, and knowing that it is ours that answers.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::wire::{Connection, Reply};
+use crate::process::{
+    PATIENCE, POLL, Process, bound_to_us, executable, find_program, log_tail, port_was_taken,
+};
+
+/// `redis-server` on `PATH`, or what `REDIS_SERVER` names.
+pub(crate) fn program() -> PathBuf {
+    const ADVICE: &str = "run scripts/test, which installs it";
+    find("REDIS_SERVER", "redis-server")
+        .unwrap_or_else(|| panic!("redis-server is not on PATH; {ADVICE}"))
+}
+
+/// The program `valkey-server`, for [`RedisServer::start_program`](crate::RedisServer::start_program): on `PATH`, or the
+/// one that the environment variable `VALKEY_SERVER` names. `None` when this machine has none; whether that is a failure
+/// is up to the test.
+///
+/// To run *everything* with Valkey, let `REDIS_SERVER` name it.
+///
+/// # Panics
+///
+/// When `VALKEY_SERVER` names something that is no program.
+pub fn valkey_server() -> Option<PathBuf> {
+    find("VALKEY_SERVER", "valkey-server")
+}
+
+fn find(variable: &str, name: &str) -> Option<PathBuf> {
+    match std::env::var_os(variable) {
+        Some(path) => Some(executable(Path::new(&path)).unwrap_or_else(|| {
+            panic!("{variable} names {path:?}, which is no program; correct or unset it")
+        })),
+        None => find_program(name),
+    }
+}
+
+pub(super) fn log_file(dir: &Path) -> PathBuf {
+    dir.join("redis.log")
+}
+
+/// The arguments of a server without persistence.
+pub(crate) fn plain_args(port: u16) -> Vec<String> {
+    let port = port.to_string();
+    let args = ["--port", &port, "--bind", "127.0.0.1"];
+    let memory_only = ["--save", "", "--appendonly", "no", "--daemonize", "no"];
+    args.iter()
+        .chain(&memory_only)
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// A server that works in `dir` and answers on `port`, or `None` if a port of its was taken.
+pub(super) fn launch(program: &Path, args: &[String], port: u16, dir: &Path) -> Option<Process> {
+    let log = log_file(dir);
+    let _ = std::fs::remove_file(&log);
+    let mut command = bound_to_us(program, "KILL");
+    command.args(args).current_dir(dir);
+    let mut process = Process::spawn(command, &log)
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+
+    let addr = (Ipv4Addr::LOCALHOST, port).into();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Our process, not just any server on the port: a stranger's would answer PING as well.
+        if answers_as(addr, process.id()) {
+            return Some(process);
+        }
+        if let Some(status) = process.exited() {
+            if port_was_taken(&log) {
+                return None;
+            }
+            let log = log_tail(&log);
+            assert!(
+                !lacks_tls(&log),
+                "{} is built without TLS, and this test needs it:\n{log}",
+                program.display()
+            );
+            panic!("redis-server ended at once ({status}):\n{log}");
+        }
+        assert!(
+            Instant::now() < deadline,
+            "redis-server did not answer within {PATIENCE:?}:\n{}",
+            log_tail(&log)
+        );
+        thread::sleep(POLL);
+    }
+}
+
+/// Whether a server's log says that it does not know the TLS options.
+pub(super) fn lacks_tls(log: &str) -> bool {
+    log.contains("Bad directive") && log.contains(">>> 'tls-")
+}
+
+/// Whether the server at `addr` answers `PING` and is the process `pid`.
+fn answers_as(addr: SocketAddr, pid: u32) -> bool {
+    let ask = || {
+        let mut connection = Connection::open(addr, Duration::from_secs(1))?;
+        let pong = connection.command(&["PING"])?;
+        let info = connection.command(&["INFO", "server"])?;
+        io::Result::Ok((pong, info))
+    };
+    match ask() {
+        // A password set through `start_with` is an answer too; it is then up to the test to use it.
+        Ok((Reply::Error(refusal), _)) => refusal.starts_with("NOAUTH"),
+        Ok((Reply::Simple(pong), Reply::Bulk(info))) => {
+            pong == "PONG"
+                && String::from_utf8_lossy(&info)
+                    .lines()
+                    .any(|line| line.strip_prefix("process_id:") == Some(pid.to_string().as_str()))
+        }
+        _ => false,
+    }
+}
+
+/// Removes what a server in `dir` would load when it starts.
+pub(super) fn remove_data(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let removed = match extension {
+            Some("rdb" | "aof") => std::fs::remove_file(&path),
+            _ if entry.file_name() == "appendonlydir" => std::fs::remove_dir_all(&path),
+            _ => continue,
+        };
+        removed.unwrap_or_else(|error| panic!("cannot remove {}: {error}", path.display()));
+    }
+}
+
+/// Waits until every thread of the process is stopped, where the kernel tells (`/proc`).
+pub(super) fn wait_until_stopped(pid: u32) {
+    let stopped = |stat: String| {
+        // "PID (NAME) STATE …", and NAME may contain anything.
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't', 'Z']))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            return;
+        };
+        if threads
+            .flatten()
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
+            .all(stopped)
+        {
+            return;
+        }
+        assert!(Instant::now() < deadline, "process {pid} does not stop");
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,406 @@
+//! A private Redis server, and just enough of its protocol to look inside.
+
+mod launch;
+mod monitor;
+mod wire;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::process::{PATIENCE, Process, free_port, log_tail};
+use launch::{launch, log_file, remove_data, wait_until_stopped};
+use wire::{Connection, REPLY_LIMIT};
+
+pub use launch::valkey_server;
+pub(crate) use launch::{plain_args, program};
+pub use monitor::Monitor;
+pub use wire::Reply;
+
+/// The name of the Unix socket in the server's directory.
+///
+/// The server gets it relative to its directory: the kernel's limit of some hundred bytes then holds for the client's
+/// path alone.
+const SOCKET: &str = "redis.sock";
+
+/// A private `redis-server` on a loopback port, in its own directory, that ends with this value.
+///
+/// The store's promises (no stale grant after a revocation, no lost fence) are promises about what a real Redis does
+/// with our scripts, evictions, restarts and stalls, so the tests use one. It is fresh and nobody else's: a test may
+/// flush it, fill it, freeze it or kill it without asking its neighbours, and needs no key prefix to be safe from them.
+///
+/// Everything takes `&self`, so a server can be shared (`Arc`, or a `static`), and blocks the calling thread for some
+/// milliseconds (a start takes about twenty), which is harmless in a tokio test too.
+///
+/// [`command`](Self::command) speaks the protocol by itself: what a test learns about the server does not pass through
+/// the client under test.
+///
+/// ```
+/// use test_support::RedisServer;
+///
+/// let redis = RedisServer::start();
+/// redis.command(&["SET", "greeting", "hello"]).ok();
+/// assert_eq!(redis.get("greeting").as_deref(), Some(&b"hello"[..]));
+///
+/// redis.restart();
+/// assert_eq!(redis.get("greeting"), None);
+/// ```
+#[derive(Debug)]
+pub struct RedisServer {
+    // Before `dir`: the process ends first, then its directory goes.
+    process: Mutex<Option<Process>>,
+    paused: AtomicBool,
+    program: PathBuf,
+    args: Vec<String>,
+    port: u16,
+    dir: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server without persistence.
+    ///
+    /// The program is `redis-server` on `PATH`, or the one that the environment variable `REDIS_SERVER` names.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such program, or when it does not answer in time; the message has the end of its log.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Like [`start`](Self::start), with more arguments, such as `&["--maxmemory", "2mb"]`. They come last, so they win
+    /// over ours: `&["--appendonly", "yes"]` or `&["--save", "1 1"]` make it persistent (see
+    /// [`restart_from_file`](Self::restart_from_file)).
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn start_with(args: &[&str]) -> Self {
+        Self::start_program(&program(), args)
+    }
+
+    /// Like [`start_with`](Self::start_with), with a program of your choice: another version, or
+    /// [`valkey_server`].
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn start_program(program: &Path, args: &[&str]) -> Self {
+        Self::start_in(program, |_, port| {
+            let mut all = plain_args(port);
+            all.extend(args.iter().map(ToString::to_string));
+            all
+        })
+    }
+
+    /// Like [`start`](Self::start), listening on a Unix socket as well ([`unix_url`](Self::unix_url)).
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn start_unix() -> Self {
+        Self::start_with(&["--unixsocket", SOCKET])
+    }
+
+    /// Starts `program` with the arguments that `args` makes, given the server's directory and port.
+    pub(crate) fn start_in(
+        program: &Path,
+        mut args: impl FnMut(&Path, u16) -> Vec<String>,
+    ) -> Self {
+        // A few ports, because another process can take the port between our look and Redis's bind (or a child that is
+        // just being forked has a copy of the socket we looked with). Not a retry of anything else: every other failure
+        // panics in `launch`.
+        (0..10)
+            .find_map(|_| Self::start_on(program, free_port(), &mut args))
+            .expect("redis-server found every port taken that we tried")
+    }
+
+    /// Like [`start_in`](Self::start_in) on a given port; `None` when it was taken.
+    pub(crate) fn start_on(
+        program: &Path,
+        port: u16,
+        args: impl FnOnce(&Path, u16) -> Vec<String>,
+    ) -> Option<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("redis-")
+            .tempdir()
+            .expect("cannot make a directory for redis-server");
+        let args = args(dir.path(), port);
+        let process = launch(program, &args, port, dir.path())?;
+        Some(Self {
+            process: Mutex::new(Some(process)),
+            paused: AtomicBool::new(false),
+            program: program.to_owned(),
+            args,
+            port,
+            dir,
+        })
+    }
+
+    /// `redis://127.0.0.1:PORT/`.
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.addr())
+    }
+
+    /// `redis+unix:///PATH`, as redis-rs writes it (`?db=1` may follow).
+    ///
+    /// # Panics
+    ///
+    /// When the server was not started by [`start_unix`](Self::start_unix).
+    #[track_caller]
+    pub fn unix_url(&self) -> String {
+        format!("redis+unix://{}", self.unix_path().display())
+    }
+
+    /// The path of the Unix socket.
+    ///
+    /// # Panics
+    ///
+    /// When the server was not started by [`start_unix`](Self::start_unix).
+    #[track_caller]
+    pub fn unix_path(&self) -> PathBuf {
+        assert!(
+            self.args.iter().any(|arg| arg == SOCKET),
+            "this server has no Unix socket: use RedisServer::start_unix"
+        );
+        self.dir.path().join(SOCKET)
+    }
+
+    /// The port, which stays the same across [`restart`](Self::restart).
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The loopback address and port, for a [`FaultProxy`](crate::FaultProxy) to point at.
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The process id, or `None` after [`kill`](Self::kill).
+    pub fn pid(&self) -> Option<u32> {
+        self.process().as_ref().map(Process::id)
+    }
+
+    /// Runs one command on a connection of its own and returns the reply; a Redis error is a [`Reply::Error`].
+    ///
+    /// # Panics
+    ///
+    /// When the server cannot be reached, or is silent for ten seconds.
+    #[track_caller]
+    pub fn command<A: AsRef<[u8]>>(&self, args: &[A]) -> Reply {
+        match self.try_command(args) {
+            Ok(reply) => reply,
+            Err(error) => panic!(
+                "redis-server on port {} did not answer {:?}: {error}\n{}",
+                self.port,
+                args.first()
+                    .map(|name| String::from_utf8_lossy(name.as_ref())),
+                self.log_tail(),
+            ),
+        }
+    }
+
+    /// Like [`command`](Self::command), for a server that may be down or paused.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached, or is silent for ten seconds.
+    pub fn try_command<A: AsRef<[u8]>>(&self, args: &[A]) -> io::Result<Reply> {
+        Connection::open(self.addr(), REPLY_LIMIT)?.command(args)
+    }
+
+    /// The bytes at a key. Counts as a `GET` in [`command_count`](Self::command_count).
+    #[track_caller]
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        match self.command(&["GET", key]) {
+            Reply::Nil => None,
+            Reply::Bulk(bytes) => Some(bytes),
+            other => panic!("GET {key}: {other:?}"),
+        }
+    }
+
+    /// The keys that match a pattern (`*` for all), sorted.
+    #[track_caller]
+    pub fn keys(&self, pattern: &str) -> Vec<String> {
+        let mut keys: Vec<_> = self
+            .command(&["KEYS", pattern])
+            .array()
+            .into_iter()
+            .map(|key| String::from_utf8_lossy(&key.bytes()).into_owned())
+            .collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Removes every key.
+    #[track_caller]
+    pub fn flushall(&self) {
+        self.command(&["FLUSHALL"]).ok();
+    }
+
+    /// How often a command was called since the start or the last [`reset_stats`](Self::reset_stats), from
+    /// `INFO commandstats`.
+    ///
+    /// Any letter case; a subcommand is `"script|load"`. What a script calls counts as well as the script, and so do the
+    /// calls made through this value.
+    #[track_caller]
+    pub fn command_count(&self, name: &str) -> u64 {
+        let stats = self.command(&["INFO", "commandstats"]).text();
+        let prefix = format!("cmdstat_{}:calls=", name.to_ascii_lowercase());
+        stats
+            .lines()
+            .find_map(|line| line.strip_prefix(&prefix)?.split(',').next()?.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Sets every [`command_count`](Self::command_count) to zero.
+    #[track_caller]
+    pub fn reset_stats(&self) {
+        self.command(&["CONFIG", "RESETSTAT"]).ok();
+    }
+
+    /// Records every command that the server runs from now on, as an eavesdropper on it would see them.
+    #[track_caller]
+    pub fn monitor(&self) -> Monitor {
+        Monitor::start(self.addr())
+    }
+
+    /// Ends the process at once (`SIGKILL`), as a crash would. Does nothing if it is down already.
+    pub fn kill(&self) {
+        self.end(&mut self.process());
+    }
+
+    /// Starts the server again on the same port, empty: [`kill`](Self::kill) first, if it is still up. What it may have
+    /// saved is removed.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer in time, or when something else has taken its port.
+    pub fn restart(&self) {
+        let mut process = self.process();
+        self.end(&mut process);
+        remove_data(self.dir.path());
+        self.start_again(&mut process);
+    }
+
+    /// Starts the server again on the same port with what it has on disk, as after a crash: [`kill`](Self::kill) first,
+    /// if it is still up.
+    ///
+    /// What was written since the last save (`SAVE`, `--save`, a synced `--appendonly yes`) is lost, and what was deleted
+    /// since then is back: that is the point.
+    ///
+    /// # Panics
+    ///
+    /// As [`restart`](Self::restart) does.
+    pub fn restart_from_file(&self) {
+        let mut process = self.process();
+        self.end(&mut process);
+        self.start_again(&mut process);
+    }
+
+    /// Saves everything (`SAVE`), then [restarts from that file](Self::restart_from_file): nothing is lost, unless it
+    /// expires meanwhile. Needs no arguments for persistence.
+    ///
+    /// # Panics
+    ///
+    /// When it is down or refuses to save, and as [`restart`](Self::restart) does.
+    #[track_caller]
+    pub fn save_and_restart(&self) {
+        self.command(&["SAVE"]).ok();
+        self.restart_from_file();
+    }
+
+    /// Freezes the process (`SIGSTOP`): the kernel still accepts connections and bytes for it, and nothing answers.
+    /// This is what an overloaded or swapping server looks like from outside.
+    ///
+    /// # Panics
+    ///
+    /// When the server is down.
+    pub fn pause(&self) {
+        let mut process = self.process();
+        let process = process
+            .as_mut()
+            .expect("redis-server is down, so it cannot be paused");
+        process.signal(Signal::STOP);
+        // The signal is sent, not yet acted upon: a thread that is running goes on until the kernel interrupts it.
+        wait_until_stopped(process.id());
+        self.paused.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets a paused process go on. It first answers what it was asked meanwhile.
+    pub fn resume(&self) {
+        if let Some(process) = self.process().as_mut() {
+            process.signal(Signal::CONT);
+            self.paused.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether it is neither down nor paused, as far as the controls of this value go.
+    pub(crate) fn is_up(&self) -> bool {
+        self.process().is_some() && !self.paused.load(Ordering::SeqCst)
+    }
+
+    /// How far its replication stream is.
+    #[track_caller]
+    pub(crate) fn offset(&self) -> u64 {
+        let offset = self.replication("master_repl_offset");
+        offset.expect("every server has an offset")
+    }
+
+    /// Whether this replica has executed its master's stream up to `offset`; otherwise, where it is. `Ok` when it is
+    /// down or paused, too: then there is nothing to wait for.
+    pub(crate) fn has_reached(&self, offset: u64) -> Result<(), String> {
+        if !self.is_up() {
+            return Ok(());
+        }
+        match self.replication("slave_repl_offset") {
+            Some(reached) if reached >= offset => Ok(()),
+            reached => Err(format!("{} is at {reached:?} of {offset}", self.port)),
+        }
+    }
+
+    #[track_caller]
+    fn replication(&self, field: &str) -> Option<u64> {
+        let info = self.command(&["INFO", "replication"]).text();
+        info.lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.parse().ok())
+    }
+
+    /// The end of its log.
+    pub(crate) fn log_tail(&self) -> String {
+        log_tail(&log_file(self.dir.path()))
+    }
+
+    fn end(&self, process: &mut Option<Process>) {
+        // Dropping a process kills and collects it.
+        process.take();
+        self.paused.store(false, Ordering::SeqCst);
+    }
+
+    fn start_again(&self, process: &mut Option<Process>) {
+        // No other port will do here, so wait for ours: the kernel may take a moment to give it back.
+        let deadline = Instant::now() + PATIENCE;
+        while process.is_none() {
+            *process = launch(&self.program, &self.args, self.port, self.dir.path());
+            assert!(
+                process.is_some() || Instant::now() < deadline,
+                "something else has taken port {} while redis-server was down",
+                self.port
+            );
+        }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        // A panic in `restart` leaves `None`, which is what it then is: down.
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

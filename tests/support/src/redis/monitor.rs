@@ -1,0 +1,62 @@
+//! An eavesdropper on a server.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::wire::{Connection, REPLY_LIMIT};
+
+/// A running `MONITOR`: every command that the server has run since it began.
+///
+/// For what a test asserts about the traffic itself, such as that no token's text is ever sent.
+#[derive(Debug)]
+pub struct Monitor {
+    connection: Connection,
+    addr: SocketAddr,
+    marks: u64,
+}
+
+impl Monitor {
+    #[track_caller]
+    pub(super) fn start(addr: SocketAddr) -> Self {
+        let open = || {
+            let mut connection = Connection::open(addr, REPLY_LIMIT)?;
+            connection.command(&["MONITOR"])?.ok();
+            io::Result::Ok(connection)
+        };
+        Self {
+            connection: open().expect("redis-server refuses MONITOR"),
+            addr,
+            marks: 0,
+        }
+    }
+
+    /// The commands since the last call (or the beginning) as `MONITOR` prints them:
+    /// `1700000000.123456 [0 127.0.0.1:5000] "GET" "key"`, with `lua` as the address for what a script called.
+    ///
+    /// Complete without waiting: it sends a marker through the server and reads up to it. Every command that was
+    /// *answered* before this call is in the list.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer.
+    pub fn take(&mut self) -> Vec<String> {
+        self.marks += 1;
+        let mark = format!("test-support-mark-{}", self.marks);
+        Connection::open(self.addr, REPLY_LIMIT)
+            .and_then(|mut other| other.command(&["ECHO", &mark]))
+            .expect("redis-server does not take the monitor's mark");
+        let end = format!("\"ECHO\" \"{mark}\"");
+        let mut lines = Vec::new();
+        loop {
+            let line = self
+                .connection
+                .reply()
+                .expect("redis-server does not report to the monitor")
+                .text();
+            if line.ends_with(&end) {
+                return lines;
+            }
+            lines.push(line);
+        }
+    }
+}

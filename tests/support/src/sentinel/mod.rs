@@ -1,0 +1,204 @@
+//! A private Redis with replicas, watched by sentinels.
+
+mod config;
+mod health;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::process::side_by_side;
+use crate::redis::{RedisServer, Reply, plain_args, program};
+
+/// A private master with two replicas and three sentinels (quorum 2) that watch them, all on loopback ports.
+///
+/// Servers are [`RedisServer`]s: faults are made at them, as in `redis.master().pause()`, and
+/// [`wait_for_failover`](Self::wait_for_failover) waits until the sentinels have named another master.
+///
+/// A start takes about a second: the sentinels are told about each other, which else takes them two more.
+///
+/// ```
+/// use test_support::RedisSentinel;
+///
+/// let redis = RedisSentinel::start();
+/// let old = redis.master();
+/// old.kill();
+/// let new = redis.wait_for_failover(old);
+/// assert_ne!(new.addr(), old.addr());
+/// ```
+#[derive(Debug)]
+pub struct RedisSentinel {
+    /// The first began as the master.
+    servers: Vec<RedisServer>,
+    sentinels: Vec<RedisServer>,
+    master_name: String,
+}
+
+impl RedisSentinel {
+    /// Starts everything; a master is taken for down after a second of silence, and replaced after two or three.
+    ///
+    /// The program is that of [`RedisServer::start`], at least 7.0.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::start`] does, and when the servers do not agree in time.
+    pub fn start() -> Self {
+        Self::start_with(Duration::from_secs(1), &[])
+    }
+
+    /// Like [`start`](Self::start), with a `down-after-milliseconds` and more arguments for the master and the replicas,
+    /// such as `&["--min-replicas-to-write", "1"]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn start_with(down_after: Duration, args: &[&str]) -> Self {
+        let program = program();
+        let server = |replica_of: Option<&RedisServer>| {
+            RedisServer::start_in(&program, |_, port| {
+                let mut all = plain_args(port);
+                all.extend(["--repl-diskless-sync-delay".into(), "0".into()]);
+                if let Some(master) = replica_of {
+                    let port = master.port().to_string();
+                    all.extend(["--replicaof".into(), "127.0.0.1".into(), port]);
+                }
+                all.extend(args.iter().map(ToString::to_string));
+                all
+            })
+        };
+        let master = server(None);
+        let replicas = side_by_side(2, |_| server(Some(&master)));
+        let servers = Vec::from_iter(std::iter::once(master).chain(replicas));
+        let master_name = format!("master-{}-{}", std::process::id(), servers[0].port());
+        let sentinels = (0..10)
+            .find_map(|_| config::start_sentinels(&program, &servers, &master_name, down_after))
+            .expect("the sentinels found every port taken that we tried");
+        let redis = Self {
+            servers,
+            sentinels,
+            master_name,
+        };
+        for sentinel in &redis.sentinels {
+            // By default a sentinel pings once a second, which makes it a matter of luck whether a healthy server is
+            // silent for one; and it asks for INFO every ten, and puts an old master right only after two of them.
+            let look = [
+                "SENTINEL",
+                "DEBUG",
+                "PING-PERIOD",
+                "100",
+                "INFO-PERIOD",
+                "1000",
+            ];
+            sentinel.command(&look).ok();
+        }
+        redis.wait_until_ok();
+        redis
+    }
+
+    /// The name by which clients ask for the master.
+    ///
+    /// No two values have the same: a sentinel that meets another on a reused port takes its word if the name fits.
+    pub fn master_name(&self) -> &str {
+        &self.master_name
+    }
+
+    /// The sentinels: kill, pause or ask them. One that is [restarted](RedisServer::restart) still knows everything, but
+    /// looks at the servers as seldom as Redis does by itself, since the shorter periods of this value cannot be stored.
+    pub fn sentinels(&self) -> &[RedisServer] {
+        &self.sentinels
+    }
+
+    /// The addresses of the sentinels.
+    pub fn sentinel_addrs(&self) -> Vec<SocketAddr> {
+        self.sentinels.iter().map(RedisServer::addr).collect()
+    }
+
+    /// `redis://127.0.0.1:PORT/` of the sentinels.
+    pub fn sentinel_urls(&self) -> Vec<String> {
+        self.sentinels.iter().map(RedisServer::url).collect()
+    }
+
+    /// The master and the replicas, in the order of their start (the first began as the master).
+    pub fn servers(&self) -> &[RedisServer] {
+        &self.servers
+    }
+
+    /// The master by the word of the first sentinel that is up (neither killed nor paused through its value).
+    ///
+    /// # Panics
+    ///
+    /// When no sentinel is up.
+    #[track_caller]
+    pub fn master(&self) -> &RedisServer {
+        let sentinel = self.sentinels_up().next().expect("a sentinel is up");
+        self.named_by(sentinel)
+    }
+
+    /// The other two.
+    ///
+    /// # Panics
+    ///
+    /// As [`master`](Self::master) does.
+    #[track_caller]
+    pub fn replicas(&self) -> Vec<&RedisServer> {
+        let master = self.master().port();
+        let others = self.servers.iter();
+        others.filter(|server| server.port() != master).collect()
+    }
+
+    /// Fails over by command (`SENTINEL FAILOVER`) and waits until every sentinel that is up names the new master.
+    ///
+    /// The old master is not told at once: for eight to ten seconds it goes on as a master and acknowledges writes, which
+    /// are then lost. [`wait_until_ok`](Self::wait_until_ok) waits for the end of that.
+    ///
+    /// # Panics
+    ///
+    /// When there is no replica that could take over, or it takes longer than thirty seconds.
+    #[track_caller]
+    pub fn failover(&self) -> &RedisServer {
+        let old = self.master();
+        let sentinel = self.sentinels_up().next().expect("a sentinel is up");
+        // One that is under way, or a replica that has not been looked at for a while, is a matter of time.
+        self.wait("the start of a fail-over", || {
+            match sentinel.command(&["SENTINEL", "FAILOVER", &self.master_name]) {
+                Reply::Error(refusal) => Err(refusal),
+                reply => {
+                    reply.ok();
+                    Ok(())
+                }
+            }
+        });
+        self.wait_for_failover(old)
+    }
+
+    /// Waits until every sentinel that is up names the same master, and not `old`: that one.
+    ///
+    /// # Panics
+    ///
+    /// When it takes longer than thirty seconds; the message has the ends of the logs.
+    #[track_caller]
+    pub fn wait_for_failover(&self, old: &RedisServer) -> &RedisServer {
+        self.wait("another master", || match self.agreed()? {
+            new if new.port() == old.port() => Err(format!("still {}", old.port())),
+            new => Ok(new),
+        })
+    }
+
+    #[track_caller]
+    fn named_by(&self, sentinel: &RedisServer) -> &RedisServer {
+        let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.master_name];
+        let addr = sentinel.command(&ask).array();
+        let port = addr.into_iter().nth(1).map(Reply::text);
+        let port = port.expect("an address is a host and a port");
+        let mut servers = self.servers.iter();
+        servers
+            .find(|server| server.port().to_string() == port)
+            .unwrap_or_else(|| panic!("the sentinels name a stranger, {port}"))
+    }
+
+    fn sentinels_up(&self) -> impl Iterator<Item = &RedisServer> {
+        self.sentinels.iter().filter(|sentinel| sentinel.is_up())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! A private Redis server behind TLS, with certificates of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+
+use crate::process::free_port;
+use crate::redis::{RedisServer, Reply, plain_args, program};
+
+/// A private `redis-server` that speaks TLS, with a certificate authority that nobody else knows.
+///
+/// The certificates are made at the start (a few milliseconds, ECDSA on P-256), so none of them expires in a repository.
+/// The server's is for `127.0.0.1` and `localhost`: a [`FaultProxy`](crate::FaultProxy) on the loopback may stand before it.
+///
+/// Beside the TLS port there is a plain one on the loopback, for the inspection and the controls of
+/// [`server`](Self::server). A test that must not talk in the clear uses [`url`](Self::url), where plain text is refused.
+///
+/// ```
+/// use test_support::TlsRedisServer;
+///
+/// let redis = TlsRedisServer::start();
+/// assert!(redis.url().starts_with("rediss://127.0.0.1:"));
+/// assert!(redis.ca_pem().starts_with("-----BEGIN CERTIFICATE-----"));
+/// redis.command(&["SET", "greeting", "hello"]).ok();
+/// redis.server().kill();
+/// ```
+#[derive(Debug)]
+pub struct TlsRedisServer {
+    server: RedisServer,
+    tls_port: u16,
+    certificates: Certificates,
+}
+
+impl TlsRedisServer {
+    /// Starts a server that shows its certificate and asks for none.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::start`] does, and when the program is built without TLS.
+    pub fn start() -> Self {
+        Self::launch("no")
+    }
+
+    /// Starts a server that takes only clients with a certificate of its authority
+    /// ([`client_cert_pem`](Self::client_cert_pem)).
+    ///
+    /// TLS 1.3 clients learn of the refusal late: their handshake succeeds, and the first read fails.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn start_mutual() -> Self {
+        Self::launch("yes")
+    }
+
+    fn launch(auth_clients: &str) -> Self {
+        let certificates = Certificates::make();
+        let mut tls_port = 0;
+        let server = RedisServer::start_in(&program(), |dir, port| {
+            certificates.write(dir);
+            tls_port = free_port();
+            let mut args = plain_args(port);
+            let tls = ["--tls-port", &tls_port.to_string()];
+            let auth = ["--tls-auth-clients", auth_clients];
+            let files = [
+                ["--tls-cert-file", SERVER_CERT],
+                ["--tls-key-file", SERVER_KEY],
+                ["--tls-ca-cert-file", CA_CERT],
+            ];
+            let tls = tls.iter().chain(&auth).chain(files.iter().flatten());
+            args.extend(tls.map(ToString::to_string));
+            args
+        });
+        Self {
+            server,
+            tls_port,
+            certificates,
+        }
+    }
+
+    /// `rediss://127.0.0.1:PORT/`.
+    pub fn url(&self) -> String {
+        self.url_at(self.addr())
+    }
+
+    /// The [`url`](Self::url) by way of another loopback address, such as a [`FaultProxy`](crate::FaultProxy)'s.
+    pub fn url_at(&self, addr: SocketAddr) -> String {
+        format!("rediss://{addr}/")
+    }
+
+    /// The TLS port.
+    pub fn port(&self) -> u16 {
+        self.tls_port
+    }
+
+    /// The loopback address and the TLS port.
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.tls_port).into()
+    }
+
+    /// The server by its plain port: to look inside, kill, restart or pause it. Its certificates stay across restarts.
+    pub fn server(&self) -> &RedisServer {
+        &self.server
+    }
+
+    /// [`RedisServer::command`], not by way of TLS.
+    ///
+    /// # Panics
+    ///
+    /// As that does.
+    #[track_caller]
+    pub fn command<A: AsRef<[u8]>>(&self, args: &[A]) -> Reply {
+        self.server.command(args)
+    }
+
+    /// The certificate of the authority that signed the server's: what a client is to trust.
+    pub fn ca_pem(&self) -> &str {
+        &self.certificates.ca
+    }
+
+    /// A client certificate of that authority.
+    pub fn client_cert_pem(&self) -> &str {
+        &self.certificates.client.cert
+    }
+
+    /// The private key of the client certificate (PKCS #8).
+    pub fn client_key_pem(&self) -> &str {
+        &self.certificates.client.key
+    }
+
+    /// The certificate of an authority that has nothing to do with this server: a client that trusts it alone must
+    /// refuse to connect.
+    pub fn stranger_ca_pem(&self) -> &str {
+        &self.certificates.stranger_ca
+    }
+
+    /// A client certificate of that other authority, which [`start_mutual`](Self::start_mutual) must refuse.
+    pub fn stranger_cert_pem(&self) -> &str {
+        &self.certificates.stranger.cert
+    }
+
+    /// The private key of that certificate (PKCS #8).
+    pub fn stranger_key_pem(&self) -> &str {
+        &self.certificates.stranger.key
+    }
+}
+
+const CA_CERT: &str = "ca.crt";
+const SERVER_CERT: &str = "server.crt";
+const SERVER_KEY: &str = "server.key";
+
+/// All in PEM.
+#[derive(Debug)]
+struct Certificates {
+    ca: String,
+    server: Identity,
+    client: Identity,
+    stranger_ca: String,
+    stranger: Identity,
+}
+
+#[derive(Debug)]
+struct Identity {
+    cert: String,
+    key: String,
+}
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+impl Certificates {
+    fn make() -> Self {
+        let ours = authority("tower-api-token tests");
+        let theirs = authority("some other authority");
+        let client = |ca| identity("client", &[], ExtendedKeyUsagePurpose::ClientAuth, ca);
+        Self {
+            server: identity(
+                "redis-server",
+                &["127.0.0.1", "localhost"],
+                ExtendedKeyUsagePurpose::ServerAuth,
+                &ours,
+            ),
+            client: client(&ours),
+            stranger: client(&theirs),
+            ca: ours.pem(),
+            stranger_ca: theirs.pem(),
+        }
+    }
+
+    /// Writes what the server needs.
+    fn write(&self, dir: &Path) {
+        for (name, pem) in [
+            (CA_CERT, &self.ca),
+            (SERVER_CERT, &self.server.cert),
+            (SERVER_KEY, &self.server.key),
+        ] {
+            std::fs::write(dir.join(name), pem)
+                .unwrap_or_else(|error| panic!("cannot write {name}: {error}"));
+        }
+    }
+}
+
+fn authority(name: &str) -> Authority {
+    let mut params = params(name, &[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    CertifiedIssuer::self_signed(params, key()).expect("an authority signs its own certificate")
+}
+
+fn identity(
+    name: &str,
+    hosts: &[&str],
+    usage: ExtendedKeyUsagePurpose,
+    ca: &Authority,
+) -> Identity {
+    let mut params = params(name, hosts);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    let key = key();
+    let cert = params
+        .signed_by(&key, ca)
+        .expect("an authority signs a certificate");
+    Identity {
+        cert: cert.pem(),
+        key: key.serialize_pem(),
+    }
+}
+
+fn params(name: &str, hosts: &[&str]) -> CertificateParams {
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    // An IP address becomes an IP name by itself.
+    let mut params = CertificateParams::new(hosts).expect("the host names are plain");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("cannot make a key")
+}
+
+#[cfg(test)]
+mod tests;
