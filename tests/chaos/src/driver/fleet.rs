@@ -1,0 +1,264 @@
+//! The workers, each behind a proxy of its own.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use test_support::FaultProxy;
+use tokio::sync::oneshot;
+
+use crate::books::Shared;
+use crate::clock::Stamp;
+use crate::ledger::{Confirmed, Target};
+use crate::oracle::Instance;
+use crate::process::Process;
+use crate::wire::{Order, Report};
+use crate::worker::Options;
+
+/// All workers of a run.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    program: PathBuf,
+    database: SocketAddr,
+    seed: u64,
+    books: Shared,
+    places: Vec<Place>,
+    instances: AtomicU64,
+    orders: AtomicU64,
+}
+
+/// Where a worker runs: one dies, the next takes its place.
+#[derive(Debug)]
+struct Place {
+    proxy: FaultProxy,
+    local: bool,
+    worker: Mutex<Option<Arc<Worker>>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    instance: Instance,
+    process: Process,
+    pending: Pending,
+}
+
+/// Invalidations that a worker was ordered to call; `None` when it has ended.
+type Pending = Arc<Mutex<Option<HashMap<u64, Waiting>>>>;
+
+/// An invalidation that was ordered.
+#[derive(Debug)]
+struct Waiting {
+    target: Target,
+    version: usize,
+    started: Stamp,
+    waited: bool,
+    done: oneshot::Sender<bool>,
+}
+
+impl Fleet {
+    /// The last worker has no local level: all of its answers are held to the stricter rule.
+    pub(super) fn start(
+        program: PathBuf,
+        workers: usize,
+        redis: SocketAddr,
+        database: SocketAddr,
+        seed: u64,
+        books: &Shared,
+    ) -> io::Result<Self> {
+        let place = |index| Place {
+            proxy: FaultProxy::start(redis),
+            local: index + 1 < workers || workers == 1,
+            worker: Mutex::new(None),
+        };
+        let fleet = Self {
+            program,
+            database,
+            seed,
+            books: Arc::clone(books),
+            places: (0..workers).map(place).collect(),
+            instances: AtomicU64::new(0),
+            orders: AtomicU64::new(0),
+        };
+        for index in 0..workers {
+            fleet.employ(index)?;
+        }
+        Ok(fleet)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn proxy(&self, index: usize) -> &FaultProxy {
+        &self.places[index].proxy
+    }
+
+    /// Starts a worker in this place.
+    fn employ(&self, index: usize) -> io::Result<()> {
+        let place = &self.places[index];
+        let instance = Instance {
+            id: self.instances.fetch_add(1, Ordering::Relaxed),
+            local: place.local,
+        };
+        let options = Options {
+            redis: place.proxy.addr(),
+            database: self.database,
+            seed: self.seed ^ instance.id,
+            local: place.local,
+            patient: false,
+        };
+        let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
+        let clerk = Clerk {
+            instance,
+            books: Arc::clone(&self.books),
+            pending: Arc::clone(&pending),
+        };
+        let process = Process::start(&self.program, &options, move |report| clerk.take(report))?;
+        process.order(Order::Load)?;
+        let worker = Worker {
+            instance,
+            process,
+            pending,
+        };
+        *lock(&place.worker) = Some(Arc::new(worker));
+        Ok(())
+    }
+
+    pub(super) fn stop(&self, index: usize) {
+        if let Some(worker) = self.worker(index) {
+            worker.process.stop();
+        }
+    }
+
+    pub(super) fn go_on(&self, index: usize) {
+        if let Some(worker) = self.worker(index) {
+            worker.process.go_on();
+        }
+    }
+
+    /// Kills the worker, and starts another.
+    pub(super) fn replace(&self, index: usize) -> io::Result<()> {
+        let dying = lock(&self.places[index].worker).take();
+        if let Some(worker) = dying {
+            worker.process.kill();
+        }
+        self.employ(index)
+    }
+
+    /// Lets every worker finish.
+    pub(super) fn finish(&self) {
+        for place in &self.places {
+            let last = lock(&place.worker).take();
+            if let Some(worker) = last {
+                worker.process.finish();
+            }
+        }
+    }
+
+    /// An invalidation from a worker's own engine; whether it was confirmed. A worker that dies
+    /// before it says so has not.
+    pub(super) async fn invalidate(
+        &self,
+        index: usize,
+        target: Target,
+        (version, started): (usize, Stamp),
+        by_digest: bool,
+        wait: bool,
+    ) -> bool {
+        let Some(worker) = self.worker(index) else {
+            return false;
+        };
+        let id = self.orders.fetch_add(1, Ordering::Relaxed);
+        let (done, answer) = oneshot::channel();
+        let waiting = Waiting {
+            target,
+            version,
+            started,
+            waited: wait,
+            done,
+        };
+        match lock(&worker.pending).as_mut() {
+            Some(pending) => pending.insert(id, waiting),
+            None => return false,
+        };
+        let order = Order::Invalidate {
+            id,
+            target,
+            by_digest,
+            wait,
+        };
+        if worker.process.order(order).is_err() {
+            return false;
+        }
+        drop(worker);
+        answer.await.unwrap_or(false)
+    }
+
+    fn worker(&self, index: usize) -> Option<Arc<Worker>> {
+        let worker = lock(&self.places[index].worker).clone();
+        debug_assert!(
+            worker
+                .as_ref()
+                .is_none_or(|w| w.instance.local == self.places[index].local)
+        );
+        worker
+    }
+}
+
+/// Takes a worker's reports.
+struct Clerk {
+    instance: Instance,
+    books: Shared,
+    pending: Pending,
+}
+
+impl Clerk {
+    fn take(&self, report: Report) {
+        let mut books = lock(&self.books);
+        match report {
+            Report::Answered(answered) => books.answered(self.instance, &answered),
+            Report::Counted(counted) => {
+                books.counted.insert(self.instance.id, counted);
+            }
+            Report::Confirmed { id, at } => {
+                // Into the books before the next report is read: the answers that come after it
+                // are judged by it.
+                if let Some(waiting) = self.waiting(id) {
+                    let confirmed = Confirmed {
+                        version: waiting.version,
+                        started: waiting.started,
+                        returned: at,
+                        waited: waiting.waited,
+                        instance: Some(self.instance.id),
+                    };
+                    books.confirmed(waiting.target, confirmed);
+                    let _ = waiting.done.send(true);
+                }
+            }
+            Report::Failed { id } => {
+                if let Some(waiting) = self.waiting(id) {
+                    let _ = waiting.done.send(false);
+                }
+            }
+            Report::Ready | Report::Herd { .. } => {}
+        }
+    }
+
+    fn waiting(&self, id: u64) -> Option<Waiting> {
+        lock(&self.pending).as_mut()?.remove(&id)
+    }
+}
+
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        // Whoever still waits learns that nothing more comes.
+        lock(&self.pending).take();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,160 @@
+//! The operator: commits changes, and invalidates each until it is confirmed.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use tower_api_token::{ApiTokenCache, BoxError, Lookup, RedisStore, Verdict, loader_fn};
+
+use super::fleet::Fleet;
+use crate::books::Shared;
+use crate::clock::now;
+use crate::dice::Dice;
+use crate::ledger::{Confirmed, Ledger, Row, Standing, Target};
+use crate::settings::{BOUND, NEVER_CREATED, SCOPE, TENANTS, TOKENS};
+use crate::worker::invalidate;
+
+/// The mean pause between two commits, in milliseconds.
+const PAUSE: u64 = 25;
+
+/// The operator's side of a run.
+#[derive(Debug)]
+pub(super) struct Operator {
+    books: Shared,
+    fleet: Arc<Fleet>,
+    /// One engine at Redis itself, one behind a proxy.
+    engines: [ApiTokenCache<u64>; 2],
+    unconfirmed: AtomicUsize,
+    ended: AtomicBool,
+}
+
+impl Operator {
+    pub(super) fn new(books: &Shared, fleet: &Arc<Fleet>, redis: [SocketAddr; 2]) -> Arc<Self> {
+        Arc::new(Self {
+            books: Arc::clone(books),
+            fleet: Arc::clone(fleet),
+            engines: redis.map(engine),
+            unconfirmed: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// Commits until it is told to end.
+    pub(super) async fn work(self: Arc<Self>, seed: u64) {
+        let mut dice = Dice::new(seed, 1);
+        for change in 0.. {
+            tokio::time::sleep(dice.millis(0, 2 * PAUSE)).await;
+            if self.ended.load(Ordering::SeqCst) {
+                return;
+            }
+            let target = {
+                let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+                commit(&mut books.ledger, &mut dice)
+            };
+            // Counted before it can end.
+            self.unconfirmed.fetch_add(1, Ordering::SeqCst);
+            let (this, dice) = (Arc::clone(&self), Dice::new(seed, 1_000 + change));
+            tokio::spawn(async move {
+                this.confirm(target, dice).await;
+                this.unconfirmed.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    }
+
+    /// No more commits.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    /// How many changes are not complete yet.
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.unconfirmed.load(Ordering::SeqCst)
+    }
+
+    /// Invalidates until `Ok`, as the protocol wants it; each try is about everything that was
+    /// committed before it.
+    async fn confirm(&self, target: Target, mut dice: Dice) {
+        loop {
+            let (wait, by_digest) = (dice.percent(50), dice.percent(50));
+            let (version, started) = {
+                let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+                (books.ledger.newest(target), now())
+            };
+            let confirmed = if dice.percent(25) {
+                let worker = dice.below(self.fleet.len());
+                let about = (version, started);
+                self.fleet
+                    .invalidate(worker, target, about, by_digest, wait)
+                    .await
+            } else {
+                let engine = &self.engines[dice.below(self.engines.len())];
+                let confirmed = invalidate(engine, target, by_digest, wait).await;
+                // After the return.
+                let returned = now();
+                if confirmed {
+                    let confirmed = Confirmed {
+                        version,
+                        started,
+                        returned,
+                        waited: wait,
+                        instance: None,
+                    };
+                    let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+                    books.confirmed(target, confirmed);
+                }
+                confirmed
+            };
+            if confirmed {
+                return;
+            }
+            {
+                let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+                books.invalidations.failed += 1;
+            }
+            tokio::time::sleep(dice.millis(20, 120)).await;
+        }
+    }
+}
+
+/// Nobody asks it, but it is set up as the workers are: S is the same in all instances.
+fn engine(redis: SocketAddr) -> ApiTokenCache<u64> {
+    let never = |_: Lookup| async { Err::<Verdict<u64>, BoxError>("nobody asks here".into()) };
+    let store = RedisStore::connect(&format!("redis://{redis}")).expect("a good URL");
+    ApiTokenCache::builder(loader_fn(never))
+        .store(store)
+        .scopes([SCOPE])
+        .staleness_bound(BOUND)
+        .build()
+        .expect("good settings")
+}
+
+/// One commit, of what makes sense now.
+fn commit(ledger: &mut Ledger, dice: &mut Dice) -> Target {
+    if dice.percent(25) {
+        let tenant = dice.below(TENANTS);
+        let standing = match ledger.tenant(tenant).present() {
+            Standing::Active if dice.percent(40) => Standing::Suspended,
+            Standing::Suspended if dice.percent(60) => Standing::Active,
+            same => same,
+        };
+        ledger.commit_tenant(tenant, standing);
+        return Target::Tenant(tenant);
+    }
+    // Tokens in demand are changed more often, so that changes meet requests.
+    let among = dice.of(&[TOKENS / 4, TOKENS - NEVER_CREATED]);
+    let token = dice.below(among);
+    let row = match ledger.token(token).present() {
+        Row::Absent => Row::Good(any_tenant(dice)),
+        Row::Good(tenant) => match dice.below(100) {
+            0..60 => Row::Good(tenant),
+            60..70 => Row::Good(any_tenant(dice)),
+            _ => Row::Absent,
+        },
+    };
+    ledger.commit_token(token, row);
+    Target::Token(token)
+}
+
+fn any_tenant(dice: &mut Dice) -> Option<usize> {
+    dice.percent(65).then(|| dice.below(TENANTS))
+}

@@ -1,0 +1,71 @@
+//! `chaos [SECONDS] [SEED] [WORKERS] [calm]`: see the library. `chaos worker …` is how it runs itself.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chaos::driver::{Plan, run};
+use chaos::worker::{Options, work};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = words.split_first()
+        && first == "worker"
+    {
+        return match Options::from_words(rest) {
+            Some(options) => work(&options),
+            None => usage(),
+        };
+    }
+    let Some(plan) = plan(&words) else {
+        return usage();
+    };
+    println!(
+        "chaos: {} s, seed {}, {} workers",
+        plan.lasts.as_secs(),
+        plan.seed,
+        plan.workers
+    );
+    match run(&plan) {
+        Ok(summary) => {
+            print!("{summary}");
+            if summary.is_good() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("the run could not begin: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn plan(words: &[String]) -> Option<Plan> {
+    let calm = words.last().is_some_and(|word| word == "calm");
+    let numbers: Vec<u64> = words[..words.len() - usize::from(calm)]
+        .iter()
+        .map(|word| word.parse().ok())
+        .collect::<Option<_>>()?;
+    let number = |place: usize| numbers.get(place).copied();
+    if numbers.len() > 3 {
+        return None;
+    }
+    Some(Plan {
+        lasts: Duration::from_secs(number(0).unwrap_or(600)),
+        seed: number(1).unwrap_or_else(any_seed),
+        workers: usize::try_from(number(2).unwrap_or(3).max(1)).ok()?,
+        faults: !calm,
+        program: std::env::current_exe().ok()?,
+    })
+}
+
+fn any_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::from(now.subsec_nanos()) ^ now.as_secs())
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: chaos [SECONDS] [SEED] [WORKERS] [calm]");
+    ExitCode::from(2)
+}

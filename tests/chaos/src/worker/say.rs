@@ -1,0 +1,38 @@
+//! An engine's answer, in the words of the wire.
+
+use tower_api_token::{Absence, Answer, Origin as Came, Unavailable, UnavailableKind};
+
+use crate::ledger::Version;
+use crate::wire::{Origin, Said, Wrong};
+
+/// What `answer` says about `token`.
+pub(super) fn said(token: &str, answer: Result<Answer<u64>, Unavailable>) -> Said {
+    match answer {
+        Ok(Answer::Found(found)) if found.id() == token => {
+            let origin = match found.origin() {
+                Came::Local => Origin::Local,
+                Came::Shared => Origin::Shared,
+                _ => Origin::Loaded,
+            };
+            Said::Found(Version::unpack(*found.metadata()), origin)
+        }
+        Ok(Answer::Found(_)) => Said::Wrong(Wrong::OtherToken),
+        Ok(Answer::Absent(Absence::Unknown)) => Said::Absent,
+        Ok(Answer::Denied(denial)) => match denial.reason().split_once(' ') {
+            Some((about, packed)) if about == token => {
+                packed.parse().map_or(Said::Wrong(Wrong::Denial), |packed| {
+                    Said::Denied(Version::unpack(packed))
+                })
+            }
+            Some(_) => Said::Wrong(Wrong::OtherToken),
+            None => Said::Wrong(Wrong::Denial),
+        },
+        Ok(_) => Said::Wrong(Wrong::Absence),
+        Err(error) => match error.kind() {
+            UnavailableKind::LoaderFailed
+            | UnavailableKind::LoaderTimedOut
+            | UnavailableKind::Overloaded => Said::Unavailable,
+            _ => Said::Wrong(Wrong::Unavailable),
+        },
+    }
+}
