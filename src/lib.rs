@@ -63,8 +63,10 @@
 //! 3. A change in the database without an invalidation holds when the time to live is over.
 //! 4. The bound is at the check of an entry: a process that is stopped right after it answers late by
 //!    that time.
-//! 5. Without [declared scopes](ApiTokenCacheBuilder::scopes), a Redis that evicts the registry of
-//!    scopes can hide another process's scope from an invalidation for up to a minute.
+//! 5. A Redis that evicts the registry of scopes, and not the entries, can hide from a process that
+//!    never saw it another's scope, or a staleness bound longer than its own, until the other looks
+//!    Redis up again and a minute has passed. [Declare the scopes](ApiTokenCacheBuilder::scopes), and
+//!    give all instances the same bound: then nothing depends on it.
 //!
 //! # Features
 //!

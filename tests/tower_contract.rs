@@ -23,7 +23,8 @@ use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_api_token::{
     ApiTokenCache, ApiTokenLayer, ApiTokenService, BoxError, CachedApiToken, Denial, Lookup,
-    Origin, ProblemDetails, ResponseBody, ResponseFuture, TokenLoader, TokenRecord, Verdict,
+    Origin, ProblemDetails, Refusal, ResponseBody, ResponseFuture, TokenLoader, TokenRecord,
+    Verdict,
 };
 use tower_test::mock;
 
@@ -736,4 +737,75 @@ fn cache_for_lengths() -> ApiTokenCache {
         Ok::<_, std::io::Error>(None::<TokenRecord>)
     });
     ApiTokenCache::builder(loader).build().unwrap()
+}
+
+async fn refused(
+    layer: impl Layer<
+        Echo,
+        Service: Service<
+            Request<()>,
+            Response = Response<ResponseBody<String>>,
+            Error = Infallible,
+        >,
+    >,
+    method: Method,
+) -> StatusCode {
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    let grpc = HeaderValue::from_static("application/grpc");
+    request
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, grpc);
+    layer.layer(Echo).oneshot(request).await.unwrap().status()
+}
+
+#[derive(Clone)]
+struct Echo;
+
+impl Service<Request<()>> for Echo {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<String>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(Ok(Response::new(String::new())))
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
+    let layer = ApiTokenLayer::new(cache_for_lengths());
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS] {
+        assert_eq!(
+            refused(layer.clone(), method).await,
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    assert_eq!(refused(layer.clone(), Method::POST).await, StatusCode::OK);
+    let forgetful = layer.with_rejection(|_: &Refusal| Response::new("no"));
+    assert_eq!(
+        refused(forgetful, Method::GET).await,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[test]
+fn a_layer_whose_scope_is_not_declared_is_refused_when_it_is_applied() {
+    let loader = tower_api_token::loader_fn(|_: Lookup| async {
+        Ok::<_, std::io::Error>(None::<TokenRecord>)
+    });
+    let cache = ApiTokenCache::builder(loader)
+        .scopes(["app"])
+        .build()
+        .unwrap();
+    let applied = |layer: ApiTokenLayer| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| layer.layer(Echo)))
+    };
+    assert!(applied(ApiTokenLayer::new(cache.clone())).is_err());
+    assert!(applied(ApiTokenLayer::new(cache.clone()).with_scope("app")).is_ok());
+    assert!(ApiTokenLayer::new(cache).try_with_scope("dataset").is_err());
 }
