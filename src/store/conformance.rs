@@ -45,6 +45,13 @@ async fn each(test: impl AsyncFn(AnyStore)) {
     test(memory()).await;
     let server = RedisServer::start();
     test(redis(&server)).await;
+    server.flushall();
+    // As to a server before 7.0: the script in the place of `SET … NX … GET`.
+    let store = RedisStore::connect(&server.url()).unwrap().before_redis_7();
+    let store = store
+        .deadline(Duration::from_secs(5))
+        .connect_deadline(Duration::from_secs(5));
+    test(store.into_store(parts()).0).await;
 }
 
 fn entry() -> RegistryEntry {

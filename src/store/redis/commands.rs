@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::batch::Batch;
 use super::connection::{Connection, refused};
 use crate::store::keys::{EntryKey, Keys};
+use crate::store::sealed::Parts;
 use crate::store::{
     AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Registry,
     RegistryEntry, Reply, Seen, Store, StoreError, Value,
@@ -63,12 +64,12 @@ pub(super) struct RedisLevel<M> {
 }
 
 impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
-    pub(super) fn new(connection: Connection, keys: Arc<Keys>, stale_if_error: bool) -> Self {
+    pub(super) fn new(connection: Connection, parts: Parts, old_server: bool) -> Self {
         Self {
             connection,
-            keys,
-            stale_if_error,
-            old_server: AtomicBool::new(false),
+            keys: parts.keys,
+            stale_if_error: parts.stale_if_error,
+            old_server: AtomicBool::new(old_server),
             metadata: PhantomData,
         }
     }

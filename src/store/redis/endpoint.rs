@@ -279,6 +279,9 @@ pub(super) mod sentinel {
 
 #[cfg(feature = "redis-cluster")]
 pub(super) mod cluster {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use redis::cluster::ClusterClientBuilder;
     use redis::cluster_async::ClusterConnection;
 
@@ -289,6 +292,8 @@ pub(super) mod cluster {
     pub(in super::super) struct Cluster {
         hosts: Vec<(String, u16)>,
         settings: redis::RedisConnectionInfo,
+        /// Counts attempts: each begins with another node, because the first may be the one that hangs.
+        attempts: Arc<AtomicUsize>,
     }
 
     pub(super) fn parse(rest: &str) -> Result<Cluster, ConfigError> {
@@ -299,6 +304,7 @@ pub(super) mod cluster {
         Ok(Cluster {
             settings: hosts.settings(None)?,
             hosts: hosts.hosts,
+            attempts: Arc::default(),
         })
     }
 
@@ -310,10 +316,17 @@ pub(super) mod cluster {
         /// With explicit deadlines, and nothing sent twice: what may be sent again, and with which
         /// nonce, is ours to say.
         pub(super) async fn open(&self, deadlines: Deadlines) -> RedisResult<ClusterConnection> {
-            let node = |(host, port): &(String, u16)| format!("redis://{host}:{port}");
-            let mut builder = ClusterClientBuilder::new(self.hosts.iter().map(node))
+            let mut nodes: Vec<String> = self
+                .hosts
+                .iter()
+                .map(|(host, port)| format!("redis://{host}:{port}"))
+                .collect();
+            let first = self.attempts.fetch_add(1, Ordering::Relaxed) % nodes.len();
+            nodes.rotate_left(first);
+            let mut builder = ClusterClientBuilder::new(nodes)
                 .use_protocol(ProtocolVersion::RESP3)
-                .connection_timeout(deadlines.connect)
+                // A node that hangs must not use up what the others need.
+                .connection_timeout(deadlines.connect / 4)
                 .response_timeout(deadlines.response)
                 .overall_response_timeout(Some(deadlines.response))
                 .retries(0)
@@ -341,6 +354,20 @@ pub(super) struct Tls {
 #[cfg(feature = "redis-rustls")]
 impl Tls {
     fn client(&self, info: ConnectionInfo) -> Result<Client, ConfigError> {
+        // The client would take a text without any for an empty list, and trust nobody.
+        let any = |pem: &[u8]| {
+            pem.windows(27)
+                .any(|at| at == b"-----BEGIN CERTIFICATE-----")
+        };
+        let certificates = self.client.iter().map(|(certificate, _)| certificate);
+        if !certificates
+            .chain(&self.root_certificates)
+            .all(|pem| any(pem))
+        {
+            return Err(ConfigError::new(
+                "the certificates for Redis are not in PEM",
+            ));
+        }
         let certificates = redis::TlsCertificates {
             client_tls: self
                 .client

@@ -44,6 +44,7 @@ pub struct RedisStore {
     endpoint: Endpoint,
     deadlines: Deadlines,
     breaker: BreakerSettings,
+    old_server: bool,
 }
 
 impl RedisStore {
@@ -99,7 +100,16 @@ impl RedisStore {
                 failures: 5,
                 pause: Duration::from_millis(500),
             },
+            old_server: false,
         })
+    }
+
+    /// Speaks from the beginning as to a server before 7.0, which has no `SET … NX … GET`. It is found
+    /// out by itself otherwise, at the price of one uncached answer.
+    #[must_use]
+    pub fn before_redis_7(mut self) -> Self {
+        self.old_server = true;
+        self
     }
 
     /// How long a command may take, a pipeline included. Default: 250 ms, far above what a healthy
@@ -137,11 +147,13 @@ impl fmt::Debug for RedisStore {
             endpoint,
             deadlines,
             breaker,
+            old_server,
         } = self;
         f.debug_struct("RedisStore")
             .field("address", &endpoint.shown())
             .field("deadlines", deadlines)
             .field("breaker", breaker)
+            .field("before_redis_7", old_server)
             .finish()
     }
 }
@@ -158,7 +170,7 @@ where
             parts.keys.heartbeat(),
         );
         let seed = parts.keys.is_seed();
-        let level = RedisLevel::<M>::new(connection, parts.keys, parts.stale_if_error);
+        let level = RedisLevel::<M>::new(connection, parts, self.old_server);
         if seed {
             return sealed::Erased(Arc::new(SeedLevel::new(level)));
         }

@@ -1,0 +1,248 @@
+//! The same promises on every kind of Redis: by its socket, over TLS, with few rights, behind
+//! sentinels, as a cluster.
+
+#![cfg(all(
+    feature = "redis-cluster",
+    feature = "redis-sentinel",
+    feature = "redis-rustls",
+    feature = "test-util"
+))]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Cache, Db, Row, found, is_absent};
+use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
+use tower_api_token::{Origin, RedisStore};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longer than the defaults, so that a busy machine is not taken for an outage.
+fn patient(store: RedisStore) -> RedisStore {
+    store
+        .deadline(Duration::from_secs(1))
+        .connect_deadline(Duration::from_secs(2))
+}
+
+fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
+    let builder = db.cache().store(patient(store)).local_capacity(0);
+    builder.scopes(["app"]).build().unwrap()
+}
+
+/// Several tokens, so that a cluster's nodes all have some.
+fn db() -> Arc<Db> {
+    let db = Db::new();
+    for n in 0..12 {
+        db.insert(
+            &token(n),
+            Row::new("app").of_tenant(&format!("t-{}", n % 3)),
+        );
+    }
+    db
+}
+
+fn token(n: usize) -> String {
+    format!("app-token-number-{n}")
+}
+
+/// Until an answer comes from Redis.
+async fn cached(cache: &Cache, token: &str) {
+    let start = Instant::now();
+    while found(cache, token).await.origin() != Origin::Shared {
+        assert!(start.elapsed() < PATIENCE, "{token} is not cached");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An invalidation that is repeated until it is confirmed.
+async fn confirmed(invalidate: impl AsyncFn() -> bool) {
+    let start = Instant::now();
+    while !invalidate().await {
+        assert!(start.elapsed() < PATIENCE, "not confirmed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The whole of it: caching, an invalidation of a token, of a tenant, a created token.
+async fn keeps_its_promises(db: &Arc<Db>, cache: &Cache) {
+    for n in 0..12 {
+        cached(cache, &token(n)).await;
+        db.change(&token(n), |_| {});
+    }
+    confirmed(async || cache.invalidate(&token(0)).await.is_ok()).await;
+    let now = *found(cache, &token(0)).await.metadata();
+    let before = *found(cache, &token(1)).await.metadata();
+    confirmed(async || cache.invalidate_tenant("t-1").await.is_ok()).await;
+    for n in [1, 4, 7, 10] {
+        let version = *found(cache, &token(n)).await.metadata();
+        assert!(version >= now && version > before, "{n}: {version}");
+    }
+    let new = format!("app-created-{}", db.loads());
+    assert!(is_absent(cache, &new).await);
+    db.insert(&new, Row::new("app"));
+    confirmed(async || cache.invalidate(&new).await.is_ok()).await;
+    found(cache, &new).await;
+}
+
+#[tokio::test]
+async fn by_a_unix_socket_and_in_a_database_of_its_own() {
+    let server = RedisServer::start_unix();
+    let db = db();
+    let url = format!("{}?db=2", server.unix_url());
+    keeps_its_promises(&db, &cache(&db, RedisStore::connect(&url).unwrap())).await;
+    assert_eq!(server.keys("*"), [""; 0], "nothing in database 0");
+    let url = format!("redis://{}/3", server.addr());
+    keeps_its_promises(&db, &cache(&db, RedisStore::connect(&url).unwrap())).await;
+    assert_eq!(server.keys("*"), [""; 0]);
+}
+
+#[tokio::test]
+async fn with_the_few_rights_that_the_readme_names() {
+    let server = RedisServer::start();
+    let readme = include_str!("../README.md");
+    let rule = readme
+        .lines()
+        .find_map(|line| line.strip_prefix("ACL SETUSER api "))
+        .unwrap();
+    let rule = rule.replace("PASSWORD", "secret");
+    let words: Vec<&str> = ["ACL", "SETUSER", "api"]
+        .into_iter()
+        .chain(rule.split(' '))
+        .collect();
+    server.command(&words).ok();
+    let db = db();
+    let url = format!("redis://api:secret@{}", server.addr());
+    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    keeps_its_promises(&db, &cache).await;
+    cache.check_store().await.unwrap();
+    cache.invalidate(&token(0)).durable(0).await.unwrap();
+    let denied = server.command(&["ACL", "LOG"]).array();
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
+#[tokio::test]
+async fn over_tls_with_an_authority_of_ones_own() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = TlsRedisServer::start();
+    let db = db();
+    let with = |ca: &str| {
+        let ca = Some(ca.as_bytes().to_vec());
+        RedisStore::connect_with_certificates(&server.url(), ca, None).unwrap()
+    };
+    keeps_its_promises(&db, &cache(&db, with(server.ca_pem()))).await;
+    let stranger = cache(&db, with(server.stranger_ca_pem()));
+    assert!(stranger.check_store().await.unwrap_err().is_not_connected());
+    assert_eq!(found(&stranger, &token(0)).await.origin(), Origin::Loaded);
+}
+
+#[tokio::test]
+async fn over_tls_with_a_certificate_of_the_client() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = TlsRedisServer::start_mutual();
+    let db = db();
+    let ca = || Some(server.ca_pem().as_bytes().to_vec());
+    let client = (
+        server.client_cert_pem().as_bytes().to_vec(),
+        server.client_key_pem().as_bytes().to_vec(),
+    );
+    let url = server.url();
+    let store = RedisStore::connect_with_certificates(&url, ca(), Some(client)).unwrap();
+    keeps_its_promises(&db, &cache(&db, store)).await;
+    let without = RedisStore::connect_with_certificates(&url, ca(), None).unwrap();
+    assert!(cache(&db, without).check_store().await.is_err());
+    assert!(RedisStore::connect_with_certificates(&url, Some(b"nonsense".to_vec()), None).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels_and_through_a_fail_over() {
+    let set = RedisSentinel::start();
+    let hosts: Vec<String> = set
+        .sentinel_addrs()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let url = format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name());
+    let db = db();
+    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    keeps_its_promises(&db, &cache).await;
+    // The old master lives on, as a replica: its answers do not count any more.
+    set.failover();
+    keeps_its_promises(&db, &cache).await;
+    set.wait_until_replicated();
+    confirmed(async || cache.invalidate(&token(0)).durable(1).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels_when_the_master_is_killed() {
+    let set = RedisSentinel::start();
+    let hosts: Vec<String> = set
+        .sentinel_addrs()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let url = format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name());
+    let db = db();
+    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    cached(&cache, &token(0)).await;
+    let old = set.master();
+    old.kill();
+    assert_eq!(
+        found(&cache, &token(1)).await.origin(),
+        Origin::Loaded,
+        "no 401, and no wait"
+    );
+    set.wait_for_failover(old);
+    keeps_its_promises(&db, &cache).await;
+}
+
+fn cluster_url(cluster: &RedisCluster) -> String {
+    let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+    format!("redis+cluster://{}", hosts.join(","))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_cluster_whose_slots_move() {
+    let cluster = RedisCluster::start();
+    let db = db();
+    let cache = cache(&db, RedisStore::connect(&cluster_url(&cluster)).unwrap());
+    keeps_its_promises(&db, &cache).await;
+    let entries = cluster.keys("api_token:app:*");
+    let nodes: std::collections::BTreeSet<usize> =
+        entries.iter().map(|key| cluster.master_for(key)).collect();
+    assert!(nodes.len() > 1, "the entries lie on several nodes");
+    for entry in entries.iter().take(4) {
+        let from = cluster.master_for(entry);
+        let to = cluster
+            .masters()
+            .into_iter()
+            .find(|node| *node != from)
+            .unwrap();
+        cluster.migrate_slot(cluster.slot_for(entry), from, to);
+    }
+    keeps_its_promises(&db, &cache).await;
+    let durable = cache.invalidate(&token(0)).durable(1).await.unwrap_err();
+    assert!(!durable.is_retryable(), "not on a cluster, and it says so");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_cluster_one_of_whose_masters_is_killed_or_frozen() {
+    for kills in [true, false] {
+        let cluster = RedisCluster::start();
+        let db = db();
+        let cache = cache(&db, RedisStore::connect(&cluster_url(&cluster)).unwrap());
+        keeps_its_promises(&db, &cache).await;
+        let victim = cluster.masters()[0];
+        if kills {
+            cluster.node(victim).kill();
+        } else {
+            cluster.node(victim).pause();
+        }
+        for n in 0..12 {
+            found(&cache, &token(n)).await;
+        }
+        cluster.wait_until_ok();
+        keeps_its_promises(&db, &cache).await;
+    }
+}
