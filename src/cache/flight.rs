@@ -18,13 +18,13 @@ const SHARDS: usize = 16;
 /// A send's number within its flight. The counter moves immediately *before* the send, so whoever
 /// remembers a smaller number joined before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Send(u32);
+pub(crate) struct SendNumber(u32);
 
 /// How a flight ended.
 #[derive(Debug, Clone)]
 pub(crate) enum Landing<T, E> {
     /// An answer, for those who joined before the proof was sent.
-    Answered { answer: T, proof: Send },
+    Answered { answer: T, proof: SendNumber },
     /// It proves nothing and claims nothing: for everybody.
     Failed(E),
     /// Nothing for anybody: a refresh in the background that met trouble. Waiters start anew.
@@ -49,7 +49,7 @@ pub(crate) struct Flights<K, T, E> {
 /// A place in a flight.
 pub(crate) struct Ticket<T, E> {
     landing: watch::Receiver<Published<T, E>>,
-    joined_at: Send,
+    joined_at: SendNumber,
 }
 
 /// The one who flies it. Dropped without landing (a panic), it releases everybody.
@@ -82,7 +82,7 @@ impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
         if let Some(flight) = shard.get(key) {
             return Boarding::Joins(Ticket {
                 landing: flight.landing.subscribe(),
-                joined_at: Send(flight.sends.load(Ordering::SeqCst)),
+                joined_at: SendNumber(flight.sends.load(Ordering::SeqCst)),
             });
         }
         let (landing, receiver) = watch::channel(None);
@@ -98,7 +98,7 @@ impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
         };
         let ticket = Ticket {
             landing: receiver,
-            joined_at: Send(0),
+            joined_at: SendNumber(0),
         };
         Boarding::Leads(leader, ticket)
     }
@@ -131,8 +131,8 @@ impl<K: Hash + Eq, T, E> Flights<K, T, E> {
 
 impl<K: Hash + Eq, T, E> Leader<K, T, E> {
     /// To be called immediately before each send that may become a proof.
-    pub(crate) fn send(&self) -> Send {
-        Send(self.flight.sends.fetch_add(1, Ordering::SeqCst) + 1)
+    pub(crate) fn send(&self) -> SendNumber {
+        SendNumber(self.flight.sends.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
     pub(crate) fn land(self, landing: Landing<T, E>) {

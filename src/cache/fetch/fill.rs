@@ -1,0 +1,305 @@
+//! Under a lease, or without: load, and fill (R5 and R6), or answer uncached.
+
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::cache::clock::Tick;
+use crate::cache::engine::{Point, Proved};
+use crate::cache::flight::{Landing, SendNumber};
+use crate::cache::load::Checked;
+use crate::error::Unavailable;
+use crate::store::{Filled, Generation, Nonce, StoreError, Value};
+use crate::telemetry;
+use crate::token::Origin;
+
+use super::{Fetch, KnownTenant, Landed, Sent, Soft, dice};
+
+/// Our lease, and what came with it.
+pub(super) struct Lease<M> {
+    pub(super) nonce: Nonce,
+    /// E, as it was before the load.
+    pub(super) epoch: Option<Generation>,
+    pub(super) known: Option<KnownTenant>,
+    pub(super) soft: Option<Soft<M>>,
+    /// Until when the fill may be sent.
+    pub(super) deadline: Tick,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// How a loaded answer's generation was found, which decides what proves it to joiners.
+enum Fence {
+    /// No tenant: the fill proves the answer.
+    NoTenant,
+    /// By (a) or (c): T was known before the load, and the fill says nothing about the tenant.
+    KnownBefore(Generation),
+    /// By (b): E unchanged; the second GET of E proves it.
+    EpochUnchanged(Generation, SendNumber),
+}
+
+impl<M: Send + Sync + 'static> Fetch<'_, M> {
+    /// R5 and R6, under our lease.
+    pub(super) async fn load_and_fill(&self, lease: Lease<M>) -> Landed<M> {
+        let mut load = self.send();
+        let mut held = None;
+        let mut checked = match self.load(lease.deadline).await {
+            Ok(checked) => checked,
+            Err(error) => return self.load_failed(lease, error).await,
+        };
+        let fence = match checked.tenant_id() {
+            None => Fence::NoTenant,
+            Some(tenant) => match self.known_before(tenant, lease.known.as_ref(), load) {
+                Some(generation) => Fence::KnownBefore(generation),
+                None => {
+                    let tenant = tenant.to_owned();
+                    let second = self.send();
+                    let read = self
+                        .engine
+                        .store
+                        .tenant_then_epoch(&self.key, &tenant, Generation::new())
+                        .await;
+                    self.engine.at(Point::TenantRead).await;
+                    let (generation, now) = match read {
+                        Ok(read) => read,
+                        Err(error) => {
+                            self.store_failed(&error);
+                            self.release(lease.nonce).await;
+                            return self.uncached(checked, load.number);
+                        }
+                    };
+                    held = self.engine.observe_tenant(&tenant, generation, second.tick);
+                    // A missing E counts as changed: it may have been deleted twice (G4).
+                    if lease.epoch.is_some() && now == lease.epoch {
+                        Fence::EpochUnchanged(generation, second.number)
+                    } else {
+                        load = self.send();
+                        checked = match self.load(lease.deadline).await {
+                            Ok(checked) => checked,
+                            Err(error) => return self.load_failed(lease, error).await,
+                        };
+                        match checked.tenant_id() {
+                            None => Fence::NoTenant,
+                            Some(same) if same == tenant => Fence::KnownBefore(generation),
+                            Some(_) => {
+                                self.release(lease.nonce).await;
+                                return self.uncached(checked, load.number);
+                            }
+                        }
+                    }
+                }
+            },
+        };
+        let landed = self.fill(&lease, checked, load, fence).await;
+        // Until here nothing else may have held the tenant's cell; now the answer does.
+        drop(held);
+        landed
+    }
+
+    /// R6.
+    async fn fill(
+        &self,
+        lease: &Lease<M>,
+        checked: Checked<M>,
+        load: Sent,
+        fence: Fence,
+    ) -> Landed<M> {
+        let (engine, nonce) = (self.engine, lease.nonce);
+        // In this process's memory nulls have a budget of their own, and nothing is pushed out.
+        let capped = checked.is_absent()
+            && !engine.store.is_local()
+            && !engine.null_writes.allows(engine.clock.now());
+        if capped {
+            engine.counters.nulls_capped.add();
+        }
+        if capped || engine.clock.now() >= lease.deadline {
+            self.release(nonce).await;
+            return self.uncached(checked, load.number);
+        }
+        let generation = match &fence {
+            Fence::NoTenant => None,
+            Fence::KnownBefore(generation) | Fence::EpochUnchanged(generation, _) => {
+                Some(*generation)
+            }
+        };
+        let (ttl, grace) = checked.lifetime(&engine.lifetimes, engine.clock.wall(), dice());
+        let value = checked.into_value(generation, engine.clock.now().after(ttl), grace);
+        engine.at(Point::BeforeFill).await;
+        let sent = self.send();
+        let filled = engine
+            .store
+            .fill(&self.key, nonce, &value, ttl + grace)
+            .await;
+        engine.at(Point::Filled).await;
+        match filled {
+            Ok(Filled::Stored(bytes)) => {
+                let proved = Proved {
+                    sent: sent.tick,
+                    bytes,
+                };
+                let answer = engine.resolved(&self.lookup, value.clone(), proved, Origin::Loaded);
+                engine.remember(&self.lookup, &value, proved, &answer);
+                let proof = match fence {
+                    Fence::NoTenant => sent.number,
+                    Fence::KnownBefore(_) => load.number,
+                    Fence::EpochUnchanged(_, second) => second,
+                };
+                Landing::Answered { answer, proof }
+            }
+            Ok(Filled::Refused) => {
+                engine.counters.fills_refused.add();
+                self.unproved(value, load.number)
+            }
+            Ok(Filled::Unwritable) => {
+                engine.counters.unwritable.add();
+                telemetry::unwritable();
+                self.release(nonce).await;
+                self.unproved(value, load.number)
+            }
+            Ok(Filled::NoForm) => {
+                self.release(nonce).await;
+                // Its load proves it to the local level: a request that starts a bound after an
+                // invalidation's reply uses it only if the load was sent after that.
+                let proved = Proved {
+                    sent: load.tick,
+                    bytes: 0,
+                };
+                let answer = engine.resolved(&self.lookup, value.clone(), proved, Origin::Loaded);
+                engine.remember(&self.lookup, &value, proved, &answer);
+                Landing::Answered {
+                    answer,
+                    proof: load.number,
+                }
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                self.unproved(value, load.number)
+            }
+        }
+    }
+
+    /// T's generation from before the load began, where this process knew one: (a) of section 5.
+    fn known_before(
+        &self,
+        tenant: &str,
+        known: Option<&KnownTenant>,
+        load: Sent,
+    ) -> Option<Generation> {
+        let engine = self.engine;
+        // In the seed layout (b) and (c) also enter the tenant's index, which Python invalidates by.
+        if engine.keys.is_seed() {
+            return None;
+        }
+        if let Some(known) = known.filter(|known| known.tenant == tenant) {
+            return Some(known.generation);
+        }
+        let (generation, sent) = engine.tenants.existing(tenant)?.known_before(load.moment)?;
+        // One of any age would be safe, but a dead one makes a value that never counts, and with it a
+        // second load (`model`, `loads-local`).
+        engine.local.entitlement().age(sent, load.tick)?;
+        Some(generation)
+    }
+
+    pub(super) async fn without_store(&self, error: StoreError) -> Landed<M> {
+        self.store_failed(&error);
+        self.load_uncached(None).await
+    }
+
+    /// The loader's answer, for those who joined before the load; nothing is cached.
+    pub(super) async fn load_uncached(&self, permit: Option<OwnedSemaphorePermit>) -> Landed<M> {
+        if self.background {
+            // Nobody asked for it; whoever joined meanwhile starts a flight of their own.
+            return Landing::Abandoned;
+        }
+        let _permit = match permit {
+            Some(permit) => permit,
+            None => match self.enter().await {
+                Some(permit) => permit,
+                None => return self.overloaded(),
+            },
+        };
+        let load = self.send();
+        let deadline = load.tick.after(self.engine.waits.load);
+        match self.load(deadline).await {
+            Ok(checked) => self.uncached(checked, load.number),
+            Err(error) => Landing::Failed(error),
+        }
+    }
+
+    async fn load(&self, deadline: Tick) -> Result<Checked<M>, Unavailable> {
+        let loaded = self.engine.load(&self.lookup, deadline).await;
+        self.engine.at(Point::Loaded).await;
+        loaded
+    }
+
+    fn uncached(&self, checked: Checked<M>, proof: SendNumber) -> Landed<M> {
+        self.unproved(checked.into_value(None, Tick::NEVER, Duration::ZERO), proof)
+    }
+
+    /// An answer that only its load proves.
+    fn unproved(&self, value: Value<M>, proof: SendNumber) -> Landed<M> {
+        let proved = Proved {
+            sent: Tick::ZERO,
+            bytes: 0,
+        };
+        let answer = self
+            .engine
+            .resolved(&self.lookup, value, proved, Origin::Loaded);
+        Landing::Answered { answer, proof }
+    }
+
+    /// The load failed: what lay there before is put back, if it may still be answered.
+    async fn load_failed(&self, lease: Lease<M>, error: Unavailable) -> Landed<M> {
+        let Some(soft) = lease.soft else {
+            self.release(lease.nonce).await;
+            return Landing::Failed(error);
+        };
+        let engine = self.engine;
+        let left = soft
+            .left
+            .saturating_sub(engine.clock.now().since(soft.read.tick));
+        if left.is_zero() {
+            self.release(lease.nonce).await;
+            return Landing::Failed(error);
+        }
+        let sent = self.send();
+        let store = &engine.store;
+        let put_back = store
+            .restore(&self.key, lease.nonce, &soft.value, &soft.observed, left)
+            .await;
+        match put_back {
+            Ok(Filled::Stored(bytes)) => {
+                let landing = self.stale(&soft);
+                // In the local level it is as old as the command that put it back.
+                let proved = Proved {
+                    sent: sent.tick,
+                    bytes,
+                };
+                let value = soft.value.clone();
+                let kept = engine.resolved(&self.lookup, value, proved, Origin::Stale);
+                engine.remember(&self.lookup, &soft.value, proved, &kept);
+                landing
+            }
+            // Whatever removed the lease was an invalidation, for all we know.
+            Ok(_) => Landing::Failed(error),
+            Err(trouble) => {
+                self.store_failed(&trouble);
+                Landing::Failed(error)
+            }
+        }
+    }
+
+    /// The value past its soft end, for those who joined before the GET that found it.
+    pub(super) fn stale(&self, soft: &Soft<M>) -> Landed<M> {
+        let proved = Proved {
+            sent: soft.read.tick,
+            bytes: 0,
+        };
+        let value = soft.value.clone();
+        Landing::Answered {
+            answer: self
+                .engine
+                .resolved(&self.lookup, value, proved, Origin::Stale),
+            proof: soft.read.number,
+        }
+    }
+}

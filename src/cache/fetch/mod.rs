@@ -1,0 +1,377 @@
+//! A flight: PROTOCOL.md section 2 from R3 to R6, with the tenants of section 5.
+
+mod fill;
+mod worth;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::answer::Resolved;
+use super::clock::Tick;
+use super::engine::{Engine, EntryLeader, Point, Proved};
+use super::flight::{Landing, SendNumber};
+use super::sequence::Moment;
+use super::tenants::TenantCell;
+use crate::error::{Unavailable, UnavailableKind};
+use crate::loader::Lookup;
+use crate::store::keys::EntryKey;
+use crate::store::{Acquired, Generation, Nonce, Observed, Seen, StoreError, Value};
+use crate::telemetry;
+use crate::token::Origin;
+use fill::Lease;
+pub(crate) use worth::peek;
+use worth::{Worth, appraise_value};
+
+/// The shortest and the longest pause between two looks at another's lease.
+const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
+
+type Landed<M> = Landing<Resolved<M>, Unavailable>;
+
+/// Flies `leader` to its end.
+pub(crate) async fn fly<M: Send + Sync + 'static>(
+    engine: Arc<Engine<M>>,
+    leader: EntryLeader<M>,
+    key: EntryKey,
+    lookup: Lookup,
+    background: bool,
+) {
+    let landing = Fetch {
+        engine: &engine,
+        leader: &leader,
+        key,
+        lookup,
+        background,
+    }
+    .run()
+    .await;
+    leader.land(landing);
+}
+
+/// A send, in the three orders that something is proved by.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// Within the flight: who joined before it.
+    number: SendNumber,
+    /// By the clock, read before the send: until when the local level may use what it proves.
+    tick: Tick,
+    /// Within the process: what was known before it.
+    moment: Moment,
+}
+
+struct Fetch<'a, M> {
+    engine: &'a Arc<Engine<M>>,
+    leader: &'a EntryLeader<M>,
+    key: EntryKey,
+    lookup: Lookup,
+    background: bool,
+}
+
+/// A copy of T whose reply is in.
+struct KnownTenant {
+    tenant: String,
+    generation: Generation,
+}
+
+/// What lies in the way of a lease.
+enum Over<M> {
+    Nothing,
+    /// A value that does not count: unreadable, or of an old generation of the tenant's.
+    Dead(Observed, Option<KnownTenant>),
+    /// A value that counts, past its soft end.
+    Soft(Soft<M>),
+    WrongType,
+}
+
+/// A record past its soft end: answered if the load fails.
+struct Soft<M> {
+    value: Value<M>,
+    observed: Observed,
+    /// The GET that found it, and how long it still had.
+    read: Sent,
+    left: Duration,
+    /// Held until the answer holds it.
+    _cell: Option<Arc<TenantCell>>,
+}
+
+enum Next<M> {
+    Land(Landed<M>),
+    Wait,
+    Again,
+    Acquire(Over<M>),
+}
+
+impl<M: Send + Sync + 'static> Fetch<'_, M> {
+    async fn run(&self) -> Landed<M> {
+        // From when on another's lease, or another's value, stood in the way.
+        let mut hindered: Option<Tick> = None;
+        let mut waited = false;
+        loop {
+            let sent = self.send();
+            let read = self.engine.store.get(&self.key).await;
+            self.engine.at(Point::Read).await;
+            let mut next = match read {
+                Ok(seen) => self.appraise(seen, sent).await,
+                Err(error) => return self.without_store(error).await,
+            };
+            if let Next::Acquire(Over::Soft(soft)) = &next
+                && (waited || self.engine.loader_failed_lately())
+            {
+                // Whoever held the lease put it back, because the loader failed just now; or it
+                // failed us. Asking it again would only make the callers wait in turn.
+                return self.stale(soft);
+            }
+            // An acquire that finds something leads back to the same questions.
+            loop {
+                match next {
+                    Next::Land(landing) => return landing,
+                    Next::Acquire(over) => next = self.acquire(over).await,
+                    Next::Wait | Next::Again => {
+                        let now = self.engine.clock.now();
+                        let since = *hindered.get_or_insert(now);
+                        if now.since(since) >= self.engine.waits.lease_wait {
+                            return self.load_uncached(None).await;
+                        }
+                        if matches!(next, Next::Wait) {
+                            waited = true;
+                            tokio::time::sleep(pause()).await;
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Immediately before a send that may become a proof.
+    fn send(&self) -> Sent {
+        Sent {
+            number: self.leader.send(),
+            tick: self.engine.clock.now(),
+            moment: self.engine.order.next(),
+        }
+    }
+
+    /// What follows from the contents of K, which a command proved that was sent as `sent`.
+    async fn appraise(&self, seen: Seen<M>, sent: Sent) -> Next<M> {
+        match seen {
+            Seen::Vacant => Next::Acquire(Over::Nothing),
+            Seen::Lease => Next::Wait,
+            Seen::WrongType => {
+                self.count_corrupt();
+                Next::Acquire(Over::WrongType)
+            }
+            Seen::Corrupt(old) => {
+                self.count_corrupt();
+                Next::Acquire(Over::Dead(old, None))
+            }
+            Seen::Value(value, old, left) => {
+                match appraise_value(self.engine, &self.lookup, &value).await {
+                    Ok(Worth::Counts(cell)) => {
+                        let past = |left: &Duration| *left <= value.grace();
+                        if let Some(left) = left.filter(past) {
+                            if !self.engine.lifetimes.is_stale_allowed() {
+                                // Kept for instances with another option: past its time here.
+                                return Next::Acquire(Over::Dead(old, None));
+                            }
+                            return Next::Acquire(Over::Soft(Soft {
+                                value,
+                                observed: old,
+                                read: sent,
+                                left,
+                                _cell: cell,
+                            }));
+                        }
+                        let proved = Proved {
+                            sent: sent.tick,
+                            bytes: old.bytes(),
+                        };
+                        Next::Land(self.found_in_store(value, sent.number, proved).await)
+                    }
+                    Ok(Worth::OldGeneration(known)) => Next::Acquire(Over::Dead(old, Some(known))),
+                    Ok(Worth::Corrupt) => {
+                        self.count_corrupt();
+                        Next::Acquire(Over::Dead(old, None))
+                    }
+                    Err(error) => Next::Land(self.without_store(error).await),
+                }
+            }
+        }
+    }
+
+    async fn found_in_store(
+        &self,
+        value: Value<M>,
+        proof: SendNumber,
+        proved: Proved,
+    ) -> Landed<M> {
+        let engine = self.engine;
+        let origin = store_origin(engine);
+        let answer = engine.resolved(&self.lookup, value.clone(), proved, origin);
+        // An entry is kept only where a waiting operator knows for how long.
+        if self.register().await.is_ok() {
+            engine.remember(&self.lookup, &value, proved, &answer);
+        }
+        Landing::Answered { answer, proof }
+    }
+
+    /// R4, or compare-and-acquire in its place.
+    async fn acquire(&self, over: Over<M>) -> Next<M> {
+        // The permit comes first, so that waiting for it burns no lease.
+        let Some(permit) = self.enter().await else {
+            let Over::Soft(soft) = over else {
+                return Next::Land(self.overloaded());
+            };
+            // No load, and no lease that would have to be put back.
+            self.engine.counters.overloaded.add();
+            return Next::Land(self.stale(&soft));
+        };
+        let nonce = Nonce::new();
+        let lease = self.engine.waits.lease;
+        let store = &self.engine.store;
+        let (mut known, mut soft) = (None, None);
+        let old = match over {
+            Over::Nothing => None,
+            Over::Dead(old, tenant) => {
+                known = tenant;
+                Some(old)
+            }
+            Over::Soft(over) => {
+                let old = over.observed.clone();
+                soft = Some(over);
+                Some(old)
+            }
+            Over::WrongType => {
+                if let Err(error) = store.delete(&self.key).await {
+                    self.store_failed(&error);
+                    return Next::Land(self.load_uncached(Some(permit)).await);
+                }
+                None
+            }
+        };
+        let entry = self.engine.scopes.enter(&self.lookup.scope);
+        let session = store.session();
+        let sent = self.send();
+        let replied = match &old {
+            Some(old) => {
+                store
+                    .acquire_over(&self.key, old, nonce, lease, &entry)
+                    .await
+            }
+            None => store.acquire(&self.key, nonce, lease, &entry).await,
+        };
+        let reply = match replied {
+            // The nonce is forgotten: the command may still run, and must not be taken for ours.
+            Err(error) => {
+                self.store_failed(&error);
+                return Next::Land(self.load_uncached(Some(permit)).await);
+            }
+            Ok(reply) => reply,
+        };
+        match reply.acquired {
+            Acquired::Ours => {
+                self.engine.at(Point::Acquired).await;
+                // Whoever invalidates in all scopes must know of this one before the load begins: an
+                // invalidation that did not find it in the registry was committed before, and the
+                // load sees the change.
+                if reply.registered {
+                    let (scopes, now) = (&self.engine.scopes, self.engine.clock.now());
+                    scopes.confirmed(&self.lookup.scope, session, now);
+                } else if let Err(error) = self.register_anew().await {
+                    self.store_failed(&error);
+                    self.release(nonce).await;
+                    return Next::Land(self.load_uncached(Some(permit)).await);
+                }
+                let epoch = match reply.epoch {
+                    Some(epoch) => Some(epoch),
+                    None => store.epoch(Generation::new()).await.ok(),
+                };
+                let lease = Lease {
+                    nonce,
+                    epoch,
+                    known,
+                    soft,
+                    deadline: sent.tick.after(self.engine.waits.load),
+                    _permit: permit,
+                };
+                Next::Land(self.load_and_fill(lease).await)
+            }
+            Acquired::Taken(seen) => {
+                drop(permit);
+                Box::pin(self.appraise(seen, sent)).await
+            }
+            Acquired::Gone => Next::Again,
+        }
+    }
+
+    async fn release(&self, nonce: Nonce) {
+        // Should it fail, the lease runs out by itself.
+        if let Err(error) = self.engine.store.release(&self.key, nonce).await {
+            self.store_failed(&error);
+        }
+    }
+
+    async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        self.engine.bulkhead.enter().await.ok()
+    }
+
+    fn overloaded(&self) -> Landed<M> {
+        self.engine.counters.overloaded.add();
+        if self.background {
+            return Landing::Abandoned;
+        }
+        Landing::Failed(Unavailable::new(UnavailableKind::Overloaded))
+    }
+
+    /// Sees to it that the registry holds this scope and our bound, once a minute.
+    async fn register(&self) -> Result<(), StoreError> {
+        let engine = self.engine;
+        if engine.store.is_local() {
+            return Ok(());
+        }
+        let (session, now) = (engine.store.session(), engine.clock.now());
+        match engine.scopes.to_register(&self.lookup.scope, session, now) {
+            None => Ok(()),
+            Some(_) => self.register_anew().await,
+        }
+    }
+
+    async fn register_anew(&self) -> Result<(), StoreError> {
+        let engine = self.engine;
+        let (session, now) = (engine.store.session(), engine.clock.now());
+        let entries = engine.scopes.own();
+        let registry = engine.store.register(&entries).await?;
+        engine.scopes.registered(&entries, session, now);
+        engine.scopes.learn(&registry);
+        Ok(())
+    }
+
+    fn store_failed(&self, error: &StoreError) {
+        self.engine.counters.store_errors.add();
+        telemetry::store_failed(error);
+    }
+
+    fn count_corrupt(&self) {
+        self.engine.counters.corrupt.add();
+        telemetry::corrupt_entry();
+    }
+}
+
+fn store_origin<M>(engine: &Engine<M>) -> Origin {
+    if engine.store.is_local() {
+        Origin::Local
+    } else {
+        Origin::Shared
+    }
+}
+
+/// With jitter, so that the instances that wait for one lease do not ask in step.
+fn pause() -> Duration {
+    let (least, most) = POLL;
+    least + (most - least).mul_f64(f64::from(dice()) / f64::from(u32::MAX))
+}
+
+fn dice() -> u32 {
+    getrandom::u32().expect("the operating system's random generator")
+}
