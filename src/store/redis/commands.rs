@@ -48,12 +48,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// How long the time of a last use waits to be written into the database.
 const LAST_USE: Duration = Duration::from_secs(3600);
 
-/// How long a fence key of a durable invalidation lasts.
-const FENCE: Duration = Duration::from_secs(60);
-
-/// How often a durable invalidation is tried, each time from the deletion on.
-const DURABLE_TRIES: usize = 3;
-
 pub(super) struct RedisLevel<M> {
     pub(super) connection: Connection,
     pub(super) keys: Arc<Keys>,
@@ -210,55 +204,6 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         let members: Vec<String> = read(replies.next().ok_or_else(unexpected)?)?;
         Ok(Some(parse_registry(&members)))
     }
-
-    /// I3: the deletion, a write that replicas must acknowledge, and the wait for them, on a
-    /// connection of its own. A deletion that removed nothing replicates nothing, and `WAIT` knows
-    /// only its own connection's writes: hence the forced write, and the whole again on any trouble.
-    async fn delete_durably(
-        &self,
-        names: &[String],
-        fence: &str,
-        durable: Durability,
-    ) -> Result<(), StoreError> {
-        let mut last = StoreError::unconfirmed();
-        for _ in 0..DURABLE_TRIES {
-            match self.try_durably(names, fence, durable).await {
-                Ok(()) => return Ok(()),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn try_durably(
-        &self,
-        names: &[String],
-        fence: &str,
-        durable: Durability,
-    ) -> Result<(), StoreError> {
-        let deadline = durable.timeout + Duration::from_secs(1);
-        let mut batch = Batch::new();
-        if !names.is_empty() {
-            batch.cmd("DEL").arg(names);
-        }
-        let random = Nonce::new().to_string();
-        let set = batch.cmd("SET").arg(fence).arg(random);
-        set.arg("PX").arg(millis(FENCE));
-        batch
-            .cmd("WAIT")
-            .arg(durable.replicas)
-            .arg(millis(durable.timeout));
-        let mut replies = self.connection.send_apart(&batch, deadline).await?;
-        let acknowledged: usize = read(replies.pop().ok_or_else(unexpected)?)?;
-        for reply in replies {
-            reply.map_err(refused)?;
-        }
-        if acknowledged >= durable.replicas {
-            Ok(())
-        } else {
-            Err(StoreError::unconfirmed())
-        }
-    }
 }
 
 pub(super) fn is_wrong_type(reply: &RedisResult<Raw>) -> bool {
@@ -267,7 +212,7 @@ pub(super) fn is_wrong_type(reply: &RedisResult<Raw>) -> bool {
         .is_err_and(|error| error.code() == Some("WRONGTYPE"))
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 

@@ -8,6 +8,7 @@ mod batch;
 mod breaker;
 mod commands;
 mod connection;
+mod durable;
 mod endpoint;
 mod seed;
 mod supervisor;

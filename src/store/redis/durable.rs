@@ -1,0 +1,68 @@
+//! Durable invalidation: a deletion that replicas hold before it is confirmed (PROTOCOL.md I3).
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::batch::Batch;
+use super::commands::{RedisLevel, millis, read, unexpected};
+use super::connection::refused;
+use crate::store::{Durability, Nonce, StoreError};
+
+/// How long a fence key of a durable invalidation lasts.
+const FENCE: Duration = Duration::from_secs(60);
+
+/// How often a durable invalidation is tried, each time from the deletion on.
+const DURABLE_TRIES: usize = 3;
+
+impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
+    /// I3: the deletion, a write that replicas must acknowledge, and the wait for them, on a
+    /// connection of its own. A deletion that removed nothing replicates nothing, and `WAIT` knows
+    /// only its own connection's writes: hence the forced write, and the whole again on any trouble.
+    pub(super) async fn delete_durably(
+        &self,
+        names: &[String],
+        fence: &str,
+        durable: Durability,
+    ) -> Result<(), StoreError> {
+        let mut last = StoreError::unconfirmed();
+        for _ in 0..DURABLE_TRIES {
+            match self.try_durably(names, fence, durable).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn try_durably(
+        &self,
+        names: &[String],
+        fence: &str,
+        durable: Durability,
+    ) -> Result<(), StoreError> {
+        let deadline = durable.timeout + Duration::from_secs(1);
+        let mut batch = Batch::new();
+        if !names.is_empty() {
+            batch.cmd("DEL").arg(names);
+        }
+        let random = Nonce::new().to_string();
+        let set = batch.cmd("SET").arg(fence).arg(random);
+        set.arg("PX").arg(millis(FENCE));
+        batch
+            .cmd("WAIT")
+            .arg(durable.replicas)
+            .arg(millis(durable.timeout));
+        let mut replies = self.connection.send_apart(&batch, deadline).await?;
+        let acknowledged: usize = read(replies.pop().ok_or_else(unexpected)?)?;
+        for reply in replies {
+            reply.map_err(refused)?;
+        }
+        if acknowledged >= durable.replicas {
+            Ok(())
+        } else {
+            Err(StoreError::unconfirmed())
+        }
+    }
+}
