@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tower_api_token::{ApiTokenCache, RedisStore, loader_fn};
+use tower_api_token::{ApiTokenCache, loader_fn};
 
-use crate::config::{Config, Layout, StartError};
+use crate::config::{Config, Layout, Redis, StartError};
 use crate::db::{Database, Kept, Seeded, TextCount};
 use crate::loader;
 use crate::outbox::Outbox;
@@ -75,7 +75,7 @@ impl Server {
             kept,
             admin_digest: config.admin_token.digest(),
             null_ttl: config.null_ttl,
-            shared_store: config.redis.is_some(),
+            redis: config.redis.as_ref().map(Redis::kind),
         });
         Ok(Self {
             listener,
@@ -170,10 +170,12 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
     if config.layout == Layout::Digest {
         builder = builder.scopes(["app", "dataset"]);
     }
-    if let Some(url) = &config.redis {
-        let store = RedisStore::connect(url.expose())
-            .map_err(|error| StartError::of("REDIS_URL", error))?;
-        builder = builder.store(store);
+    if let Some(redis) = &config.redis {
+        if redis.is_tls() {
+            // The process's own, to be chosen by the binary. It fails only if there is one already.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        builder = builder.store(redis.store());
     }
     builder.build().map_err(StartError::other)
 }
@@ -193,7 +195,7 @@ fn banner(
     let mut text = format!("database: {}\n", config.database);
     // Writing to a String cannot fail.
     let _ = match &config.redis {
-        Some(url) => writeln!(text, "store: Redis, {url}"),
+        Some(redis) => writeln!(text, "store: {redis}"),
         None => writeln!(
             text,
             "store: in memory, for one instance only (REDIS_URL shares it)"

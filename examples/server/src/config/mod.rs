@@ -5,6 +5,7 @@
 
 mod error;
 mod layout;
+mod redis;
 mod secrets;
 mod variables;
 
@@ -18,7 +19,8 @@ use tracing_subscriber::filter::Targets;
 
 pub use error::StartError;
 pub use layout::Layout;
-pub use secrets::{AdminToken, RedisUrl};
+pub use redis::{Redis, RedisKind};
+pub use secrets::AdminToken;
 use variables::command;
 
 use crate::db::Target;
@@ -31,7 +33,7 @@ pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
     /// The Redis to share answers through; without it they stay in this process.
-    pub redis: Option<RedisUrl>,
+    pub redis: Option<Redis>,
     /// Where the database is.
     pub database: Target,
     /// How the cache's keys are made.
@@ -104,15 +106,24 @@ impl Values {
         })?;
         self.choice("TOKEN_FORMAT", &["any"], &["checked"])?;
         let log_filter = self.text("RUST_LOG")?;
+        let redis = Redis::read(self.optional("REDIS_URL")?, |file| self.optional(file))?;
+        let layout = self.layout()?;
+        if layout != Layout::Digest
+            && redis
+                .as_ref()
+                .is_some_and(|redis| redis.kind() == RedisKind::Cluster)
+        {
+            return Err(StartError::of(
+                "REDIS_URL",
+                "no cluster with KEY_LAYOUT=seed: that layout needs SCAN, which is refused on a cluster",
+            ));
+        }
         Ok(Config {
             listen,
-            redis: self
-                .optional("REDIS_URL")?
-                .map(RedisUrl::parse)
-                .transpose()?,
+            redis,
             database: Target::parse(self.text("DATABASE_URL")?)
                 .map_err(|message| StartError::of("DATABASE_URL", message))?,
-            layout: self.layout()?,
+            layout,
             ttl: Duration::from_secs(self.number("TTL_SECONDS", 1..=30 * DAY)?),
             null_ttl: Duration::from_secs(self.number("NULL_TTL_SECONDS", 1..=DAY)?),
             local_capacity: usize::try_from(self.number("LOCAL_CAPACITY", 0..=100_000_000)?)

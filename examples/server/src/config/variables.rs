@@ -11,7 +11,7 @@ type Variable = (
     &'static str,
 );
 
-const VARIABLES: [Variable; 14] = [
+const VARIABLES: [Variable; 17] = [
     (
         "LISTEN",
         "listen",
@@ -22,7 +22,25 @@ const VARIABLES: [Variable; 14] = [
         "REDIS_URL",
         "redis-url",
         None,
-        "Shared store, redis://…; without it the store is this process's memory, for one instance only",
+        "Shared store: redis://…, rediss://…, unix://…, redis+sentinel://HOSTS/MASTER or redis+cluster://HOSTS; without it the store is this process's memory, for one instance only",
+    ),
+    (
+        "REDIS_CA_FILE",
+        "redis-ca-file",
+        None,
+        "With rediss://: the authorities that may have signed Redis' certificate, in PEM [default: the machine's]",
+    ),
+    (
+        "REDIS_CLIENT_CERT_FILE",
+        "redis-client-cert-file",
+        None,
+        "With rediss://: our own certificate, in PEM, if Redis asks for one",
+    ),
+    (
+        "REDIS_CLIENT_KEY_FILE",
+        "redis-client-key-file",
+        None,
+        "With rediss://: the key of our own certificate, in PEM",
     ),
     (
         "DATABASE_URL",

@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use tower_api_token::{ApiTokenCache, TokenDigest};
 
+use crate::config::RedisKind;
 use crate::db::{Database, Kept};
 use crate::outbox::Outbox;
 
@@ -31,8 +32,8 @@ pub(crate) struct Shared {
     pub(crate) admin_digest: TokenDigest,
     /// How long a new token can go on being refused if its invalidation is not confirmed.
     pub(crate) null_ttl: Duration,
-    /// Whether the store is Redis, which can be away.
-    pub(crate) shared_store: bool,
+    /// Which kind of Redis the store is, which can be away; without one it is memory.
+    pub(crate) redis: Option<RedisKind>,
 }
 
 /// All routes.

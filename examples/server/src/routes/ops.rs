@@ -33,17 +33,21 @@ async fn readyz(State(state): State<AppState>) -> Response {
     let store = tokio::time::timeout(PROBE_TIMEOUT, state.cache.check_store());
     let (database, store) = tokio::join!(database, store);
     let ready = matches!(database, Ok(Ok(())));
-    let body = json!({
+    let mut body = json!({
         "status": if ready { "ready" } else { "not ready" },
         "database": if ready { "ok" } else { "unavailable" },
         "store": if !matches!(store, Ok(Ok(()))) {
             "unavailable"
-        } else if state.shared_store {
+        } else if state.redis.is_some() {
             "ok"
         } else {
             "in memory"
         },
     });
+    // Beside a store that answers; one in memory has no other kind.
+    if let (Ok(Ok(())), Some(kind)) = (&store, state.redis) {
+        body["store_kind"] = kind.to_string().into();
+    }
     let status = if ready {
         StatusCode::OK
     } else {

@@ -49,10 +49,17 @@ pub(crate) fn run_to_end(command: &mut Command) -> (Option<i32>, String, String)
 /// Starts with one bad variable and returns the line.
 #[track_caller]
 fn refused(variable: &str, value: &str) -> String {
+    refused_with(variable, value, &[])
+}
+
+/// Likewise, among others that are good.
+#[track_caller]
+fn refused_with(variable: &str, value: &str, more: &[(&str, &str)]) -> String {
     let directory = tempfile::tempdir().unwrap();
     let mut command = command();
     command
         .env("LISTEN", "127.0.0.1:0")
+        .envs(more.iter().copied())
         .env(variable, value)
         .current_dir(directory.path());
     let (status, output, errors) = run_to_end(&mut command);
@@ -68,17 +75,61 @@ fn refused(variable: &str, value: &str) -> String {
 
 #[test]
 fn what_is_not_built_yet_is_refused() {
-    for (variable, value) in [
-        ("TOKEN_FORMAT", "checked"),
-        ("REDIS_URL", "rediss://localhost:6380"),
-        ("REDIS_URL", "redis+cluster://a:7000,b:7000"),
-        ("REDIS_URL", "redis+sentinel://a:26379,b:26379/main"),
-        ("REDIS_URL", "redis+unix:///run/redis.sock"),
-        ("REDIS_URL", "unix:///run/redis.sock"),
-    ] {
-        let line = refused(variable, value);
-        assert!(line.contains("not built yet"), "{line}");
+    let line = refused("TOKEN_FORMAT", "checked");
+    assert!(line.contains("not built yet"), "{line}");
+}
+
+#[test]
+fn the_seed_layout_is_refused_on_a_cluster() {
+    let line = refused_with(
+        "REDIS_URL",
+        "redis+cluster://api:hunter22@a:7000,b:7000",
+        &[("KEY_LAYOUT", "seed")],
+    );
+    assert!(
+        line.contains("KEY_LAYOUT=seed") && line.contains("SCAN") && !line.contains("hunter22"),
+        "{line}"
+    );
+}
+
+#[test]
+fn files_for_tls_are_refused_where_they_mean_nothing_or_cannot_be_used() {
+    const FILES: [&str; 3] = [
+        "REDIS_CA_FILE",
+        "REDIS_CLIENT_CERT_FILE",
+        "REDIS_CLIENT_KEY_FILE",
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("letter.pem");
+    std::fs::write(&file, "a letter to my grandmother").unwrap();
+    let file = file.to_str().unwrap();
+    let tls = ("REDIS_URL", "rediss://:hunter22@localhost");
+    for variable in FILES {
+        for url in [
+            "",
+            "redis://localhost",
+            "unix:///run/redis.sock",
+            "redis+sentinel://a,b/main",
+            "redis+cluster://a,b",
+        ] {
+            let more = [("REDIS_URL", url)];
+            let more = if url.is_empty() { &[][..] } else { &more };
+            let line = refused_with(variable, file, more);
+            assert!(line.contains("rediss://"), "{line}");
+        }
+        refused_with(variable, "", &[tls]);
+        let line = refused_with(variable, "no/such/file.pem", &[tls]);
+        assert!(line.contains("cannot be read"), "{line}");
     }
+    let [ca, certificate, key] = FILES;
+    let line = refused_with(ca, file, &[tls]);
+    assert!(line.contains("PEM") && !line.contains("letter"), "{line}");
+    let line = refused_with(certificate, file, &[tls]);
+    assert!(line.contains(key), "{line}");
+    let line = refused_with(key, file, &[tls]);
+    assert!(line.contains(certificate), "{line}");
+    let line = refused_with(certificate, file, &[tls, (key, file)]);
+    assert!(line.contains("PEM") && !line.contains("letter"), "{line}");
 }
 
 #[test]
@@ -135,6 +186,17 @@ fn nonsense_is_refused() {
                 "http://localhost",
                 "redis://",
                 "redis://localhost:port",
+                "rediss://",
+                "rediss://localhost:port",
+                "redis+sentinel://",
+                "redis+sentinel://a:26379,b:26379",
+                "redis+sentinel://a:port/main",
+                "redis+sentinel://a,,b/main",
+                "redis+cluster://",
+                "redis+cluster://a:port,b",
+                "redis+cluster://a,b/1",
+                "rediss+cluster://a,b",
+                "rediss+sentinel://a,b/main",
             ],
         ),
         (
@@ -157,7 +219,11 @@ fn nonsense_is_refused() {
 #[test]
 fn passwords_in_urls_are_not_repeated() {
     for (variable, value) in [
-        ("REDIS_URL", "rediss://:hunter22@localhost"),
+        ("REDIS_URL", "rediss://:hunter22@localhost:port"),
+        ("REDIS_URL", "rediss+cluster://:hunter22@a,b"),
+        ("REDIS_URL", "redis+cluster://:hunter22@a,b:port"),
+        ("REDIS_URL", "redis+sentinel://api:hunter22@a,b"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=x&pass=hunter22"),
         ("REDIS_URL", "redis://:hunter22@localhost:port"),
         (
             "DATABASE_URL",
@@ -215,6 +281,9 @@ fn help_names_every_variable_and_no_value_of_the_environment() {
     for variable in [
         "LISTEN",
         "REDIS_URL",
+        "REDIS_CA_FILE",
+        "REDIS_CLIENT_CERT_FILE",
+        "REDIS_CLIENT_KEY_FILE",
         "DATABASE_URL",
         "KEY_LAYOUT",
         "REDIS_KEY_PREFIX",

@@ -6,6 +6,7 @@ mod answer;
 mod configuration;
 mod database;
 mod demo;
+mod deployments;
 mod operation;
 mod outage;
 mod seed_layout;

@@ -1,0 +1,132 @@
+//! Which map is under the local level: hits on 100,000 entries by one thread and by two, and the
+//! resident memory of a million entries. `quick_cache` is what is used.
+//!
+//! `cargo bench --bench local_maps --all-features`; half a minute.
+
+use std::hint::black_box;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const ENTRIES: u64 = 100_000;
+const SLICE: Duration = Duration::from_millis(200);
+const ROUNDS: usize = 9;
+
+/// Keys as the local level has them: spread already.
+fn key(n: u64) -> u128 {
+    u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+}
+
+trait Map: Sync {
+    fn put(&self, key: u128, value: Arc<[u8; 200]>);
+    fn hit(&self, key: u128) -> bool;
+}
+
+impl Map for quick_cache::sync::Cache<u128, Arc<[u8; 200]>> {
+    fn put(&self, key: u128, value: Arc<[u8; 200]>) {
+        self.insert(key, value);
+    }
+
+    fn hit(&self, key: u128) -> bool {
+        self.get(&key).is_some()
+    }
+}
+
+impl Map for moka::sync::Cache<u128, Arc<[u8; 200]>> {
+    fn put(&self, key: u128, value: Arc<[u8; 200]>) {
+        self.insert(key, value);
+    }
+
+    fn hit(&self, key: u128) -> bool {
+        self.get(&key).is_some()
+    }
+}
+
+/// What a hand-written cache begins with.
+struct Locked(Mutex<std::collections::HashMap<u128, Arc<[u8; 200]>>>);
+
+impl Map for Locked {
+    fn put(&self, key: u128, value: Arc<[u8; 200]>) {
+        self.0.lock().expect("no panic inside").insert(key, value);
+    }
+
+    fn hit(&self, key: u128) -> bool {
+        self.0
+            .lock()
+            .expect("no panic inside")
+            .get(&key)
+            .cloned()
+            .is_some()
+    }
+}
+
+/// Hits per second of so many threads together.
+fn hits(map: &dyn Map, threads: u64) -> f64 {
+    let count = |seed: u64| {
+        let (start, mut hits, mut n) = (Instant::now(), 0_u64, seed);
+        while start.elapsed() < SLICE {
+            for _ in 0..256 {
+                n = (n * 25_214_903_917 + 11) % ENTRIES;
+                hits += u64::from(black_box(map.hit(key(n))));
+            }
+        }
+        hits as f64 / start.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads)
+            .map(|seed| scope.spawn(move || count(seed * 7919)))
+            .collect();
+        all.into_iter()
+            .map(|one| one.join().expect("no panic"))
+            .sum()
+    })
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+fn main() {
+    let make: [(&str, fn(u64) -> Box<dyn Map>); 3] = [
+        ("quick_cache", |n| {
+            Box::new(quick_cache::sync::Cache::new(n as usize))
+        }),
+        ("moka", |n| Box::new(moka::sync::Cache::new(n))),
+        ("Mutex<HashMap>", |_| Box::new(Locked(Mutex::default()))),
+    ];
+    let maps: Vec<(&str, Box<dyn Map>)> = make
+        .iter()
+        .map(|(name, make)| {
+            let map = make(2 * ENTRIES);
+            (0..ENTRIES).for_each(|n| map.put(key(n), Arc::new([0; 200])));
+            (*name, map)
+        })
+        .collect();
+    let mut figures = vec![[const { Vec::new() }; 2]; maps.len()];
+    // In turn, so that the machine's mood is the same for all.
+    for _ in 0..ROUNDS {
+        for ((_, map), figures) in maps.iter().zip(&mut figures) {
+            figures[0].push(hits(&**map, 1));
+            figures[1].push(hits(&**map, 2));
+        }
+    }
+    println!(
+        "{:16} {:>14} {:>14} {:>16}",
+        "median of 9", "ns/hit, 1", "M hits/s, 2", "bytes an entry"
+    );
+    for ((name, make), figures) in make.iter().zip(&mut figures) {
+        figures
+            .iter_mut()
+            .for_each(|figures| figures.sort_by(f64::total_cmp));
+        let before = resident();
+        let map = make(1_100_000);
+        let value = Arc::new([0; 200]);
+        (0..1_000_000).for_each(|n| map.put(key(n), Arc::clone(&value)));
+        let bytes = (resident() - before) as f64 * 1024.0 / 1e6;
+        let (one, two) = (1e9 / figures[0][ROUNDS / 2], figures[1][ROUNDS / 2] / 1e6);
+        println!("{name:16} {one:>14.0} {two:>14.1} {bytes:>16.0}");
+        drop(map);
+    }
+}

@@ -1,0 +1,174 @@
+//! Where Redis is, and what TLS to it needs.
+
+use std::fmt;
+
+use tower_api_token::RedisStore;
+
+use super::StartError;
+
+const CA: &str = "REDIS_CA_FILE";
+const CLIENT_CERT: &str = "REDIS_CLIENT_CERT_FILE";
+const CLIENT_KEY: &str = "REDIS_CLIENT_KEY_FILE";
+
+/// `REDIS_URL`, and the files that belong to it.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    url: RedisUrl,
+    store: RedisStore,
+}
+
+impl Redis {
+    /// `file` is the path in a variable, if that is set.
+    pub(super) fn read<'a>(
+        url: Option<&str>,
+        file: impl Fn(&'static str) -> Result<Option<&'a str>, StartError>,
+    ) -> Result<Option<Self>, StartError> {
+        let url = url.map(RedisUrl::parse).transpose()?;
+        let tls = url.as_ref().is_some_and(RedisUrl::is_tls);
+        for variable in [CA, CLIENT_CERT, CLIENT_KEY] {
+            if !tls && file(variable)?.is_some() {
+                let message = "means something with REDIS_URL=rediss://… only";
+                return Err(StartError::of(variable, message));
+            }
+        }
+        let Some(url) = url else { return Ok(None) };
+        // Alone at first, so that a complaint below is of the files.
+        let mut store = RedisStore::connect(url.expose())
+            .map_err(|error| StartError::of("REDIS_URL", error))?;
+        let ca = read_file(CA, file(CA)?)?;
+        if ca.is_some() {
+            store = RedisStore::connect_with_certificates(url.expose(), ca.clone(), None)
+                .map_err(|error| StartError::of(CA, error))?;
+        }
+        let certificate = read_file(CLIENT_CERT, file(CLIENT_CERT)?)?;
+        let key = read_file(CLIENT_KEY, file(CLIENT_KEY)?)?;
+        match (certificate, key) {
+            (None, None) => {}
+            (Some(certificate), Some(key)) => {
+                let client = Some((certificate, key));
+                store = RedisStore::connect_with_certificates(url.expose(), ca, client).map_err(
+                    |error| StartError::of(CLIENT_CERT, format!("{error}, with {CLIENT_KEY}")),
+                )?;
+            }
+            (Some(_), None) => {
+                return Err(StartError::of(CLIENT_CERT, format!("needs {CLIENT_KEY}")));
+            }
+            (None, Some(_)) => {
+                return Err(StartError::of(CLIENT_KEY, format!("needs {CLIENT_CERT}")));
+            }
+        }
+        Ok(Some(Self { url, store }))
+    }
+
+    /// The store, not connected yet.
+    pub fn store(&self) -> RedisStore {
+        self.store.clone()
+    }
+
+    /// One server, or what stands for it.
+    pub fn kind(&self) -> RedisKind {
+        self.url.kind
+    }
+
+    /// Whether a crypto provider is needed.
+    pub fn is_tls(&self) -> bool {
+        self.url.is_tls()
+    }
+}
+
+impl fmt::Display for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            RedisKind::Single if self.is_tls() => write!(f, "Redis over TLS, {}", self.url),
+            RedisKind::Single => write!(f, "Redis, {}", self.url),
+            RedisKind::Sentinel => write!(f, "Redis Sentinel, {}", self.url),
+            RedisKind::Cluster => write!(f, "Redis Cluster, {}", self.url),
+        }
+    }
+}
+
+fn read_file(variable: &'static str, path: Option<&str>) -> Result<Option<Vec<u8>>, StartError> {
+    path.map(std::fs::read)
+        .transpose()
+        .map_err(|error| StartError::of(variable, format!("cannot be read: {error}")))
+}
+
+/// What is behind the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisKind {
+    /// One server.
+    Single,
+    /// The master that sentinels name.
+    Sentinel,
+    /// A cluster.
+    Cluster,
+}
+
+impl fmt::Display for RedisKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Single => "single",
+            Self::Sentinel => "sentinel",
+            Self::Cluster => "cluster",
+        })
+    }
+}
+
+/// It may hold a password, so it is shown by its hosts alone.
+#[derive(Clone)]
+struct RedisUrl {
+    text: String,
+    kind: RedisKind,
+}
+
+impl RedisUrl {
+    fn parse(text: &str) -> Result<Self, StartError> {
+        let kind = match scheme(text) {
+            "redis" | "rediss" | "unix" | "redis+unix" => RedisKind::Single,
+            "redis+sentinel" => RedisKind::Sentinel,
+            "redis+cluster" => RedisKind::Cluster,
+            _ => {
+                return Err(StartError::of(
+                    "REDIS_URL",
+                    "not a URL that begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
+                ));
+            }
+        };
+        let text = text.to_owned();
+        Ok(Self { text, kind })
+    }
+
+    fn expose(&self) -> &str {
+        &self.text
+    }
+
+    fn is_tls(&self) -> bool {
+        scheme(&self.text) == "rediss"
+    }
+}
+
+fn scheme(url: &str) -> &str {
+    url.split_once("://").map_or("", |(scheme, _)| scheme)
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rest = self.text.split_once("://").map_or("", |(_, rest)| rest);
+        if scheme(&self.text).ends_with("unix") {
+            // A password may stand in the query.
+            return f.write_str(rest.split(['?', '#']).next().unwrap_or_default());
+        }
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        // An @ behind it: what looks like a host may be a password with a slash in it.
+        if rest[authority.len()..].contains('@') {
+            return f.write_str("at an address that is not shown");
+        }
+        f.write_str(authority.rsplit('@').next().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
