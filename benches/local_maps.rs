@@ -88,8 +88,10 @@ fn resident() -> u64 {
         .unwrap_or(0)
 }
 
+type Make = fn(u64) -> Box<dyn Map>;
+
 fn main() {
-    let make: [(&str, fn(u64) -> Box<dyn Map>); 3] = [
+    let make: [(&str, Make); 3] = [
         ("quick_cache", |n| {
             Box::new(quick_cache::sync::Cache::new(n as usize))
         }),

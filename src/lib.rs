@@ -116,6 +116,11 @@ pub use token::{
     Verdict,
 };
 
+/// The migration guide's examples.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../docs/migrating-from-dify.md")]
+mod migrating {}
+
 /// The README's examples.
 #[cfg(all(doctest, feature = "axum", feature = "redis"))]
 #[doc = include_str!("../README.md")]

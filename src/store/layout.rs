@@ -67,6 +67,9 @@ impl KeyLayout {
     /// `api_token:{scope}:{token}`, the token's text in key and value. Each side reads what the
     /// other wrote, and obeys what the other invalidated.
     ///
+    /// Metadata has to be readable where there is none, as `()` and an `Option` are: Python writes none,
+    /// and its entries would all be misses.
+    ///
     /// Weaker than the digest: a stolen dump holds the tokens, an invalidation by digest is not
     /// possible, and a load of the Python side can bring back what was revoked meanwhile, because
     /// Python does not fence its fills. For a migration, and no longer.

@@ -1,0 +1,50 @@
+"""One node of the Python service, driven by JSON lines on stdin and stdout.
+
+It is a program of our own that behaves, towards Redis, as two published versions of the service do:
+`first` (JSON by json.dumps, no tenants' index, no lock) and `current` (pydantic's JSON, index, lock).
+It is the other side of `KeyLayout::Seed`, and speaks through the real packages redis and pydantic, so
+that what they do (escapes, forms of times, the lock's protocol) is theirs and not our belief.
+"""
+
+import argparse
+import platform
+import sys
+
+import pydantic
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from cache import Cache, Lifetimes
+from channel import Channel
+from client import PrefixedClient
+from commands import Commands
+from record import CURRENT, FIRST
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--version", choices=["first", "current"], required=True)
+    parser.add_argument("--redis", required=True)
+    parser.add_argument("--prefix", default="")
+    options = parser.parse_args()
+
+    # No repetitions: a test that takes Redis away wants to see the service without it, and soon.
+    connection = redis.Redis.from_url(
+        options.redis, socket_timeout=10, socket_connect_timeout=10, retry=Retry(NoBackoff(), 0)
+    )
+    form = CURRENT if options.version == "current" else FIRST
+    cache = Cache(PrefixedClient(connection, options.prefix), form, Lifetimes())
+    channel = Channel(sys.stdin.fileno(), sys.stdout.fileno())
+    channel.say(
+        ready={
+            "python": platform.python_version(),
+            "redis": redis.__version__,
+            "pydantic": pydantic.VERSION,
+        }
+    )
+    Commands(cache, channel).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+//! `mixed [SECONDS] [SEED]`: Rust engines and Python nodes of both versions on one Redis; see the
+//! library's `mixed`. Prints what happened, and fails on a violation.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use interop::mixed::operator::Executors;
+use interop::mixed::{BOUND, Plan, run};
+use interop::python::Version;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Result<Vec<u64>, _> = words.iter().map(|word| word.parse()).collect();
+    let (seconds, seed) = match numbers.as_deref() {
+        Ok([]) => (600, any_seed()),
+        Ok([seconds]) => (*seconds, any_seed()),
+        Ok([seconds, seed]) => (*seconds, *seed),
+        _ => {
+            eprintln!("usage: mixed [SECONDS] [SEED]");
+            return ExitCode::from(2);
+        }
+    };
+    let plan = Plan {
+        lasts: Duration::from_secs(seconds),
+        seed,
+        engines: 3,
+        nodes: vec![
+            Version::First,
+            Version::First,
+            Version::Current,
+            Version::Current,
+        ],
+        executors: Executors {
+            rust: true,
+            python: Version::BOTH.to_vec(),
+        },
+    };
+    println!(
+        "mixed           {seconds} s, seed {seed}, bound {} ms",
+        BOUND.as_millis()
+    );
+    let summary = run(&plan);
+    print!("{summary}");
+    if summary.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn any_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::from(now.subsec_nanos()) ^ now.as_secs())
+}

@@ -1,0 +1,134 @@
+//! Our nodes: engines in the shared layout with a local level, each with a few askers.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use test_support::RedisServer;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tower_api_token::{
+    Answer, ApiTokenCache, Denial, KeyLayout, Lookup, Origin, TokenRecord, Verdict, loader_fn,
+};
+
+use super::books::Books;
+use super::clock::now;
+use super::dice::Dice;
+use super::judge::{Answered, Said};
+use super::ledger::{By, Found, Key, SCOPES, tenant_name, tenant_of, token_text};
+use super::{BOUND, TOKENS};
+use crate::database::patient;
+
+/// How many ask one engine at once: some join a flight of another.
+const ASKERS: u64 = 4;
+
+/// The longest pause between two requests of one asker.
+const PAUSE: Duration = Duration::from_millis(8);
+
+/// All engines.
+#[derive(Debug)]
+pub struct RustSide {
+    engines: Vec<ApiTokenCache>,
+    books: Arc<Books>,
+}
+
+impl RustSide {
+    /// So many engines on this Redis.
+    pub fn new(redis: &RedisServer, books: &Arc<Books>, engines: usize) -> Self {
+        let engines = (0..engines)
+            .map(|engine| {
+                let (books, loads) = (Arc::clone(books), AtomicU64::new(0));
+                let loader = loader_fn(move |lookup: Lookup| {
+                    let stream = loads.fetch_add(1, Ordering::Relaxed);
+                    let dice = Dice::new(engine as u64, stream);
+                    load(Arc::clone(&books), dice, lookup)
+                });
+                ApiTokenCache::builder(loader)
+                    .store(patient(redis))
+                    .key_layout(KeyLayout::seed())
+                    .staleness_bound(BOUND)
+                    .build()
+                    .expect("the settings are good")
+            })
+            .collect();
+        let books = Arc::clone(books);
+        Self { engines, books }
+    }
+
+    /// One of the engines.
+    pub fn engine(&self, dice: &mut Dice) -> &ApiTokenCache {
+        &self.engines[dice.below(self.engines.len())]
+    }
+
+    /// How many fills were refused, by all of them.
+    pub fn fills_refused(&self) -> u64 {
+        let refused = |engine: &ApiTokenCache| engine.stats().fills_refused;
+        self.engines.iter().map(refused).sum()
+    }
+
+    /// Starts to ask; until the books say that the run ends.
+    pub fn ask(&self, runtime: &Runtime, seed: u64) -> Vec<JoinHandle<()>> {
+        let mut asking = Vec::new();
+        for (number, engine) in self.engines.iter().enumerate() {
+            for asker in 0..ASKERS {
+                let dice = Dice::new(seed, 1_000 + number as u64 * ASKERS + asker);
+                let (engine, books) = (engine.clone(), Arc::clone(&self.books));
+                asking.push(runtime.spawn(keep_asking(engine, books, dice)));
+            }
+        }
+        asking
+    }
+}
+
+async fn load(books: Arc<Books>, mut dice: Dice, lookup: Lookup) -> io::Result<Verdict> {
+    let key = Key::of(lookup.token().expose(), lookup.scope()).ok_or(io::ErrorKind::NotFound)?;
+    tokio::time::sleep(dice.database_pause()).await;
+    let (load, found) = books.ledger().load(key, By::Rust, now());
+    tokio::time::sleep(dice.database_pause()).await;
+    books.ledger().answered(load, now());
+    let tenant = tenant_name(tenant_of(key.token));
+    Ok(match found {
+        Found::Record(id) => {
+            let record = TokenRecord::new(id.to_string(), "app").tenant_id(tenant);
+            Verdict::Found(record)
+        }
+        Found::Absent => Verdict::Absent,
+        Found::Denied(id) => Verdict::Denied(Denial::new(id.to_string()).for_tenant(tenant)),
+    })
+}
+
+async fn keep_asking(engine: ApiTokenCache, books: Arc<Books>, mut dice: Dice) {
+    while !books.is_stopping() {
+        let key = Key {
+            token: dice.below(TOKENS),
+            scope: dice.below(SCOPES.len()),
+        };
+        let text = token_text(key.token);
+        let start = now();
+        let answer = engine.authenticate(&text, SCOPES[key.scope]).await;
+        let end = now();
+        let (said, local) = match answer {
+            Ok(Answer::Found(token)) => {
+                let id = token.id().parse().expect("a record of ours or of Python's");
+                (Said::Found(id), token.origin() == Origin::Local)
+            }
+            // These do not tell where they come from.
+            Ok(Answer::Denied(denial)) => {
+                let id = denial.reason().parse().expect("a denial of ours");
+                (Said::Denied(id), true)
+            }
+            Ok(_) => (Said::Absent, true),
+            Err(_) => (Said::Unavailable, true),
+        };
+        books.answered(Answered {
+            by: By::Rust,
+            local,
+            key,
+            start,
+            end,
+            said,
+        });
+        tokio::time::sleep(dice.up_to(PAUSE)).await;
+    }
+}

@@ -1,0 +1,42 @@
+//! The rights that a user of Redis needs on our side: the guide names them.
+
+mod common;
+
+use common::{APP, TOKEN, World, found, is_absent, micros_after};
+use interop::database::Row;
+use interop::python::Version;
+use tower_api_token::RedisStore;
+
+/// As in docs/migrating-from-dify.md.
+const RIGHTS: &str = "on >secret ~api_token* ~tenant_tokens:* resetchannels -@all +hello +auth +select +ping +get +set +del +eval +pttl +pexpire +sadd +srem +smembers +sismember +expire +scan +wait";
+
+#[tokio::test]
+async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() {
+    let guide = include_str!("../../../docs/migrating-from-dify.md");
+    assert!(guide.contains(&RIGHTS.replace(">secret", ">PASSWORD")));
+    let world = World::with(Row::new("tok-1").of_tenant("t-1"));
+    let mut rights = vec!["ACL", "SETUSER", "api"];
+    rights.extend(RIGHTS.split(' '));
+    world.redis.command(&rights).ok();
+    let url = format!("redis://api:secret@{}", world.redis.addr());
+    let store = RedisStore::connect(&url).unwrap();
+    let rust = world
+        .builder()
+        .store(store.deadline(std::time::Duration::from_secs(5)))
+        .local_capacity(0)
+        .build()
+        .unwrap();
+    found(&rust, TOKEN).await;
+    assert_eq!(world.members("tenant_tokens:t-1"), [common::ENTRY]);
+    let mut python = world.python(Version::Current);
+    assert_eq!(python.fetch_cached(TOKEN, APP)["id"], "tok-1");
+    rust.invalidate_tenant("t-1").await.unwrap();
+    found(&rust, TOKEN).await;
+    world.database.revoke(TOKEN);
+    rust.invalidate(TOKEN).await.unwrap();
+    assert!(is_absent(&rust, TOKEN).await);
+    let at = micros_after(0);
+    rust.record_use(TOKEN, "app", at).await.unwrap();
+    assert_eq!(rust.recorded_use(TOKEN, "app").await.unwrap(), Some(at));
+    assert_eq!(rust.stats().store_errors, 0);
+}

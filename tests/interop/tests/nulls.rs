@@ -1,0 +1,56 @@
+//! Nulls: honoured by us whoever wrote them, overwritten by Python at any time.
+
+mod common;
+
+use common::{APP, ENTRY, TOKEN, World, found, found_shared, is_absent, record};
+use interop::database::Row;
+use interop::python::Version;
+use serde_json::Value;
+
+#[tokio::test]
+async fn pythons_null_is_a_definite_answer_for_us() {
+    for version in Version::BOTH {
+        let world = World::with(Row::new("tok-1"));
+        world.python(version).set_null(TOKEN, APP);
+        assert_eq!(world.text(ENTRY).as_deref(), Some("null"));
+        assert!(is_absent(&world.rust(), TOKEN).await);
+        assert_eq!(world.database.loads(), 0);
+    }
+}
+
+#[tokio::test]
+async fn our_null_is_a_miss_for_python_which_may_overwrite_it_with_a_hit() {
+    for version in Version::BOTH {
+        let world = World::new();
+        let (rust, mut python) = (world.rust(), world.python(version));
+        assert!(is_absent(&rust, TOKEN).await);
+        assert_eq!(world.text(ENTRY).as_deref(), Some("null"));
+        assert_eq!(python.get(TOKEN, APP).why, "null");
+        python.fetch_loaded(TOKEN, APP, &record("py-1", TOKEN));
+        assert_eq!(found_shared(&rust, TOKEN).await.id(), "py-1");
+        assert_eq!(world.database.loads(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_python_finds_unknown_is_unknown_to_us_without_a_load() {
+    for version in Version::BOTH {
+        let world = World::new();
+        let mut python = world.python(version);
+        python.fetch_loaded(TOKEN, APP, &Value::Null);
+        assert!(is_absent(&world.rust(), TOKEN).await);
+        assert_eq!(world.database.loads(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_created_token_is_found_by_us_once_python_has_deleted_the_null() {
+    for version in Version::BOTH {
+        let world = World::new();
+        let (rust, mut python) = (world.rust(), world.python(version));
+        assert!(is_absent(&rust, TOKEN).await);
+        world.database.commit(TOKEN, Row::new("tok-1"));
+        python.delete(TOKEN, "app");
+        assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");
+    }
+}
