@@ -227,6 +227,61 @@ async fn on_a_cluster_whose_slots_move() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_cluster_while_slots_move_under_load_every_answer_is_right() {
+    let cluster = RedisCluster::start();
+    let db = db();
+    let cache = cache(&db, RedisStore::connect(&cluster_url(&cluster)).unwrap());
+    for n in 0..12 {
+        cached(&cache, &token(n)).await;
+    }
+    let entries = cluster.keys("api_token:app:*");
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ask = |n: usize| {
+        let (cache, done) = (cache.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut asked = 0;
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                found(&cache, &token(n)).await;
+                asked += 1;
+            }
+            asked
+        })
+    };
+    let asking: Vec<_> = (0..12).map(ask).collect();
+    tokio::task::block_in_place(|| {
+        for entry in entries.iter().cycle().take(20) {
+            let from = cluster.master_for(entry);
+            let to = cluster
+                .masters()
+                .into_iter()
+                .find(|node| *node != from)
+                .unwrap();
+            cluster.migrate_slot(cluster.slot_for(entry), from, to);
+        }
+    });
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    for one in asking {
+        assert!(one.await.unwrap() > 10);
+    }
+    keeps_its_promises(&db, &cache).await;
+}
+
+#[tokio::test]
+async fn on_valkey() {
+    let Some(program) = test_support::valkey_server() else {
+        eprintln!("skipped: no valkey-server on this machine (set VALKEY_SERVER)");
+        return;
+    };
+    let server = RedisServer::start_program(&program, &[]);
+    let db = db();
+    keeps_its_promises(
+        &db,
+        &cache(&db, RedisStore::connect(&server.url()).unwrap()),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_cluster_one_of_whose_masters_is_killed_or_frozen() {
     for kills in [true, false] {
         let cluster = RedisCluster::start();

@@ -284,3 +284,58 @@ fn a_store_outlives_the_runtime_that_it_was_first_used_in() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_comes_back_from_its_file_is_used_again() {
+    let world = World::new();
+    world.works().await;
+    let entries = world.server.keys("api_token:app:*");
+    world.server.save_and_restart();
+    assert_eq!(
+        world.server.keys("api_token:app:*"),
+        entries,
+        "it was in the file"
+    );
+    world.works().await;
+    world.db.revoke(TOKEN);
+    confirmed(&world.cache).await;
+    assert!(is_absent(&world.cache, TOKEN).await);
+}
+
+/// An invalidation that is repeated until it is confirmed.
+async fn confirmed(cache: &Cache) {
+    let start = Instant::now();
+    while cache.invalidate(TOKEN).await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(20), "not confirmed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_still_loading_is_no_redis_yet() {
+    // A thousand keys at two milliseconds each: it says LOADING for two seconds.
+    let server = RedisServer::start_with(&["--key-load-delay", "2000"]);
+    let world = World::on(server);
+    world.works().await;
+    for n in 0..1_000 {
+        world
+            .server
+            .command(&["SET", &format!("other:{n}"), "x"])
+            .ok();
+    }
+    std::thread::scope(|scope| {
+        let restarted = scope.spawn(|| world.server.save_and_restart());
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                let mut loaded = 0;
+                while !restarted.is_finished() {
+                    let origin = found(&world.cache, TOKEN).await.origin();
+                    loaded += usize::from(origin == Origin::Loaded);
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                assert!(loaded > 20, "answered {loaded} times without Redis");
+            });
+        });
+    });
+    world.works().await;
+}
