@@ -8,7 +8,7 @@ use super::answer::{Absence, Answer, Resolved, What};
 use super::bulkhead::Bulkhead;
 use super::clock::{Clock, Tick};
 use super::fetch;
-use super::flight::{Boarding, Flights, Landing, Leader};
+use super::flight::{Arrival, Boarding, Flights, Landing, Leader};
 use super::lifetimes::Lifetimes;
 use super::local::{Fingerprint, Hit, Local, Negative, Refresh, Refused};
 use super::rate_cap::RateCap;
@@ -104,36 +104,30 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
         let lookup = self.lookup(token, scope);
         let key = self.key(&lookup);
+        let mut ticket = match self.flights.board(&key) {
+            Boarding::Joins(ticket) => {
+                self.counters.joined.add();
+                ticket
+            }
+            Boarding::Leads(leader, ticket) => {
+                let engine = Arc::clone(&self);
+                // A task of its own: a caller that hangs up neither ends nor restarts it.
+                tokio::spawn(fetch::fly(engine, leader, key, lookup.clone(), false));
+                ticket
+            }
+        };
+        let broken = || Unavailable::new(UnavailableKind::Internal);
         loop {
-            let ticket = match self.flights.board(&key) {
-                Boarding::Joins(ticket) => {
-                    self.counters.joined.add();
-                    ticket
-                }
-                Boarding::Leads(leader, ticket) => {
-                    let flight = fetch::fly(
-                        Arc::clone(&self),
-                        leader,
-                        key.clone(),
-                        lookup.clone(),
-                        false,
-                    );
-                    // A task of its own: a caller that hangs up neither ends nor restarts it.
-                    tokio::spawn(flight);
-                    ticket
-                }
-            };
             // Every part of a flight has a deadline; but the runtime that flies it may stand still.
-            let Ok(landed) = tokio::time::timeout(self.waits.flight, ticket.wait()).await else {
-                return self.unavailable(Unavailable::new(UnavailableKind::Internal));
-            };
-            match landed {
-                Some(Ok(resolved)) => return Ok(self.decide(resolved, lookup.scope())),
-                Some(Err(error)) => {
-                    let broken = || Unavailable::new(UnavailableKind::Internal);
+            match tokio::time::timeout(self.waits.flight, ticket.wait()).await {
+                Ok(Arrival::Served(Ok(resolved))) => {
+                    return Ok(self.decide(resolved, lookup.scope()));
+                }
+                Ok(Arrival::Served(Err(error))) => {
                     return self.unavailable(error.unwrap_or_else(broken));
                 }
-                None => {}
+                Ok(Arrival::Onward(next)) => ticket = next,
+                Err(_) => return self.unavailable(broken()),
             }
         }
     }
@@ -234,20 +228,21 @@ impl<M: Send + Sync + 'static> Engine<M> {
         tenant: &str,
     ) -> Result<Generation, StoreError> {
         let tenant: Arc<str> = tenant.into();
+        let mut ticket = match self.tenant_flights.board(&tenant) {
+            Boarding::Joins(ticket) => ticket,
+            Boarding::Leads(leader, ticket) => {
+                tokio::spawn(Arc::clone(self).fly_tenant(leader, tenant));
+                ticket
+            }
+        };
         loop {
-            let ticket = match self.tenant_flights.board(&tenant) {
-                Boarding::Joins(ticket) => ticket,
-                Boarding::Leads(leader, ticket) => {
-                    tokio::spawn(Arc::clone(self).fly_tenant(leader, Arc::clone(&tenant)));
-                    ticket
-                }
-            };
-            match ticket.wait().await {
-                Some(Ok(generation)) => return Ok(generation),
-                Some(Err(error)) => {
+            match tokio::time::timeout(self.waits.flight, ticket.wait()).await {
+                Ok(Arrival::Served(Ok(generation))) => return Ok(generation),
+                Ok(Arrival::Served(Err(error))) => {
                     return Err(error.unwrap_or_else(|| StoreError::not_connected(None)));
                 }
-                None => {}
+                Ok(Arrival::Onward(next)) => ticket = next,
+                Err(_) => return Err(StoreError::timeout()),
             }
         }
     }
@@ -257,17 +252,20 @@ impl<M: Send + Sync + 'static> Engine<M> {
         leader: Leader<Arc<str>, Generation, StoreError>,
         tenant: Arc<str>,
     ) {
-        let proof = leader.send();
-        let sent = self.clock.now();
-        let read = self.store.tenant(&tenant, Generation::new()).await;
-        self.at(Point::TenantRead).await;
-        leader.land(match read {
-            Ok(answer) => {
-                self.observe_tenant(&tenant, answer, sent);
-                Landing::Answered { answer, proof }
-            }
-            Err(error) => Landing::Failed(error),
-        });
+        let mut next = Some(leader);
+        while let Some(leader) = next {
+            let proof = leader.send();
+            let sent = self.clock.now();
+            let read = self.store.tenant(&tenant, Generation::new()).await;
+            self.at(Point::TenantRead).await;
+            next = leader.land(match read {
+                Ok(answer) => {
+                    self.observe_tenant(&tenant, answer, sent);
+                    Landing::Answered { answer, proof }
+                }
+                Err(error) => Landing::Failed(error),
+            });
+        }
     }
 
     /// Keeps what a reply said of T, whose command was sent after the clock said `sent`.

@@ -27,15 +27,43 @@ pub(crate) enum Landing<T, E> {
     Answered { answer: T, proof: SendNumber },
     /// It proves nothing and claims nothing: for everybody.
     Failed(E),
-    /// Nothing for anybody: a refresh in the background that met trouble. Waiters start anew.
+    /// Nothing for anybody: a refresh in the background that met trouble.
     Abandoned,
+    /// It broke off (a panic, the end of a runtime): for everybody.
+    Broken,
 }
 
-type Published<T, E> = Option<Landing<T, E>>;
+/// A landing, and the flight of those whom it did not serve.
+struct Published<T, E> {
+    landing: Landing<T, E>,
+    onward: Option<Arc<Flight<T, E>>>,
+}
 
 struct Flight<T, E> {
     sends: AtomicU32,
-    landing: watch::Sender<Published<T, E>>,
+    /// One more than the highest count that a ticket holder joined at; 0: nobody waits.
+    boarded: AtomicU32,
+    landing: watch::Sender<Option<Published<T, E>>>,
+}
+
+impl<T, E> Flight<T, E> {
+    fn new(boarded: u32) -> Arc<Self> {
+        Arc::new(Self {
+            sends: AtomicU32::new(0),
+            boarded: AtomicU32::new(boarded),
+            landing: watch::channel(None).0,
+        })
+    }
+
+    /// To be called under the shard's lock, so that no landing comes between the two.
+    fn join(&self) -> Ticket<T, E> {
+        let joined_at = self.sends.load(Ordering::SeqCst);
+        self.boarded.fetch_max(joined_at + 1, Ordering::SeqCst);
+        Ticket {
+            landing: self.landing.subscribe(),
+            joined_at: SendNumber(joined_at),
+        }
+    }
 }
 
 type Shard<K, T, E> = Mutex<HashMap<K, Arc<Flight<T, E>>>>;
@@ -48,7 +76,7 @@ pub(crate) struct Flights<K, T, E> {
 
 /// A place in a flight.
 pub(crate) struct Ticket<T, E> {
-    landing: watch::Receiver<Published<T, E>>,
+    landing: watch::Receiver<Option<Published<T, E>>>,
     joined_at: SendNumber,
 }
 
@@ -57,6 +85,7 @@ pub(crate) struct Leader<K: Hash + Eq, T, E> {
     flights: Arc<Flights<K, T, E>>,
     flight: Arc<Flight<T, E>>,
     key: K,
+    landed: bool,
 }
 
 /// What boarding gave.
@@ -64,6 +93,13 @@ pub(crate) enum Boarding<K: Hash + Eq, T, E> {
     /// A new flight, to be flown by a task of its own.
     Leads(Leader<K, T, E>, Ticket<T, E>),
     Joins(Ticket<T, E>),
+}
+
+/// What a landing is to a ticket holder.
+pub(crate) enum Arrival<T, E> {
+    Served(Result<T, Option<E>>),
+    /// The answer is not for them, and the next flight's is: they are in it from before its first send.
+    Onward(Ticket<T, E>),
 }
 
 impl<K, T, E> Default for Flights<K, T, E> {
@@ -80,34 +116,31 @@ impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
     pub(crate) fn board(self: &Arc<Self>, key: &K) -> Boarding<K, T, E> {
         let mut shard = self.shard(key);
         if let Some(flight) = shard.get(key) {
-            return Boarding::Joins(Ticket {
-                landing: flight.landing.subscribe(),
-                joined_at: SendNumber(flight.sends.load(Ordering::SeqCst)),
-            });
+            return Boarding::Joins(flight.join());
         }
-        let (landing, receiver) = watch::channel(None);
-        let flight = Arc::new(Flight {
-            sends: AtomicU32::new(0),
-            landing,
-        });
+        let flight = Flight::new(0);
+        let ticket = flight.join();
         shard.insert(key.clone(), Arc::clone(&flight));
-        let leader = Leader {
-            flights: Arc::clone(self),
-            flight,
-            key: key.clone(),
-        };
-        let ticket = Ticket {
-            landing: receiver,
-            joined_at: SendNumber(0),
-        };
-        Boarding::Leads(leader, ticket)
+        Boarding::Leads(self.leader(flight, key), ticket)
     }
 
     /// Starts the flight of `key` unless there is one: for a refresh that nobody waits for.
     pub(crate) fn lead(self: &Arc<Self>, key: &K) -> Option<Leader<K, T, E>> {
-        match self.board(key) {
-            Boarding::Leads(leader, _) => Some(leader),
-            Boarding::Joins(_) => None,
+        let mut shard = self.shard(key);
+        if shard.contains_key(key) {
+            return None;
+        }
+        let flight = Flight::new(0);
+        shard.insert(key.clone(), Arc::clone(&flight));
+        Some(self.leader(flight, key))
+    }
+
+    fn leader(self: &Arc<Self>, flight: Arc<Flight<T, E>>, key: &K) -> Leader<K, T, E> {
+        Leader {
+            flights: Arc::clone(self),
+            flight,
+            key: key.clone(),
+            landed: false,
         }
     }
 }
@@ -134,44 +167,79 @@ impl<K: Hash + Eq, T, E> Leader<K, T, E> {
     pub(crate) fn send(&self) -> SendNumber {
         SendNumber(self.flight.sends.fetch_add(1, Ordering::SeqCst) + 1)
     }
+}
 
-    pub(crate) fn land(self, landing: Landing<T, E>) {
-        self.close();
-        self.flight.landing.send_replace(Some(landing));
+impl<K: Hash + Eq + Clone, T, E> Leader<K, T, E> {
+    /// Ends the flight. Where somebody is left whom the answer is not for, all of them together are
+    /// in one new flight, which the caller flies: were each to board anew, the first would be off
+    /// before the others had come.
+    pub(crate) fn land(mut self, landing: Landing<T, E>) -> Option<Self> {
+        self.landed = true;
+        let onward = self.close(|boarded| match &landing {
+            Landing::Answered { proof, .. } => boarded > proof.0,
+            Landing::Abandoned => boarded > 0,
+            Landing::Failed(_) | Landing::Broken => false,
+        });
+        let next = onward
+            .as_ref()
+            .map(|flight| self.flights.leader(Arc::clone(flight), &self.key));
+        self.flight
+            .landing
+            .send_replace(Some(Published { landing, onward }));
+        next
     }
+}
 
-    /// Nobody joins any more: whoever comes from now on starts a new flight.
-    fn close(&self) {
+impl<K: Hash + Eq, T, E> Leader<K, T, E> {
+    /// Nobody joins any more: whoever comes from now on is in the next flight, the one that is made
+    /// here if `leaves_some` says so of the highest place taken, or one of their own.
+    fn close(&self, leaves_some: impl FnOnce(u32) -> bool) -> Option<Arc<Flight<T, E>>> {
         let mut shard = self.flights.shard(&self.key);
-        if shard
-            .get(&self.key)
-            .is_some_and(|present| Arc::ptr_eq(present, &self.flight))
-        {
-            shard.remove(&self.key);
+        let present = shard.get_mut(&self.key)?;
+        if !Arc::ptr_eq(present, &self.flight) {
+            return None;
         }
+        if leaves_some(self.flight.boarded.load(Ordering::SeqCst)) {
+            let next = Flight::new(1);
+            *present = Arc::clone(&next);
+            return Some(next);
+        }
+        shard.remove(&self.key);
+        None
     }
 }
 
 impl<K: Hash + Eq, T, E> Drop for Leader<K, T, E> {
     fn drop(&mut self) {
-        // A panic or an aborted runtime: the ticket holders see the channel close.
-        self.close();
+        if !self.landed {
+            self.close(|_| false);
+            self.flight.landing.send_replace(Some(Published {
+                landing: Landing::Broken,
+                onward: None,
+            }));
+        }
     }
 }
 
 impl<T: Clone, E: Clone> Ticket<T, E> {
-    /// Waits for the landing. `None`: the answer is not for us, board anew. `Err(None)`: the flight
-    /// broke off.
-    pub(crate) async fn wait(mut self) -> Option<Result<T, Option<E>>> {
-        let Ok(landing) = self.landing.wait_for(Option::is_some).await else {
-            return Some(Err(None));
+    /// Waits for the landing. `Err(None)`: the flight broke off.
+    pub(crate) async fn wait(mut self) -> Arrival<T, E> {
+        let Ok(landed) = self.landing.wait_for(Option::is_some).await else {
+            return Arrival::Served(Err(None));
         };
-        match &*landing {
-            Some(Landing::Answered { answer, proof }) if self.joined_at < *proof => {
-                Some(Ok(answer.clone()))
+        let Some(Published { landing, onward }) = &*landed else {
+            return Arrival::Served(Err(None));
+        };
+        match (landing, onward) {
+            (Landing::Answered { answer, proof }, _) if self.joined_at < *proof => {
+                Arrival::Served(Ok(answer.clone()))
             }
-            Some(Landing::Failed(error)) => Some(Err(Some(error.clone()))),
-            Some(Landing::Answered { .. } | Landing::Abandoned) | None => None,
+            (Landing::Failed(error), _) => Arrival::Served(Err(Some(error.clone()))),
+            (_, Some(next)) => Arrival::Onward(Ticket {
+                landing: next.landing.subscribe(),
+                joined_at: SendNumber(0),
+            }),
+            (_, None) => Arrival::Served(Err(None)),
         }
     }
 }
@@ -207,6 +275,22 @@ mod tests {
         }
     }
 
+    async fn served(
+        ticket: Ticket<u32, &'static str>,
+    ) -> Option<Result<u32, Option<&'static str>>> {
+        match ticket.wait().await {
+            Arrival::Served(result) => Some(result),
+            Arrival::Onward(_) => None,
+        }
+    }
+
+    async fn onward(ticket: Ticket<u32, &'static str>) -> Ticket<u32, &'static str> {
+        match ticket.wait().await {
+            Arrival::Onward(ticket) => ticket,
+            Arrival::Served(result) => panic!("{result:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn an_answer_is_shared_with_those_who_joined_before_its_proof_was_sent() {
         let flights = Arc::new(Answers::default());
@@ -215,10 +299,38 @@ mod tests {
         let before = join(&flights);
         let proof = leader.send();
         let after = join(&flights);
-        leader.land(Landing::Answered { answer: 7, proof });
-        assert_eq!(first.wait().await, Some(Ok(7)));
-        assert_eq!(before.wait().await, Some(Ok(7)));
-        assert_eq!(after.wait().await, None);
+        assert!(
+            leader
+                .land(Landing::Answered { answer: 7, proof })
+                .is_some()
+        );
+        assert_eq!(served(first).await, Some(Ok(7)));
+        assert_eq!(served(before).await, Some(Ok(7)));
+        assert_eq!(served(after).await, None);
+    }
+
+    #[tokio::test]
+    async fn all_who_came_too_late_are_in_one_next_flight_from_before_its_first_send() {
+        let flights = Arc::new(Answers::default());
+        let (leader, first) = lead(&flights);
+        let proof = leader.send();
+        let late = [join(&flights), join(&flights), join(&flights)];
+        let next = leader.land(Landing::Answered { answer: 7, proof }).unwrap();
+        assert_eq!(served(first).await, Some(Ok(7)));
+        // The next flight is under way before any of them has woken up.
+        let proof = next.send();
+        let newcomer = join(&flights);
+        let last = next.land(Landing::Answered { answer: 8, proof }).unwrap();
+        for ticket in late {
+            assert_eq!(served(onward(ticket).await).await, Some(Ok(8)));
+        }
+        let proof = last.send();
+        assert!(
+            last.land(Landing::Answered { answer: 9, proof }).is_none(),
+            "nobody is left"
+        );
+        assert_eq!(served(onward(newcomer).await).await, Some(Ok(9)));
+        let _new = lead(&flights);
     }
 
     #[tokio::test]
@@ -227,13 +339,21 @@ mod tests {
         let (leader, first) = lead(&flights);
         leader.send();
         let late = join(&flights);
-        leader.land(Landing::Failed("no"));
-        assert_eq!(first.wait().await, Some(Err(Some("no"))));
-        assert_eq!(late.wait().await, Some(Err(Some("no"))));
+        assert!(leader.land(Landing::Failed("no")).is_none());
+        assert_eq!(served(first).await, Some(Err(Some("no"))));
+        assert_eq!(served(late).await, Some(Err(Some("no"))));
 
-        let (leader, first) = lead(&flights);
-        leader.land(Landing::Abandoned);
-        assert_eq!(first.wait().await, None);
+        let refresh = flights.lead(&"k").unwrap();
+        assert!(
+            refresh.land(Landing::Abandoned).is_none(),
+            "nobody waits for it"
+        );
+        let refresh = flights.lead(&"k").unwrap();
+        let joined = join(&flights);
+        let next = refresh.land(Landing::Abandoned).unwrap();
+        let proof = next.send();
+        next.land(Landing::Answered { answer: 1, proof });
+        assert_eq!(served(onward(joined).await).await, Some(Ok(1)));
     }
 
     #[tokio::test]
@@ -242,8 +362,8 @@ mod tests {
         let (leader, first) = lead(&flights);
         let second = join(&flights);
         drop(leader);
-        assert_eq!(first.wait().await, Some(Err(None)));
-        assert_eq!(second.wait().await, Some(Err(None)));
+        assert_eq!(served(first).await, Some(Err(None)));
+        assert_eq!(served(second).await, Some(Err(None)));
         let (_leader, _) = lead(&flights);
         assert!(
             flights.lead(&"k").is_none(),

@@ -29,24 +29,28 @@ const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 
 type Landed<M> = Landing<Resolved<M>, Unavailable>;
 
-/// Flies `leader` to its end.
+/// Flies `leader` to its end, and then whoever came too late for it.
 pub(crate) async fn fly<M: Send + Sync + 'static>(
     engine: Arc<Engine<M>>,
     leader: EntryLeader<M>,
     key: EntryKey,
     lookup: Lookup,
-    background: bool,
+    mut background: bool,
 ) {
-    let landing = Fetch {
-        engine: &engine,
-        leader: &leader,
-        key,
-        lookup,
-        background,
+    let mut next = Some(leader);
+    while let Some(leader) = next {
+        let fetch = Fetch {
+            engine: &engine,
+            leader: &leader,
+            key: key.clone(),
+            lookup: lookup.clone(),
+            background,
+        };
+        let landing = fetch.run().await;
+        next = leader.land(landing);
+        // Only those who wait are left.
+        background = false;
     }
-    .run()
-    .await;
-    leader.land(landing);
 }
 
 /// A send, in the three orders that something is proved by.

@@ -51,8 +51,11 @@ impl Connection {
             .send_within(self.deadlines.response, Patience::FailFast, batch)
             .await;
         match &sent {
+            Err(error) if error.is_timeout() => admission.failed(),
+            // That there is no connection is known at once, and known by the supervisor when it has one
+            // again: nothing to be spared by the breaker, and nothing to keep it open for.
+            Err(error) if error.is_not_connected() => drop(admission),
             // A refused command is an answer: Redis is there.
-            Err(error) if error.is_timeout() || error.is_not_connected() => admission.failed(),
             Ok(_) | Err(_) => admission.succeeded(),
         }
         sent
