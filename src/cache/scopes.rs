@@ -70,19 +70,19 @@ impl Scopes {
         self.entry(scope)
     }
 
-    /// What has to be entered into the registry before this instance may keep an entry of `scope`
-    /// that it read; `None` if that is done, under this session and not too long ago.
-    pub(crate) fn to_register(&self, scope: &Scope, session: u64, now: Tick) -> Option<Registry> {
+    /// Whether the registry has to be written to before this instance may keep an entry of `scope`
+    /// that it read: not if that is done, under this session and not too long ago.
+    pub(crate) fn must_register(&self, scope: &Scope, session: u64, now: Tick) -> bool {
         let mut known = self.lock();
         if let Some((registered, under, at)) = &known.registered
             && *under == session
             && now.since(*at) < RENEWAL
             && registered.contains(scope)
         {
-            return None;
+            return false;
         }
         known.own.insert(scope.clone());
-        Some(self.entries(&known.own))
+        true
     }
 
     /// The registry was just seen to hold the entry of `scope`.

@@ -335,10 +335,13 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return Ok(());
         }
         let (session, now) = (engine.store.session(), engine.clock.now());
-        match engine.scopes.to_register(&self.lookup.scope, session, now) {
-            None => Ok(()),
-            Some(_) => self.register_anew().await,
+        if engine
+            .scopes
+            .must_register(&self.lookup.scope, session, now)
+        {
+            return self.register_anew().await;
         }
+        Ok(())
     }
 
     async fn register_anew(&self) -> Result<(), StoreError> {

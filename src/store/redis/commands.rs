@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value as Raw};
+use redis::{
+    ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value as Raw,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -112,6 +114,23 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
             self.old_server.store(true, Ordering::Relaxed);
         }
         reply
+    }
+
+    /// The entry's new value in the place of the old one, if that is what lies there.
+    fn compare_and_set(
+        &self,
+        batch: &mut Batch,
+        key: &EntryKey,
+        old: impl ToRedisArgs,
+        new: impl ToRedisArgs,
+        ttl: Duration,
+    ) {
+        let script = batch.cmd("EVAL").arg(COMPARE_AND_SET).arg(1);
+        script
+            .arg(self.keys.entry(key))
+            .arg(old)
+            .arg(new)
+            .arg(millis(ttl));
     }
 
     /// What an acquire asks in the same round trip.
@@ -304,12 +323,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 return Err(unexpected());
             };
             let mut batch = Batch::new();
-            let script = batch
-                .cmd("EVAL")
-                .arg(COMPARE_AND_SET)
-                .arg(1)
-                .arg(self.keys.entry(key));
-            script.arg(old).arg(codec::lease(nonce)).arg(millis(lease));
+            self.compare_and_set(&mut batch, key, old, codec::lease(nonce), lease);
             self.ask_beside(&mut batch, entry);
             let [set, epoch, registered] = self.send(&batch).await?;
             let acquired = if read(set)? {
@@ -341,12 +355,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 None => return Ok(Filled::NoForm),
             };
             let mut batch = Batch::new();
-            let script = batch
-                .cmd("EVAL")
-                .arg(COMPARE_AND_SET)
-                .arg(1)
-                .arg(self.keys.entry(key));
-            script.arg(codec::lease(nonce)).arg(&bytes).arg(millis(ttl));
+            self.compare_and_set(&mut batch, key, codec::lease(nonce), &bytes, ttl);
             let [set] = self.send(&batch).await?;
             Ok(if read(set)? {
                 Filled::Stored(bytes.len())
@@ -369,12 +378,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 return Err(unexpected());
             };
             let mut batch = Batch::new();
-            let script = batch
-                .cmd("EVAL")
-                .arg(COMPARE_AND_SET)
-                .arg(1)
-                .arg(self.keys.entry(key));
-            script.arg(codec::lease(nonce)).arg(bytes).arg(millis(left));
+            self.compare_and_set(&mut batch, key, codec::lease(nonce), bytes, left);
             let [set] = self.send(&batch).await?;
             Ok(if read(set)? {
                 Filled::Stored(bytes.len())
