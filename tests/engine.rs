@@ -7,9 +7,9 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use common::{Builder, Cache, Db, Mode, Row, ask, found, is_absent, redis};
+use common::{Builder, Cache, Db, Mode, Points, Row, ask, found, is_absent, redis};
 use test_support::RedisServer;
-use tower_api_token::test_util::ManualClock;
+use tower_api_token::test_util::{ManualClock, Point};
 use tower_api_token::{
     Absence, Answer, ConfigError, KeyLayout, Origin, Outcome, TokenDigest, UnavailableKind,
 };
@@ -180,6 +180,26 @@ async fn a_load_beyond_its_deadline_is_unavailable_and_the_next_request_tries_ag
         found(&cache, TOKEN).await;
     })
     .await;
+}
+
+/// Every part of a flight has a deadline of its own; this is for the part that nobody thought of.
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_never_lands_is_waited_for_no_longer_than_all_its_deadlines_together() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let points = Points::default();
+    points.at(Point::BeforeFill).close();
+    let builder = db.cache().hooks(points.hooks());
+    let cache = builder
+        .load_deadline(Duration::from_secs(3))
+        .max_load_wait(Duration::from_secs(2))
+        .build()
+        .unwrap();
+    let start = tokio::time::Instant::now();
+    let error = ask(&cache, TOKEN).await.unwrap_err();
+    assert_eq!(error.kind(), UnavailableKind::Internal);
+    assert_eq!(start.elapsed().as_secs(), 2 * 2 + 4 * 3 + 10);
+    points.at(Point::BeforeFill).open();
+    found(&cache, TOKEN).await;
 }
 
 #[tokio::test]

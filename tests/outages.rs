@@ -8,9 +8,9 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Cache, Db, Mode, Row, ask, found, is_absent, until};
+use common::{Cache, Db, Mode, Row, ask, found, is_absent, start, until};
 use test_support::{Direction, FaultProxy, RedisServer};
-use tower_api_token::{Origin, RedisStore};
+use tower_api_token::{Answer, Origin, RedisStore, UnavailableKind};
 
 const TOKEN: &str = "app-0123456789abcdef";
 
@@ -137,7 +137,7 @@ async fn a_slow_redis_is_slow_and_works() {
     world.works().await;
     world
         .proxy
-        .delay(Direction::ToClient, Duration::from_millis(100));
+        .delay(Direction::ToClient, Duration::from_millis(200));
     assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Shared);
     world.cache.invalidate(TOKEN).await.unwrap();
     assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Loaded);
@@ -338,4 +338,65 @@ async fn a_redis_that_is_still_loading_is_no_redis_yet() {
         });
     });
     world.works().await;
+}
+
+/// PROTOCOL.md section 7, item 1: what Redis forgot of a deletion, no instance can know. It is why
+/// docs/failures.md says to switch persistence off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_the_file_does_not_hold_is_undone_by_the_restart_until_it_is_repeated() {
+    let world = World::new();
+    world.works().await;
+    world.server.command(&["SAVE"]).ok();
+    world.db.revoke(TOKEN);
+    confirmed(&world.cache).await;
+    assert!(is_absent(&world.cache, TOKEN).await);
+    world.server.kill();
+    world.server.restart_from_file();
+    // The loader says absent until Redis is used again, and then there is the entry of before.
+    let start = Instant::now();
+    while is_absent(&world.cache, TOKEN).await {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it was not in the file"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Shared);
+    confirmed(&world.cache).await;
+    assert!(is_absent(&world.cache, TOKEN).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flapping_database_costs_the_requests_of_its_bad_moments_and_nothing_after_them() {
+    const ROUNDS: usize = 40;
+    let world = World::new();
+    let token = |round: usize| format!("app-of-round-{round:04}");
+    let cached = || world.server.keys("api_token:app:*").len();
+    for round in 0..ROUNDS {
+        let fails = round % 2 == 1;
+        world.db.insert(&token(round), Row::new("app"));
+        world
+            .db
+            .mode(if fails { Mode::Fails } else { Mode::Answers });
+        let asked: Vec<_> = (0..5).map(|_| start(&world.cache, &token(round))).collect();
+        for one in asked {
+            let answer = one.await.unwrap();
+            match answer {
+                Ok(Answer::Found(_)) => assert!(!fails, "found by a load that failed"),
+                // Never absent: that would be a 401 for an outage.
+                Ok(other) => panic!("round {round}: {other:?}"),
+                Err(error) => {
+                    assert_eq!((fails, error.kind()), (true, UnavailableKind::LoaderFailed))
+                }
+            }
+        }
+    }
+    world.db.mode(Mode::Answers);
+    assert_eq!(cached(), ROUNDS / 2, "nothing was cached of a failing load");
+    for round in 0..ROUNDS {
+        let origin = found(&world.cache, &token(round)).await.origin();
+        let expected = [Origin::Shared, Origin::Loaded][round % 2];
+        assert_eq!(origin, expected, "round {round}");
+    }
+    assert_eq!(cached(), ROUNDS);
 }

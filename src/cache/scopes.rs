@@ -175,3 +175,19 @@ impl Scopes {
 fn millis(bound: Duration) -> u64 {
     u64::try_from(bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_in_the_registry_that_nobody_can_have_does_not_hold_up_an_invalidation_for_longer() {
+        let second = Duration::from_secs(1);
+        let scopes = Scopes::new(None, second, second);
+        let member = |bound| Registry([("app".to_owned(), bound)].into_iter().collect());
+        scopes.learn(&member(3 * second));
+        assert_eq!(scopes.longest_bound(), 3 * second);
+        scopes.learn(&member(24 * LONGEST));
+        assert_eq!(scopes.longest_bound(), LONGEST);
+    }
+}
