@@ -172,9 +172,27 @@ impl Keys {
         self.own("scopes")
     }
 
+    // What follows is about a server, and no token. On a cluster the tag makes it one of the node's own.
+
     /// Never exists: what the supervisor's heartbeat deletes.
-    pub(crate) fn heartbeat(&self) -> String {
-        self.own("fence:heartbeat")
+    pub(crate) fn heartbeat(&self, tag: Option<&str>) -> String {
+        self.tagged("fence:heartbeat", tag)
+    }
+
+    /// What a check of the store writes.
+    pub(crate) fn probe(&self, tag: Option<&str>) -> String {
+        self.tagged("fence:probe", tag)
+    }
+
+    /// The fence of a durable invalidation on a node of a cluster.
+    #[cfg(feature = "redis-cluster")]
+    pub(crate) fn node_fence(&self, tag: &str) -> String {
+        self.tagged("fence:durable", Some(tag))
+    }
+
+    fn tagged(&self, name: &str, tag: Option<&str>) -> String {
+        let tag = tag.map(|tag| format!(":{{{tag}}}")).unwrap_or_default();
+        self.own(&format!("{name}{tag}"))
     }
 
     fn own(&self, name: &str) -> String {

@@ -1,15 +1,14 @@
-//! Commands that are sent together, and the wire that takes them.
+//! Commands that are sent together.
 
 use redis::aio::MultiplexedConnection;
-#[cfg(feature = "redis-cluster")]
-use redis::cluster_async::ClusterConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-pub(super) type Replies = Vec<RedisResult<Value>>;
+use super::fault::{Fault, Replied};
+
+pub(super) type Replies = Vec<Replied>;
 
 /// Commands for one round trip. On one server they are one write, and run in their order. On a
-/// cluster, where their keys may lie on different nodes, they are sent at once, unless their order
-/// counts.
+/// cluster there is one write to each node that their keys lie on, at once, unless their order counts.
 #[derive(Default)]
 pub(super) struct Batch {
     commands: Vec<Cmd>,
@@ -25,7 +24,7 @@ impl Batch {
         Self::default()
     }
 
-    /// Each command is sent after the reply to the one before, where they do not share a server.
+    /// Each command is sent after the reply to the one before, where they may not share a server.
     pub(super) fn ordered() -> Self {
         Self {
             commands: Vec::new(),
@@ -43,72 +42,128 @@ impl Batch {
         self.commands.is_empty()
     }
 
-    fn pipeline(&self) -> Pipeline {
+    /// Sends each command once, in one write.
+    pub(super) async fn send(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Replies> {
         let mut pipeline = Pipeline::with_capacity(self.commands.len());
         pipeline.ignore_errors();
         for command in &self.commands {
             pipeline.add_command(command.clone());
         }
-        pipeline
+        let replies: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
+        let told = |reply: RedisResult<Value>| reply.map_err(Fault::Refused);
+        Ok(replies.into_iter().map(told).collect())
     }
 }
 
-/// A connection to one server, or to a cluster. Clones share it.
-#[derive(Clone)]
-pub(super) enum Wire {
-    Single(MultiplexedConnection),
-    #[cfg(feature = "redis-cluster")]
-    Cluster(ClusterConnection),
-}
+#[cfg(feature = "redis-cluster")]
+mod parts {
+    use redis::Arg;
 
-impl Wire {
-    /// Sends each command once.
-    pub(super) async fn send(&mut self, batch: &Batch) -> RedisResult<Replies> {
-        match self {
-            Self::Single(connection) => batch.pipeline().query_async(connection).await,
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(connection) => cluster::send(connection, batch).await,
+    use super::*;
+
+    /// The commands of a batch that go to one place, and where among the batch's they stand.
+    pub(in super::super) struct Part<P> {
+        pub(in super::super) place: P,
+        pub(in super::super) positions: Vec<usize>,
+        pub(in super::super) batch: Batch,
+    }
+
+    impl Batch {
+        pub(in super::super) fn is_ordered(&self) -> bool {
+            self.ordered
+        }
+
+        pub(in super::super) fn len(&self) -> usize {
+            self.commands.len()
+        }
+
+        /// The commands alone, each a batch.
+        pub(in super::super) fn singly(&self) -> impl Iterator<Item = Self> {
+            self.commands.iter().cloned().map(Self::of)
+        }
+
+        fn of(command: Cmd) -> Self {
+            Self {
+                commands: vec![command],
+                ordered: false,
+            }
+        }
+
+        /// One of the commands, to be executed where its slot is being moved to.
+        pub(in super::super) fn asking(&self, position: usize) -> Self {
+            let mut batch = Self::new();
+            batch.cmd("ASKING");
+            batch.commands.push(self.commands[position].clone());
+            batch
+        }
+
+        /// One of the commands.
+        pub(in super::super) fn only(&self, position: usize) -> Self {
+            Self::of(self.commands[position].clone())
+        }
+
+        /// Divided by the place of each command's key.
+        pub(in super::super) fn parts<P: PartialEq>(
+            &self,
+            place: impl Fn(&[u8]) -> P,
+        ) -> Vec<Part<P>> {
+            let mut parts: Vec<Part<P>> = Vec::new();
+            for (position, command) in self.commands.iter().enumerate() {
+                let place = place(key(command));
+                let part = match parts.iter().position(|part| part.place == place) {
+                    Some(known) => &mut parts[known],
+                    None => {
+                        parts.push(Part {
+                            place,
+                            positions: Vec::new(),
+                            batch: Self::new(),
+                        });
+                        parts.last_mut().expect("one was pushed")
+                    }
+                };
+                part.positions.push(position);
+                part.batch.commands.push(command.clone());
+            }
+            parts
+        }
+    }
+
+    /// The key of a command of ours: there is one, after the script and the number of keys if it is
+    /// one.
+    fn key(command: &Cmd) -> &[u8] {
+        let mut arguments = command.args_iter().filter_map(|argument| match argument {
+            Arg::Simple(argument) => Some(argument),
+            _ => None,
+        });
+        let before = match arguments.next() {
+            Some(b"EVAL") => 2,
+            _ => 0,
+        };
+        arguments.nth(before).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn commands_for_one_place_stay_together_and_in_their_order() {
+            let mut batch = Batch::new();
+            batch.cmd("GET").arg("a1");
+            batch.cmd("EVAL").arg("return 0").arg(1).arg("b1").arg("a");
+            batch.cmd("SET").arg("a2").arg("b");
+            let parts = batch.parts(|key| key[0]);
+            let told: Vec<_> = parts
+                .iter()
+                .map(|part| (part.place, &part.positions[..], part.batch.len()))
+                .collect();
+            assert_eq!(told, [(b'a', &[0, 2][..], 2), (b'b', &[1][..], 1)]);
         }
     }
 }
 
 #[cfg(feature = "redis-cluster")]
-mod cluster {
-    use super::*;
-
-    /// A command that is refused is an answer; one that got none fails the batch.
-    pub(super) async fn send(
-        connection: &ClusterConnection,
-        batch: &Batch,
-    ) -> RedisResult<Replies> {
-        let mut replies = Vec::with_capacity(batch.commands.len());
-        if batch.ordered || batch.commands.len() == 1 {
-            for command in &batch.commands {
-                replies.push(answered(one(connection, command).await)?);
-            }
-            return Ok(replies);
-        }
-        let mut together = tokio::task::JoinSet::new();
-        for (place, command) in batch.commands.iter().enumerate() {
-            let (connection, command) = (connection.clone(), command.clone());
-            together.spawn(async move { (place, one(&connection, &command).await) });
-        }
-        let mut placed = together.join_all().await;
-        placed.sort_by_key(|(place, _)| *place);
-        placed
-            .into_iter()
-            .map(|(_, reply)| answered(reply))
-            .collect()
-    }
-
-    async fn one(connection: &ClusterConnection, command: &Cmd) -> RedisResult<Value> {
-        command.query_async(&mut connection.clone()).await
-    }
-
-    fn answered(reply: RedisResult<Value>) -> RedisResult<RedisResult<Value>> {
-        match reply {
-            Err(error) if error.is_timeout() || error.is_io_error() => Err(error),
-            reply => Ok(reply),
-        }
-    }
-}
+pub(super) use parts::Part;

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use redis::{
-    ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value as Raw,
-};
+use redis::{FromRedisValue, RedisError, ToRedisArgs, Value as Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
-use super::connection::{Connection, refused};
+use super::connection::Connection;
+use super::fault::{Fault, Replied, refused};
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::sealed::Parts;
 use crate::store::{
@@ -70,15 +69,15 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         }
     }
 
-    fn seen(key: &EntryKey, reply: RedisResult<Raw>) -> Result<Seen<M>, StoreError> {
+    fn seen(key: &EntryKey, reply: Replied) -> Result<Seen<M>, StoreError> {
         let bytes = match reply {
             Ok(Raw::Nil) => return Ok(Seen::Vacant),
             Ok(Raw::BulkString(bytes)) => bytes,
             Ok(Raw::SimpleString(text)) => text.into_bytes(),
             Ok(Raw::Okay) => b"OK".to_vec(),
             Ok(_) => return Err(unexpected()),
-            Err(error) if error.code() == Some("WRONGTYPE") => return Ok(Seen::WrongType),
-            Err(error) => return Err(refused(error)),
+            Err(fault) if fault.code() == Some("WRONGTYPE") => return Ok(Seen::WrongType),
+            Err(fault) => return Err(fault.into()),
         };
         let decoded = match &key.token {
             None => codec::decode(&bytes, &key.digest),
@@ -104,13 +103,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
 
     /// What `set_if_missing` found, `None` if the new value is in. A server that does not know the
     /// command is remembered; the caller's try is lost, and the next one uses the script.
-    fn found(&self, reply: RedisResult<Raw>) -> RedisResult<Raw> {
-        if let Err(error) = &reply
-            && error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
-            && error
-                .detail()
-                .is_some_and(|detail| detail.contains("syntax error"))
-        {
+    fn found(&self, reply: Replied) -> Replied {
+        if reply.as_ref().is_err_and(Fault::is_syntax_error) {
             self.old_server.store(true, Ordering::Relaxed);
         }
         reply
@@ -144,11 +138,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
 
     /// What could not be read beside an acquire is no failure of it: an epoch costs a load, and the
     /// registry is written to before the load.
-    fn replied(
-        acquired: Acquired<M>,
-        epoch: RedisResult<Raw>,
-        registered: RedisResult<Raw>,
-    ) -> AcquireReply<M> {
+    fn replied(acquired: Acquired<M>, epoch: Replied, registered: Replied) -> AcquireReply<M> {
         AcquireReply {
             acquired,
             epoch: Self::generation(epoch).ok().flatten(),
@@ -165,7 +155,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         let _ = self.connection.send(&batch).await;
     }
 
-    fn generation(reply: RedisResult<Raw>) -> Result<Option<Generation>, StoreError> {
+    fn generation(reply: Replied) -> Result<Option<Generation>, StoreError> {
         let text: Option<String> = read(reply)?;
         // Something else under the name counts as missing: it costs a load.
         Ok(text.and_then(|text| Generation::parse(&text)))
@@ -174,7 +164,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     async fn created(
         &self,
         name: &str,
-        reply: RedisResult<Raw>,
+        reply: Replied,
         fresh: Generation,
     ) -> Result<Generation, StoreError> {
         let reply = self.found(reply);
@@ -192,7 +182,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     pub(super) async fn send<const N: usize>(
         &self,
         batch: &Batch,
-    ) -> Result<[RedisResult<Raw>; N], StoreError> {
+    ) -> Result<[Replied; N], StoreError> {
         let replies = self.connection.send(batch).await?;
         replies.try_into().map_err(|_| unexpected())
     }
@@ -204,39 +194,45 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         registry: bool,
     ) -> Result<Option<Registry>, StoreError> {
         let mut batch = Batch::new();
-        if !names.is_empty() {
+        if self.connection.is_cluster() {
+            // One command each: names of several slots cannot share one.
+            for name in names {
+                batch.cmd("DEL").arg(name);
+            }
+        } else if !names.is_empty() {
             batch.cmd("DEL").arg(names);
         }
         if registry {
             batch.cmd("SMEMBERS").arg(self.keys.scopes());
         }
-        if names.is_empty() && !registry {
+        if batch.is_empty() {
             return Ok(None);
         }
-        let mut replies = self.connection.insist(&batch).await?.into_iter();
-        if !names.is_empty() {
-            let _: i64 = read(replies.next().ok_or_else(unexpected)?)?;
+        let mut replies = self.connection.insist(&batch).await?;
+        let members = if registry { replies.pop() } else { None };
+        for deleted in replies {
+            let _: i64 = read(deleted)?;
         }
         if !registry {
             return Ok(None);
         }
-        let members: Vec<String> = read(replies.next().ok_or_else(unexpected)?)?;
+        let members: Vec<String> = read(members.ok_or_else(unexpected)?)?;
         Ok(Some(parse_registry(&members)))
     }
 }
 
-pub(super) fn is_wrong_type(reply: &RedisResult<Raw>) -> bool {
+pub(super) fn is_wrong_type(reply: &Replied) -> bool {
     reply
         .as_ref()
-        .is_err_and(|error| error.code() == Some("WRONGTYPE"))
+        .is_err_and(|fault| fault.code() == Some("WRONGTYPE"))
 }
 
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-pub(super) fn read<T: FromRedisValue>(reply: RedisResult<Raw>) -> Result<T, StoreError> {
-    let value = reply.map_err(refused)?;
+pub(super) fn read<T: FromRedisValue>(reply: Replied) -> Result<T, StoreError> {
+    let value = reply?;
     T::from_redis_value(value).map_err(|error| refused(RedisError::from(error)))
 }
 
@@ -492,16 +488,21 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             // E before T: PROTOCOL.md G3. One command on one server; on a cluster T's deletion is sent
             // after the reply to E's.
             let names = [self.keys.epoch(), self.keys.tenant(tenant)];
+            let first = if self.connection.is_cluster() { 1 } else { 2 };
+            let (first, then) = names.split_at(first);
             if let Some(durable) = durable {
-                self.delete_durably(&names, &self.keys.tenant_fence(tenant), durable)
-                    .await?;
+                let fence = self.keys.tenant_fence(tenant);
+                self.delete_durably(first, &fence, durable).await?;
+                if !then.is_empty() {
+                    self.delete_durably(then, &fence, durable).await?;
+                }
                 return self.delete_all(&[], registry).await;
             }
-            if self.connection.is_cluster() {
-                self.delete_all(&names[..1], false).await?;
-                return self.delete_all(&names[1..], registry).await;
+            if !then.is_empty() {
+                self.delete_all(first, false).await?;
+                return self.delete_all(then, registry).await;
             }
-            self.delete_all(&names, registry).await
+            self.delete_all(first, registry).await
         })
     }
 
@@ -546,12 +547,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     }
 
     fn check(&self) -> Reply<'_, ()> {
-        Box::pin(async move {
-            let mut batch = Batch::new();
-            batch.cmd("PING");
-            let [pong] = self.send(&batch).await?;
-            read::<String>(pong).map(drop)
-        })
+        Box::pin(self.connection.check())
     }
 }
 

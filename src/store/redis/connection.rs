@@ -1,153 +1,123 @@
-//! Sending: by the supervised connection, through the breaker, under one deadline.
+//! Where commands go: to one server, or to the nodes of a cluster that their keys lie on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis::{RedisError, RedisResult, Value};
-use tokio::time::timeout;
-
+use super::Settings;
 use super::batch::{Batch, Replies};
-use super::breaker::{Breaker, BreakerSettings};
-use super::endpoint::{Deadlines, Endpoint};
-use super::supervisor::{Patience, Supervisor};
+#[cfg(feature = "redis-cluster")]
+use super::cluster::Cluster;
+use super::endpoint::Endpoint;
+use super::fault::first_refusal;
+use super::node::Node;
+use super::supervisor::Heartbeat;
 use crate::store::StoreError;
 
 pub(super) struct Connection {
-    supervisor: Supervisor,
-    breaker: Breaker,
-    deadlines: Deadlines,
-    cluster: bool,
+    /// Counts the connections that were made, to whichever server.
+    session: Arc<AtomicU64>,
+    settings: Settings,
+    to: To,
+}
+
+enum To {
+    Server(Arc<Node>),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Cluster),
+}
+
+/// Names to be deleted durably by way of one server.
+pub(super) struct Place {
+    pub(super) node: Arc<Node>,
+    /// Those of each command.
+    pub(super) deletions: Vec<Vec<String>>,
+    pub(super) fence: String,
 }
 
 impl Connection {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        deadlines: Deadlines,
-        breaker: BreakerSettings,
-        heartbeat: String,
-    ) -> Self {
+    pub(super) fn new(endpoint: Endpoint, settings: Settings) -> Self {
+        let session = Arc::<AtomicU64>::default();
+        let to = match endpoint {
+            Endpoint::Server(server) => {
+                let heartbeat = Heartbeat {
+                    name: settings.keys.heartbeat(None),
+                    may_move: false,
+                };
+                let node = Node::new(server, &settings, heartbeat, Arc::clone(&session));
+                To::Server(Arc::new(node))
+            }
+            #[cfg(feature = "redis-cluster")]
+            Endpoint::Cluster(seeds) => {
+                To::Cluster(Cluster::new(seeds, settings.clone(), Arc::clone(&session)))
+            }
+        };
         Self {
-            cluster: endpoint.is_cluster(),
-            supervisor: Supervisor::new(endpoint, deadlines, heartbeat),
-            breaker: Breaker::new(breaker),
-            deadlines,
+            session,
+            settings,
+            to,
         }
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        self.cluster
+        !matches!(self.to, To::Server(_))
     }
 
     /// Counts connections.
     pub(super) fn session(&self) -> u64 {
-        self.supervisor.session()
+        self.session.load(Ordering::SeqCst)
     }
 
-    /// Sends the commands once, in one write, and gives each one's reply. The deadline covers the
-    /// wait for a connection too.
+    /// Sends the commands once, in one write to each server, and gives each one's reply.
     pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        let admission = self.breaker.admit()?;
-        let sent = self
-            .send_within(self.deadlines.response, Patience::FailFast, batch)
-            .await;
-        match &sent {
-            Err(error) if error.is_timeout() => admission.failed(),
-            // That there is no connection is known at once, and known by the supervisor when it has one
-            // again: nothing to be spared by the breaker, and nothing to keep it open for.
-            Err(error) if error.is_not_connected() => drop(admission),
-            // A refused command is an answer: Redis is there.
-            Ok(_) | Err(_) => admission.succeeded(),
+        match &self.to {
+            To::Server(node) => node.send(batch).await,
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => cluster.send(batch).await,
         }
-        sent
     }
 
-    /// The same for what has to be tried whatever failed just before: an invalidation.
+    /// The same for what has to be tried whatever failed just before, and may be sent twice: an
+    /// invalidation.
     pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        let within = self.deadlines.response + self.deadlines.connect;
-        let sent = self.send_within(within, Patience::Insist, batch).await;
-        if sent.is_ok() {
-            self.breaker.close();
+        match &self.to {
+            To::Server(node) => node.insist(batch).await,
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => cluster.insist(batch).await,
         }
-        sent
     }
 
-    async fn send_within(
+    /// Where names are to be deleted durably. One server has the fence that is given; on a cluster,
+    /// which is asked anew, each node has one in a slot of its own.
+    pub(super) async fn places(
         &self,
-        deadline: Duration,
-        patience: Patience,
-        batch: &Batch,
-    ) -> Result<Replies, StoreError> {
-        let sent = async {
-            let mut link = self.supervisor.link(patience).await?;
-            link.wire.send(batch).await.map_err(|error| {
-                if error.is_timeout() {
-                    return StoreError::timeout();
-                }
-                // A cluster's client keeps its own connections: one node is not the whole.
-                if error.is_unrecoverable_error() && !self.cluster {
-                    link.give_up();
-                }
-                lost_or_refused(error)
-            })
-        };
-        match timeout(deadline, sent).await {
-            Ok(replies) => replies,
-            Err(_) => Err(StoreError::timeout()),
+        names: &[String],
+        fence: &str,
+    ) -> Result<Vec<Place>, StoreError> {
+        match &self.to {
+            To::Server(node) => Ok(vec![Place {
+                node: Arc::clone(node),
+                deletions: vec![names.to_vec()],
+                fence: fence.to_owned(),
+            }]),
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => cluster.places(names).await,
         }
     }
 
-    /// On a connection of its own, for what must not share one: `WAIT` blocks it, and speaks of its
-    /// own connection's writes alone. Not on a cluster, whose client chooses the connections.
-    pub(super) async fn send_apart(
-        &self,
-        batch: &Batch,
-        deadline: Duration,
-    ) -> Result<Replies, StoreError> {
-        if self.cluster {
-            return Err(StoreError::unsupported());
-        }
-        let sent = async {
-            let mut wire = self.supervisor.open_apart(deadline).await?;
-            wire.send(batch).await.map_err(lost_or_refused)
-        };
-        match timeout(deadline, sent).await {
-            Ok(replies) => replies,
-            Err(_) => Err(StoreError::timeout()),
+    /// Whether every server that requests need takes a write.
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        match &self.to {
+            To::Server(node) => probe(node, &self.settings.keys.probe(None)).await,
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => cluster.check().await,
         }
     }
 }
 
-fn lost_or_refused(error: RedisError) -> StoreError {
-    if error.is_unrecoverable_error() || error.is_io_error() {
-        return not_connected(error);
-    }
-    refused(error)
-}
-
-/// What the server says of a command may quote its arguments, and in the seed layout a key holds the
-/// token: only the error's code is kept.
-pub(super) fn refused(error: RedisError) -> StoreError {
-    match error.code() {
-        Some(code) => StoreError::refused(format!("the server answered {code}")),
-        None => StoreError::refused(error),
-    }
-}
-
-/// Likewise for an error of the connection itself.
-pub(super) fn not_connected(error: RedisError) -> StoreError {
-    match error.code() {
-        Some(code) => {
-            let said = format!("the server answered {code}");
-            StoreError::not_connected(Some(Arc::from(
-                Box::<dyn std::error::Error + Send + Sync>::from(said),
-            )))
-        }
-        None => StoreError::not_connected(Some(Arc::new(error))),
-    }
-}
-
-/// The first of the replies that is an error.
-pub(super) fn first_refusal(replies: &[RedisResult<Value>]) -> Option<StoreError> {
-    let error = replies.iter().find_map(|reply| reply.as_ref().err())?;
-    Some(refused(error.clone()))
+/// A real write: what a read-only server refuses, and what one without memory does.
+pub(super) async fn probe(node: &Node, name: &str) -> Result<(), StoreError> {
+    let mut batch = Batch::new();
+    batch.cmd("SET").arg(name).arg(1).arg("PX").arg(1_000);
+    let replies = node.send(&batch).await?;
+    first_refusal(&replies).map_or(Ok(()), Err)
 }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
 use super::commands::{RedisLevel, millis, read, unexpected};
-use super::connection::refused;
+use super::connection::Place;
 use crate::store::{Durability, Nonce, StoreError};
 
 /// How long a fence key of a durable invalidation lasts.
@@ -20,6 +20,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     /// I3: the deletion, a write that replicas must acknowledge, and the wait for them, on a
     /// connection of its own. A deletion that removed nothing replicates nothing, and `WAIT` knows
     /// only its own connection's writes: hence the forced write, and the whole again on any trouble.
+    /// On a cluster that is so on each node that owns some of the names; another owner than was told
+    /// is such a trouble too.
     pub(super) async fn delete_durably(
         &self,
         names: &[String],
@@ -42,11 +44,19 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         fence: &str,
         durable: Durability,
     ) -> Result<(), StoreError> {
+        for place in self.connection.places(names, fence).await? {
+            Self::delete_at(&place, durable).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_at(place: &Place, durable: Durability) -> Result<(), StoreError> {
         let deadline = durable.timeout + Duration::from_secs(1);
         let mut batch = Batch::new();
-        if !names.is_empty() {
+        for names in &place.deletions {
             batch.cmd("DEL").arg(names);
         }
+        let fence = &place.fence;
         let random = Nonce::new().to_string();
         let set = batch.cmd("SET").arg(fence).arg(random);
         set.arg("PX").arg(millis(FENCE));
@@ -54,10 +64,10 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
             .cmd("WAIT")
             .arg(durable.replicas)
             .arg(millis(durable.timeout));
-        let mut replies = self.connection.send_apart(&batch, deadline).await?;
+        let mut replies = place.node.send_apart(&batch, deadline).await?;
         let acknowledged: usize = read(replies.pop().ok_or_else(unexpected)?)?;
         for reply in replies {
-            reply.map_err(refused)?;
+            reply?;
         }
         if acknowledged >= durable.replicas {
             Ok(())

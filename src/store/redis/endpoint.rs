@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisResult,
@@ -14,17 +15,22 @@ use redis::{
 ))]
 use redis::ConnectionAddr;
 
-use super::batch::Wire;
 use crate::ConfigError;
 
 /// Made from a URL; see [`RedisStore::connect`](super::RedisStore::connect).
 #[derive(Clone)]
 pub(super) enum Endpoint {
+    Server(Server),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(cluster::Seeds),
+}
+
+/// What one connection leads to.
+#[derive(Clone)]
+pub(super) enum Server {
     Single(Client),
     #[cfg(feature = "redis-sentinel")]
     Sentinel(sentinel::Sentinels),
-    #[cfg(feature = "redis-cluster")]
-    Cluster(cluster::Cluster),
 }
 
 impl Endpoint {
@@ -38,7 +44,9 @@ impl Endpoint {
             "unix" | "redis+unix" if cfg!(unix) => Self::single(url, tls),
             "rediss" if cfg!(feature = "redis-rustls") => Self::single(url, tls),
             #[cfg(feature = "redis-sentinel")]
-            "redis+sentinel" => sentinel::parse(parts.1).map(Self::Sentinel),
+            "redis+sentinel" => sentinel::parse(parts.1)
+                .map(Server::Sentinel)
+                .map(Self::Server),
             #[cfg(feature = "redis-cluster")]
             "redis+cluster" => cluster::parse(parts.1).map(Self::Cluster),
             "rediss" => Err(needs("TLS", "redis-rustls")),
@@ -57,56 +65,45 @@ impl Endpoint {
         let info = connection_info(url)?;
         #[cfg(feature = "redis-rustls")]
         if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            return tls.client(info).map(Self::Single);
+            let client = tls.client(info)?;
+            return Ok(Self::Server(Server::Single(client)));
         }
         let _ = tls;
         let client =
             Client::open(info).map_err(|_| ConfigError::new("the Redis URL cannot be used"))?;
-        Ok(Self::Single(client))
+        Ok(Self::Server(Server::Single(client)))
     }
 
     /// What may be shown: addresses, and no password.
     pub(super) fn shown(&self) -> String {
         match self {
-            Self::Single(client) => client.get_connection_info().addr().to_string(),
+            Self::Server(Server::Single(client)) => client.get_connection_info().addr().to_string(),
             #[cfg(feature = "redis-sentinel")]
-            Self::Sentinel(sentinels) => sentinels.shown(),
+            Self::Server(Server::Sentinel(sentinels)) => sentinels.shown(),
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => cluster.shown(),
-        }
-    }
-
-    pub(super) async fn open(
-        &self,
-        config: &AsyncConnectionConfig,
-        deadlines: Deadlines,
-    ) -> RedisResult<Wire> {
-        #[cfg(not(feature = "redis-cluster"))]
-        let _ = deadlines;
-        match self {
-            Self::Single(client) => {
-                let opened = client.get_multiplexed_async_connection_with_config(config);
-                opened.await.map(Wire::Single)
-            }
-            #[cfg(feature = "redis-sentinel")]
-            Self::Sentinel(sentinels) => sentinels.open(config).await.map(Wire::Single),
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => cluster.open(deadlines).await.map(Wire::Cluster),
-        }
-    }
-
-    /// Whether a heartbeat has to be answered by every key of it: not on a cluster, which may work
-    /// in part.
-    pub(super) fn is_cluster(&self) -> bool {
-        match self {
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(_) => true,
-            _ => false,
+            Self::Cluster(seeds) => seeds.shown(),
         }
     }
 }
 
-/// The deadlines that a cluster client has to be given apart.
+impl Server {
+    pub(super) async fn open(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        match self {
+            Self::Single(client) => {
+                client
+                    .get_multiplexed_async_connection_with_config(config)
+                    .await
+            }
+            #[cfg(feature = "redis-sentinel")]
+            Self::Sentinel(sentinels) => sentinels.open(config).await,
+        }
+    }
+}
+
+/// How long a connection may take, and a command.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
     pub(super) connect: Duration,
@@ -208,7 +205,6 @@ impl<'a> Hosts<'a> {
 
 #[cfg(feature = "redis-sentinel")]
 pub(super) mod sentinel {
-    use redis::aio::MultiplexedConnection;
     use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 
     use super::*;
@@ -279,65 +275,42 @@ pub(super) mod sentinel {
 
 #[cfg(feature = "redis-cluster")]
 pub(super) mod cluster {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use redis::cluster::ClusterClientBuilder;
-    use redis::cluster_async::ClusterConnection;
-
     use super::*;
 
-    /// Some nodes of a cluster, to learn the others from.
+    /// Some nodes of a cluster, to learn the others from, and what every node is told of us.
     #[derive(Clone)]
-    pub(in super::super) struct Cluster {
+    pub(in super::super) struct Seeds {
         hosts: Vec<(String, u16)>,
         settings: redis::RedisConnectionInfo,
-        /// Counts attempts: each begins with another node, because the first may be the one that hangs.
-        attempts: Arc<AtomicUsize>,
     }
 
-    pub(super) fn parse(rest: &str) -> Result<Cluster, ConfigError> {
+    pub(super) fn parse(rest: &str) -> Result<Seeds, ConfigError> {
         let hosts = Hosts::parse(rest, 6379)?;
         if !hosts.path.is_empty() {
             return Err(ConfigError::new("a cluster URL has no database"));
         }
-        Ok(Cluster {
+        Ok(Seeds {
             settings: hosts.settings(None)?,
             hosts: hosts.hosts,
-            attempts: Arc::default(),
         })
     }
 
-    impl Cluster {
+    impl Seeds {
         pub(super) fn shown(&self) -> String {
             Hosts::shown(&self.hosts)
         }
 
-        /// With explicit deadlines, and nothing sent twice: what may be sent again, and with which
-        /// nonce, is ours to say.
-        pub(super) async fn open(&self, deadlines: Deadlines) -> RedisResult<ClusterConnection> {
-            let mut nodes: Vec<String> = self
-                .hosts
-                .iter()
-                .map(|(host, port)| format!("redis://{host}:{port}"))
-                .collect();
-            let first = self.attempts.fetch_add(1, Ordering::Relaxed) % nodes.len();
-            nodes.rotate_left(first);
-            let mut builder = ClusterClientBuilder::new(nodes)
-                .use_protocol(ProtocolVersion::RESP3)
-                // A node that hangs must not use up what the others need.
-                .connection_timeout(deadlines.connect / 4)
-                .response_timeout(deadlines.response)
-                .overall_response_timeout(Some(deadlines.response))
-                .retries(0)
-                .tcp_settings(tcp_settings());
-            if let Some(username) = self.settings.username() {
-                builder = builder.username(username);
-            }
-            if let Some(password) = self.settings.password() {
-                builder = builder.password(password);
-            }
-            builder.build()?.get_async_connection().await
+        pub(in super::super) fn addresses(&self) -> &[(String, u16)] {
+            &self.hosts
+        }
+
+        /// One of the cluster's nodes.
+        pub(in super::super) fn server(&self, host: &str, port: u16) -> RedisResult<Server> {
+            let info = (host, port)
+                .into_connection_info()?
+                .set_tcp_settings(tcp_settings())
+                .set_redis_settings(self.settings.clone());
+            Client::open(info).map(Server::Single)
         }
     }
 }

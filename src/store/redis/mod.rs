@@ -6,11 +6,17 @@
 
 mod batch;
 mod breaker;
+#[cfg(feature = "redis-cluster")]
+mod cluster;
 mod commands;
 mod connection;
 mod durable;
 mod endpoint;
+mod fault;
+mod node;
 mod seed;
+#[cfg(feature = "redis-cluster")]
+mod slots;
 mod supervisor;
 
 use std::fmt;
@@ -25,6 +31,7 @@ use self::commands::RedisLevel;
 use self::connection::Connection;
 use self::endpoint::{Deadlines, Endpoint, Tls};
 use self::seed::SeedLevel;
+use super::keys::Keys;
 use super::sealed::{self, Parts};
 use crate::ConfigError;
 
@@ -46,6 +53,14 @@ pub struct RedisStore {
     deadlines: Deadlines,
     breaker: BreakerSettings,
     old_server: bool,
+}
+
+/// What a server's connection goes by.
+#[derive(Clone)]
+struct Settings {
+    deadlines: Deadlines,
+    breaker: BreakerSettings,
+    keys: Arc<Keys>,
 }
 
 impl RedisStore {
@@ -164,12 +179,12 @@ where
     M: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
-        let connection = Connection::new(
-            self.endpoint,
-            self.deadlines,
-            self.breaker,
-            parts.keys.heartbeat(),
-        );
+        let settings = Settings {
+            deadlines: self.deadlines,
+            breaker: self.breaker,
+            keys: Arc::clone(&parts.keys),
+        };
+        let connection = Connection::new(self.endpoint, settings);
         let seed = parts.keys.is_seed();
         let level = RedisLevel::<M>::new(connection, parts, self.old_server);
         if seed {

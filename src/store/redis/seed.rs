@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
 use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, read, unexpected};
-use super::connection::{first_refusal, refused as redis_refused};
+use super::fault::first_refusal;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{
     AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Registry,
@@ -165,7 +165,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
                 // A key of another type is nobody's entry.
                 value if is_wrong_type(&value) => continue,
                 // What could not be read may be the tenant's.
-                Err(error) => return Err(redis_refused(error)),
+                Err(fault) => return Err(fault.into()),
             };
             if seed::is_lease(&bytes) || seed::tenant_of(&bytes).as_deref() == Some(tenant) {
                 compare_and_delete(&mut deletes, name, &bytes);

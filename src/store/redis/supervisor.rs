@@ -5,17 +5,18 @@
 //! finds a link that hangs, two in a row that are missed replace it, no error of connecting outlives
 //! the next attempt, and callers fail at once while there is no connection.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::batch::{Batch, Wire};
-use super::connection::{first_refusal, not_connected};
-use super::endpoint::{Deadlines, Endpoint};
+use super::batch::Batch;
+use super::endpoint::{Deadlines, Server};
+use super::fault::not_connected;
 use crate::store::StoreError;
 
 /// Between two heartbeats.
@@ -24,16 +25,13 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 /// So many heartbeats in a row without an answer, and the link is taken for dead.
 const MISSES: u32 = 2;
 
-/// How many keys a heartbeat of a cluster deletes.
-const SPREAD: usize = 16;
-
 /// The shortest and the longest pause between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// A connection that answered a heartbeat. Clones share it.
 #[derive(Clone)]
 pub(super) struct Link {
-    pub(super) wire: Wire,
+    pub(super) connection: MultiplexedConnection,
     broken: Arc<Notify>,
 }
 
@@ -42,6 +40,15 @@ impl Link {
     pub(super) fn give_up(&self) {
         self.broken.notify_one();
     }
+}
+
+/// What a heartbeat deletes: a key that never exists. It is a write that changes nothing: unlike PING,
+/// a demoted master, a replica and an isolated one refuse it.
+pub(super) struct Heartbeat {
+    pub(super) name: String,
+    /// The server belongs to a cluster. That the key's slot has moved is an answer then: the server
+    /// says so of every key that is not its own, and so has nothing wrong to tell.
+    pub(super) may_move: bool,
 }
 
 /// What callers see.
@@ -67,35 +74,49 @@ pub(super) struct Supervisor {
 }
 
 struct Shared {
-    endpoint: Endpoint,
+    server: Server,
     deadlines: Deadlines,
-    /// Never exists. Deleting it is a write that changes nothing: unlike PING, a demoted master, a
-    /// replica and an isolated one refuse it.
-    heartbeat: String,
+    heartbeat: Mutex<Heartbeat>,
     state: watch::Sender<State>,
     hurry: Notify,
-    running: AtomicBool,
-    session: AtomicU64,
+    session: Arc<AtomicU64>,
+    watch: Mutex<Watch>,
+}
+
+/// Who supervises.
+#[derive(Default)]
+struct Watch {
+    /// Counts tasks: the last one supervises.
+    task: u64,
+    /// When it last showed itself; nothing if it ended.
+    seen: Option<Instant>,
 }
 
 impl Supervisor {
-    pub(super) fn new(endpoint: Endpoint, deadlines: Deadlines, heartbeat: String) -> Self {
+    /// `session` counts the connections that were made.
+    pub(super) fn new(
+        server: Server,
+        deadlines: Deadlines,
+        heartbeat: Heartbeat,
+        session: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
-                endpoint,
+                server,
                 deadlines,
-                heartbeat,
+                heartbeat: Mutex::new(heartbeat),
                 state: watch::channel(State::Connecting).0,
                 hurry: Notify::new(),
-                running: AtomicBool::new(false),
-                session: AtomicU64::new(0),
+                session,
+                watch: Mutex::default(),
             }),
         }
     }
 
-    /// Counts connections.
-    pub(super) fn session(&self) -> u64 {
-        self.shared.session.load(Ordering::SeqCst)
+    /// What heartbeats delete from now on.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn set_heartbeat(&self, name: String) {
+        lock(&self.shared.heartbeat).name = name;
     }
 
     /// The connection there is; to be called under the caller's own deadline.
@@ -121,55 +142,91 @@ impl Supervisor {
     }
 
     /// A connection of its own, for what must not share one: `WAIT` blocks it.
-    pub(super) async fn open_apart(&self, response: Duration) -> Result<Wire, StoreError> {
+    pub(super) async fn open_apart(
+        &self,
+        response: Duration,
+    ) -> Result<MultiplexedConnection, StoreError> {
         self.shared.open(response, Arc::default()).await
     }
 
-    /// The task lives in the runtime that first asked; should that one end, the next to ask starts
-    /// it again in theirs.
+    /// The task lives in the runtime that first asked. Should that one end, or stand still, as one
+    /// does that is between two calls of `block_on`, the next to ask supervises in theirs: the
+    /// connection lives there too, and answers nobody.
     fn keep_running(&self) {
-        if !self.shared.running.swap(true, Ordering::SeqCst) {
-            let guard = Running(Arc::downgrade(&self.shared));
-            tokio::spawn(supervise(guard));
+        let mut watch = lock(&self.shared.watch);
+        if watch
+            .seen
+            .is_some_and(|seen| seen.elapsed() < self.shared.patience())
+        {
+            return;
         }
+        if watch.seen.is_some() {
+            self.shared.state.send_replace(State::Connecting);
+        }
+        watch.task += 1;
+        watch.seen = Some(Instant::now());
+        tokio::spawn(supervise(Running {
+            shared: Arc::downgrade(&self.shared),
+            task: watch.task,
+        }));
     }
 }
 
 /// Says, whatever ends the task, that nobody supervises any more.
-struct Running(Weak<Shared>);
+struct Running {
+    shared: Weak<Shared>,
+    task: u64,
+}
+
+impl Running {
+    /// What to supervise, until the store is dropped or another task has taken over.
+    fn shared(&self) -> Option<Arc<Shared>> {
+        let shared = self.shared.upgrade()?;
+        let mut watch = lock(&shared.watch);
+        if watch.task != self.task {
+            return None;
+        }
+        watch.seen = Some(Instant::now());
+        drop(watch);
+        Some(shared)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.state.send_replace(State::Connecting);
-            shared.running.store(false, Ordering::SeqCst);
+        if let Some(shared) = self.shared.upgrade() {
+            let mut watch = lock(&shared.watch);
+            if watch.task == self.task {
+                watch.seen = None;
+                shared.state.send_replace(State::Connecting);
+            }
         }
     }
 }
 
-/// Until the store is dropped.
-async fn supervise(guard: Running) {
+async fn supervise(running: Running) {
     let mut backoff = BACKOFF.0;
-    while let Some(shared) = guard.0.upgrade() {
+    while let Some(shared) = running.shared() {
         match shared.connect().await {
-            Ok(mut link) => {
+            Ok(link) => {
                 backoff = BACKOFF.0;
                 drop(shared);
-                while let Some(shared) = guard.0.upgrade() {
+                if let Some(shared) = running.shared() {
                     shared.session.fetch_add(1, Ordering::SeqCst);
                     shared.state.send_replace(State::Up(link.clone()));
                     drop(shared);
-                    match watch_over(&guard.0, link).await {
-                        Some(replacement) => link = replacement,
-                        None => break,
-                    }
+                    watch_over(&running, link).await;
                 }
-                if let Some(shared) = guard.0.upgrade() {
+                if let Some(shared) = running.shared() {
                     shared.state.send_replace(State::Connecting);
                 }
             }
             // It is kept for no longer than the pause: a password that is put right works then.
             Err(error) => {
+                drop(shared);
+                let Some(shared) = running.shared() else {
+                    return;
+                };
                 shared.state.send_replace(State::Down(error));
                 let pause = backoff.mul_f64(jitter());
                 backoff = (backoff * 2).min(BACKOFF.1);
@@ -182,79 +239,55 @@ async fn supervise(guard: Running) {
     }
 }
 
-/// Until the link is to be replaced, or the store was dropped. A cluster's link stays in use until
-/// its replacement is there: the other nodes answer by it.
-async fn watch_over(shared: &Weak<Shared>, mut link: Link) -> Option<Link> {
+/// Until the link is to be replaced, or there is nothing to supervise any more.
+async fn watch_over(running: &Running, mut link: Link) {
     let mut missed = 0;
-    loop {
+    while missed < MISSES {
         tokio::select! {
             () = sleep(HEARTBEAT) => {}
-            () = link.broken.notified() => return None,
+            () = link.broken.notified() => return,
         }
-        let shared = shared.upgrade()?;
-        let heard = shared.beat(&mut link.wire).await;
-        if heard.is_whole() {
-            missed = 0;
-            continue;
+        let Some(shared) = running.shared() else {
+            return;
+        };
+        match shared.beat(&mut link.connection).await {
+            Ok(()) => missed = 0,
+            Err(_) => missed += 1,
         }
-        missed += 1;
-        if missed < MISSES {
-            continue;
-        }
-        if !shared.endpoint.is_cluster() {
-            return None;
-        }
-        // A hung node is never left by the client that hangs on it (REDIS.md section 6).
-        match shared.connect().await {
-            Ok(replacement) => return Some(replacement),
-            Err(_) if heard.is_silence() => return None,
-            Err(_) => missed = 0,
-        }
-    }
-}
-
-/// The answers to a heartbeat.
-struct Heard {
-    asked: usize,
-    answered: usize,
-    error: Option<StoreError>,
-}
-
-impl Heard {
-    fn is_whole(&self) -> bool {
-        self.answered == self.asked
-    }
-
-    fn is_silence(&self) -> bool {
-        self.answered == 0
     }
 }
 
 impl Shared {
-    /// A connection counts when it has answered a heartbeat, a cluster when some of it has: an error
-    /// is no answer.
+    /// A task that has not shown itself for so long stands still: twice the longest that it is silent.
+    fn patience(&self) -> Duration {
+        let longest = HEARTBEAT.max(BACKOFF.1) + self.deadlines.connect + self.deadlines.response;
+        longest * 2
+    }
+
+    /// A connection counts when it has answered a heartbeat: an error is no answer.
     async fn connect(&self) -> Result<Link, StoreError> {
         let broken = Arc::new(Notify::new());
         let attempt = async {
-            let mut wire = self
+            let mut connection = self
                 .open(self.deadlines.response, Arc::clone(&broken))
                 .await?;
-            let heard = self.beat(&mut wire).await;
-            match heard.error {
-                Some(error) if heard.answered == 0 => Err(error),
-                _ => Ok(wire),
-            }
+            self.beat(&mut connection).await?;
+            Ok::<_, StoreError>(connection)
         };
         match timeout(self.deadlines.connect, attempt).await {
-            Ok(wire) => Ok(Link {
-                wire: wire?,
+            Ok(connection) => Ok(Link {
+                connection: connection?,
                 broken,
             }),
             Err(_) => Err(StoreError::timeout()),
         }
     }
 
-    async fn open(&self, response: Duration, broken: Arc<Notify>) -> Result<Wire, StoreError> {
+    async fn open(
+        &self,
+        response: Duration,
+        broken: Arc<Notify>,
+    ) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.deadlines.connect))
             .set_response_timeout(Some(response))
@@ -265,37 +298,32 @@ impl Shared {
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let opened = self.endpoint.open(&config, self.deadlines).await;
-        opened.map_err(not_connected)
+        self.server.open(&config).await.map_err(not_connected)
     }
 
-    /// On a cluster by several keys, which lie on all of its nodes with near certainty.
-    async fn beat(&self, wire: &mut Wire) -> Heard {
-        let asked = if self.endpoint.is_cluster() {
-            SPREAD
-        } else {
-            1
+    async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        let may_move = {
+            let heartbeat = lock(&self.heartbeat);
+            batch.cmd("DEL").arg(&heartbeat.name);
+            heartbeat.may_move
         };
-        let mut beats = tokio::task::JoinSet::new();
-        for n in 0..asked {
-            let (mut wire, deadline) = (wire.clone(), self.deadlines.response);
-            let mut batch = Batch::new();
-            batch.cmd("DEL").arg(format!("{}:{{{n}}}", self.heartbeat));
-            beats.spawn(async move {
-                match timeout(deadline, wire.send(&batch)).await {
-                    Ok(Ok(replies)) => first_refusal(&replies).map_or(Ok(()), Err),
-                    Ok(Err(error)) => Err(not_connected(error)),
-                    Err(_) => Err(StoreError::timeout()),
-                }
-            });
+        let replies = match timeout(self.deadlines.response, batch.send(connection)).await {
+            Ok(replies) => replies.map_err(not_connected)?,
+            Err(_) => return Err(StoreError::timeout()),
+        };
+        for reply in replies {
+            match reply {
+                Err(fault) if may_move && fault.code() == Some("MOVED") => {}
+                reply => drop(reply?),
+            }
         }
-        let beats = beats.join_all().await;
-        Heard {
-            asked,
-            answered: beats.iter().filter(|beat| beat.is_ok()).count(),
-            error: beats.into_iter().find_map(Result::err),
-        }
+        Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// From a half to the whole.

@@ -1,0 +1,145 @@
+//! What came in the place of a reply, and what of it may be told.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use redis::{RedisError, Value};
+
+use crate::store::StoreError;
+
+pub(super) type Replied = Result<Value, Fault>;
+
+/// Why a command among others has no reply.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// The server said no.
+    Refused(RedisError),
+    /// The node of a cluster that it was for did not answer, while others did.
+    #[cfg(feature = "redis-cluster")]
+    Lost(StoreError),
+}
+
+impl Fault {
+    /// What the server called it.
+    pub(super) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused(error) => error.code(),
+            #[cfg(feature = "redis-cluster")]
+            Self::Lost(_) => None,
+        }
+    }
+
+    /// Whether the server does not know the command in this form.
+    pub(super) fn is_syntax_error(&self) -> bool {
+        use redis::{ErrorKind, ServerErrorKind};
+        match self {
+            Self::Refused(error) => {
+                error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
+                    && error
+                        .detail()
+                        .is_some_and(|detail| detail.contains("syntax error"))
+            }
+            #[cfg(feature = "redis-cluster")]
+            Self::Lost(_) => false,
+        }
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Refused(error) => refused(error),
+            #[cfg(feature = "redis-cluster")]
+            Fault::Lost(error) => error,
+        }
+    }
+}
+
+/// What the server says of a command may quote its arguments, and in the seed layout a key holds the
+/// token: only the error's code is kept.
+pub(super) fn refused(error: RedisError) -> StoreError {
+    match error.code() {
+        Some(code) => StoreError::refused(format!("the server answered {code}")),
+        None => StoreError::refused(Once(error)),
+    }
+}
+
+/// Likewise for an error of the connection itself.
+pub(super) fn not_connected(error: RedisError) -> StoreError {
+    match error.code() {
+        Some(code) => {
+            let said = format!("the server answered {code}");
+            StoreError::not_connected(Some(Arc::from(Box::<dyn Error + Send + Sync>::from(said))))
+        }
+        None => StoreError::not_connected(Some(Arc::new(Once(error)))),
+    }
+}
+
+pub(super) fn lost_or_refused(error: RedisError) -> StoreError {
+    if error.is_unrecoverable_error() || error.is_io_error() {
+        return not_connected(error);
+    }
+    refused(error)
+}
+
+/// The first of the replies that is an error.
+pub(super) fn first_refusal(replies: &[Replied]) -> Option<StoreError> {
+    let fault = replies.iter().find_map(|reply| reply.as_ref().err())?;
+    Some(fault.clone().into())
+}
+
+/// redis-rs shows an error that it wraps as its own text, and names it as its source too: who prints
+/// the chain would print it twice.
+#[derive(Debug)]
+struct Once(RedisError);
+
+impl fmt::Display for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Once {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let shown = self.to_string();
+        let mut source = self.0.source();
+        while let Some(error) = source.filter(|error| error.to_string() == shown) {
+            source = error.source();
+        }
+        source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn chain(error: &dyn Error) -> Vec<String> {
+        let mut chain = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(error) = source {
+            chain.push(error.to_string());
+            source = error.source();
+        }
+        chain
+    }
+
+    #[test]
+    fn the_chain_of_an_error_says_each_thing_once() {
+        let refusal = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let reason = refusal().to_string();
+        let connecting = not_connected(refusal().into());
+        assert_eq!(
+            chain(&connecting),
+            ["no connection to the store".to_owned(), reason.clone()]
+        );
+        let sending = refused(io::Error::other(refusal()).into());
+        assert_eq!(
+            chain(&sending),
+            ["the store refused the command".to_owned(), reason]
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! One server: sending by its supervised connection, through its breaker, under one deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Settings;
+use super::batch::{Batch, Replies};
+use super::breaker::Breaker;
+use super::endpoint::{Deadlines, Server};
+use super::fault::lost_or_refused;
+use super::supervisor::{Heartbeat, Patience, Supervisor};
+use crate::store::StoreError;
+
+pub(super) struct Node {
+    supervisor: Supervisor,
+    breaker: Breaker,
+    deadlines: Deadlines,
+}
+
+impl Node {
+    pub(super) fn new(
+        server: Server,
+        settings: &Settings,
+        heartbeat: Heartbeat,
+        session: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            supervisor: Supervisor::new(server, settings.deadlines, heartbeat, session),
+            breaker: Breaker::new(settings.breaker),
+            deadlines: settings.deadlines,
+        }
+    }
+
+    /// What its heartbeat deletes from now on.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn set_heartbeat(&self, name: String) {
+        self.supervisor.set_heartbeat(name);
+    }
+
+    /// Sends the commands once, in one write, and gives each one's reply. The deadline covers the
+    /// wait for a connection too.
+    pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        let admission = self.breaker.admit()?;
+        let sent = self
+            .send_within(self.deadlines.response, Patience::FailFast, batch)
+            .await;
+        match &sent {
+            Err(error) if error.is_timeout() => admission.failed(),
+            // That there is no connection is known at once, and known by the supervisor when it has one
+            // again: nothing to be spared by the breaker, and nothing to keep it open for.
+            Err(error) if error.is_not_connected() => drop(admission),
+            // A refused command is an answer: Redis is there.
+            Ok(_) | Err(_) => admission.succeeded(),
+        }
+        sent
+    }
+
+    /// The same for what has to be tried whatever failed just before: an invalidation.
+    pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        let within = self.deadlines.response + self.deadlines.connect;
+        let sent = self.send_within(within, Patience::Insist, batch).await;
+        if sent.is_ok() {
+            self.breaker.close();
+        }
+        sent
+    }
+
+    async fn send_within(
+        &self,
+        deadline: Duration,
+        patience: Patience,
+        batch: &Batch,
+    ) -> Result<Replies, StoreError> {
+        let sent = async {
+            let mut link = self.supervisor.link(patience).await?;
+            batch.send(&mut link.connection).await.map_err(|error| {
+                if error.is_timeout() {
+                    return StoreError::timeout();
+                }
+                if error.is_unrecoverable_error() {
+                    link.give_up();
+                }
+                lost_or_refused(error)
+            })
+        };
+        match timeout(deadline, sent).await {
+            Ok(replies) => replies,
+            Err(_) => Err(StoreError::timeout()),
+        }
+    }
+
+    /// On a connection of its own, for what must not share one: `WAIT` blocks it, and speaks of its
+    /// own connection's writes alone.
+    pub(super) async fn send_apart(
+        &self,
+        batch: &Batch,
+        deadline: Duration,
+    ) -> Result<Replies, StoreError> {
+        let sent = async {
+            let mut connection = self.supervisor.open_apart(deadline).await?;
+            batch.send(&mut connection).await.map_err(lost_or_refused)
+        };
+        match timeout(deadline, sent).await {
+            Ok(replies) => replies,
+            Err(_) => Err(StoreError::timeout()),
+        }
+    }
+}
