@@ -176,6 +176,7 @@ async fn a_redis_that_takes_no_writes_is_no_redis_because_it_may_be_an_old_maste
         .server
         .command(&["REPLICAOF", "127.0.0.1", &nobody])
         .ok();
+    world.cache.check_store().await.unwrap_err();
     let start = Instant::now();
     // Until the heartbeat has found out, what is read there is still an answer.
     while found(&world.cache, TOKEN).await.origin() == Origin::Shared {
@@ -185,6 +186,7 @@ async fn a_redis_that_takes_no_writes_is_no_redis_because_it_may_be_an_old_maste
     world.serves_from_the_loader().await;
     world.server.command(&["REPLICAOF", "NO", "ONE"]).ok();
     world.works().await;
+    world.cache.check_store().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,6 +198,7 @@ async fn a_redis_without_memory_answers_reads_and_takes_invalidations() {
         .command(&["CONFIG", "SET", "maxmemory", "1"])
         .ok();
     assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Shared);
+    world.cache.check_store().await.unwrap_err();
     world.db.revoke(TOKEN);
     world.cache.invalidate(TOKEN).await.unwrap();
     for _ in 0..3 {
@@ -283,6 +286,33 @@ fn a_store_outlives_the_runtime_that_it_was_first_used_in() {
             }
         );
     }
+}
+
+#[test]
+fn a_store_outlives_a_runtime_that_stands_still() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let store = RedisStore::connect(&server.url()).unwrap();
+    let store = store.deadline(Duration::from_millis(100));
+    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let cache = builder.build().unwrap();
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    // It is kept, and nobody drives it: what lives there neither answers nor ends.
+    let still = runtime();
+    still.block_on(found(&cache, TOKEN));
+    runtime().block_on(async {
+        let start = Instant::now();
+        while found(&cache, TOKEN).await.origin() != Origin::Shared {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "nobody supervises"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

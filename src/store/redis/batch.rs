@@ -105,6 +105,16 @@ mod parts {
             Self::of(self.commands[position].clone())
         }
 
+        /// The place of every command's key, if it is one.
+        pub(in super::super) fn place<P: PartialEq>(
+            &self,
+            place: impl Fn(&[u8]) -> P,
+        ) -> Option<P> {
+            let mut places = self.commands.iter().map(|command| place(key(command)));
+            let first = places.next()?;
+            places.all(|next| next == first).then_some(first)
+        }
+
         /// Divided by the place of each command's key.
         pub(in super::super) fn parts<P: PartialEq>(
             &self,
@@ -161,9 +171,8 @@ mod parts {
                 .map(|part| (part.place, &part.positions[..], part.batch.len()))
                 .collect();
             assert_eq!(told, [(b'a', &[0, 2][..], 2), (b'b', &[1][..], 1)]);
+            assert_eq!(batch.place(|key| key[0]), None);
+            assert_eq!(batch.place(|key| key.len()), Some(2));
         }
     }
 }
-
-#[cfg(feature = "redis-cluster")]
-pub(super) use parts::Part;

@@ -16,20 +16,20 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Settings;
-use super::batch::{Batch, Part, Replies};
+use super::batch::{Batch, Replies};
 use super::connection::{Place, probe};
 use super::endpoint::cluster::Seeds;
-use super::fault::{Fault, lost_or_refused};
+use super::fault::{Fault, Replied, lost_or_refused};
 use super::node::Node;
 use super::slots::{Address, Owners, slot};
 use super::supervisor::{Heartbeat, Patience};
 use crate::store::StoreError;
 
-/// The slots are not asked for more often.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Requests in trouble have the slots asked for no more often.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// So many nodes are asked for them at once, because any of them may hang.
-const ASKED: usize = 5;
+const ASKED: usize = 3;
 
 pub(super) struct Cluster {
     shared: Arc<Shared>,
@@ -107,8 +107,8 @@ impl Cluster {
             Err(_) => self.shared.learn().await?,
         };
         let sent = self.shared.send(&map, batch, Patience::Insist).await;
-        let whole = |replies: &Replies| !replies.iter().any(is_misdirected);
-        if sent.as_ref().is_ok_and(whole) {
+        let lost = |reply: &Replied| is_misdirected(reply) || matches!(reply, Err(Fault::Lost(_)));
+        if sent.as_ref().is_ok_and(|replies| !replies.iter().any(lost)) {
             return sent;
         }
         match self.shared.learn().await {
@@ -203,23 +203,22 @@ impl Shared {
         Ok(replies)
     }
 
-    /// One write to each node. What one node does not answer costs its own commands their replies, and
-    /// the batch only if there is no other.
+    /// One write to each node. Where there are several, one that does not answer costs its own commands
+    /// their replies, and not the others'.
     async fn send_at_once(
         self: &Arc<Self>,
         map: &Map,
         batch: &Batch,
         patience: Patience,
     ) -> Result<Replies, StoreError> {
-        let mut parts = batch.parts(|name| map.owners.of(slot(name)));
-        if let [Part { place, .. }] = parts[..] {
-            let node = place.map(|owner| Arc::clone(&map.masters[owner].node));
-            return self.deliver(node, batch, patience).await;
+        let owner = |name: &[u8]| map.owners.of(slot(name));
+        let node = |owner: Option<usize>| owner.map(|owner| Arc::clone(&map.masters[owner].node));
+        if let Some(owner) = batch.place(owner) {
+            return self.deliver(node(owner), batch, patience).await;
         }
         let mut sending = JoinSet::new();
-        for part in parts.drain(..) {
-            let shared = Arc::clone(self);
-            let node = part.place.map(|owner| Arc::clone(&map.masters[owner].node));
+        for part in batch.parts(owner) {
+            let (shared, node) = (Arc::clone(self), node(part.place));
             sending.spawn(async move {
                 let replies = shared.deliver(node, &part.batch, patience).await;
                 (part.positions, replies)
@@ -262,13 +261,7 @@ impl Shared {
         Ok(replies)
     }
 
-    async fn follow(
-        &self,
-        reply: &mut Result<Value, Fault>,
-        batch: &Batch,
-        at: usize,
-        patience: Patience,
-    ) {
+    async fn follow(&self, reply: &mut Replied, batch: &Batch, at: usize, patience: Patience) {
         let Err(Fault::Refused(error)) = &*reply else {
             return;
         };
@@ -435,7 +428,7 @@ fn nobodys() -> StoreError {
 }
 
 /// Whether the slot has moved, or nobody may speak for it now.
-fn is_misdirected(reply: &Result<Value, Fault>) -> bool {
+fn is_misdirected(reply: &Replied) -> bool {
     let code = reply.as_ref().err().and_then(Fault::code);
     matches!(code, Some("MOVED" | "ASK" | "CLUSTERDOWN" | "TRYAGAIN"))
 }

@@ -486,23 +486,18 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     ) -> Reply<'a, Option<Registry>> {
         Box::pin(async move {
             // E before T: PROTOCOL.md G3. One command on one server; on a cluster T's deletion is sent
-            // after the reply to E's.
+            // after the reply to E's, and durably after the replicas' too.
             let names = [self.keys.epoch(), self.keys.tenant(tenant)];
-            let first = if self.connection.is_cluster() { 1 } else { 2 };
-            let (first, then) = names.split_at(first);
             if let Some(durable) = durable {
-                let fence = self.keys.tenant_fence(tenant);
-                self.delete_durably(first, &fence, durable).await?;
-                if !then.is_empty() {
-                    self.delete_durably(then, &fence, durable).await?;
-                }
+                self.delete_durably(&names, &self.keys.tenant_fence(tenant), durable)
+                    .await?;
                 return self.delete_all(&[], registry).await;
             }
-            if !then.is_empty() {
-                self.delete_all(first, false).await?;
-                return self.delete_all(then, registry).await;
+            if self.connection.is_cluster() {
+                self.delete_all(&names[..1], false).await?;
+                return self.delete_all(&names[1..], registry).await;
             }
-            self.delete_all(first, registry).await
+            self.delete_all(&names, registry).await
         })
     }
 

@@ -20,8 +20,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     /// I3: the deletion, a write that replicas must acknowledge, and the wait for them, on a
     /// connection of its own. A deletion that removed nothing replicates nothing, and `WAIT` knows
     /// only its own connection's writes: hence the forced write, and the whole again on any trouble.
-    /// On a cluster that is so on each node that owns some of the names; another owner than was told
-    /// is such a trouble too.
+    /// On a cluster it is done on each node that owns some of the names, one after the other in the
+    /// names' order (E before T). That another node owns them by now is such a trouble too.
     pub(super) async fn delete_durably(
         &self,
         names: &[String],

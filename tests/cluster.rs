@@ -1,0 +1,368 @@
+//! A cluster one of whose nodes is in trouble: what the others' tokens notice of it, which is nothing,
+//! and what a durable invalidation does.
+
+#![cfg(all(feature = "redis-cluster", feature = "test-util"))]
+
+mod common;
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Cache, Db, Row, ask, found, is_absent};
+use test_support::{RedisCluster, RedisServer};
+use tower_api_token::{Answer, Origin, RedisStore};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const EPOCH: &str = "api_token:tenants";
+
+struct World {
+    cluster: RedisCluster,
+    db: Arc<Db>,
+    cache: Cache,
+    tokens: Vec<String>,
+}
+
+impl World {
+    /// Many tokens of no tenant, all of them cached: each has to do with one node alone.
+    async fn new(store: impl FnOnce(RedisStore) -> RedisStore) -> Self {
+        // So long a node timeout that nothing fails over by itself.
+        let whole = ["--cluster-require-full-coverage", "no"];
+        let cluster = RedisCluster::start_with(Duration::from_secs(600), &whole);
+        let db = Db::new();
+        let tokens: Vec<String> = (0..120).map(|n| format!("app-token-{n}")).collect();
+        for token in &tokens {
+            db.insert(token, Row::new("app"));
+        }
+        let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+        let url = format!("redis+cluster://{}", hosts.join(","));
+        let patient = RedisStore::connect(&url)
+            .unwrap()
+            .deadline(Duration::from_secs(5))
+            .connect_deadline(Duration::from_secs(5));
+        let builder = db.cache().store(store(patient)).local_capacity(0);
+        let cache = builder.scopes(["app"]).build().unwrap();
+        let world = Self {
+            cluster,
+            db,
+            cache,
+            tokens,
+        };
+        for token in &world.tokens {
+            world.cached(token).await;
+        }
+        world
+    }
+
+    async fn cached(&self, token: &str) {
+        let start = Instant::now();
+        while found(&self.cache, token).await.origin() != Origin::Shared {
+            assert!(start.elapsed() < PATIENCE, "{token} is not cached");
+        }
+    }
+
+    fn entry(token: &str) -> String {
+        let digest = tower_api_token::TokenDigest::of(token);
+        let hex: String = digest
+            .as_bytes()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        format!("api_token:app:{{{hex}}}")
+    }
+
+    /// The tokens whose entries lie on a master, and the others.
+    fn divided(&self, master: usize) -> (Vec<&String>, Vec<&String>) {
+        let here = |token: &&String| self.cluster.master_for(&Self::entry(token)) == master;
+        self.tokens.iter().partition(here)
+    }
+
+    /// A master that holds neither the epoch nor the registry.
+    fn bystander(&self) -> usize {
+        let needed = [EPOCH, "api_token:scopes"].map(|key| self.cluster.master_for(key));
+        let masters = self.cluster.masters();
+        masters
+            .into_iter()
+            .find(|node| !needed.contains(node))
+            .unwrap()
+    }
+
+    fn replica(&self, master: usize) -> usize {
+        self.cluster.replicas_of(master)[0]
+    }
+
+    /// Until the invalidation is confirmed.
+    async fn confirmed(&self, token: &str) {
+        let start = Instant::now();
+        while self.cache.invalidate(token).durable(1).await.is_err() {
+            assert!(start.elapsed() < PATIENCE, "not confirmed");
+        }
+    }
+}
+
+/// The innermost cause.
+fn cause(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_master_costs_requests_for_its_own_keys_their_deadline_and_no_others() {
+    let world = World::new(|store| {
+        // Open for longer than the test lasts.
+        store
+            .deadline(Duration::from_millis(500))
+            .breaker(5, Duration::from_secs(600))
+    })
+    .await;
+    let victim = world.bystander();
+    let (frozen, healthy) = world.divided(victim);
+    assert!(frozen.len() >= 5 && healthy.len() >= 5);
+    let gets = world.cluster.node(victim).command_count("get");
+    world.cluster.node(victim).pause();
+    let five = frozen
+        .iter()
+        .take(5)
+        .map(|token| common::start(&world.cache, token));
+    let five: Vec<_> = five.collect();
+    for _ in 0..5 {
+        for token in &healthy {
+            assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
+        }
+    }
+    for one in five {
+        let Ok(Answer::Found(token)) = one.await.unwrap() else {
+            panic!("an outage of Redis is no answer");
+        };
+        assert_eq!(token.origin(), Origin::Loaded);
+    }
+    for _ in 0..5 {
+        for token in &healthy {
+            assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
+        }
+        for token in &frozen {
+            assert_eq!(found(&world.cache, token).await.origin(), Origin::Loaded);
+        }
+    }
+    world.cluster.node(victim).resume();
+    // It executes now what it was sent: the requests of one deadline.
+    let sent = world.cluster.node(victim).command_count("get") - gets;
+    assert_eq!(sent, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_epochs_master_is_frozen_no_lease_is_left_in_others_way() {
+    let world = World::new(|store| store.deadline(Duration::from_millis(500))).await;
+    let of_epoch = world.cluster.master_for(EPOCH);
+    let token = (0..)
+        .map(|n| format!("app-new-{n}"))
+        .find(|token| world.cluster.master_for(&World::entry(token)) != of_epoch)
+        .unwrap();
+    world.db.insert(&token, Row::new("app"));
+    let entry = World::entry(&token);
+    let master = world.cluster.node(world.cluster.master_for(&entry));
+    world.cluster.node(of_epoch).pause();
+    found(&world.cache, &token).await;
+    // The record, or nothing: never the lease of a flight that is over.
+    assert!(
+        master
+            .get(&entry)
+            .is_none_or(|value| value.starts_with(b"V1"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_frozen_masters_slots_have_gone_to_its_replica_they_are_cached_again() {
+    let world = World::new(|store| store.deadline(Duration::from_millis(500))).await;
+    let victim = world.bystander();
+    let (frozen, healthy) = world.divided(victim);
+    world.cluster.node(victim).pause();
+    found(&world.cache, frozen[0]).await;
+    let heir = world.replica(victim);
+    world
+        .cluster
+        .node(heir)
+        .command(&["CLUSTER", "FAILOVER", "TAKEOVER"])
+        .ok();
+    for token in frozen.iter().chain(&healthy) {
+        world.cached(token).await;
+    }
+    world.db.revoke(frozen[0]);
+    world.cache.invalidate(frozen[0]).await.unwrap();
+    assert!(is_absent(&world.cache, frozen[0]).await);
+}
+
+/// How often a node read from its connections, and how many commands that were.
+fn read_by(node: &RedisServer) -> (u64, u64) {
+    let info = node.command(&["INFO", "stats"]).text();
+    let figure = |name: &str| -> u64 {
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse().unwrap()
+    };
+    (
+        figure("total_reads_processed:"),
+        figure("total_commands_processed:"),
+    )
+}
+
+// On one thread: all of them are sent before the first connection gets to write.
+#[tokio::test]
+async fn concurrent_look_ups_of_one_node_share_its_writes_whatever_their_slots() {
+    let world = World::new(|store| store).await;
+    let masters = world.cluster.masters();
+    let figures = || {
+        masters
+            .iter()
+            .map(|node| read_by(world.cluster.node(*node)))
+    };
+    let before: Vec<_> = figures().collect();
+    let start = |token: &String| common::start(&world.cache, token);
+    let asked: Vec<_> = world.tokens.iter().map(start).collect();
+    for one in asked {
+        assert!(matches!(one.await.unwrap(), Ok(Answer::Found(_))));
+    }
+    for ((reads, commands), (reads_before, commands_before)) in figures().zip(before) {
+        let (reads, commands) = (reads - reads_before, commands - commands_before);
+        eprintln!("{commands} commands in {reads} reads");
+        assert!(commands > 20, "{commands}");
+        assert!(reads * 4 < commands, "{commands} commands in {reads} reads");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_invalidation_is_confirmed_by_the_replica_of_the_tokens_slot() {
+    let world = World::new(|store| store).await;
+    for token in world.tokens.iter().take(10) {
+        let entry = World::entry(token);
+        let replica = world
+            .cluster
+            .node(world.replica(world.cluster.master_for(&entry)));
+        world.db.revoke(token);
+        world.cache.invalidate(token).durable(1).await.unwrap();
+        assert!(!replica.keys("api_token:app:*").contains(&entry));
+        assert_eq!(replica.keys("api_token:fence:durable:*").len(), 1);
+        assert!(is_absent(&world.cache, token).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_confirmed() {
+    let world = World::new(|store| store).await;
+    let token = &world.tokens[0];
+    let entry = World::entry(token);
+    let master = world.cluster.master_for(&entry);
+    let replica = world.replica(master);
+    world.cluster.node(replica).pause();
+    world.db.revoke(token);
+    // The second removes nothing: that the replica has what there is must not be taken for all.
+    for _ in 0..2 {
+        let error = world.cache.invalidate(token).durable(1).await.unwrap_err();
+        assert_eq!(cause(&error), "too few replicas acknowledged in time");
+        assert!(error.is_retryable());
+        assert_eq!(world.cluster.node(master).get(&entry), None);
+    }
+    let (_, elsewhere) = world.divided(master);
+    world
+        .cache
+        .invalidate(elsewhere[0])
+        .durable(1)
+        .await
+        .unwrap();
+    // What was confirmed outlives the master.
+    world.cluster.node(replica).resume();
+    world.confirmed(token).await;
+    world.cluster.node(master).kill();
+    assert_eq!(world.cluster.failover(master), replica);
+    assert!(is_absent(&world.cache, token).await);
+    assert!(!world.cluster.keys("api_token:app:*").contains(&entry));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_invalidation_does_not_wait_for_a_frozen_master_for_ever() {
+    let short = Duration::from_millis(500);
+    let world = World::new(|store| store.deadline(short).connect_deadline(short)).await;
+    let token = &world.tokens[0];
+    world
+        .cluster
+        .node(world.cluster.master_for(&World::entry(token)))
+        .pause();
+    let start = Instant::now();
+    let error = world.cache.invalidate(token).durable(1).await.unwrap_err();
+    assert!(error.is_retryable());
+    // Three tries of a connection each; a minute is what a frozen peer costs without a bound.
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_durable() {
+    let world = World::new(|store| store).await;
+    let of_epoch = world.cluster.master_for(EPOCH);
+    let name = |tenant: &str| format!("api_token:tenant:{{{tenant}}}");
+    let tenant = (0..)
+        .map(|n| format!("t-{n}"))
+        .find(|tenant| world.cluster.master_for(&name(tenant)) != of_epoch)
+        .unwrap();
+    let of_tenant = world.cluster.node(world.cluster.master_for(&name(&tenant)));
+    let token = "app-token-of-the-tenant";
+    world.db.insert(token, Row::new("app").of_tenant(&tenant));
+    world.cached(token).await;
+    let replica = world.cluster.node(world.replica(of_epoch));
+    replica.pause();
+    world.db.suspend(&tenant);
+    let error = world
+        .cache
+        .invalidate_tenant(&tenant)
+        .durable(1)
+        .await
+        .unwrap_err();
+    assert_eq!(cause(&error), "too few replicas acknowledged in time");
+    assert!(of_tenant.get(&name(&tenant)).is_some(), "E first");
+    replica.resume();
+    let start = Instant::now();
+    while world
+        .cache
+        .invalidate_tenant(&tenant)
+        .durable(1)
+        .await
+        .is_err()
+    {
+        assert!(start.elapsed() < PATIENCE, "not confirmed");
+    }
+    for node in [of_tenant, world.cluster.node(of_epoch)] {
+        assert_eq!(node.keys("api_token:fence:durable:*").len(), 1);
+    }
+    assert!(matches!(
+        ask(&world.cache, token).await,
+        Ok(Answer::Denied(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_lacks_a_master_is_not_said_to_be_well() {
+    let short = Duration::from_millis(500);
+    let world = World::new(|store| store.deadline(short)).await;
+    world.cache.check_store().await.unwrap();
+    for frozen in [true, false] {
+        let victim = world.cluster.node(world.bystander());
+        if frozen {
+            victim.pause();
+            world.cache.check_store().await.unwrap_err();
+            victim.resume();
+        } else {
+            victim.kill();
+            world.cache.check_store().await.unwrap_err();
+            victim.restart_from_file();
+        }
+        let start = Instant::now();
+        while world.cache.check_store().await.is_err() {
+            assert!(start.elapsed() < PATIENCE, "not well again");
+        }
+    }
+}
