@@ -77,6 +77,13 @@ impl World {
         self.tokens.iter().partition(here)
     }
 
+    /// A token that nobody knows, whose entry lies on such a master.
+    fn token_of(&self, is: impl Fn(usize) -> bool) -> String {
+        let mut tokens = (0..).map(|n| format!("app-new-{n}"));
+        let there = |token: &String| is(self.cluster.master_for(&Self::entry(token)));
+        tokens.find(there).unwrap()
+    }
+
     /// A master that holds neither the epoch nor the registry.
     fn bystander(&self) -> usize {
         let needed = [EPOCH, "api_token:scopes"].map(|key| self.cluster.master_for(key));
@@ -157,10 +164,7 @@ async fn a_frozen_master_costs_requests_for_its_own_keys_their_deadline_and_no_o
 async fn while_the_epochs_master_is_frozen_no_lease_is_left_in_others_way() {
     let world = World::new(|store| store.deadline(Duration::from_millis(500))).await;
     let of_epoch = world.cluster.master_for(EPOCH);
-    let token = (0..)
-        .map(|n| format!("app-new-{n}"))
-        .find(|token| world.cluster.master_for(&World::entry(token)) != of_epoch)
-        .unwrap();
+    let token = world.token_of(|node| node != of_epoch);
     world.db.insert(&token, Row::new("app"));
     let entry = World::entry(&token);
     let master = world.cluster.node(world.cluster.master_for(&entry));
@@ -193,6 +197,25 @@ async fn when_a_frozen_masters_slots_have_gone_to_its_replica_they_are_cached_ag
     world.db.revoke(frozen[0]);
     world.cache.invalidate(frozen[0]).await.unwrap();
     assert!(is_absent(&world.cache, frozen[0]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_whose_slot_is_on_its_way_is_cached_and_can_be_revoked() {
+    let world = World::new(|store| store).await;
+    let token = &world.tokens[0];
+    let entry = World::entry(token);
+    let from = world.cluster.master_for(&entry);
+    let masters = world.cluster.masters();
+    let to = masters.into_iter().find(|node| *node != from).unwrap();
+    let slot = world.cluster.slot_for(&entry);
+    world.cluster.begin_migration(slot, from, to);
+    world.cluster.migrate_keys(slot, from, to);
+    assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
+    world.db.revoke(token);
+    world.cache.invalidate(token).await.unwrap();
+    assert!(is_absent(&world.cache, token).await);
+    world.cluster.end_migration(slot, from, to);
+    assert!(is_absent(&world.cache, token).await);
 }
 
 /// How often a node read from its connections, and how many commands that were.
@@ -254,16 +277,19 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
     let token = &world.tokens[0];
     let entry = World::entry(token);
     let master = world.cluster.master_for(&entry);
+    let unknown = world.token_of(|node| node == master);
     let replica = world.replica(master);
+    // The master hears of it that the replica has all that there is.
+    world.confirmed(&unknown).await;
     world.cluster.node(replica).pause();
     world.db.revoke(token);
-    // The second removes nothing: that the replica has what there is must not be taken for all.
-    for _ in 0..2 {
+    // The first removes nothing, of which the replica would have heard nothing.
+    for token in [&unknown, token] {
         let error = world.cache.invalidate(token).durable(1).await.unwrap_err();
         assert_eq!(cause(&error), "too few replicas acknowledged in time");
         assert!(error.is_retryable());
-        assert_eq!(world.cluster.node(master).get(&entry), None);
     }
+    assert_eq!(world.cluster.node(master).get(&entry), None);
     let (_, elsewhere) = world.divided(master);
     world
         .cache
