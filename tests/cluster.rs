@@ -9,7 +9,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Cache, Db, Row, ask, found, is_absent};
+use common::{Cache, Db, Row, ask, found, is_absent, until};
 use test_support::{RedisCluster, RedisServer};
 use tower_api_token::{Answer, Origin, RedisStore};
 
@@ -105,6 +105,16 @@ impl World {
             assert!(start.elapsed() < PATIENCE, "not confirmed");
         }
     }
+}
+
+/// Whether a master knows that its replica has all that there is.
+fn has_heard_all(master: &RedisServer) -> bool {
+    let info = master.command(&["INFO", "replication"]).text();
+    let after = |name: &str| {
+        let rest = info.split_once(name)?.1;
+        rest.split([',', '\r']).next()?.parse::<u64>().ok()
+    };
+    after(",offset=").is_some() && after(",offset=") == after("master_repl_offset:")
 }
 
 /// The innermost cause.
@@ -279,8 +289,7 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
     let master = world.cluster.master_for(&entry);
     let unknown = world.token_of(|node| node == master);
     let replica = world.replica(master);
-    // The master hears of it that the replica has all that there is.
-    world.confirmed(&unknown).await;
+    until(|| has_heard_all(world.cluster.node(master))).await;
     world.cluster.node(replica).pause();
     world.db.revoke(token);
     // The first removes nothing, of which the replica would have heard nothing.
