@@ -20,6 +20,7 @@ struct World {
     cluster: RedisCluster,
     db: Arc<Db>,
     cache: Cache,
+    url: String,
     tokens: Vec<String>,
 }
 
@@ -36,22 +37,26 @@ impl World {
         }
         let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
         let url = format!("redis+cluster://{}", hosts.join(","));
-        let patient = RedisStore::connect(&url)
-            .unwrap()
-            .deadline(Duration::from_secs(5))
-            .connect_deadline(Duration::from_secs(5));
-        let builder = db.cache().store(store(patient)).local_capacity(0);
-        let cache = builder.scopes(["app"]).build().unwrap();
         let world = Self {
             cluster,
+            cache: Self::cache(&db, &url, store),
             db,
-            cache,
+            url,
             tokens,
         };
         for token in &world.tokens {
             world.cached(token).await;
         }
         world
+    }
+
+    fn cache(db: &Arc<Db>, url: &str, store: impl FnOnce(RedisStore) -> RedisStore) -> Cache {
+        let patient = RedisStore::connect(url)
+            .unwrap()
+            .deadline(Duration::from_secs(5))
+            .connect_deadline(Duration::from_secs(5));
+        let builder = db.cache().store(store(patient)).local_capacity(0);
+        builder.scopes(["app"]).build().unwrap()
     }
 
     async fn cached(&self, token: &str) {
@@ -228,6 +233,42 @@ async fn a_token_whose_slot_is_on_its_way_is_cached_and_can_be_revoked() {
     assert!(is_absent(&world.cache, token).await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_more_rights_than_on_one_server_are_enough() {
+    let world = World::new(|store| store).await;
+    let readme = include_str!("../README.md");
+    let mut lines = readme.lines();
+    let rule = lines.find_map(|line| line.strip_prefix("ACL SETUSER api "));
+    let rule = rule.unwrap().replace("PASSWORD", "secret");
+    let words = ["ACL", "SETUSER", "api"].into_iter().chain(rule.split(' '));
+    let words: Vec<&str> = words.chain(["+cluster|slots", "+asking"]).collect();
+    for node in world.cluster.nodes() {
+        node.command(&words).ok();
+    }
+    let url = world.url.replace("://", "://api:secret@");
+    let cache = World::cache(&world.db, &url, |store| store);
+    let token = &world.tokens[0];
+    let entry = World::entry(token);
+    let from = world.cluster.master_for(&entry);
+    let to = world
+        .cluster
+        .masters()
+        .into_iter()
+        .find(|node| *node != from);
+    let (slot, to) = (world.cluster.slot_for(&entry), to.unwrap());
+    cache.check_store().await.unwrap();
+    cache.invalidate(token).durable(1).await.unwrap();
+    world.cluster.begin_migration(slot, from, to);
+    found(&cache, token).await;
+    assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
+    cache.invalidate(token).await.unwrap();
+    cache.invalidate_tenant("t-1").durable(1).await.unwrap();
+    for node in world.cluster.nodes() {
+        let denied = node.command(&["ACL", "LOG"]).array();
+        assert!(denied.is_empty(), "{denied:?}");
+    }
+}
+
 /// How often a node read from its connections, and how many commands that were.
 fn read_by(node: &RedisServer) -> (u64, u64) {
     let info = node.command(&["INFO", "stats"]).text();
@@ -259,7 +300,6 @@ async fn concurrent_look_ups_of_one_node_share_its_writes_whatever_their_slots()
     }
     for ((reads, commands), (reads_before, commands_before)) in figures().zip(before) {
         let (reads, commands) = (reads - reads_before, commands - commands_before);
-        eprintln!("{commands} commands in {reads} reads");
         assert!(commands > 20, "{commands}");
         assert!(reads * 4 < commands, "{commands} commands in {reads} reads");
     }

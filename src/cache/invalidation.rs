@@ -86,7 +86,9 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     }
 
     /// Completes when so many of Redis' replicas hold the deletion, so that a fail-over to one of
-    /// them does not undo it. Each try waits for them for one second; after three it is an error.
+    /// them does not undo it. Each try waits for them for one second; after three it is an error. On a
+    /// cluster they are the replicas of the master that owns the token's slot; for a tenant also those
+    /// of the epoch's, one after the other.
     pub fn durable(mut self, replicas: usize) -> Self {
         self.durable = Some(replicas);
         self

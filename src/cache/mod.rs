@@ -208,11 +208,16 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.flights.len() + self.engine.tenant_flights.len()
     }
 
-    /// Whether the store answers; for a readiness probe. A service whose store is away still works,
-    /// through its loader.
+    /// Whether the store does what requests need of it; for a readiness probe. A service whose store is
+    /// away still works, through its loader.
+    ///
+    /// Redis is asked for a write, of a key of its own that ends after a second; on a cluster every
+    /// master is, and all slots have to have one. So it says no where a PING would say yes: of a
+    /// read-only server, of one that is out of memory, and of a cluster that lacks a master, though
+    /// some requests may still be answered from it. Replicas are not asked.
     ///
     /// # Errors
-    /// The store did not answer.
+    /// The store did not answer in its deadline, or refused.
     pub async fn check_store(&self) -> Result<(), StoreError> {
         self.engine.store.check().await
     }

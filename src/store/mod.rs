@@ -360,7 +360,7 @@ pub(crate) trait Store<M>: Send + Sync {
     /// Reads it.
     fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>>;
 
-    /// Whether the store answers.
+    /// Whether the store takes a write wherever requests need it to.
     fn check(&self) -> Reply<'_, ()>;
 }
 

@@ -1,11 +1,12 @@
 //! The circuit breaker: while Redis does not answer, requests do not pay its deadline one after the
 //! other.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lock;
 use crate::store::StoreError;
 
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +80,7 @@ impl Breaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::{AsyncConnectionConfig, Value};
@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Settings;
 use super::batch::{Batch, Replies};
 use super::connection::{Place, probe};
 use super::endpoint::cluster::Seeds;
@@ -23,6 +22,7 @@ use super::fault::{Fault, Replied, lost_or_refused};
 use super::node::Node;
 use super::slots::{Address, Owners, slot};
 use super::supervisor::{Heartbeat, Patience};
+use super::{Settings, lock};
 use crate::store::StoreError;
 
 /// Requests in trouble have the slots asked for no more often.
@@ -431,8 +431,4 @@ fn nobodys() -> StoreError {
 fn is_misdirected(reply: &Replied) -> bool {
     let code = reply.as_ref().err().and_then(Fault::code);
     matches!(code, Some("MOVED" | "ASK" | "CLUSTERDOWN" | "TRYAGAIN"))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,7 +20,7 @@ mod slots;
 mod supervisor;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -72,7 +72,7 @@ impl RedisStore {
     /// | `rediss://…` | the same over TLS (feature `redis-rustls`) |
     /// | `unix:///path[?db=…]` | one server, by its socket |
     /// | `redis+sentinel://[user:password@]host[:port],…/master-name[/database]` | whatever master the sentinels name (feature `redis-sentinel`) |
-    /// | `redis+cluster://[user:password@]host[:port],…` | a cluster, learnt from these nodes (feature `redis-cluster`) |
+    /// | `redis+cluster://[user:password@]host[:port],…` | a cluster, learnt from these nodes (feature `redis-cluster`), with a connection to each master |
     ///
     /// # Errors
     /// The text is no such URL, or needs a feature that is off. The error does not repeat it: it may
@@ -137,8 +137,9 @@ impl RedisStore {
     }
 
     /// The circuit breaker: so many commands in a row without an answer open it, and for so long
-    /// nothing is sent, but invalidations, which are always tried. Then one command probes. Default:
-    /// 5 and 500 ms: one blip does not open it, and an outage costs five requests their deadline.
+    /// nothing is sent, but invalidations, which are always tried. Then one command probes. Each node
+    /// of a cluster has one. Default: 5 and 500 ms: one blip does not open it, and an outage costs five
+    /// requests their deadline.
     #[must_use]
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
         self.breaker = BreakerSettings {
@@ -192,4 +193,9 @@ where
         }
         sealed::Erased(Arc::new(level))
     }
+}
+
+/// What a panic left behind is whole: nothing here is half-done under a lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

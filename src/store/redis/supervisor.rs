@@ -6,7 +6,7 @@
 //! the next attempt, and callers fail at once while there is no connection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::batch::Batch;
 use super::endpoint::{Deadlines, Server};
 use super::fault::not_connected;
+use super::lock;
 use crate::store::StoreError;
 
 /// Between two heartbeats.
@@ -320,10 +321,6 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// From a half to the whole.
