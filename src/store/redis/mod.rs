@@ -18,6 +18,8 @@ mod seed;
 #[cfg(feature = "redis-cluster")]
 mod slots;
 mod supervisor;
+#[cfg(feature = "redis-cluster")]
+mod topology;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

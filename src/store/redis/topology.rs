@@ -1,0 +1,242 @@
+//! Where a cluster's slots are, and a connection to each node that owns some.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use redis::AsyncConnectionConfig;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::batch::Batch;
+use super::endpoint::cluster::Seeds;
+use super::fault::lost_or_refused;
+use super::node::Node;
+use super::slots::{Address, Owners, slot};
+use super::supervisor::Heartbeat;
+use super::{Settings, lock};
+use crate::store::StoreError;
+
+/// Requests in trouble have the slots asked for no more often.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// So many nodes are asked for them at once, because any of them may hang.
+const ASKED: usize = 3;
+
+pub(super) struct Topology {
+    seeds: Seeds,
+    pub(super) settings: Settings,
+    session: Arc<AtomicU64>,
+    state: watch::Sender<State>,
+    /// Those that are masters, and those that a redirection named.
+    nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    asked: Mutex<Asked>,
+}
+
+/// How often the slots were asked for, and when last.
+#[derive(Default)]
+struct Asked {
+    times: usize,
+    last: Option<Instant>,
+}
+
+enum State {
+    /// Nobody has said yet where the slots are.
+    Unknown,
+    Known(Arc<Map>),
+    /// Nobody was there who could.
+    Failed(StoreError),
+}
+
+/// Where the slots are.
+pub(super) struct Map {
+    /// Which time of asking this is the answer to.
+    time: usize,
+    pub(super) owners: Owners,
+    /// By the owners' index.
+    pub(super) masters: Vec<Master>,
+}
+
+pub(super) struct Master {
+    pub(super) node: Arc<Node>,
+    /// What makes a key one of this node's.
+    pub(super) tag: String,
+}
+
+impl Map {
+    pub(super) fn owner(&self, name: &[u8]) -> Option<&Master> {
+        self.owners.of(slot(name)).map(|owner| &self.masters[owner])
+    }
+}
+
+impl Topology {
+    pub(super) fn new(seeds: Seeds, settings: Settings, session: Arc<AtomicU64>) -> Self {
+        Self {
+            seeds,
+            settings,
+            session,
+            state: watch::channel(State::Unknown).0,
+            nodes: Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// Where the slots are, waiting for the first answer, under the deadline of a command.
+    pub(super) async fn map(self: &Arc<Self>) -> Result<Arc<Map>, StoreError> {
+        let known = async {
+            let mut state = self.state.subscribe();
+            loop {
+                match &*state.borrow_and_update() {
+                    State::Known(map) => return Ok(Arc::clone(map)),
+                    State::Failed(error) => {
+                        let error = error.clone();
+                        self.learn_beside();
+                        return Err(error);
+                    }
+                    State::Unknown => self.learn_beside(),
+                }
+                if state.changed().await.is_err() {
+                    return Err(StoreError::not_connected(None));
+                }
+            }
+        };
+        match timeout(self.settings.deadlines.response, known).await {
+            Ok(map) => map,
+            Err(_) => Err(StoreError::timeout()),
+        }
+    }
+
+    /// Asks for the slots beside the requests, and not too often.
+    pub(super) fn learn_beside(self: &Arc<Self>) {
+        let mut asked = lock(&self.asked);
+        if asked.last.is_some_and(|last| last.elapsed() < PAUSE) {
+            return;
+        }
+        asked.last = Some(Instant::now());
+        drop(asked);
+        let shared = Arc::clone(self);
+        tokio::spawn(async move { shared.learn().await });
+    }
+
+    /// Asks for them now.
+    pub(super) async fn learn(&self) -> Result<Arc<Map>, StoreError> {
+        let time = {
+            let mut asked = lock(&self.asked);
+            asked.times += 1;
+            asked.last = Some(Instant::now());
+            asked.times
+        };
+        let learnt = match self.ask(time).await {
+            Ok(owners) => self.map_of(time, owners).map(Arc::new),
+            Err(error) => Err(error),
+        };
+        self.state
+            .send_if_modified(|state| match (&learnt, &*state) {
+                // The answer to a later question.
+                (_, State::Known(known)) if known.time > time => false,
+                // What is known is worth more than nothing.
+                (Err(_), State::Known(_)) => false,
+                (Ok(map), _) => {
+                    *state = State::Known(Arc::clone(map));
+                    true
+                }
+                (Err(error), _) => {
+                    *state = State::Failed(error.clone());
+                    true
+                }
+            });
+        learnt
+    }
+
+    /// The first answer counts.
+    async fn ask(&self, time: usize) -> Result<Owners, StoreError> {
+        let mut asking = JoinSet::new();
+        for (host, port) in self.to_be_asked(time) {
+            let (seeds, deadline) = (self.seeds.clone(), self.settings.deadlines.connect);
+            asking.spawn(async move {
+                match timeout(deadline, owners(&seeds, &host, port)).await {
+                    Ok(owners) => owners,
+                    Err(_) => Err(StoreError::timeout()),
+                }
+            });
+        }
+        let mut failed = StoreError::not_connected(None);
+        while let Some(answer) = asking.join_next().await {
+            match answer {
+                Ok(Ok(owners)) => return Ok(owners),
+                Ok(Err(error)) => failed = error,
+                Err(_) => {}
+            }
+        }
+        Err(failed)
+    }
+
+    /// The seeds and the nodes that are known, others each time.
+    fn to_be_asked(&self, time: usize) -> Vec<Address> {
+        let mut addresses = self.seeds.addresses().to_vec();
+        addresses.extend(lock(&self.nodes).keys().cloned());
+        addresses.sort_unstable();
+        addresses.dedup();
+        let first = time.wrapping_mul(ASKED) % addresses.len();
+        addresses.rotate_left(first);
+        addresses.truncate(ASKED);
+        addresses
+    }
+
+    /// Nodes that are known keep their connections and breakers.
+    fn map_of(&self, time: usize, owners: Owners) -> Result<Map, StoreError> {
+        let mut masters = Vec::with_capacity(owners.masters().len());
+        for (address, tag) in owners.masters().iter().zip(owners.tags()) {
+            let node = self.node(address.clone())?;
+            node.set_heartbeat(self.settings.keys.heartbeat(Some(&tag)));
+            masters.push(Master { node, tag });
+        }
+        let mut nodes = lock(&self.nodes);
+        nodes.retain(|address, _| owners.masters().contains(address));
+        drop(nodes);
+        Ok(Map {
+            time,
+            owners,
+            masters,
+        })
+    }
+
+    /// The node at an address, whether it owns slots or a redirection named it.
+    pub(super) fn node(&self, address: Address) -> Result<Arc<Node>, StoreError> {
+        let mut nodes = lock(&self.nodes);
+        if let Some(node) = nodes.get(&address) {
+            return Ok(Arc::clone(node));
+        }
+        let server = self.seeds.server(&address.0, address.1);
+        let heartbeat = Heartbeat {
+            name: self.settings.keys.heartbeat(None),
+            may_move: true,
+        };
+        let session = Arc::clone(&self.session);
+        let server = server.map_err(lost_or_refused)?;
+        let node = Arc::new(Node::new(server, &self.settings, heartbeat, session));
+        nodes.insert(address, Arc::clone(&node));
+        Ok(node)
+    }
+}
+
+/// Where the slots are, as one node says.
+async fn owners(seeds: &Seeds, host: &str, port: u16) -> Result<Owners, StoreError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None);
+    let server = seeds.server(host, port).map_err(lost_or_refused)?;
+    let mut connection = server.open(&config).await.map_err(lost_or_refused)?;
+    let mut batch = Batch::new();
+    batch.cmd("CLUSTER").arg("SLOTS");
+    let replies = batch.send(&mut connection).await;
+    let reply = replies.map_err(lost_or_refused)?.pop();
+    let reply = reply.ok_or_else(nobodys)??;
+    Owners::parse(&reply, host).ok_or_else(nobodys)
+}
+
+pub(super) fn nobodys() -> StoreError {
+    StoreError::refused("no node of the cluster owns the slot")
+}
