@@ -12,13 +12,21 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::cache::Answer;
+use crate::caching::Caching;
 use crate::error::Unavailable;
 use crate::layer::Shared;
-use crate::rejection::{Asked, MakeRejection, Refusal, ResponseBody, respond};
-use crate::service::asked;
+use crate::rejection::{Asked, MakeRejection, Refusal, ResponseBody};
 
 /// The look-up of a request that no local answer was found for.
 type Waiting<M> = Pin<Box<dyn Future<Output = Result<Answer<M>, Unavailable>> + Send>>;
+
+/// What waits for the look-up.
+pub(crate) struct Held<ReqBody, S> {
+    pub(crate) request: Request<ReqBody>,
+    pub(crate) caching: Caching,
+    /// Readied.
+    pub(crate) inner: S,
+}
 
 pin_project! {
     /// The future of [`ApiTokenService`](crate::ApiTokenService).
@@ -34,12 +42,16 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F, S, ReqBody, M, R> {
-        Inner { #[pin] future: F },
+        Inner {
+            #[pin] future: F,
+            // Taken when the response is there.
+            caching: Option<Caching>,
+        },
         Refused { response: Option<Response<Bytes>> },
         Waiting {
             answer: Waiting<M>,
             // Taken when the answer is there.
-            held: Option<(Request<ReqBody>, S)>,
+            held: Option<Held<ReqBody, S>>,
             shared: Arc<Shared<M, R>>,
         },
     }
@@ -49,34 +61,29 @@ impl<S, ReqBody, M, R> ResponseFuture<S, ReqBody, M, R>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(crate) fn inner(future: S::Future) -> Self {
+    pub(crate) fn inner(future: S::Future, caching: Caching) -> Self {
+        let caching = Some(caching);
         Self {
-            state: State::Inner { future },
+            state: State::Inner { future, caching },
         }
     }
 
-    pub(crate) fn refused(shared: Arc<Shared<M, R>>, refusal: &Refusal, asked: &Asked) -> Self
-    where
-        R: MakeRejection,
-    {
-        let response = respond(refusal, &shared.challenges, &shared.rejection, asked);
+    pub(crate) fn refused(response: Response<Bytes>) -> Self {
+        let response = Some(response);
         Self {
-            state: State::Refused {
-                response: Some(response),
-            },
+            state: State::Refused { response },
         }
     }
 
     pub(crate) fn waiting(
         answer: Waiting<M>,
-        request: Request<ReqBody>,
-        inner: S,
+        held: Held<ReqBody, S>,
         shared: Arc<Shared<M, R>>,
     ) -> Self {
         Self {
             state: State::Waiting {
                 answer,
-                held: Some((request, inner)),
+                held: Some(held),
                 shared,
             },
         }
@@ -95,8 +102,11 @@ where
         loop {
             let mut this = self.as_mut().project();
             let next = match this.state.as_mut().project() {
-                StateProj::Inner { future } => {
-                    let response = ready!(future.poll(cx))?;
+                StateProj::Inner { future, caching } => {
+                    let mut response = ready!(future.poll(cx))?;
+                    if let Some(caching) = caching.take() {
+                        caching.tell(response.headers_mut());
+                    }
                     return Poll::Ready(Ok(response.map(ResponseBody::served)));
                 }
                 StateProj::Refused { response } => {
@@ -109,22 +119,16 @@ where
                     shared,
                 } => {
                     let answer = ready!(answer.as_mut().poll(cx));
-                    let (mut request, mut inner) = held.take().expect("polled after completion");
-                    match refusal(answer) {
-                        Ok(token) => {
-                            request.extensions_mut().insert(token);
-                            State::Inner {
-                                future: inner.call(request),
-                            }
-                        }
-                        Err(refusal) => {
-                            let asked = asked(&request);
-                            let response =
-                                respond(&refusal, &shared.challenges, &shared.rejection, &asked);
-                            State::Refused {
-                                response: Some(response),
-                            }
-                        }
+                    let mut held = held.take().expect("polled after completion");
+                    let token = found(answer);
+                    match token.and_then(|token| shared.admit(token, &mut held.request)) {
+                        Ok(()) => State::Inner {
+                            future: held.inner.call(held.request),
+                            caching: Some(held.caching),
+                        },
+                        Err(refusal) => State::Refused {
+                            response: Some(shared.refuse(&refusal, &Asked::by(&held.request))),
+                        },
                     }
                 }
             };
@@ -133,7 +137,7 @@ where
     }
 }
 
-fn refusal<M>(answer: Result<Answer<M>, Unavailable>) -> Result<crate::CachedApiToken<M>, Refusal> {
+fn found<M>(answer: Result<Answer<M>, Unavailable>) -> Result<crate::CachedApiToken<M>, Refusal> {
     match answer {
         Ok(Answer::Found(token)) => Ok(token),
         Ok(Answer::Absent(_)) => Err(Refusal::InvalidToken),

@@ -8,9 +8,12 @@ use tower_layer::Layer;
 use crate::cache::ApiTokenCache;
 use crate::error::ConfigError;
 use crate::extract::bearer::Limits;
+use crate::extract::{Sources, TokenSource};
+use crate::policy::{InsufficientScope, Policy, PolicyRequest};
 use crate::rejection::{Challenges, MakeRejection, ProblemDetails};
 use crate::service::ApiTokenService;
 use crate::store::keys::Scope;
+use crate::token::CachedApiToken;
 
 /// Verifies the bearer token of each request, puts a [`CachedApiToken`](crate::CachedApiToken) into
 /// its extensions, and refuses the request otherwise.
@@ -18,6 +21,21 @@ use crate::store::keys::Scope;
 /// A CORS preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) passes without a
 /// token, because browsers send it without one. Anybody can send such a request: let nothing inside
 /// do work for `OPTIONS` but answer preflights.
+///
+/// # Order of layers
+///
+/// | layer | place | because |
+/// |---|---|---|
+/// | CORS | outside | a page of another origin can read a 401, 403 or 503 only with its headers, which the layer does not add |
+/// | tracing | outside | refusals are seen too; the credential is not marked as sensitive there yet, and a token in the query is in the URI: log the path alone, or nothing of a request's head |
+/// | limits by address | outside | they spare the look-up |
+/// | limits by caller | inside | they need the token |
+/// | limits of the body, decompression | inside | a refusal reads no body |
+/// | time-outs | outside | they bound the look-up too, which goes on for others |
+/// | concurrency limits | either | a request holds its permit while its token is looked up, also inside, where it was readied with one |
+///
+/// A layer of a second scope inside sees the credential as well, unless the outer one
+/// [removes](Self::without_credentials) it, or it is in the query.
 ///
 /// ```
 /// use tower::{Layer, service_fn};
@@ -44,8 +62,26 @@ pub(crate) struct Shared<M, R> {
     pub(crate) scope: Scope,
     pub(crate) optional: bool,
     pub(crate) limits: Limits,
+    pub(crate) sources: Sources,
+    /// All of them have to agree.
+    pub(crate) policies: Vec<Policy<M>>,
     pub(crate) challenges: Challenges,
     pub(crate) rejection: R,
+}
+
+impl<M, R> Shared<M, R> {
+    fn copy<N>(&self, rejection: N) -> Shared<M, N> {
+        Shared {
+            cache: self.cache.clone(),
+            scope: self.scope.clone(),
+            optional: self.optional,
+            limits: self.limits.clone(),
+            sources: self.sources.clone(),
+            policies: self.policies.clone(),
+            challenges: self.challenges.clone(),
+            rejection,
+        }
+    }
 }
 
 impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
@@ -55,14 +91,16 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
     /// When it is applied, if the cache's scopes are [declared](crate::ApiTokenCacheBuilder::scopes)
     /// and no scope (`any`) is not among them: give it one by [`with_scope`](Self::with_scope).
     pub fn new(cache: ApiTokenCache<M>) -> Self {
-        let challenges = Challenges::new("api").expect("a realm of three letters");
+        let sources = Sources::default();
         Self {
             shared: Arc::new(Shared {
                 cache,
                 scope: Scope::new(None).expect("no scope is a scope"),
                 optional: false,
                 limits: Limits::default(),
-                challenges,
+                policies: Vec::new(),
+                challenges: Challenges::new(sources.schemes()),
+                sources,
                 rejection: ProblemDetails::new(),
             }),
         }
@@ -73,19 +111,21 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     fn with(self, change: impl FnOnce(&mut Shared<M, R>)) -> Self {
         let mut shared = match Arc::try_unwrap(self.shared) {
             Ok(shared) => shared,
-            Err(shared) => Shared {
-                cache: shared.cache.clone(),
-                scope: shared.scope.clone(),
-                optional: shared.optional,
-                limits: shared.limits.clone(),
-                challenges: shared.challenges.clone(),
-                rejection: shared.rejection.clone(),
-            },
+            Err(shared) => shared.copy(shared.rejection.clone()),
         };
         change(&mut shared);
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    fn try_with(
+        self,
+        change: impl FnOnce(&mut Shared<M, R>) -> Result<(), ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        let mut changed = Ok(());
+        let layer = self.with(|shared| changed = change(shared));
+        changed.map(|()| layer)
     }
 
     /// Asks for a token of this type. Default: any type.
@@ -96,10 +136,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// shows when it starts. [`try_with_scope`](Self::try_with_scope) returns it instead.
     #[must_use]
     pub fn with_scope(self, scope: &str) -> Self {
-        match self.try_with_scope(scope) {
-            Ok(layer) => layer,
-            Err(error) => panic!("{error}"),
-        }
+        valid(self.try_with_scope(scope))
     }
 
     /// As [`with_scope`](Self::with_scope), for a scope that comes from a configuration.
@@ -129,10 +166,133 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// If it is empty, or has other characters than visible ASCII and spaces.
     #[must_use]
     pub fn with_realm(self, realm: &str) -> Self {
-        match Challenges::new(realm) {
-            Ok(challenges) => self.with(|shared| shared.challenges = challenges),
-            Err(error) => panic!("{error}"),
-        }
+        valid(self.try_with(|shared| shared.challenges.set_realm(realm)))
+    }
+
+    /// The OAuth scope that the challenge of a 401 names, and that of a policy's refusal that names
+    /// none itself (RFC 6750 section 3): words with a space between them. It is told and not checked; a
+    /// [policy](Self::with_policy) checks. Default: none.
+    ///
+    /// # Panics
+    /// If it is no such list. [`try_with_challenge_scope`](Self::try_with_challenge_scope) returns it
+    /// instead.
+    #[must_use]
+    pub fn with_challenge_scope(self, scope: &str) -> Self {
+        valid(self.try_with_challenge_scope(scope))
+    }
+
+    /// As [`with_challenge_scope`](Self::with_challenge_scope), for a scope that comes from a
+    /// configuration.
+    ///
+    /// # Errors
+    /// It is no list of OAuth scopes (RFC 6749 section 3.3).
+    pub fn try_with_challenge_scope(self, scope: &str) -> Result<Self, ConfigError> {
+        self.try_with(|shared| shared.challenges.set_scope(scope))
+    }
+
+    /// Where the metadata of this protected resource is, for the challenge to say (RFC 9728 section
+    /// 5.1): an absolute URL. Default: none.
+    ///
+    /// # Panics
+    /// If it is none. [`try_with_resource_metadata`](Self::try_with_resource_metadata) returns it
+    /// instead.
+    #[must_use]
+    pub fn with_resource_metadata(self, url: &str) -> Self {
+        valid(self.try_with_resource_metadata(url))
+    }
+
+    /// As [`with_resource_metadata`](Self::with_resource_metadata), for a URL that comes from a
+    /// configuration.
+    ///
+    /// # Errors
+    /// It is no absolute URL, or has characters that a URL would have percent-encoded.
+    pub fn try_with_resource_metadata(self, url: &str) -> Result<Self, ConfigError> {
+        self.try_with(|shared| shared.challenges.set_resource_metadata(url))
+    }
+
+    /// Adds an `error_description` to each challenge that has an error, for the developer of a client
+    /// (RFC 6750 section 3). It is one text for each error: why a token is not good stays untold.
+    /// Default: none.
+    #[must_use]
+    pub fn with_error_description(self) -> Self {
+        self.with(|shared| shared.challenges.describe())
+    }
+
+    /// Looks for the token in this place alone. Default: [`TokenSource::authorization`].
+    #[must_use]
+    pub fn with_source(self, source: TokenSource) -> Self {
+        self.with_sources([source])
+    }
+
+    /// Looks for the token in these places. A request with a credential in two of them is ambiguous
+    /// (400), also when both are the same: which one counts is nothing to be guessed.
+    ///
+    /// # Panics
+    /// If there is none, or one of them twice. [`try_with_sources`](Self::try_with_sources) returns it
+    /// instead.
+    #[must_use]
+    pub fn with_sources(self, sources: impl IntoIterator<Item = TokenSource>) -> Self {
+        valid(self.try_with_sources(sources))
+    }
+
+    /// As [`with_sources`](Self::with_sources), for sources that come from a configuration.
+    ///
+    /// # Errors
+    /// There is none, or one of them twice.
+    pub fn try_with_sources(
+        self,
+        sources: impl IntoIterator<Item = TokenSource>,
+    ) -> Result<Self, ConfigError> {
+        let sources = Sources::new(sources.into_iter().collect())?;
+        Ok(self.with(|shared| {
+            shared.challenges.set_schemes(sources.schemes());
+            shared.sources.replace(sources);
+        }))
+    }
+
+    /// Removes the credential before the inner service sees the request, from every place that the
+    /// layer looks at and from `Authorization: Bearer`; also where the request passes without being
+    /// verified, as anonymous or as a preflight. [`CachedApiToken::token`] still has it. Other cookies,
+    /// and credentials of other schemes, stay. A second layer inside finds nothing then. Default: the
+    /// credential stays, marked as sensitive, but for a token in the query, which never stays.
+    #[must_use]
+    pub fn without_credentials(self) -> Self {
+        self.with(|shared| shared.sources.remove())
+    }
+
+    /// Decides whether a good token may do what it is presented for: `Err` refuses it with 403 and
+    /// `error="insufficient_scope"`. It is asked for every request, whatever was cached, and not for
+    /// those without a token. Several policies all have to agree; the first that refuses is told.
+    ///
+    /// ```
+    /// # use tower_api_token::{
+    /// #     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, InsufficientScope, Lookup,
+    /// #     PolicyRequest, TokenRecord, loader_fn,
+    /// # };
+    /// # #[derive(Clone)]
+    /// # struct Plan { may_write: bool }
+    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord<Plan>>) });
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let needs_write = InsufficientScope::naming("orders:write")?;
+    /// let layer = ApiTokenLayer::new(cache).with_policy(
+    ///     move |token: &CachedApiToken<Plan>, request: &PolicyRequest<'_>| {
+    ///         if request.method().is_safe() || token.metadata().may_write {
+    ///             Ok(())
+    ///         } else {
+    ///             Err(needs_write.clone())
+    ///         }
+    ///     },
+    /// );
+    /// # let _ = layer;
+    /// # Ok::<(), ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn with_policy<P>(self, policy: P) -> Self
+    where
+        P: Fn(&CachedApiToken<M>, &PolicyRequest<'_>) -> Result<(), InsufficientScope>,
+        P: Send + Sync + 'static,
+    {
+        self.with(|shared| shared.policies.push(Arc::new(policy)))
     }
 
     /// How long a token may be, in bytes, both ends included. What is shorter or longer is refused
@@ -176,18 +336,15 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// ```
     #[must_use]
     pub fn with_rejection<N: MakeRejection>(self, rejection: N) -> ApiTokenLayer<M, N> {
-        let shared = &self.shared;
         ApiTokenLayer {
-            shared: Arc::new(Shared {
-                cache: shared.cache.clone(),
-                scope: shared.scope.clone(),
-                optional: shared.optional,
-                limits: shared.limits.clone(),
-                challenges: shared.challenges.clone(),
-                rejection,
-            }),
+            shared: Arc::new(self.shared.copy(rejection)),
         }
     }
+}
+
+/// A configuration that makes no sense shows when the program starts.
+fn valid<T>(configured: Result<T, ConfigError>) -> T {
+    configured.unwrap_or_else(|error| panic!("{error}"))
 }
 
 impl<S, M, R> Layer<S> for ApiTokenLayer<M, R> {
@@ -217,6 +374,7 @@ impl<M, R> fmt::Debug for ApiTokenLayer<M, R> {
         f.debug_struct("ApiTokenLayer")
             .field("scope", &self.shared.scope)
             .field("optional", &self.shared.optional)
+            .field("sources", &self.shared.sources)
             .finish_non_exhaustive()
     }
 }

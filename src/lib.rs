@@ -84,11 +84,13 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod cache;
+mod caching;
 mod error;
 mod extract;
 mod future;
 mod layer;
 mod loader;
+mod policy;
 mod rejection;
 mod service;
 pub mod store;
@@ -103,9 +105,11 @@ pub use cache::{
     Absence, Answer, ApiTokenCache, ApiTokenCacheBuilder, Invalidation, Outcome, Stats,
 };
 pub use error::{ConfigError, InvalidateError, Unavailable, UnavailableKind};
+pub use extract::TokenSource;
 pub use future::ResponseFuture;
 pub use layer::ApiTokenLayer;
 pub use loader::{BoxError, IntoVerdict, LoaderFn, Lookup, TokenLoader, loader_fn};
+pub use policy::{InsufficientScope, PolicyRequest};
 pub use rejection::{MakeRejection, ProblemDetails, Refusal, ResponseBody};
 pub use service::ApiTokenService;
 #[cfg(feature = "redis")]

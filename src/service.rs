@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
-use http::{HeaderMap, Method, Request, Response};
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{Method, Request, Response};
 use tower_service::Service;
 
 use crate::cache::Answer;
-use crate::extract::{self, Presented};
-use crate::future::ResponseFuture;
+use crate::extract::Presented;
+use crate::future::{Held, ResponseFuture};
 use crate::layer::Shared;
-use crate::rejection::{Asked, MakeRejection, Refusal, ResponseBody, is_grpc};
+use crate::policy::PolicyRequest;
+use crate::rejection::{Asked, MakeRejection, Refusal, ResponseBody, is_grpc, respond};
 use crate::token::{Anonymous, BearerToken, CachedApiToken};
 
 /// The service that [`ApiTokenLayer`](crate::ApiTokenLayer) makes.
@@ -60,65 +62,92 @@ where
         // What somebody outside put there is not a verification of ours.
         request.extensions_mut().remove::<CachedApiToken<M>>();
         request.extensions_mut().remove::<Anonymous<M>>();
-        mark_sensitive(request.headers_mut());
-        if is_preflight(&request) {
-            return self.pass(request);
-        }
         let shared = &self.shared;
-        let refuse = |refusal, request: &Request<ReqBody>| {
-            ResponseFuture::refused(Arc::clone(shared), &refusal, &asked(request))
+        shared.sources.mark_sensitive(request.headers_mut());
+        let refuse = |refusal: &Refusal, request: &Request<ReqBody>| {
+            ResponseFuture::refused(shared.refuse(refusal, &Asked::by(request)))
         };
-        let token = match extract::authorization(request.headers(), &shared.limits) {
-            Presented::Token(token) => token,
-            Presented::Nothing if shared.optional => return self.pass(request),
-            Presented::Nothing => return refuse(Refusal::NotPresented, &request),
-            Presented::Malformed => return refuse(Refusal::InvalidToken, &request),
-            Presented::Ambiguous => return refuse(Refusal::Ambiguous, &request),
+        let known = match shared.identify(&request) {
+            Ok(known) => known,
+            Err(refusal) => return refuse(&refusal, &request),
         };
-        let engine = &shared.cache.engine;
-        match engine.answer_locally(token, shared.scope.name()) {
-            Some(Answer::Found(token)) => {
-                request.extensions_mut().insert(token);
-                ResponseFuture::inner(self.inner.call(request))
+        // Before the policy, which sees what the inner service does.
+        let caching = shared.sources.hide(&mut request);
+        match known {
+            Known::Anonymous => {
+                // That it was this layer that let the request pass.
+                request.extensions_mut().insert(Anonymous::<M>::new());
+                ResponseFuture::inner(self.inner.call(request), caching)
             }
-            Some(Answer::Absent(_)) => refuse(Refusal::InvalidToken, &request),
-            Some(Answer::Denied(denial)) => refuse(Refusal::Denied(denial.reason), &request),
-            None => {
-                let token = BearerToken::new(token);
-                let answer = Box::pin(Arc::clone(engine).resolve(token, shared.scope.clone()));
+            Known::Token(token) => match shared.admit(token, &mut request) {
+                Ok(()) => ResponseFuture::inner(self.inner.call(request), caching),
+                Err(refusal) => refuse(&refusal, &request),
+            },
+            Known::NotYet(token) => {
+                let engine = Arc::clone(&shared.cache.engine);
+                let answer = Box::pin(engine.resolve(token, shared.scope.clone()));
                 // The readied service is the one to be called, and it waits with the request; the
                 // clone left behind has to be readied first.
                 let clone = self.inner.clone();
-                let inner = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::waiting(answer, request, inner, Arc::clone(shared))
+                let held = Held {
+                    request,
+                    caching,
+                    inner: std::mem::replace(&mut self.inner, clone),
+                };
+                ResponseFuture::waiting(answer, held, Arc::clone(shared))
             }
         }
     }
 }
 
-impl<S, M, R> ApiTokenService<S, M, R> {
-    /// Lets the request pass without a token, and says that it was this layer that did.
-    fn pass<ReqBody>(&mut self, mut request: Request<ReqBody>) -> ResponseFuture<S, ReqBody, M, R>
-    where
-        S: Service<Request<ReqBody>>,
-        M: Send + Sync + 'static,
-    {
-        request.extensions_mut().insert(Anonymous::<M>::new());
-        ResponseFuture::inner(self.inner.call(request))
+/// Whose request it is, as far as it can be said at once.
+enum Known<M> {
+    /// It passes without a token.
+    Anonymous,
+    Token(CachedApiToken<M>),
+    /// It has to be looked up.
+    NotYet(BearerToken),
+}
+
+impl<M: Send + Sync + 'static, R> Shared<M, R> {
+    fn identify<B>(&self, request: &Request<B>) -> Result<Known<M>, Refusal> {
+        if is_preflight(request) {
+            return Ok(Known::Anonymous);
+        }
+        let (headers, uri) = (request.headers(), request.uri());
+        let token = match self.sources.read(headers, uri, &self.limits) {
+            Presented::Token(token) => token,
+            Presented::Nothing if self.optional => return Ok(Known::Anonymous),
+            Presented::Nothing => return Err(Refusal::NotPresented),
+            Presented::Malformed => return Err(Refusal::InvalidToken),
+            Presented::Ambiguous => return Err(Refusal::Ambiguous),
+        };
+        match self.cache.engine.answer_locally(&token, self.scope.name()) {
+            Some(Answer::Found(token)) => Ok(Known::Token(token)),
+            Some(Answer::Absent(_)) => Err(Refusal::InvalidToken),
+            Some(Answer::Denied(denial)) => Err(Refusal::Denied(denial.reason)),
+            None => Ok(Known::NotYet(BearerToken::new(token))),
+        }
+    }
+
+    /// Gives a good token to the inner service, if every policy allows it.
+    pub(crate) fn admit<B>(
+        &self,
+        token: CachedApiToken<M>,
+        request: &mut Request<B>,
+    ) -> Result<(), Refusal> {
+        for policy in &self.policies {
+            policy(&token, &PolicyRequest::of(request)).map_err(Refusal::InsufficientScope)?;
+        }
+        request.extensions_mut().insert(token);
+        Ok(())
     }
 }
 
-/// Keeps the credential out of whatever prints the headers further in. All lines of it: a preflight
-/// passes with however many there are.
-fn mark_sensitive(headers: &mut HeaderMap) {
-    if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
-        for (name, value) in headers {
-            if name == AUTHORIZATION {
-                value.set_sensitive(true);
-            }
-        }
-    } else if let Some(value) = headers.get_mut(AUTHORIZATION) {
-        value.set_sensitive(true);
+impl<M, R: MakeRejection> Shared<M, R> {
+    pub(crate) fn refuse(&self, refusal: &Refusal, asked: &Asked) -> Response<Bytes> {
+        let vary = self.sources.vary();
+        respond(refusal, &self.challenges, vary, &self.rejection, asked)
     }
 }
 
@@ -132,14 +161,16 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
             .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-pub(crate) fn asked<B>(request: &Request<B>) -> Asked {
-    Asked {
-        head: request.method() == Method::HEAD,
-        // A gRPC call is a POST. Anything else with its content type must not get its HTTP 200: a
-        // proxy that asks us whether to let a request pass would read it as leave.
-        grpc: is_grpc(request.headers())
-            .filter(|_| request.method() == Method::POST)
-            .cloned(),
+impl Asked {
+    pub(crate) fn by<B>(request: &Request<B>) -> Self {
+        Self {
+            head: request.method() == Method::HEAD,
+            // A gRPC call is a POST. Anything else with its content type must not get its HTTP 200: a
+            // proxy that asks us whether to let a request pass would read it as leave.
+            grpc: is_grpc(request.headers())
+                .filter(|_| request.method() == Method::POST)
+                .cloned(),
+        }
     }
 }
 

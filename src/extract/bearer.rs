@@ -2,7 +2,8 @@
 
 use super::Presented;
 
-const SCHEME: &[u8] = b"bearer";
+/// The scheme of RFC 6750.
+pub(crate) const BEARER: &str = "Bearer";
 
 /// What a token may look like.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ impl Default for Limits {
 
 impl Limits {
     /// A token of the right length and alphabet.
-    fn token<'a>(&self, text: &'a [u8]) -> Option<&'a str> {
+    pub(super) fn token<'a>(&self, text: &'a [u8]) -> Option<&'a str> {
         if !(self.min_length..=self.max_length).contains(&text.len()) {
             return None;
         }
@@ -38,6 +39,12 @@ impl Limits {
         }
         std::str::from_utf8(text).ok()
     }
+
+    /// What stands where nothing but a token does.
+    pub(super) fn presented<'a>(&self, text: &'a [u8]) -> Presented<'a> {
+        self.token(text)
+            .map_or(Presented::Malformed, |token| Presented::Token(token.into()))
+    }
 }
 
 /// `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
@@ -50,36 +57,39 @@ fn is_b64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
 }
 
-/// Reads the value of an `Authorization` field.
-pub(crate) fn read<'a>(value: &'a [u8], limits: &Limits) -> Presented<'a> {
-    let value = trim(value);
-    let Some((scheme, rest)) = value.split_at_checked(SCHEME.len()) else {
+/// Reads the value of a field that has a scheme's name before the token, as `Authorization` does.
+pub(super) fn read<'a>(value: &'a [u8], scheme: &str, limits: &Limits) -> Presented<'a> {
+    let Some(rest) = after_scheme(value, scheme) else {
         return Presented::Nothing;
     };
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return Presented::Nothing;
+    if rest.first() != Some(&b' ') {
+        return Presented::Malformed;
     }
-    match rest.first() {
-        // `Bearerx…`: another scheme, whose name begins like ours.
-        Some(byte) if is_scheme_byte(*byte) => Presented::Nothing,
-        // One or more spaces, and no tab (RFC 9110 section 11.4).
-        Some(b' ') => {
-            let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-            limits
-                .token(&rest[spaces..])
-                .map_or(Presented::Malformed, Presented::Token)
-        }
-        _ => Presented::Malformed,
-    }
+    // One or more spaces, and no tab (RFC 9110 section 11.4).
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    limits.presented(&rest[spaces..])
 }
 
-/// `auth-scheme` is a token of RFC 9110 section 5.6.2.
-fn is_scheme_byte(byte: u8) -> bool {
+/// What follows the scheme's name, if it is this scheme. `Bearerx` is another one, whose name begins
+/// like ours.
+pub(super) fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let (name, rest) = trim(value).split_at_checked(scheme.len())?;
+    let goes_on = rest.first().is_some_and(|byte| is_tchar(*byte));
+    (name.eq_ignore_ascii_case(scheme.as_bytes()) && !goes_on).then_some(rest)
+}
+
+/// A token of RFC 9110 section 5.6.2: the name of a scheme (section 11.1) and of a cookie (RFC 6265
+/// section 4.1.1) are such.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_tchar)
+}
+
+fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Optional white space around a field value is no part of it (RFC 9110 section 5.5).
-fn trim(value: &[u8]) -> &[u8] {
+pub(super) fn trim(value: &[u8]) -> &[u8] {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().take_while(|byte| blank(byte)).count();
     let value = &value[start..];
@@ -92,7 +102,7 @@ mod tests {
     use super::*;
 
     fn reads(value: &[u8]) -> Presented<'_> {
-        read(value, &Limits::default())
+        read(value, BEARER, &Limits::default())
     }
 
     #[test]
@@ -106,13 +116,13 @@ mod tests {
         ] {
             assert_eq!(
                 reads(value.as_bytes()),
-                Presented::Token("abcdefgh"),
+                Presented::Token("abcdefgh".into()),
                 "{value:?}"
             );
         }
         assert_eq!(
             reads(b"Bearer AZaz09-._~+/=="),
-            Presented::Token("AZaz09-._~+/==")
+            Presented::Token("AZaz09-._~+/==".into())
         );
     }
 
@@ -168,8 +178,22 @@ mod tests {
             max_length: 4,
             visible_ascii: true,
         };
-        assert_eq!(read(b"Bearer a,!\"", &legacy), Presented::Token("a,!\""));
-        assert_eq!(read(b"Bearer abcde", &legacy), Presented::Malformed);
-        assert_eq!(read(b"Bearer a\x7f", &legacy), Presented::Malformed);
+        let reads = |value| read(value, BEARER, &legacy);
+        assert_eq!(reads(b"Bearer a,!\""), Presented::Token("a,!\"".into()));
+        assert_eq!(reads(b"Bearer abcde"), Presented::Malformed);
+        assert_eq!(reads(b"Bearer a\x7f"), Presented::Malformed);
+    }
+
+    #[test]
+    fn another_scheme_is_read_by_the_same_rules() {
+        let reads = |value| read(value, "Token", &Limits::default());
+        assert_eq!(
+            reads(b"token  abcdefgh"),
+            Presented::Token("abcdefgh".into())
+        );
+        assert_eq!(reads(b"Token"), Presented::Malformed);
+        for other in [&b"Bearer abcdefgh"[..], b"Tokens abcdefgh", b"Toke", b""] {
+            assert_eq!(reads(other), Presented::Nothing);
+        }
     }
 }

@@ -1,30 +1,181 @@
 //! Reading the credential from a request.
 
 pub(crate) mod bearer;
+mod cookie;
+mod query;
+mod source;
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use std::borrow::Cow;
+
+use http::header::{AUTHORIZATION, HeaderName};
+use http::{HeaderMap, HeaderValue, Request, Uri};
+
+use crate::caching::Caching;
+use crate::error::ConfigError;
+use bearer::{BEARER, Limits};
+pub use source::TokenSource;
 
 /// What a request presents.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Presented<'a> {
-    /// A token of the right form.
-    Token(&'a str),
+    /// A token of the right form; borrowed but where it had to be decoded.
+    Token(Cow<'a, str>),
     /// Nothing, or another scheme's credential.
     Nothing,
-    /// A bearer credential that cannot be a token of ours.
+    /// A credential that cannot be a token of ours.
     Malformed,
     /// More than one credential: which one counts is anybody's guess, so none does.
     Ambiguous,
 }
 
-/// Looks at the `Authorization` fields: all of them, for the first of two is a choice that a proxy
-/// in front may make differently.
-pub(crate) fn authorization<'a>(headers: &'a HeaderMap, limits: &bearer::Limits) -> Presented<'a> {
-    let mut fields = headers.get_all(AUTHORIZATION).iter();
-    match (fields.next(), fields.next()) {
-        (None, _) => Presented::Nothing,
-        (Some(field), None) => bearer::read(field.as_bytes(), limits),
-        (Some(_), Some(_)) => Presented::Ambiguous,
+impl Presented<'_> {
+    /// Two places that both have a credential are ambiguous, also when it is the same.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, one) | (one, Self::Nothing) => one,
+            _ => Self::Ambiguous,
+        }
+    }
+}
+
+/// The places that one layer looks at, and what follows from them.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    places: Vec<TokenSource>,
+    /// Whether the inner service shall see no credential.
+    removed: bool,
+    /// For refusals: every field that was looked at.
+    vary: Option<HeaderValue>,
+    /// For the inner service's responses: those of the fields that no cache knows as a credential's.
+    vary_served: Option<HeaderValue>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self::of(vec![TokenSource::authorization()])
+    }
+}
+
+impl Sources {
+    /// # Errors
+    /// There is no place, or one twice.
+    pub(crate) fn new(places: Vec<TokenSource>) -> Result<Self, ConfigError> {
+        if places.is_empty() {
+            return Err(ConfigError::new("a layer needs a token source"));
+        }
+        for (index, place) in places.iter().enumerate() {
+            if places[..index].iter().any(|one| one.is_same_place(place)) {
+                let message = format!("the token source {place:?} is there twice");
+                return Err(ConfigError::new(message));
+            }
+        }
+        Ok(Self::of(places))
+    }
+
+    fn of(places: Vec<TokenSource>) -> Self {
+        let mut fields: Vec<&HeaderName> = Vec::new();
+        for field in places.iter().filter_map(TokenSource::field) {
+            if !fields.contains(&field) {
+                fields.push(field);
+            }
+        }
+        let vary = listed(&fields);
+        // Whoever stores responses knows `Authorization` (RFC 9111 section 3.5); it is not needed in
+        // `Vary` (RFC 9110 section 12.5.5).
+        fields.retain(|field| **field != AUTHORIZATION);
+        let vary_served = listed(&fields);
+        Self {
+            places,
+            removed: false,
+            vary,
+            vary_served,
+        }
+    }
+
+    /// Other places; what becomes of a credential stays.
+    pub(crate) fn replace(&mut self, other: Self) {
+        let removed = self.removed;
+        *self = Self { removed, ..other };
+    }
+
+    /// From now on the inner service sees no credential.
+    pub(crate) fn remove(&mut self) {
+        self.removed = true;
+    }
+
+    /// The schemes to challenge for. A client that can be told nothing better is told `Bearer`: a 401
+    /// must carry a challenge (RFC 9110 section 15.5.2).
+    pub(crate) fn schemes(&self) -> Vec<Box<str>> {
+        let schemes = self.places.iter().filter_map(TokenSource::scheme);
+        let schemes: Vec<Box<str>> = schemes.map(Into::into).collect();
+        if schemes.is_empty() {
+            return vec![BEARER.into()];
+        }
+        schemes
+    }
+
+    pub(crate) fn vary(&self) -> Option<&HeaderValue> {
+        self.vary.as_ref()
+    }
+
+    pub(crate) fn read<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        uri: &'a Uri,
+        limits: &Limits,
+    ) -> Presented<'a> {
+        let read = |place: &TokenSource| place.read(headers, uri, limits);
+        let presented = self.places.iter().map(read);
+        presented.fold(Presented::Nothing, Presented::and)
+    }
+
+    /// Keeps the credentials out of whatever prints the headers further in. `Authorization` too where
+    /// it is not looked at: it is somebody's credential.
+    pub(crate) fn mark_sensitive(&self, headers: &mut HeaderMap) {
+        mark_sensitive(headers, &AUTHORIZATION);
+        for field in self.places.iter().filter_map(TokenSource::field) {
+            if *field != AUTHORIZATION {
+                mark_sensitive(headers, field);
+            }
+        }
+    }
+
+    /// Takes out of the request what the inner service shall not see, and says what caches have to be
+    /// told of its response.
+    pub(crate) fn hide<B>(&self, request: &mut Request<B>) -> Caching {
+        let mut in_uri = false;
+        for place in &self.places {
+            in_uri |= place.take_from_uri(request);
+            if self.removed {
+                place.remove(request.headers_mut());
+            }
+        }
+        if self.removed {
+            source::remove_scheme(request.headers_mut(), BEARER);
+        }
+        Caching {
+            private: in_uri,
+            vary: self.vary_served.clone(),
+        }
+    }
+}
+
+fn listed(fields: &[&HeaderName]) -> Option<HeaderValue> {
+    let names: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
+    // Names of fields, with commas between them, are a field's value.
+    let list = HeaderValue::try_from(names.join(", ")).ok();
+    list.filter(|list| !list.is_empty())
+}
+
+/// All lines of the field: a preflight passes with however many there are.
+fn mark_sensitive(headers: &mut HeaderMap, field: &HeaderName) {
+    if headers.get_all(field).iter().nth(1).is_some() {
+        for (name, value) in headers {
+            if name == field {
+                value.set_sensitive(true);
+            }
+        }
+    } else if let Some(value) = headers.get_mut(field) {
+        value.set_sensitive(true);
     }
 }

@@ -1,4 +1,8 @@
 //! Refusals of gRPC calls, without depending on tonic: a response with trailers only.
+//!
+//! A gRPC-Web client takes them from the headers too (PROTOCOL-WEB.md: the trailers of a response with
+//! nothing else may be among its headers). In a browser, on another origin, it sees only the headers
+//! that are exposed to it; which are is a matter of CORS, and not decided here.
 
 use std::fmt::Write as _;
 
@@ -22,7 +26,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> Option<&HeaderValue> {
 fn code(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::NotPresented | Refusal::InvalidToken => "16",
-        Refusal::Denied(_) => "7",
+        Refusal::Denied(_) | Refusal::InsufficientScope(_) => "7",
         Refusal::Unavailable { .. } => "14",
         Refusal::Ambiguous => "3",
     }
@@ -36,7 +40,6 @@ pub(super) fn respond(refusal: &Refusal, content_type: &HeaderValue) -> Response
     if let Ok(message) = HeaderValue::try_from(percent_encoded(refusal.detail())) {
         headers.insert("grpc-message", message);
     }
-    super::uncacheable(headers);
     response
 }
 

@@ -6,9 +6,11 @@
 //! | a token that is not good | 401 `error="invalid_token"`, the same bytes whatever the reason | 16 |
 //! | more than one credential | 400 `error="invalid_request"` | 3 |
 //! | a good token that may not be used now | 403 with the loader's reason, a bare challenge | 7 |
+//! | a good token that may not do this | 403 `error="insufficient_scope"` | 7 |
 //! | we cannot tell | 503 and `Retry-After`, no challenge | 14 |
 
 mod body;
+mod challenge;
 mod grpc;
 mod problem;
 
@@ -19,10 +21,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 pub use body::ResponseBody;
+pub(crate) use challenge::Challenges;
 pub(crate) use grpc::is_grpc;
 pub use problem::ProblemDetails;
 
-use crate::error::ConfigError;
+use crate::policy::InsufficientScope;
 
 /// Why a request is refused.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub enum Refusal {
     Ambiguous,
     /// A good token that may not be used now, with the loader's text for the client.
     Denied(Cow<'static, str>),
+    /// A good token that may not do this: a [policy](crate::ApiTokenLayer::with_policy) refused it.
+    InsufficientScope(InsufficientScope),
     /// We cannot tell who is calling; ask again after so long.
     Unavailable {
         /// What `Retry-After` says.
@@ -50,7 +55,7 @@ impl Refusal {
         match self {
             Self::NotPresented | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::Ambiguous => StatusCode::BAD_REQUEST,
-            Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Denied(_) | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -60,6 +65,7 @@ impl Refusal {
         match self {
             Self::InvalidToken => Some("invalid_token"),
             Self::Ambiguous => Some("invalid_request"),
+            Self::InsufficientScope(_) => Some("insufficient_scope"),
             Self::NotPresented | Self::Denied(_) | Self::Unavailable { .. } => None,
         }
     }
@@ -71,8 +77,14 @@ impl Refusal {
             Self::InvalidToken => "The bearer token is not valid.",
             Self::Ambiguous => "The request carries more than one credential.",
             Self::Denied(reason) => reason,
+            Self::InsufficientScope(_) => "The bearer token does not allow this request.",
             Self::Unavailable { .. } => "The bearer token cannot be verified at the moment.",
         }
+    }
+
+    /// What a challenge says of it: the same for every reason that has the same code.
+    fn error(&self) -> Option<(&'static str, &str)> {
+        self.error_code().map(|code| (code, self.detail()))
     }
 }
 
@@ -101,58 +113,18 @@ where
     }
 }
 
-/// The challenges of one layer, made once.
-#[derive(Debug, Clone)]
-pub(crate) struct Challenges {
-    bare: HeaderValue,
-    invalid_token: HeaderValue,
-    invalid_request: HeaderValue,
-}
-
-impl Challenges {
-    /// # Errors
-    /// The realm cannot stand in a quoted string of a header field.
-    pub(crate) fn new(realm: &str) -> Result<Self, ConfigError> {
-        let quotable = realm
-            .bytes()
-            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
-        if realm.is_empty() || !quotable {
-            return Err(ConfigError::new(
-                "a realm is one or more visible ASCII characters or spaces",
-            ));
-        }
-        let realm = realm.replace('\\', "\\\\").replace('"', "\\\"");
-        let challenge = |error: &str| {
-            HeaderValue::try_from(format!("Bearer realm=\"{realm}\"{error}"))
-                .map_err(|_| ConfigError::new("the realm cannot stand in a header field"))
-        };
-        Ok(Self {
-            bare: challenge("")?,
-            invalid_token: challenge(", error=\"invalid_token\"")?,
-            invalid_request: challenge(", error=\"invalid_request\"")?,
-        })
-    }
-
-    /// For a refusal; `None` where a challenge would ask for what was given already.
-    pub(crate) fn of(&self, refusal: &Refusal) -> Option<&HeaderValue> {
-        match refusal {
-            Refusal::NotPresented | Refusal::Denied(_) => Some(&self.bare),
-            Refusal::InvalidToken => Some(&self.invalid_token),
-            Refusal::Ambiguous => Some(&self.invalid_request),
-            Refusal::Unavailable { .. } => None,
-        }
-    }
-}
-
 /// The whole answer to a refused request.
 pub(crate) fn respond<R: MakeRejection>(
     refusal: &Refusal,
     challenges: &Challenges,
+    vary: Option<&HeaderValue>,
     make: &R,
     request: &Asked,
 ) -> Response<Bytes> {
     if let Some(content_type) = &request.grpc {
-        return grpc::respond(refusal, content_type);
+        let mut response = grpc::respond(refusal, content_type);
+        uncacheable(response.headers_mut(), vary);
+        return response;
     }
     let mut response = make.make(refusal);
     if response.status().is_success() {
@@ -162,15 +134,12 @@ pub(crate) fn respond<R: MakeRejection>(
     let length = response.body().len();
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-    // Appended: a challenge of another scheme, made by the closure, survives.
-    if let Some(challenge) = challenges.of(refusal) {
-        headers.append(http::header::WWW_AUTHENTICATE, challenge.clone());
-    }
+    challenges.append(refusal, headers);
     if let Refusal::Unavailable { retry_after } = refusal {
         let seconds = retry_after.as_secs().max(1);
         headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    uncacheable(headers);
+    uncacheable(headers, vary);
     if request.head {
         // The length of what a GET would get, and none of it (RFC 9110 section 9.3.2).
         *response.body_mut() = Bytes::new();
@@ -178,15 +147,14 @@ pub(crate) fn respond<R: MakeRejection>(
     response
 }
 
-fn uncacheable(headers: &mut HeaderMap) {
+fn uncacheable(headers: &mut HeaderMap, vary: Option<&HeaderValue>) {
     headers.insert(
         http::header::CACHE_CONTROL,
         HeaderValue::from_static("no-store"),
     );
-    headers.append(
-        http::header::VARY,
-        HeaderValue::from_static("authorization"),
-    );
+    if let Some(vary) = vary {
+        headers.append(http::header::VARY, vary.clone());
+    }
 }
 
 /// What of a request its refusal depends on.

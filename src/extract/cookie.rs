@@ -1,0 +1,127 @@
+//! A token in a cookie: RFC 6265 section 4.2. Pure.
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+use super::Presented;
+use super::bearer::{Limits, trim};
+
+/// All lines count as one list: HTTP/2 may bring each cookie in a line of its own (RFC 9113 section
+/// 8.2.3). Which one of two with the same name counts is not said anywhere (RFC 6265 section 4.2.2),
+/// so none does. A cookie is emptied to be deleted: empty is nothing presented.
+pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str, limits: &Limits) -> Presented<'a> {
+    let lines = headers.get_all(COOKIE).iter();
+    let pairs = lines.flat_map(|line| pairs(line.as_bytes()));
+    let mut values = pairs.filter_map(|pair| value_of(pair, name));
+    match (values.next(), values.next()) {
+        (None | Some(b""), None) => Presented::Nothing,
+        (Some(value), None) => limits.presented(value),
+        (_, Some(_)) => Presented::Ambiguous,
+    }
+}
+
+/// Removes the cookie; all others stay as they are.
+pub(super) fn remove(headers: &mut HeaderMap, name: &str) {
+    let is_another = |pair: &&[u8]| value_of(pair, name).is_none();
+    let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+    let mut pairs_of_all = lines.iter().flat_map(|line| pairs(line.as_bytes()));
+    if pairs_of_all.all(|pair| is_another(&pair)) {
+        return;
+    }
+    headers.remove(COOKIE);
+    for line in &lines {
+        let kept: Vec<&[u8]> = pairs(line.as_bytes()).filter(is_another).collect();
+        let kept = kept.join(&b';');
+        // Made of the bytes of a field's value, it is one.
+        if let Ok(mut kept) = HeaderValue::from_bytes(trim(&kept))
+            && !kept.is_empty()
+        {
+            kept.set_sensitive(line.is_sensitive());
+            headers.append(COOKIE, kept);
+        }
+    }
+}
+
+fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b';')
+}
+
+/// Without the quotes that a value may stand in: they cannot be part of a token, for no value may
+/// contain any.
+fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let equals = pair.iter().position(|byte| *byte == b'=')?;
+    let (written, value) = (trim(&pair[..equals]), trim(&pair[equals + 1..]));
+    let unquoted = value
+        .strip_prefix(b"\"")
+        .and_then(|value| value.strip_suffix(b"\""));
+    (written == name.as_bytes()).then_some(unquoted.unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[&str]) -> HeaderMap {
+        let values = lines.iter().map(|line| line.parse().unwrap());
+        values.map(|value| (COOKIE, value)).collect()
+    }
+
+    #[test]
+    fn the_cookie_is_found_wherever_it_stands() {
+        for lines in [
+            &["t=abcdefgh"][..],
+            &["a=1; t=abcdefgh; b=2"],
+            &["a=1;t=abcdefgh;b=2"],
+            &["a=1", "t=abcdefgh", "b=2"],
+            &["t=\"abcdefgh\""],
+            &["a=1; t = abcdefgh "],
+            &["T=ABCDEFGH; t=abcdefgh; tt=x; flag"],
+        ] {
+            let headers = headers(lines);
+            let read = read(&headers, "t", &Limits::default());
+            assert_eq!(read, Presented::Token("abcdefgh".into()), "{lines:?}");
+        }
+        let headers = headers(&["t=AZaz09-._~+/=="]);
+        let read = read(&headers, "t", &Limits::default());
+        assert_eq!(read, Presented::Token("AZaz09-._~+/==".into()));
+    }
+
+    #[test]
+    fn what_is_no_token_is_malformed_nothing_or_ambiguous() {
+        for (lines, expected) in [
+            (&[][..], Presented::Nothing),
+            (&["", "a=1; t; T=abcdefgh"], Presented::Nothing),
+            (&["t="], Presented::Nothing),
+            (&["t=\"\""], Presented::Nothing),
+            (&["a=\"t=abcdefgh\""], Presented::Nothing),
+            (&["t=abcdefg"], Presented::Malformed),
+            (&["t=\"abcdefgh"], Presented::Malformed),
+            (&["t=\""], Presented::Malformed),
+            (&["t=abcd%2Befgh"], Presented::Malformed),
+            (&["t=abcd efgh"], Presented::Malformed),
+            (&["t=abcdefgh; t=abcdefgh"], Presented::Ambiguous),
+            (&["t=abcdefgh", "t="], Presented::Ambiguous),
+        ] {
+            let headers = headers(lines);
+            let read = read(&headers, "t", &Limits::default());
+            assert_eq!(read, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_goes_and_all_others_stay() {
+        for (before, after) in [
+            (&["t=x"][..], &[][..]),
+            (&["t=x; a=1; b=\"2\""], &["a=1; b=\"2\""]),
+            (&["a=1; t=x;b=2"], &["a=1;b=2"]),
+            (&["a=1; t=x"], &["a=1"]),
+            (&["a=1", "t=x", "t=y; flag"], &["a=1", "flag"]),
+            (&["a=1;; b"], &["a=1;; b"]),
+        ] {
+            let mut headers = headers(before);
+            remove(&mut headers, "t");
+            let left: Vec<_> = headers.get_all(COOKIE).iter().collect();
+            assert_eq!(left, after, "{before:?}");
+        }
+    }
+}

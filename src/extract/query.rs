@@ -1,0 +1,155 @@
+//! A token in the query: RFC 6750 section 2.3, read as `application/x-www-form-urlencoded`. Pure.
+
+use std::borrow::Cow;
+
+use http::Uri;
+use http::uri::PathAndQuery;
+
+use super::Presented;
+use super::bearer::Limits;
+
+/// A parameter without a value is treated as if it were omitted, and one that is there twice is an
+/// error (RFC 6749 section 3.1).
+pub(super) fn read<'a>(uri: &'a Uri, name: &str, limits: &Limits) -> Presented<'a> {
+    let parameters = uri.query().unwrap_or_default().split('&');
+    let mut values = parameters.filter_map(|parameter| value_of(parameter, name));
+    match (values.next(), values.next()) {
+        (None | Some(""), None) => Presented::Nothing,
+        (Some(value), None) => token(value, limits),
+        (_, Some(_)) => Presented::Ambiguous,
+    }
+}
+
+/// The URI without the parameter, all others as they were; `None` if it has no such parameter.
+pub(super) fn without(uri: &Uri, name: &str) -> Option<Uri> {
+    let is_another = |parameter: &&str| value_of(parameter, name).is_none();
+    let query = uri.query()?;
+    if query.split('&').all(|parameter| is_another(&parameter)) {
+        return None;
+    }
+    let mut kept = uri.path().to_owned();
+    for (index, parameter) in query.split('&').filter(is_another).enumerate() {
+        kept.push(if index == 0 { '?' } else { '&' });
+        kept.push_str(parameter);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(kept).ok();
+    // A URI with less in its query is one. Were it none, the token would still not be passed on.
+    Some(Uri::from_parts(parts).unwrap_or_default())
+}
+
+/// The value as it is written, if the parameter has this name in any way of writing it: what the
+/// inner service would take for the token must not slip through.
+fn value_of<'a>(parameter: &'a str, name: &str) -> Option<&'a str> {
+    let (written, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    let is_named = decoded(written).is_some_and(|written| *written == *name.as_bytes());
+    is_named.then_some(value)
+}
+
+fn token<'a>(value: &'a str, limits: &Limits) -> Presented<'a> {
+    match decoded(value) {
+        Some(Cow::Borrowed(text)) => limits.presented(text),
+        Some(Cow::Owned(text)) => match String::from_utf8(text) {
+            Ok(text) if limits.token(text.as_bytes()).is_some() => Presented::Token(text.into()),
+            _ => Presented::Malformed,
+        },
+        None => Presented::Malformed,
+    }
+}
+
+/// `None` if an escape is broken. A plus sign is a space: the one of a token is written `%2B`.
+fn decoded(text: &str) -> Option<Cow<'_, [u8]>> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Some(text.as_bytes().into());
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => u8::try_from(digit(bytes.next()?)? << 4 | digit(bytes.next()?)?).ok()?,
+            _ => byte,
+        });
+    }
+    Some(out.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(query: &str) -> Uri {
+        format!("/a/b?{query}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_token_is_decoded_as_a_form_is() {
+        for (query, token) in [
+            ("access_token=abcdefgh", "abcdefgh"),
+            ("a=1&access_token=abcdefgh&b=2", "abcdefgh"),
+            ("access%5Ftoken=abcdefgh", "abcdefgh"),
+            ("access_token=abc%2Bdef%2fgh%3D%3d", "abc+def/gh=="),
+            ("access_token=abcd/efgh==", "abcd/efgh=="),
+            ("access_token=%61bcdefgh", "abcdefgh"),
+        ] {
+            let uri = uri(query);
+            let read = read(&uri, "access_token", &Limits::default());
+            assert_eq!(read, Presented::Token(token.into()), "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_malformed_nothing_or_ambiguous() {
+        for (query, expected) in [
+            ("", Presented::Nothing),
+            ("access_token", Presented::Nothing),
+            ("access_token=", Presented::Nothing),
+            ("xaccess_token=abcdefgh", Presented::Nothing),
+            ("Access_Token=abcdefgh", Presented::Nothing),
+            ("a=access_token=abcdefgh", Presented::Nothing),
+            ("access_token=abcd+efgh", Presented::Malformed),
+            ("access_token=abcd%20efgh", Presented::Malformed),
+            ("access_token=abcdefg", Presented::Malformed),
+            ("access_token=abcdefgh%", Presented::Malformed),
+            ("access_token=abcdefgh%4", Presented::Malformed),
+            ("access_token=abcdefgh%+1", Presented::Malformed),
+            ("access_token=abcdefgh%ff", Presented::Malformed),
+            (
+                "access_token=abcdefgh&access_token=abcdefgh",
+                Presented::Ambiguous,
+            ),
+            ("access_token=abcdefgh&access_token", Presented::Ambiguous),
+            ("access_token=&access%5ftoken=x", Presented::Ambiguous),
+        ] {
+            let uri = uri(query);
+            let read = read(&uri, "access_token", &Limits::default());
+            assert_eq!(read, expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn the_parameter_goes_and_all_others_stay_byte_for_byte() {
+        for (before, after) in [
+            ("/a?access_token=x", "/a"),
+            ("/a?access_token=x&b=%7e+%2B&&c", "/a?b=%7e+%2B&&c"),
+            (
+                "/a?b=1&access_token=x&access%5Ftoken=y&a=%41",
+                "/a?b=1&a=%41",
+            ),
+            ("/a?&access_token=x", "/a?"),
+            (
+                "http://h:1/%7Ea?b=1&access_token=x&c=2",
+                "http://h:1/%7Ea?b=1&c=2",
+            ),
+            ("http://h?access_token=x", "http://h/"),
+        ] {
+            let uri: Uri = before.parse().unwrap();
+            assert_eq!(without(&uri, "access_token").unwrap(), after, "{before}");
+        }
+        for untouched in ["/a", "/a?", "/a?b=access_token", "/access_token=x", "*"] {
+            let uri: Uri = untouched.parse().unwrap();
+            assert_eq!(without(&uri, "access_token"), None, "{untouched}");
+        }
+    }
+}

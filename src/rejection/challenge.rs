@@ -1,0 +1,163 @@
+//! `WWW-Authenticate`: RFC 9110 section 11.6.1, RFC 6750 section 3, RFC 9728 section 5.1.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderValue, Uri, header::WWW_AUTHENTICATE};
+
+use super::Refusal;
+use crate::error::ConfigError;
+use crate::policy::{InsufficientScope, scope_list};
+
+/// What the challenges of one layer say beside the error.
+#[derive(Debug, Clone)]
+struct Parameters {
+    /// One challenge for each.
+    schemes: Vec<Box<str>>,
+    /// As it stands between the quotes.
+    realm: String,
+    scope: Option<String>,
+    resource_metadata: Option<String>,
+    described: bool,
+}
+
+/// The challenges of one layer, made once: one for each scheme.
+#[derive(Debug, Clone)]
+pub(crate) struct Challenges {
+    parameters: Parameters,
+    not_presented: Vec<HeaderValue>,
+    invalid_token: Vec<HeaderValue>,
+    ambiguous: Vec<HeaderValue>,
+    denied: Vec<HeaderValue>,
+    insufficient_scope: Vec<HeaderValue>,
+}
+
+impl Challenges {
+    /// In the realm `api`.
+    pub(crate) fn new(schemes: Vec<Box<str>>) -> Self {
+        Self::of(Parameters {
+            schemes,
+            realm: "api".to_owned(),
+            scope: None,
+            resource_metadata: None,
+            described: false,
+        })
+    }
+
+    fn of(parameters: Parameters) -> Self {
+        let scope = parameters.scope.as_deref();
+        let say = |refusal: &Refusal, scope| parameters.say(refusal.error(), scope);
+        Self {
+            not_presented: say(&Refusal::NotPresented, scope),
+            invalid_token: say(&Refusal::InvalidToken, scope),
+            insufficient_scope: say(&Refusal::InsufficientScope(InsufficientScope::new()), scope),
+            // No scope would help.
+            ambiguous: say(&Refusal::Ambiguous, None),
+            denied: say(&Refusal::Denied(Cow::Borrowed("")), None),
+            parameters,
+        }
+    }
+
+    fn with(&mut self, change: impl FnOnce(&mut Parameters)) {
+        change(&mut self.parameters);
+        *self = Self::of(self.parameters.clone());
+    }
+
+    pub(crate) fn set_schemes(&mut self, schemes: Vec<Box<str>>) {
+        self.with(|parameters| parameters.schemes = schemes);
+    }
+
+    /// # Errors
+    /// The realm cannot stand in a quoted string of a header field.
+    pub(crate) fn set_realm(&mut self, realm: &str) -> Result<(), ConfigError> {
+        let quotable = realm
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if realm.is_empty() || !quotable {
+            return Err(ConfigError::new(
+                "a realm is one or more visible ASCII characters or spaces",
+            ));
+        }
+        let realm = realm.replace('\\', "\\\\").replace('"', "\\\"");
+        self.with(|parameters| parameters.realm = realm);
+        Ok(())
+    }
+
+    /// # Errors
+    /// It is no list of OAuth scopes.
+    pub(crate) fn set_scope(&mut self, scope: &str) -> Result<(), ConfigError> {
+        let scope = Some(scope_list(scope)?.to_owned());
+        self.with(|parameters| parameters.scope = scope);
+        Ok(())
+    }
+
+    /// # Errors
+    /// It is no absolute URL.
+    pub(crate) fn set_resource_metadata(&mut self, url: &str) -> Result<(), ConfigError> {
+        let parsed = url.parse::<Uri>().ok();
+        let is_absolute = parsed.is_some_and(|url| {
+            let scheme = url.scheme_str();
+            matches!(scheme, Some("https" | "http")) && url.authority().is_some()
+        });
+        let is_quotable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        if !is_absolute || !url.bytes().all(is_quotable) {
+            let message = format!("{url:?} is no absolute URL of protected resource metadata");
+            return Err(ConfigError::new(message));
+        }
+        let url = Some(url.to_owned());
+        self.with(|parameters| parameters.resource_metadata = url);
+        Ok(())
+    }
+
+    pub(crate) fn describe(&mut self) {
+        self.with(|parameters| parameters.described = true);
+    }
+
+    /// Adds those of a refusal: none where a challenge would ask for what was given already. Appended:
+    /// a challenge of another scheme, made by a closure, survives.
+    pub(super) fn append(&self, refusal: &Refusal, headers: &mut HeaderMap) {
+        let made = match refusal {
+            Refusal::NotPresented => &self.not_presented,
+            Refusal::InvalidToken => &self.invalid_token,
+            Refusal::Ambiguous => &self.ambiguous,
+            Refusal::Denied(_) => &self.denied,
+            Refusal::InsufficientScope(named) if named.scope().is_some() => {
+                &self.parameters.say(refusal.error(), named.scope())
+            }
+            Refusal::InsufficientScope(_) => &self.insufficient_scope,
+            Refusal::Unavailable { .. } => return,
+        };
+        for challenge in made {
+            headers.append(WWW_AUTHENTICATE, challenge.clone());
+        }
+    }
+}
+
+impl Parameters {
+    /// The challenges of all schemes.
+    fn say(&self, error: Option<(&str, &str)>, scope: Option<&str>) -> Vec<HeaderValue> {
+        let mut text = format!(" realm=\"{}\"", self.realm);
+        let mut add = |name: &str, value: &str| {
+            text.push_str(", ");
+            text.push_str(name);
+            text.push_str("=\"");
+            text.push_str(value);
+            text.push('"');
+        };
+        if let Some((code, description)) = error {
+            add("error", code);
+            if self.described {
+                add("error_description", description);
+            }
+        }
+        if let Some(scope) = scope {
+            add("scope", scope);
+        }
+        if let Some(url) = &self.resource_metadata {
+            add("resource_metadata", url);
+        }
+        let schemes = self.schemes.iter();
+        let challenges = schemes.map(|scheme| HeaderValue::try_from(format!("{scheme}{text}")));
+        // Each part was checked when it was set, so that there is none that is no field's value.
+        challenges.filter_map(Result::ok).collect()
+    }
+}
