@@ -1,0 +1,115 @@
+//! Lines 31, 33, 34 and 37: methods and gRPC.
+
+use tower_api_token::{InsufficientScope, TokenSource};
+
+use super::GOOD_BEARER;
+use crate::case::{Case, case};
+use crate::world::*;
+
+pub(super) fn cases() -> Vec<Case> {
+    let parts = [methods(), grpc()];
+    parts.into_iter().flatten().collect()
+}
+
+fn methods() -> Vec<Case> {
+    let preflight = |name| {
+        case(&[31], name)
+            .method("OPTIONS")
+            .header("origin", "https://example.org")
+            .header("access-control-request-method", "PUT")
+    };
+    let head = |name| case(&[33], name).method("HEAD");
+    vec![
+        preflight("a preflight").anonymous(),
+        preflight("a preflight with a bad token")
+            .bearer(UNKNOWN)
+            .anonymous()
+            .sees("authorization", &["Bearer app-unknown-0123456"]),
+        case(&[31], "a plain OPTIONS")
+            .method("OPTIONS")
+            .refused(401, BARE),
+        case(&[31], "OPTIONS with an origin alone")
+            .method("OPTIONS")
+            .header("origin", "https://example.org")
+            .refused(401, BARE),
+        case(&[31], "GET with the headers of a preflight")
+            .header("origin", "https://example.org")
+            .header("access-control-request-method", "PUT")
+            .refused(401, BARE),
+        head("HEAD without a token").refused(401, BARE),
+        head("HEAD, unknown")
+            .bearer(UNKNOWN)
+            .refused(401, INVALID)
+            .loads(1, 1),
+        head("HEAD, denied")
+            .bearer(SUSPENDED)
+            .refused(403, BARE)
+            .loads(1, 1),
+        head("HEAD, cannot tell")
+            .bearer(FAILING)
+            .status(503)
+            .loads(1, 2),
+        case(&[33], "HEAD, good")
+            .method("HEAD")
+            .bearer(GOOD)
+            .served("tok-good"),
+        case(&[34], "the kept value is what it was")
+            .bearer(GOOD)
+            .served("tok-good")
+            .sees("authorization", &[GOOD_BEARER]),
+    ]
+}
+
+fn grpc() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for content_type in [
+        "application/grpc",
+        "application/grpc+proto",
+        "application/grpc-web+proto",
+        "application/grpc-web-text",
+    ] {
+        let call = |name| {
+            let call = case(&[37], name)
+                .method("POST")
+                .header("content-type", content_type);
+            call.has("content-type", &[content_type])
+        };
+        cases.extend([
+            call("gRPC, nothing presented").grpc("16"),
+            call("gRPC, unknown").bearer(UNKNOWN).grpc("16").loads(1, 1),
+            call("gRPC, malformed").authorization("Bearer").grpc("16"),
+            call("gRPC, denied").bearer(SUSPENDED).grpc("7").loads(1, 1),
+            call("gRPC, refused by a policy")
+                .layer(|layer| layer.with_policy(|_, _| Err(InsufficientScope::new())))
+                .bearer(GOOD)
+                .grpc("7")
+                .loads(1, 1),
+            call("gRPC, cannot tell")
+                .bearer(FAILING)
+                .grpc("14")
+                .loads(1, 2),
+            call("gRPC, ambiguous")
+                .authorization(GOOD_BEARER)
+                .authorization(GOOD_BEARER)
+                .grpc("3"),
+        ]);
+    }
+    let cookie = case(&[37, 40], "gRPC, another place").method("POST");
+    cases.push(
+        cookie
+            .layer(|layer| layer.with_source(TokenSource::cookie("token")))
+            .header("content-type", "application/grpc-web+proto")
+            .vary(&["cookie"])
+            .grpc("16"),
+    );
+    for (method, content_type) in [
+        ("GET", "application/grpc"),
+        ("POST", "application/grpcish"),
+        ("POST", "application/json"),
+    ] {
+        let not_grpc = case(&[37], "not gRPC").method(method);
+        let not_grpc = not_grpc.header("content-type", content_type);
+        cases.push(not_grpc.refused(401, BARE));
+    }
+    cases
+}

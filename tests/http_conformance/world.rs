@@ -1,0 +1,351 @@
+//! The world of a test: a database that counts its calls, the layer, and an inner service that keeps
+//! the head of each request that reaches it.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, ORIGIN, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Empty, Full};
+use test_support::Gate;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_api_token::{
+    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, BoxError, CachedApiToken, Denial, Lookup,
+    MakeRejection, ProblemDetails, Stats, TokenDigest, TokenLoader, TokenRecord, Verdict,
+};
+
+pub(crate) const GOOD: &str = "app-Good-0123456789";
+pub(crate) const UNKNOWN: &str = "app-unknown-0123456";
+pub(crate) const REVOKED: &str = "app-revoked-0123456";
+pub(crate) const EXPIRED: &str = "app-expired-0123456";
+pub(crate) const OTHER_TYPE: &str = "dataset-0123456789a";
+pub(crate) const SUSPENDED: &str = "app-suspended-01234";
+pub(crate) const FAILING: &str = "app-failing-0123456";
+pub(crate) const PANICKING: &str = "app-panicking-01234";
+pub(crate) const HANGING: &str = "app-hanging-0123456";
+pub(crate) const MISTAKEN: &str = "app-mistaken-012345";
+/// Every token that begins with it is good.
+pub(crate) const ANY: &str = "any-";
+
+pub(crate) const REASON: &str = "The tenant \"t-7\" is suspended.";
+pub(crate) const SECRET: &str = "postgres://service:hunter2@db";
+
+pub(crate) const BARE: &str = r#"Bearer realm="api""#;
+pub(crate) const INVALID: &str = r#"Bearer realm="api", error="invalid_token""#;
+pub(crate) const AMBIGUOUS: &str = r#"Bearer realm="api", error="invalid_request""#;
+
+// ---------------------------------------------------------------------------------------------
+// The world of a test: a database that counts its calls, the layer, and an inner service that
+// keeps the head of each request that reaches it.
+
+#[derive(Clone, Default)]
+pub(crate) struct Database {
+    pub(crate) calls: Arc<AtomicUsize>,
+    pub(crate) healthy: Arc<AtomicBool>,
+    pub(crate) not_yet_revoked: Arc<AtomicBool>,
+    pub(crate) gate: Gate,
+    pub(crate) asked: Arc<Mutex<Vec<Lookup>>>,
+}
+
+impl TokenLoader for Database {
+    type Metadata = ();
+
+    async fn load(&self, lookup: Lookup) -> Result<Verdict, BoxError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.asked.lock().unwrap().push(lookup.clone());
+        self.gate.pass().await;
+        let healthy = self.healthy.load(Ordering::SeqCst);
+        let not_yet_revoked = self.not_yet_revoked.load(Ordering::SeqCst);
+        Ok(match lookup.token().expose() {
+            GOOD => TokenRecord::new("tok-good", "app")
+                .digest(lookup.digest())
+                .into(),
+            REVOKED if not_yet_revoked => TokenRecord::new("tok-revoked", "app").into(),
+            EXPIRED => TokenRecord::new("tok-expired", "app")
+                .expires_at(SystemTime::now() - Duration::from_secs(1))
+                .into(),
+            OTHER_TYPE => TokenRecord::new("tok-dataset", "dataset").into(),
+            SUSPENDED => Denial::new(REASON).into(),
+            FAILING | PANICKING | HANGING if healthy => TokenRecord::new("tok-late", "app").into(),
+            FAILING => return Err(SECRET.into()),
+            PANICKING => panic!("{SECRET}"),
+            HANGING => std::future::pending().await,
+            MISTAKEN => TokenRecord::new("tok-another's", "app")
+                .digest(TokenDigest::of(GOOD))
+                .into(),
+            any if any.starts_with(ANY) => TokenRecord::new("tok-any", "app").into(),
+            // A revoked one among them: its row is there, and the query does not find it.
+            _ => Verdict::Absent,
+        })
+    }
+}
+
+pub(crate) struct World<R = ProblemDetails> {
+    pub(crate) database: Database,
+    pub(crate) cache: ApiTokenCache,
+    pub(crate) layer: ApiTokenLayer<(), R>,
+    pub(crate) reached: Arc<Mutex<Vec<request::Parts>>>,
+    /// Headers of the inner service's response.
+    pub(crate) served: HeaderMap,
+    /// Places in the protocol that a flight passed.
+    #[cfg(feature = "test-util")]
+    pub(crate) steps: Arc<AtomicUsize>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with_cache(|builder| builder)
+    }
+
+    pub(crate) fn with_cache(
+        configure: impl FnOnce(ApiTokenCacheBuilder<()>) -> ApiTokenCacheBuilder<()>,
+    ) -> Self {
+        let database = Database::default();
+        let builder = ApiTokenCache::builder(database.clone());
+        // No busy machine runs into it; the test whose load hangs lets the time pass by itself.
+        let builder = configure(builder.load_deadline(Duration::from_secs(60)));
+        #[cfg(feature = "test-util")]
+        let steps = Arc::new(AtomicUsize::new(0));
+        #[cfg(feature = "test-util")]
+        let builder = {
+            let steps = Arc::clone(&steps);
+            builder.hooks(tower_api_token::test_util::Hooks::new(move |_| {
+                steps.fetch_add(1, Ordering::SeqCst);
+                std::future::ready(())
+            }))
+        };
+        let cache = builder.build().unwrap();
+        Self {
+            database,
+            layer: ApiTokenLayer::new(cache.clone()).with_scope("app"),
+            cache,
+            reached: Arc::default(),
+            served: HeaderMap::new(),
+            #[cfg(feature = "test-util")]
+            steps,
+        }
+    }
+}
+
+impl<R: MakeRejection + 'static> World<R> {
+    pub(crate) fn layer<N>(
+        self,
+        configure: impl FnOnce(ApiTokenLayer<(), R>) -> ApiTokenLayer<(), N>,
+    ) -> World<N> {
+        World {
+            database: self.database,
+            cache: self.cache,
+            layer: configure(self.layer),
+            reached: self.reached,
+            served: self.served,
+            #[cfg(feature = "test-util")]
+            steps: self.steps,
+        }
+    }
+
+    pub(crate) async fn send<B>(&self, request: Request<B>) -> Reply {
+        self.send_through(&self.layer, request).await
+    }
+
+    pub(crate) async fn send_through<B>(
+        &self,
+        layer: &ApiTokenLayer<(), R>,
+        request: Request<B>,
+    ) -> Reply {
+        let service = layer.layer(service_fn(self.inner()));
+        Reply::read(service.oneshot(request).await.unwrap()).await
+    }
+
+    /// The inner service.
+    pub(crate) fn inner<B>(
+        &self,
+    ) -> impl Fn(Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> + Clone + 'static
+    {
+        let (reached, headers) = (Arc::clone(&self.reached), self.served.clone());
+        move |request| {
+            let parts = request.into_parts().0;
+            let body = if parts.method == Method::HEAD {
+                ""
+            } else {
+                "served"
+            };
+            reached.lock().unwrap().push(parts);
+            let mut response = Response::new(Full::from(body));
+            *response.headers_mut() = headers.clone();
+            ready(Ok(response))
+        }
+    }
+
+    pub(crate) async fn authorization(&self, value: impl AsRef<[u8]>) -> Reply {
+        self.send(get(&[value.as_ref()])).await
+    }
+
+    pub(crate) async fn bearer(&self, token: &str) -> Reply {
+        self.authorization(format!("Bearer {token}")).await
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.database.calls.load(Ordering::SeqCst)
+    }
+
+    /// Whose requests reached the inner service, in their order.
+    pub(crate) fn reached(&self) -> Vec<Option<String>> {
+        let token = |parts: &request::Parts| {
+            let token = parts.extensions.get::<CachedApiToken>()?;
+            Some(token.id().to_owned())
+        };
+        self.reached.lock().unwrap().iter().map(token).collect()
+    }
+
+    /// No store and no loader was asked, and nothing was kept.
+    #[track_caller]
+    pub(crate) fn assert_no_lookup(&self) {
+        assert_eq!(self.calls(), 0, "the loader was called");
+        assert_eq!(
+            self.cache.stats(),
+            Stats::default(),
+            "something was counted"
+        );
+        assert_eq!(self.cache.local_entries(), (0, 0), "something was kept");
+        #[cfg(feature = "test-util")]
+        assert_eq!(self.steps.load(Ordering::SeqCst), 0, "a flight was started");
+    }
+}
+
+/// The whole of an answer.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) async fn read<B>(response: Response<B>) -> Self
+    where
+        B: Body<Data = Bytes, Error: std::fmt::Debug>,
+    {
+        let (parts, body) = response.into_parts();
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        let headers = parts.headers.iter();
+        Self {
+            status: parts.status,
+            headers: headers.map(|(k, v)| (k.to_string(), text(v))).collect(),
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    /// Reads an answer of HTTP/1.1.
+    pub(crate) fn parse(answer: &[u8]) -> Self {
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.expect("the end of the head");
+        let head = std::str::from_utf8(&answer[..end]).unwrap();
+        let (line, fields) = head.split_once("\r\n").unwrap();
+        let status = line.strip_prefix("HTTP/1.1 ").unwrap();
+        let field = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_ascii_lowercase(), value.to_owned())
+        };
+        Self {
+            status: status[..3].parse().unwrap(),
+            headers: fields.split("\r\n").map(field).collect(),
+            body: Bytes::copy_from_slice(&answer[end + 4..]),
+        }
+    }
+
+    pub(crate) fn all(&self, name: impl AsRef<str>) -> Vec<&str> {
+        let named = self.headers.iter().filter(|(key, _)| key == name.as_ref());
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn one(&self, name: impl AsRef<str>) -> &str {
+        let all = self.all(name.as_ref());
+        assert_eq!(all.len(), 1, "{}: {all:?}", name.as_ref());
+        all[0]
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_served(&self) {
+        assert_eq!(
+            (self.status, &self.body[..]),
+            (StatusCode::OK, &b"served"[..])
+        );
+    }
+
+    /// Status and the one challenge.
+    #[track_caller]
+    pub(crate) fn assert_refused(&self, status: u16, challenge: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.one(WWW_AUTHENTICATE), challenge);
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            status,
+            headers,
+            body,
+        } = self;
+        write!(f, "{status} {headers:?} {}", String::from_utf8_lossy(body))
+    }
+}
+
+pub(crate) fn get(authorizations: &[&[u8]]) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    for value in authorizations {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        request.headers_mut().append(AUTHORIZATION, value);
+    }
+    request
+}
+
+pub(crate) fn bearer(token: &str) -> Request<Empty<Bytes>> {
+    get(&[format!("Bearer {token}").as_bytes()])
+}
+
+/// A request for each of the refusals, with its name.
+pub(crate) fn refused() -> Vec<(&'static str, Request<Empty<Bytes>>)> {
+    vec![
+        ("nothing presented", get(&[])),
+        ("not good", bearer(UNKNOWN)),
+        ("ambiguous", get(&[b"Bearer a", b"Bearer b"])),
+        ("denied", bearer(SUSPENDED)),
+        ("cannot tell", bearer(FAILING)),
+    ]
+}
+
+/// A body that must not be asked for anything.
+pub(crate) struct Untouchable;
+
+impl Body for Untouchable {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        panic!("the body of a refused request was polled")
+    }
+}
+
+pub(crate) fn preflight() -> Request<Empty<Bytes>> {
+    Request::options("/")
+        .header(ORIGIN, "https://example.org")
+        .header("access-control-request-method", "PUT")
+        .body(Empty::new())
+        .unwrap()
+}
