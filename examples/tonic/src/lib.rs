@@ -1,9 +1,10 @@
-//! The layer on a tonic server: refusals arrive as gRPC statuses.
+//! The layer on a tonic server: refusals arrive as gRPC statuses, over gRPC-Web too.
 //!
 //! | situation | status |
 //! |---|---|
 //! | no token, or not a good one | `UNAUTHENTICATED` |
 //! | a good token that may not be used now | `PERMISSION_DENIED`, with the loader's reason |
+//! | a good token that may not call this method | `PERMISSION_DENIED` |
 //! | the loader cannot tell | `UNAVAILABLE` |
 //! | more than one credential | `INVALID_ARGUMENT` |
 //!
@@ -15,7 +16,18 @@ use std::future::Future;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+use tonic_web::GrpcWebLayer;
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, InsufficientScope, PolicyRequest,
+};
+
+/// A stream stays open: it is for tokens that belong to an application.
+fn may_call(token: &CachedApiToken, request: &PolicyRequest<'_>) -> Result<(), InsufficientScope> {
+    if request.uri().path().ends_with("/Watch") && token.app_id().is_none() {
+        return Err(InsufficientScope::new());
+    }
+    Ok(())
+}
 
 /// Serves the health service to those whose token `cache` knows in the scope `app`, until `stop` is ready.
 ///
@@ -28,7 +40,13 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let (_, health) = tonic_health::server::health_reporter();
     Server::builder()
-        .layer(ApiTokenLayer::new(cache).with_scope("app"))
+        .accept_http1(true)
+        .layer(
+            ApiTokenLayer::new(cache)
+                .with_scope("app")
+                .with_policy(may_call),
+        )
+        .layer(GrpcWebLayer::new())
         .add_service(health)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
         .await

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -12,14 +14,19 @@ use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_web::GrpcWebClientLayer;
+use tower::ServiceBuilder;
 use tower_api_token::{ApiTokenCache, Denial, Lookup, TokenRecord, Verdict, loader_fn};
 
+/// Of an application, and so allowed to watch.
+const WATCHER: &str = "app-of-an-application";
 const GOOD: &str = "app-0123456789abcdef";
 const SUSPENDED: &str = "app-of-a-suspended-tenant";
 const FAILING: &str = "app-while-the-database-is-down";
 const REASON: &str = "Tenant „zwölf“ is suspended: 100 % of its quota is used.";
 
 struct Running {
+    address: String,
     client: HealthClient<Channel>,
     loads: Arc<AtomicUsize>,
     stop: oneshot::Sender<()>,
@@ -34,6 +41,9 @@ async fn start() -> Running {
         async move {
             Ok::<Verdict, _>(match lookup.token().expose() {
                 GOOD => TokenRecord::new("tok-1", "app").into(),
+                WATCHER => TokenRecord::new("tok-2", "app")
+                    .app_id("shop".to_owned())
+                    .into(),
                 SUSPENDED => Denial::new(REASON).into(),
                 FAILING => return Err(std::io::Error::other("password of the database: hunter2")),
                 _ => Verdict::Absent,
@@ -48,9 +58,10 @@ async fn start() -> Running {
         // Dropping the sender stops the server too.
         let _ = stopped.await;
     }));
-    let endpoint = Endpoint::try_from(address).unwrap();
+    let endpoint = Endpoint::try_from(address.clone()).unwrap();
     let client = HealthClient::new(endpoint.connect().await.unwrap());
     Running {
+        address,
         client,
         loads,
         stop,
@@ -60,12 +71,7 @@ async fn start() -> Running {
 
 impl Running {
     async fn check(&mut self, authorization: &[&str]) -> Result<ServingStatus, Status> {
-        let mut request = Request::new(HealthCheckRequest::default());
-        for value in authorization {
-            let value = MetadataValue::try_from(*value).unwrap();
-            request.metadata_mut().append("authorization", value);
-        }
-        let response = self.client.check(request).await?;
+        let response = self.client.check(request(authorization)).await?;
         Ok(response.into_inner().status())
     }
 
@@ -83,6 +89,15 @@ impl Running {
         self.stop.send(()).unwrap();
         self.server.await.unwrap().unwrap();
     }
+}
+
+fn request(authorization: &[&str]) -> Request<HealthCheckRequest> {
+    let mut request = Request::new(HealthCheckRequest::default());
+    for value in authorization {
+        let value = MetadataValue::try_from(*value).unwrap();
+        request.metadata_mut().append("authorization", value);
+    }
+    request
 }
 
 fn bearer(token: &str) -> String {
@@ -144,5 +159,61 @@ async fn two_authorization_entries_are_an_invalid_argument_even_when_both_are_go
     let (code, _) = running.refusal(&[&good, &good]).await;
     assert_eq!(code, Code::InvalidArgument);
     assert_eq!(running.loads(), 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_policys_refusal_is_permission_denied_and_is_decided_anew_for_each_call() {
+    let mut running = start().await;
+    let good = bearer(GOOD);
+    for _ in 0..2 {
+        let watch = running.client.watch(request(&[&good])).await.unwrap_err();
+        assert_eq!(watch.code(), Code::PermissionDenied);
+        assert_eq!(
+            watch.message(),
+            "The bearer token does not allow this request."
+        );
+        let status = running.check(&[&good]).await.unwrap();
+        assert_eq!(status, ServingStatus::Serving);
+    }
+    assert_eq!(
+        running.loads(),
+        1,
+        "what was refused is the method, not the token"
+    );
+    let watcher = request(&[&bearer(WATCHER)]);
+    let watching = running.client.watch(watcher).await.unwrap();
+    let first = watching.into_inner().message().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn over_grpc_web_the_statuses_are_the_same() {
+    let mut running = start().await;
+    let http1 = Client::builder(TokioExecutor::new()).build_http();
+    let web = ServiceBuilder::new()
+        .layer(GrpcWebClientLayer::new())
+        .service(http1);
+    let mut client = HealthClient::with_origin(web, running.address.parse().unwrap());
+    let response = client.check(request(&[&bearer(GOOD)])).await.unwrap();
+    assert_eq!(response.into_inner().status(), ServingStatus::Serving);
+    let good = bearer(GOOD);
+    let (suspended, failing) = (bearer(SUSPENDED), bearer(FAILING));
+    for authorization in [
+        &[][..],
+        &["Bearer app-nobody-knows-it"],
+        &["Bearer"],
+        &[&suspended],
+        &[&failing],
+        &[&good, &good],
+    ] {
+        let status = client.check(request(authorization)).await.unwrap_err();
+        let over_web = (status.code(), status.message().to_owned());
+        assert_eq!(over_web, running.refusal(authorization).await);
+        assert_ne!(over_web.0, Code::Unknown);
+    }
+    let watch = client.watch(request(&[&good])).await.unwrap_err();
+    assert_eq!(watch.code(), Code::PermissionDenied);
     running.stop().await;
 }
