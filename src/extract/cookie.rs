@@ -124,4 +124,26 @@ mod tests {
             assert_eq!(left, after, "{before:?}");
         }
     }
+
+    /// All lines of up to six of these characters.
+    #[test]
+    fn of_whatever_is_removed_nothing_is_left_to_be_read() {
+        let mut lines = vec![String::new()];
+        for _ in 0..6 {
+            let longer = |line: &String| -> Vec<String> {
+                "t=; \"".chars().map(|c| format!("{line}{c}")).collect()
+            };
+            lines = lines.iter().flat_map(longer).collect();
+            for line in &lines {
+                let mut headers = headers(&[line, "a=1"]);
+                remove(&mut headers, "t");
+                let left = read(&headers, "t", &Limits::default());
+                assert_eq!(left, Presented::Nothing, "{line:?}");
+                assert!(
+                    headers.get_all(COOKIE).iter().any(|line| line == "a=1"),
+                    "{line:?}"
+                );
+            }
+        }
+    }
 }

@@ -152,4 +152,36 @@ mod tests {
             assert_eq!(without(&uri, "access_token"), None, "{untouched}");
         }
     }
+
+    /// All queries of up to six of these characters.
+    #[test]
+    fn of_whatever_is_removed_nothing_is_left_to_be_read_and_nothing_else_is_missing() {
+        let mut queries = vec![String::new()];
+        for _ in 0..6 {
+            let longer = |query: &String| -> Vec<String> {
+                "a=&%61".chars().map(|c| format!("{query}{c}")).collect()
+            };
+            let next: Vec<String> = queries.iter().flat_map(longer).collect();
+            for query in &next {
+                let before = uri(query);
+                let presents = read(&before, "a", &Limits::default()) != Presented::Nothing;
+                let Some(after) = without(&before, "a") else {
+                    assert!(!presents, "{query}");
+                    continue;
+                };
+                assert_eq!(
+                    read(&after, "a", &Limits::default()),
+                    Presented::Nothing,
+                    "{query}"
+                );
+                assert_eq!(without(&after, "a"), None, "{query}");
+                let kept = query
+                    .split('&')
+                    .filter(|parameter| value_of(parameter, "a").is_none());
+                let kept: Vec<&str> = kept.collect();
+                assert_eq!(after.query().unwrap_or_default(), kept.join("&"), "{query}");
+            }
+            queries = next;
+        }
+    }
 }
