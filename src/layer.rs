@@ -8,6 +8,7 @@ use tower_layer::Layer;
 use crate::cache::ApiTokenCache;
 use crate::error::ConfigError;
 use crate::extract::bearer::Limits;
+use crate::extract::format::TokenFormat;
 use crate::extract::{Sources, TokenSource};
 use crate::policy::{InsufficientScope, Policy, PolicyRequest};
 use crate::rejection::{Challenges, MakeRejection, ProblemDetails};
@@ -319,6 +320,32 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
         self.with(|shared| shared.limits.visible_ascii = true)
     }
 
+    /// Refuses what is no token of this form as it refuses an unknown token, before anything is hashed
+    /// or looked up. Called again it takes a further form beside the first, for a service with several
+    /// kinds of tokens. Default: none, and every token of the right alphabet is looked up.
+    ///
+    /// It saves work and is no protection: whoever guesses can compute the checksum too. Tokens that
+    /// were given out before the format fail it, so leave it away until the last of them is replaced.
+    ///
+    /// # Panics
+    /// When the layer is applied, if a token of this form is shorter or longer than
+    /// [`with_token_length`](Self::with_token_length) allows: none of them would be taken.
+    ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenFormat, TokenRecord, loader_fn};
+    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::new(cache)
+    ///     .with_token_format(TokenFormat::new("acme_live_"))
+    ///     .with_token_format(TokenFormat::new("acme_test_"));
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn with_token_format(self, format: TokenFormat) -> Self {
+        self.with(|shared| shared.limits.formats.push(format))
+    }
+
     /// How a refusal is said: a closure `Fn(&Refusal) -> http::Response<T>`, or
     /// [`ProblemDetails::empty`] for no body at all. Default: [`ProblemDetails`].
     ///
@@ -357,6 +384,9 @@ impl<S, M, R> Layer<S> for ApiTokenLayer<M, R> {
             "the scope {:?} is not among the cache's declared ones: with_scope is missing",
             shared.scope
         );
+        if let Some(format) = shared.limits.contradiction() {
+            panic!("with_token_length excludes every token of {format:?}");
+        }
         ApiTokenService::new(inner, Arc::clone(&self.shared))
     }
 }

@@ -106,6 +106,7 @@ pub use cache::{
 };
 pub use error::{ConfigError, InvalidateError, Unavailable, UnavailableKind};
 pub use extract::TokenSource;
+pub use extract::format::{GenerateError, TokenFormat};
 pub use future::ResponseFuture;
 pub use layer::ApiTokenLayer;
 pub use loader::{BoxError, IntoVerdict, LoaderFn, Lookup, TokenLoader, loader_fn};

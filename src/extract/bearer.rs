@@ -1,6 +1,7 @@
 //! The grammar of a bearer credential: RFC 6750 section 2.1 and RFC 9110 section 11. Pure.
 
 use super::Presented;
+use super::format::TokenFormat;
 
 /// The scheme of RFC 6750.
 pub(crate) const BEARER: &str = "Bearer";
@@ -11,6 +12,8 @@ pub(crate) struct Limits {
     pub(crate) min_length: usize,
     pub(crate) max_length: usize,
     pub(crate) visible_ascii: bool,
+    /// One of them, where there are any.
+    pub(crate) formats: Vec<TokenFormat>,
 }
 
 impl Default for Limits {
@@ -19,17 +22,28 @@ impl Default for Limits {
             min_length: 8,
             max_length: 512,
             visible_ascii: false,
+            formats: Vec::new(),
         }
     }
 }
 
 impl Limits {
+    /// A format whose tokens are all too short or too long.
+    pub(crate) fn contradiction(&self) -> Option<&TokenFormat> {
+        let lengths = self.min_length..=self.max_length;
+        let mut formats = self.formats.iter();
+        formats.find(|format| !lengths.contains(&format.token_length()))
+    }
+
     /// A token of the right length and alphabet.
     pub(super) fn token<'a>(&self, text: &'a [u8]) -> Option<&'a str> {
         if !(self.min_length..=self.max_length).contains(&text.len()) {
             return None;
         }
-        let good = if self.visible_ascii {
+        let good = if !self.formats.is_empty() {
+            // Narrower than either alphabet.
+            self.formats.iter().any(|format| format.check_bytes(text))
+        } else if self.visible_ascii {
             text.iter().all(u8::is_ascii_graphic)
         } else {
             is_b64token(text)
@@ -177,6 +191,7 @@ mod tests {
             min_length: 1,
             max_length: 4,
             visible_ascii: true,
+            formats: Vec::new(),
         };
         let reads = |value| read(value, BEARER, &legacy);
         assert_eq!(reads(b"Bearer a,!\""), Presented::Token("a,!\"".into()));

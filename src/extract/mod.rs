@@ -2,6 +2,7 @@
 
 pub(crate) mod bearer;
 mod cookie;
+pub(crate) mod format;
 mod query;
 mod source;
 
