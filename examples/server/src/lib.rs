@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod db;
+pub mod format;
 pub mod loader;
 pub mod outbox;
 mod random;

@@ -73,6 +73,7 @@ impl Server {
             cache: cache.clone(),
             outbox: outbox.clone(),
             kept,
+            format: config.format,
             admin_digest: config.admin_token.digest(),
             null_ttl: config.null_ttl,
             redis: config.redis.as_ref().map(Redis::kind),
@@ -202,6 +203,7 @@ fn banner(
         ),
     };
     let _ = writeln!(text, "key layout: {}", config.layout);
+    let _ = writeln!(text, "token format: {}", config.format);
     if config.layout.kept() == Kept::Text {
         let holders = match &config.redis {
             Some(_) => "Redis and the database hold",
@@ -232,6 +234,7 @@ fn first_steps(seeded: &[Seeded], base: &str, admin: &str) -> String {
         text: token,
     } in seeded
     {
+        let token = token.expose();
         let path = if *token_type == "app" {
             "whoami"
         } else {

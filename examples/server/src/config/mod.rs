@@ -1,7 +1,7 @@
 //! Flags and environment.
 //!
 //! All values are read as text and checked here, so that every complaint has one form: one line
-//! that names the variable. What is not built yet is refused, never ignored.
+//! that names the variable.
 
 mod error;
 mod layout;
@@ -24,6 +24,7 @@ pub use secrets::AdminToken;
 use variables::command;
 
 use crate::db::Target;
+use crate::format::Format;
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub database: Target,
     /// How the cache's keys are made.
     pub layout: Layout,
+    /// Which tokens are looked up at all.
+    pub format: Format,
     /// How long a token is cached.
     pub ttl: Duration,
     /// How long a null is cached.
@@ -69,7 +72,7 @@ impl Config {
     /// Reads the command line, and the environment where a flag is missing.
     ///
     /// # Errors
-    /// An unknown flag, a value that is not understood, or one that is not built yet.
+    /// An unknown flag, or a value that is not understood.
     pub fn read<I, T>(arguments: I) -> Result<Request, StartError>
     where
         I: IntoIterator<Item = T>,
@@ -104,10 +107,10 @@ impl Values {
                 "not an address with a port, such as 127.0.0.1:3000",
             )
         })?;
-        self.choice("TOKEN_FORMAT", &["any"], &["checked"])?;
         let log_filter = self.text("RUST_LOG")?;
         let redis = Redis::read(self.optional("REDIS_URL")?, |file| self.optional(file))?;
         let layout = self.layout()?;
+        let format = self.format(&layout)?;
         if layout != Layout::Digest
             && redis
                 .as_ref()
@@ -124,6 +127,7 @@ impl Values {
             database: Target::parse(self.text("DATABASE_URL")?)
                 .map_err(|message| StartError::of("DATABASE_URL", message))?,
             layout,
+            format,
             ttl: Duration::from_secs(self.number("TTL_SECONDS", 1..=30 * DAY)?),
             null_ttl: Duration::from_secs(self.number("NULL_TTL_SECONDS", 1..=DAY)?),
             local_capacity: usize::try_from(self.number("LOCAL_CAPACITY", 0..=100_000_000)?)
@@ -136,7 +140,7 @@ impl Values {
                 Some(text) => AdminToken::given(text)?,
                 None => AdminToken::random()?,
             },
-            log_json: self.choice("LOG_FORMAT", &["text", "json"], &[])? == "json",
+            log_json: self.choice("LOG_FORMAT", &["text", "json"])? == "json",
             log_filter: log_filter.parse().map_err(|_| {
                 StartError::of(
                     "RUST_LOG",
@@ -148,10 +152,25 @@ impl Values {
 
     fn layout(&self) -> Result<Layout, StartError> {
         let prefix = self.optional("REDIS_KEY_PREFIX")?;
-        match self.choice("KEY_LAYOUT", &["digest", "seed"], &[])? {
+        match self.choice("KEY_LAYOUT", &["digest", "seed"])? {
             "seed" => Ok(Layout::seed(prefix)),
             _ => Layout::digest(prefix),
         }
+    }
+
+    /// The Python service's tokens have no format, and are what the layout seed is there for.
+    fn format(&self, layout: &Layout) -> Result<Format, StartError> {
+        const NAME: &str = "TOKEN_FORMAT";
+        if self.optional(NAME)?.is_none() {
+            return Ok(match layout {
+                Layout::Digest => Format::Checked,
+                Layout::Seed { .. } => Format::Any,
+            });
+        }
+        Ok(match self.choice(NAME, &["checked", "any"])? {
+            "checked" => Format::Checked,
+            _ => Format::Any,
+        })
     }
 
     /// The value, if it is set. Set but empty is a slip, and what it was meant to be is not ours to
@@ -189,21 +208,17 @@ impl Values {
     fn choice(
         &self,
         name: &'static str,
-        built: &[&'static str],
-        not_built: &[&'static str],
+        choices: &[&'static str],
     ) -> Result<&'static str, StartError> {
         let text = self.text(name)?;
-        if not_built.contains(&text) {
-            return Err(StartError::of(name, format!("{text:?} is not built yet")));
-        }
-        built
+        choices
             .iter()
             .copied()
             .find(|choice| *choice == text)
             .ok_or_else(|| {
                 StartError::of(
                     name,
-                    format!("{text:?} is unknown, expected {}", built.join(" or ")),
+                    format!("{text:?} is unknown, expected {}", choices.join(" or ")),
                 )
             })
     }

@@ -2,17 +2,16 @@
 
 use std::fmt;
 
-use tower_api_token::TokenDigest;
+use tower_api_token::{BearerToken, TokenDigest, TokenFormat};
 
 use super::StartError;
-use crate::random;
 
 /// The bearer token for `/admin`.
 #[derive(Clone)]
 pub struct AdminToken {
     digest: TokenDigest,
     /// Kept only if it is ours, to be printed.
-    generated: Option<String>,
+    generated: Option<BearerToken>,
 }
 
 impl AdminToken {
@@ -31,10 +30,12 @@ impl AdminToken {
     }
 
     pub(super) fn random() -> Result<Self, StartError> {
-        let text = random::secret().map_err(|error| StartError::of("ADMIN_TOKEN", error))?;
+        let token = TokenFormat::new("demo_admin_")
+            .generate()
+            .map_err(|error| StartError::of("ADMIN_TOKEN", error))?;
         Ok(Self {
-            digest: TokenDigest::of(&text),
-            generated: Some(text),
+            digest: token.digest(),
+            generated: Some(token),
         })
     }
 
@@ -45,7 +46,7 @@ impl AdminToken {
 
     /// The text, if it was made here. One that was given is never printed.
     pub fn generated(&self) -> Option<&str> {
-        self.generated.as_deref()
+        self.generated.as_ref().map(BearerToken::expose)
     }
 }
 

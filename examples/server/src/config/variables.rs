@@ -63,8 +63,8 @@ const VARIABLES: [Variable; 17] = [
     (
         "TOKEN_FORMAT",
         "token-format",
-        Some("any"),
-        "Which tokens are looked up at all: any (checked: not built yet)",
+        None,
+        "Which tokens are looked up at all: checked (our prefix and a checksum that fits) or any [default: checked, and any with the layout seed]",
     ),
     (
         "TTL_SECONDS",

@@ -1,10 +1,10 @@
 //! What an empty database is filled with, so that a newcomer has something to call.
 
-use tower_api_token::TokenDigest;
+use tower_api_token::BearerToken;
 
 use super::tokens::{Kept, NewToken, add_token};
 use super::{Database, Timestamp, on_pool};
-use crate::random;
+use crate::{format, random};
 
 const TENANTS: [(&str, &str); 2] = [("acme", "Acme"), ("globex", "Globex")];
 
@@ -17,7 +17,7 @@ pub struct Seeded {
     /// `app` or `dataset`.
     pub token_type: &'static str,
     /// The token itself, to be printed once.
-    pub text: String,
+    pub text: BearerToken,
 }
 
 /// Everything but the text.
@@ -85,17 +85,19 @@ impl Database {
 }
 
 /// The tokens with their texts.
-fn tokens(kept: Kept) -> std::io::Result<Vec<(NewToken, String)>> {
+fn tokens(kept: Kept) -> std::io::Result<Vec<(NewToken, BearerToken)>> {
     let mut tokens = Vec::new();
     for (tenant, _) in TENANTS {
         for (token_type, app_id) in [("app", Some(format!("{tenant}-chat"))), ("dataset", None)] {
-            let text = random::secret()?;
+            let text = format::of_type(token_type)
+                .generate()
+                .map_err(std::io::Error::other)?;
             let token = NewToken {
                 id: random::id("tok")?,
                 tenant_id: tenant.to_owned(),
                 app_id,
                 token_type,
-                digest: TokenDigest::of(&text),
+                digest: text.digest(),
                 text: kept.text(&text),
                 created_at: Timestamp::now(),
                 expires_at: None,

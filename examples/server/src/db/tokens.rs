@@ -16,10 +16,10 @@ pub enum Kept {
 
 impl Kept {
     /// The text, if it is to be kept.
-    pub(crate) fn text(self, token: &str) -> Option<BearerToken> {
+    pub(crate) fn text(self, token: &BearerToken) -> Option<BearerToken> {
         match self {
             Self::Digest => None,
-            Self::Text => Some(BearerToken::new(token)),
+            Self::Text => Some(token.clone()),
         }
     }
 }

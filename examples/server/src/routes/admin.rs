@@ -16,14 +16,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use axum::{Json, Router, middleware};
 use serde_json::json;
-use tower_api_token::TokenDigest;
 
 use super::AppState;
 use super::admin_auth::require_admin;
 use super::new_token::{Wanted, is_identifier};
 use super::problem::{Problem, within_deadline};
 use crate::db::{InsertError, NewToken, Pending, TenantStatus, Timestamp};
-use crate::random;
+use crate::{format, random};
 
 /// The largest body: a token request is far smaller.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -50,17 +49,19 @@ async fn create_token(
 ) -> Result<Response, Problem> {
     let wait = asked_to_wait(wait)?;
     let now = Timestamp::now();
-    let wanted = Wanted::parse(&body, now)?;
+    let wanted = Wanted::parse(&body, now, state.format)?;
     let text = match wanted.token {
         Some(text) => text,
-        None => random::secret().map_err(no_randomness)?,
+        None => format::of_type(wanted.token_type)
+            .generate()
+            .map_err(|error| no_randomness(std::io::Error::other(error)))?,
     };
     let token = NewToken {
         id: random::id("tok").map_err(no_randomness)?,
         tenant_id: wanted.tenant_id,
         app_id: wanted.app_id,
         token_type: wanted.token_type,
-        digest: TokenDigest::of(&text),
+        digest: text.digest(),
         text: state.kept.text(&text),
         created_at: now,
         expires_at: wanted.expires_at,
@@ -95,11 +96,11 @@ async fn create_token(
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .with("confirmed", false)
             .with("id", token.id)
-            .with("token", text));
+            .with("token", text.expose()));
     }
     let body = json!({
         "id": token.id,
-        "token": text,
+        "token": text.expose(),
         "tenant_id": token.tenant_id,
         "app_id": token.app_id,
         "type": token.token_type,

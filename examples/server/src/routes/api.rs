@@ -3,14 +3,21 @@
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken};
+use tower_api_token::{ApiTokenLayer, CachedApiToken};
 
 use super::AppState;
 use crate::db::Timestamp;
+use crate::format::{self, Format};
 
 /// Each route has a layer of its own, because each takes another type of token.
-pub(super) fn routes(cache: &ApiTokenCache) -> Router<AppState> {
-    let layer = |scope| ApiTokenLayer::new(cache.clone()).with_scope(scope);
+pub(super) fn routes(state: &AppState) -> Router<AppState> {
+    let layer = |scope| {
+        let layer = ApiTokenLayer::new(state.cache.clone()).with_scope(scope);
+        match state.format {
+            Format::Checked => layer.with_token_format(format::of_type(scope)),
+            Format::Any => layer,
+        }
+    };
     Router::new()
         .route("/v1/whoami", get(describe).layer(layer("app")))
         .route("/v1/datasets", get(describe).layer(layer("dataset")))

@@ -15,6 +15,7 @@ use tower_api_token::{ApiTokenCache, TokenDigest};
 
 use crate::config::RedisKind;
 use crate::db::{Database, Kept};
+use crate::format::Format;
 use crate::outbox::Outbox;
 
 /// What handlers need, shared by all.
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) outbox: Outbox,
     /// What the database keeps of a new token.
     pub(crate) kept: Kept,
+    /// Which tokens are looked up and imported.
+    pub(crate) format: Format,
     /// Of the bearer token for `/admin`.
     pub(crate) admin_digest: TokenDigest,
     /// How long a new token can go on being refused if its invalidation is not confirmed.
@@ -39,7 +42,7 @@ pub(crate) struct Shared {
 /// All routes.
 pub(crate) fn router(state: AppState) -> Router {
     Router::new()
-        .merge(api::routes(&state.cache))
+        .merge(api::routes(&state))
         .nest("/admin", admin::routes(&state))
         .merge(ops::routes())
         .with_state(state)

@@ -2,9 +2,11 @@
 //! it did not like, and that may be a token in the wrong place.
 
 use serde_json::{Map, Value};
+use tower_api_token::BearerToken;
 
 use super::problem::Problem;
 use crate::db::Timestamp;
+use crate::format::{self, Format};
 
 /// The shortest token that is taken from outside. A shorter one could be guessed.
 const SHORTEST_TOKEN: usize = 16;
@@ -21,13 +23,13 @@ pub(super) struct Wanted {
     pub(super) app_id: Option<String>,
     pub(super) token_type: &'static str,
     /// A text that exists already, to be imported.
-    pub(super) token: Option<String>,
+    pub(super) token: Option<BearerToken>,
     pub(super) expires_at: Option<Timestamp>,
 }
 
 impl Wanted {
     /// Reads the body.
-    pub(super) fn parse(body: &[u8], now: Timestamp) -> Result<Self, Problem> {
+    pub(super) fn parse(body: &[u8], now: Timestamp, format: Format) -> Result<Self, Problem> {
         let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
             return Err(Problem::new(
                 axum::http::StatusCode::BAD_REQUEST,
@@ -36,17 +38,20 @@ impl Wanted {
         };
         let tenant_id = text(&mut members, "tenant_id")?.ok_or_else(|| missing("tenant_id"))?;
         let token_type = text(&mut members, "type")?.ok_or_else(|| missing("type"))?;
+        let token_type = match token_type.as_str() {
+            "app" => "app",
+            "dataset" => "dataset",
+            _ => return Err(Problem::unprocessable("type: neither app nor dataset")),
+        };
         let wanted = Self {
             tenant_id: identifier("tenant_id", tenant_id)?,
             app_id: text(&mut members, "app_id")?
                 .map(|id| identifier("app_id", id))
                 .transpose()?,
-            token_type: match token_type.as_str() {
-                "app" => "app",
-                "dataset" => "dataset",
-                _ => return Err(Problem::unprocessable("type: neither app nor dataset")),
-            },
-            token: text(&mut members, "token")?.map(importable).transpose()?,
+            token_type,
+            token: text(&mut members, "token")?
+                .map(|token| importable(token, token_type, format))
+                .transpose()?,
             expires_at: text(&mut members, "expires_at")?
                 .map(|end| future(&end, now))
                 .transpose()?,
@@ -91,20 +96,26 @@ pub(super) fn is_identifier(text: &str) -> bool {
     (1..=LONGEST_ID).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// RFC 6750's `b64token`: what the layer takes from a header.
-fn importable(text: String) -> Result<String, Problem> {
+/// RFC 6750's `b64token`, and its type's format if that is checked: what the layer takes from a
+/// header.
+fn importable(text: String, token_type: &str, format: Format) -> Result<BearerToken, Problem> {
     let characters = text.trim_end_matches('=');
     let grammar = !characters.is_empty()
         && characters
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
-    if grammar && (SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&text.len()) {
-        Ok(text)
-    } else {
-        Err(Problem::unprocessable(format!(
+    if !grammar || !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&text.len()) {
+        return Err(Problem::unprocessable(format!(
             "token: needs {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters: letters, digits and -._~+/, then ="
-        )))
+        )));
     }
+    if format == Format::Checked && !format::of_type(token_type).check(&text) {
+        return Err(Problem::unprocessable(format!(
+            "token: not of the form demo_{token_type}_…, 30 random characters and a checksum that fits; \
+             with TOKEN_FORMAT=checked no other is ever looked up"
+        )));
+    }
+    Ok(BearerToken::new(text))
 }
 
 fn future(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
@@ -123,10 +134,34 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> Result<Wanted, Problem> {
-        Wanted::parse(
-            body.as_bytes(),
-            Timestamp::parse("2030-01-01T00:00:00Z").unwrap(),
-        )
+        parse_with(body, Format::Any)
+    }
+
+    fn parse_with(body: &str, format: Format) -> Result<Wanted, Problem> {
+        let now = Timestamp::parse("2030-01-01T00:00:00Z").unwrap();
+        Wanted::parse(body.as_bytes(), now, format)
+    }
+
+    #[test]
+    fn a_checked_import_has_the_prefix_of_its_type_and_a_checksum_that_fits() {
+        let token = format::of_type("app").generate().unwrap();
+        let body = |token_type: &str, token: &str| {
+            format!(r#"{{"tenant_id":"acme","type":"{token_type}","token":"{token}"}}"#)
+        };
+        let good = parse_with(&body("app", token.expose()), Format::Checked).unwrap();
+        assert_eq!(good.token.unwrap().expose(), token.expose());
+        let slip = token.expose().replace("demo_app_", "demo_app-");
+        for (token_type, text) in [
+            ("dataset", token.expose()),
+            ("app", &slip),
+            ("app", "hunter22-hunter22"),
+        ] {
+            let body = body(token_type, text);
+            let shown = format!("{:?}", parse_with(&body, Format::Checked).err().unwrap());
+            assert!(shown.contains("token: not of the form"), "{shown}");
+            assert!(!shown.contains(text), "{shown}");
+            assert!(parse_with(&body, Format::Any).is_ok(), "{body}");
+        }
     }
 
     #[test]
@@ -139,7 +174,7 @@ mod tests {
         assert_eq!(wanted.tenant_id, "acme");
         assert_eq!(wanted.app_id.as_deref(), Some("chat"));
         assert_eq!(wanted.token_type, "dataset");
-        assert_eq!(wanted.token.as_deref(), Some("abcdefgh-._~+/01=="));
+        assert_eq!(wanted.token.unwrap().expose(), "abcdefgh-._~+/01==");
         assert_eq!(
             wanted.expires_at.unwrap().to_string(),
             "2030-01-01T01:00:01Z"

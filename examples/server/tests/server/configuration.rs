@@ -74,12 +74,6 @@ fn refused_with(variable: &str, value: &str, more: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused() {
-    let line = refused("TOKEN_FORMAT", "checked");
-    assert!(line.contains("not built yet"), "{line}");
-}
-
-#[test]
 fn the_seed_layout_is_refused_on_a_cluster() {
     let line = refused_with(
         "REDIS_URL",

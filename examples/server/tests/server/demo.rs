@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use test_support::{PostgresServer, RedisServer};
+use tower_api_token::TokenFormat;
 use ureq::http;
 
 use super::answer::Answer;
@@ -263,6 +264,13 @@ impl Drop for Demo {
             eprintln!("logs of {}:\n{}", self.base, self.logs());
         }
     }
+}
+
+/// A token of this type as the server would make it, and never made.
+pub(crate) fn unknown(kind: &str) -> String {
+    let format = TokenFormat::new(&format!("demo_{kind}_"));
+    let token = format.generate().expect("random bytes");
+    token.expose().to_owned()
 }
 
 /// The binary, without any variable of whoever runs the tests.

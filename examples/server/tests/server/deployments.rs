@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
 
-use super::demo::{Database, Demo, eventually};
+use super::demo::{Database, Demo, eventually, unknown};
 
 /// An instance without a local level, so that what is not loaded comes from Redis.
 #[track_caller]
@@ -143,14 +143,12 @@ fn transcript_behind_sentinels_and_through_the_death_of_the_master() {
     transcript(&demo, "sentinel");
 
     let good = demo.token("globex", "app").text;
+    let text = unknown("app");
+    let body = json!({ "tenant_id": "acme", "type": "app", "token": text });
     let revoked = demo
-        .admin(
-            "POST",
-            "/admin/tokens",
-            Some(r#"{"tenant_id":"acme","type":"app","token":"an-imported-token"}"#),
-        )
+        .admin("POST", "/admin/tokens", Some(&body.to_string()))
         .json();
-    demo.whoami("an-imported-token").expect(200);
+    demo.whoami(&text).expect(200);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let client = scope.spawn(|| {
@@ -166,7 +164,7 @@ fn transcript_behind_sentinels_and_through_the_death_of_the_master() {
             demo.delete(id).expect_unconfirmed();
             set.wait_for_failover(old);
             revoke(&demo, id);
-            demo.whoami("an-imported-token").expect(401);
+            demo.whoami(&text).expect(401);
             wait_for_store(&demo, "sentinel");
         });
         let outage = outage.join();

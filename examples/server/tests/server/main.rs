@@ -10,4 +10,5 @@ mod deployments;
 mod operation;
 mod outage;
 mod seed_layout;
+mod token_format;
 mod transcript;

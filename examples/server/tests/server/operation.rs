@@ -6,7 +6,7 @@ use std::thread;
 use test_support::RedisServer;
 use tower_api_token::TokenDigest;
 
-use super::demo::{Database, Demo, eventually};
+use super::demo::{Database, Demo, eventually, unknown};
 
 #[test]
 fn counters_move() {
@@ -31,7 +31,7 @@ fn counters_move() {
     for _ in 0..3 {
         demo.whoami(&token).expect(200);
     }
-    demo.whoami("no-such-token").expect(401);
+    demo.whoami(&unknown("app")).expect(401);
     assert_eq!(demo.metric("api_token_loads_total", &[]), 2);
     assert_eq!(
         (lookups("found", "loaded"), lookups("found", "local")),
@@ -107,22 +107,21 @@ fn neither_logs_nor_redis_have_the_text_of_a_token() {
     let demo = Demo::on(&database, &logging);
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect(200);
-    demo.whoami("a-token-that-was-never-made").expect(401);
-    demo.admin(
-        "POST",
-        "/admin/tokens",
-        Some(r#"{"tenant_id":"acme","type":"app","token":"an-imported-token"}"#),
-    )
-    .expect(201);
-    demo.whoami("an-imported-token").expect(200);
+    let [never_made, another, imported] = [(); 3].map(|()| unknown("app"));
+    demo.whoami("a-token-of-no-form").expect(401);
+    demo.whoami(&never_made).expect(401);
+    let body = serde_json::json!({ "tenant_id": "acme", "type": "app", "token": imported });
+    demo.admin("POST", "/admin/tokens", Some(&body.to_string()))
+        .expect(201);
+    demo.whoami(&imported).expect(200);
     redis.kill();
     demo.delete(&token.id).expect_unconfirmed();
-    demo.whoami("another-that-was-never-made").expect(401);
+    demo.whoami(&another).expect(401);
     redis.restart();
-    demo.whoami("an-imported-token").expect(200);
-    let digest = TokenDigest::of("an-imported-token").to_string();
+    demo.whoami(&imported).expect(200);
+    let digest = TokenDigest::of(&imported).to_string();
     eventually("Redis, empty after its restart, is filled again", || {
-        demo.whoami("an-imported-token").expect(200);
+        demo.whoami(&imported).expect(200);
         let is_record = |key: &String| redis.get(key).is_some_and(|value| value.starts_with(b"V"));
         redis
             .keys("*")
@@ -157,9 +156,10 @@ fn neither_logs_nor_redis_have_the_text_of_a_token() {
     );
     for text in [
         token.text.as_str(),
-        "a-token-that-was-never-made",
-        "an-imported-token",
-        "another-that-was-never-made",
+        "a-token-of-no-form",
+        &never_made,
+        &imported,
+        &another,
         super::demo::ADMIN,
     ] {
         assert!(!logs.contains(text), "{text} is in the logs");

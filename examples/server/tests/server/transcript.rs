@@ -3,7 +3,7 @@
 use test_support::RedisServer;
 
 use super::answer::Answer;
-use super::demo::{Database, Demo};
+use super::demo::{Database, Demo, unknown};
 
 /// The words of a printed `curl` line, as a shell would split them.
 fn shell_words(line: &str) -> Vec<String> {
@@ -119,7 +119,7 @@ fn transcript(database: &Database, layout: &str, redis: Option<&RedisServer>) {
 
     let missing = demo.get("/v1/whoami").expect(401);
     assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"api\"");
-    let unknown = demo.whoami("no-such-token-anywhere").expect(401);
+    let unknown = demo.whoami(&unknown("app")).expect(401);
     assert_eq!(
         unknown.header("www-authenticate"),
         "Bearer realm=\"api\", error=\"invalid_token\""
