@@ -88,9 +88,14 @@ mod caching;
 mod error;
 mod extract;
 mod future;
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layer;
 mod loader;
 mod policy;
+#[cfg(all(test, feature = "redis"))]
+mod properties;
 mod rejection;
 mod service;
 pub mod store;

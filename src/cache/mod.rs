@@ -8,7 +8,7 @@ pub(crate) mod engine;
 mod fetch;
 mod flight;
 mod invalidation;
-mod lifetimes;
+pub(crate) mod lifetimes;
 mod load;
 pub(crate) mod local;
 mod rate_cap;

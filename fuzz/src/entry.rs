@@ -1,0 +1,48 @@
+//! An entry in Redis: no bytes are a surprise, and what is read is what was written.
+
+use tower_api_token::BearerToken;
+use tower_api_token::fuzzing::{Entry, Layout};
+
+/// Seeds can have its text, and its digest.
+pub(crate) const TOKEN: &str = "app-0123456789abcdef";
+
+/// A larger value is answered and not cached.
+const MAX_BYTES: usize = 16 * 1024;
+
+pub(crate) fn digest(data: &[u8]) {
+    read_and_written(Layout::Digest, data);
+}
+
+pub(crate) fn seed(data: &[u8]) {
+    read_and_written(Layout::Seed, data);
+}
+
+fn read_and_written(layout: Layout, data: &[u8]) {
+    let (token, other) = (BearerToken::new(TOKEN), BearerToken::new("app-of-another"));
+    let read = layout.decode(data, &token);
+    assert_eq!(read == Entry::Lease, data.starts_with(b"L1"));
+    let is_absent = match layout {
+        Layout::Digest => data == b"N1",
+        Layout::Seed => data == b"null",
+    };
+    assert_eq!(read == Entry::Absent, is_absent);
+    if matches!(read, Entry::Found { .. } | Entry::Denied(..)) {
+        let theirs = layout.decode(data, &other);
+        assert_eq!(theirs, Entry::Corrupt, "it is taken for another token's");
+    }
+    if let Entry::Found { record, .. } = &read {
+        assert!(!record.id().is_empty());
+    }
+    // A time can lie outside the years that have a form, and the whole can be too large.
+    let Some(written) = layout.encode(&read, &token) else {
+        return;
+    };
+    assert!(written.len() <= MAX_BYTES);
+    let again = layout.decode(&written, &token);
+    match layout {
+        Layout::Digest => assert_eq!(again, read),
+        // Python's times end at the microsecond: what lies below it is cut once.
+        Layout::Seed => assert!(matches!(again, Entry::Found { .. } | Entry::Absent)),
+    }
+    assert_eq!(layout.encode(&again, &token), Some(written));
+}

@@ -1,0 +1,72 @@
+//! Where Redis is: no text makes it panic, and no password is ever shown.
+
+use tower_api_token::RedisStore;
+
+/// The demo server's own, by its source: the server as a whole would bring two databases along.
+#[path = "../../examples/server/src/config"]
+mod demo {
+    #[allow(dead_code, unreachable_pub, reason = "the server uses all of it")]
+    mod error;
+    #[allow(dead_code, unreachable_pub, reason = "the server uses all of it")]
+    mod redis;
+
+    use error::StartError;
+
+    /// As `REDIS_URL`, with no file set: what is shown of it, or the complaint.
+    pub(super) fn read(url: &str) -> Result<String, String> {
+        match redis::Redis::read(Some(url), |_| Ok(None)) {
+            Ok(redis) => {
+                let redis = redis.expect("there is a URL");
+                Ok(format!("{redis} {redis:?}"))
+            }
+            Err(error) => Err(format!("{error} {error:?}")),
+        }
+    }
+}
+
+const SECRET: &str = "hunter2hunter2";
+
+const SCHEMES: [&str; 6] = [
+    "redis",
+    "rediss",
+    "redis+sentinel",
+    "redis+cluster",
+    "unix",
+    "redis+unix",
+];
+
+/// The first byte chooses where a password goes, the rest is what is around it.
+pub(crate) fn target(data: &[u8]) {
+    let Some((choice, text)) = data.split_first() else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    // Whatever it is, alone.
+    let _ = shown(text);
+    let scheme = SCHEMES[usize::from(*choice) % SCHEMES.len()];
+    let url = if scheme.ends_with("unix") {
+        format!("{scheme}:///{}?pass={SECRET}", text.replace(['?', '#'], ""))
+    } else {
+        // The first @ of the text ends the password; whatever is in front of it belongs to it.
+        let (more, rest) = text.split_once('@').unwrap_or(("", text));
+        format!("{scheme}://user:{SECRET}{more}@{rest}")
+    };
+    for shown in shown(&url) {
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+}
+
+/// All that a log could get of it.
+fn shown(url: &str) -> [String; 2] {
+    let ours = match RedisStore::connect(url) {
+        Ok(store) => format!("{store:?}"),
+        Err(error) => format!("{error} {error:?}"),
+    };
+    let demos = demo::read(url);
+    if demos.is_ok() {
+        assert!(RedisStore::connect(url).is_ok(), "the demo takes more");
+    }
+    [ours, demos.unwrap_or_else(|error| error)]
+}

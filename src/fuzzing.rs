@@ -1,0 +1,145 @@
+//! The pure parts, for the fuzzers in `fuzz/`. No part of the public interface: it may change with
+//! any version.
+
+#![allow(missing_docs, reason = "hidden")]
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::extract::Presented;
+use crate::extract::bearer::{self, Limits};
+use crate::store::keys::{EntryKey, Keys, Scope};
+use crate::store::{Generation, Kept, KeyLayout, Value};
+use crate::token::codec::{self, Decoded};
+use crate::token::{seed, times};
+use crate::{BearerToken, Denial, TokenRecord};
+
+/// What an `Authorization` field was read as.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    Token(&'a str),
+    Nothing,
+    Malformed,
+}
+
+pub fn read_bearer(
+    value: &[u8],
+    lengths: RangeInclusive<usize>,
+    visible_ascii: bool,
+) -> Credential<'_> {
+    let limits = Limits {
+        min_length: *lengths.start(),
+        max_length: *lengths.end(),
+        visible_ascii,
+        formats: Vec::new(),
+    };
+    match bearer::read(value, &limits) {
+        Presented::Token(token) => Credential::Token(token),
+        Presented::Nothing => Credential::Nothing,
+        Presented::Malformed => Credential::Malformed,
+        Presented::Ambiguous => unreachable!("there is one field"),
+    }
+}
+
+pub fn from_isoformat(text: &str) -> Option<SystemTime> {
+    times::from_isoformat(text)
+}
+
+pub fn to_isoformat(at: SystemTime) -> Option<String> {
+    times::to_isoformat(at)
+}
+
+pub fn from_rfc3339(text: &str) -> Option<SystemTime> {
+    times::from_rfc3339(text)
+}
+
+pub fn to_rfc3339(at: SystemTime) -> Option<String> {
+    times::to_rfc3339(at)
+}
+
+/// An entry as it was read, or is to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    Lease,
+    Corrupt,
+    Absent,
+    Denied(Denial, Option<String>),
+    Found {
+        record: TokenRecord<serde_json::Value>,
+        generation: Option<String>,
+        grace: Duration,
+    },
+}
+
+/// The two ways in which entries lie in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    Digest,
+    Seed,
+}
+
+impl Layout {
+    fn key(self, token: &BearerToken) -> EntryKey {
+        let layout = match self {
+            Self::Digest => KeyLayout::digest(),
+            Self::Seed => KeyLayout::seed(),
+        };
+        let keys = Keys::new("fuzz".to_owned(), layout).expect("a namespace");
+        let scope = Scope::new(None).expect("no scope is a scope");
+        keys.key(token, &token.digest(), scope)
+    }
+
+    pub fn decode(self, bytes: &[u8], token: &BearerToken) -> Entry {
+        let decoded = match self {
+            Self::Digest => codec::decode(bytes, &self.key(token).digest),
+            Self::Seed => seed::decode(bytes, token),
+        };
+        match decoded {
+            Decoded::Lease => Entry::Lease,
+            Decoded::Corrupt => Entry::Corrupt,
+            Decoded::Value(value) => entry(&value),
+        }
+    }
+
+    /// `None` for what cannot be written: a lease, a time that the layout has no form for, what is
+    /// too large.
+    pub fn encode(self, entry: &Entry, token: &BearerToken) -> Option<Vec<u8>> {
+        let value = value(entry)?;
+        match self {
+            Self::Digest => codec::encode(&value, &self.key(token).digest).ok(),
+            Self::Seed => seed::encode(&value, token)?.ok(),
+        }
+    }
+}
+
+fn entry(value: &Value<serde_json::Value>) -> Entry {
+    let written = |generation: Option<Generation>| generation.map(|it| it.to_string());
+    match value {
+        Value::Absent(_) => Entry::Absent,
+        Value::Denied(kept) => Entry::Denied(kept.what.clone(), written(kept.generation)),
+        Value::Found(kept) => Entry::Found {
+            record: kept.what.clone(),
+            generation: written(kept.generation),
+            grace: kept.grace,
+        },
+    }
+}
+
+fn value(entry: &Entry) -> Option<Value<serde_json::Value>> {
+    let parsed = |text: &Option<String>| text.as_deref().and_then(Generation::parse);
+    Some(match entry {
+        Entry::Lease | Entry::Corrupt => return None,
+        Entry::Absent => Value::Absent(Arc::new(Kept::new(crate::Absence::Unknown, None))),
+        Entry::Denied(denial, generation) => {
+            Value::Denied(Arc::new(Kept::new(denial.clone(), parsed(generation))))
+        }
+        Entry::Found {
+            record,
+            generation,
+            grace,
+        } => Value::Found(Arc::new(
+            Kept::new(record.clone(), parsed(generation)).grace(*grace),
+        )),
+    })
+}

@@ -1,0 +1,313 @@
+//! What holds for all values: what is written is read back, and lifetimes keep their promises.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use proptest::collection::{hash_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use crate::cache::lifetimes::Lifetimes;
+use crate::store::keys::{KeyDigest, Keys, Scope};
+use crate::store::{Generation, Kept, KeyLayout, Value};
+use crate::token::codec::{self, Decoded};
+use crate::token::{seed, times};
+use crate::{BearerToken, Denial, TokenRecord};
+
+/// What fails is to become a test of its own, not a file of seeds.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The first second of year 0, of year 1, and of year 10000, from 1970 on.
+const YEAR_0: i64 = -62_167_219_200;
+const YEAR_1: i64 = -62_135_596_800;
+const YEAR_10000: i64 = 253_402_300_800;
+
+fn at(seconds: i64, nanos: u32) -> SystemTime {
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let whole = if seconds < 0 {
+        SystemTime::UNIX_EPOCH - distance
+    } else {
+        SystemTime::UNIX_EPOCH + distance
+    };
+    whole + Duration::from_nanos(nanos.into())
+}
+
+/// Any time that RFC 3339 can write.
+fn time() -> impl Strategy<Value = SystemTime> {
+    (YEAR_0..YEAR_10000, 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| at(seconds, nanos))
+}
+
+/// Any time that Python can hold.
+fn python_time() -> impl Strategy<Value = SystemTime> {
+    (YEAR_1..YEAR_10000, 0..1_000_000_u32).prop_map(|(seconds, micros)| at(seconds, micros * 1000))
+}
+
+/// Any text, with what needs an escape more often than by chance.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[a-z\"\\\\/\u{0}-\u{1f}\u{7f}\u{2028}é\u{1f600}]{0,40}",
+    ]
+}
+
+fn metadata() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<u64>().prop_map(Json::from),
+        any::<f64>().prop_map(Json::from),
+        text().prop_map(Json::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Json::from),
+            hash_map(text(), inner, 0..6).prop_map(|members| members.into_iter().collect()),
+        ]
+    })
+}
+
+prop_compose! {
+    fn record(time: fn() -> BoxedStrategy<SystemTime>)(
+        id in text().prop_filter("an id", |id| !id.is_empty()),
+        texts in (text(), option::of(text()), option::of(text())),
+        times in (option::of(time()), option::of(time()), option::of(time())),
+        metadata in metadata(),
+    ) -> TokenRecord<Json> {
+        let (token_type, app_id, tenant_id) = texts;
+        let (created_at, expires_at, last_used_at) = times;
+        TokenRecord::new(id, token_type)
+            .app_id(app_id)
+            .tenant_id(tenant_id)
+            .created_at(created_at)
+            .expires_at(expires_at)
+            .last_used_at(last_used_at)
+            .metadata(metadata)
+    }
+}
+
+fn generation() -> impl Strategy<Value = Option<Generation>> {
+    option::of(any::<(u64, u64)>().prop_map(|(high, low)| Generation::from_halves(high, low)))
+}
+
+fn found(record: TokenRecord<Json>, generation: Option<Generation>, grace: u64) -> Value<Json> {
+    let kept = Kept::new(record, generation).grace(Duration::from_millis(grace));
+    Value::Found(Arc::new(kept))
+}
+
+fn key_digest(token: &BearerToken) -> KeyDigest {
+    let keys = Keys::new("properties".to_owned(), KeyLayout::digest()).unwrap();
+    keys.key(token, &token.digest(), Scope::new(None).unwrap())
+        .digest
+}
+
+/// Both are records, and the same.
+fn assert_same(decoded: Decoded<Json>, value: &Value<Json>) {
+    match (decoded, value) {
+        (Decoded::Value(Value::Found(read)), Value::Found(written)) => {
+            // `Debug` of a record does not show it.
+            assert_eq!(read.what.metadata, written.what.metadata);
+            assert!(read.what == written.what, "{:?}", read.what);
+            assert_eq!(read.generation, written.generation);
+            assert_eq!(read.grace, written.grace);
+        }
+        (decoded, value) => panic!("{decoded:?} for {value:?}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_record_is_read_as_it_was_written(
+        record in record(|| time().boxed()),
+        generation in generation(),
+        grace in any::<u32>(),
+        token in text(),
+    ) {
+        let digest = key_digest(&BearerToken::new(token));
+        let value = found(record, generation, grace.into());
+        match codec::encode(&value, &digest) {
+            Ok(bytes) => assert_same(codec::decode(&bytes, &digest), &value),
+            Err(error) => prop_assert_eq!(error, codec::EncodeError::TooLarge),
+        }
+    }
+
+    #[test]
+    fn a_denial_is_read_as_it_was_written(
+        reason in text(),
+        tenant in option::of(text()),
+        generation in generation(),
+    ) {
+        let digest = key_digest(&BearerToken::new("app-0123456789abcdef"));
+        let mut denial = Denial::new(reason);
+        denial.tenant_id = tenant;
+        let value: Value<Json> = Value::Denied(Arc::new(Kept::new(denial, generation)));
+        let bytes = codec::encode(&value, &digest).unwrap();
+        let Decoded::Value(Value::Denied(read)) = codec::decode::<Json>(&bytes, &digest) else {
+            panic!("{bytes:?}");
+        };
+        let Value::Denied(written) = &value else { unreachable!() };
+        prop_assert_eq!(&read.what, &written.what);
+        prop_assert_eq!(read.generation, written.generation);
+    }
+
+    #[test]
+    fn an_entry_of_the_seed_layout_is_read_as_it_was_written(
+        record in record(|| python_time().boxed()),
+        generation in generation(),
+        grace in any::<u32>(),
+        token in text(),
+    ) {
+        let token = BearerToken::new(token);
+        let value = found(record, generation, grace.into());
+        match seed::encode(&value, &token).unwrap() {
+            Ok(bytes) => assert_same(seed::decode(&bytes, &token), &value),
+            Err(error) => prop_assert_eq!(error, codec::EncodeError::TooLarge),
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_was_written(at in time()) {
+        let written = times::to_rfc3339(at).unwrap();
+        prop_assert_eq!(times::from_rfc3339(&written), Some(at));
+    }
+
+    #[test]
+    fn python_loses_what_lies_below_a_microsecond_and_nothing_else(
+        whole in python_time(),
+        nanos in 0..1_000_u64,
+    ) {
+        let written = times::to_isoformat(whole + Duration::from_nanos(nanos)).unwrap();
+        prop_assert_eq!(times::from_isoformat(&written), Some(whole));
+        // And with an offset it is what a clock there shows.
+        prop_assert_eq!(times::from_isoformat(&format!("{written}+00:00")), Some(whole));
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_written_is_no_panic(seconds in any::<i64>(), nanos in 0..1_000_000_000_u32) {
+        let distance = Duration::new(seconds.unsigned_abs(), nanos);
+        let at = match seconds < 0 {
+            true => SystemTime::UNIX_EPOCH.checked_sub(distance),
+            false => SystemTime::UNIX_EPOCH.checked_add(distance),
+        };
+        let years = YEAR_0 - 1..YEAR_10000;
+        if let Some(at) = at.filter(|_| !years.contains(&seconds)) {
+            prop_assert!(times::to_rfc3339(at).is_none());
+            prop_assert!(times::to_isoformat(at).is_none());
+        }
+    }
+}
+
+prop_compose! {
+    /// All that a builder takes.
+    fn lifetimes()(
+        ttl in 1..=30 * DAY.as_millis() as u64,
+        null_ttl in 1..=DAY.as_millis() as u64,
+        jitter_percent in 0..=50_u32,
+        stale in 0..=30 * DAY.as_millis() as u64,
+    ) -> Lifetimes {
+        Lifetimes {
+            ttl: Duration::from_millis(ttl),
+            null_ttl: Duration::from_millis(null_ttl),
+            jitter_percent,
+            stale_if_error: Duration::from_millis(stale),
+        }
+    }
+}
+
+/// Also the ends of what a clock can show.
+fn any_time() -> impl Strategy<Value = SystemTime> {
+    prop_oneof![
+        4 => time(),
+        1 => Just(at(i64::MIN, 0)),
+        1 => Just(at(i64::MAX, 999_999_999)),
+        1 => Just(SystemTime::UNIX_EPOCH),
+    ]
+}
+
+/// Any two times, and often near each other.
+fn end_and_wall() -> impl Strategy<Value = (SystemTime, SystemTime)> {
+    let near = (time(), 0..40 * DAY.as_millis() as u64, any::<bool>());
+    prop_oneof![
+        (any_time(), any_time()),
+        near.prop_map(|(wall, distance, after)| {
+            let distance = Duration::from_millis(distance);
+            let end = match after {
+                true => wall + distance,
+                false => wall - distance,
+            };
+            (end, wall)
+        }),
+    ]
+}
+
+const LEAST: Duration = Duration::from_millis(1);
+
+/// A lifetime that jitter made of a whole one.
+fn is_shortened(lifetime: Duration, whole: Duration, percent: u32) -> bool {
+    let least = whole - whole * percent / 100;
+    (least..=whole).contains(&lifetime) || lifetime == LEAST && least < LEAST
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn jitter_only_shortens(lifetimes in lifetimes(), dice in any::<u32>(), wall in any_time()) {
+        let record = lifetimes.of_record(None, wall, dice);
+        prop_assert!(is_shortened(record, lifetimes.ttl, lifetimes.jitter_percent), "{record:?}");
+        let negative = lifetimes.of_negative(dice);
+        prop_assert!(is_shortened(negative, lifetimes.null_ttl, lifetimes.jitter_percent), "{negative:?}");
+        prop_assert_eq!(lifetimes.grace_of_record(None, wall, record), lifetimes.stale_if_error);
+    }
+
+    #[test]
+    fn no_record_is_kept_past_its_tokens_end(
+        lifetimes in lifetimes(),
+        dice in any::<u32>(),
+        (end, wall) in end_and_wall(),
+    ) {
+        let lifetime = lifetimes.of_record(Some(end), wall, dice);
+        prop_assert!(lifetime >= LEAST);
+        let grace = lifetimes.grace_of_record(Some(end), wall, lifetime);
+        prop_assert!(grace <= lifetimes.stale_if_error);
+        match end.duration_since(wall) {
+            Ok(left) if !left.is_zero() => {
+                prop_assert!(lifetime <= lifetimes.ttl);
+                // Redis counts whole milliseconds, so that the last one may be begun.
+                prop_assert!(lifetime <= left.max(LEAST), "{lifetime:?} of {left:?}");
+                prop_assert!(lifetime + grace <= left.max(LEAST), "{grace:?}");
+            }
+            // Past its end: a null's time, and no grace.
+            _ => {
+                prop_assert!(is_shortened(lifetime, lifetimes.null_ttl, lifetimes.jitter_percent));
+                prop_assert_eq!(grace, Duration::ZERO);
+            }
+        }
+    }
+
+    /// The same token asked for later is not kept for longer: a lifetime does not slide.
+    #[test]
+    fn a_later_look_does_not_move_the_end(
+        lifetimes in lifetimes(),
+        dice in any::<u32>(),
+        (end, wall) in end_and_wall(),
+        later in 0..40 * DAY.as_millis() as u64,
+    ) {
+        let Some(then) = wall.checked_add(Duration::from_millis(later)).filter(|then| *then < end) else {
+            return Ok(());
+        };
+        let first = lifetimes.of_record(Some(end), wall, dice);
+        let second = lifetimes.of_record(Some(end), then, dice);
+        prop_assert!(second <= first);
+    }
+}
