@@ -236,11 +236,15 @@ fn any_time() -> impl Strategy<Value = SystemTime> {
 
 /// Any two times, and often near each other.
 fn end_and_wall() -> impl Strategy<Value = (SystemTime, SystemTime)> {
-    let near = (time(), 0..40 * DAY.as_millis() as u64, any::<bool>());
+    // Also by less than the least lifetime.
+    let distance = prop_oneof![
+        (0..3_000_000_u64).prop_map(Duration::from_nanos),
+        (0..40 * DAY.as_millis() as u64).prop_map(Duration::from_millis),
+    ];
+    let near = (time(), distance, any::<bool>());
     prop_oneof![
         (any_time(), any_time()),
         near.prop_map(|(wall, distance, after)| {
-            let distance = Duration::from_millis(distance);
             let end = match after {
                 true => wall + distance,
                 false => wall - distance,
