@@ -24,7 +24,8 @@ mod demo {
     }
 }
 
-const SECRET: &str = "hunter2hunter2";
+/// The second could be a port.
+const SECRETS: [&str; 2] = ["hunter2hunter2", "31337"];
 
 const SCHEMES: [&str; 6] = [
     "redis",
@@ -45,16 +46,21 @@ pub(crate) fn target(data: &[u8]) {
     };
     // Whatever it is, alone.
     let _ = shown(text);
-    let scheme = SCHEMES[usize::from(*choice) % SCHEMES.len()];
+    let choice = usize::from(*choice);
+    let scheme = SCHEMES[choice % SCHEMES.len()];
+    let secret = SECRETS[choice / SCHEMES.len() % SECRETS.len()];
+    if text.contains(secret) {
+        return;
+    }
     let url = if scheme.ends_with("unix") {
-        format!("{scheme}:///{}?pass={SECRET}", text.replace(['?', '#'], ""))
+        format!("{scheme}:///{}?pass={secret}", text.replace(['?', '#'], ""))
     } else {
         // The first @ of the text ends the password; whatever is in front of it belongs to it.
         let (more, rest) = text.split_once('@').unwrap_or(("", text));
-        format!("{scheme}://user:{SECRET}{more}@{rest}")
+        format!("{scheme}://user:{secret}{more}@{rest}")
     };
     for shown in shown(&url) {
-        assert!(!shown.contains(SECRET), "{shown}");
+        assert!(!shown.contains(secret), "{shown}");
     }
 }
 

@@ -39,6 +39,11 @@ impl Endpoint {
     /// hold a password.
     pub(super) fn parse(url: &str, tls: &Tls) -> Result<Self, ConfigError> {
         let parts = url.split_once("://").unwrap_or_default();
+        if !parts.0.ends_with("unix") && is_cut_short(parts.1) {
+            return Err(ConfigError::new(
+                "the Redis URL has an @ behind its hosts: in a password write / ? # as %2F %3F %23",
+            ));
+        }
         match parts.0 {
             "redis" => Self::single(url, tls),
             "unix" | "redis+unix" if cfg!(unix) => Self::single(url, tls),
@@ -118,6 +123,13 @@ fn needs(what: &str, feature: &str) -> ConfigError {
 
 fn unreadable() -> ConfigError {
     ConfigError::new("the Redis URL cannot be read")
+}
+
+/// Whether what ends the authority (RFC 3986 section 3.2) stands in front of an @, as in a password
+/// that is not escaped: what the password begins with would be taken for a host and shown.
+fn is_cut_short(rest: &str) -> bool {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    rest[end..].contains('@')
 }
 
 fn connection_info(url: &str) -> Result<ConnectionInfo, ConfigError> {
@@ -353,5 +365,30 @@ impl Tls {
         };
         Client::build_with_tls(info, certificates)
             .map_err(|_| ConfigError::new("the certificates for Redis cannot be used"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_ends_the_authority_is_refused_and_not_shown() {
+        let secrets = ["31337/word", "31337?word", "31337#word", "31337/w@rd"];
+        let schemes = ["redis", "rediss", "redis+sentinel", "redis+cluster"];
+        for (scheme, secret) in schemes
+            .iter()
+            .flat_map(|scheme| secrets.map(|it| (scheme, it)))
+        {
+            let url = format!("{scheme}://user:{secret}@host:6379/0");
+            let error = match Endpoint::parse(&url, &Tls::default()) {
+                Ok(endpoint) => panic!("{}", endpoint.shown()),
+                Err(error) => error.to_string(),
+            };
+            assert!(!error.contains("31337"), "{error}");
+        }
+        let escaped = "redis://user:31337%2Fword@host:6379/0";
+        let endpoint = Endpoint::parse(escaped, &Tls::default()).unwrap();
+        assert_eq!(endpoint.shown(), "host:6379");
     }
 }
