@@ -12,6 +12,7 @@
 //! | [`RedisSentinel`] | a master, two replicas and three sentinels that watch them |
 //! | [`PostgresServer`] | a private PostgreSQL, for the source of truth behind the examples |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
+//! | [`Needles`] | texts that must not come out anywhere, in any form, and the search for them |
 //! | [`Gate`] | a named point where a test holds the code under test, and learns that it has arrived |
 //!
 //! # Rules that hold for all of them
@@ -26,6 +27,7 @@
 
 mod cluster;
 mod gate;
+mod needles;
 mod postgres;
 mod process;
 mod proxy;
@@ -35,6 +37,7 @@ mod tls;
 
 pub use cluster::RedisCluster;
 pub use gate::Gate;
+pub use needles::Needles;
 pub use postgres::PostgresServer;
 pub use process::free_port;
 pub use proxy::{Direction, FaultProxy};
