@@ -99,6 +99,9 @@ pub(super) fn is_identifier(text: &str) -> bool {
 /// RFC 6750's `b64token`, and its type's format if that is checked: what the layer takes from a
 /// header.
 fn importable(text: String, token_type: &str, format: Format) -> Result<BearerToken, Problem> {
+    // Before the checks, so that a text that is refused is wiped too.
+    let token = BearerToken::new(text);
+    let text = token.expose();
     let characters = text.trim_end_matches('=');
     let grammar = !characters.is_empty()
         && characters
@@ -109,13 +112,13 @@ fn importable(text: String, token_type: &str, format: Format) -> Result<BearerTo
             "token: needs {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters: letters, digits and -._~+/, then ="
         )));
     }
-    if format == Format::Checked && !format::of_type(token_type).check(&text) {
+    if format == Format::Checked && !format::of_type(token_type).check(text) {
         return Err(Problem::unprocessable(format!(
             "token: not of the form demo_{token_type}_…, 30 random characters and a checksum that fits; \
              with TOKEN_FORMAT=checked no other is ever looked up"
         )));
     }
-    Ok(BearerToken::new(text))
+    Ok(token)
 }
 
 fn future(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {

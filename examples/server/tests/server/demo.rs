@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub(crate) struct Demo {
     pub(crate) banner: String,
     agent: ureq::Agent,
     logs: PathBuf,
+    /// What comes on standard output after the banner.
+    printed: Arc<Mutex<String>>,
     _directory: TempDir,
 }
 
@@ -101,6 +104,13 @@ impl Demo {
             banner.push_str(&line);
             banner.push('\n');
         };
+        let printed = Arc::new(Mutex::new(String::new()));
+        let rest = Arc::clone(&printed);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                *rest.lock().unwrap() += &(line + "\n");
+            }
+        });
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE));
@@ -110,6 +120,7 @@ impl Demo {
             banner,
             agent: config.build().into(),
             logs,
+            printed,
             _directory: directory,
         }
     }
@@ -233,6 +244,11 @@ impl Demo {
     /// Everything that was logged so far.
     pub(crate) fn logs(&self) -> String {
         std::fs::read_to_string(&self.logs).expect("the file of the logs")
+    }
+
+    /// What was printed on standard output after the banner so far.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
     }
 
     pub(crate) fn pid(&self) -> u32 {

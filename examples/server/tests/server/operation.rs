@@ -3,10 +3,7 @@
 use std::process::Command;
 use std::thread;
 
-use test_support::RedisServer;
-use tower_api_token::TokenDigest;
-
-use super::demo::{Database, Demo, eventually, unknown};
+use super::demo::{Database, Demo, eventually};
 
 #[test]
 fn counters_move() {
@@ -91,80 +88,6 @@ fn probes_need_no_token() {
         ready,
         serde_json::json!({ "status": "ready", "database": "ok", "store": "in memory" })
     );
-}
-
-/// One run with everything logged: no line has a token's text, and in JSON every line is an object.
-#[test]
-fn neither_logs_nor_redis_have_the_text_of_a_token() {
-    let redis = RedisServer::start();
-    let url = redis.url();
-    let logging = [
-        ("REDIS_URL", url.as_str()),
-        ("LOG_FORMAT", "json"),
-        ("RUST_LOG", "trace"),
-    ];
-    let database = Database::sqlite();
-    let demo = Demo::on(&database, &logging);
-    let token = demo.token("acme", "app");
-    demo.whoami(&token.text).expect(200);
-    let [never_made, another, imported] = [(); 3].map(|()| unknown("app"));
-    demo.whoami("a-token-of-no-form").expect(401);
-    demo.whoami(&never_made).expect(401);
-    let body = serde_json::json!({ "tenant_id": "acme", "type": "app", "token": imported });
-    demo.admin("POST", "/admin/tokens", Some(&body.to_string()))
-        .expect(201);
-    demo.whoami(&imported).expect(200);
-    redis.kill();
-    demo.delete(&token.id).expect_unconfirmed();
-    demo.whoami(&another).expect(401);
-    redis.restart();
-    demo.whoami(&imported).expect(200);
-    let digest = TokenDigest::of(&imported).to_string();
-    eventually("Redis, empty after its restart, is filled again", || {
-        demo.whoami(&imported).expect(200);
-        let is_record = |key: &String| redis.get(key).is_some_and(|value| value.starts_with(b"V"));
-        redis
-            .keys("*")
-            .iter()
-            .any(|key| key.contains(&digest) && is_record(key))
-    });
-
-    let logs = demo.logs();
-    assert!(logs.lines().count() > 10, "{logs}");
-    for line in logs.lines() {
-        let line: serde_json::Value =
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        assert!(
-            line["level"].is_string() && line["timestamp"].is_string(),
-            "{line}"
-        );
-    }
-    // The keys and what lies there, but for the set of scopes.
-    let keys = redis
-        .keys("*")
-        .into_iter()
-        .filter(|key| !key.ends_with(":scopes"));
-    let contents: String = keys
-        .map(|key| {
-            let value = redis.get(&key).unwrap_or_default();
-            format!("{key} {}\n", String::from_utf8_lossy(&value))
-        })
-        .collect();
-    assert!(
-        contents.contains("\"id\""),
-        "records are legible: {contents}"
-    );
-    for text in [
-        token.text.as_str(),
-        "a-token-of-no-form",
-        &never_made,
-        &imported,
-        &another,
-        super::demo::ADMIN,
-    ] {
-        assert!(!logs.contains(text), "{text} is in the logs");
-        assert!(!contents.contains(text), "{text} is in Redis");
-    }
 }
 
 #[cfg(unix)]
