@@ -764,24 +764,6 @@ async fn a_pepper_keeps_the_plain_digest_out_of_redis_and_an_old_one_is_still_in
     assert!(is_absent(&old, TOKEN).await && is_absent(&new, TOKEN).await);
 }
 
-#[tokio::test]
-async fn nothing_in_redis_gives_a_token_away() {
-    let server = RedisServer::start();
-    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
-    let mut monitor = server.monitor();
-    let cache = db.cache().store(redis(&server)).build().unwrap();
-    found(&cache, TOKEN).await;
-    is_absent(&cache, "unknown-token-text").await;
-    cache.invalidate(TOKEN).await.unwrap();
-    found(&cache, TOKEN).await;
-    let seen = monitor.take().join("\n");
-    assert!(
-        seen.contains("api_token:app:{") && seen.contains("V1{"),
-        "{seen}"
-    );
-    assert!(!seen.contains(TOKEN) && !seen.contains("unknown-token-text"));
-}
-
 #[test]
 fn nonsense_is_refused_by_build_with_the_setters_name() {
     type Change = fn(Builder) -> Builder;

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use serde_json::Value;
-use test_support::{FaultProxy, Monitor, Needles, PostgresServer, RedisServer, Reply};
+use test_support::{FaultProxy, Monitor, Needles, PostgresServer, RedisServer};
 use tower_api_token::TokenDigest;
 
 use super::answer::Answer;
@@ -218,21 +218,7 @@ impl Run {
 
     /// Everything that lies in Redis, readable and as it is dumped.
     fn look_into_redis(&mut self) {
-        for key in self.redis.keys("*") {
-            let kind = self.redis.command(&["TYPE", &key]).text();
-            let value = match kind.as_str() {
-                "string" => self.redis.command(&["GET", &key]),
-                "set" => self.redis.command(&["SMEMBERS", &key]),
-                // Gone meanwhile.
-                "none" => continue,
-                other => panic!("{key} is a {other}, which is not looked into"),
-            };
-            let dump = self.redis.command(&["DUMP", &key]);
-            for text in [key.as_bytes(), &flat(value), &flat(dump)] {
-                self.in_redis += &String::from_utf8_lossy(text);
-                self.in_redis.push('\n');
-            }
-        }
+        self.in_redis += &String::from_utf8_lossy(&self.redis.contents());
     }
 
     fn overhear(&mut self, monitor: &mut Monitor) {
@@ -322,16 +308,6 @@ impl Run {
             ("standard output", self.demo.printed()),
             ("an answer", self.answers.lock().unwrap().clone()),
         ]
-    }
-}
-
-/// The bytes of a reply, of a list one after the other.
-fn flat(reply: Reply) -> Vec<u8> {
-    match reply {
-        Reply::Bulk(bytes) => bytes,
-        Reply::Array(list) => list.into_iter().map(flat).collect::<Vec<_>>().join(&b'\n'),
-        Reply::Nil => Vec::new(),
-        other => panic!("{other:?}"),
     }
 }
 

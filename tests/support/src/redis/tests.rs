@@ -283,3 +283,20 @@ fn server_built_without_tls_is_recognized_by_its_log() {
     assert!(!lacks_tls(&refusal.replace("tls-port", "no-such-option")));
     assert!(!lacks_tls("No tls-cert-file configured!"));
 }
+
+#[test]
+fn contents_are_keys_values_and_dumps() {
+    let redis = RedisServer::start();
+    redis.command(&["SET", "a-key", "a-value"]).ok();
+    redis.command(&["SADD", "a-set", "one", "two"]).int();
+    let contents = redis.contents();
+    let contents = contents.escape_ascii().to_string();
+    for text in [
+        "a-key\\na-value\\n\\x00\\x07a-value",
+        "a-set\\n",
+        "one\\n",
+        "two\\n",
+    ] {
+        assert!(contents.contains(text), "{text} is not in {contents}");
+    }
+}

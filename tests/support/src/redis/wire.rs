@@ -73,6 +73,21 @@ impl Reply {
         String::from_utf8(self.bytes()).expect("the reply is not UTF-8")
     }
 
+    /// All strings of it, one to a line.
+    pub(super) fn write_to(&self, out: &mut Vec<u8>) {
+        match self {
+            Reply::Nil | Reply::Int(_) => {}
+            Reply::Bulk(bytes) => out.extend_from_slice(bytes),
+            Reply::Simple(text) | Reply::Error(text) => out.extend_from_slice(text.as_bytes()),
+            Reply::Array(list) => {
+                for reply in list {
+                    reply.write_to(out);
+                    out.push(b'\n');
+                }
+            }
+        }
+    }
+
     /// The list.
     ///
     /// # Panics
