@@ -167,9 +167,8 @@ impl KeyDigest {
 
     /// Whether `hex` is this digest in lower-case hexadecimal; in constant time.
     pub(crate) fn is_written(&self, hex: &str) -> bool {
-        crate::token::parse_hex(hex).is_some_and(|bytes| {
-            TokenDigest::from_bytes(bytes).is(&TokenDigest::from_bytes(self.0))
-        })
+        crate::token::parse_hex(hex)
+            .is_some_and(|bytes| TokenDigest::from_bytes(bytes) == TokenDigest::from_bytes(self.0))
     }
 }
 

@@ -56,7 +56,13 @@ impl fmt::Debug for BearerToken {
 /// let digest = TokenDigest::of("app-0123456789abcdef");
 /// assert_eq!(digest.to_string().parse::<TokenDigest>().unwrap(), digest);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// `==` takes the same time wherever two digests differ.
+#[derive(Clone, Copy, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    clippy::derived_hash_with_manual_eq,
+    reason = "it compares the same bytes, in constant time"
+)]
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
@@ -74,9 +80,10 @@ impl TokenDigest {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+}
 
-    /// Compares in constant time.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+impl PartialEq for TokenDigest {
+    fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }

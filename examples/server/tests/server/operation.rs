@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::thread;
 
-use super::demo::{Database, Demo, eventually};
+use super::demo::{Database, Demo, eventually, unknown};
 
 #[test]
 fn counters_move() {

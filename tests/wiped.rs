@@ -1,0 +1,190 @@
+//! A token's text is wiped from memory when its last holder is gone. The test reads its own memory,
+//! freed parts and stacks included, as a debugger or a core dump would.
+//!
+//! The text is nowhere but in what is tested: it is computed where it is needed, and looked for byte
+//! by byte.
+
+#![cfg(all(
+    target_os = "linux",
+    feature = "redis",
+    feature = "local",
+    feature = "test-util"
+))]
+
+mod common;
+
+use std::fs::File;
+use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::redis;
+use test_support::RedisServer;
+use tower_api_token::{
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, BearerToken, Lookup, TokenRecord, loader_fn,
+};
+use zeroize::Zeroizing;
+
+/// A text of 48 characters that nobody else computes.
+#[derive(Clone, Copy)]
+struct Hidden(u64);
+
+const LENGTH: usize = 48;
+
+/// A freed block's beginning is overwritten by the allocator: what is looked for is a piece from the
+/// middle.
+const PIECE: std::ops::Range<usize> = 20..36;
+
+impl Hidden {
+    fn byte(self, place: usize) -> u8 {
+        // A thousand apart, so that no text is the next one, moved.
+        let mut word = self.0 * 1000 + place as u64;
+        for _ in 0..3 {
+            word = (word ^ (word >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        }
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"[(word >> 40) as usize % 32]
+    }
+
+    /// The text, wiped when it is dropped. It does not grow, so that no copy is left behind.
+    fn text(self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(LENGTH));
+        text.extend((0..LENGTH).map(|place| char::from(self.byte(place))));
+        text
+    }
+
+    fn is_in(self, mut bytes: &[u8]) -> bool {
+        // The standard library's search for a byte is optimized in debug builds too.
+        while bytes.skip_until(self.byte(PIECE.start)).unwrap() > 0 {
+            let piece = PIECE.skip(1);
+            if bytes.len() >= piece.len()
+                && piece
+                    .zip(bytes)
+                    .all(|(place, byte)| self.byte(place) == *byte)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether it lies anywhere in this process's memory.
+    fn is_there(self) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux tells its maps");
+        let mut memory = File::open("/proc/self/mem").expect("our own memory");
+        let mut chunk = vec![0; 1 << 20];
+        let mut there = false;
+        for line in maps.lines() {
+            let mut words = line.split(' ');
+            let (range, rights) = (words.next().unwrap(), words.next().unwrap());
+            if !rights.starts_with("rw") {
+                continue;
+            }
+            let (start, end) = range.split_once('-').unwrap();
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            there |= self.is_within(&mut memory, number(start)..number(end), &mut chunk);
+        }
+        chunk.fill(0);
+        there
+    }
+
+    fn is_within(self, memory: &mut File, range: std::ops::Range<u64>, chunk: &mut [u8]) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            let length = usize::try_from(range.end - at).unwrap().min(chunk.len());
+            memory.seek(SeekFrom::Start(at)).unwrap();
+            // The chunk is in this memory too, and must not be found with what was read before.
+            chunk.fill(0);
+            // What was unmapped meanwhile holds nothing.
+            let Ok(read) = memory.read(&mut chunk[..length]) else {
+                return false;
+            };
+            if self.is_in(&chunk[..read]) {
+                return true;
+            }
+            if read < PIECE.len() || at + read as u64 == range.end {
+                return false;
+            }
+            // A piece across two chunks is not overlooked.
+            at += (read - PIECE.len() + 1) as u64;
+        }
+        false
+    }
+}
+
+/// One test at a time, or one would find what another is reading.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A loader that knows this text alone.
+fn builder(hidden: Hidden) -> ApiTokenCacheBuilder<()> {
+    ApiTokenCache::builder(loader_fn(move |lookup: Lookup| async move {
+        let known = lookup.token().expose() == hidden.text().as_str();
+        Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
+    }))
+}
+
+/// A miss, hits, a revocation; and the same for a text that is unknown.
+async fn use_all(cache: &ApiTokenCache, hidden: Hidden, unknown: Hidden) {
+    for _ in 0..3 {
+        let answer = cache.authenticate(&hidden.text(), "app").await.unwrap();
+        assert!(matches!(answer, Answer::Found(_)));
+        let answer = cache.authenticate(&unknown.text(), "app").await.unwrap();
+        assert!(matches!(answer, Answer::Absent(_)));
+    }
+    assert!(hidden.is_there(), "while it is cached");
+    cache.invalidate(&hidden.text()).await.unwrap();
+    let answer = cache.authenticate(&hidden.text(), "app").await.unwrap();
+    assert!(answer.found().is_some());
+    cache.peek(&unknown.text(), "app").await.unwrap();
+}
+
+#[test]
+fn a_token_is_wiped_with_its_last_clone() {
+    let _alone = alone();
+    let hidden = Hidden(1);
+    let token = BearerToken::new(hidden.text().as_str());
+    let clone = token.clone();
+    clone.digest();
+    drop(token);
+    assert!(hidden.is_there());
+    drop(clone);
+    assert!(!hidden.is_there());
+}
+
+#[test]
+fn what_is_not_wiped_is_found() {
+    let _alone = alone();
+    let hidden = Hidden(2);
+    let plain = hidden.text().to_string();
+    drop(plain);
+    assert!(hidden.is_there(), "freed, and still legible");
+}
+
+/// Runs it to its end, tasks in the background included.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(test);
+}
+
+#[test]
+fn a_cache_in_memory_leaves_no_text_behind() {
+    let _alone = alone();
+    let (hidden, unknown) = (Hidden(3), Hidden(4));
+    run(async { use_all(&builder(hidden).build().unwrap(), hidden, unknown).await });
+    assert!(!hidden.is_there() && !unknown.is_there());
+}
+
+#[test]
+fn a_cache_over_redis_leaves_no_text_behind() {
+    let _alone = alone();
+    let (hidden, unknown) = (Hidden(5), Hidden(6));
+    let server = RedisServer::start();
+    run(async {
+        let cache = builder(hidden).store(redis(&server)).build().unwrap();
+        use_all(&cache, hidden, unknown).await;
+    });
+    assert!(!hidden.is_there() && !unknown.is_there());
+}
