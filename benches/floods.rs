@@ -1,0 +1,128 @@
+//! A million invented tokens beside a thousand good ones, through the layer: memory, the good ones'
+//! answers, and what is left behind in the caches.
+//!
+//! `cargo bench --bench floods --all-features`; some two minutes, or `-- 100000` for fewer tokens.
+
+#[path = "../tests/common/flood.rs"]
+mod flood;
+
+use std::time::Duration;
+
+use flood::{Flood, Report};
+use test_support::RedisServer;
+use tower_api_token::{ApiTokenCacheBuilder, RedisStore};
+
+const GOOD: usize = 1_000;
+
+/// Far more than a run takes: what is counted at the end is all that was ever written, and a good
+/// token that is not answered locally was pushed out.
+const LONG: Duration = Duration::from_secs(3_600);
+
+fn main() {
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
+    let invented = numbers.next().unwrap_or(1_000_000);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    println!(
+        "{GOOD} good tokens, {invented} invented ones, one good request on ten\n\n\
+         | | seconds | invented/s | good: local | good: p50, p99 µs | MB primed, at a tenth, at the end | loads | local records, nulls | nulls in the store |\n\
+         |---|---|---|---|---|---|---|---|---|"
+    );
+    runtime.block_on(async {
+        in_memory(invented).await;
+        over_redis("Redis", invented, false, LONG).await;
+        over_redis("Redis, S = 1 s", invented, false, Duration::from_secs(1)).await;
+        over_redis("Redis, token format", invented, true, LONG).await;
+    });
+}
+
+async fn in_memory(invented: usize) {
+    let mut flood = Flood::new(GOOD, false, |builder| builder.null_ttl(LONG));
+    let row = run(&mut flood, invented).await;
+    let remembered = flood.remembered().await;
+    println!("| in memory {row} {remembered} |");
+}
+
+async fn over_redis(name: &str, invented: usize, checked: bool, bound: Duration) {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url()).expect("a url");
+    let build = |builder: ApiTokenCacheBuilder<()>| {
+        let builder = builder.store(store).staleness_bound(bound);
+        builder.ttl(LONG).null_ttl(LONG)
+    };
+    let mut flood = Flood::new(GOOD, checked, build);
+    let counting = tokio::spawn(most_in_a_second(server.url()));
+    let row = run(&mut flood, invented).await;
+    counting.abort();
+    let nulls = server.keys("api_token:app:*").len() - GOOD;
+    let most = MOST.swap(0, std::sync::atomic::Ordering::Relaxed);
+    let capped = flood.cache.stats().nulls_capped;
+    let (gets, evals) = (server.command_count("get"), server.command_count("eval"));
+    println!(
+        "| {name} {row} {nulls}, at most {most} a second; {capped} capped; {gets} GET, {evals} EVAL |"
+    );
+}
+
+static MOST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// By how much the number of keys grew at most within a second, good ones at the beginning apart.
+async fn most_in_a_second(url: String) {
+    let client = redis::Client::open(url).expect("a url");
+    let mut connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("Redis");
+    let mut before: Option<u64> = None;
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        let size = redis::cmd("DBSIZE").query_async(&mut connection).await;
+        let size: u64 = size.expect("a number");
+        if let Some(before) = before.filter(|before| *before >= GOOD as u64) {
+            let more = size.saturating_sub(before);
+            MOST.fetch_max(more, std::sync::atomic::Ordering::Relaxed);
+        }
+        before = Some(size);
+    }
+}
+
+/// Primes, floods, and says what came of it, but for the store.
+async fn run(flood: &mut Flood, invented: usize) -> String {
+    flood.prime().await;
+    let primed = resident();
+    let mut first = flood.run(invented / 10).await;
+    let tenth = resident();
+    let rest = flood.run(invented - invented / 10).await;
+    let end = resident();
+    merge(&mut first, rest);
+    let (records, nulls) = flood.cache.local_entries();
+    let seconds = first.elapsed.as_secs_f64();
+    let micros = |share: usize| {
+        let place = (first.latencies.len() * share / 100).min(first.latencies.len() - 1);
+        first.latencies[place].as_nanos() as f64 / 1_000.0
+    };
+    format!(
+        "| {seconds:.1} | {:.0} | {:.3} % | {:.1}, {:.1} | {primed:.1}, {tenth:.1}, {end:.1} | {} | {records}, {nulls} |",
+        invented as f64 / seconds,
+        100.0 * first.share_of_local(),
+        micros(50),
+        micros(99),
+        flood.loads(),
+    )
+}
+
+fn merge(report: &mut Report, other: Report) {
+    for (origin, count) in other.origins {
+        *report.origins.entry(origin).or_default() += count;
+    }
+    report.latencies.extend(other.latencies);
+    report.latencies.sort_unstable();
+    report.elapsed += other.elapsed;
+}
+
+/// The process's resident memory in MB, as Linux tells it; none elsewhere.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib / 1_024.0)
+}

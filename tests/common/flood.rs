@@ -1,0 +1,183 @@
+//! A flood of invented tokens beside good ones, through the layer: for the test and the benchmark.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "test and benchmark use their own parts"
+)]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tokio::task::JoinSet;
+use tower::util::ServiceFn;
+use tower::{Layer, Service, service_fn};
+use tower_api_token::{
+    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, ApiTokenService, CachedApiToken, Lookup,
+    TokenFormat, TokenRecord, loader_fn,
+};
+
+/// Requests under way at once.
+const CLIENTS: usize = 64;
+
+/// So many invented tokens come on one request with a good one.
+const INVENTED_PER_GOOD: usize = 10;
+
+const PREFIX: &str = "flood_";
+
+/// What is inside of the layer: it says where the answer came from.
+type Inner = ServiceFn<fn(Request<()>) -> Ready<Result<Response<String>, Infallible>>>;
+
+fn say_origin(request: Request<()>) -> Ready<Result<Response<String>, Infallible>> {
+    let token = request.extensions().get::<CachedApiToken>();
+    let origin = token.expect("the layer's").origin().to_string();
+    ready(Ok(Response::new(origin)))
+}
+
+fn request(token: &str) -> Request<()> {
+    let request = Request::builder().header("authorization", format!("Bearer {token}"));
+    request.body(()).expect("a request")
+}
+
+/// A text with the prefix and the length of a good one, and a checksum that is none.
+fn invented(number: usize) -> String {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut word = number as u64;
+    let characters = (0..36).map(|_| {
+        word = (word ^ (word >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ 0x5851_f42d;
+        char::from(ALPHABET[(word >> 40) as usize % ALPHABET.len()])
+    });
+    PREFIX.chars().chain(characters).collect()
+}
+
+/// A service with its good tokens, and who floods it.
+pub struct Flood {
+    pub cache: ApiTokenCache,
+    service: ApiTokenService<Inner>,
+    good: Arc<[String]>,
+    loads: Arc<AtomicU64>,
+    /// Invented so far: no text comes twice.
+    invented: usize,
+}
+
+/// What the good ones were answered meanwhile, and how long all took.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How many by each origin.
+    pub origins: BTreeMap<String, u64>,
+    /// How long each took.
+    pub latencies: Vec<Duration>,
+    pub elapsed: Duration,
+}
+
+impl Report {
+    pub fn share_of_local(&self) -> f64 {
+        let local = self.origins.get("local").copied().unwrap_or_default();
+        local as f64 / self.origins.values().sum::<u64>() as f64
+    }
+}
+
+impl Flood {
+    /// A service that knows so many tokens; with `checked` it looks up none of another form.
+    pub fn new(
+        good: usize,
+        checked: bool,
+        build: impl FnOnce(ApiTokenCacheBuilder<()>) -> ApiTokenCacheBuilder<()>,
+    ) -> Self {
+        let format = TokenFormat::new(PREFIX);
+        let tokens: Arc<[String]> = (0..good)
+            .map(|_| format.generate().expect("random bytes").expose().to_owned())
+            .collect();
+        let loads = Arc::<AtomicU64>::default();
+        let (known, counted) = (Arc::clone(&tokens), Arc::clone(&loads));
+        let loader = loader_fn(move |lookup: Lookup| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let known = known.iter().any(|token| token == lookup.token().expose());
+            ready(Ok::<_, Infallible>(
+                known.then(|| TokenRecord::new("tok-1", "app")),
+            ))
+        });
+        let builder = ApiTokenCache::builder(loader).scopes(["app"]);
+        let cache = build(builder).build().expect("a cache");
+        let mut layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+        if checked {
+            layer = layer.with_token_format(format);
+        }
+        Self {
+            service: layer.layer(service_fn(say_origin as fn(_) -> _)),
+            cache,
+            good: tokens,
+            loads,
+            invented: 0,
+        }
+    }
+
+    pub fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
+    }
+
+    /// Each good token once, so that all are cached.
+    pub async fn prime(&self) {
+        for token in &*self.good {
+            let response = self.service.clone().call(request(token)).await;
+            assert_eq!(response.expect("infallible").status(), 200);
+        }
+    }
+
+    /// So many more invented tokens, each once; between them the good ones.
+    pub async fn run(&mut self, more: usize) -> Report {
+        let begin = Instant::now();
+        let numbers = self.invented..self.invented + more;
+        self.invented = numbers.end;
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
+            let mine = numbers.clone().skip(client).step_by(CLIENTS);
+            let (mut service, good) = (self.service.clone(), Arc::clone(&self.good));
+            clients.spawn(async move {
+                let mut report = Report::default();
+                for number in mine {
+                    let response = service.call(request(&invented(number))).await;
+                    assert_eq!(response.expect("infallible").status(), 401);
+                    if number % INVENTED_PER_GOOD == 0 {
+                        let token = &good[number / INVENTED_PER_GOOD % good.len()];
+                        let sent = Instant::now();
+                        let response = service.call(request(token)).await.expect("infallible");
+                        report.latencies.push(sent.elapsed());
+                        assert_eq!(response.status(), 200);
+                        let body = response.into_body().collect().await.expect("a body");
+                        let origin = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+                        *report.origins.entry(origin).or_default() += 1;
+                    }
+                }
+                report
+            });
+        }
+        let mut all = Report::default();
+        while let Some(report) = clients.join_next().await {
+            let report = report.expect("no panic");
+            all.latencies.extend(report.latencies);
+            for (origin, count) in report.origins {
+                *all.origins.entry(origin).or_default() += count;
+            }
+        }
+        all.latencies.sort_unstable();
+        all.elapsed = begin.elapsed();
+        all
+    }
+
+    /// How many of the invented tokens some cache remembers, without a load.
+    pub async fn remembered(&self) -> usize {
+        let mut remembered = 0;
+        for number in 0..self.invented {
+            let answer = self.cache.peek(&invented(number), "app").await;
+            remembered += usize::from(answer.expect("the store answers").is_some());
+        }
+        remembered
+    }
+}
