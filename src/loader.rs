@@ -51,7 +51,7 @@ impl Lookup {
 /// panic counts as failed too.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a token loader",
-    label = "implement `TokenLoader`, or wrap a closure in `loader_fn`",
+    label = "wrap an async function or closure in `loader_fn`, or implement `TokenLoader`",
     note = "`loader_fn(|lookup: Lookup| async move {{ Ok::<_, MyError>(record_or_none) }})`"
 )]
 pub trait TokenLoader: Send + Sync + 'static {

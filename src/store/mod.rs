@@ -366,6 +366,11 @@ pub(crate) trait Store<M>: Send + Sync {
 
 /// What [`ApiTokenCacheBuilder::store`](crate::ApiTokenCacheBuilder::store) takes: a [`MemoryStore`]
 /// or a `RedisStore`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store for records with metadata `{M}`",
+    label = "expected `RedisStore::connect(url)?` or `MemoryStore::new()`",
+    note = "`RedisStore` needs metadata that is `serde::Serialize` and `serde::Deserialize`"
+)]
 pub trait IntoStore<M>: sealed::IntoStore<M> {}
 
 impl<M, S: sealed::IntoStore<M>> IntoStore<M> for S {}

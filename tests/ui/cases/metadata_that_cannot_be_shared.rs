@@ -1,0 +1,12 @@
+//! Metadata that may not move between threads.
+
+use std::rc::Rc;
+
+use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+
+fn main() {
+    let loader = loader_fn(|_: Lookup| async {
+        Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app").metadata(Rc::new(())))
+    });
+    let _ = ApiTokenCache::builder(loader);
+}

@@ -1,0 +1,9 @@
+//! A status where something that makes a response belongs.
+
+use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+
+fn layer(cache: ApiTokenCache) {
+    let _ = ApiTokenLayer::new(cache).with_rejection(http::StatusCode::UNAUTHORIZED);
+}
+
+fn main() {}

@@ -1,0 +1,17 @@
+//! See `src/lib.rs`.
+
+use std::process::Command;
+
+#[test]
+fn likely_mistakes_are_met_with_the_remedy() {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = Command::new(rustc).arg("--version").output();
+    let version = version.expect("a compiler").stdout;
+    let version = String::from_utf8_lossy(&version);
+    if !version.starts_with(ui::COMPILER) {
+        let words = ui::COMPILER;
+        eprintln!("skipped: the words in cases/ are those of {words}, and this is {version}");
+        return;
+    }
+    trybuild::TestCases::new().compile_fail("cases/*.rs");
+}
