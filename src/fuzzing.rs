@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, reason = "hidden")]
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,11 +35,13 @@ pub fn read_bearer(
         visible_ascii,
         formats: Vec::new(),
     };
-    match bearer::read(value, &limits) {
-        Presented::Token(token) => Credential::Token(token),
+    match bearer::read(value, bearer::BEARER, &limits) {
+        Presented::Token(Cow::Borrowed(token)) => Credential::Token(token),
         Presented::Nothing => Credential::Nothing,
         Presented::Malformed => Credential::Malformed,
-        Presented::Ambiguous => unreachable!("there is one field"),
+        Presented::Token(Cow::Owned(_)) | Presented::Ambiguous => {
+            unreachable!("there is one field, and nothing in it is decoded")
+        }
     }
 }
 

@@ -72,7 +72,7 @@ fn is_b64(byte: u8) -> bool {
 }
 
 /// Reads the value of a field that has a scheme's name before the token, as `Authorization` does.
-pub(super) fn read<'a>(value: &'a [u8], scheme: &str, limits: &Limits) -> Presented<'a> {
+pub(crate) fn read<'a>(value: &'a [u8], scheme: &str, limits: &Limits) -> Presented<'a> {
     let Some(rest) = after_scheme(value, scheme) else {
         return Presented::Nothing;
     };
