@@ -234,6 +234,40 @@ async fn a_token_whose_slot_is_on_its_way_is_cached_and_can_be_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_heartbeats_slot_has_moved_away_is_as_well_as_before() {
+    let world = World::new(|store| store).await;
+    let node = world.bystander();
+    // What the heartbeat's key was made of.
+    let tag = (0..).map(|n: u32| n.to_string());
+    let tag = tag
+        .into_iter()
+        .find(|tag| world.cluster.master_for(tag) == node);
+    let slot = world.cluster.slot_for(&tag.unwrap());
+    let masters = world.cluster.masters();
+    let to = masters.into_iter().find(|other| *other != node).unwrap();
+    world.cluster.migrate_slot(slot, node, to);
+    let moved = || {
+        let info = world
+            .cluster
+            .node(node)
+            .command(&["INFO", "errorstats"])
+            .text();
+        let count = info
+            .split_once("errorstat_MOVED:count=")
+            .map(|(_, rest)| rest);
+        let digits = count.map(|rest| rest.split(|c: char| !c.is_ascii_digit()));
+        let count = digits.and_then(|mut digits| digits.next()?.parse::<u64>().ok());
+        count.unwrap_or(0)
+    };
+    // More than it takes to give a connection up, and another.
+    until(|| moved() >= 4).await;
+    let (here, _) = world.divided(node);
+    for token in here {
+        assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_more_rights_than_on_one_server_are_enough() {
     let world = World::new(|store| store).await;
     let readme = include_str!("../README.md");

@@ -222,6 +222,9 @@ async fn on_a_cluster_whose_slots_move() {
         cluster.migrate_slot(cluster.slot_for(entry), from, to);
     }
     keeps_its_promises(&db, &cache).await;
+    for n in 0..12 {
+        confirmed(async || cache.invalidate(&token(n)).durable(1).await.is_ok()).await;
+    }
     cache.check_store().await.unwrap();
 }
 
