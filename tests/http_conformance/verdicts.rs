@@ -2,14 +2,13 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Empty, Full};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenDigest, TokenRecord};
+use tower_api_token::{ApiTokenLayer, TokenDigest};
 
 use crate::world::*;
 
@@ -71,7 +70,10 @@ async fn a_token_that_was_good_and_is_revoked_gets_the_bytes_of_an_unknown_one()
 #[cfg(feature = "test-util")]
 #[tokio::test]
 async fn a_cached_token_that_expires_gets_the_bytes_of_an_unknown_one() {
-    use tower_api_token::{loader_fn, test_util::ManualClock};
+    use std::time::Duration;
+
+    use tower_api_token::test_util::ManualClock;
+    use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
 
     let clock = ManualClock::new();
     let end = clock.wall() + Duration::from_secs(30);
