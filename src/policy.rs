@@ -36,7 +36,9 @@ impl<'a> PolicyRequest<'a> {
         self.method
     }
 
-    /// The URI, without a token that was in its query.
+    /// The URI, without a token that was in its query. Inside of a nested router it is without the prefix
+    /// too, and how a path can be spelled is the router's to know: for what depends on the route, put a
+    /// layer of its own around the route, on the same cache.
     pub fn uri(&self) -> &'a Uri {
         self.uri
     }

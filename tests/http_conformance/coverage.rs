@@ -32,63 +32,65 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The names of all functions under a directory.
-fn functions(directory: &Path, names: &mut BTreeSet<String>) {
+/// The names of all tests under a directory.
+fn tests(directory: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            functions(&path, names);
+            tests(&path, names);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let after = text.split("fn ").skip(1);
-            let found = after.filter_map(|text| text.split(['(', '<']).next());
-            names.extend(found.map(str::to_owned));
+            names.extend(tests_of(&text).map(str::to_owned));
         }
     }
 }
 
-/// What stands between backquotes and is a sentence, as the names of tests are.
+fn tests_of(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_test = false;
+    text.lines().map(str::trim).filter_map(move |line| {
+        is_test |= line == "#[test]" || line.starts_with("#[tokio::test");
+        let name = line.split_once("fn ").filter(|_| is_test)?.1;
+        is_test = false;
+        name.split_once('(').map(|(name, _)| name)
+    })
+}
+
+/// What an item says after `Test:`, between backquotes, and is a sentence as the names of tests are.
 fn named_tests(item: &str) -> Vec<String> {
-    let quoted = item.split('`').skip(1).step_by(2);
+    let said = item.split_once("Test: ").map_or("", |(_, said)| said);
+    let quoted = said.split('`').skip(1).step_by(2);
     let names = quoted.map(|quoted| quoted.rsplit("::").next().unwrap_or(quoted));
-    let is_test = |name: &&str| {
-        name.matches('_').count() >= 3
-            && name
-                .bytes()
-                .all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
-    };
-    names.filter(is_test).map(str::to_owned).collect()
+    let is_name = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric();
+    let is_sentence = |name: &&str| name.matches('_').count() >= 3 && name.bytes().all(is_name);
+    names.filter(is_sentence).map(str::to_owned).collect()
 }
 
 #[test]
 fn every_line_of_the_checklist_has_a_case_or_a_test_that_exists() {
-    let mut functions_of_all = BTreeSet::new();
+    let mut existing = BTreeSet::new();
     for directory in ["src", "tests", "examples"] {
-        functions(&root().join(directory), &mut functions_of_all);
+        tests(&root().join(directory), &mut existing);
     }
     let checklist = checklist();
     let numbers: Vec<u8> = checklist.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, (1..=LINES).collect::<Vec<_>>());
     let cases = cases();
     for (number, item) in &checklist {
-        let tests = named_tests(item);
-        for test in &tests {
-            assert!(
-                functions_of_all.contains(test),
-                "{number}: there is no {test}"
-            );
+        let named = named_tests(item);
+        for test in &named {
+            assert!(existing.contains(test), "{number}: there is no {test}");
         }
         let in_table = cases
             .iter()
             .filter(|case| case.lines.contains(number))
             .count();
         let not_built = item.contains("Not built yet");
-        let covered = in_table + tests.len() > 0;
+        let covered = in_table + named.len() > 0;
         assert!(
             covered || not_built,
             "{number} has neither a case nor a test"
         );
-        println!("{number:2}: {in_table:2} cases, {} tests", tests.len());
+        println!("{number:2}: {in_table:2} cases, {} tests", named.len());
     }
 }
 
