@@ -226,7 +226,8 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     }
 
     /// Looks for the token in these places. A request with a credential in two of them is ambiguous
-    /// (400), also when both are the same: which one counts is nothing to be guessed.
+    /// (400), also when both are the same: a client must not use two (RFC 6750 section 2), and which one
+    /// counts is nothing to be guessed.
     ///
     /// # Panics
     /// If there is none, or one of them twice. [`try_with_sources`](Self::try_with_sources) returns it
