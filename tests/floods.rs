@@ -89,7 +89,8 @@ async fn with_a_token_format_neither_redis_nor_the_loader_hears_of_a_flood() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_stays_within_the_nulls_budget_of_the_store_in_memory() {
-    let store = MemoryStore::new().capacity(1_000).null_capacity(NULLS);
+    let store = MemoryStore::new().capacity(10 * NULLS);
+    let store = store.null_capacity(NULLS);
     let mut flood = Flood::new(GOOD, false, |builder| {
         builder.store(store).local_null_capacity(NULLS)
     });
