@@ -12,7 +12,11 @@ pub(crate) fn target(data: &[u8]) {
     let length = 22 + usize::from(*choice) % 107;
     let format = TokenFormat::new("acme_").random_length(length);
     if let Ok(text) = std::str::from_utf8(rest) {
-        assert_eq!(format.check(text), is_token(text, "acme_", length), "{text}");
+        assert_eq!(
+            format.check(text),
+            is_token(text, "acme_", length),
+            "{text}"
+        );
         prefix(text);
     }
     made(&format, length, rest);
