@@ -4,6 +4,7 @@
 //! * [`ApiTokenLayer`] reads the token of each request, and puts a [`CachedApiToken`] into the
 //!   request's extensions or refuses it.
 //! * [`ApiTokenCache`] is what it asks, and can be asked without HTTP.
+//! * [`TokenFormat`] makes tokens, and tells invented ones before they are looked up.
 //! * [`TokenLoader`], or a closure in [`loader_fn`], is your database.
 //! * [`RedisStore`] shares the cache in a fleet; without it a [`MemoryStore`] keeps it in the process.
 //!

@@ -37,7 +37,7 @@ const LONGEST_RANDOM: usize = 128;
 /// assert!(format.check(token.expose()));
 /// assert!(!format.check("acme_what-somebody-made-up"));
 ///
-/// // What follows the prefix here is that of a token which GitHub made, and has revoked.
+/// // What follows the prefix is of a token of GitHub's that has long expired.
 /// assert!(format.check("acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"));
 /// # Ok::<(), tower_api_token::GenerateError>(())
 /// ```
@@ -249,7 +249,8 @@ const CRC_TABLES: [[u32; 256]; 4] = {
 mod tests {
     use super::*;
 
-    /// What GitHub made and has revoked, behind another prefix: with its own, scanners would stop us.
+    /// What GitHub made and let expire, behind another prefix: with its own, secret scanners would stop
+    /// a push of this file.
     const GITHUBS: &str = "acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17";
 
     #[test]
