@@ -113,6 +113,10 @@ impl Demo {
         });
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            // The server closes the connection of a request that it refuses before the body is read,
+            // and who takes it from a pool at that moment is disconnected.
+            .max_idle_connections(0)
+            .max_idle_connections_per_host(0)
             .timeout_global(Some(PATIENCE));
         Self {
             child,
