@@ -230,6 +230,10 @@ fn public_types(directory: &Path, found: &mut BTreeSet<String>) {
             public_types(&path, found);
             continue;
         }
+        // The fuzzers' own door, hidden and behind a feature of theirs: what they read is shown to them.
+        if path.ends_with("src/fuzzing.rs") {
+            continue;
+        }
         for line in std::fs::read_to_string(&path).unwrap().lines() {
             let line = line.trim_start();
             let rest = ["pub struct ", "pub enum ", "pub union "]
