@@ -26,9 +26,9 @@ use test_support::{Needles, RedisServer, free_port};
 use tower::{Layer, Service, service_fn};
 use tower_api_token::test_util::{Hooks, ManualClock, Point};
 use tower_api_token::{
-    Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Denial, KeyLayout,
-    Lookup, MemoryStore, MissingApiToken, Outcome, ProblemDetails, RedisStore, Refusal,
-    TokenDigest, TokenFormat, TokenRecord, Verdict, loader_fn,
+    Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Denial,
+    InsufficientScope, KeyLayout, Lookup, MemoryStore, MissingApiToken, Outcome, ProblemDetails,
+    RedisStore, Refusal, TokenDigest, TokenFormat, TokenRecord, TokenSource, Verdict, loader_fn,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -113,7 +113,47 @@ impl Shown {
         }
         self.of("Stats", &cache.stats());
         self.of("ApiTokenCache", &cache);
-        self.of_http(cache).await;
+        self.of_http(cache.clone()).await;
+        self.of_sources(cache).await;
+    }
+
+    /// Wherever the token is read from, a policy and the inner service can print the request.
+    async fn of_sources(&mut self, cache: Cache) {
+        let sources = [
+            TokenSource::authorization(),
+            TokenSource::header("x-api-key"),
+            TokenSource::cookie("session"),
+            TokenSource::query("access_token"),
+        ];
+        for source in &sources {
+            self.of("TokenSource", source);
+        }
+        let seen = Arc::new(Mutex::new(String::new()));
+        let (policy, inner) = (Arc::clone(&seen), Arc::clone(&seen));
+        let layer = ApiTokenLayer::new(cache).with_scope("app");
+        let layer = layer
+            .with_sources(sources)
+            .with_policy(move |token, request| {
+                *policy.lock().unwrap() += &format!("{token:?} {request:?} {request:#?}\n");
+                Ok(())
+            });
+        let mut service = layer.layer(service_fn(move |request: Request<()>| {
+            *inner.lock().unwrap() += &format!("{request:?}\n");
+            async { Ok::<_, Infallible>(Response::new(String::new())) }
+        }));
+        for (field, value, uri) in [
+            ("authorization", format!("Bearer {TOKEN}"), "/".to_owned()),
+            ("x-api-key", TOKEN.to_owned(), "/".to_owned()),
+            ("cookie", format!("a=b; session={TOKEN}"), "/".to_owned()),
+            ("a", "b".to_owned(), format!("/?a=b&access_token={TOKEN}")),
+        ] {
+            let request = Request::builder().uri(uri).header(field, value);
+            let response = service.call(request.body(()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), 200, "{field}");
+        }
+        let text = seen.lock().unwrap().clone();
+        assert_eq!(text.matches("PolicyRequest").count(), 8, "{text}");
+        self.of("PolicyRequest", &text);
     }
 
     async fn of_http(&mut self, cache: Cache) {
@@ -169,7 +209,10 @@ impl Shown {
         self.of("KeyLayout", &KeyLayout::digest_keys(PEPPER, [PEPPER]));
         self.of("KeyLayout", &KeyLayout::seed());
         self.of("ProblemDetails", &ProblemDetails::new());
+        let insufficient = InsufficientScope::naming("orders:write").unwrap();
+        self.of("InsufficientScope", &insufficient);
         for refusal in [
+            Refusal::InsufficientScope(insufficient),
             Refusal::NotPresented,
             Refusal::InvalidToken,
             Refusal::Ambiguous,
