@@ -104,6 +104,7 @@ mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod token;
+mod usage;
 
 #[cfg(feature = "axum")]
 pub use axum::MissingApiToken;
@@ -126,6 +127,7 @@ pub use token::{
     BearerToken, CachedApiToken, Denial, Origin, ParseDigestError, TokenDigest, TokenRecord,
     Verdict,
 };
+pub use usage::{Usage, UsageRecorder, UsageSink, UsageSinkFn, usage_sink_fn};
 
 /// The migration guide's examples.
 #[cfg(all(doctest, feature = "redis"))]

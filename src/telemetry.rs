@@ -3,11 +3,38 @@
 //! A text of a token is never among the fields, nor is a loader's error at a level above debug: it
 //! may quote a query.
 
+use crate::loader::BoxError;
+
+/// Why a sink did not write.
+pub(crate) enum UsageFailure {
+    Failed(
+        #[cfg_attr(
+            not(feature = "tracing"),
+            expect(dead_code, reason = "for the log alone")
+        )]
+        BoxError,
+    ),
+    Panicked,
+    TimedOut,
+}
+
+#[cfg(feature = "tracing")]
+impl UsageFailure {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "the usage sink failed",
+            Self::Panicked => "the usage sink panicked",
+            Self::TimedOut => "the usage sink did not answer in time",
+        }
+    }
+}
+
 #[cfg(feature = "tracing")]
 mod on {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, SystemTime};
 
+    use super::UsageFailure;
     use crate::error::Unavailable;
     use crate::store::StoreError;
 
@@ -98,6 +125,23 @@ mod on {
         }
     }
 
+    pub(crate) fn usage_not_stored(error: &StoreError) {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::warn!(target: "tower_api_token", error = chain(error), dropped, "last uses could not be put into the token store; they are tried again");
+        }
+    }
+
+    pub(crate) fn usage_not_written(failure: &UsageFailure) {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::warn!(target: "tower_api_token", failure = failure.name(), dropped, "last uses could not be written; they are tried again");
+            if let UsageFailure::Failed(error) = failure {
+                tracing::debug!(target: "tower_api_token", error = chain(&**error), "the usage sink's error");
+            }
+        }
+    }
+
     pub(crate) fn invalidation_failed(error: &dyn std::error::Error) {
         static LIMIT: Limit = Limit::new();
         let Some(dropped) = LIMIT.pass() else {
@@ -114,6 +158,7 @@ pub(crate) use on::*;
 mod off {
     use std::time::Duration;
 
+    use super::UsageFailure;
     use crate::error::Unavailable;
     use crate::store::StoreError;
 
@@ -123,6 +168,8 @@ mod off {
     pub(crate) fn unwritable() {}
     pub(crate) fn staleness_bounds_differ(_: &str, _: Duration, _: Duration) {}
     pub(crate) fn unknown_scope(_: &str) {}
+    pub(crate) fn usage_not_stored(_: &StoreError) {}
+    pub(crate) fn usage_not_written(_: &UsageFailure) {}
     pub(crate) fn invalidation_failed(_: &dyn std::error::Error) {}
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use common::{Builder, Cache, Db, Points, Row, ask, found, is_absent, redis, start, until};
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, Point};
-use tower_api_token::{Answer, KeyLayout, Origin, TokenDigest};
+use tower_api_token::{Answer, KeyLayout, Origin, TokenDigest, UsageRecorder};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const ENTRY: &str = "api_token:app:app-0123456789abcdef";
@@ -512,21 +512,30 @@ async fn an_invalidation_by_digest_is_an_error_that_no_repetition_helps() {
 #[tokio::test]
 async fn last_uses_are_pythons_keys_in_naive_utc() {
     let world = World::new(Row::new("app"));
-    let instance = world.instance();
-    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
-    assert_eq!(instance.recorded_use(TOKEN, "app").await.unwrap(), None);
-    instance.record_use(TOKEN, "app", at).await.unwrap();
-    instance.record_use(TOKEN, None, at).await.unwrap();
+    for scope in [Some("app"), None] {
+        let builder = world.builder().usage(UsageRecorder::store_only());
+        let instance = builder.build().unwrap();
+        instance.authenticate(TOKEN, scope).await.unwrap();
+        assert_eq!(instance.shutdown().await, 0);
+    }
     let app = "api_token_active:app:app-0123456789abcdef";
-    assert_eq!(world.text(app).unwrap(), "2026-01-02T03:04:05.000006");
     let none = "api_token_active:None:app-0123456789abcdef";
-    assert_eq!(world.server.command(&["TTL", none]).int(), 3600);
-    assert_eq!(instance.recorded_use(TOKEN, "app").await.unwrap(), Some(at));
-    world
-        .server
-        .command(&["SET", app, "2026-01-02T05:04:05.000006+02:00"])
-        .ok();
-    assert_eq!(instance.recorded_use(TOKEN, "app").await.unwrap(), Some(at));
+    for name in [app, none] {
+        assert_eq!(world.server.command(&["TTL", name]).int(), 3600);
+        let text = world.text(name).unwrap();
+        assert!(text.starts_with("20") && !text.ends_with('Z'), "{text}");
+    }
+    let reader = world.instance();
+    world.server.command(&["DEL", none]).int();
+    for text in [
+        "2026-01-02T03:04:05.000006",
+        "2026-01-02T05:04:05.000006+02:00",
+    ] {
+        world.server.command(&["SET", app, text]).ok();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
+        let read = reader.effective_last_used_at(TOKEN, "app").await.unwrap();
+        assert_eq!(read, Some(at));
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use crate::loader::DynLoader;
 use crate::store::keys::{Keys, Scope};
 use crate::store::sealed::{self, Erased, Parts};
 use crate::store::{IntoStore, KeyLayout, MemoryStore};
+use crate::usage::{Recorder, UsageRecorder};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -58,6 +59,7 @@ pub struct ApiTokenCacheBuilder<M> {
     max_load_wait: Duration,
     null_writes_per_second: u32,
     stale_if_error: Duration,
+    usage: Option<UsageRecorder>,
     clock: Clock,
     #[cfg(feature = "test-util")]
     hooks: Option<crate::test_util::Hooks>,
@@ -83,6 +85,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             max_load_wait: Duration::from_secs(2),
             null_writes_per_second: 1_000,
             stale_if_error: Duration::ZERO,
+            usage: None,
             clock: Clock::default(),
             #[cfg(feature = "test-util")]
             hooks: None,
@@ -221,6 +224,13 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
+    /// Records when tokens are used. Default: nothing does.
+    #[must_use]
+    pub fn usage(mut self, recorder: UsageRecorder) -> Self {
+        self.usage = Some(recorder);
+        self
+    }
+
     /// The clock, injected.
     #[cfg(feature = "test-util")]
     #[must_use]
@@ -288,8 +298,14 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             } else {
                 Entitlement::Within(self.staleness_bound)
             };
+        let recorder = |settings| {
+            let (store, keys) = (Arc::clone(&store), Arc::clone(&keys));
+            Recorder::new(settings, store, keys, self.clock.clone())
+        };
+        let usage = self.usage.map(recorder);
         let engine = Engine {
             order: Sequence::default(),
+            usage,
             keys,
             store,
             loader: self.loader,
@@ -325,6 +341,9 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        if let Some(usage) = &self.usage {
+            usage.check()?;
+        }
         let times = [
             ("ttl", self.ttl, Duration::from_millis(1), 30 * DAY),
             ("null_ttl", self.null_ttl, Duration::from_millis(1), DAY),

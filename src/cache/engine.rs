@@ -22,6 +22,7 @@ use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Generation, Store, StoreError, Value};
 use crate::telemetry;
 use crate::token::{BearerToken, CachedApiToken, Origin, Principal, Proof, TokenRecord};
+use crate::usage::Recorder;
 
 pub(crate) type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
 pub(crate) type EntryLeader<M> = Leader<EntryKey, Resolved<M>, Unavailable>;
@@ -59,6 +60,7 @@ pub(crate) struct Engine<M> {
     pub(crate) lifetimes: Lifetimes,
     pub(crate) waits: Waits,
     pub(crate) counters: Counters,
+    pub(crate) usage: Option<Recorder<M>>,
     /// When the loader last failed, by the clock; 0: never.
     pub(crate) loader_failed: AtomicU64,
     #[cfg(feature = "test-util")]
@@ -66,8 +68,26 @@ pub(crate) struct Engine<M> {
 }
 
 impl<M: Send + Sync + 'static> Engine<M> {
-    /// An answer from this process's memory, if there is one: no flight, no task, no box.
+    /// An answer from this process's memory, if there is one: no flight, no task, no box. A good one
+    /// is a use of the token.
     pub(crate) fn answer_locally(
+        self: &Arc<Self>,
+        token: &str,
+        scope: Option<&str>,
+    ) -> Option<Answer<M>> {
+        let answer = self.peek_locally(token, scope)?;
+        self.note_use(&answer, scope);
+        Some(answer)
+    }
+
+    fn note_use(&self, answer: &Answer<M>, scope: Option<&str>) {
+        if let (Some(usage), Answer::Found(token)) = (&self.usage, answer) {
+            usage.note(token.principal(), scope, self.clock.now());
+        }
+    }
+
+    /// The same, of a look that is no use.
+    pub(crate) fn peek_locally(
         self: &Arc<Self>,
         token: &str,
         scope: Option<&str>,
@@ -91,8 +111,19 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Some(self.decide(Resolved { what, origin }, scope))
     }
 
-    /// The whole way, for whoever found no local answer.
+    /// The whole way, for whoever found no local answer. A good answer is a use of the token.
     pub(crate) async fn resolve(
+        self: Arc<Self>,
+        token: BearerToken,
+        scope: Scope,
+    ) -> Result<Answer<M>, Unavailable> {
+        let answer = Arc::clone(&self).look_up(token, scope.clone()).await?;
+        self.note_use(&answer, scope.name());
+        Ok(answer)
+    }
+
+    /// The same, of a look-up that is no use.
+    pub(crate) async fn look_up(
         self: Arc<Self>,
         token: BearerToken,
         scope: Scope,
@@ -304,6 +335,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 kept: Arc::clone(kept),
                 token: lookup.token.clone(),
                 stale: origin == Origin::Stale,
+                noted: AtomicU64::new(0),
                 proof: self.proof(lookup, &value, proved),
             })),
             Value::Absent(kept) => What::Absent(kept.what),

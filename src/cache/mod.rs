@@ -14,7 +14,7 @@ pub(crate) mod local;
 mod rate_cap;
 mod scopes;
 pub(crate) mod sequence;
-mod stats;
+pub(crate) mod stats;
 pub(crate) mod tenants;
 
 use std::fmt;
@@ -31,7 +31,7 @@ pub use stats::{Outcome, Stats};
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::TokenLoader;
 use crate::store::StoreError;
-use crate::store::keys::{EntryKey, Scope};
+use crate::store::keys::Scope;
 use crate::token::{BearerToken, Origin, TokenDigest};
 
 /// Verified tokens, cached: in this process, in the store, from the loader.
@@ -110,7 +110,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         scope: impl Into<Option<&str>>,
     ) -> Result<Option<Answer<M>>, StoreError> {
         let scope = scope.into();
-        if let Some(answer) = self.engine.answer_locally(token, scope) {
+        if let Some(answer) = self.engine.peek_locally(token, scope) {
             return Ok(Some(answer));
         }
         let Ok(scope) = Scope::new(scope) else {
@@ -122,7 +122,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     }
 
     /// Warms the caches up, by the way that a miss goes: after a deployment, for the tokens that are
-    /// used most.
+    /// used most. It is no use of the token.
     ///
     /// # Errors
     /// As [`authenticate`](Self::authenticate).
@@ -131,7 +131,13 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         token: &str,
         scope: impl Into<Option<&str>>,
     ) -> Result<(), Unavailable> {
-        self.authenticate(token, scope).await.map(drop)
+        let scope = scope.into();
+        if self.engine.peek_locally(token, scope).is_some() {
+            return Ok(());
+        }
+        let (token, scope) = (BearerToken::new(token), checked(scope)?);
+        let engine = Arc::clone(&self.engine);
+        engine.look_up(token, scope).await.map(drop)
     }
 
     /// Makes a change of this token hold everywhere: call it after the change is committed, be it a
@@ -156,45 +162,49 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Tenant(tenant.to_owned()))
     }
 
-    /// Writes into the store that the token was used at `at`, for a job that takes such times to the
-    /// database: the key that the Python service writes too, with the
-    /// [seed layout](crate::KeyLayout::seed). It is kept for an hour.
+    /// When the token was last used: the latest of what this process recorded, what the store keeps of
+    /// other instances' records, and what the cached record says of the database. `None` where none of
+    /// them knows of a use.
+    ///
+    /// It is behind the last use by less than the recorder's interval, and of uses of another instance
+    /// by its flush interval more. A token that is used with and without a scope is asked for in
+    /// the scope: both are looked at.
     ///
     /// # Errors
-    /// The store did not answer. Nothing depends on it but the time of the last use.
-    pub async fn record_use(
-        &self,
-        token: &str,
-        scope: impl Into<Option<&str>>,
-        at: SystemTime,
-    ) -> Result<(), StoreError> {
-        let key = self.last_use_key(token, scope.into())?;
-        self.engine.store.put_last_use(&key, at).await
-    }
-
-    /// When the token was last used, as far as the store knows: the later of it and
-    /// [`CachedApiToken::last_used_at`](crate::CachedApiToken::last_used_at) is the effective time.
-    ///
-    /// # Errors
-    /// The store did not answer.
-    pub async fn recorded_use(
+    /// The store did not answer, or the scope's name is none.
+    pub async fn effective_last_used_at(
         &self,
         token: &str,
         scope: impl Into<Option<&str>>,
     ) -> Result<Option<SystemTime>, StoreError> {
-        let key = self.last_use_key(token, scope.into())?;
-        self.engine.store.last_use(&key).await
-    }
-
-    fn last_use_key(&self, token: &str, scope: Option<&str>) -> Result<EntryKey, StoreError> {
-        let scope = Scope::new(scope).map_err(|_| StoreError::unsupported())?;
+        let unsupported = |_| StoreError::unsupported();
+        let scope = Scope::new(scope.into()).map_err(unsupported)?;
         let lookup = self.engine.lookup(BearerToken::new(token), scope);
-        Ok(self.engine.key(&lookup))
+        let mut keys = vec![self.engine.key(&lookup)];
+        if lookup.scope().is_some() {
+            let any = Scope::new(None).map_err(unsupported)?;
+            let in_none = self.engine.lookup(lookup.token().clone(), any);
+            keys.push(self.engine.key(&in_none));
+        }
+        let known = self.engine.peek(&lookup).await?;
+        let known = known.and_then(|resolved| match resolved.what {
+            answer::What::Found(principal) => principal.kept.what.last_used_at,
+            _ => None,
+        });
+        let stored = self.engine.store.last_uses(&keys).await?;
+        // Asked last: what a flush moves from here to there meanwhile is seen in one of the two.
+        let ours = self.engine.usage.as_ref();
+        let ours = ours.and_then(|usage| usage.last(&lookup.digest));
+        Ok(stored.into_iter().flatten().max().max(known).max(ours))
     }
 
     /// What was counted since the cache was built.
     pub fn stats(&self) -> Stats {
-        self.engine.counters.read()
+        let mut stats = self.engine.counters.read();
+        if let Some(usage) = &self.engine.usage {
+            usage.count(&mut stats);
+        }
+        stats
     }
 
     /// How many entries the local level holds: records, and nulls together with denials.
@@ -222,9 +232,15 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.store.check().await
     }
 
-    /// Ends what works in the background. Nothing does so far: a place kept for the recorder of last
-    /// uses.
-    pub async fn shutdown(&self) {}
+    /// Ends what works in the background: writes the recorder's pending uses, within its
+    /// [deadline](crate::UsageRecorder::shutdown_deadline), and says how many could not be written; they
+    /// are counted as dropped. From now on no use is recorded, by any clone; look-ups go on.
+    pub async fn shutdown(&self) -> usize {
+        match &self.engine.usage {
+            Some(usage) => usage.shutdown().await,
+            None => 0,
+        }
+    }
 }
 
 /// A scope's name that is none is a mistake in the service, and no reason to call a token bad.

@@ -71,6 +71,14 @@ pub struct Stats {
     pub invalidations: u64,
     /// Invalidations that were not confirmed.
     pub invalidation_failures: u64,
+    /// Last uses that were recorded: at most one for a token and interval.
+    pub usage_recorded: u64,
+    /// Last uses that the sink wrote, or without one the store.
+    pub usage_written: u64,
+    /// Last uses that were given up: too many were pending, or the shutdown's deadline passed.
+    pub usage_dropped: u64,
+    /// Writes of last uses that failed; what they were to write stays pending.
+    pub usage_failures: u64,
     lookups: [[u64; 5]; 4],
 }
 
@@ -149,6 +157,11 @@ impl Counters {
             nulls_capped: self.nulls_capped.get(),
             invalidations: self.invalidations.get(),
             invalidation_failures: self.invalidation_failures.get(),
+            // The recorder's, where there is one.
+            usage_recorded: 0,
+            usage_written: 0,
+            usage_dropped: 0,
+            usage_failures: 0,
             lookups,
         }
     }
@@ -162,7 +175,11 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn add_many(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

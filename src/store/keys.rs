@@ -113,10 +113,20 @@ impl Keys {
 
     /// The key that reads and fills use.
     pub(crate) fn key(&self, token: &BearerToken, digest: &TokenDigest, scope: Scope) -> EntryKey {
+        self.key_of(Some(token), digest, scope)
+    }
+
+    /// The same where the text may not be at hand: only the seed layout needs it.
+    pub(crate) fn key_of(
+        &self,
+        token: Option<&BearerToken>,
+        digest: &TokenDigest,
+        scope: Scope,
+    ) -> EntryKey {
         EntryKey {
             scope,
             digest: self.layout.current(digest),
-            token: self.is_seed().then(|| token.clone()),
+            token: token.filter(|_| self.is_seed()).cloned(),
         }
     }
 

@@ -253,7 +253,7 @@ impl<M> Memory<M> {
         }
     }
 
-    fn last_uses(&self) -> MutexGuard<'_, Cache<EntryKey, SystemTime>> {
+    fn remembered(&self) -> MutexGuard<'_, Cache<EntryKey, SystemTime>> {
         self.last_uses
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -459,13 +459,19 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         0
     }
 
-    fn put_last_use<'a>(&'a self, key: &'a EntryKey, at: SystemTime) -> Reply<'a, ()> {
-        self.last_uses().insert(key.clone(), at);
-        done(())
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>> {
+        let mut last = self.remembered();
+        for (key, at) in uses {
+            if last.peek(key).is_none_or(|present| present < at) {
+                last.insert(key.clone(), *at);
+            }
+        }
+        done(vec![true; uses.len()])
     }
 
-    fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>> {
-        done(self.last_uses().get(key).copied())
+    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>> {
+        let last = self.remembered();
+        done(keys.iter().map(|key| last.get(key).copied()).collect())
     }
 
     fn check(&self) -> Reply<'_, ()> {

@@ -354,11 +354,12 @@ pub(crate) trait Store<M>: Send + Sync {
     /// Counts connections: a registration made under another session may be lost.
     fn session(&self) -> u64;
 
-    /// Writes the time of a token's last use.
-    fn put_last_use<'a>(&'a self, key: &'a EntryKey, at: SystemTime) -> Reply<'a, ()>;
+    /// Writes when tokens were last used, each unless something later lies there; in one round trip.
+    /// The reply says of each whether it, or something later, lies there now.
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>>;
 
-    /// Reads it.
-    fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>>;
+    /// Reads such times, in one round trip.
+    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>>;
 
     /// Whether the store takes a write wherever requests need it to.
     fn check(&self) -> Reply<'_, ()>;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::SystemTime;
 
 use super::{BearerToken, TokenDigest, TokenRecord};
@@ -53,12 +53,18 @@ pub(crate) struct Principal<M> {
     pub(crate) token: BearerToken,
     /// Past its soft end, answered because the loader failed.
     pub(crate) stale: bool,
+    /// When a use of it was last recorded, by the clock; 0: never.
+    pub(crate) noted: AtomicU64,
     pub(crate) proof: Proof,
 }
 
 impl<M> CachedApiToken<M> {
     pub(crate) fn new(principal: Arc<Principal<M>>, origin: Origin) -> Self {
         Self { principal, origin }
+    }
+
+    pub(crate) fn principal(&self) -> &Principal<M> {
+        &self.principal
     }
 
     fn record(&self) -> &TokenRecord<M> {

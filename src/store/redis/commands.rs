@@ -46,8 +46,20 @@ return false";
 /// How long a tenant's generation and the epoch last; losing one costs loads, never safety.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How long the time of a last use waits to be written into the database.
-const LAST_USE: Duration = Duration::from_secs(3600);
+/// The time takes the place of an earlier one, or of what is no time. Both writers of such keys print
+/// times in one form, naive, in UTC and with the largest unit first, so that later ones are greater.
+const SET_IF_LATER: &str = "\
+local present = redis.call('GET', KEYS[1])
+local form = '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.?%d*$'
+if present and present >= ARGV[1] and string.find(present, form) then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1";
+
+/// How long the time of a last use lies there, in seconds: longer than a record is cached, so that by
+/// its end every instance has read what the database says.
+const LAST_USE: u64 = 3600;
 
 pub(super) struct RedisLevel<M> {
     pub(super) connection: Connection,
@@ -518,26 +530,32 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         self.connection.session()
     }
 
-    fn put_last_use<'a>(&'a self, key: &'a EntryKey, at: SystemTime) -> Reply<'a, ()> {
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>> {
         Box::pin(async move {
-            let Some(text) = times::to_isoformat(at) else {
-                return Err(StoreError::unsupported());
-            };
             let mut batch = Batch::new();
-            let set = batch.cmd("SET").arg(self.keys.last_use(key));
-            set.arg(text).arg("EX").arg(LAST_USE.as_secs());
-            let [set] = self.send(&batch).await?;
-            read::<()>(set)
+            for (key, at) in uses {
+                // A time that has no such form is of no clock that is right.
+                let text = times::to_isoformat(*at).ok_or_else(StoreError::unsupported)?;
+                let script = batch.cmd("EVAL").arg(SET_IF_LATER).arg(1);
+                script.arg(self.keys.last_use(key)).arg(text).arg(LAST_USE);
+            }
+            let replies = self.connection.send(&batch).await?;
+            Ok(replies.iter().map(Result::is_ok).collect())
         })
     }
 
-    fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>> {
+    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>> {
         Box::pin(async move {
             let mut batch = Batch::new();
-            batch.cmd("GET").arg(self.keys.last_use(key));
-            let [text] = self.send(&batch).await?;
-            let text: Option<String> = read(text)?;
-            Ok(text.and_then(|text| times::from_isoformat(&text)))
+            for key in keys {
+                batch.cmd("GET").arg(self.keys.last_use(key));
+            }
+            let replies = self.connection.send(&batch).await?.into_iter();
+            let time = |reply| {
+                let text: Option<String> = read(reply)?;
+                Ok(text.and_then(|text| times::from_isoformat(&text)))
+            };
+            replies.map(time).collect()
         })
     }
 

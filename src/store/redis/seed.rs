@@ -382,12 +382,12 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         self.level.session()
     }
 
-    fn put_last_use<'a>(&'a self, key: &'a EntryKey, at: SystemTime) -> Reply<'a, ()> {
-        self.level.put_last_use(key, at)
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>> {
+        self.level.put_last_uses(uses)
     }
 
-    fn last_use<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Option<SystemTime>> {
-        self.level.last_use(key)
+    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>> {
+        self.level.last_uses(keys)
     }
 
     fn check(&self) -> Reply<'_, ()> {

@@ -1,0 +1,275 @@
+//! What was noted and is not written yet, and what was noted lately. No I/O.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use quick_cache::unsync::Cache;
+
+use super::sink::Usage;
+use crate::cache::clock::Tick;
+use crate::store::keys::Scope;
+use crate::token::{BearerToken, TokenDigest};
+
+const SHARDS: usize = 16;
+
+/// A use with what the store's key is made of.
+pub(super) struct Use {
+    pub(super) usage: Usage,
+    pub(super) scope: Scope,
+    /// The text, where the layout has it in keys.
+    pub(super) token: Option<BearerToken>,
+}
+
+impl Use {
+    fn at(&self) -> SystemTime {
+        self.usage.last_used_at
+    }
+}
+
+/// What became of a use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is pending.
+    Recorded,
+    /// One was recorded at this tick, within the interval.
+    Lately(Tick),
+    /// There is no place for it.
+    Dropped,
+}
+
+/// Pending uses by token. A lock is held for a map's operation at most, by a request at most once for
+/// an entry's reload and an interval.
+pub(super) struct Pending {
+    shards: [Mutex<Shard>; SHARDS],
+    len: AtomicUsize,
+    capacity: usize,
+    interval: Duration,
+}
+
+struct Shard {
+    uses: HashMap<TokenDigest, Arc<Use>>,
+    /// Outlives the use: a local entry is reloaded often, and its own stamp begins anew then. What is
+    /// evicted merely costs a record more.
+    recent: Cache<TokenDigest, Recorded>,
+    closed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Recorded {
+    tick: Tick,
+    at: SystemTime,
+}
+
+impl Pending {
+    pub(super) fn new(capacity: usize, interval: Duration) -> Self {
+        let shard = || {
+            Mutex::new(Shard {
+                uses: HashMap::new(),
+                recent: Cache::new(capacity.div_ceil(SHARDS).max(64)),
+                closed: false,
+            })
+        };
+        Self {
+            shards: std::array::from_fn(|_| shard()),
+            len: AtomicUsize::new(0),
+            capacity,
+            interval,
+        }
+    }
+
+    fn shard(&self, digest: &TokenDigest) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[usize::from(digest.as_bytes()[0]) % SHARDS])
+    }
+
+    /// Notes a use, unless one was recorded within the interval.
+    pub(super) fn note(&self, digest: TokenDigest, now: Tick, new: impl FnOnce() -> Use) -> Noted {
+        let mut shard = self.shard(&digest);
+        let recent = shard.recent.get(&digest).copied();
+        if let Some(recent) = recent
+            && now.since(recent.tick) < self.interval
+        {
+            return Noted::Lately(recent.tick);
+        }
+        if shard.closed {
+            return Noted::Dropped;
+        }
+        let mut at = recent.map(|recent| recent.at);
+        match shard.uses.entry(digest) {
+            Entry::Occupied(mut pending) => {
+                let new = new();
+                at = at.max(Some(new.at()));
+                // A wall clock can be set back; the time that is written never goes back.
+                if new.at() > pending.get().at() {
+                    pending.insert(Arc::new(new));
+                }
+            }
+            Entry::Vacant(free) => {
+                if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+                    self.len.fetch_sub(1, Ordering::Relaxed);
+                    return Noted::Dropped;
+                }
+                let new = free.insert(Arc::new(new()));
+                at = at.max(Some(new.at()));
+            }
+        }
+        if let Some(at) = at {
+            shard.recent.insert(digest, Recorded { tick: now, at });
+        }
+        Noted::Recorded
+    }
+
+    /// The latest use that this process remembers.
+    pub(super) fn last(&self, digest: &TokenDigest) -> Option<SystemTime> {
+        let shard = self.shard(digest);
+        let pending = shard.uses.get(digest).map(|pending| pending.at());
+        pending.max(shard.recent.peek(digest).map(|recent| recent.at))
+    }
+
+    /// All that is pending; it stays.
+    pub(super) fn read(&self) -> Vec<Arc<Use>> {
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            all.extend(lock(shard).uses.values().cloned());
+        }
+        all
+    }
+
+    /// Takes out what was written: each use only if it is still the one that was read. A newer one that
+    /// came in between stays.
+    pub(super) fn settle<'a>(&self, written: impl IntoIterator<Item = &'a Arc<Use>>) {
+        for written in written {
+            let digest = &written.usage.digest;
+            let mut shard = self.shard(digest);
+            let unchanged = |present: &Arc<Use>| Arc::ptr_eq(present, written);
+            if shard.uses.get(digest).is_some_and(unchanged) {
+                shard.uses.remove(digest);
+                self.len.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// From now on nothing is noted.
+    pub(super) fn close(&self) {
+        for shard in &self.shards {
+            lock(shard).closed = true;
+        }
+    }
+
+    /// Gives up what is pending, and says how many.
+    pub(super) fn abandon(&self) -> usize {
+        let mut abandoned = 0;
+        for shard in &self.shards {
+            abandoned += std::mem::take(&mut lock(shard).uses).len();
+        }
+        self.len.fetch_sub(abandoned, Ordering::Relaxed);
+        abandoned
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(60);
+
+    fn pending(capacity: usize) -> Pending {
+        Pending::new(capacity, INTERVAL)
+    }
+
+    fn wall(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// A use at this many seconds by both clocks.
+    fn note_at(pending: &Pending, token: &str, tick: u64, at: u64) -> Noted {
+        let digest = TokenDigest::of(token);
+        let tick = Tick::ZERO.after(Duration::from_secs(tick));
+        pending.note(digest, tick, || Use {
+            usage: Usage {
+                token_id: token.to_owned(),
+                digest,
+                scope: None,
+                tenant_id: None,
+                last_used_at: wall(at),
+            },
+            scope: Scope::new(None).unwrap(),
+            token: None,
+        })
+    }
+
+    fn times(pending: &Pending) -> Vec<SystemTime> {
+        pending.read().iter().map(|used| used.at()).collect()
+    }
+
+    #[test]
+    fn one_use_an_interval_is_recorded_and_the_first_always() {
+        let pending = pending(10);
+        assert_eq!(note_at(&pending, "a", 1, 1), Noted::Recorded);
+        let first = Noted::Lately(Tick::ZERO.after(Duration::from_secs(1)));
+        assert_eq!(note_at(&pending, "a", 60, 60), first);
+        assert_eq!(note_at(&pending, "a", 61, 61), Noted::Recorded);
+        assert_eq!(times(&pending), [wall(61)]);
+    }
+
+    #[test]
+    fn what_was_written_is_remembered_for_the_interval() {
+        let pending = pending(10);
+        note_at(&pending, "a", 1, 1);
+        pending.settle(&pending.read());
+        assert!(matches!(note_at(&pending, "a", 2, 2), Noted::Lately(_)));
+        assert_eq!(pending.len(), 0);
+        assert_eq!(pending.last(&TokenDigest::of("a")), Some(wall(1)));
+    }
+
+    #[test]
+    fn a_use_that_came_between_read_and_settle_stays() {
+        let pending = pending(10);
+        note_at(&pending, "a", 1, 1);
+        let read = pending.read();
+        note_at(&pending, "a", 61, 61);
+        pending.settle(&read);
+        assert_eq!(times(&pending), [wall(61)]);
+        pending.settle(&pending.read());
+        assert_eq!((times(&pending).len(), pending.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_takes_no_time_back() {
+        let pending = pending(10);
+        note_at(&pending, "a", 1, 1_000);
+        assert_eq!(note_at(&pending, "a", 61, 500), Noted::Recorded);
+        assert_eq!(times(&pending), [wall(1_000)]);
+        assert_eq!(pending.last(&TokenDigest::of("a")), Some(wall(1_000)));
+    }
+
+    #[test]
+    fn beyond_the_capacity_the_newest_is_dropped_and_those_that_wait_stay() {
+        let pending = pending(2);
+        let all = ["a", "b", "c"].map(|token| note_at(&pending, token, 1, 1));
+        assert_eq!(all, [Noted::Recorded, Noted::Recorded, Noted::Dropped]);
+        assert_eq!(note_at(&pending, "a", 61, 61), Noted::Recorded);
+        assert_eq!(pending.len(), 2);
+        pending.settle(&pending.read());
+        assert_eq!(note_at(&pending, "c", 62, 62), Noted::Recorded);
+    }
+
+    #[test]
+    fn nothing_is_noted_once_it_is_closed_and_what_is_left_is_counted() {
+        let pending = pending(10);
+        note_at(&pending, "a", 1, 1);
+        pending.close();
+        assert_eq!(note_at(&pending, "b", 1, 1), Noted::Dropped);
+        assert_eq!((pending.abandon(), pending.len()), (1, 0));
+    }
+}

@@ -1,0 +1,295 @@
+//! The recorder at work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::pending::{Noted, Pending, Use};
+use super::settings::UsageRecorder;
+use super::sink::{DynUsageSink, Usage};
+use crate::cache::clock::{Clock, Tick};
+use crate::cache::stats::{Counter, Stats};
+use crate::store::Store;
+use crate::store::keys::{EntryKey, Keys, Scope};
+use crate::telemetry;
+use crate::token::{Principal, TokenDigest};
+
+/// The longest pause while the sink fails, unless the flush interval is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The pauses between two attempts while the process waits for its end.
+const LAST_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The engine's end of it. Dropping it tries one last flush.
+pub(crate) struct Recorder<M> {
+    core: Arc<Core<M>>,
+}
+
+struct Core<M> {
+    settings: UsageRecorder,
+    store: Arc<dyn Store<M>>,
+    keys: Arc<Keys>,
+    clock: Clock,
+    pending: Pending,
+    /// Whether a task flushes in the background.
+    running: AtomicBool,
+    closed: AtomicBool,
+    closing: Notify,
+    /// One flush at a time: two would write the same uses twice.
+    flushing: Mutex<()>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    recorded: Counter,
+    written: Counter,
+    dropped: Counter,
+    failures: Counter,
+}
+
+impl<M: Send + Sync + 'static> Recorder<M> {
+    pub(crate) fn new(
+        settings: UsageRecorder,
+        store: Arc<dyn Store<M>>,
+        keys: Arc<Keys>,
+        clock: Clock,
+    ) -> Self {
+        let pending = Pending::new(settings.capacity, settings.interval);
+        Self {
+            core: Arc::new(Core {
+                settings,
+                store,
+                keys,
+                clock,
+                pending,
+                running: AtomicBool::new(false),
+                closed: AtomicBool::new(false),
+                closing: Notify::new(),
+                flushing: Mutex::new(()),
+                counters: Counters::default(),
+            }),
+        }
+    }
+
+    /// On the request's way: a use of what a look-up at `now` found.
+    pub(crate) fn note(&self, principal: &Principal<M>, scope: Option<&str>, now: Tick) {
+        if is_due(&principal.noted, now, self.core.settings.interval) {
+            self.core.record(principal, scope, now);
+        }
+    }
+
+    /// The latest use that this process remembers.
+    pub(crate) fn last(&self, digest: &TokenDigest) -> Option<SystemTime> {
+        self.core.pending.last(digest)
+    }
+
+    /// Writes what is pending, and says how many uses could not be written within the deadline.
+    pub(crate) async fn shutdown(&self) -> usize {
+        self.core.close();
+        // That the deadline passed shows in what is left.
+        let _ = timeout(self.core.settings.shutdown_deadline, self.core.drain()).await;
+        let left = self.core.pending.abandon();
+        self.core.counters.dropped.add_many(left);
+        left
+    }
+
+    pub(crate) fn count(&self, stats: &mut Stats) {
+        let counters = &self.core.counters;
+        stats.usage_recorded = counters.recorded.get();
+        stats.usage_written = counters.written.get();
+        stats.usage_dropped = counters.dropped.get();
+        stats.usage_failures = counters.failures.get();
+    }
+}
+
+impl<M> Drop for Recorder<M> {
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}
+
+/// Whether the entry's last recorded use is an interval ago; of several requests that ask at once, one
+/// is told so. In the steady state that is one load of a line that nobody writes to.
+fn is_due(noted: &AtomicU64, now: Tick, interval: Duration) -> bool {
+    let last = noted.load(Ordering::Relaxed);
+    if last != 0 && now.since(Tick(last)) < interval {
+        return false;
+    }
+    noted
+        .compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok()
+}
+
+impl<M> Core<M> {
+    fn close(&self) {
+        self.pending.close();
+        self.closed.store(true, Ordering::Release);
+        self.closing.notify_one();
+    }
+}
+
+impl<M: Send + Sync + 'static> Core<M> {
+    #[cold]
+    fn record(self: &Arc<Self>, principal: &Principal<M>, scope: Option<&str>, now: Tick) {
+        // What was looked up in a scope has one.
+        let Ok(scope) = Scope::new(scope) else {
+            return;
+        };
+        let digest = principal.proof.digest;
+        let record = &principal.kept.what;
+        let noted = self.pending.note(digest, now, || Use {
+            usage: Usage {
+                token_id: record.id.clone(),
+                digest,
+                scope: scope.name().map(str::to_owned),
+                tenant_id: record.tenant_id.clone(),
+                last_used_at: self.clock.wall(),
+            },
+            scope,
+            token: self.keys.is_seed().then(|| principal.token.clone()),
+        });
+        match noted {
+            Noted::Recorded => {
+                self.counters.recorded.add();
+                self.run();
+            }
+            // The entry was reloaded meanwhile: it learns of the record that its token has.
+            Noted::Lately(tick) => principal.noted.store(tick.0, Ordering::Relaxed),
+            Noted::Dropped => self.counters.dropped.add(),
+        }
+    }
+
+    /// Sees to it that somebody flushes. Outside of a runtime nobody can; a later use will find one, or
+    /// the shutdown.
+    fn run(self: &Arc<Self>) {
+        if self.running.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && !self.running.swap(true, Ordering::AcqRel)
+        {
+            runtime.spawn(Running(Arc::clone(self)).work());
+        }
+    }
+
+    /// Whether all that was pending at its beginning is written.
+    async fn flush(&self) -> bool {
+        let _one = self.flushing.lock().await;
+        let uses = self.pending.read();
+        let stored = self.store(&uses).await;
+        let Some(sink) = &self.settings.sink else {
+            return stored;
+        };
+        for batch in uses.chunks(self.settings.batch_size) {
+            if !self.write(sink, batch).await {
+                return false;
+            }
+            self.settled(batch);
+        }
+        true
+    }
+
+    /// Puts the times into the store. Beside a sink they are a copy, which a later flush brings again
+    /// for what is still pending then; without one the store is where they go.
+    async fn store(&self, uses: &[Arc<Use>]) -> bool {
+        let only = self.settings.sink.is_none();
+        let mut all = true;
+        for batch in uses.chunks(self.settings.batch_size) {
+            let keyed: Vec<_> = batch.iter().map(|used| self.keyed(used)).collect();
+            let lies_there = match self.store.put_last_uses(&keyed).await {
+                Ok(lies_there) => lies_there,
+                Err(error) => {
+                    self.counters.failures.add();
+                    telemetry::usage_not_stored(&error);
+                    // The next would most likely fail as well, each after a deadline.
+                    return false;
+                }
+            };
+            let stored = batch.iter().zip(&lies_there).filter(|(_, there)| **there);
+            let stored: Vec<_> = stored.map(|(used, _)| used).collect();
+            all &= stored.len() == batch.len();
+            if only {
+                self.settled(stored);
+            }
+        }
+        all
+    }
+
+    fn keyed(&self, used: &Use) -> (EntryKey, SystemTime) {
+        let (token, digest) = (used.token.as_ref(), &used.usage.digest);
+        let key = self.keys.key_of(token, digest, used.scope.clone());
+        (key, used.usage.last_used_at)
+    }
+
+    async fn write(&self, sink: &Arc<dyn DynUsageSink>, batch: &[Arc<Use>]) -> bool {
+        let batch = batch.iter().map(|used| used.usage.clone()).collect();
+        // A task of its own, for its panics; in a set, so that it ends with whoever waits for it.
+        let mut task = JoinSet::new();
+        task.spawn(DynUsageSink::write(Arc::clone(sink), batch));
+        let failure = match timeout(self.settings.write_deadline, task.join_next()).await {
+            Ok(Some(Ok(Ok(())))) => return true,
+            Ok(Some(Ok(Err(error)))) => telemetry::UsageFailure::Failed(error),
+            Ok(Some(Err(_)) | None) => telemetry::UsageFailure::Panicked,
+            Err(_) => telemetry::UsageFailure::TimedOut,
+        };
+        self.counters.failures.add();
+        telemetry::usage_not_written(&failure);
+        false
+    }
+
+    fn settled<'a, I>(&self, written: I)
+    where
+        I: IntoIterator<Item = &'a Arc<Use>, IntoIter: ExactSizeIterator>,
+    {
+        let written = written.into_iter();
+        self.counters.written.add_many(written.len());
+        self.pending.settle(written);
+    }
+
+    /// Flushes until nothing is left.
+    async fn drain(&self) {
+        let (mut pause, longest) = LAST_PAUSES;
+        while !self.flush().await || self.pending.len() > 0 {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+}
+
+/// The task in the background. A runtime that ends drops it, and the next use begins another in its
+/// own.
+struct Running<M>(Arc<Core<M>>);
+
+impl<M> Drop for Running<M> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+    }
+}
+
+impl<M: Send + Sync + 'static> Running<M> {
+    async fn work(self) {
+        let core = &self.0;
+        let usual = core.settings.flush_interval;
+        let mut pause = usual;
+        let mut open = true;
+        while open {
+            let until = core.clock.now().after(pause);
+            tokio::select! {
+                () = core.clock.sleep_until(until) => {}
+                () = core.closing.notified() => {}
+            }
+            // Asked before the flush: what closes meanwhile is answered by one more.
+            open = !core.closed.load(Ordering::Acquire);
+            pause = if core.flush().await {
+                usual
+            } else {
+                (pause * 2).min(LONGEST_PAUSE.max(usual))
+            };
+        }
+    }
+}

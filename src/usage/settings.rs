@@ -1,0 +1,167 @@
+//! The recorder's configuration.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sink::{DynUsageSink, UsageSink};
+use crate::error::ConfigError;
+
+/// How long the store's copy of a last use lasts, and with it the longest interval.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Notes when tokens are used, and takes the times to the database.
+///
+/// Given to the [builder](crate::ApiTokenCacheBuilder::usage). From then on each successful
+/// authentication counts as a use: a look-up by the layer or by
+/// [`authenticate`](crate::ApiTokenCache::authenticate) that found a good token;
+/// [`peek`](crate::ApiTokenCache::peek) and [`prime`](crate::ApiTokenCache::prime) are none. At a use
+/// of a token that was noted within the interval that costs one comparison. No request waits for the
+/// store or the sink, and none sends a command.
+///
+/// | what | bound |
+/// |---|---|
+/// | the database's time is behind the last use | by less than interval + flush interval |
+/// | another instance's [`effective_last_used_at`](crate::ApiTokenCache::effective_last_used_at) | the same, as long as the store answers |
+/// | what a killed process loses | the uses since its last flush |
+/// | uses that wait | [`capacity`](Self::capacity); beyond it the newest is dropped, and counted |
+///
+/// ```
+/// use tower_api_token::{
+///     ApiTokenCache, Lookup, TokenRecord, Usage, UsageRecorder, loader_fn, usage_sink_fn,
+/// };
+///
+/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+/// let sink = usage_sink_fn(|batch: Vec<Usage>| async move {
+///     // UPDATE tokens SET last_used_at = … WHERE last_used_at IS NULL OR last_used_at < …
+///     # drop(batch);
+///     Ok::<_, std::io::Error>(())
+/// });
+/// let cache = ApiTokenCache::builder(loader)
+///     .usage(UsageRecorder::new(sink))
+///     .build()?;
+/// # Ok::<(), tower_api_token::ConfigError>(())
+/// ```
+///
+/// At the end of the process call [`shutdown`](crate::ApiTokenCache::shutdown), which writes what is
+/// pending. Where the last clone of the cache is merely dropped, one last flush is tried in the
+/// background, which a runtime that ends as well does not finish.
+#[derive(Clone)]
+pub struct UsageRecorder {
+    pub(super) sink: Option<Arc<dyn DynUsageSink>>,
+    pub(super) interval: Duration,
+    pub(super) flush_interval: Duration,
+    pub(super) batch_size: usize,
+    pub(super) capacity: usize,
+    pub(super) write_deadline: Duration,
+    pub(super) shutdown_deadline: Duration,
+}
+
+impl UsageRecorder {
+    /// A recorder that writes to `sink`.
+    pub fn new<S: UsageSink>(sink: S) -> Self {
+        Self::with(Some(Arc::new(sink)))
+    }
+
+    /// A recorder that writes into the store alone, where a job of another's takes the times from: the
+    /// Python service's own flusher, with the [seed layout](crate::KeyLayout::seed). A time lies there
+    /// for an hour. What the store does not take waits and is tried again.
+    pub fn store_only() -> Self {
+        Self::with(None)
+    }
+
+    fn with(sink: Option<Arc<dyn DynUsageSink>>) -> Self {
+        Self {
+            sink,
+            interval: Duration::from_secs(60),
+            flush_interval: Duration::from_secs(10),
+            batch_size: 500,
+            capacity: 100_000,
+            write_deadline: Duration::from_secs(10),
+            shutdown_deadline: Duration::from_secs(5),
+        }
+    }
+
+    /// For how long after a recorded use of a token others are not recorded; the first use always is.
+    /// At most an hour, for which the store keeps a time. Default: 60 s: such times are read by people,
+    /// to the minute, and a hot token then costs the database one row a minute and instance.
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How often what is pending is written to the store and the sink. While the sink fails the pause
+    /// doubles, up to a minute. Default: 10 s, which is what a killed process loses at most.
+    #[must_use]
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.flush_interval = interval;
+        self
+    }
+
+    /// How many uses are written at once. Default: 500: one statement that takes some milliseconds, and
+    /// far below the number of parameters that databases allow.
+    #[must_use]
+    pub fn batch_size(mut self, uses: usize) -> Self {
+        self.batch_size = uses;
+        self
+    }
+
+    /// How many tokens may have a pending use. Beyond it a use is dropped and counted
+    /// ([`Stats::usage_dropped`](crate::Stats::usage_dropped)); those that wait stay, since they have
+    /// waited for longer. Default: 100,000, as many as the local level holds.
+    #[must_use]
+    pub fn capacity(mut self, tokens: usize) -> Self {
+        self.capacity = tokens;
+        self
+    }
+
+    /// How long one write of the sink may take; then it is dropped and counts as failed. Default: 10 s.
+    #[must_use]
+    pub fn write_deadline(mut self, deadline: Duration) -> Self {
+        self.write_deadline = deadline;
+        self
+    }
+
+    /// How long [`shutdown`](crate::ApiTokenCache::shutdown) tries. Default: 5 s: orchestrators commonly
+    /// kill after 30 s, and connections are drained before.
+    #[must_use]
+    pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
+        self.shutdown_deadline = deadline;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let least = Duration::from_millis(1);
+        for (name, value) in [
+            ("interval", self.interval),
+            ("flush_interval", self.flush_interval),
+            ("write_deadline", self.write_deadline),
+            ("shutdown_deadline", self.shutdown_deadline),
+        ] {
+            if !(least..=LONGEST).contains(&value) {
+                return Err(ConfigError::new(format!(
+                    "usage {name}: from {least:?} to {LONGEST:?}, not {value:?}"
+                )));
+            }
+        }
+        for (name, value) in [("batch_size", self.batch_size), ("capacity", self.capacity)] {
+            if value == 0 {
+                return Err(ConfigError::new(format!("usage {name}: at least 1")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for UsageRecorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsageRecorder")
+            .field("store_only", &self.sink.is_none())
+            .field("interval", &self.interval)
+            .field("flush_interval", &self.flush_interval)
+            .field("batch_size", &self.batch_size)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! Where uses are written: the user's database.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::loader::BoxError;
+use crate::store::BoxFuture;
+use crate::token::TokenDigest;
+
+/// That a token was used, and when.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Usage {
+    pub(crate) token_id: String,
+    pub(crate) digest: TokenDigest,
+    pub(crate) scope: Option<String>,
+    pub(crate) tenant_id: Option<String>,
+    pub(crate) last_used_at: SystemTime,
+}
+
+impl Usage {
+    /// The database's id of the token, as its record has it.
+    pub fn token_id(&self) -> &str {
+        &self.token_id
+    }
+
+    /// The token's digest.
+    pub fn digest(&self) -> TokenDigest {
+        self.digest
+    }
+
+    /// The scope that the token was used in; `None` for a look-up in no scope.
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    /// The tenant that the token belongs to.
+    pub fn tenant_id(&self) -> Option<&str> {
+        self.tenant_id.as_deref()
+    }
+
+    /// When it was used, by this machine's clock.
+    pub fn last_used_at(&self) -> SystemTime {
+        self.last_used_at
+    }
+}
+
+impl fmt::Debug for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Usage")
+            .field("token_id", &self.token_id)
+            .field("last_used_at", &self.last_used_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes last uses into the database, a batch at a time.
+///
+/// * **Forward only.** The statement leaves a row alone that has a later time already: a batch is
+///   repeated when its reply was lost, and several instances write in any order.
+/// * **All or an error.** `Ok` means that the batch is committed. After an error, a panic or the
+///   [deadline](crate::UsageRecorder::write_deadline) the whole batch is given again later, more
+///   slowly while it fails. A token that is gone from the database is no error: its row is simply not
+///   there to be changed.
+///
+/// A batch names no token twice. In PostgreSQL, one statement for a batch:
+///
+/// ```sql
+/// UPDATE tokens SET last_used_at = used.at
+/// FROM (SELECT * FROM unnest($1::text[], $2::timestamptz[])) AS used (id, at)
+/// WHERE tokens.id = used.id AND (tokens.last_used_at IS NULL OR tokens.last_used_at < used.at)
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a usage sink",
+    label = "implement `UsageSink`, or wrap a closure in `usage_sink_fn`",
+    note = "`usage_sink_fn(|batch: Vec<Usage>| async move {{ Ok::<_, MyError>(()) }})`"
+)]
+pub trait UsageSink: Send + Sync + 'static {
+    /// Writes the batch.
+    fn write(&self, batch: Vec<Usage>) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// A closure as a [`UsageSink`].
+///
+/// ```
+/// use tower_api_token::{Usage, usage_sink_fn};
+///
+/// let sink = usage_sink_fn(|batch: Vec<Usage>| async move {
+///     for usage in &batch {
+///         println!("{} was used at {:?}", usage.token_id(), usage.last_used_at());
+///     }
+///     Ok::<_, std::io::Error>(())
+/// });
+/// # let _ = sink;
+/// ```
+pub fn usage_sink_fn<F, Fut, E>(write: F) -> UsageSinkFn<F>
+where
+    F: Fn(Vec<Usage>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), E>> + Send,
+    E: Into<BoxError>,
+{
+    UsageSinkFn { write }
+}
+
+/// What [`usage_sink_fn`] returns.
+pub struct UsageSinkFn<F> {
+    write: F,
+}
+
+impl<F> fmt::Debug for UsageSinkFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsageSinkFn").finish_non_exhaustive()
+    }
+}
+
+impl<F, Fut, E> UsageSink for UsageSinkFn<F>
+where
+    F: Fn(Vec<Usage>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), E>> + Send,
+    E: Into<BoxError>,
+{
+    async fn write(&self, batch: Vec<Usage>) -> Result<(), BoxError> {
+        (self.write)(batch).await.map_err(Into::into)
+    }
+}
+
+/// A sink with its type erased. The future owns the sink: each write is a task of its own, so that a
+/// panic ends the write alone.
+pub(crate) trait DynUsageSink: Send + Sync {
+    fn write(self: Arc<Self>, batch: Vec<Usage>) -> BoxFuture<'static, Result<(), BoxError>>;
+}
+
+impl<S: UsageSink> DynUsageSink for S {
+    fn write(self: Arc<Self>, batch: Vec<Usage>) -> BoxFuture<'static, Result<(), BoxError>> {
+        Box::pin(async move { UsageSink::write(&*self, batch).await })
+    }
+}
