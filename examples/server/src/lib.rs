@@ -13,3 +13,4 @@ pub mod outbox;
 mod random;
 mod routes;
 pub mod startup;
+pub mod usage;

@@ -14,6 +14,7 @@ use crate::db::{Database, Kept, Seeded, TextCount};
 use crate::loader;
 use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
+use crate::usage;
 
 /// How long requests under way may take after the signal to end. Orchestrators commonly kill after
 /// 30 s.
@@ -128,7 +129,10 @@ impl Server {
                 Ok(())
             }
         };
-        self.cache.shutdown().await;
+        let unwritten = self.cache.shutdown().await;
+        if unwritten > 0 {
+            tracing::warn!(unwritten, "last uses could not be written and are lost");
+        }
         // In the middle of whatever: its rows are in the database, for the next start or another
         // instance.
         outbox.abort();
@@ -158,10 +162,14 @@ async fn require_texts(database: &Database) -> Result<(), StartError> {
 }
 
 fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartError> {
+    let recorder = usage::recorder(database.clone())
+        .interval(config.usage_interval)
+        .flush_interval(config.usage_flush);
     let (database, delay) = (database.clone(), config.load_delay);
     let loader = loader_fn(move |lookup| loader::load(database.clone(), delay, lookup));
     let mut builder = ApiTokenCache::builder(loader)
         .key_layout(config.layout.keys())
+        .usage(recorder)
         .ttl(config.ttl)
         .null_ttl(config.null_ttl)
         .local_capacity(config.local_capacity)

@@ -11,7 +11,7 @@ type Variable = (
     &'static str,
 );
 
-const VARIABLES: [Variable; 17] = [
+const VARIABLES: [Variable; 19] = [
     (
         "LISTEN",
         "listen",
@@ -89,6 +89,18 @@ const VARIABLES: [Variable; 17] = [
         "staleness-bound-ms",
         Some("1000"),
         "How long a local entry may outlive an invalidation",
+    ),
+    (
+        "USAGE_INTERVAL_SECONDS",
+        "usage-interval-seconds",
+        Some("60"),
+        "For how long after a recorded use of a token others are not recorded",
+    ),
+    (
+        "USAGE_FLUSH_SECONDS",
+        "usage-flush-seconds",
+        Some("10"),
+        "How often recorded uses are written to the database",
     ),
     (
         "LOAD_DELAY_MS",

@@ -15,6 +15,7 @@ mod sqlite;
 mod tenants;
 mod time;
 mod tokens;
+mod usage;
 
 use std::borrow::Cow;
 use std::fmt;

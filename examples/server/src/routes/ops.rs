@@ -79,7 +79,7 @@ async fn metrics(State(state): State<AppState>) -> Response {
 /// Name, help, and where the number is.
 type Counter = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const COUNTERS: [Counter; 6] = [
+const COUNTERS: [Counter; 10] = [
     (
         "api_token_loads_total",
         "Loads from the database.",
@@ -109,6 +109,26 @@ const COUNTERS: [Counter; 6] = [
         "api_token_invalidation_failures_total",
         "Invalidations that were not confirmed.",
         |stats| stats.invalidation_failures,
+    ),
+    (
+        "api_token_usage_recorded_total",
+        "Last uses that were recorded.",
+        |stats| stats.usage_recorded,
+    ),
+    (
+        "api_token_usage_written_total",
+        "Last uses that were written to the database.",
+        |stats| stats.usage_written,
+    ),
+    (
+        "api_token_usage_dropped_total",
+        "Last uses that were given up.",
+        |stats| stats.usage_dropped,
+    ),
+    (
+        "api_token_usage_failures_total",
+        "Writes of last uses that failed and are tried again.",
+        |stats| stats.usage_failures,
     ),
 ];
 

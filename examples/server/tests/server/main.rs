@@ -13,3 +13,4 @@ mod secrets;
 mod seed_layout;
 mod token_format;
 mod transcript;
+mod usage;

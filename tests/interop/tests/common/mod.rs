@@ -17,7 +17,7 @@ use test_support::{Gate, RedisServer};
 use tokio::task::JoinHandle;
 use tower_api_token::test_util::{Hooks, Point};
 use tower_api_token::{
-    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Origin, Unavailable,
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Origin, Unavailable, UsageRecorder,
 };
 
 pub const TOKEN: &str = "app-0123456789abcdef";
@@ -56,6 +56,15 @@ impl World {
     /// Without a local level: what is asked is what lies in Redis.
     pub fn rust(&self) -> ApiTokenCache {
         self.builder().local_capacity(0).build().unwrap()
+    }
+
+    /// A use of the token on our side, whose time is in Redis when this returns.
+    pub async fn use_token(&self, token: &str, scope: Option<&str>) {
+        let builder = self.builder().usage(UsageRecorder::store_only());
+        let rust = builder.build().unwrap();
+        let answer = rust.authenticate(token, scope).await.unwrap();
+        assert!(answer.found().is_some());
+        assert_eq!(rust.shutdown().await, 0);
     }
 
     /// The same, with gates inside of its flights.

@@ -1,0 +1,51 @@
+//! The times of last uses.
+
+use sqlx::{Postgres, QueryBuilder, Sqlite};
+
+use super::{Database, Timestamp};
+
+/// Rows are locked in the order of their ids: two instances that write the same tokens at once would
+/// otherwise lock each other out, each with a row that the other waits for. The last condition is
+/// checked again once the lock is there.
+const POSTGRES: (&str, &str) = (
+    "WITH used (id, at) AS (",
+    "), locked AS ( \
+        SELECT tokens.id, used.at FROM tokens JOIN used ON used.id = tokens.id \
+        WHERE tokens.last_used_at IS NULL OR tokens.last_used_at < used.at \
+        ORDER BY tokens.id FOR UPDATE OF tokens \
+    ) UPDATE tokens SET last_used_at = locked.at FROM locked WHERE tokens.id = locked.id",
+);
+
+/// One writer at a time: nothing to be locked.
+const SQLITE: (&str, &str) = (
+    "WITH used (id, at) AS (",
+    ") UPDATE tokens SET last_used_at = used.at FROM used WHERE tokens.id = used.id \
+      AND (tokens.last_used_at IS NULL OR tokens.last_used_at < used.at)",
+);
+
+/// The statement with its values, run on the pool of its database.
+macro_rules! record {
+    ($pool:expr, $kind:ty, $statement:expr, $uses:expr) => {{
+        let (before, after) = $statement;
+        let mut statement = QueryBuilder::<$kind>::new(before);
+        statement.push_values($uses, |mut row, (id, at)| {
+            row.push_bind(*id).push_bind(*at);
+        });
+        statement.push(after);
+        statement.build().execute($pool).await?.rows_affected()
+    }};
+}
+
+impl Database {
+    /// Writes when tokens were last used, in one statement, and never back in time: what is repeated or
+    /// late changes nothing. Returns how many rows changed. No id may be there twice.
+    pub async fn record_uses(&self, uses: &[(&str, Timestamp)]) -> Result<u64, sqlx::Error> {
+        if uses.is_empty() {
+            return Ok(0);
+        }
+        Ok(match self {
+            Self::Sqlite(pool) => record!(pool, Sqlite, SQLITE, uses),
+            Self::Postgres(pool) => record!(pool, Postgres, POSTGRES, uses),
+        })
+    }
+}
