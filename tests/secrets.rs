@@ -16,7 +16,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use common::{Db, Row, found, is_absent, redis};
@@ -28,7 +28,8 @@ use tower_api_token::test_util::{Hooks, ManualClock, Point};
 use tower_api_token::{
     Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Denial,
     InsufficientScope, KeyLayout, Lookup, MemoryStore, MissingApiToken, Outcome, ProblemDetails,
-    RedisStore, Refusal, TokenDigest, TokenFormat, TokenRecord, TokenSource, Verdict, loader_fn,
+    RedisStore, Refusal, TokenDigest, TokenFormat, TokenRecord, TokenSource, Usage, UsageRecorder,
+    Verdict, loader_fn, usage_sink_fn,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -90,8 +91,15 @@ impl Shown {
             async { Ok::<_, Infallible>(record()) }
         });
         self.of("LoaderFn", &loader);
-        let builder =
-            ApiTokenCache::builder(loader).key_layout(KeyLayout::digest_keys(PEPPER, [PEPPER]));
+        let used = Arc::new(Mutex::new(Vec::new()));
+        let uses = Arc::clone(&used);
+        let sink = usage_sink_fn(move |batch: Vec<Usage>| {
+            uses.lock().unwrap().extend(batch);
+            async { Ok::<_, Infallible>(()) }
+        });
+        let builder = ApiTokenCache::builder(loader)
+            .key_layout(KeyLayout::digest_keys(PEPPER, [PEPPER]))
+            .usage(UsageRecorder::new(sink));
         self.of("ApiTokenCacheBuilder", &builder);
         let cache: Cache = builder.build().unwrap();
         let answer = cache.authenticate(TOKEN, "app").await.unwrap();
@@ -113,6 +121,8 @@ impl Shown {
         }
         self.of("Stats", &cache.stats());
         self.of("ApiTokenCache", &cache);
+        assert_eq!(cache.shutdown().await, 0);
+        self.of("Usage", used.lock().unwrap().first().unwrap());
         self.of_http(cache.clone()).await;
         self.of_sources(cache).await;
     }
@@ -224,6 +234,9 @@ impl Shown {
             self.of("Refusal", &refusal);
         }
         self.of("TokenFormat", &TokenFormat::new("app-"));
+        let sink = usage_sink_fn(|_: Vec<Usage>| async { Ok::<_, Infallible>(()) });
+        self.of("UsageSinkFn", &sink);
+        self.of("UsageRecorder", &UsageRecorder::new(sink));
         self.of("ManualClock", &ManualClock::new());
         self.of("Hooks", &Hooks::new(|_| async {}));
         self.of("Point", &Point::Read);
@@ -347,11 +360,12 @@ async fn overheard(layout: KeyLayout) -> String {
     cache.authenticate(TOKEN, None).await.unwrap();
     cache.authenticate(TOKEN, "dataset").await.unwrap();
     cache.peek(TOKEN, "app").await.unwrap();
-    cache
-        .record_use(TOKEN, "app", SystemTime::now())
-        .await
-        .unwrap();
-    cache.recorded_use(TOKEN, "app").await.unwrap();
+    let recorder = db.cache().store(redis(&server)).key_layout(layout.clone());
+    let recorder = recorder.usage(UsageRecorder::store_only()).build().unwrap();
+    found(&recorder, TOKEN).await;
+    assert_eq!(recorder.shutdown().await, 0);
+    let used = cache.effective_last_used_at(TOKEN, "app").await.unwrap();
+    assert!(used.is_some());
     look();
     // A denial; an entry that is none; a key of another type; a record that is too large.
     db.suspend("t-1");
