@@ -67,7 +67,10 @@ impl Owners {
         }
         owners.ranges.sort_unstable();
         let apart = owners.ranges.is_sorted_by(|one, next| one.1 < next.0);
-        (apart && !owners.ranges.is_empty()).then_some(owners)
+        // Every owner owns something: `tags` looks for it.
+        let real = |&(first, last, _): &_| first <= last && last < SLOTS;
+        let sound = apart && owners.ranges.iter().all(real) && !owners.ranges.is_empty();
+        sound.then_some(owners)
     }
 
     fn index(&mut self, address: Address) -> usize {
@@ -92,9 +95,8 @@ impl Owners {
 
     /// Whether every slot has an owner.
     pub(super) fn is_whole(&self) -> bool {
-        let owned =
-            |(first, last, _): &(u16, u16, usize)| u32::from(last.saturating_sub(*first)) + 1;
-        self.ranges.iter().map(owned).sum::<u32>() == u32::from(SLOTS)
+        let owned = |(first, last, _): &(u16, u16, usize)| last - first + 1;
+        self.ranges.iter().map(owned).sum::<u16>() == SLOTS
     }
 
     /// For each master something that, in braces, makes a key one of its own: a number, of which
@@ -190,6 +192,21 @@ mod tests {
         assert!(!owners.is_whole());
         for (owner, tag) in owners.tags().iter().enumerate() {
             assert_eq!(owners.of(slot(tag.as_bytes())), Some(owner));
+        }
+    }
+
+    #[test]
+    fn slots_that_there_are_not_are_no_reply() {
+        let range = |first, last| range(first, last, node(text("a"), 1));
+        let parse = |ranges: Vec<Value>| Owners::parse(&Value::Array(ranges), "asked");
+        assert!(parse(vec![range(0, 9), range(10, 16_383)]).is_some());
+        for ranges in [
+            vec![range(9, 8)],
+            vec![range(0, 16_384)],
+            vec![range(20_000, 20_001)],
+            vec![range(0, 9), range(9, 20)],
+        ] {
+            assert_eq!(parse(ranges), None);
         }
     }
 
