@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use common::{Cache, Db, Mode, Row, ask, found, is_absent, start, until};
@@ -286,6 +286,21 @@ fn a_store_outlives_the_runtime_that_it_was_first_used_in() {
             }
         );
     }
+}
+
+#[test]
+fn in_a_runtime_that_has_ended_a_call_ends_too() {
+    let world = World::new();
+    let cache = world.cache.clone();
+    let ended = tokio::runtime::Runtime::new().unwrap().handle().clone();
+    let (done, waiting) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        // It may panic, as whatever needs a timer does there.
+        let _done = done;
+        let _ = ended.block_on(cache.check_store());
+    });
+    let end = waiting.recv_timeout(Duration::from_secs(10));
+    assert_eq!(end, Err(mpsc::RecvTimeoutError::Disconnected));
 }
 
 #[test]

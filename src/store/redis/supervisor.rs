@@ -166,10 +166,13 @@ impl Supervisor {
         }
         watch.task += 1;
         watch.seen = Some(Instant::now());
-        tokio::spawn(supervise(Running {
+        let running = Running {
             shared: Arc::downgrade(&self.shared),
             task: watch.task,
-        }));
+        };
+        // A runtime that has ended drops the task at once, and the task takes the lock for it.
+        drop(watch);
+        tokio::spawn(supervise(running));
     }
 }
 
