@@ -99,6 +99,15 @@ impl World {
             .unwrap()
     }
 
+    /// The slot of a master's heartbeat, and another master.
+    fn heartbeat(&self, node: usize) -> (u16, usize) {
+        let mut tags = (0..).map(|n: u32| n.to_string());
+        let tag = tags.find(|tag| self.cluster.master_for(tag) == node);
+        let mut others = self.cluster.masters().into_iter();
+        let other = others.find(|other| *other != node);
+        (self.cluster.slot_for(&tag.unwrap()), other.unwrap())
+    }
+
     fn replica(&self, master: usize) -> usize {
         self.cluster.replicas_of(master)[0]
     }
@@ -120,6 +129,17 @@ fn has_heard_all(master: &RedisServer) -> bool {
         rest.split([',', '\r']).next()?.parse::<u64>().ok()
     };
     after(",offset=").is_some() && after(",offset=") == after("master_repl_offset:")
+}
+
+/// How many commands a node has refused with such a word.
+fn refusals(node: &RedisServer, code: &str) -> u64 {
+    let info = node.command(&["INFO", "errorstats"]).text();
+    let name = format!("errorstat_{code}:count=");
+    let count = info.split_once(&name).and_then(|(_, rest)| {
+        let mut digits = rest.split(|c: char| !c.is_ascii_digit());
+        digits.next()?.parse().ok()
+    });
+    count.unwrap_or(0)
 }
 
 /// The innermost cause.
@@ -237,34 +257,54 @@ async fn a_token_whose_slot_is_on_its_way_is_cached_and_can_be_revoked() {
 async fn a_node_whose_heartbeats_slot_has_moved_away_is_as_well_as_before() {
     let world = World::new(|store| store).await;
     let node = world.bystander();
-    // What the heartbeat's key was made of.
-    let tag = (0..).map(|n: u32| n.to_string());
-    let tag = tag
-        .into_iter()
-        .find(|tag| world.cluster.master_for(tag) == node);
-    let slot = world.cluster.slot_for(&tag.unwrap());
-    let masters = world.cluster.masters();
-    let to = masters.into_iter().find(|other| *other != node).unwrap();
+    let (slot, to) = world.heartbeat(node);
     world.cluster.migrate_slot(slot, node, to);
-    let moved = || {
-        let info = world
-            .cluster
-            .node(node)
-            .command(&["INFO", "errorstats"])
-            .text();
-        let count = info
-            .split_once("errorstat_MOVED:count=")
-            .map(|(_, rest)| rest);
-        let digits = count.map(|rest| rest.split(|c: char| !c.is_ascii_digit()));
-        let count = digits.and_then(|mut digits| digits.next()?.parse::<u64>().ok());
-        count.unwrap_or(0)
-    };
     // More than it takes to give a connection up, and another.
-    until(|| moved() >= 4).await;
+    until(|| refusals(world.cluster.node(node), "MOVED") >= 4).await;
     let (here, _) = world.divided(node);
     for token in here {
         assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_heartbeats_slot_is_on_its_way_is_as_well_as_before() {
+    let world = World::new(|store| store).await;
+    let node = world.bystander();
+    let (slot, to) = world.heartbeat(node);
+    world.cluster.begin_migration(slot, node, to);
+    // More than it takes to give a connection up, and another.
+    until(|| refusals(world.cluster.node(node), "ASK") >= 4).await;
+    let (here, _) = world.divided(node);
+    for token in here {
+        assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
+        world.cache.invalidate(token).await.unwrap();
+    }
+    world.cache.check_store().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirection_without_a_host_leads_to_the_host_that_gave_it() {
+    let world = World::new(|store| store).await;
+    for node in world.cluster.nodes() {
+        let endpoint = ["cluster-preferred-endpoint-type", "unknown-endpoint"];
+        node.command(&[&["CONFIG", "SET"][..], &endpoint].concat())
+            .ok();
+    }
+    let cache = World::cache(&world.db, &world.url, |store| store);
+    let token = &world.tokens[0];
+    let entry = World::entry(token);
+    let from = world.cluster.master_for(&entry);
+    let mut others = world.cluster.masters().into_iter();
+    let to = others.find(|node| *node != from).unwrap();
+    let slot = world.cluster.slot_for(&entry);
+    assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
+    world.cluster.begin_migration(slot, from, to);
+    world.cluster.migrate_keys(slot, from, to);
+    assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
+    world.db.revoke(token);
+    cache.invalidate(token).await.unwrap();
+    assert!(is_absent(&cache, token).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

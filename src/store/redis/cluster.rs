@@ -8,16 +8,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use redis::Value;
 use tokio::task::JoinSet;
 
 use super::Settings;
 use super::batch::{Batch, Replies};
-use super::connection::{Place, probe};
+use super::commands::unexpected;
+use super::connection::{Place, confirmed, probe};
 use super::endpoint::cluster::Seeds;
 use super::fault::{Fault, Replied};
 use super::node::Node;
-use super::slots::slot;
+use super::slots::{Address, slot};
 use super::supervisor::Patience;
 use super::topology::{Map, Topology, nobodys};
 use crate::store::StoreError;
@@ -88,10 +88,13 @@ impl Cluster {
             return Err(nobodys());
         }
         let mut probes = JoinSet::new();
-        for master in &map.masters {
-            let node = Arc::clone(&master.node);
-            let name = self.topology.settings.keys.probe(Some(&master.tag));
-            probes.spawn(async move { probe(&node, &name).await });
+        for (owner, master) in map.masters.iter().enumerate() {
+            let (cluster, map) = (self.clone(), Arc::clone(&map));
+            let probe = probe(&self.topology.settings.keys.probe(Some(&master.tag)));
+            probes.spawn(async move {
+                let deliver = cluster.deliver(&map, Some(owner), &probe, Patience::FailFast);
+                confirmed(&deliver.await?)
+            });
         }
         let failed = probes.join_all().await.into_iter().find_map(Result::err);
         if failed.is_some() {
@@ -102,7 +105,7 @@ impl Cluster {
 
     async fn by_map(
         &self,
-        map: &Map,
+        map: &Arc<Map>,
         batch: &Batch,
         patience: Patience,
     ) -> Result<Replies, StoreError> {
@@ -120,21 +123,20 @@ impl Cluster {
     /// their replies, and not the others'.
     async fn send_at_once(
         &self,
-        map: &Map,
+        map: &Arc<Map>,
         batch: &Batch,
         patience: Patience,
     ) -> Result<Replies, StoreError> {
         let owner = |name: &[u8]| map.owners.of(slot(name));
-        let node = |owner: Option<usize>| owner.map(|owner| Arc::clone(&map.masters[owner].node));
         if let Some(owner) = batch.place(owner) {
-            return self.deliver(node(owner), batch, patience).await;
+            return self.deliver(map, owner, batch, patience).await;
         }
         let mut sending = JoinSet::new();
         for part in batch.parts(owner) {
-            let (cluster, node) = (self.clone(), node(part.place));
+            let (cluster, map) = (self.clone(), Arc::clone(map));
             sending.spawn(async move {
-                let replies = cluster.deliver(node, &part.batch, patience).await;
-                (part.positions, replies)
+                let deliver = cluster.deliver(&map, part.place, &part.batch, patience);
+                (part.positions, deliver.await)
             });
         }
         let mut placed = Vec::with_capacity(batch.len());
@@ -155,52 +157,50 @@ impl Cluster {
     /// also what is otherwise sent at most once.
     async fn deliver(
         &self,
-        node: Option<Arc<Node>>,
+        map: &Map,
+        owner: Option<usize>,
         batch: &Batch,
         patience: Patience,
     ) -> Result<Replies, StoreError> {
-        let Some(node) = node else {
+        let Some(owner) = owner else {
             self.topology.learn_beside();
             return Err(nobodys());
         };
-        let sent = by(&node, batch, patience).await;
+        let sent = by(&map.masters[owner].node, batch, patience).await;
         let mut replies = sent.inspect_err(|_| self.topology.learn_beside())?;
         for (at, reply) in replies.iter_mut().enumerate() {
-            if is_misdirected(reply) {
-                self.topology.learn_beside();
-                self.follow(reply, batch, at, patience).await;
+            if !is_misdirected(reply) {
+                continue;
             }
+            self.topology.learn_beside();
+            let (asked, _) = &map.owners.masters()[owner];
+            let Some((address, command)) = redirected(reply, asked, batch, at) else {
+                continue;
+            };
+            let sent = async { by(&*self.topology.node(address)?, &command, patience).await };
+            *reply = match sent.await {
+                Ok(mut replies) => replies.pop().unwrap_or(Err(Fault::Lost(unexpected()))),
+                Err(error) => Err(Fault::Lost(error)),
+            };
         }
         Ok(replies)
     }
+}
 
-    async fn follow(&self, reply: &mut Replied, batch: &Batch, at: usize, patience: Patience) {
-        let Err(Fault::Refused(error)) = &*reply else {
-            return;
-        };
-        let Some((host, port)) = error
-            .redirect_node()
-            .and_then(|(address, _)| address.rsplit_once(':'))
-        else {
-            return;
-        };
-        // Without a host it is the one that answered, of which the next map will tell.
-        let Some(port) = port.parse().ok().filter(|_| !host.is_empty()) else {
-            return;
-        };
-        let Ok(node) = self.topology.node((host.to_owned(), port)) else {
-            return;
-        };
-        let command = if error.code() == Some("ASK") {
-            batch.asking(at)
-        } else {
-            batch.only(at)
-        };
-        *reply = match by(&node, &command, patience).await {
-            Ok(mut replies) => replies.pop().unwrap_or(Ok(Value::Nil)),
-            Err(error) => Err(Fault::Lost(error)),
-        };
-    }
+/// Where a redirection sends a command, and as what. Without a host that is the host that gave it.
+fn redirected(reply: &Replied, asked: &str, batch: &Batch, at: usize) -> Option<(Address, Batch)> {
+    let Err(Fault::Refused(error)) = reply else {
+        return None;
+    };
+    let (address, _) = error.redirect_node()?;
+    // From behind: an IPv6 address has no brackets here.
+    let (host, port) = address.rsplit_once(':')?;
+    let host = if host.is_empty() { asked } else { host };
+    let command = match error.code() {
+        Some("ASK") => batch.asking(at),
+        _ => batch.only(at),
+    };
+    Some(((host.to_owned(), port.parse().ok()?), command))
 }
 
 async fn by(node: &Node, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {

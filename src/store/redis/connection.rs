@@ -8,7 +8,7 @@ use super::batch::{Batch, Replies};
 #[cfg(feature = "redis-cluster")]
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
-use super::fault::first_refusal;
+use super::fault::{Replied, first_refusal};
 use super::node::Node;
 use super::supervisor::Heartbeat;
 use crate::store::StoreError;
@@ -107,7 +107,9 @@ impl Connection {
     /// Whether every server that requests need takes a write.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         match &self.to {
-            To::Server(node) => probe(node, &self.settings.keys.probe(None)).await,
+            To::Server(node) => {
+                confirmed(&node.send(&probe(&self.settings.keys.probe(None))).await?)
+            }
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => cluster.check().await,
         }
@@ -115,9 +117,13 @@ impl Connection {
 }
 
 /// A real write: what a read-only server refuses, and what one without memory does.
-pub(super) async fn probe(node: &Node, name: &str) -> Result<(), StoreError> {
+pub(super) fn probe(name: &str) -> Batch {
     let mut batch = Batch::new();
     batch.cmd("SET").arg(name).arg(1).arg("PX").arg(1_000);
-    let replies = node.send(&batch).await?;
-    first_refusal(&replies).map_or(Ok(()), Err)
+    batch
+}
+
+/// Whether no command was refused.
+pub(super) fn confirmed(replies: &[Replied]) -> Result<(), StoreError> {
+    first_refusal(replies).map_or(Ok(()), Err)
 }

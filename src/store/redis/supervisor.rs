@@ -47,8 +47,8 @@ impl Link {
 /// a demoted master, a replica and an isolated one refuse it.
 pub(super) struct Heartbeat {
     pub(super) name: String,
-    /// The server belongs to a cluster. That the key's slot has moved is an answer then: the server
-    /// says so of every key that is not its own, and so has nothing wrong to tell.
+    /// The server belongs to a cluster. That the key's slot has moved, or is on its way, is an answer
+    /// then: the server says so of every key that is not its own, and so has nothing wrong to tell.
     pub(super) may_move: bool,
 }
 
@@ -318,7 +318,7 @@ impl Shared {
         };
         for reply in replies {
             match reply {
-                Err(fault) if may_move && fault.code() == Some("MOVED") => {}
+                Err(fault) if may_move && matches!(fault.code(), Some("MOVED" | "ASK")) => {}
                 reply => drop(reply?),
             }
         }
