@@ -6,11 +6,12 @@
 mod common;
 
 use std::error::Error;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Cache, Db, Row, ask, found, is_absent, until};
-use test_support::{RedisCluster, RedisServer};
+use test_support::{Direction, FaultProxy, RedisCluster, RedisServer};
 use tower_api_token::{Answer, Origin, RedisStore};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -305,6 +306,37 @@ async fn a_redirection_without_a_host_leads_to_the_host_that_gave_it() {
     world.db.revoke(token);
     cache.invalidate(token).await.unwrap();
     assert!(is_absent(&cache, token).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_should_have_names_and_have_none_are_found() {
+    let world = World::new(|store| store).await;
+    for node in world.cluster.nodes() {
+        let endpoint = ["cluster-preferred-endpoint-type", "hostname"];
+        node.command(&[&["CONFIG", "SET"][..], &endpoint].concat())
+            .ok();
+    }
+    let cache = World::cache(&world.db, &world.url, |store| store);
+    for token in &world.tokens {
+        assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_knows_of_some_slots_is_not_believed_where_others_know_of_all() {
+    let world = World::new(|store| store).await;
+    // As one that is new to the cluster. It answers first: whoever knows more is further away.
+    let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+    let bus = free().unwrap().port().to_string();
+    let new = RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+    new.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "99"]).ok();
+    let far = FaultProxy::start(world.cluster.node(0).addr());
+    far.delay(Direction::Both, Duration::from_millis(200));
+    let url = format!("redis+cluster://{},{}", new.addr(), far.addr());
+    let cache = World::cache(&world.db, &url, |store| store);
+    for token in &world.tokens {
+        assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

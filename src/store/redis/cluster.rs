@@ -195,7 +195,12 @@ fn redirected(reply: &Replied, asked: &str, batch: &Batch, at: usize) -> Option<
     let (address, _) = error.redirect_node()?;
     // From behind: an IPv6 address has no brackets here.
     let (host, port) = address.rsplit_once(':')?;
-    let host = if host.is_empty() { asked } else { host };
+    let host = match host {
+        "" => asked,
+        // It should have a name and has none: the next map has its IP address.
+        "?" => return None,
+        host => host,
+    };
     let command = match error.code() {
         Some("ASK") => batch.asking(at),
         _ => batch.only(at),

@@ -1,5 +1,7 @@
 //! Which slot of a cluster a key lies in, and which node owns the slot. Pure.
 
+use std::collections::HashMap;
+
 use redis::Value;
 
 const SLOTS: u16 = 16_384;
@@ -44,7 +46,8 @@ pub(super) struct Owners {
 
 impl Owners {
     /// `None` if it is no such reply, or says that nobody owns anything, as a node that is in no cluster
-    /// does. A node that does not know its own host is at the one that was asked.
+    /// does. A node without a host is at the one that was asked, and one that should have a name and
+    /// has none is at its IP address.
     pub(super) fn parse(reply: &Value, asked: &str) -> Option<Self> {
         let mut owners = Self {
             ranges: Vec::new(),
@@ -54,15 +57,16 @@ impl Owners {
             let [first, last, master, ..] = array(range)? else {
                 return None;
             };
-            let [host, port, ..] = array(master)? else {
+            let [host, port, more @ ..] = array(master)? else {
                 return None;
             };
-            let host = match host {
-                Value::Nil => String::new(),
-                host => redis::from_redis_value(host.clone()).ok()?,
+            let host: Option<String> = redis::from_redis_value(host.clone()).ok()?;
+            let host = match host.as_deref() {
+                None | Some("") => asked.to_owned(),
+                Some("?") => ip(more)?,
+                Some(host) => host.to_owned(),
             };
-            let host = if host.is_empty() { asked } else { &host };
-            let owner = owners.index((host.to_owned(), number(port)?));
+            let owner = owners.index((host, number(port)?));
             owners.ranges.push((number(first)?, number(last)?, owner));
         }
         owners.ranges.sort_unstable();
@@ -93,10 +97,15 @@ impl Owners {
         (slot <= *last).then_some(*owner)
     }
 
-    /// Whether every slot has an owner.
-    pub(super) fn is_whole(&self) -> bool {
+    /// How many slots have an owner.
+    pub(super) fn len(&self) -> u16 {
         let owned = |(first, last, _): &(u16, u16, usize)| last - first + 1;
-        self.ranges.iter().map(owned).sum::<u16>() == SLOTS
+        self.ranges.iter().map(owned).sum()
+    }
+
+    /// Whether every slot has one.
+    pub(super) fn is_whole(&self) -> bool {
+        self.len() == SLOTS
     }
 
     /// For each master something that, in braces, makes a key one of its own: a number, of which
@@ -118,6 +127,12 @@ impl Owners {
         }
         tags.into_iter().flatten().collect()
     }
+}
+
+/// What follows a node's port is its id, and from Redis 7.0 on its other endpoints.
+fn ip(more: &[Value]) -> Option<String> {
+    let endpoints: HashMap<String, String> = redis::from_redis_value(more.get(1)?.clone()).ok()?;
+    endpoints.get("ip").cloned()
 }
 
 fn array(value: &Value) -> Option<&[Value]> {
@@ -193,6 +208,19 @@ mod tests {
         for (owner, tag) in owners.tags().iter().enumerate() {
             assert_eq!(owners.of(slot(tag.as_bytes())), Some(owner));
         }
+    }
+
+    #[test]
+    fn a_node_without_the_name_that_it_should_have_is_at_its_ip_address() {
+        let parse = |master| {
+            let reply = Value::Array(vec![range(0, 16_383, Value::Array(master))]);
+            Owners::parse(&reply, "asked").map(|owners| owners.masters().to_vec())
+        };
+        let nameless = vec![text("?"), Value::Int(1), text("id")];
+        assert_eq!(parse(nameless.clone()), None);
+        let endpoints = Value::Map(vec![(text("ip"), text("::1"))]);
+        let master = [nameless, vec![endpoints]].concat();
+        assert_eq!(parse(master), Some(vec![("::1".to_owned(), 1)]));
     }
 
     #[test]

@@ -128,10 +128,16 @@ impl Topology {
             asked.last = Some(Instant::now());
             asked.times
         };
-        let learnt = match self.ask(time).await {
-            Ok(owners) => self.map_of(time, owners).map(Arc::new),
-            Err(error) => Err(error),
-        };
+        let answer = self.ask(time).await;
+        self.settle(time, answer)
+    }
+
+    fn settle(
+        &self,
+        time: usize,
+        answer: Result<Owners, StoreError>,
+    ) -> Result<Arc<Map>, StoreError> {
+        let learnt = answer.and_then(|owners| self.map_of(time, owners).map(Arc::new));
         self.state
             .send_if_modified(|state| match (&learnt, &*state) {
                 // The answer to a later question.
@@ -139,6 +145,7 @@ impl Topology {
                 // What is known is worth more than nothing.
                 (Err(_), State::Known(_)) => false,
                 (Ok(map), _) => {
+                    self.keep(map);
                     *state = State::Known(Arc::clone(map));
                     true
                 }
@@ -150,7 +157,8 @@ impl Topology {
         learnt
     }
 
-    /// The first answer counts.
+    /// The first answer that has all the slots counts: a node that is new to the cluster, or was left
+    /// out of it, knows of some.
     async fn ask(&self, time: usize) -> Result<Owners, StoreError> {
         let mut asking = JoinSet::new();
         for (host, port) in self.to_be_asked(time) {
@@ -162,15 +170,17 @@ impl Topology {
                 }
             });
         }
+        let mut best: Option<Owners> = None;
         let mut failed = StoreError::not_connected(None);
         while let Some(answer) = asking.join_next().await {
             match answer {
-                Ok(Ok(owners)) => return Ok(owners),
+                Ok(Ok(owners)) if owners.is_whole() => return Ok(owners),
+                Ok(Ok(owners)) => best = best.into_iter().chain([owners]).max_by_key(Owners::len),
                 Ok(Err(error)) => failed = error,
                 Err(_) => {}
             }
         }
-        Err(failed)
+        best.ok_or(failed)
     }
 
     /// The seeds and the nodes that are known, others each time.
@@ -185,22 +195,29 @@ impl Topology {
         addresses
     }
 
-    /// Nodes that are known keep their connections and breakers.
+    /// Nodes that are known are the same in it, with their connections and breakers.
     fn map_of(&self, time: usize, owners: Owners) -> Result<Map, StoreError> {
         let mut masters = Vec::with_capacity(owners.masters().len());
         for (address, tag) in owners.masters().iter().zip(owners.tags()) {
             let node = self.node(address.clone())?;
-            node.set_heartbeat(self.settings.keys.heartbeat(Some(&tag)));
             masters.push(Master { node, tag });
         }
-        let mut nodes = lock(&self.nodes);
-        nodes.retain(|address, _| owners.masters().contains(address));
-        drop(nodes);
         Ok(Map {
             time,
             owners,
             masters,
         })
+    }
+
+    /// The nodes that there are, from now on: those of the map.
+    fn keep(&self, map: &Map) {
+        let mut nodes = lock(&self.nodes);
+        nodes.clear();
+        for (address, master) in map.owners.masters().iter().zip(&map.masters) {
+            let heartbeat = self.settings.keys.heartbeat(Some(&master.tag));
+            master.node.set_heartbeat(heartbeat);
+            nodes.insert(address.clone(), Arc::clone(&master.node));
+        }
     }
 
     /// The node at an address, whether it owns slots or a redirection named it.
@@ -239,4 +256,66 @@ async fn owners(seeds: &Seeds, host: &str, port: u16) -> Result<Owners, StoreErr
 
 pub(super) fn nobodys() -> StoreError {
     StoreError::refused("no node of the cluster owns the slot")
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+    use crate::store::keys::Keys;
+    use crate::store::layout::KeyLayout;
+    use crate::store::redis::breaker::BreakerSettings;
+    use crate::store::redis::endpoint::{Deadlines, Endpoint, Tls};
+
+    fn topology() -> Topology {
+        let endpoint = Endpoint::parse("redis+cluster://seed", &Tls::default());
+        let Ok(Endpoint::Cluster(seeds)) = endpoint else {
+            panic!("a cluster's URL");
+        };
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            deadlines: Deadlines {
+                response: second,
+                connect: second,
+            },
+            breaker: BreakerSettings {
+                failures: 1,
+                pause: second,
+            },
+            keys: Arc::new(Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap()),
+        };
+        Topology::new(seeds, settings, Arc::default())
+    }
+
+    /// All the slots are one node's.
+    fn owned_by(host: &str) -> Owners {
+        let node = Value::Array(vec![
+            Value::BulkString(host.as_bytes().to_vec()),
+            Value::Int(6379),
+        ]);
+        let range = Value::Array(vec![Value::Int(0), Value::Int(16_383), node]);
+        Owners::parse(&Value::Array(vec![range]), "asked").unwrap()
+    }
+
+    #[test]
+    fn a_late_answer_to_an_early_question_changes_nothing() {
+        let topology = topology();
+        let known = topology.settle(2, Ok(owned_by("heir"))).unwrap();
+        topology.settle(1, Ok(owned_by("old"))).unwrap();
+        assert!(matches!(&*topology.state.borrow(), State::Known(map) if map.time == 2));
+        let heir = topology.node(("heir".to_owned(), 6379)).unwrap();
+        assert!(Arc::ptr_eq(&heir, &known.masters[0].node));
+    }
+
+    #[test]
+    fn nodes_that_no_map_has_any_more_are_forgotten() {
+        let topology = topology();
+        topology.settle(1, Ok(owned_by("old"))).unwrap();
+        topology.node(("invented".to_owned(), 6379)).unwrap();
+        topology.settle(2, Ok(owned_by("heir"))).unwrap();
+        let nodes = lock(&topology.nodes);
+        let hosts: Vec<_> = nodes.keys().map(|(host, _)| host.as_str()).collect();
+        assert_eq!(hosts, ["heir"]);
+    }
 }
