@@ -172,7 +172,10 @@ impl Cluster {
             if !is_misdirected(reply) {
                 continue;
             }
-            self.topology.learn_beside();
+            // A slot that is on its way is still this owner's.
+            if reply.as_ref().err().and_then(Fault::code) != Some("ASK") {
+                self.topology.learn_beside();
+            }
             let (asked, _) = &map.owners.masters()[owner];
             let Some((address, command)) = redirected(reply, asked, batch, at) else {
                 continue;
