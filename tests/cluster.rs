@@ -286,11 +286,13 @@ async fn a_node_whose_heartbeats_slot_is_on_its_way_is_as_well_as_before() {
     // More than it takes to give a connection up, and another.
     until(|| refusals(world.cluster.node(node), "ASK") >= 4).await;
     let (here, _) = world.divided(node);
-    for token in here {
+    for token in &here {
         assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
         world.cache.invalidate(token).await.unwrap();
     }
     world.cache.check_store().await.unwrap();
+    // The first fence is in that slot too.
+    world.cache.invalidate(here[0]).durable(1).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -526,7 +528,7 @@ async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_du
         assert!(start.elapsed() < PATIENCE, "not confirmed");
     }
     for node in [of_tenant, world.cluster.node(of_epoch)] {
-        assert_eq!(node.keys("api_token:fence:durable:*").len(), 1);
+        assert!(!node.keys("api_token:fence:durable:*").is_empty());
     }
     assert!(matches!(
         ask(&world.cache, token).await,

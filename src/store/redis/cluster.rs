@@ -59,22 +59,32 @@ impl Cluster {
         }
     }
 
-    /// Where names are, as the cluster says now.
-    pub(super) async fn places(&self, names: &[String]) -> Result<Vec<Place>, StoreError> {
+    /// Where names are, as the cluster says now. Each time of trying has fences in other slots: the
+    /// last one's may be on its way, where no new key is taken.
+    pub(super) async fn places(
+        &self,
+        names: &[String],
+        times: u16,
+    ) -> Result<Vec<Place>, StoreError> {
         let map = self.topology.learn().await?;
         let mut places: Vec<Place> = Vec::new();
         for name in names {
-            let owner = map.owner(name.as_bytes()).ok_or_else(nobodys)?;
-            let same = |place: &&mut Place| Arc::ptr_eq(&place.node, &owner.node);
+            let owner = map.owners.of(slot(name.as_bytes())).ok_or_else(nobodys)?;
+            let node = &map.masters[owner].node;
+            let same = |place: &&mut Place| Arc::ptr_eq(&place.node, node);
             // One command each: names of several slots cannot share one.
             let deletion = vec![name.clone()];
             match places.iter_mut().find(same) {
                 Some(place) => place.deletions.push(deletion),
-                None => places.push(Place {
-                    node: Arc::clone(&owner.node),
-                    deletions: vec![deletion],
-                    fence: self.topology.settings.keys.node_fence(&owner.tag),
-                }),
+                None => {
+                    let tag = map.owners.tag(owner, u32::from(times) << 16);
+                    let tag = tag.ok_or_else(nobodys)?;
+                    places.push(Place {
+                        node: Arc::clone(node),
+                        deletions: vec![deletion],
+                        fence: self.topology.settings.keys.node_fence(&tag),
+                    });
+                }
             }
         }
         Ok(places)

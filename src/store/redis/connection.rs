@@ -87,12 +87,15 @@ impl Connection {
     }
 
     /// Where names are to be deleted durably. One server has the fence that is given; on a cluster,
-    /// which is asked anew, each node has one in a slot of its own.
+    /// which is asked anew, each node has one in a slot of its own, another for each time of trying.
     pub(super) async fn places(
         &self,
         names: &[String],
         fence: &str,
+        times: u16,
     ) -> Result<Vec<Place>, StoreError> {
+        #[cfg(not(feature = "redis-cluster"))]
+        let _ = times;
         match &self.to {
             To::Server(node) => Ok(vec![Place {
                 node: Arc::clone(node),
@@ -100,7 +103,7 @@ impl Connection {
                 fence: fence.to_owned(),
             }]),
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(cluster) => cluster.places(names).await,
+            To::Cluster(cluster) => cluster.places(names, times).await,
         }
     }
 

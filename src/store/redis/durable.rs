@@ -14,7 +14,7 @@ use crate::store::{Durability, Nonce, StoreError};
 const FENCE: Duration = Duration::from_secs(60);
 
 /// How often a durable invalidation is tried, each time from the deletion on.
-const DURABLE_TRIES: usize = 3;
+const DURABLE_TRIES: u16 = 3;
 
 impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     /// I3: the deletion, a write that replicas must acknowledge, and the wait for them, on a
@@ -29,8 +29,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         durable: Durability,
     ) -> Result<(), StoreError> {
         let mut last = StoreError::unconfirmed();
-        for _ in 0..DURABLE_TRIES {
-            match self.try_durably(names, fence, durable).await {
+        for times in 0..DURABLE_TRIES {
+            match self.try_durably(names, fence, times, durable).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
@@ -42,9 +42,10 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         &self,
         names: &[String],
         fence: &str,
+        times: u16,
         durable: Durability,
     ) -> Result<(), StoreError> {
-        for place in self.connection.places(names, fence).await? {
+        for place in self.connection.places(names, fence, times).await? {
             Self::delete_at(&place, durable).await?;
         }
         Ok(())

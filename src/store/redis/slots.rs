@@ -108,6 +108,12 @@ impl Owners {
         self.len() == SLOTS
     }
 
+    /// Something that, in braces, makes a key one of this master's: a number, and not below `from`.
+    pub(super) fn tag(&self, owner: usize, from: u32) -> Option<String> {
+        let mut tags = (from..).map(|number| number.to_string());
+        tags.find(|tag| self.of(slot(tag.as_bytes())) == Some(owner))
+    }
+
     /// For each master something that, in braces, makes a key one of its own: a number, of which
     /// about as many are tried as there are slots for each that it owns.
     pub(super) fn tags(&self) -> Vec<String> {

@@ -14,7 +14,7 @@ use super::batch::Batch;
 use super::endpoint::cluster::Seeds;
 use super::fault::lost_or_refused;
 use super::node::Node;
-use super::slots::{Address, Owners, slot};
+use super::slots::{Address, Owners};
 use super::supervisor::Heartbeat;
 use super::{Settings, lock};
 use crate::store::StoreError;
@@ -63,12 +63,6 @@ pub(super) struct Master {
     pub(super) node: Arc<Node>,
     /// What makes a key one of this node's.
     pub(super) tag: String,
-}
-
-impl Map {
-    pub(super) fn owner(&self, name: &[u8]) -> Option<&Master> {
-        self.owners.of(slot(name)).map(|owner| &self.masters[owner])
-    }
 }
 
 impl Topology {
