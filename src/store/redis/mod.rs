@@ -15,6 +15,7 @@ mod endpoint;
 mod fault;
 mod node;
 mod seed;
+mod sharing;
 #[cfg(feature = "redis-cluster")]
 mod slots;
 mod supervisor;

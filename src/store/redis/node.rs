@@ -11,13 +11,15 @@ use super::batch::{Batch, Replies};
 use super::breaker::Breaker;
 use super::endpoint::{Deadlines, Server};
 use super::fault::lost_or_refused;
+use super::sharing::Sharing;
 use super::supervisor::{Heartbeat, Patience, Supervisor};
 use crate::store::StoreError;
 
 pub(super) struct Node {
     supervisor: Supervisor,
     breaker: Breaker,
-    deadlines: Deadlines,
+    pub(super) sharing: Sharing,
+    pub(super) deadlines: Deadlines,
 }
 
 impl Node {
@@ -30,6 +32,7 @@ impl Node {
         Self {
             supervisor: Supervisor::new(server, settings.deadlines, heartbeat, session),
             breaker: Breaker::new(settings.breaker),
+            sharing: Sharing::default(),
             deadlines: settings.deadlines,
         }
     }
@@ -40,13 +43,14 @@ impl Node {
         self.supervisor.set_heartbeat(name);
     }
 
-    /// Sends the commands once, in one write, and gives each one's reply. The deadline covers the
-    /// wait for a connection too.
-    pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
+    /// Sends the commands once, in one write, which may be others' too, and gives each one's reply. The
+    /// deadline covers the wait for a connection and for a place in a write.
+    pub(super) async fn send(self: &Arc<Self>, batch: &Batch) -> Result<Replies, StoreError> {
         let admission = self.breaker.admit()?;
-        let sent = self
-            .send_within(self.deadlines.response, Patience::FailFast, batch)
-            .await;
+        let sent = match timeout(self.deadlines.response, self.share(batch)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(StoreError::timeout()),
+        };
         match &sent {
             Err(error) if error.is_timeout() => admission.failed(),
             // That there is no connection is known at once, and known by the supervisor when it has one
@@ -58,38 +62,36 @@ impl Node {
         sent
     }
 
-    /// The same for what has to be tried whatever failed just before: an invalidation.
+    /// The same, in a write of its own, for what has to be tried whatever failed just before: an
+    /// invalidation.
     pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
         let within = self.deadlines.response + self.deadlines.connect;
-        let sent = self.send_within(within, Patience::Insist, batch).await;
+        let sent = match timeout(within, self.write(batch, Patience::Insist)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(StoreError::timeout()),
+        };
         if sent.is_ok() {
             self.breaker.close();
         }
         sent
     }
 
-    async fn send_within(
+    /// To be called under a deadline.
+    pub(super) async fn write(
         &self,
-        deadline: Duration,
-        patience: Patience,
         batch: &Batch,
+        patience: Patience,
     ) -> Result<Replies, StoreError> {
-        let sent = async {
-            let mut link = self.supervisor.link(patience).await?;
-            batch.send(&mut link.connection).await.map_err(|error| {
-                if error.is_timeout() {
-                    return StoreError::timeout();
-                }
-                if error.is_unrecoverable_error() {
-                    link.give_up();
-                }
-                lost_or_refused(error)
-            })
-        };
-        match timeout(deadline, sent).await {
-            Ok(replies) => replies,
-            Err(_) => Err(StoreError::timeout()),
-        }
+        let mut link = self.supervisor.link(patience).await?;
+        batch.send(&mut link.connection).await.map_err(|error| {
+            if error.is_timeout() {
+                return StoreError::timeout();
+            }
+            if error.is_unrecoverable_error() {
+                link.give_up();
+            }
+            lost_or_refused(error)
+        })
     }
 
     /// On a connection of its own, for what must not share one: `WAIT` blocks it, and speaks of its
