@@ -43,12 +43,16 @@ pub(super) fn respond(refusal: &Refusal, content_type: &HeaderValue) -> Response
     response
 }
 
-/// gRPC over HTTP/2, "Percent-Byte-Encoding": all but visible ASCII, and the per cent sign itself.
+/// gRPC over HTTP/2, "Percent-Byte-Encoding": all but visible ASCII and spaces, and the per cent sign
+/// itself. A space at either end too: a field's value with one is malformed in HTTP/2 (RFC 9113 section
+/// 8.2.1), and HTTP/1.1 loses it.
 fn percent_encoded(text: &str) -> String {
+    let last = text.len().saturating_sub(1);
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
+    for (at, byte) in text.bytes().enumerate() {
         match byte {
-            b' '..=b'~' if byte != b'%' => out.push(byte.into()),
+            b' ' if (1..last).contains(&at) => out.push(' '),
+            b'!'..=b'~' if byte != b'%' => out.push(byte.into()),
             _ => write!(out, "%{byte:02X}").expect("a String takes all"),
         }
     }
@@ -89,5 +93,13 @@ mod tests {
     #[test]
     fn a_message_is_percent_encoded() {
         assert_eq!(percent_encoded("5 % of é\n"), "5 %25 of %C3%A9%0A");
+        assert_eq!(percent_encoded(""), "");
+    }
+
+    #[test]
+    fn a_message_begins_and_ends_with_no_space_because_http2_would_reset_the_call() {
+        assert_eq!(percent_encoded("  a b "), "%20 a b%20");
+        assert_eq!(percent_encoded("a  "), "a %20");
+        assert_eq!(percent_encoded(" "), "%20");
     }
 }
