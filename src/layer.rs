@@ -155,10 +155,14 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     }
 
     /// Lets a request without a bearer credential pass, with no token in its extensions. A
-    /// credential that is presented still has to be good. Default: required.
+    /// credential that is presented still has to be good. Responses vary by every place that is looked
+    /// at then, `Authorization` too: a cache may keep the anonymous one. Default: required.
     #[must_use]
     pub fn optional(self) -> Self {
-        self.with(|shared| shared.optional = true)
+        self.with(|shared| {
+            shared.optional = true;
+            shared.sources.may_be_missing();
+        })
     }
 
     /// The realm of the challenge (RFC 9110 section 11.5). Default: `api`.

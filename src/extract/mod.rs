@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 
-use crate::caching::Caching;
+use crate::caching::{Caching, Seen};
 use crate::error::ConfigError;
 use bearer::{BEARER, Limits};
 pub use source::TokenSource;
@@ -45,6 +45,8 @@ pub(crate) struct Sources {
     places: Vec<TokenSource>,
     /// Whether the inner service shall see no credential.
     removed: bool,
+    /// Whether a request without a credential passes.
+    optional: bool,
     /// For refusals: every field that was looked at.
     vary: Option<HeaderValue>,
     /// For the inner service's responses: those of the fields that no cache knows as a credential's.
@@ -88,6 +90,7 @@ impl Sources {
         Self {
             places,
             removed: false,
+            optional: false,
             vary,
             vary_served,
         }
@@ -95,13 +98,24 @@ impl Sources {
 
     /// Other places; what becomes of a credential stays.
     pub(crate) fn replace(&mut self, other: Self) {
-        let removed = self.removed;
-        *self = Self { removed, ..other };
+        let Self {
+            removed, optional, ..
+        } = *self;
+        *self = Self {
+            removed,
+            optional,
+            ..other
+        };
     }
 
     /// From now on the inner service sees no credential.
     pub(crate) fn remove(&mut self) {
         self.removed = true;
+    }
+
+    /// From now on a request without a credential passes.
+    pub(crate) fn may_be_missing(&mut self) {
+        self.optional = true;
     }
 
     /// The schemes to challenge for. A client that can be told nothing better is told `Bearer`: a 401
@@ -144,9 +158,13 @@ impl Sources {
     /// Takes out of the request what the inner service shall not see, and says what caches have to be
     /// told of its response.
     pub(crate) fn hide<B>(&self, request: &mut Request<B>) -> Caching {
-        let mut in_uri = false;
+        let mut seen = Seen::Known;
         for place in &self.places {
-            in_uri |= place.take_from_uri(request);
+            if place.take_from_uri(request) {
+                seen = Seen::InUri;
+            } else if seen == Seen::Known && place.is_in_unknown_field(request) {
+                seen = Seen::Unknown;
+            }
             if self.removed {
                 place.remove(request.headers_mut());
             }
@@ -155,8 +173,18 @@ impl Sources {
             source::remove_scheme(request.headers_mut(), BEARER);
         }
         Caching {
-            private: in_uri,
-            vary: self.vary_served.clone(),
+            place: seen,
+            vary: self.served().clone(),
+        }
+    }
+
+    /// What the inner service's response varies by. A cache keeps what an anonymous one got, and no rule
+    /// keeps it from giving that to somebody with a token: so there `Authorization` is among it.
+    fn served(&self) -> &Option<HeaderValue> {
+        if self.optional {
+            &self.vary
+        } else {
+            &self.vary_served
         }
     }
 }

@@ -18,7 +18,10 @@ use crate::error::ConfigError;
 /// | [`cookie`](Self::cookie) | `Cookie: token=…` | browsers send it with requests that another site made: forbid those (`SameSite`, or a check of `Origin`) |
 /// | [`query`](Self::query) | `?access_token=…` | it is in the logs of every proxy, in the browser's history and in `Referer` |
 ///
-/// In any place but `Authorization`, an empty value is nothing presented.
+/// In any place but `Authorization`, an empty value is nothing presented. The inner service's response to
+/// a token that was in one of them carries `Cache-Control: private`, because caches know no other place
+/// as a credential's; where it was in a header or in a cookie, a response that says `public`, `s-maxage`
+/// or `must-revalidate` is left to be shared, as it is with `Authorization` (RFC 9111 section 3.5).
 ///
 /// ```
 /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, TokenSource, loader_fn};
@@ -88,6 +91,8 @@ impl TokenSource {
     }
 
     /// A cookie (RFC 6265). Its value is taken as it is, without the quotes that may stand around it.
+    /// A request that has it twice is refused. A name that begins with `__Host-` is one that no
+    /// neighbouring subdomain can set a second cookie for.
     ///
     /// # Panics
     /// If it is no cookie's name. [`try_cookie`](Self::try_cookie) returns it instead.
@@ -224,6 +229,18 @@ impl TokenSource {
         };
         *request.uri_mut() = uri;
         true
+    }
+
+    /// Whether a credential is in a field that no cache knows as a credential's.
+    pub(super) fn is_in_unknown_field<B>(&self, request: &Request<B>) -> bool {
+        match &self.place {
+            Place::Authorization { .. } | Place::Query { .. } => false,
+            Place::Header { .. } | Place::Cookie { .. } => {
+                // Whether there is one does not depend on what it may look like.
+                let read = self.read(request.headers(), request.uri(), &Limits::default());
+                read != Presented::Nothing
+            }
+        }
     }
 
     pub(super) fn remove(&self, headers: &mut HeaderMap) {

@@ -16,7 +16,21 @@ fn authorization() -> Vec<Case> {
         case(&[1], "nothing presented").refused(401, BARE),
         case(&[2], "optional, nothing presented")
             .layer(|layer| layer.optional())
-            .anonymous(),
+            .anonymous()
+            .has("vary", &["authorization"])
+            .has("cache-control", &[]),
+        case(
+            &[15],
+            "optional, a good token: the same response varies by it",
+        )
+        .layer(|layer| layer.optional())
+        .bearer(GOOD)
+        .served("tok-good")
+        .has("vary", &["authorization"]),
+        case(&[15], "required, where caches know what Authorization is")
+            .bearer(GOOD)
+            .served("tok-good")
+            .has("vary", &[]),
         case(&[2], "another scheme, whose configured name it is")
             .layer(|layer| layer.with_source(TokenSource::authorization().with_scheme("ApiKey")))
             .authorization("apikey app-Good-0123456789")

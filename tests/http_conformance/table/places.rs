@@ -29,10 +29,12 @@ fn several_places() -> Vec<Case> {
         everywhere("in Authorization")
             .bearer(GOOD)
             .served("tok-good")
-            .has("vary", &["x-api-key, cookie"]),
+            .has("vary", &["x-api-key, cookie"])
+            .has("cache-control", &[]),
         everywhere("in the header")
             .header("x-api-key", GOOD)
-            .served("tok-good"),
+            .served("tok-good")
+            .has("cache-control", &["private"]),
         everywhere("in the cookie")
             .header("cookie", "token=app-Good-0123456789")
             .served("tok-good"),
@@ -182,7 +184,7 @@ fn cookie() -> Vec<Case> {
             .header("cookie", "a=1; token=app-Good-0123456789; b=2")
             .served("tok-good")
             .has("vary", &["cookie"])
-            .has("cache-control", &[])
+            .has("cache-control", &["private"])
             .sees("cookie", &["a=1; token=app-Good-0123456789; b=2"]),
         cookie("in a line of its own")
             .header("cookie", "a=1")
@@ -194,6 +196,16 @@ fn cookie() -> Vec<Case> {
             .inner("vary", "accept-encoding")
             .served("tok-good")
             .has("vary", &["accept-encoding", "cookie"]),
+        cookie("a response that the service lets others have")
+            .header("cookie", "token=app-Good-0123456789")
+            .inner("cache-control", "public, max-age=60")
+            .served("tok-good")
+            .has("cache-control", &["public, max-age=60"]),
+        cookie("a response that only says for how long")
+            .header("cookie", "token=app-Good-0123456789")
+            .inner("cache-control", "max-age=60")
+            .served("tok-good")
+            .has("cache-control", &["max-age=60", "private"]),
         cookie("in quotes")
             .header("cookie", "token=\"any-0123+/==\"")
             .served("tok-any"),
@@ -226,8 +238,10 @@ fn cookie() -> Vec<Case> {
             .loads(1, 1),
         case(&[15], "optional, an anonymous response varies too")
             .layer(|layer| layer.with_source(TokenSource::cookie("token")).optional())
+            .header("cookie", "session=1; token=")
             .anonymous()
-            .has("vary", &["cookie"]),
+            .has("vary", &["cookie"])
+            .has("cache-control", &[]),
     ]
 }
 
@@ -247,7 +261,12 @@ fn header() -> Vec<Case> {
             .header("x-api-key", GOOD)
             .served("tok-good")
             .has("vary", &["x-api-key"])
-            .has("cache-control", &[]),
+            .has("cache-control", &["private"]),
+        raw("a response that has leave to be shared")
+            .header("x-api-key", GOOD)
+            .inner("cache-control", "s-maxage=60")
+            .served("tok-good")
+            .has("cache-control", &["s-maxage=60"]),
         raw("blanks around it")
             .header("x-api-key", " \tapp-Good-0123456789 ")
             .served("tok-good"),
@@ -310,6 +329,7 @@ fn removal() -> Vec<Case> {
         removed("from Authorization")
             .bearer(GOOD)
             .served("tok-good")
+            .has("vary", &["authorization, x-api-key, cookie"])
             .sees("authorization", &[]),
         removed("from the header")
             .header("x-api-key", GOOD)
