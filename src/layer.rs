@@ -67,6 +67,8 @@ pub(crate) struct Shared<M, R> {
     /// All of them have to agree.
     pub(crate) policies: Vec<Policy<M>>,
     pub(crate) challenges: Challenges,
+    /// Whether gRPC calls are refused in gRPC's way.
+    pub(crate) grpc: bool,
     pub(crate) rejection: R,
 }
 
@@ -80,6 +82,7 @@ impl<M, R> Shared<M, R> {
             sources: self.sources.clone(),
             policies: self.policies.clone(),
             challenges: self.challenges.clone(),
+            grpc: self.grpc,
             rejection,
         }
     }
@@ -102,6 +105,7 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
                 policies: Vec::new(),
                 challenges: Challenges::new(sources.schemes()),
                 sources,
+                grpc: true,
                 rejection: ProblemDetails::new(),
             }),
         }
@@ -169,9 +173,18 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     ///
     /// # Panics
     /// If it is empty, or has other characters than visible ASCII and spaces.
+    /// [`try_with_realm`](Self::try_with_realm) returns it instead.
     #[must_use]
     pub fn with_realm(self, realm: &str) -> Self {
-        valid(self.try_with(|shared| shared.challenges.set_realm(realm)))
+        valid(self.try_with_realm(realm))
+    }
+
+    /// As [`with_realm`](Self::with_realm), for a realm that comes from a configuration.
+    ///
+    /// # Errors
+    /// It is empty, or has other characters than visible ASCII and spaces.
+    pub fn try_with_realm(self, realm: &str) -> Result<Self, ConfigError> {
+        self.try_with(|shared| shared.challenges.set_realm(realm))
     }
 
     /// The OAuth scope that the challenge of a 401 names, and that of a policy's refusal that names
@@ -349,6 +362,17 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     #[must_use]
     pub fn with_token_format(self, format: TokenFormat) -> Self {
         self.with(|shared| shared.limits.formats.push(format))
+    }
+
+    /// Refuses what looks like a gRPC call as any other request, with 401 and the rest. Default: a `POST`
+    /// with the content type of gRPC gets gRPC's HTTP 200 with the refusal in `grpc-status`.
+    ///
+    /// Needed where a proxy asks this service whether to let a request pass and goes by the HTTP status
+    /// (`ext_authz` of Envoy over HTTP, forward authentication): whoever chooses method and content type
+    /// of the request would get its leave.
+    #[must_use]
+    pub fn with_plain_refusals(self) -> Self {
+        self.with(|shared| shared.grpc = false)
     }
 
     /// How a refusal is said: a closure `Fn(&Refusal) -> http::Response<T>`, or

@@ -147,6 +147,10 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
 impl<M, R: MakeRejection> Shared<M, R> {
     pub(crate) fn refuse(&self, refusal: &Refusal, asked: &Asked) -> Response<Bytes> {
         let vary = self.sources.vary();
+        let asked = &Asked {
+            head: asked.head,
+            grpc: asked.grpc.clone().filter(|_| self.grpc),
+        };
         respond(refusal, &self.challenges, vary, &self.rejection, asked)
     }
 }

@@ -786,11 +786,33 @@ async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
         );
     }
     assert_eq!(refused(layer.clone(), Method::POST).await, StatusCode::OK);
-    let forgetful = layer.with_rejection(|_: &Refusal| Response::new("no"));
+    let forgetful = layer
+        .clone()
+        .with_rejection(|_: &Refusal| Response::new("no"));
     assert_eq!(
         refused(forgetful, Method::GET).await,
         StatusCode::UNAUTHORIZED
     );
+    let switching = layer.with_rejection(|_: &Refusal| {
+        let mut response = Response::new("no");
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response
+    });
+    assert_eq!(
+        refused(switching, Method::GET).await,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
+async fn with_plain_refusals_even_what_looks_like_a_grpc_call_gets_no_success() {
+    let layer = ApiTokenLayer::new(cache_for_lengths()).with_plain_refusals();
+    assert_eq!(
+        refused(layer.clone(), Method::POST).await,
+        StatusCode::UNAUTHORIZED
+    );
+    let also = layer.with_rejection(|_: &Refusal| Response::new("no"));
+    assert_eq!(refused(also, Method::POST).await, StatusCode::UNAUTHORIZED);
 }
 
 #[test]

@@ -98,8 +98,8 @@ impl Refusal {
     label = "expected `ProblemDetails` or a closure `Fn(&Refusal) -> http::Response<T>`, `T: Into<Bytes>`"
 )]
 pub trait MakeRejection: Clone {
-    /// The response. A status of success, which is what `http::Response::new` begins with, is replaced
-    /// by [`Refusal::status`]; any other is kept.
+    /// The response. A status of success, which is what `http::Response::new` begins with, or below is
+    /// replaced by [`Refusal::status`]; any other is kept.
     fn make(&self, refusal: &Refusal) -> Response<Bytes>;
 }
 
@@ -127,8 +127,8 @@ pub(crate) fn respond<R: MakeRejection>(
         return response;
     }
     let mut response = make.make(refusal);
-    if response.status().is_success() {
-        // `http::Response::new` says 200, and a refusal never does.
+    if response.status().is_success() || response.status().is_informational() {
+        // `http::Response::new` says 200, and a refusal never does; 101 would hand the connection over.
         *response.status_mut() = refusal.status();
     }
     let length = response.body().len();
