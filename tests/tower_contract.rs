@@ -805,6 +805,19 @@ async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_was_handed_on_from_another_service_has_one_length() {
+    let layer = ApiTokenLayer::new(cache_for_lengths()).with_rejection(|_: &Refusal| {
+        let mut response = Response::new("no");
+        let chunked = http::HeaderValue::from_static("chunked");
+        response.headers_mut().insert("transfer-encoding", chunked);
+        response
+    });
+    let refused = layer.layer(Echo).oneshot(Request::new(())).await.unwrap();
+    assert_eq!(refused.headers()["content-length"], "2");
+    assert!(!refused.headers().contains_key("transfer-encoding"));
+}
+
+#[tokio::test]
 async fn with_plain_refusals_even_what_looks_like_a_grpc_call_gets_no_success() {
     let layer = ApiTokenLayer::new(cache_for_lengths()).with_plain_refusals();
     assert_eq!(

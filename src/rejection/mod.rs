@@ -134,6 +134,9 @@ pub(crate) fn respond<R: MakeRejection>(
     let length = response.body().len();
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    // A closure may hand on what another service answered: beside a length it cannot stand (RFC 9112
+    // section 6.2), and hyper would answer nothing at all.
+    headers.remove(http::header::TRANSFER_ENCODING);
     challenges.append(refusal, headers);
     if let Refusal::Unavailable { retry_after } = refusal {
         let seconds = retry_after.as_secs().max(1);

@@ -212,6 +212,10 @@ fn no_place_and_a_place_twice_are_an_error() {
 #[test]
 fn what_no_challenge_can_say_is_an_error() {
     let layer = || World::new().layer;
+    for bad in ["", "a\nb", "a\tb", "é"] {
+        assert!(layer().try_with_realm(bad).is_err(), "{bad:?}");
+    }
+    assert!(layer().try_with_realm(r#"a "b\c""#).is_ok());
     for bad in ["", "a  b", "a\"b", "a\nb", "é"] {
         assert!(layer().try_with_challenge_scope(bad).is_err(), "{bad:?}");
     }
