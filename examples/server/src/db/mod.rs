@@ -8,6 +8,7 @@
 //! become a writer while another instance writes, and would fail at once however long the busy
 //! timeout is.
 
+mod list;
 mod pending;
 mod postgres;
 mod seed;
@@ -27,6 +28,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{PgPool, SqlitePool};
 
+pub use list::{ListedToken, TokenPage};
 pub use pending::{Pending, Subject};
 pub use seed::Seeded;
 pub use tenants::TenantStatus;

@@ -13,7 +13,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::json;
 
@@ -21,6 +21,7 @@ use super::AppState;
 use super::admin_auth::require_admin;
 use super::new_token::{Wanted, is_identifier};
 use super::problem::{Problem, within_deadline};
+use super::token_list::list_tokens;
 use crate::db::{InsertError, NewToken, Pending, TenantStatus, Timestamp};
 use crate::{format, random};
 
@@ -31,7 +32,7 @@ const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
-        .route("/tokens", post(create_token))
+        .route("/tokens", get(list_tokens).post(create_token))
         .route("/tokens/{id}", delete(revoke_token))
         .route("/tenants/{id}/suspend", post(suspend_tenant))
         .route("/tenants/{id}/resume", post(resume_tenant))

@@ -17,6 +17,7 @@ fn admin_routes_refuse_everybody_without_the_admin_token() {
     let token = demo.token("acme", "app");
     let delete = format!("/admin/tokens/{}", token.id);
     let routes = [
+        ("GET", "/admin/tokens"),
         ("POST", "/admin/tokens"),
         ("DELETE", delete.as_str()),
         ("POST", "/admin/tenants/acme/suspend"),

@@ -12,5 +12,6 @@ mod outage;
 mod secrets;
 mod seed_layout;
 mod token_format;
+mod token_list;
 mod transcript;
 mod usage;

@@ -1,0 +1,109 @@
+//! The table of tokens, page by page.
+
+use super::{Database, TenantStatus, Timestamp, on_pool};
+
+/// A token as the operator's list shows it, revoked and expired ones included. Neither its text nor
+/// its digest is read from the table.
+#[derive(Clone, Debug)]
+pub struct ListedToken {
+    /// The token's public name.
+    pub id: String,
+    /// The tenant it belongs to.
+    pub tenant_id: String,
+    /// The tenant's present status.
+    pub tenant_status: TenantStatus,
+    /// The application it belongs to, if any.
+    pub app_id: Option<String>,
+    /// `app` or `dataset`.
+    pub token_type: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it expires, or has expired, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+    /// When it was last used, as far as the database knows.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// A part of the list.
+#[derive(Clone, Debug)]
+pub struct TokenPage {
+    /// In the order of their ids.
+    pub tokens: Vec<ListedToken>,
+    /// The id after which the next page begins; `None` on the last one.
+    pub next: Option<String>,
+}
+
+impl Database {
+    /// At most `limit` tokens, by id, that come after this id.
+    ///
+    /// The place in the list is an id and not a number of rows, so a row that is added meanwhile
+    /// moves none of the others: who reads page after page sees each token that was there all the
+    /// time exactly once. New ids sort behind old ones, about, so most of what is added comes on the
+    /// last page. The id need not exist (any more).
+    pub async fn list_tokens(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<TokenPage, sqlx::Error> {
+        const SELECT: &str = "\
+            SELECT tokens.id, tenant_id, tenants.status = 'suspended', app_id, type, \
+                   created_at, expires_at, revoked_at, last_used_at \
+            FROM tokens JOIN tenants ON tenants.id = tokens.tenant_id \
+            WHERE tokens.id > $1 ORDER BY tokens.id LIMIT $2";
+        type Columns = (
+            String,
+            String,
+            bool,
+            Option<String>,
+            String,
+            Timestamp,
+            Option<Timestamp>,
+            Option<Timestamp>,
+            Option<Timestamp>,
+        );
+        // Every id is behind the empty text. One row more than asked for says whether more come.
+        let rows: Vec<Columns> = on_pool!(self, pool => sqlx::query_as(SELECT)
+            .bind(after.unwrap_or_default())
+            .bind(i64::from(limit) + 1)
+            .fetch_all(pool)
+            .await?);
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = rows.len() > wanted;
+        let tokens: Vec<_> = rows.into_iter().take(wanted).map(listed).collect();
+        let next = more
+            .then(|| tokens.last().map(|token| token.id.clone()))
+            .flatten();
+        return Ok(TokenPage { tokens, next });
+
+        fn listed(columns: Columns) -> ListedToken {
+            let (
+                id,
+                tenant_id,
+                suspended,
+                app_id,
+                token_type,
+                created_at,
+                expires_at,
+                revoked_at,
+                last_used_at,
+            ) = columns;
+            ListedToken {
+                id,
+                tenant_id,
+                tenant_status: if suspended {
+                    TenantStatus::Suspended
+                } else {
+                    TenantStatus::Active
+                },
+                app_id,
+                token_type,
+                created_at,
+                expires_at,
+                revoked_at,
+                last_used_at,
+            }
+        }
+    }
+}
