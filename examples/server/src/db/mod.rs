@@ -11,6 +11,7 @@
 mod list;
 mod pending;
 mod postgres;
+mod rotate;
 mod seed;
 mod sqlite;
 mod tenants;
@@ -30,6 +31,7 @@ use sqlx::{PgPool, SqlitePool};
 
 pub use list::{ListedToken, TokenPage};
 pub use pending::{Pending, Subject};
+pub use rotate::{RotateError, Rotation};
 pub use seed::Seeded;
 pub use tenants::TenantStatus;
 pub use time::Timestamp;

@@ -18,6 +18,11 @@ const MIGRATIONS: Embedded = Embedded(&[
         "text",
         include_str!("../../migrations/postgres/0002_text.sql"),
     ),
+    (
+        3,
+        "successor",
+        include_str!("../../migrations/postgres/0003_successor.sql"),
+    ),
 ]);
 
 /// How long the server may take to answer at start.

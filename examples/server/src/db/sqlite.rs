@@ -19,6 +19,11 @@ const MIGRATIONS: Embedded = Embedded(&[
         "text",
         include_str!("../../migrations/sqlite/0002_text.sql"),
     ),
+    (
+        3,
+        "successor",
+        include_str!("../../migrations/sqlite/0003_successor.sql"),
+    ),
 ]);
 
 /// How long a writer waits for another.

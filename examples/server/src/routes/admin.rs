@@ -21,6 +21,7 @@ use super::AppState;
 use super::admin_auth::require_admin;
 use super::new_token::{Wanted, is_identifier};
 use super::problem::{Problem, within_deadline};
+use super::rotate::rotate_token;
 use super::token_list::list_tokens;
 use crate::db::{InsertError, NewToken, Pending, TenantStatus, Timestamp};
 use crate::{format, random};
@@ -28,12 +29,13 @@ use crate::{format, random};
 /// The largest body: a token request is far smaller.
 const BODY_LIMIT: usize = 16 * 1024;
 
-const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
+pub(super) const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
         .route("/tokens", get(list_tokens).post(create_token))
         .route("/tokens/{id}", delete(revoke_token))
+        .route("/tokens/{id}/rotate", post(rotate_token))
         .route("/tenants/{id}/suspend", post(suspend_tenant))
         .route("/tenants/{id}/resume", post(resume_tenant))
         .fallback(async || Problem::not_found("route"))
@@ -194,10 +196,10 @@ async fn confirmed(
     }
 }
 
-type WaitQuery = Result<Query<HashMap<String, String>>, QueryRejection>;
+pub(super) type WaitQuery = Result<Query<HashMap<String, String>>, QueryRejection>;
 
 /// `?wait=true`: answer only when no instance can use the old state any more.
-fn asked_to_wait(query: WaitQuery) -> Result<bool, Problem> {
+pub(super) fn asked_to_wait(query: WaitQuery) -> Result<bool, Problem> {
     let bad = || Problem::new(StatusCode::BAD_REQUEST, "wait: neither true nor false");
     let Query(query) = query.map_err(|_| bad())?;
     match query.get("wait").map(String::as_str) {

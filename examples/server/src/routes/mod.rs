@@ -6,6 +6,7 @@ mod api;
 mod new_token;
 mod ops;
 mod problem;
+mod rotate;
 mod token_list;
 
 use std::sync::Arc;

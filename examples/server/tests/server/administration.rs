@@ -16,7 +16,9 @@ fn admin_routes_refuse_everybody_without_the_admin_token() {
     let demo = Demo::on(&database, &[]);
     let token = demo.token("acme", "app");
     let delete = format!("/admin/tokens/{}", token.id);
+    let rotate = format!("{delete}/rotate");
     let routes = [
+        ("POST", rotate.as_str()),
         ("GET", "/admin/tokens"),
         ("POST", "/admin/tokens"),
         ("DELETE", delete.as_str()),

@@ -9,6 +9,7 @@ mod demo;
 mod deployments;
 mod operation;
 mod outage;
+mod rotation;
 mod secrets;
 mod seed_layout;
 mod token_format;

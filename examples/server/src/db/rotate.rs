@@ -1,0 +1,171 @@
+//! Rotation: a successor takes a token's place.
+
+use std::time::{Duration, SystemTime};
+
+use tower_api_token::{BearerToken, TokenDigest};
+
+use super::pending::{Pending, owe};
+use super::tokens::{Kept, NewToken, add_token};
+use super::{Database, Timestamp, on_pool};
+use crate::{format, random};
+
+/// A rotation that is committed.
+#[derive(Debug)]
+pub struct Rotation {
+    /// The new token as the database has it.
+    pub successor: NewToken,
+    /// The new token itself, to be shown once.
+    pub text: BearerToken,
+    /// When the old one expires.
+    pub old_expires_at: Option<Timestamp>,
+    /// When the old one was revoked: now, if there is no overlap.
+    pub old_revoked_at: Option<Timestamp>,
+    /// Caches hold the old end of the old token.
+    pub pending: Pending,
+}
+
+/// Why there was no rotation.
+#[derive(Debug)]
+pub enum RotateError {
+    /// There never was a token of this id.
+    NoSuchToken,
+    /// It is revoked.
+    Revoked,
+    /// It has expired.
+    Expired,
+    /// It has been rotated already, and this is its successor.
+    Rotated(String),
+    /// The database failed; the rotation may or may not have happened.
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for RotateError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Takes the old token for this rotation, if it is good and nobody rotated it: of two that come at
+/// once, the later waits for the row (PostgreSQL) or the file (SQLite), and then finds a successor.
+const CLAIM: &str = "\
+    UPDATE tokens SET successor_id = $2 \
+    WHERE id = $1 AND successor_id IS NULL AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3) \
+    RETURNING tenant_id, app_id, type, digest, token, expires_at";
+
+const END: &str = "UPDATE tokens SET expires_at = $2, revoked_at = $3 WHERE id = $1";
+
+const WHY_NOT: &str = "SELECT successor_id, revoked_at FROM tokens WHERE id = $1";
+
+/// What [`CLAIM`] returns.
+type Old = (
+    String,
+    Option<String>,
+    String,
+    String,
+    Option<String>,
+    Option<Timestamp>,
+);
+
+impl Database {
+    /// Makes a successor of the same tenant, application and type, and ends the old token after the
+    /// overlap; without one, now. The successor expires when the old token would have: a rotation
+    /// changes the secret, and not what was granted.
+    ///
+    /// Owed is the invalidation of the old token alone: the new text is random, so no cache can hold
+    /// anything about it.
+    ///
+    /// # Errors
+    /// The old token is not there, not good, or has a successor.
+    pub async fn rotate_token(
+        &self,
+        id: &str,
+        overlap: Duration,
+        kept: Kept,
+    ) -> Result<Rotation, RotateError> {
+        let successor_id = random::id("tok").map_err(sqlx::Error::from)?;
+        let now = Timestamp::now();
+        on_pool!(self, pool => {
+            let mut transaction = pool.begin().await?;
+            let old: Option<Old> = sqlx::query_as(CLAIM)
+                .bind(id)
+                .bind(&successor_id)
+                .bind(now)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            let Some(old) = old else {
+                let state = sqlx::query_as(WHY_NOT).bind(id).fetch_optional(&mut *transaction).await?;
+                return Err(why_not(state));
+            };
+            let rotation = plan(old, successor_id, now, overlap, kept)?;
+            sqlx::query(END)
+                .bind(id)
+                .bind(rotation.old_expires_at)
+                .bind(rotation.old_revoked_at)
+                .execute(&mut *transaction)
+                .await?;
+            let successor = &rotation.successor;
+            add_token!(transaction, successor)?;
+            let pending = &rotation.pending;
+            owe!(transaction, pending)?;
+            transaction.commit().await?;
+            Ok(rotation)
+        })
+    }
+}
+
+fn why_not(state: Option<(Option<String>, Option<Timestamp>)>) -> RotateError {
+    match state {
+        None => RotateError::NoSuchToken,
+        // First, because this one says where to go on.
+        Some((Some(successor), _)) => RotateError::Rotated(successor),
+        Some((None, Some(_))) => RotateError::Revoked,
+        Some((None, None)) => RotateError::Expired,
+    }
+}
+
+fn plan(
+    old: Old,
+    successor_id: String,
+    now: Timestamp,
+    overlap: Duration,
+    kept: Kept,
+) -> Result<Rotation, sqlx::Error> {
+    let (tenant_id, app_id, token_type, digest, old_text, expires_at) = old;
+    let token_type = match token_type.as_str() {
+        "app" => "app",
+        "dataset" => "dataset",
+        _ => return Err(sqlx::Error::Decode("tokens.type is unknown".into())),
+    };
+    let digest: TokenDigest = digest
+        .parse()
+        .map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))?;
+    let text = format::of_type(token_type)
+        .generate()
+        .map_err(std::io::Error::other)?;
+    let (old_expires_at, old_revoked_at) = if overlap.is_zero() {
+        (expires_at, Some(now))
+    } else {
+        let end = Timestamp::from(SystemTime::from(now) + overlap);
+        // A rotation never makes a life longer.
+        (
+            Some(expires_at.map_or(end, |earlier| earlier.min(end))),
+            None,
+        )
+    };
+    Ok(Rotation {
+        successor: NewToken {
+            id: successor_id,
+            tenant_id,
+            app_id,
+            token_type,
+            digest: text.digest(),
+            text: kept.text(&text),
+            created_at: now,
+            expires_at,
+        },
+        text,
+        old_expires_at,
+        old_revoked_at,
+        pending: Pending::of_token(digest, old_text.map(BearerToken::new))?,
+    })
+}
