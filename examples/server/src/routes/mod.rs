@@ -4,6 +4,7 @@ mod admin;
 mod admin_auth;
 mod api;
 mod new_token;
+mod openapi;
 mod ops;
 mod problem;
 mod rotate;
@@ -47,5 +48,6 @@ pub(crate) fn router(state: AppState) -> Router {
         .merge(api::routes(&state))
         .nest("/admin", admin::routes(&state))
         .merge(ops::routes())
+        .merge(openapi::routes())
         .with_state(state)
 }

@@ -7,6 +7,7 @@ mod configuration;
 mod database;
 mod demo;
 mod deployments;
+mod openapi;
 mod operation;
 mod outage;
 mod rotation;
