@@ -16,9 +16,12 @@ use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
 use crate::usage;
 
-/// How long requests under way may take after the signal to end. Orchestrators commonly kill after
-/// 30 s.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the end may take when requests are drained, or are not: writing what is not written yet,
+/// and closing the database, which waits for queries that a hanging database never answers.
+///
+/// With the 20 s that draining has by default, it is less than the 30 s after which orchestrators
+/// commonly kill.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server that is bound and migrated, and ready to run.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub struct Server {
     database: Database,
     cache: ApiTokenCache,
     outbox: Outbox,
+    drain: Duration,
     banner: String,
 }
 
@@ -86,6 +90,7 @@ impl Server {
             database,
             cache,
             outbox,
+            drain: config.drain,
             banner,
         })
     }
@@ -100,7 +105,8 @@ impl Server {
         &self.banner
     }
 
-    /// Serves until `shutdown` is ready, then drains connections and usage records.
+    /// Serves until `shutdown` is ready, then drains connections and usage records, for a bounded
+    /// time: neither a client that never finishes nor a database that hangs holds the process.
     ///
     /// # Errors
     /// None that axum knows of: failures to accept are logged and tried again there.
@@ -118,7 +124,7 @@ impl Server {
         });
         let too_late = async {
             match begun.await {
-                Ok(()) => tokio::time::sleep(DRAIN_TIMEOUT).await,
+                Ok(()) => tokio::time::sleep(self.drain).await,
                 Err(_) => std::future::pending().await,
             }
         };
@@ -129,14 +135,19 @@ impl Server {
                 Ok(())
             }
         };
-        let unwritten = self.cache.shutdown().await;
-        if unwritten > 0 {
-            tracing::warn!(unwritten, "last uses could not be written and are lost");
-        }
         // In the middle of whatever: its rows are in the database, for the next start or another
         // instance.
         outbox.abort();
-        self.database.close().await;
+        let close = async {
+            let unwritten = self.cache.shutdown().await;
+            if unwritten > 0 {
+                tracing::warn!(unwritten, "last uses could not be written and are lost");
+            }
+            self.database.close().await;
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, close).await.is_err() {
+            tracing::warn!("the database does not answer, and its connections are dropped");
+        }
         result
     }
 }
@@ -164,7 +175,8 @@ async fn require_texts(database: &Database) -> Result<(), StartError> {
 fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartError> {
     let recorder = usage::recorder(database.clone())
         .interval(config.usage_interval)
-        .flush_interval(config.usage_flush);
+        .flush_interval(config.usage_flush)
+        .shutdown_deadline(CLOSE_TIMEOUT * 4 / 5);
     let (database, delay) = (database.clone(), config.load_delay);
     let loader = loader_fn(move |lookup| loader::load(database.clone(), delay, lookup));
     let mut builder = ApiTokenCache::builder(loader)

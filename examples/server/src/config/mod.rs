@@ -57,6 +57,8 @@ pub struct Config {
     pub load_delay: Duration,
     /// The bearer token for `/admin`.
     pub admin_token: AdminToken,
+    /// How long requests under way may take after the signal to end.
+    pub drain: Duration,
     /// Whether logs are JSON.
     pub log_json: bool,
     /// What is logged.
@@ -146,6 +148,7 @@ impl Values {
                 Some(text) => AdminToken::given(text)?,
                 None => AdminToken::random()?,
             },
+            drain: Duration::from_secs(self.number("DRAIN_SECONDS", 0..=3600)?),
             log_json: self.choice("LOG_FORMAT", &["text", "json"])? == "json",
             log_filter: log_filter.parse().map_err(|_| {
                 StartError::of(

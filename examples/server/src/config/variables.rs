@@ -11,7 +11,7 @@ type Variable = (
     &'static str,
 );
 
-const VARIABLES: [Variable; 19] = [
+const VARIABLES: [Variable; 20] = [
     (
         "LISTEN",
         "listen",
@@ -113,6 +113,12 @@ const VARIABLES: [Variable; 19] = [
         "admin-token",
         None,
         "Bearer token for /admin [default: random, printed at start]",
+    ),
+    (
+        "DRAIN_SECONDS",
+        "drain-seconds",
+        Some("20"),
+        "How long requests under way may take after SIGTERM",
     ),
     (
         "LOG_FORMAT",

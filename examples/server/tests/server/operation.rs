@@ -1,9 +1,13 @@
 //! Metrics, probes, logs, and the way a process ends.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 
-use super::demo::{Database, Demo, eventually, unknown};
+use test_support::{Direction, FaultProxy, PostgresServer};
+
+use super::demo::{ADMIN, Database, Demo, eventually, unknown};
 
 #[test]
 fn counters_move() {
@@ -102,13 +106,56 @@ fn sigterm_drains_requests_under_way() {
         eventually("the load began", || {
             demo.metric("api_token_loads_total", &[]) == 1
         });
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", demo.pid())])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        terminate(&demo);
         request.join().unwrap().expect(200);
     });
+    assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
+}
+
+#[cfg(unix)]
+fn terminate(demo: &Demo) {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -TERM {}", demo.pid())])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// Half a body, for ever.
+#[cfg(unix)]
+#[test]
+fn client_that_never_finishes_does_not_hold_the_process() {
+    let database = Database::sqlite();
+    let mut demo = Demo::on(&database, &[("DRAIN_SECONDS", "1")]);
+    let mut client = TcpStream::connect(demo.base.strip_prefix("http://").unwrap()).unwrap();
+    let head = format!(
+        "POST /admin/tokens HTTP/1.1\r\nhost: demo\r\nauthorization: Bearer {ADMIN}\r\n\
+         content-length: 100\r\nexpect: 100-continue\r\n\r\n"
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    // Asked for when the handler reads: so it is under way.
+    let mut line = [0; 12];
+    client.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"HTTP/1.1 100");
+    terminate(&demo);
+    assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
+    assert!(demo.logs().contains("are dropped"), "{}", demo.logs());
+}
+
+/// A query whose answer never comes.
+#[cfg(unix)]
+#[test]
+fn database_that_hangs_does_not_hold_the_process() {
+    let postgres = PostgresServer::start();
+    let proxy = FaultProxy::start(postgres.addr());
+    let mut demo = Demo::start(&[
+        ("DATABASE_URL", &postgres.url_at(proxy.addr())),
+        ("DRAIN_SECONDS", "1"),
+    ]);
+    demo.whoami(&demo.token("acme", "app").text).expect(200);
+    proxy.stall(Direction::ToClient);
+    demo.get("/readyz").expect(503);
+    terminate(&demo);
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
 }
 
