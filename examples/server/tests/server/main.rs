@@ -9,6 +9,7 @@ mod demo;
 mod deployments;
 mod openapi;
 mod operation;
+mod ops;
 mod outage;
 mod rotation;
 mod secrets;
