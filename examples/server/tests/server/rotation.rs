@@ -112,6 +112,30 @@ fn rotation_without_overlap_revokes_everywhere() {
     rotation_without_overlap(&Database::postgres(), "seed");
 }
 
+/// The request itself tells the cache, and not only the task that makes up for it a second later.
+/// Several in a row, as that task may come between one and its check.
+#[test]
+fn rotation_is_obeyed_at_once_where_it_was_asked_for() {
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[]);
+    let token = demo.token("acme", "app");
+    let (mut id, mut old) = (token.id, token.text);
+    for _ in 0..5 {
+        demo.whoami(&old).expect_origin("loaded");
+        demo.whoami(&old).expect_origin("local");
+        let path = format!("/admin/tokens/{id}/rotate");
+        let made = demo
+            .admin("POST", &path, Some(r#"{"overlap_seconds":0}"#))
+            .expect(201)
+            .json();
+        demo.whoami(&old).expect(401);
+        (id, old) = (
+            text(&made, "id").to_owned(),
+            text(&made, "token").to_owned(),
+        );
+    }
+}
+
 /// Of rotations at once, on two instances, one wins, and the others learn its successor.
 fn rotations_at_once(database: &Database) {
     let redis = RedisServer::start();
