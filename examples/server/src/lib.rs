@@ -8,6 +8,8 @@
 pub mod config;
 pub mod db;
 pub mod format;
+mod latency;
+mod live;
 pub mod loader;
 pub mod outbox;
 mod random;

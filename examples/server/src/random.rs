@@ -20,6 +20,13 @@ pub(crate) fn id(prefix: &str) -> io::Result<String> {
     ))
 }
 
+/// 128 random bits in hex, for one answer's content security policy.
+pub(crate) fn nonce() -> io::Result<String> {
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

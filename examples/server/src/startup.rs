@@ -11,6 +11,7 @@ use tower_api_token::{ApiTokenCache, loader_fn};
 
 use crate::config::{Config, Layout, Redis, StartError};
 use crate::db::{Database, Kept, Seeded, TextCount};
+use crate::live::Live;
 use crate::loader;
 use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
@@ -29,6 +30,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    state: Arc<Shared>,
     database: Database,
     cache: ApiTokenCache,
     outbox: Outbox,
@@ -82,11 +84,13 @@ impl Server {
             admin_digest: config.admin_token.digest(),
             null_ttl: config.null_ttl,
             redis: config.redis.as_ref().map(Redis::kind),
+            live: Live::new(),
         });
         Ok(Self {
             listener,
             address,
-            router: routes::router(state),
+            router: routes::router(Arc::clone(&state)),
+            state,
             database,
             cache,
             outbox,
@@ -115,10 +119,12 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         let outbox = tokio::spawn(self.outbox.run());
+        let live = tokio::spawn(routes::live::run(Arc::clone(&self.state)));
         let (draining, begun) = tokio::sync::oneshot::channel();
-        let serve = axum::serve(self.listener, self.router).with_graceful_shutdown(async {
+        let serve = axum::serve(self.listener, self.router).with_graceful_shutdown(async move {
             shutdown.await;
             tracing::info!("draining");
+            self.state.live.close();
             // Nobody listens any more only if serving ended by itself.
             let _ = draining.send(());
         });
@@ -138,6 +144,7 @@ impl Server {
         // In the middle of whatever: its rows are in the database, for the next start or another
         // instance.
         outbox.abort();
+        live.abort();
         let close = async {
             let unwritten = self.cache.shutdown().await;
             if unwritten > 0 {

@@ -17,7 +17,6 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::json;
 
-use super::AppState;
 use super::admin_auth::require_admin;
 use super::new_token::{Wanted, is_identifier};
 use super::problem::{Problem, within_deadline};
@@ -33,6 +32,7 @@ pub(super) const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store"
 
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
+        .route("/live", get(live::samples_and_changes))
         .route("/tokens", get(list_tokens).post(create_token))
         .route("/tokens/{id}", delete(revoke_token))
         .route("/tokens/{id}/rotate", post(rotate_token))
@@ -85,6 +85,7 @@ async fn create_token(
         tenant_id = token.tenant_id,
         "a token was created"
     );
+    state.live.changed("created", "id", &token.id);
 
     // Somebody may have tried the text before it was a token, and then it is cached that there is
     // none.
@@ -127,6 +128,7 @@ async fn revoke_token(
         .map_err(|error| Problem::database(&error))?
         .ok_or_else(|| Problem::not_found("token"))?;
     tracing::info!(id, "a token was revoked");
+    state.live.changed("revoked", "id", &id);
     confirmed(
         &state,
         &pending,
@@ -167,6 +169,7 @@ async fn set_tenant_status(
         .map_err(|error| Problem::database(&error))?
         .ok_or_else(|| Problem::not_found("tenant"))?;
     tracing::info!(id, status = status.as_str(), "a tenant's status was set");
+    state.live.changed(status.as_str(), "tenant_id", &id);
     confirmed(
         &state,
         &pending,

@@ -1,11 +1,11 @@
 //! What clients call with their tokens.
 
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 use tower_api_token::{ApiTokenLayer, CachedApiToken};
 
-use super::AppState;
+use super::{AppState, live};
 use crate::db::Timestamp;
 use crate::format::{self, Format};
 
@@ -21,6 +21,8 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
         .route("/v1/whoami", get(describe).layer(layer("app")))
         .route("/v1/datasets", get(describe).layer(layer("dataset")))
+        // Outside of the layers, so that what they refuse is counted too.
+        .layer(middleware::from_fn_with_state(state.clone(), live::measure))
 }
 
 /// What the layer found out about the caller, from the request's extensions.

@@ -3,6 +3,7 @@
 mod admin;
 mod admin_auth;
 mod api;
+pub(crate) mod live;
 mod new_token;
 mod openapi;
 mod ops;
@@ -19,6 +20,7 @@ use tower_api_token::{ApiTokenCache, TokenDigest};
 use crate::config::RedisKind;
 use crate::db::{Database, Kept};
 use crate::format::Format;
+use crate::live::Live;
 use crate::outbox::Outbox;
 
 /// What handlers need, shared by all.
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) null_ttl: Duration,
     /// Which kind of Redis the store is, which can be away; without one it is memory.
     pub(crate) redis: Option<RedisKind>,
+    /// What the live page is told.
+    pub(crate) live: Live,
 }
 
 /// All routes.
@@ -49,5 +53,6 @@ pub(crate) fn router(state: AppState) -> Router {
         .nest("/admin", admin::routes(&state))
         .merge(ops::routes())
         .merge(openapi::routes())
+        .merge(live::routes())
         .with_state(state)
 }

@@ -15,7 +15,7 @@ use tower_api_token::Stats;
 use super::AppState;
 
 /// How long readiness waits for the database and for the store.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()

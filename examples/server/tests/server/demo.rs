@@ -198,6 +198,19 @@ impl Demo {
         }
     }
 
+    /// Opens a stream of events; without the admin token if it is not for `/admin`.
+    #[track_caller]
+    pub(crate) fn stream(&self, path: &str) -> impl BufRead + use<> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if path.starts_with("/admin") {
+            request = request.header("authorization", format!("Bearer {ADMIN}"));
+        }
+        let answer = request.call().expect("an answer");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        BufReader::new(answer.into_body().into_reader())
+    }
+
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], None)
     }

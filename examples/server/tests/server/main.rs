@@ -3,10 +3,13 @@
 
 mod administration;
 mod answer;
+mod browser;
 mod configuration;
 mod database;
 mod demo;
 mod deployments;
+mod live;
+mod live_page;
 mod openapi;
 mod operation;
 mod ops;

@@ -1,0 +1,120 @@
+//! How long answers take: a histogram that costs an atomic addition for each.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Each power of two has so many buckets, so that a bucket is at most 12.5 % wide.
+const STEPS: usize = 8;
+
+/// The last one holds all that took more than two minutes.
+const BUCKETS: usize = 25 * STEPS;
+
+/// Counts since the start, by microseconds.
+#[derive(Debug)]
+pub(crate) struct Latencies([AtomicU64; BUCKETS]);
+
+/// The counts at one moment; two of them make the percentiles of the time between.
+pub(crate) type Counts = [u64; BUCKETS];
+
+/// In microseconds: the upper ends of the buckets, so never less than the truth and at most 12.5 %
+/// more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Percentiles {
+    pub(crate) p50: u64,
+    pub(crate) p95: u64,
+    pub(crate) p99: u64,
+}
+
+impl Latencies {
+    pub(crate) fn record(&self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.0[bucket(micros)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        std::array::from_fn(|bucket| self.0[bucket].load(Ordering::Relaxed))
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Percentiles {
+    /// Of what was recorded between the two; nothing if there is nothing.
+    pub(crate) fn between(before: &Counts, after: &Counts) -> Option<Self> {
+        let counts: Counts = std::array::from_fn(|bucket| after[bucket] - before[bucket]);
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let percentile = |percent: u64| {
+            let rank = (total * percent).div_ceil(100);
+            let mut seen = 0;
+            let reached = counts.iter().position(|count| {
+                seen += count;
+                seen >= rank
+            });
+            upper_end(reached.unwrap_or(BUCKETS - 1))
+        };
+        Some(Self {
+            p50: percentile(50),
+            p95: percentile(95),
+            p99: percentile(99),
+        })
+    }
+}
+
+/// The first steps are single microseconds; from there on the three bits behind the highest count.
+fn bucket(micros: u64) -> usize {
+    if micros < STEPS as u64 {
+        return micros as usize;
+    }
+    let exponent = micros.ilog2() as usize;
+    let step = (micros >> (exponent - 3)) as usize % STEPS;
+    ((exponent - 2) * STEPS + step).min(BUCKETS - 1)
+}
+
+fn upper_end(bucket: usize) -> u64 {
+    if bucket < STEPS {
+        return bucket as u64;
+    }
+    let (exponent, step) = (bucket / STEPS + 2, bucket % STEPS);
+    (((STEPS + step + 1) as u64) << (exponent - 3)) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_ends_at_most_an_eighth_above_what_it_holds() {
+        let powers = (0..26).map(|exponent| 1u64 << exponent);
+        for micros in powers.flat_map(|power| [power - 1, power, power + 1, power + power / 3]) {
+            let end = upper_end(bucket(micros));
+            assert!(
+                end >= micros && end <= micros + micros / 8,
+                "{micros}: {end}"
+            );
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn percentiles_are_of_the_time_between_two_looks() {
+        let latencies = Latencies::default();
+        latencies.record(Duration::from_secs(9));
+        let before = latencies.counts();
+        assert_eq!(Percentiles::between(&before, &before), None);
+        for _ in 0..98 {
+            latencies.record(Duration::from_micros(5));
+        }
+        latencies.record(Duration::from_micros(6));
+        latencies.record(Duration::from_micros(7));
+        let percentiles = Percentiles::between(&before, &latencies.counts());
+        let (p50, p95, p99) = (5, 5, 6);
+        assert_eq!(percentiles, Some(Percentiles { p50, p95, p99 }));
+    }
+}

@@ -1,0 +1,172 @@
+//! The live page, and the events that drive it.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, StatusCode};
+use axum::middleware::Next;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream;
+use tokio::time::MissedTickBehavior;
+
+use super::AppState;
+use super::ops::PROBE_TIMEOUT;
+use super::problem::Problem;
+use crate::live::{Health, Message};
+use crate::random;
+
+/// The whole page: nothing else is requested, from us or from anybody.
+const PAGE: &str = include_str!("../live.html");
+
+/// Where the page has the nonce of its script and its style.
+const NONCE: &str = "{{nonce}}";
+
+/// Where the page has the word for the store.
+const STORE: &str = "{{store}}";
+
+const TICK: Duration = Duration::from_secs(1);
+
+const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
+
+/// For everybody: the page is empty without events, and these hold numbers only.
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/", get(page))
+        .route("/live", get(samples))
+}
+
+/// The page may run its own script and style and speak to this server, and that is all: an
+/// injected script, an outside request, a frame around it (a click on *revoke* could be stolen) are
+/// refused by the browser, and so is every way to make elements out of text.
+async fn page(State(state): State<AppState>) -> Result<Response, Problem> {
+    let nonce = random::nonce().map_err(|error| {
+        tracing::error!(%error, "the operating system gave no random bytes");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no random bytes")
+    })?;
+    let store = match state.redis {
+        Some(kind) => format!("redis {kind}"),
+        None => "memory".to_owned(),
+    };
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'; require-trusted-types-for 'script'"
+    );
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, policy.as_str()),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        // A nonce is for one answer.
+        (CACHE_CONTROL, "no-store"),
+    ];
+    let html = PAGE.replace(NONCE, &nonce).replace(STORE, &store);
+    Ok((headers, html).into_response())
+}
+
+/// `GET /live`: a sample each second, those of the last minute first.
+async fn samples(State(state): State<AppState>) -> Result<Response, Problem> {
+    events(&state, false)
+}
+
+/// `GET /admin/live`: changes too, which name tokens and tenants.
+pub(super) async fn samples_and_changes(
+    State(state): State<AppState>,
+) -> Result<Response, Problem> {
+    events(&state, true)
+}
+
+fn events(state: &AppState, with_changes: bool) -> Result<Response, Problem> {
+    let Some(subscription) = state.live.subscribe() else {
+        let detail = "too many streams are open, or the server is about to end";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    };
+    let events = stream::unfold(subscription, move |mut subscription| async move {
+        loop {
+            let event = match subscription.next().await? {
+                Message::Sample(json) => Event::default().event("sample").data(json),
+                Message::Change(json) if with_changes => {
+                    Event::default().event("change").data(json)
+                }
+                Message::Change(_) => continue,
+            };
+            return Some((Ok::<_, Infallible>(event), subscription));
+        }
+    });
+    Ok((NO_STORE, Sse::new(events)).into_response())
+}
+
+/// Counts an answer and its time: from the request's head to the answer's, the layer included.
+pub(super) async fn measure(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    state.live.answered(response.status(), begun.elapsed());
+    response
+}
+
+/// Takes the samples, for ever. Probes have a loop of their own, since a server that hangs must not
+/// stop the clock.
+pub(crate) async fn run(state: AppState) {
+    tokio::join!(sample(&state), probe(&state));
+}
+
+async fn sample(state: &AppState) {
+    let mut ticks = ticks();
+    let mut before = state.live.counts();
+    loop {
+        ticks.tick().await;
+        let (stats, entries) = (state.cache.stats(), state.cache.local_entries());
+        state.live.sample(&stats, entries, &mut before);
+    }
+}
+
+/// Only while somebody looks: a probe is a write to Redis.
+async fn probe(state: &AppState) {
+    let mut ticks = ticks();
+    loop {
+        ticks.tick().await;
+        if state.live.is_watched() {
+            state.live.set_health(health(state).await);
+        }
+    }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn health(state: &AppState) -> Health {
+    let database = tokio::time::timeout(PROBE_TIMEOUT, state.database.ping());
+    let (database, (store, breaker_open)) = tokio::join!(database, store(state));
+    Health {
+        database: matches!(database, Ok(Ok(()))),
+        store,
+        breaker_open,
+    }
+}
+
+/// Whether the store answers, and whether the breaker is open. An open breaker lets one command
+/// through now and then, and ours may be that one: it fails without telling. The next one is told.
+async fn store(state: &AppState) -> (bool, bool) {
+    for _ in 0..2 {
+        match tokio::time::timeout(PROBE_TIMEOUT, state.cache.check_store()).await {
+            Ok(Ok(())) => return (true, false),
+            Ok(Err(error)) if error.is_breaker_open() => return (false, true),
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    (false, false)
+}
