@@ -47,8 +47,15 @@ pub(crate) struct Live {
     latencies: Latencies,
     refused: AtomicU64,
     failed: AtomicU64,
-    health: Mutex<Option<Health>>,
+    health: Mutex<Probed>,
     channel: Mutex<Channel>,
+}
+
+/// The last probe, and whether one since the last sample found the breaker open.
+#[derive(Debug, Default)]
+struct Probed {
+    health: Option<Health>,
+    untold_open: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +71,7 @@ impl Live {
             latencies: Latencies::default(),
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            health: Mutex::new(None),
+            health: Mutex::default(),
             channel: Mutex::new(Channel {
                 sender: Some(broadcast::Sender::new(BACKLOG)),
                 history: VecDeque::with_capacity(HISTORY),
@@ -104,7 +111,7 @@ impl Live {
             |latency| json!({ "p50": latency.p50, "p95": latency.p95, "p99": latency.p99 }),
         );
         sample["entries"] = json!({ "records": entries.0, "nulls": entries.1 });
-        sample["health"] = lock(&self.health).map_or(Value::Null, |health| {
+        sample["health"] = self.take_health().map_or(Value::Null, |health| {
             json!({
                 "database": health.database,
                 "store": health.store,
@@ -125,8 +132,13 @@ impl Live {
         self.latencies.counts()
     }
 
-    pub(crate) fn set_health(&self, health: Health) {
-        *lock(&self.health) = Some(health);
+    /// A breaker that was open at any probe stays so until it is told: its pause is shorter than the
+    /// time between two samples.
+    pub(crate) fn set_health(&self, mut health: Health) {
+        let mut told = lock(&self.health);
+        health.breaker_open |= told.untold_open;
+        told.untold_open = health.breaker_open;
+        told.health = Some(health);
     }
 
     /// Whether anybody listens.
@@ -150,6 +162,12 @@ impl Live {
     /// Ends all streams. A connection with an open one is never idle, and would hold up the drain.
     pub(crate) fn close(&self) {
         self.channel().sender = None;
+    }
+
+    fn take_health(&self) -> Option<Health> {
+        let mut told = lock(&self.health);
+        told.untold_open = false;
+        told.health
     }
 
     fn channel(&self) -> MutexGuard<'_, Channel> {

@@ -22,6 +22,7 @@ use super::new_token::{Wanted, is_identifier};
 use super::problem::{Problem, within_deadline};
 use super::rotate::rotate_token;
 use super::token_list::list_tokens;
+use super::{AppState, live};
 use crate::db::{InsertError, NewToken, Pending, TenantStatus, Timestamp};
 use crate::{format, random};
 

@@ -31,7 +31,10 @@ const NONCE: &str = "{{nonce}}";
 /// Where the page has the word for the store.
 const STORE: &str = "{{store}}";
 
-const TICK: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Half of the breaker's pause, so that no probe misses it.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
@@ -122,7 +125,7 @@ pub(crate) async fn run(state: AppState) {
 }
 
 async fn sample(state: &AppState) {
-    let mut ticks = ticks();
+    let mut ticks = ticks(SAMPLE_INTERVAL);
     let mut before = state.live.counts();
     loop {
         ticks.tick().await;
@@ -133,7 +136,7 @@ async fn sample(state: &AppState) {
 
 /// Only while somebody looks: a probe is a write to Redis.
 async fn probe(state: &AppState) {
-    let mut ticks = ticks();
+    let mut ticks = ticks(PROBE_INTERVAL);
     loop {
         ticks.tick().await;
         if state.live.is_watched() {
@@ -142,8 +145,8 @@ async fn probe(state: &AppState) {
     }
 }
 
-fn ticks() -> tokio::time::Interval {
-    let mut ticks = tokio::time::interval(TICK);
+fn ticks(interval: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }

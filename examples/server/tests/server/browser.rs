@@ -184,6 +184,16 @@ impl Browser {
         self.command(&path, &json!({ "text": text }));
     }
 
+    /// The whole page as a PNG.
+    #[track_caller]
+    pub(crate) fn screenshot(&self) -> Vec<u8> {
+        let taken = self.devtools(
+            "Page.captureScreenshot",
+            &json!({ "captureBeyondViewport": true }),
+        );
+        base64(taken["data"].as_str().expect("an image"))
+    }
+
     /// A command of Chromium's own protocol.
     #[track_caller]
     pub(crate) fn devtools(&self, command: &str, parameters: &Value) -> Value {
@@ -240,4 +250,19 @@ fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&directories)
         .map(|directory| directory.join(program))
         .find(|path| path.is_file())
+}
+
+/// The bytes of standard base64 (RFC 4648).
+fn base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text.trim_end_matches('=').bytes().map(|byte| {
+        let value = ALPHABET.iter().position(|known| *known == byte);
+        value.expect("a digit of base64") as u32
+    });
+    let digits: Vec<_> = digits.collect();
+    let groups = digits.chunks(4).flat_map(|group| {
+        let bits = group.iter().fold(0, |bits, digit| bits << 6 | digit) << (6 * (4 - group.len()));
+        bits.to_be_bytes()[1..group.len()].to_vec()
+    });
+    groups.collect()
 }

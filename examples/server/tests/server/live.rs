@@ -2,6 +2,8 @@
 
 use std::io::BufRead;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde_json::Value;
 use test_support::RedisServer;
@@ -68,19 +70,49 @@ fn samples_count_answers_by_origin_and_time_them() {
 }
 
 #[test]
-fn samples_tell_of_a_store_that_is_away_and_of_its_breaker() {
+fn samples_tell_of_a_redis_that_hangs_and_of_the_open_breaker() {
     let database = Database::sqlite();
     let redis = RedisServer::start();
-    let demo = Demo::with(&database, "digest", Some(&redis));
+    // Each request asks Redis.
+    let variables = [
+        ("REDIS_URL", redis.url()),
+        ("LOCAL_CAPACITY", "0".to_owned()),
+    ];
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let demo = Demo::on(&database, &variables);
+    let token = demo.token("acme", "app").text;
     let mut stream = demo.stream("/live");
     until(&mut stream, "sample", |sample| {
-        sample["health"]["store"] == true
+        sample["health"]["store"] == true && sample["health"]["breaker_open"] == false
     });
-    redis.kill();
-    until(&mut stream, "sample", |sample| {
-        let health = &sample["health"];
-        health["store"] == false && health["breaker_open"] == true && health["database"] == true
+    redis.pause();
+    let seen = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !seen.load(Ordering::Relaxed) {
+                    demo.whoami(&token).expect(200);
+                }
+            });
+        }
+        // Whatever comes of it, the others end.
+        let _stop = Stop(&seen);
+        until(&mut stream, "sample", |sample| {
+            let health = &sample["health"];
+            health["store"] == false && health["breaker_open"] == true && health["database"] == true
+        });
     });
+}
+
+/// Sets the flag when dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -1,9 +1,16 @@
 //! The live page in a browser.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
 use test_support::RedisServer;
 
 use super::browser::Browser;
-use super::demo::{ADMIN, Database, Demo};
+use super::demo::{ADMIN, Database, Demo, unknown};
+use super::seed_layout::execute;
 
 /// Asserts that the page neither complained nor asked anybody else for anything.
 #[track_caller]
@@ -34,6 +41,15 @@ fn become_operator(browser: &Browser) {
 /// Makes a token of acme in the page, and returns its id and its text.
 #[track_caller]
 fn make_token(browser: &Browser) -> (String, String) {
+    make_token_of(browser, "acme")
+}
+
+#[track_caller]
+fn make_token_of(browser: &Browser, tenant: &str) -> (String, String) {
+    browser.run(&format!(
+        "document.querySelector('#make-tenant').value = {}",
+        json!(tenant)
+    ));
     let before = browser.text("#made");
     browser.click("#make-button");
     let text = browser.wait_for("#made", |text| !text.is_empty() && text != before);
@@ -43,6 +59,70 @@ fn make_token(browser: &Browser) -> (String, String) {
 
 fn in_row(id: &str, what: &str) -> String {
     format!("tr[data-token=\"{id}\"] {what}")
+}
+
+#[test]
+fn the_operator_sees_all_tokens_and_what_others_do_to_them() {
+    const NAME: &str = "the_operator_sees_all_tokens_and_what_others_do_to_them";
+    let Some(browser) = Browser::start(NAME) else {
+        return;
+    };
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    let [demo, other] = [(); 2].map(|()| Demo::with(&database, "digest", Some(&redis)));
+    browser.open(&demo.base);
+    become_operator(&browser);
+    let seeded = demo.seeded();
+    for token in &seeded {
+        browser.wait_for(&in_row(&token.id, ".state"), |text| text == "active");
+    }
+    let disabled =
+        "return [...document.querySelectorAll('.send')].every((button) => button.disabled)";
+    assert_eq!(
+        browser.run(disabled),
+        true,
+        "their texts are not in the page"
+    );
+
+    other.delete(&seeded[0].id).expect(200);
+    browser.wait_for(&in_row(&seeded[0].id, ".state"), |text| text == "revoked");
+    browser.wait_for("#timeline", |text| text.contains("revoked elsewhere"));
+    demo.admin(
+        "POST",
+        &format!("/admin/tenants/{}/suspend", seeded[3].tenant),
+        None,
+    )
+    .expect(200);
+    browser.wait_for(&in_row(&seeded[3].id, ".state"), |text| {
+        text == "tenant suspended"
+    });
+    expect_quiet(&browser, &demo);
+}
+
+/// A tenant's name comes out of a table that anybody may have written to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_with_markup_in_its_name_is_shown_as_text() {
+    let Some(browser) = Browser::start("a_tenant_with_markup_in_its_name_is_shown_as_text") else {
+        return;
+    };
+    const NAME: &str = "<img src=x onerror=alert(1)>\"'&amp;</script>";
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[]);
+    let name = NAME.replace('\'', "''");
+    let insert = format!("INSERT INTO tenants (id, name) VALUES ('{name}', 'x')");
+    execute(&database, &insert).await;
+    execute(
+        &database,
+        &format!("UPDATE tokens SET tenant_id = '{name}'"),
+    )
+    .await;
+    browser.open(&demo.base);
+    become_operator(&browser);
+    browser.wait_for("#tokens", |text| text.contains(NAME));
+    assert_eq!(
+        browser.run("return document.querySelectorAll('img, #tokens script').length"),
+        0
+    );
+    expect_quiet(&browser, &demo);
 }
 
 /// The number at the start of a text, without its commas.
@@ -133,4 +213,102 @@ fn without_the_admin_token_a_visitor_sees_figures_and_uses_a_token_of_his_own() 
     );
     assert!(!page.as_str().unwrap().contains(&token.text));
     expect_quiet(&browser, &demo);
+}
+
+/// Not a test: draws `docs/live.png`, in a minute and a half.
+///
+/// `cargo test -p example-server --test server -- --ignored screenshot_of_the_page_under_load`
+#[test]
+#[ignore = "draws docs/live.png"]
+fn screenshot_of_the_page_under_load() {
+    let browser = Browser::start("screenshot_of_the_page_under_load").expect("a browser");
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    let [demo, other] = [(); 2].map(|()| Demo::with(&database, "digest", Some(&redis)));
+    browser.open(&demo.base);
+    become_operator(&browser);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for worker in 0..6 {
+            let (demo, other, over) = (&demo, &other, &over);
+            scope.spawn(move || work(worker, demo, other, over));
+        }
+        let _stop = Stop(&over);
+        let (kept, _) = make_token(&browser);
+        let (suspended, _) = make_token_of(&browser, "globex");
+        let (revoked, _) = make_token(&browser);
+        wait(Duration::from_secs(42));
+        for id in [&kept, &suspended, &revoked, &kept] {
+            browser.click(&in_row(id, "button.send"));
+            wait(Duration::from_millis(1_200));
+            if id == &revoked {
+                browser.click(&in_row(id, "button.revoke"));
+            } else if id == &suspended {
+                browser.click(&in_row(id, "button.suspend"));
+            }
+            browser.wait_for(&in_row(id, "button.send"), |text| text.starts_with("send"));
+            wait(Duration::from_secs(3));
+        }
+        browser.run("document.querySelector('#note').textContent = ''");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let docs = root.join("docs/live.png");
+        std::fs::write(docs, browser.screenshot()).expect("written");
+        // To be looked at, and not kept.
+        let others = std::env::temp_dir();
+        let dark = json!([{ "name": "prefers-color-scheme", "value": "dark" }]);
+        browser.devtools("Emulation.setEmulatedMedia", &json!({ "features": dark }));
+        wait(Duration::from_secs(2));
+        std::fs::write(others.join("live-dark.png"), browser.screenshot()).expect("written");
+        let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
+        browser.devtools("Emulation.setDeviceMetricsOverride", &phone);
+        wait(Duration::from_secs(2));
+        std::fs::write(others.join("live-phone.png"), browser.screenshot()).expect("written");
+    });
+}
+
+/// Sends requests until it is over: mostly with a few tokens, some with new ones, some invented,
+/// and some whose answers Redis has from the other instance.
+fn work(worker: u32, demo: &Demo, other: &Demo, over: &AtomicBool) {
+    let make = || {
+        let body = r#"{"tenant_id":"acme","type":"app"}"#;
+        let made = demo
+            .admin("POST", "/admin/tokens", Some(body))
+            .expect(201)
+            .json();
+        made["token"].as_str().expect("a text").to_owned()
+    };
+    // What is made here shall not crowd the page's list: four in all.
+    let own = (worker < 4).then(make);
+    let seeded = demo.token("acme", "app").text;
+    let token = own.unwrap_or(seeded);
+    let begun = Instant::now();
+    let mut round = worker;
+    while !over.load(Ordering::Relaxed) {
+        round += 1;
+        demo.whoami(&token).expect(200);
+        if round.is_multiple_of(9) {
+            demo.whoami(&unknown("app")).expect(401);
+        }
+        if round.is_multiple_of(60) {
+            // Forgotten everywhere, then loaded by the one and found in Redis by the other.
+            demo.admin("POST", "/admin/tenants/acme/resume", None)
+                .expect(200);
+            other.whoami(&token).expect(200);
+        }
+        // A slow wave, so that the picture has a shape.
+        let phase = begun.elapsed().as_secs_f64() / 9.0;
+        wait(Duration::from_secs_f64(0.012 + 0.009 * phase.sin()));
+    }
+}
+
+fn wait(time: Duration) {
+    thread::sleep(time);
+}
+
+/// Sets the flag when dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -50,7 +50,7 @@ async fn open(database: &Database) -> Pool {
 }
 
 /// Runs one statement, as another program on the same database would.
-async fn execute(database: &Database, statement: &str) {
+pub(crate) async fn execute(database: &Database, statement: &str) {
     match open(database).await {
         Pool::Sqlite(pool) => {
             sqlx::query(statement).execute(&pool).await.unwrap();
