@@ -218,21 +218,36 @@ fn without_the_admin_token_a_visitor_sees_figures_and_uses_a_token_of_his_own() 
 /// Not a test: draws `docs/live.png`, in a minute and a half.
 ///
 /// `cargo test -p example-server --test server -- --ignored screenshot_of_the_page_under_load`
-#[test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "draws docs/live.png"]
-fn screenshot_of_the_page_under_load() {
+async fn screenshot_of_the_page_under_load() {
     let browser = Browser::start("screenshot_of_the_page_under_load").expect("a browser");
     let (database, redis) = (Database::sqlite(), RedisServer::start());
-    let [demo, other] = [(); 2].map(|()| Demo::with(&database, "digest", Some(&redis)));
+    let demo = Demo::with(&database, "digest", Some(&redis));
+    // Without a memory of its own it forgets at once what Redis is told to forget.
+    let variables = [
+        ("REDIS_URL", redis.url()),
+        ("LOCAL_CAPACITY", "0".to_owned()),
+    ];
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let other = Demo::on(&database, &variables);
+    for tenant in ["initech", "umbrella"] {
+        let insert = format!("INSERT INTO tenants (id, name) VALUES ('{tenant}', '{tenant}')");
+        execute(&database, &insert).await;
+    }
     browser.open(&demo.base);
     become_operator(&browser);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        for worker in 0..6 {
-            let (demo, other, over) = (&demo, &other, &over);
-            scope.spawn(move || work(worker, demo, other, over));
+        let (demo, other, over) = (&demo, &other, &over);
+        for worker in 0..5 {
+            scope.spawn(move || hit(worker, demo, over));
         }
-        let _stop = Stop(&over);
+        scope.spawn(move || miss(demo, Some(other), "initech", over));
+        scope.spawn(move || miss(demo, None, "umbrella", over));
+        let _stop = Stop(over);
         let (kept, _) = make_token(&browser);
         let (suspended, _) = make_token_of(&browser, "globex");
         let (revoked, _) = make_token(&browser);
@@ -265,38 +280,38 @@ fn screenshot_of_the_page_under_load() {
     });
 }
 
-/// Sends requests until it is over: mostly with a few tokens, some with new ones, some invented,
-/// and some whose answers Redis has from the other instance.
-fn work(worker: u32, demo: &Demo, other: &Demo, over: &AtomicBool) {
-    let make = || {
-        let body = r#"{"tenant_id":"acme","type":"app"}"#;
-        let made = demo
-            .admin("POST", "/admin/tokens", Some(body))
-            .expect(201)
-            .json();
-        made["token"].as_str().expect("a text").to_owned()
-    };
-    // What is made here shall not crowd the page's list: four in all.
-    let own = (worker < 4).then(make);
-    let seeded = demo.token("acme", "app").text;
-    let token = own.unwrap_or(seeded);
+/// Uses one token until it is over, and tries an invented one now and then, in a slow wave so that the
+/// picture has a shape.
+fn hit(worker: u32, demo: &Demo, over: &AtomicBool) {
+    let token = demo.token("acme", "app").text;
     let begun = Instant::now();
-    let mut round = worker;
-    while !over.load(Ordering::Relaxed) {
-        round += 1;
+    for round in worker.. {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
         demo.whoami(&token).expect(200);
         if round.is_multiple_of(9) {
             demo.whoami(&unknown("app")).expect(401);
         }
-        if round.is_multiple_of(60) {
-            // Forgotten everywhere, then loaded by the one and found in Redis by the other.
-            demo.admin("POST", "/admin/tenants/acme/resume", None)
-                .expect(200);
-            other.whoami(&token).expect(200);
+        let phase = begun.elapsed().as_secs_f64() / 8.0 + f64::from(worker) / 3.0;
+        wait(Duration::from_secs_f64(0.013 + 0.006 * phase.sin()));
+    }
+}
+
+/// Uses a token of a tenant that is invalidated each time: it comes from the database, or from
+/// Redis if another instance loads it before.
+fn miss(demo: &Demo, first: Option<&Demo>, tenant: &str, over: &AtomicBool) {
+    let body = json!({ "tenant_id": tenant, "type": "app" }).to_string();
+    let made = demo.admin("POST", "/admin/tokens", Some(&body)).expect(201);
+    let token = made.json()["token"].as_str().expect("a text").to_owned();
+    while !over.load(Ordering::Relaxed) {
+        let resume = format!("/admin/tenants/{tenant}/resume");
+        demo.admin("POST", &resume, None).expect(200);
+        if let Some(first) = first {
+            first.whoami(&token).expect(200);
         }
-        // A slow wave, so that the picture has a shape.
-        let phase = begun.elapsed().as_secs_f64() / 9.0;
-        wait(Duration::from_secs_f64(0.012 + 0.009 * phase.sin()));
+        demo.whoami(&token).expect(200);
+        wait(Duration::from_millis(8));
     }
 }
 
