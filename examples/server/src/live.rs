@@ -262,6 +262,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_breaker_that_was_open_between_two_samples_is_told_once() {
+        let live = Live::new();
+        let mut page = live.subscribe().unwrap();
+        let mut told = Vec::new();
+        for probes in [[false, true, false], [false, false, false]] {
+            for breaker_open in probes {
+                let (database, store) = (true, !breaker_open);
+                live.set_health(Health {
+                    database,
+                    store,
+                    breaker_open,
+                });
+            }
+            sampled(&live);
+            let Some(Message::Sample(json)) = page.next().await else {
+                panic!("no sample");
+            };
+            let sample: Value = serde_json::from_str(&json).unwrap();
+            told.push(sample["health"]["breaker_open"].clone());
+        }
+        assert_eq!(told, [true, false]);
+    }
+
+    #[tokio::test]
     async fn closing_ends_every_stream_and_opens_none() {
         let live = Live::new();
         let mut page = live.subscribe().unwrap();

@@ -12,9 +12,12 @@ use super::browser::Browser;
 use super::demo::{ADMIN, Database, Demo, unknown};
 use super::seed_layout::execute;
 
-/// Asserts that the page neither complained nor asked anybody else for anything.
+/// Asserts that the page neither complained, nor asked anybody else for anything, nor keeps anything
+/// for the time after it.
 #[track_caller]
 fn expect_quiet(browser: &Browser, demo: &Demo) {
+    let kept = "return localStorage.length + sessionStorage.length + document.cookie.length";
+    assert_eq!(browser.run(kept), 0);
     assert_eq!(browser.complaints(), Vec::<String>::new());
     let requests = browser.requests();
     assert!(
@@ -205,9 +208,7 @@ fn without_the_admin_token_a_visitor_sees_figures_and_uses_a_token_of_his_own() 
     browser.wait_for(&in_row(&token.id, ".answers"), |text| text == "200: 100");
     let disabled = browser.run("return document.querySelector('#tokens .revoke').disabled");
     assert_eq!(disabled, true);
-    // Neither kept beyond the page, nor left to be read on it.
-    let kept = "return localStorage.length + sessionStorage.length + document.cookie.length";
-    assert_eq!(browser.run(kept), 0);
+    // Not left to be read on the page.
     let page = browser.run(
         "return document.documentElement.outerHTML + document.querySelector('#paste-token').value",
     );
