@@ -61,6 +61,22 @@ pub enum UnavailableKind {
     Internal,
 }
 
+#[cfg(feature = "tracing")]
+impl UnavailableKind {
+    /// The word that spans use.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::LoaderFailed => "loader_failed",
+            Self::LoaderTimedOut => "loader_timed_out",
+            Self::LoaderPanicked => "loader_panicked",
+            Self::LoaderMistaken => "loader_mistaken",
+            Self::Overloaded => "overloaded",
+            Self::UnknownScope => "unknown_scope",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 impl Unavailable {
     pub(crate) fn new(kind: UnavailableKind) -> Self {
         Self { kind, source: None }

@@ -15,7 +15,7 @@ use crate::cache::Answer;
 use crate::caching::Caching;
 use crate::error::Unavailable;
 use crate::layer::Shared;
-use crate::rejection::{Asked, MakeRejection, Refusal, ResponseBody};
+use crate::rejection::{Asked, MakeRejection, Refused, ResponseBody, admitted};
 
 /// The look-up of a request that no local answer was found for.
 type Waiting<M> = Pin<Box<dyn Future<Output = Result<Answer<M>, Unavailable>> + Send>>;
@@ -120,31 +120,23 @@ where
                 } => {
                     let answer = ready!(answer.as_mut().poll(cx));
                     let mut held = held.take().expect("polled after completion");
-                    let token = found(answer);
+                    let token = match answer {
+                        Ok(answer) => admitted(answer),
+                        Err(error) => Err(Refused::unavailable(&error)),
+                    };
                     match token.and_then(|token| shared.admit(token, &mut held.request)) {
                         Ok(()) => State::Inner {
                             future: held.inner.call(held.request),
                             caching: Some(held.caching),
                         },
-                        Err(refusal) => State::Refused {
-                            response: Some(shared.refuse(&refusal, &Asked::by(&held.request))),
+                        Err(refused) => State::Refused {
+                            response: Some(shared.refuse(&refused, &Asked::by(&held.request))),
                         },
                     }
                 }
             };
             this.state.set(next);
         }
-    }
-}
-
-fn found<M>(answer: Result<Answer<M>, Unavailable>) -> Result<crate::CachedApiToken<M>, Refusal> {
-    match answer {
-        Ok(Answer::Found(token)) => Ok(token),
-        Ok(Answer::Absent(_)) => Err(Refusal::InvalidToken),
-        Ok(Answer::Denied(denial)) => Err(Refusal::Denied(denial.reason)),
-        Err(unavailable) => Err(Refusal::Unavailable {
-            retry_after: unavailable.retry_after(),
-        }),
     }
 }
 

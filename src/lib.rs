@@ -94,6 +94,7 @@ mod future;
 pub mod fuzzing;
 mod layer;
 mod loader;
+mod measure;
 mod policy;
 #[cfg(all(test, feature = "redis"))]
 mod properties;

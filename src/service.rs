@@ -9,12 +9,15 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, Response};
 use tower_service::Service;
 
-use crate::cache::Answer;
+use crate::cache::Reason;
 use crate::extract::Presented;
 use crate::future::{Held, ResponseFuture};
 use crate::layer::Shared;
 use crate::policy::PolicyRequest;
-use crate::rejection::{Asked, MakeRejection, Refusal, ResponseBody, is_grpc, respond};
+use crate::rejection::{
+    Asked, MakeRejection, Refusal, Refused, ResponseBody, admitted, is_grpc, respond,
+};
+use crate::telemetry;
 use crate::token::{Anonymous, BearerToken, CachedApiToken};
 
 /// The service that [`ApiTokenLayer`](crate::ApiTokenLayer) makes.
@@ -64,12 +67,12 @@ where
         request.extensions_mut().remove::<Anonymous<M>>();
         let shared = &self.shared;
         shared.sources.mark_sensitive(request.headers_mut());
-        let refuse = |refusal: &Refusal, request: &Request<ReqBody>| {
-            ResponseFuture::refused(shared.refuse(refusal, &Asked::by(request)))
+        let refuse = |refused: &Refused, request: &Request<ReqBody>| {
+            ResponseFuture::refused(shared.refuse(refused, &Asked::by(request)))
         };
         let known = match shared.identify(&request) {
             Ok(known) => known,
-            Err(refusal) => return refuse(&refusal, &request),
+            Err(refused) => return refuse(&refused, &request),
         };
         // Before the policy, which sees what the inner service does.
         let caching = shared.sources.hide(&mut request);
@@ -81,7 +84,7 @@ where
             }
             Known::Token(token) => match shared.admit(token, &mut request) {
                 Ok(()) => ResponseFuture::inner(self.inner.call(request), caching),
-                Err(refusal) => refuse(&refusal, &request),
+                Err(refused) => refuse(&refused, &request),
             },
             Known::NotYet(token) => {
                 let engine = Arc::clone(&shared.cache.engine);
@@ -110,7 +113,7 @@ enum Known<M> {
 }
 
 impl<M: Send + Sync + 'static, R> Shared<M, R> {
-    fn identify<B>(&self, request: &Request<B>) -> Result<Known<M>, Refusal> {
+    fn identify<B>(&self, request: &Request<B>) -> Result<Known<M>, Refused> {
         if is_preflight(request) {
             return Ok(Known::Anonymous);
         }
@@ -118,14 +121,18 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
         let token = match self.sources.read(headers, uri, &self.limits) {
             Presented::Token(token) => token,
             Presented::Nothing if self.optional => return Ok(Known::Anonymous),
-            Presented::Nothing => return Err(Refusal::NotPresented),
-            Presented::Malformed => return Err(Refusal::InvalidToken),
-            Presented::Ambiguous => return Err(Refusal::Ambiguous),
+            Presented::Nothing => {
+                return Err(Refused::new(Refusal::NotPresented, Reason::NotPresented));
+            }
+            Presented::Malformed => {
+                return Err(Refused::new(Refusal::InvalidToken, Reason::Malformed));
+            }
+            Presented::Ambiguous => {
+                return Err(Refused::new(Refusal::Ambiguous, Reason::Ambiguous));
+            }
         };
         match self.cache.engine.answer_locally(&token, self.scope.name()) {
-            Some(Answer::Found(token)) => Ok(Known::Token(token)),
-            Some(Answer::Absent(_)) => Err(Refusal::InvalidToken),
-            Some(Answer::Denied(denial)) => Err(Refusal::Denied(denial.reason)),
+            Some(answer) => admitted(answer).map(Known::Token),
             None => Ok(Known::NotYet(BearerToken::new(token))),
         }
     }
@@ -135,9 +142,9 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
         &self,
         token: CachedApiToken<M>,
         request: &mut Request<B>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Refused> {
         for policy in &self.policies {
-            policy(&token, &PolicyRequest::of(request)).map_err(Refusal::InsufficientScope)?;
+            policy(&token, &PolicyRequest::of(request)).map_err(Refused::insufficient_scope)?;
         }
         request.extensions_mut().insert(token);
         Ok(())
@@ -145,7 +152,10 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
 }
 
 impl<M, R: MakeRejection> Shared<M, R> {
-    pub(crate) fn refuse(&self, refusal: &Refusal, asked: &Asked) -> Response<Bytes> {
+    pub(crate) fn refuse(&self, refused: &Refused, asked: &Asked) -> Response<Bytes> {
+        let Refused { refusal, reason } = refused;
+        self.cache.engine.counters.refused(*reason);
+        telemetry::refused(reason.as_str(), self.scope.as_written());
         let vary = self.sources.vary();
         let asked = &Asked {
             head: asked.head,

@@ -35,8 +35,74 @@ mod on {
     use std::time::{Duration, SystemTime};
 
     use super::UsageFailure;
+    use std::future::Future;
+
+    use tracing::field::Empty;
+    use tracing::{Instrument as _, Span};
+
+    use crate::cache::{Answer, Reason};
     use crate::error::Unavailable;
     use crate::store::StoreError;
+    use crate::token::Origin;
+
+    /// The span of a look-up that no local answer was found for; a local hit has none. A child of the
+    /// request's own, if there is one.
+    #[derive(Clone)]
+    pub(crate) struct LookupSpan(Span);
+
+    impl LookupSpan {
+        pub(crate) fn start(scope: &str) -> Self {
+            Self(tracing::info_span!(
+                target: "tower_api_token",
+                "api_token.lookup",
+                scope,
+                joined = false,
+                outcome = Empty,
+                origin = Empty,
+                reason = Empty,
+            ))
+        }
+
+        pub(crate) fn around<F: Future>(
+            &self,
+            future: F,
+        ) -> impl Future<Output = F::Output> + use<F> {
+            future.instrument(self.0.clone())
+        }
+
+        /// It shares the flight of another look-up, whose span has the loader's.
+        pub(crate) fn joined(&self) {
+            self.0.record("joined", true);
+        }
+
+        pub(crate) fn ends<M>(&self, with: &Result<(Answer<M>, Origin), Unavailable>) {
+            let (outcome, origin) = match with {
+                Ok((answer, origin)) => (answer.outcome().as_str(), origin.as_str()),
+                Err(_) => ("unavailable", "none"),
+            };
+            self.0.record("outcome", outcome);
+            self.0.record("origin", origin);
+            match with {
+                Ok((Answer::Absent(why), _)) => {
+                    self.0.record("reason", Reason::from(*why).as_str());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.0.record("reason", error.kind().as_str());
+                }
+            }
+        }
+    }
+
+    /// A task's work, within the span that the task is begun in.
+    pub(crate) fn in_span<F: Future>(future: F) -> impl Future<Output = F::Output> + use<F> {
+        future.in_current_span()
+    }
+
+    /// Under a target of its own, so that it can be switched on alone. The client is told less.
+    pub(crate) fn refused(reason: &'static str, scope: &str) {
+        tracing::debug!(target: "tower_api_token::refusal", reason, scope, "a request was refused");
+    }
 
     /// At most one line a second for each kind: an outage must not become a flood of logs.
     struct Limit {
@@ -159,9 +225,32 @@ mod off {
     use std::time::Duration;
 
     use super::UsageFailure;
+    use crate::cache::Answer;
     use crate::error::Unavailable;
     use crate::store::StoreError;
+    use crate::token::Origin;
 
+    #[derive(Clone)]
+    pub(crate) struct LookupSpan;
+
+    impl LookupSpan {
+        pub(crate) fn start(_: &str) -> Self {
+            Self
+        }
+
+        pub(crate) fn around<F>(&self, future: F) -> F {
+            future
+        }
+
+        pub(crate) fn joined(&self) {}
+        pub(crate) fn ends<M>(&self, _: &Result<(Answer<M>, Origin), Unavailable>) {}
+    }
+
+    pub(crate) fn in_span<F>(future: F) -> F {
+        future
+    }
+
+    pub(crate) fn refused(_: &'static str, _: &str) {}
     pub(crate) fn store_failed(_: &StoreError) {}
     pub(crate) fn load_failed(_: &Unavailable) {}
     pub(crate) fn corrupt_entry() {}

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "tracing")]
+use super::stats::Outcome;
 use crate::store::Kept;
 use crate::token::{CachedApiToken, Denial, Origin, Principal};
 
@@ -19,6 +21,15 @@ pub enum Answer<M = ()> {
 }
 
 impl<M> Answer<M> {
+    #[cfg(feature = "tracing")]
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Found(_) => Outcome::Found,
+            Self::Absent(_) => Outcome::Absent,
+            Self::Denied(_) => Outcome::Denied,
+        }
+    }
+
     /// The verified token, if there is one.
     pub fn found(self) -> Option<CachedApiToken<M>> {
         match self {

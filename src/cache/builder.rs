@@ -19,6 +19,7 @@ use super::stats::Counters;
 use super::tenants::Tenants;
 use crate::error::ConfigError;
 use crate::loader::DynLoader;
+use crate::measure::Metrics;
 use crate::store::keys::{Keys, Scope};
 use crate::store::sealed::{self, Erased, Parts};
 use crate::store::{IntoStore, KeyLayout, MemoryStore};
@@ -107,7 +108,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
-    /// What all keys begin with, so that services can share one Redis. Default: `api_token`.
+    /// What all keys begin with, so that services can share one Redis; and the label `cache` of metrics,
+    /// so that two caches of one process need two. Default: `api_token`.
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
@@ -273,6 +275,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 "scopes: declare at least one, or leave the setter out",
             ));
         }
+        let metrics = Metrics::new(&self.namespace);
         let keys = Arc::new(Keys::new(self.namespace, self.layout)?);
         let parts = Parts {
             keys: Arc::clone(&keys),
@@ -330,6 +333,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 flight: 2 * self.max_load_wait + 4 * self.load_deadline + Duration::from_secs(10),
             },
             counters: Counters::default(),
+            metrics,
             loader_failed: AtomicU64::new(0),
             clock: self.clock,
             #[cfg(feature = "test-util")]

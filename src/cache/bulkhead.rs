@@ -9,6 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug)]
 pub(crate) struct Bulkhead {
     permits: Arc<Semaphore>,
+    #[cfg(feature = "metrics")]
+    concurrent: usize,
     waiting: AtomicUsize,
     queue: usize,
     wait: Duration,
@@ -22,10 +24,19 @@ impl Bulkhead {
     pub(crate) fn new(concurrent: usize, queue: usize, wait: Duration) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(concurrent)),
+            #[cfg(feature = "metrics")]
+            concurrent,
             waiting: AtomicUsize::new(0),
             queue,
             wait,
         }
+    }
+
+    /// How many permits are out, how many wait for one, and how many there are.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn taken(&self) -> (usize, usize, usize) {
+        let taken = self.concurrent - self.permits.available_permits();
+        (taken, self.waiting.load(Ordering::Relaxed), self.concurrent)
     }
 
     /// First come, first served.

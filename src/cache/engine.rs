@@ -14,13 +14,16 @@ use super::local::{Fingerprint, Hit, Local, Negative, Refresh, Refused};
 use super::rate_cap::RateCap;
 use super::scopes::Scopes;
 use super::sequence::Sequence;
-use super::stats::{Counters, Outcome};
+use super::stats::{Counters, Outcome, Stats};
 use super::tenants::{Membership, TenantCell, Tenants};
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::{DynLoader, Lookup};
+#[cfg(feature = "metrics")]
+use crate::measure::Levels;
+use crate::measure::{Metrics, Stopwatch};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Generation, Store, StoreError, Value};
-use crate::telemetry;
+use crate::telemetry::{self, LookupSpan, in_span};
 use crate::token::{BearerToken, CachedApiToken, Origin, Principal, Proof, TokenRecord};
 use crate::usage::Recorder;
 
@@ -61,6 +64,7 @@ pub(crate) struct Engine<M> {
     pub(crate) waits: Waits,
     pub(crate) counters: Counters,
     pub(crate) usage: Option<Recorder<M>>,
+    pub(crate) metrics: Metrics,
     /// When the loader last failed, by the clock; 0: never.
     pub(crate) loader_failed: AtomicU64,
     #[cfg(feature = "test-util")]
@@ -128,22 +132,39 @@ impl<M: Send + Sync + 'static> Engine<M> {
         token: BearerToken,
         scope: Scope,
     ) -> Result<Answer<M>, Unavailable> {
+        let (watch, span) = (Stopwatch::start(), LookupSpan::start(scope.as_written()));
+        let sought = span.around(self.seek(token, scope, &span)).await;
+        let origin = sought.as_ref().ok().map(|(_, origin)| *origin);
+        self.metrics.missed(watch, origin);
+        span.ends(&sought);
+        sought.map(|(answer, _)| answer)
+    }
+
+    async fn seek(
+        self: &Arc<Self>,
+        token: BearerToken,
+        scope: Scope,
+        span: &LookupSpan,
+    ) -> Result<(Answer<M>, Origin), Unavailable> {
         if !self.scopes.allows(&scope) {
             telemetry::unknown_scope(scope.as_written());
             let error = Unavailable::new(UnavailableKind::UnknownScope);
-            return self.unavailable(error);
+            return Err(self.unavailable(error));
         }
         let lookup = self.lookup(token, scope);
         let key = self.key(&lookup);
         let mut ticket = match self.flights.board(&key) {
             Boarding::Joins(ticket) => {
                 self.counters.joined.add();
+                span.joined();
                 ticket
             }
             Boarding::Leads(leader, ticket) => {
-                let engine = Arc::clone(&self);
-                // A task of its own: a caller that hangs up neither ends nor restarts it.
-                tokio::spawn(fetch::fly(engine, leader, key, lookup.clone(), false));
+                let engine = Arc::clone(self);
+                // A task of its own: a caller that hangs up neither ends nor restarts it. It stays
+                // within the span of whoever began it.
+                let flight = fetch::fly(engine, leader, key, lookup.clone(), false);
+                tokio::spawn(in_span(flight));
                 ticket
             }
         };
@@ -152,13 +173,14 @@ impl<M: Send + Sync + 'static> Engine<M> {
             // Every part of a flight has a deadline; but the runtime that flies it may stand still.
             match tokio::time::timeout(self.waits.flight, ticket.wait()).await {
                 Ok(Arrival::Served(Ok(resolved))) => {
-                    return Ok(self.decide(resolved, lookup.scope()));
+                    let origin = resolved.origin;
+                    return Ok((self.decide(resolved, lookup.scope()), origin));
                 }
                 Ok(Arrival::Served(Err(error))) => {
-                    return self.unavailable(error.unwrap_or_else(broken));
+                    return Err(self.unavailable(error.unwrap_or_else(broken)));
                 }
                 Ok(Arrival::Onward(next)) => ticket = next,
-                Err(_) => return self.unavailable(broken()),
+                Err(_) => return Err(self.unavailable(broken())),
             }
         }
     }
@@ -170,9 +192,33 @@ impl<M: Send + Sync + 'static> Engine<M> {
         failed != 0 && self.clock.now().since(Tick(failed)) < RETRY
     }
 
-    fn unavailable(&self, error: Unavailable) -> Result<Answer<M>, Unavailable> {
+    fn unavailable(&self, error: Unavailable) -> Unavailable {
         self.counters.looked_up(Outcome::Unavailable, None);
-        Err(error)
+        error
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.counters.read();
+        (stats.evicted_records, stats.evicted_nulls) = self.local.evicted();
+        if let Some(usage) = &self.usage {
+            usage.count(&mut stats);
+        }
+        stats
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn publish_metrics(&self) {
+        let (loads, waiting, max_loads) = self.bulkhead.taken();
+        let (records, nulls) = self.local.len();
+        let levels = Levels {
+            loads,
+            waiting,
+            max_loads,
+            records,
+            nulls,
+            breakers: self.store.breakers(),
+        };
+        self.metrics.publish(|| self.stats(), &levels);
     }
 
     pub(crate) fn lookup(&self, token: BearerToken, scope: Scope) -> Lookup {

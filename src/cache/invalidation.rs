@@ -7,8 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::Tick;
 use super::engine::Engine;
 use crate::error::{ConfigError, InvalidateError};
+use crate::measure::Stopwatch;
 use crate::store::keys::Scope;
 use crate::store::{Durability, Registry, StoreError};
 use crate::telemetry;
@@ -95,19 +97,28 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     }
 
     async fn run(self) -> Result<(), InvalidateError> {
+        let watch = Stopwatch::start();
         let result = self.delete().await;
         let counters = &self.engine.counters;
+        self.engine.metrics.invalidated(watch, result.is_ok());
         match &result {
-            Ok(()) => counters.invalidations.add(),
+            Ok(_) => counters.invalidations.add(),
             Err(error) => {
                 counters.invalidation_failures.add();
                 telemetry::invalidation_failed(error);
             }
         }
-        result
+        let replied = result?;
+        if self.wait && !self.engine.store.is_local() {
+            let engine = &self.engine;
+            let until = replied.after(engine.scopes.longest_bound() + MARGIN);
+            engine.clock.sleep_until(until).await;
+        }
+        Ok(())
     }
 
-    async fn delete(&self) -> Result<(), InvalidateError> {
+    /// When it was confirmed.
+    async fn delete(&self) -> Result<Tick, InvalidateError> {
         let engine = &self.engine;
         let durable = self.durable.map(|replicas| Durability {
             replicas,
@@ -129,11 +140,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             Target::Token(digest, _) => engine.local.invalidate(*digest, replied),
             Target::Tenant(tenant) => engine.tenants.invalidate(tenant, replied),
         }
-        if self.wait && !engine.store.is_local() {
-            let until = replied.after(engine.scopes.longest_bound() + MARGIN);
-            engine.clock.sleep_until(until).await;
-        }
-        Ok(())
+        Ok(replied)
     }
 
     async fn delete_token(

@@ -10,8 +10,9 @@ use super::engine::Engine;
 use super::lifetimes::Lifetimes;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::{DynLoader, Lookup};
+use crate::measure::Stopwatch;
 use crate::store::{Generation, Kept, Value};
-use crate::telemetry;
+use crate::telemetry::{self, in_span};
 use crate::token::{Denial, TokenRecord, Verdict};
 
 /// A loader's answer that passed the checks of PROTOCOL.md section 4.
@@ -102,10 +103,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
         deadline: Tick,
     ) -> Result<Checked<M>, Unavailable> {
         self.counters.loads.add();
+        let watch = Stopwatch::start();
         let left = deadline.since(self.clock.now());
         let loader = Arc::clone(&self.loader);
         // A task of its own: a panic in it is an answer of ours, and not the end of the flight.
-        let mut load = tokio::spawn(DynLoader::load(loader, lookup.clone()));
+        let mut load = tokio::spawn(in_span(DynLoader::load(loader, lookup.clone())));
         let loaded = match tokio::time::timeout(left, &mut load).await {
             Err(_) => {
                 load.abort();
@@ -115,6 +117,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             Ok(Ok(Err(error))) => Err(Unavailable::loader(error)),
             Ok(Ok(Ok(verdict))) => Checked::of(verdict, lookup).map_err(Unavailable::new),
         };
+        self.metrics.loaded(watch, loaded.is_ok());
         match &loaded {
             Ok(Checked::Absent(Absence::OtherType)) => self.counters.wrong_type.add(),
             Ok(_) => {}

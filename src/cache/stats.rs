@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::answer::Absence;
 use crate::token::Origin;
 
 /// How a look-up ended. `Display` prints the lower-case word that metrics use.
@@ -21,7 +22,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 4] = [Self::Found, Self::Absent, Self::Denied, Self::Unavailable];
+    pub(crate) const ALL: [Self; 4] = [Self::Found, Self::Absent, Self::Denied, Self::Unavailable];
 
     /// The word that metrics and the demo server use.
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +38,66 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Why a request was refused. The client is told less: HTTP.md, lines 18 to 22.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Nothing was presented.
+    NotPresented,
+    /// Not a token by its form: looked up nowhere.
+    Malformed,
+    /// More than one was.
+    Ambiguous,
+    /// The database does not know it, or it is revoked or disabled there.
+    Unknown,
+    Expired,
+    /// Of another type than the scope asks for.
+    OtherType,
+    /// By the loader.
+    Denied,
+    /// By a policy.
+    InsufficientScope,
+    /// We cannot tell.
+    Unavailable,
+}
+
+impl Reason {
+    const ALL: [Self; 9] = [
+        Self::NotPresented,
+        Self::Malformed,
+        Self::Ambiguous,
+        Self::Unknown,
+        Self::Expired,
+        Self::OtherType,
+        Self::Denied,
+        Self::InsufficientScope,
+        Self::Unavailable,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotPresented => "not_presented",
+            Self::Malformed => "malformed",
+            Self::Ambiguous => "ambiguous",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::OtherType => "other_type",
+            Self::Denied => "denied",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl From<Absence> for Reason {
+    fn from(why: Absence) -> Self {
+        match why {
+            Absence::Unknown => Self::Unknown,
+            Absence::Expired => Self::Expired,
+            Absence::OtherType => Self::OtherType,
+        }
     }
 }
 
@@ -79,7 +140,12 @@ pub struct Stats {
     pub usage_dropped: u64,
     /// Writes of last uses that failed; what they were to write stays pending.
     pub usage_failures: u64,
+    /// Records that the local level pushed out for its capacity, or was too small for.
+    pub evicted_records: u64,
+    /// Nulls and denials likewise.
+    pub evicted_nulls: u64,
     lookups: [[u64; 5]; 4],
+    refusals: [u64; Reason::ALL.len()],
 }
 
 impl Stats {
@@ -103,6 +169,14 @@ impl Stats {
     pub fn lookups_of(&self, outcome: Outcome, origin: Option<Origin>) -> u64 {
         self.lookups[outcome as usize][column(origin)]
     }
+
+    /// Requests that layers refused, by the reason: `not_presented`, `malformed`, `ambiguous`,
+    /// `unknown`, `expired`, `other_type`, `denied`, `insufficient_scope`, `unavailable`. The client
+    /// is told less of it. All are given, zeros too.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let count = |reason: Reason| (reason.as_str(), self.refusals[reason as usize]);
+        Reason::ALL.into_iter().map(count)
+    }
 }
 
 fn column(origin: Option<Origin>) -> usize {
@@ -125,19 +199,28 @@ pub(crate) struct Counters {
     pub(crate) nulls_capped: Counter,
     pub(crate) invalidations: Counter,
     pub(crate) invalidation_failures: Counter,
-    lookups: Lookups,
+    hot: Hot,
 }
 
 impl Counters {
     pub(crate) fn looked_up(&self, outcome: Outcome, origin: Option<Origin>) {
-        self.lookups.0[stripe()].0[outcome as usize][column(origin)]
+        self.hot.0[stripe()].lookups[outcome as usize][column(origin)]
             .fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.hot.0[stripe()].refusals[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All but what the local level counts.
     pub(crate) fn read(&self) -> Stats {
         let mut lookups = [[0; 5]; 4];
-        for stripe in &self.lookups.0 {
-            for (sums, row) in lookups.iter_mut().zip(&stripe.0) {
+        let mut refusals = [0; Reason::ALL.len()];
+        for stripe in &self.hot.0 {
+            for (sum, cell) in refusals.iter_mut().zip(&stripe.refusals) {
+                *sum += cell.load(Ordering::Relaxed);
+            }
+            for (sums, row) in lookups.iter_mut().zip(&stripe.lookups) {
                 for (sum, cell) in sums.iter_mut().zip(row) {
                     *sum += cell.load(Ordering::Relaxed);
                 }
@@ -163,6 +246,8 @@ impl Counters {
             usage_dropped: 0,
             usage_failures: 0,
             lookups,
+            refusals,
+            ..Stats::default()
         }
     }
 }
@@ -186,14 +271,17 @@ impl Counter {
 
 const STRIPES: usize = 16;
 
-/// The look-ups are counted on the hot path: each thread has a stripe, so that threads do not pass
-/// one cache line back and forth.
+/// Look-ups and refusals are counted on the hot path: each thread has a stripe, so that threads do not
+/// pass one cache line back and forth.
 #[derive(Debug, Default)]
-struct Lookups([Stripe; STRIPES]);
+struct Hot([Stripe; STRIPES]);
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Stripe([[AtomicU64; 5]; 4]);
+struct Stripe {
+    lookups: [[AtomicU64; 5]; 4],
+    refusals: [AtomicU64; Reason::ALL.len()],
+}
 
 fn stripe() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

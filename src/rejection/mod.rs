@@ -25,7 +25,10 @@ pub(crate) use challenge::Challenges;
 pub(crate) use grpc::is_grpc;
 pub use problem::ProblemDetails;
 
+use crate::cache::{Answer, Reason};
+use crate::error::Unavailable;
 use crate::policy::InsufficientScope;
+use crate::token::CachedApiToken;
 
 /// Why a request is refused.
 #[derive(Debug, Clone)]
@@ -47,6 +50,37 @@ pub enum Refusal {
         /// What `Retry-After` says.
         retry_after: Duration,
     },
+}
+
+/// A refusal, and the reason that the client is not told.
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) reason: Reason,
+}
+
+impl Refused {
+    pub(crate) fn new(refusal: Refusal, reason: Reason) -> Self {
+        Self { refusal, reason }
+    }
+
+    pub(crate) fn insufficient_scope(why: InsufficientScope) -> Self {
+        let refusal = Refusal::InsufficientScope(why);
+        Self::new(refusal, Reason::InsufficientScope)
+    }
+
+    pub(crate) fn unavailable(error: &Unavailable) -> Self {
+        let retry_after = error.retry_after();
+        Self::new(Refusal::Unavailable { retry_after }, Reason::Unavailable)
+    }
+}
+
+/// The token, where the answer is a good one.
+pub(crate) fn admitted<M>(answer: Answer<M>) -> Result<CachedApiToken<M>, Refused> {
+    match answer {
+        Answer::Found(token) => Ok(token),
+        Answer::Absent(why) => Err(Refused::new(Refusal::InvalidToken, why.into())),
+        Answer::Denied(denial) => Err(Refused::new(Refusal::Denied(denial.reason), Reason::Denied)),
+    }
 }
 
 impl Refusal {

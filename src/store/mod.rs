@@ -262,6 +262,15 @@ pub(crate) struct Durability {
     pub(crate) timeout: Duration,
 }
 
+/// How many circuit breakers there are, by state.
+#[cfg(feature = "metrics")]
+#[derive(Debug, Default)]
+pub(crate) struct Breakers {
+    pub(crate) closed: usize,
+    pub(crate) open: usize,
+    pub(crate) half_open: usize,
+}
+
 /// PROTOCOL.md's operations. Every call has a deadline of the store's own, and is sent at most once
 /// unless it is a GET or a DEL: a command that timed out here may still run there.
 pub(crate) trait Store<M>: Send + Sync {
@@ -353,6 +362,12 @@ pub(crate) trait Store<M>: Send + Sync {
 
     /// Counts connections: a registration made under another session may be lost.
     fn session(&self) -> u64;
+
+    /// The circuit breakers in front of it. Default: there are none.
+    #[cfg(feature = "metrics")]
+    fn breakers(&self) -> Breakers {
+        Breakers::default()
+    }
 
     /// Writes when tokens were last used, each unless something later lies there; in one round trip.
     /// The reply says of each whether it, or something later, lies there now.

@@ -16,6 +16,7 @@ use super::sequence::Moment;
 use super::tenants::TenantCell;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::Lookup;
+use crate::measure::Stopwatch;
 use crate::store::keys::EntryKey;
 use crate::store::{Acquired, Generation, Nonce, Observed, Seen, StoreError, Value};
 use crate::telemetry;
@@ -113,7 +114,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         let mut waited = false;
         loop {
             let sent = self.send();
+            let watch = Stopwatch::start();
             let read = self.engine.store.get(&self.key).await;
+            if !self.engine.store.is_local() {
+                self.engine.metrics.read_store(watch, read.is_ok());
+            }
             self.engine.at(Point::Read).await;
             let mut next = match read {
                 Ok(seen) => self.appraise(seen, sent).await,

@@ -7,6 +7,7 @@
 //! a third of the time for a hit by one thread, and several times the hits by two.
 
 mod entitlement;
+mod evictions;
 mod invalidated;
 
 use std::hash::{BuildHasher, Hasher};
@@ -18,10 +19,12 @@ use quick_cache::sync::Cache;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 pub(crate) use entitlement::Entitlement;
+use evictions::Evictions;
 use invalidated::Invalidated;
 
 use super::answer::Absence;
 use super::clock::Tick;
+use super::stats::Counter;
 use super::tenants::TenantCell;
 use crate::store::Kept;
 use crate::token::{Denial, Principal, Proof, TokenDigest};
@@ -68,10 +71,13 @@ pub(crate) struct Refresh {
     pub(crate) tenant: Option<Arc<TenantCell>>,
 }
 
+type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions<Fingerprint, V>>;
+
 pub(crate) struct Local<M> {
     entitlement: Entitlement,
-    records: Cache<Fingerprint, Arc<Principal<M>>, Weigh, Spread>,
-    negatives: Cache<Fingerprint, Arc<Refused>, Weigh, Spread>,
+    records: Map<Arc<Principal<M>>>,
+    negatives: Map<Arc<Refused>>,
+    evicted: (Arc<Counter>, Arc<Counter>),
     invalidated: Invalidated,
     keys: (u64, u64),
 }
@@ -81,17 +87,25 @@ impl<M> Local<M> {
         let cache = |capacity: usize| (capacity.max(1), capacity as u64);
         let ((records, record_weight), (negatives, negative_weight)) =
             (cache(records), cache(negatives));
+        let evicted = <(Arc<Counter>, Arc<Counter>)>::default();
         Self {
             invalidated: Invalidated::new(entitlement.bound()),
             entitlement,
-            records: Cache::with(records, record_weight, Weigh, Spread, Default::default()),
+            records: Cache::with(
+                records,
+                record_weight,
+                Weigh,
+                Spread,
+                Evictions::counted_by(&evicted.0),
+            ),
             negatives: Cache::with(
                 negatives,
                 negative_weight,
                 Weigh,
                 Spread,
-                Default::default(),
+                Evictions::counted_by(&evicted.1),
             ),
+            evicted,
             keys: (random(), random()),
         }
     }
@@ -200,6 +214,11 @@ impl<M> Local<M> {
     /// Entries held: records, and nulls with denials.
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.records.len(), self.negatives.len())
+    }
+
+    /// Entries pushed out so far, likewise.
+    pub(crate) fn evicted(&self) -> (u64, u64) {
+        (self.evicted.0.get(), self.evicted.1.get())
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lock;
+#[cfg(feature = "metrics")]
+use crate::store::Breakers;
 use crate::store::StoreError;
 
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +73,17 @@ impl Breaker {
     /// Something answered, by whatever way it was asked.
     pub(super) fn close(&self) {
         *self.lock() = State::Closed { failures: 0 };
+    }
+
+    /// Adds it to the sums by state. An open one whose pause is over is open until somebody asks.
+    #[cfg(feature = "metrics")]
+    pub(super) fn count(&self, sums: &mut Breakers) {
+        let sum = match *self.lock() {
+            State::Closed { .. } => &mut sums.closed,
+            State::Open { .. } => &mut sums.open,
+            State::HalfOpen => &mut sums.half_open,
+        };
+        *sum += 1;
     }
 
     fn open(&self) -> State {

@@ -20,6 +20,8 @@ use super::node::Node;
 use super::slots::{Address, slot};
 use super::supervisor::Patience;
 use super::topology::{Map, Topology, nobodys};
+#[cfg(feature = "metrics")]
+use crate::store::Breakers;
 use crate::store::StoreError;
 
 /// Clones share it.
@@ -88,6 +90,11 @@ impl Cluster {
             }
         }
         Ok(places)
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn count_breakers(&self, sums: &mut Breakers) {
+        self.topology.count_breakers(sums);
     }
 
     /// Every slot has an owner, and every owner takes a write.

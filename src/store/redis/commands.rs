@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use super::batch::Batch;
 use super::connection::Connection;
 use super::fault::{Fault, Replied, refused};
+#[cfg(feature = "metrics")]
+use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::sealed::Parts;
 use crate::store::{
@@ -528,6 +530,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
     fn session(&self) -> u64 {
         self.connection.session()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn breakers(&self) -> Breakers {
+        self.connection.breakers()
     }
 
     fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>> {

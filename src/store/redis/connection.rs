@@ -11,6 +11,8 @@ use super::endpoint::Endpoint;
 use super::fault::{Replied, first_refusal};
 use super::node::Node;
 use super::supervisor::Heartbeat;
+#[cfg(feature = "metrics")]
+use crate::store::Breakers;
 use crate::store::StoreError;
 
 pub(super) struct Connection {
@@ -65,6 +67,18 @@ impl Connection {
     /// Counts connections.
     pub(super) fn session(&self) -> u64 {
         self.session.load(Ordering::SeqCst)
+    }
+
+    /// The breakers in front of its servers.
+    #[cfg(feature = "metrics")]
+    pub(super) fn breakers(&self) -> Breakers {
+        let mut sums = Breakers::default();
+        match &self.to {
+            To::Server(node) => node.count_breaker(&mut sums),
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => cluster.count_breakers(&mut sums),
+        }
+        sums
     }
 
     /// Sends the commands once, in one write to each server, and gives each one's reply.

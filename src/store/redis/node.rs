@@ -13,6 +13,8 @@ use super::endpoint::{Deadlines, Server};
 use super::fault::lost_or_refused;
 use super::sharing::Sharing;
 use super::supervisor::{Heartbeat, Patience, Supervisor};
+#[cfg(feature = "metrics")]
+use crate::store::Breakers;
 use crate::store::StoreError;
 
 pub(super) struct Node {
@@ -41,6 +43,11 @@ impl Node {
     #[cfg(feature = "redis-cluster")]
     pub(super) fn set_heartbeat(&self, name: String) {
         self.supervisor.set_heartbeat(name);
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn count_breaker(&self, sums: &mut Breakers) {
+        self.breaker.count(sums);
     }
 
     /// Sends the commands once, in one write, which may be others' too, and gives each one's reply. The

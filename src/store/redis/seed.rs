@@ -16,6 +16,8 @@ use serde::de::DeserializeOwned;
 use super::batch::Batch;
 use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, read, unexpected};
 use super::fault::first_refusal;
+#[cfg(feature = "metrics")]
+use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{
     AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Registry,
@@ -380,6 +382,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
 
     fn session(&self) -> u64 {
         self.level.session()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn breakers(&self) -> Breakers {
+        self.level.breakers()
     }
 
     fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>> {

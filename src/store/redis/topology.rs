@@ -17,6 +17,8 @@ use super::node::Node;
 use super::slots::{Address, Owners};
 use super::supervisor::Heartbeat;
 use super::{Settings, lock};
+#[cfg(feature = "metrics")]
+use crate::store::Breakers;
 use crate::store::StoreError;
 
 /// Requests in trouble have the slots asked for no more often.
@@ -201,6 +203,13 @@ impl Topology {
             owners,
             masters,
         })
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn count_breakers(&self, sums: &mut Breakers) {
+        for node in lock(&self.nodes).values() {
+            node.count_breaker(sums);
+        }
     }
 
     /// The nodes that there are, from now on: those of the map.
