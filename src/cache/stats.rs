@@ -140,7 +140,7 @@ pub struct Stats {
     pub usage_dropped: u64,
     /// Writes of last uses that failed; what they were to write stays pending.
     pub usage_failures: u64,
-    /// Records that the local level pushed out for its capacity, or was too small for.
+    /// Records that the local level pushed out for its capacity.
     pub evicted_records: u64,
     /// Nulls and denials likewise.
     pub evicted_nulls: u64,

@@ -3,38 +3,58 @@
 use std::sync::Arc;
 
 use quick_cache::Lifecycle;
-use quick_cache::sync::DefaultLifecycle;
 
 use crate::cache::stats::Counter;
 
-/// Counts what a map pushes out for its budget, or does not let in because it is larger than that.
-/// What is replaced or removed is not among them.
-pub(super) struct Evictions<K, V> {
-    // It drops what was pushed out after the map's lock: a record holds metadata of the user's.
-    inner: DefaultLifecycle<K, V>,
+/// Counts what a map pushes out for its budget. What is removed is not among them, and what is replaced
+/// would be, so that each insertion says which key it is for.
+#[derive(Clone)]
+pub(super) struct Evictions {
     count: Arc<Counter>,
 }
 
-impl<K, V> Evictions<K, V> {
+impl Evictions {
     pub(super) fn counted_by(count: &Arc<Counter>) -> Self {
+        let count = Arc::clone(count);
+        Self { count }
+    }
+}
+
+/// Of one insertion.
+pub(super) struct Inserting<K, V> {
+    key: Option<K>,
+    /// Kept until the map's lock is given back: a record's end may run the user's code. There are
+    /// seldom more.
+    out: [Option<V>; 2],
+}
+
+impl<K, V> Inserting<K, V> {
+    pub(super) fn of(key: K) -> Self {
         Self {
-            inner: DefaultLifecycle::default(),
-            count: Arc::clone(count),
+            key: Some(key),
+            ..Self::default()
         }
     }
 }
 
-impl<K, V> Clone for Evictions<K, V> {
-    fn clone(&self) -> Self {
-        Self::counted_by(&self.count)
+impl<K, V> Default for Inserting<K, V> {
+    fn default() -> Self {
+        Self {
+            key: None,
+            out: [None, None],
+        }
     }
 }
 
-impl<K, V> Lifecycle<K, V> for Evictions<K, V> {
-    type RequestState = <DefaultLifecycle<K, V> as Lifecycle<K, V>>::RequestState;
+impl<K: PartialEq, V> Lifecycle<K, V> for Evictions {
+    type RequestState = Inserting<K, V>;
 
-    fn on_evict(&self, state: &mut Self::RequestState, key: K, value: V) {
-        self.count.add();
-        self.inner.on_evict(state, key, value);
+    fn on_evict(&self, state: &mut Inserting<K, V>, key: K, value: V) {
+        if state.key.as_ref() != Some(&key) {
+            self.count.add();
+        }
+        if let Some(place) = state.out.iter_mut().find(|place| place.is_none()) {
+            *place = Some(value);
+        }
     }
 }

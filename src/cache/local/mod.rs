@@ -19,7 +19,7 @@ use quick_cache::sync::Cache;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 pub(crate) use entitlement::Entitlement;
-use evictions::Evictions;
+use evictions::{Evictions, Inserting};
 use invalidated::Invalidated;
 
 use super::answer::Absence;
@@ -71,7 +71,7 @@ pub(crate) struct Refresh {
     pub(crate) tenant: Option<Arc<TenantCell>>,
 }
 
-type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions<Fingerprint, V>>;
+type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions>;
 
 pub(crate) struct Local<M> {
     entitlement: Entitlement,
@@ -179,7 +179,9 @@ impl<M> Local<M> {
             return;
         }
         self.negatives.remove(&fingerprint);
-        self.records.insert(fingerprint, principal);
+        let mut inserting = Inserting::of(fingerprint);
+        self.records
+            .insert_with_lifecycle(fingerprint, principal, &mut inserting);
     }
 
     /// The same for a null or a denial.
@@ -198,7 +200,9 @@ impl<M> Local<M> {
             return;
         }
         self.records.remove(&fingerprint);
-        self.negatives.insert(fingerprint, refused);
+        let mut inserting = Inserting::of(fingerprint);
+        self.negatives
+            .insert_with_lifecycle(fingerprint, refused, &mut inserting);
     }
 
     fn outdated(&self, proof: &Proof) -> bool {
