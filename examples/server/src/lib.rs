@@ -11,6 +11,7 @@ pub mod format;
 mod latency;
 mod live;
 pub mod loader;
+pub mod metrics;
 pub mod outbox;
 mod random;
 mod routes;

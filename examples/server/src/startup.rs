@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tower_api_token::{ApiTokenCache, loader_fn};
 
@@ -13,6 +14,7 @@ use crate::config::{Config, Layout, Redis, StartError};
 use crate::db::{Database, Kept, Seeded, TextCount};
 use crate::live::Live;
 use crate::loader;
+use crate::metrics;
 use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
 use crate::usage;
@@ -35,6 +37,7 @@ pub struct Server {
     cache: ApiTokenCache,
     outbox: Outbox,
     drain: Duration,
+    metrics: PrometheusHandle,
     banner: String,
 }
 
@@ -58,6 +61,7 @@ impl Server {
         let database = Database::open(config.database.clone())
             .await
             .map_err(|message| StartError::of("DATABASE_URL", format!("{described}: {message}")))?;
+        let metrics = metrics::install()?;
         let cache = cache(&config, &database)?;
 
         let kept = config.layout.kept();
@@ -79,6 +83,7 @@ impl Server {
             database: database.clone(),
             cache: cache.clone(),
             outbox: outbox.clone(),
+            metrics: metrics.clone(),
             kept,
             format: config.format,
             admin_digest: config.admin_token.digest(),
@@ -95,6 +100,7 @@ impl Server {
             cache,
             outbox,
             drain: config.drain,
+            metrics,
             banner,
         })
     }
@@ -120,6 +126,7 @@ impl Server {
     ) -> std::io::Result<()> {
         let outbox = tokio::spawn(self.outbox.run());
         let live = tokio::spawn(routes::live::run(Arc::clone(&self.state)));
+        let upkeep = tokio::spawn(metrics::keep_up(self.metrics));
         let (draining, begun) = tokio::sync::oneshot::channel();
         let serve = axum::serve(self.listener, self.router).with_graceful_shutdown(async move {
             shutdown.await;
@@ -145,6 +152,7 @@ impl Server {
         // instance.
         outbox.abort();
         live.abort();
+        upkeep.abort();
         let close = async {
             let unwritten = self.cache.shutdown().await;
             if unwritten > 0 {

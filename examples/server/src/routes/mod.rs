@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tower_api_token::{ApiTokenCache, TokenDigest};
 
 use crate::config::RedisKind;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) cache: ApiTokenCache,
     pub(crate) outbox: Outbox,
+    pub(crate) metrics: PrometheusHandle,
     /// What the database keeps of a new token.
     pub(crate) kept: Kept,
     /// Which tokens are looked up and imported.

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
-use tower_api_token::Stats;
 
 use super::AppState;
 
@@ -57,7 +56,8 @@ async fn readyz(State(state): State<AppState>) -> Response {
 }
 
 async fn metrics(State(state): State<AppState>) -> Response {
-    let mut text = exposition(&state.cache.stats());
+    state.cache.publish_metrics();
+    let mut text = state.metrics.render();
     // Unconfirmed invalidations are worth an alert. Without the database the number is left out,
     // not invented.
     if let Ok(Ok(owed)) = tokio::time::timeout(PROBE_TIMEOUT, state.database.pending_count()).await
@@ -74,86 +74,4 @@ async fn metrics(State(state): State<AppState>) -> Response {
         text,
     )
         .into_response()
-}
-
-/// Name, help, and where the number is.
-type Counter = (&'static str, &'static str, fn(&Stats) -> u64);
-
-const COUNTERS: [Counter; 10] = [
-    (
-        "api_token_loads_total",
-        "Loads from the database.",
-        |stats| stats.loads,
-    ),
-    (
-        "api_token_load_failures_total",
-        "Loads that failed.",
-        |stats| stats.load_failures,
-    ),
-    (
-        "api_token_joined_total",
-        "Look-ups that shared the flight of another.",
-        |stats| stats.joined,
-    ),
-    (
-        "api_token_store_errors_total",
-        "Commands of the store that failed.",
-        |stats| stats.store_errors,
-    ),
-    (
-        "api_token_invalidations_total",
-        "Invalidations that were confirmed.",
-        |stats| stats.invalidations,
-    ),
-    (
-        "api_token_invalidation_failures_total",
-        "Invalidations that were not confirmed.",
-        |stats| stats.invalidation_failures,
-    ),
-    (
-        "api_token_usage_recorded_total",
-        "Last uses that were recorded.",
-        |stats| stats.usage_recorded,
-    ),
-    (
-        "api_token_usage_written_total",
-        "Last uses that were written to the database.",
-        |stats| stats.usage_written,
-    ),
-    (
-        "api_token_usage_dropped_total",
-        "Last uses that were given up.",
-        |stats| stats.usage_dropped,
-    ),
-    (
-        "api_token_usage_failures_total",
-        "Writes of last uses that failed and are tried again.",
-        |stats| stats.usage_failures,
-    ),
-];
-
-/// The cache's counters as Prometheus reads them. The labels are words of our own and need no
-/// escaping.
-fn exposition(stats: &Stats) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    for (name, help, value) in COUNTERS {
-        let value = value(stats);
-        let _ = writeln!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}"
-        );
-    }
-    text.push_str(
-        "# HELP api_token_lookups_total Look-ups of tokens, by outcome and by where the answer came from.\n\
-         # TYPE api_token_lookups_total counter\n",
-    );
-    for (outcome, origin, count) in stats.lookups() {
-        let origin = origin.map_or_else(|| "none".to_owned(), |origin| origin.to_string());
-        let _ = writeln!(
-            text,
-            "api_token_lookups_total{{outcome=\"{outcome}\",origin=\"{origin}\"}} {count}"
-        );
-    }
-    text
 }

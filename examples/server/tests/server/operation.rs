@@ -52,34 +52,44 @@ fn every_sample_belongs_to_a_described_metric() {
             .header("content-type")
             .starts_with("text/plain; version=0.0.4")
     );
-    let mut described = None;
+    let mut described: Option<(&str, bool)> = None;
+    let mut histograms = 0;
     for line in answer.body.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             described = rest.split_once(' ').map(|(name, _)| (name, false));
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
             assert_eq!(described, Some((name, false)), "{line}");
-            assert_eq!(
-                kind,
-                if name.ends_with("_total") {
-                    "counter"
-                } else {
-                    "gauge"
-                },
-                "{line}"
-            );
+            let expected = match name {
+                _ if name.ends_with("_total") => "counter",
+                _ if name.ends_with("_seconds") => "histogram",
+                _ => "gauge",
+            };
+            assert_eq!(kind, expected, "{line}");
+            histograms += usize::from(kind == "histogram");
             described = Some((name, true));
-        } else {
+        } else if !line.is_empty() {
             let name = line.split(['{', ' ']).next().unwrap();
-            assert_eq!(described, Some((name, true)), "{line}");
+            let (described, true) = described.unwrap() else {
+                panic!("{line}");
+            };
+            let part = name.strip_prefix(described).unwrap_or("of another");
+            let parts: &[&str] = match described.ends_with("_seconds") {
+                true => &["_bucket", "_sum", "_count"],
+                false => &[""],
+            };
+            assert!(parts.contains(&part), "{line}");
         }
     }
-    assert!(
-        answer
-            .body
-            .contains("\napi_token_lookups_total{outcome=\"found\",origin=\"loaded\"} 1\n"),
-        "{answer:?}"
-    );
+    assert!(histograms >= 2, "a miss and its load: {answer:?}");
+    let found = [
+        "outcome=\"found\"",
+        "origin=\"loaded\"",
+        "cache=\"api_token\"",
+    ];
+    assert_eq!(demo.metric("api_token_lookups_total", &found), 1);
+    let slow = ["result=\"ok\"", "le=\"+Inf\""];
+    assert_eq!(demo.metric("api_token_load_seconds_bucket", &slow), 1);
 }
 
 #[test]
