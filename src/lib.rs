@@ -75,7 +75,8 @@
 //! |---|---|---|
 //! | `redis` | yes | [`RedisStore`] |
 //! | `local` | yes | the local level in front of Redis |
-//! | `tracing` | yes | rate-limited warnings |
+//! | `tracing` | yes | a span for each miss, an event for each refusal, rate-limited warnings |
+//! | `metrics` | no | `ApiTokenCache::publish_metrics`: counters, gauges and times by the facade `metrics` (`docs/metrics.md`) |
 //! | `axum` | no | [`CachedApiToken`] as an extractor |
 //! | `test-util` | no | an injected clock, and gates inside the protocol, for tests |
 

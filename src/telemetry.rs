@@ -47,7 +47,6 @@ mod on {
 
     /// The span of a look-up that no local answer was found for; a local hit has none. A child of the
     /// request's own, if there is one.
-    #[derive(Clone)]
     pub(crate) struct LookupSpan(Span);
 
     impl LookupSpan {
@@ -230,7 +229,6 @@ mod off {
     use crate::store::StoreError;
     use crate::token::Origin;
 
-    #[derive(Clone)]
     pub(crate) struct LookupSpan;
 
     impl LookupSpan {

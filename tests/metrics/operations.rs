@@ -42,6 +42,21 @@ fn queries(panel: &Value) -> Vec<String> {
 }
 
 #[test]
+fn what_the_operator_is_told_to_look_at_exists() {
+    let table = table::read();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failures.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let names: BTreeSet<_> = words
+        .filter(|word| word.starts_with("api_token_") || word.starts_with("demo_"))
+        .collect();
+    assert!(names.len() >= 8, "{names:?}");
+    for name in names {
+        assert!(table.contains_key(name), "{name}");
+    }
+}
+
+#[test]
 fn every_alert_asks_for_what_exists_and_says_what_to_do() {
     let table = table::read();
     let rules = rules();

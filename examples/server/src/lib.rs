@@ -15,5 +15,7 @@ pub mod metrics;
 pub mod outbox;
 mod random;
 mod routes;
+#[cfg(feature = "otel")]
+pub mod spans;
 pub mod startup;
 pub mod usage;

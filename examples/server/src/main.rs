@@ -4,9 +4,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use example_server::config::{Config, Request, StartError};
+#[cfg(feature = "otel")]
+use example_server::spans::Spans;
 use example_server::startup::Server;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer, Registry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -27,23 +31,42 @@ async fn start() -> Result<(), StartError> {
             return Ok(());
         }
     };
-    log(&config);
+    #[cfg(feature = "otel")]
+    let spans = match &config.otlp_endpoint {
+        Some(endpoint) => Some(Spans::export(endpoint)?),
+        None => None,
+    };
+    #[cfg(feature = "otel")]
+    let layer = spans.as_ref().map(Spans::layer);
+    #[cfg(not(feature = "otel"))]
+    let layer = None::<tracing_subscriber::layer::Identity>;
+    log(&config, layer);
     let server = Server::bind(config).await?;
     print(&format!(
         "{}\nlistening on http://{}\n",
         server.banner(),
         server.address()
     ));
-    server.run(signal()?).await.map_err(StartError::other)
+    let ended = server.run(signal()?).await.map_err(StartError::other);
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans {
+        spans.end();
+    }
+    ended
 }
 
+/// What takes part in logging, with the filter in front of it.
+type Logged = Layered<Targets, Registry>;
+
 /// Logs go to standard error, so that standard output has the banner alone.
-fn log(config: &Config) {
+fn log(config: &Config, spans: Option<impl Layer<Logged> + Send + Sync>) {
     let colours = std::io::stderr().is_terminal();
     let output = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(colours);
-    let registry = tracing_subscriber::registry().with(config.log_filter.clone());
+    let registry = tracing_subscriber::registry()
+        .with(config.log_filter.clone())
+        .with(spans);
     if config.log_json {
         registry.with(output.json()).init();
     } else {

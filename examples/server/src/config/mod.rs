@@ -63,6 +63,8 @@ pub struct Config {
     pub log_json: bool,
     /// What is logged.
     pub log_filter: Targets,
+    /// The OpenTelemetry collector that spans are sent to.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// What the command line asks for.
@@ -156,6 +158,7 @@ impl Values {
                     "not a level, or target=level, separated by commas",
                 )
             })?,
+            otlp_endpoint: self.collector()?,
         })
     }
 
@@ -180,6 +183,22 @@ impl Values {
             "checked" => Format::Checked,
             _ => Format::Any,
         })
+    }
+
+    fn collector(&self) -> Result<Option<String>, StartError> {
+        const NAME: &str = "OTLP_ENDPOINT";
+        let Some(endpoint) = self.optional(NAME)? else {
+            return Ok(None);
+        };
+        if !cfg!(feature = "otel") {
+            let why = "this binary is built without it; build with --features otel";
+            return Err(StartError::of(NAME, why));
+        }
+        // Not repeated: it may hold a password.
+        if !endpoint.starts_with("http://") {
+            return Err(StartError::of(NAME, "not an http:// URL"));
+        }
+        Ok(Some(endpoint.to_owned()))
     }
 
     /// The value, if it is set. Set but empty is a slip, and what it was meant to be is not ours to

@@ -11,7 +11,7 @@ type Variable = (
     &'static str,
 );
 
-const VARIABLES: [Variable; 20] = [
+const VARIABLES: [Variable; 21] = [
     (
         "LISTEN",
         "listen",
@@ -131,6 +131,12 @@ const VARIABLES: [Variable; 20] = [
         "rust-log",
         Some("info"),
         "What is logged: a level, or target=level, separated by commas",
+    ),
+    (
+        "OTLP_ENDPOINT",
+        "otlp-endpoint",
+        None,
+        "Where spans go to: an OpenTelemetry collector's http://HOST:4318; needs a binary with the feature otel",
     ),
 ];
 

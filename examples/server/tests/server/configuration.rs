@@ -48,7 +48,7 @@ pub(crate) fn run_to_end(command: &mut Command) -> (Option<i32>, String, String)
 
 /// Starts with one bad variable and returns the line.
 #[track_caller]
-fn refused(variable: &str, value: &str) -> String {
+pub(crate) fn refused(variable: &str, value: &str) -> String {
     refused_with(variable, value, &[])
 }
 

@@ -17,6 +17,7 @@ mod outage;
 mod rotation;
 mod secrets;
 mod seed_layout;
+mod spans;
 mod token_format;
 mod token_list;
 mod transcript;
