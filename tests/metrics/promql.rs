@@ -57,10 +57,7 @@ type Labels<'a> = Vec<(&'a str, Vec<&'a str>)>;
 /// The labels of a metric; of a histogram's parts too.
 fn labels_of<'a>(name: &str, table: &'a Table) -> Option<Labels<'a>> {
     let whole = |part: &&str| name.strip_suffix(part);
-    let row = match ["_bucket", "_sum", "_count"]
-        .iter()
-        .find_map(|part| whole(part))
-    {
+    let row = match ["_bucket", "_sum", "_count"].iter().find_map(whole) {
         Some(name) => table.get(name).filter(|row| row.kind == "histogram")?,
         None => table.get(name).filter(|row| row.kind != "histogram")?,
     };
