@@ -18,7 +18,7 @@ use test_support::Gate;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, BoxError, CachedApiToken, Denial, Lookup,
-    MakeRejection, ProblemDetails, Stats, TokenDigest, TokenLoader, TokenRecord, Verdict,
+    MakeRejection, ProblemDetails, TokenDigest, TokenLoader, TokenRecord, Verdict,
 };
 
 pub(crate) const GOOD: &str = "app-Good-0123456789";
@@ -208,11 +208,16 @@ impl<R: MakeRejection + 'static> World<R> {
     #[track_caller]
     pub(crate) fn assert_no_lookup(&self) {
         assert_eq!(self.calls(), 0, "the loader was called");
-        assert_eq!(
-            self.cache.stats(),
-            Stats::default(),
-            "something was counted"
-        );
+        let stats = self.cache.stats();
+        assert_eq!(stats.lookups().count(), 0, "{stats:?}");
+        // That it was refused is counted, and nothing else.
+        let asked = [
+            stats.loads,
+            stats.joined,
+            stats.store_errors,
+            stats.overloaded,
+        ];
+        assert_eq!(asked, [0; 4], "{stats:?}");
         assert_eq!(self.cache.local_entries(), (0, 0), "something was kept");
         #[cfg(feature = "test-util")]
         assert_eq!(self.steps.load(Ordering::SeqCst), 0, "a flight was started");
