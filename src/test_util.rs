@@ -4,8 +4,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
@@ -23,7 +23,7 @@ pub struct ManualClock {
 #[derive(Debug)]
 struct Shared {
     nanos: AtomicU64,
-    start: SystemTime,
+    start: Mutex<SystemTime>,
     moved: Notify,
     sleepers: AtomicUsize,
 }
@@ -34,7 +34,7 @@ impl ManualClock {
         Self {
             shared: Arc::new(Shared {
                 nanos: AtomicU64::new(1_000_000_000),
-                start: SystemTime::now(),
+                start: Mutex::new(SystemTime::now()),
                 moved: Notify::new(),
                 sleepers: AtomicUsize::new(0),
             }),
@@ -50,7 +50,18 @@ impl ManualClock {
 
     /// The wall clock's time.
     pub fn wall(&self) -> SystemTime {
-        self.shared.start + Duration::from_nanos(self.tick().0 - 1_000_000_000)
+        let start = self.shared.start.lock();
+        *start.unwrap_or_else(PoisonError::into_inner) + self.elapsed()
+    }
+
+    /// Sets the wall clock alone, as an operator does, or a machine whose battery is empty.
+    pub fn set_wall(&self, at: SystemTime) {
+        let start = self.shared.start.lock();
+        *start.unwrap_or_else(PoisonError::into_inner) = at - self.elapsed();
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.tick().0 - 1_000_000_000)
     }
 
     pub(crate) fn tick(&self) -> Tick {

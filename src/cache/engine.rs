@@ -79,14 +79,16 @@ impl<M: Send + Sync + 'static> Engine<M> {
         token: &str,
         scope: Option<&str>,
     ) -> Option<Answer<M>> {
-        let answer = self.peek_locally(token, scope)?;
-        self.note_use(&answer, scope);
+        // Read once: for the entry's age, and for when it was used.
+        let now = self.clock.now();
+        let answer = self.local_answer(token, scope, now)?;
+        self.note_use(&answer, scope, now);
         Some(answer)
     }
 
-    fn note_use(&self, answer: &Answer<M>, scope: Option<&str>) {
+    fn note_use(&self, answer: &Answer<M>, scope: Option<&str>, now: Tick) {
         if let (Some(usage), Answer::Found(token)) = (&self.usage, answer) {
-            usage.note(token.principal(), scope, self.clock.now());
+            usage.note(token.principal(), scope, now);
         }
     }
 
@@ -96,8 +98,17 @@ impl<M: Send + Sync + 'static> Engine<M> {
         token: &str,
         scope: Option<&str>,
     ) -> Option<Answer<M>> {
+        self.local_answer(token, scope, self.clock.now())
+    }
+
+    fn local_answer(
+        self: &Arc<Self>,
+        token: &str,
+        scope: Option<&str>,
+        now: Tick,
+    ) -> Option<Answer<M>> {
         let fingerprint = self.local.fingerprint(token, scope);
-        let (hit, refresh) = self.local.get(fingerprint, token, self.clock.now())?;
+        let (hit, refresh) = self.local.get(fingerprint, token, now)?;
         self.refresh(&hit, refresh, token, scope);
         let mut origin = Origin::Local;
         let what = match hit {
@@ -122,7 +133,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         scope: Scope,
     ) -> Result<Answer<M>, Unavailable> {
         let answer = Arc::clone(&self).look_up(token, scope.clone()).await?;
-        self.note_use(&answer, scope.name());
+        self.note_use(&answer, scope.name(), self.clock.now());
         Ok(answer)
     }
 

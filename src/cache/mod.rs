@@ -8,6 +8,7 @@ pub(crate) mod engine;
 mod fetch;
 mod flight;
 mod invalidation;
+mod last_uses;
 pub(crate) mod lifetimes;
 mod load;
 pub(crate) mod local;
@@ -19,7 +20,6 @@ pub(crate) mod tenants;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 pub use answer::{Absence, Answer};
 pub use builder::ApiTokenCacheBuilder;
@@ -161,42 +161,6 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// Makes a change of a tenant hold for all of its tokens, however many are cached: one command.
     pub fn invalidate_tenant(&self, tenant: &str) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Tenant(tenant.to_owned()))
-    }
-
-    /// When the token was last used: the latest of what this process recorded, what the store keeps of
-    /// other instances' records, and what the cached record says of the database. `None` where none of
-    /// them knows of a use.
-    ///
-    /// It is behind the last use by less than the recorder's interval, and of uses of another instance
-    /// by its flush interval more. A token that is used with and without a scope is asked for in
-    /// the scope: both are looked at.
-    ///
-    /// # Errors
-    /// The store did not answer, or the scope's name is none.
-    pub async fn effective_last_used_at(
-        &self,
-        token: &str,
-        scope: impl Into<Option<&str>>,
-    ) -> Result<Option<SystemTime>, StoreError> {
-        let unsupported = |_| StoreError::unsupported();
-        let scope = Scope::new(scope.into()).map_err(unsupported)?;
-        let lookup = self.engine.lookup(BearerToken::new(token), scope);
-        let mut keys = vec![self.engine.key(&lookup)];
-        if lookup.scope().is_some() {
-            let any = Scope::new(None).map_err(unsupported)?;
-            let in_none = self.engine.lookup(lookup.token().clone(), any);
-            keys.push(self.engine.key(&in_none));
-        }
-        let known = self.engine.peek(&lookup).await?;
-        let known = known.and_then(|resolved| match resolved.what {
-            answer::What::Found(principal) => principal.kept.what.last_used_at,
-            _ => None,
-        });
-        let stored = self.engine.store.last_uses(&keys).await?;
-        // Asked last: what a flush moves from here to there meanwhile is seen in one of the two.
-        let ours = self.engine.usage.as_ref();
-        let ours = ours.and_then(|usage| usage.last(&lookup.digest));
-        Ok(stored.into_iter().flatten().max().max(known).max(ours))
     }
 
     /// What was counted since the cache was built.

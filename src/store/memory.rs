@@ -12,8 +12,8 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use super::keys::EntryKey;
 use super::sealed::Parts;
 use super::{
-    AcquireReply, Acquired, Durability, Filled, Generation, IntoStore, Nonce, Observed, Registry,
-    RegistryEntry, Reply, Seen, Store, StoreError, Value, sealed,
+    AcquireReply, Acquired, Durability, Filled, Generation, IntoStore, Nonce, Observed, Put,
+    Registry, RegistryEntry, Reply, Seen, Store, StoreError, Value, sealed,
 };
 use crate::cache::clock::{Clock, Tick};
 use crate::token::BearerToken;
@@ -459,14 +459,14 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         0
     }
 
-    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>> {
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<Put>> {
         let mut last = self.remembered();
         for (key, at) in uses {
             if last.peek(key).is_none_or(|present| present < at) {
                 last.insert(key.clone(), *at);
             }
         }
-        done(vec![true; uses.len()])
+        done(vec![Ok(()); uses.len()])
     }
 
     fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>> {

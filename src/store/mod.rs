@@ -271,6 +271,9 @@ pub(crate) struct Breakers {
     pub(crate) half_open: usize,
 }
 
+/// What became of one of several writes.
+pub(crate) type Put = Result<(), StoreError>;
+
 /// PROTOCOL.md's operations. Every call has a deadline of the store's own, and is sent at most once
 /// unless it is a GET or a DEL: a command that timed out here may still run there.
 pub(crate) trait Store<M>: Send + Sync {
@@ -370,10 +373,10 @@ pub(crate) trait Store<M>: Send + Sync {
     }
 
     /// Writes when tokens were last used, each unless something later lies there; in one round trip.
-    /// The reply says of each whether it, or something later, lies there now.
-    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>>;
+    /// `Ok` of one: it, or something later, lies there now. One that is refused is no other's matter.
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<Put>>;
 
-    /// Reads such times, in one round trip.
+    /// Reads such times, in one round trip. What lies there and is no time is none.
     fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>>;
 
     /// Whether the store takes a write wherever requests need it to.

@@ -85,7 +85,13 @@ impl Pending {
     }
 
     /// Notes a use, unless one was recorded within the interval.
-    pub(super) fn note(&self, digest: TokenDigest, now: Tick, new: impl FnOnce() -> Use) -> Noted {
+    /// `new` makes it, if it can be written.
+    pub(super) fn note(
+        &self,
+        digest: TokenDigest,
+        now: Tick,
+        new: impl FnOnce() -> Option<Use>,
+    ) -> Noted {
         let mut shard = self.shard(&digest);
         let recent = shard.recent.get(&digest).copied();
         if let Some(recent) = recent
@@ -96,11 +102,12 @@ impl Pending {
         if shard.closed {
             return Noted::Dropped;
         }
-        let mut at = recent.map(|recent| recent.at);
+        let Some(new) = new() else {
+            return Noted::Dropped;
+        };
+        let at = new.at().max(recent.map_or(new.at(), |recent| recent.at));
         match shard.uses.entry(digest) {
             Entry::Occupied(mut pending) => {
-                let new = new();
-                at = at.max(Some(new.at()));
                 // A wall clock can be set back; the time that is written never goes back.
                 if new.at() > pending.get().at() {
                     pending.insert(Arc::new(new));
@@ -111,13 +118,10 @@ impl Pending {
                     self.len.fetch_sub(1, Ordering::Relaxed);
                     return Noted::Dropped;
                 }
-                let new = free.insert(Arc::new(new()));
-                at = at.max(Some(new.at()));
+                free.insert(Arc::new(new));
             }
         }
-        if let Some(at) = at {
-            shard.recent.insert(digest, Recorded { tick: now, at });
-        }
+        shard.recent.insert(digest, Recorded { tick: now, at });
         Noted::Recorded
     }
 
@@ -195,16 +199,18 @@ mod tests {
     fn note_at(pending: &Pending, token: &str, tick: u64, at: u64) -> Noted {
         let digest = TokenDigest::of(token);
         let tick = Tick::ZERO.after(Duration::from_secs(tick));
-        pending.note(digest, tick, || Use {
-            usage: Usage {
-                token_id: token.to_owned(),
-                digest,
-                scope: None,
-                tenant_id: None,
-                last_used_at: wall(at),
-            },
-            scope: Scope::new(None).unwrap(),
-            token: None,
+        pending.note(digest, tick, || {
+            Some(Use {
+                usage: Usage {
+                    token_id: token.to_owned(),
+                    digest,
+                    scope: None,
+                    tenant_id: None,
+                    last_used_at: wall(at),
+                },
+                scope: Scope::new(None).unwrap(),
+                token: None,
+            })
         })
     }
 

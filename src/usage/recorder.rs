@@ -13,10 +13,10 @@ use super::settings::UsageRecorder;
 use super::sink::{DynUsageSink, Usage};
 use crate::cache::clock::{Clock, Tick};
 use crate::cache::stats::{Counter, Stats};
-use crate::store::Store;
 use crate::store::keys::{EntryKey, Keys, Scope};
+use crate::store::{Store, StoreError};
 use crate::telemetry;
-use crate::token::{Principal, TokenDigest};
+use crate::token::{Principal, TokenDigest, times};
 
 /// The longest pause while the sink fails, unless the flush interval is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -142,16 +142,20 @@ impl<M: Send + Sync + 'static> Core<M> {
         };
         let digest = principal.proof.digest;
         let record = &principal.kept.what;
-        let noted = self.pending.note(digest, now, || Use {
-            usage: Usage {
-                token_id: record.id.clone(),
-                digest,
-                scope: scope.name().map(str::to_owned),
-                tenant_id: record.tenant_id.clone(),
-                last_used_at: self.clock.wall(),
-            },
-            scope,
-            token: self.keys.is_seed().then(|| principal.token.clone()),
+        let noted = self.pending.note(digest, now, || {
+            // A database that has no such time would refuse its whole batch, again and again.
+            let at = Some(self.clock.wall()).filter(|at| times::is_of_this_age(*at))?;
+            Some(Use {
+                usage: Usage {
+                    token_id: record.id.clone(),
+                    digest,
+                    scope: scope.name().map(str::to_owned),
+                    tenant_id: record.tenant_id.clone(),
+                    last_used_at: at,
+                },
+                scope,
+                token: self.keys.is_seed().then(|| principal.token.clone()),
+            })
         });
         match noted {
             Noted::Recorded => {
@@ -201,23 +205,30 @@ impl<M: Send + Sync + 'static> Core<M> {
         let mut all = true;
         for batch in uses.chunks(self.settings.batch_size) {
             let keyed: Vec<_> = batch.iter().map(|used| self.keyed(used)).collect();
-            let lies_there = match self.store.put_last_uses(&keyed).await {
-                Ok(lies_there) => lies_there,
+            let put = match self.store.put_last_uses(&keyed).await {
+                Ok(put) => put,
                 Err(error) => {
-                    self.counters.failures.add();
-                    telemetry::usage_not_stored(&error);
+                    self.not_stored(&error);
                     // The next would most likely fail as well, each after a deadline.
                     return false;
                 }
             };
-            let stored = batch.iter().zip(&lies_there).filter(|(_, there)| **there);
-            let stored: Vec<_> = stored.map(|(used, _)| used).collect();
-            all &= stored.len() == batch.len();
+            if let Some(error) = put.iter().find_map(|put| put.as_ref().err()) {
+                self.not_stored(error);
+                all = false;
+            }
             if only {
+                let stored = batch.iter().zip(&put).filter(|(_, put)| put.is_ok());
+                let stored: Vec<_> = stored.map(|(used, _)| used).collect();
                 self.settled(stored);
             }
         }
         all
+    }
+
+    fn not_stored(&self, error: &StoreError) {
+        self.counters.failures.add();
+        telemetry::usage_not_stored(error);
     }
 
     fn keyed(&self, used: &Use) -> (EntryKey, SystemTime) {

@@ -67,10 +67,20 @@ impl fmt::Debug for Usage {
 /// A batch names no token twice. In PostgreSQL, one statement for a batch:
 ///
 /// ```sql
-/// UPDATE tokens SET last_used_at = used.at
-/// FROM (SELECT * FROM unnest($1::text[], $2::timestamptz[])) AS used (id, at)
-/// WHERE tokens.id = used.id AND (tokens.last_used_at IS NULL OR tokens.last_used_at < used.at)
+/// WITH used AS (
+///     SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)
+/// ), locked AS (
+///     SELECT tokens.id, used.at FROM tokens JOIN used USING (id)
+///     WHERE tokens.last_used_at IS NULL OR tokens.last_used_at < used.at
+///     ORDER BY tokens.id FOR UPDATE OF tokens
+/// )
+/// UPDATE tokens SET last_used_at = locked.at FROM locked WHERE tokens.id = locked.id
 /// ```
+///
+/// `ORDER BY` is there for the locks: a bare `UPDATE` locks rows in the order in which it comes upon
+/// them, and two instances that write the same tokens could each hold a row that the other waits for,
+/// until PostgreSQL ends one of them as a deadlock. With the lock in hand the time is compared again,
+/// with the row as it is then: so it goes forward only.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a usage sink",
     label = "implement `UsageSink`, or wrap a closure in `usage_sink_fn`",

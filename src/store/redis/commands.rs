@@ -17,7 +17,7 @@ use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::sealed::Parts;
 use crate::store::{
-    AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Registry,
+    AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Put, Registry,
     RegistryEntry, Reply, Seen, Store, StoreError, Value,
 };
 use crate::token::codec::{self, Decoded, EncodeError};
@@ -48,12 +48,12 @@ return false";
 /// How long a tenant's generation and the epoch last; losing one costs loads, never safety.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The time takes the place of an earlier one, or of what is no time. Both writers of such keys print
+/// The time takes the place of an earlier one, or of what is no time, of whatever type. Both writers of such keys print
 /// times in one form, naive, in UTC and with the largest unit first, so that later ones are greater.
 const SET_IF_LATER: &str = "\
-local present = redis.call('GET', KEYS[1])
+local present = redis.pcall('GET', KEYS[1])
 local form = '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.?%d*$'
-if present and present >= ARGV[1] and string.find(present, form) then
+if type(present) == 'string' and present >= ARGV[1] and string.find(present, form) then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
@@ -537,17 +537,31 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         self.connection.breakers()
     }
 
-    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>> {
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<Put>> {
         Box::pin(async move {
             let mut batch = Batch::new();
+            let mut sent = Vec::with_capacity(uses.len());
             for (key, at) in uses {
                 // A time that has no such form is of no clock that is right.
-                let text = times::to_isoformat(*at).ok_or_else(StoreError::unsupported)?;
-                let script = batch.cmd("EVAL").arg(SET_IF_LATER).arg(1);
-                script.arg(self.keys.last_use(key)).arg(text).arg(LAST_USE);
+                let text = times::to_isoformat(*at);
+                sent.push(text.is_some());
+                if let Some(text) = text {
+                    let script = batch.cmd("EVAL").arg(SET_IF_LATER).arg(1);
+                    script.arg(self.keys.last_use(key)).arg(text).arg(LAST_USE);
+                }
             }
-            let replies = self.connection.send(&batch).await?;
-            Ok(replies.iter().map(Result::is_ok).collect())
+            if batch.is_empty() {
+                return Ok(sent
+                    .iter()
+                    .map(|_| Err(StoreError::unsupported()))
+                    .collect());
+            }
+            let mut replies = self.connection.send(&batch).await?.into_iter();
+            let put = |sent| match sent {
+                true => read::<i64>(replies.next().ok_or_else(unexpected)?).map(drop),
+                false => Err(StoreError::unsupported()),
+            };
+            Ok(sent.into_iter().map(put).collect())
         })
     }
 
@@ -559,7 +573,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             }
             let replies = self.connection.send(&batch).await?.into_iter();
             let time = |reply| {
-                let text: Option<String> = read(reply)?;
+                if is_wrong_type(&reply) {
+                    return Ok(None);
+                }
+                let bytes: Option<Vec<u8>> = read(reply)?;
+                let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
                 Ok(text.and_then(|text| times::from_isoformat(&text)))
             };
             replies.map(time).collect()

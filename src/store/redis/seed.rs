@@ -20,7 +20,7 @@ use super::fault::first_refusal;
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{
-    AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Registry,
+    AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Put, Registry,
     RegistryEntry, Reply, Seen, Store, StoreError, Value,
 };
 use crate::token::{BearerToken, seed};
@@ -389,7 +389,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         self.level.breakers()
     }
 
-    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<bool>> {
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<Put>> {
         self.level.put_last_uses(uses)
     }
 
