@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{Cache, Db, Row, ask, found, is_absent, until};
 use test_support::{Direction, FaultProxy, RedisCluster, RedisServer};
-use tower_api_token::{Answer, Origin, RedisStore};
+use tower_api_token::{Answer, Origin, RedisStore, TokenDigest, UsageRecorder};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const EPOCH: &str = "api_token:tenants";
@@ -557,4 +557,40 @@ async fn a_cluster_that_lacks_a_master_is_not_said_to_be_well() {
             assert!(start.elapsed() < PATIENCE, "not well again");
         }
     }
+}
+
+/// Tokens of all masters in one batch: one master's trouble is no other's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_its_own() {
+    let world = World::new(|store| store).await;
+    let victim = world.bystander();
+    let of = |token: &&String| {
+        let name = format!("api_token:used:app:{{{}}}", TokenDigest::of(token));
+        world.cluster.master_for(&name) == victim
+    };
+    let (frozen, healthy): (Vec<_>, Vec<_>) = world.tokens.iter().partition(of);
+    assert!(frozen.len() >= 5 && healthy.len() >= 5);
+    let store = RedisStore::connect(&world.url).unwrap();
+    let store = store.deadline(Duration::from_millis(500));
+    let recorder = UsageRecorder::store_only().shutdown_deadline(Duration::from_secs(60));
+    let builder = world.db.cache().store(store).scopes(["app"]);
+    let cache = builder.usage(recorder).build().unwrap();
+    for token in &world.tokens {
+        found(&cache, token).await;
+    }
+    world.cluster.node(victim).pause();
+    let ending = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.shutdown().await }
+    });
+    until(|| cache.stats().usage_failures > 0).await;
+    let written = usize::try_from(cache.stats().usage_written).unwrap();
+    assert_eq!(written, healthy.len());
+    world.cluster.node(victim).resume();
+    assert_eq!(ending.await.unwrap(), 0);
+    assert_eq!(world.cluster.keys("api_token:used:app:*").len(), 120);
+    let asked = world.tokens.iter();
+    let asked = asked.map(|token| (TokenDigest::of(token), Some("app")));
+    let read = world.cache.recorded_last_uses(asked).await.unwrap();
+    assert!(read.len() == 120 && read.iter().all(Option::is_some));
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{Cache, Db, Row, found, is_absent};
 use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
-use tower_api_token::{Origin, RedisStore};
+use tower_api_token::{Origin, RedisStore, UsageRecorder};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -114,10 +114,17 @@ async fn with_the_few_rights_that_the_readme_names() {
     server.command(&words).ok();
     let db = db();
     let url = format!("redis://api:secret@{}", server.addr());
-    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    let store = patient(RedisStore::connect(&url).unwrap());
+    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let recorder = UsageRecorder::store_only();
+    let cache = builder.usage(recorder).build().unwrap();
     keeps_its_promises(&db, &cache).await;
     cache.check_store().await.unwrap();
     cache.invalidate(&token(0)).durable(0).await.unwrap();
+    assert_eq!(cache.shutdown().await, 0, "last uses are written");
+    assert!(!server.keys("api_token:used:app:*").is_empty());
+    let used = cache.effective_last_used_at(&token(0), "app").await;
+    assert!(used.unwrap().is_some());
     let denied = server.command(&["ACL", "LOG"]).array();
     assert!(denied.is_empty(), "{denied:?}");
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use common::{Builder, Cache, Db, Row, found, is_absent, redis, redis_at, until};
 use test_support::{FaultProxy, Gate, RedisServer};
 use tower_api_token::test_util::ManualClock;
-use tower_api_token::{BoxError, TokenDigest, Usage, UsageRecorder, UsageSink};
+use tower_api_token::{BoxError, KeyLayout, TokenDigest, Usage, UsageRecorder, UsageSink};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -375,11 +375,6 @@ async fn the_effective_time_is_the_latest_that_anybody_knows() {
     assert_eq!(effective(&one).await, Some(at), "pending in the process");
     assert_eq!(effective(&other).await, None);
     world.flush().await;
-    let micros = |at: SystemTime| {
-        at.duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_micros()
-    };
     let seen = effective(&other).await.map(micros);
     assert_eq!(seen, Some(micros(at)), "by the store's copy");
     assert_eq!(effective(&one).await, Some(at), "and it does not go back");
@@ -405,4 +400,124 @@ async fn the_stores_copy_goes_forward_only_and_ends_after_an_hour() {
         assert!(text().starts_with("20") && text().as_str() > "2020");
         assert_eq!(world.server.command(&["TTL", &name]).int(), 3600);
     }
+}
+
+/// The deadline is by tokio's clock, which stands still but for what the test says.
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_hangs_is_given_up_at_its_deadline_and_asked_again() {
+    const DEADLINE: Duration = Duration::from_secs(7);
+    let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
+    let sink = Sink::default();
+    let instance = db
+        .cache()
+        .clock(clock.clone())
+        .usage(recorder(&sink).write_deadline(DEADLINE))
+        .build()
+        .unwrap();
+    found(&instance, TOKEN).await;
+    sink.0.gate.close();
+    until(|| clock.sleepers() > 0).await;
+    clock.advance(FLUSH);
+    sink.0.gate.reached(1).await;
+    tokio::time::advance(DEADLINE - Duration::from_millis(1)).await;
+    let failures = || instance.stats().usage_failures;
+    assert_eq!((failures(), clock.sleepers()), (0, 0));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    until(|| failures() == 1 && clock.sleepers() > 0).await;
+    // What was given up does not go on behind the next one's back.
+    sink.0.gate.open();
+    tokio::task::yield_now().await;
+    assert_eq!(sink.0.changes(), 0);
+    clock.advance(2 * FLUSH);
+    until(|| instance.stats().usage_written == 1).await;
+    assert_eq!((sink.0.batches(), sink.0.changes()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_never_set_costs_that_use_alone() {
+    let world = World::new();
+    let tokens = world.rows(3);
+    let instance = world.instance();
+    let now = world.clock.wall();
+    let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+    for (token, at) in tokens.iter().zip([before_1970, year_10000, now]) {
+        world.clock.set_wall(at);
+        found(&instance, token).await;
+    }
+    let stats = instance.stats();
+    assert_eq!((stats.usage_recorded, stats.usage_dropped), (1, 2));
+    world.flush().await;
+    assert_eq!(*world.sink.0.batches.lock().unwrap(), [1]);
+    assert_eq!(world.sink.0.at(&tokens[2]), Some(now));
+    // Those tokens' next uses are recorded as ever.
+    world.clock.advance(INTERVAL);
+    for token in &tokens[..2] {
+        found(&instance, token).await;
+    }
+    assert_eq!(instance.stats().usage_recorded, 3);
+}
+
+#[tokio::test]
+async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
+    let world = World::new();
+    let tokens = world.rows(60);
+    let (one, other) = (world.instance(), world.instance());
+    let at = world.clock.wall();
+    for token in &tokens[..20] {
+        found(&other, token).await;
+    }
+    // Used in no scope, and asked for in one.
+    let answer = other.authenticate(&tokens[20], None).await.unwrap();
+    assert!(matches!(answer, tower_api_token::Answer::Found(_)));
+    assert_eq!(other.shutdown().await, 0);
+    found(&one, &tokens[21]).await;
+    let proxy = FaultProxy::start(world.server.addr());
+    let reader = world.builder();
+    let reader = reader.store(redis_at(&format!("redis://{}", proxy.addr())));
+    let reader = reader.usage(recorder(&world.sink)).build().unwrap();
+    let page = |cache: &Cache| {
+        let asked = tokens
+            .iter()
+            .map(|token| (TokenDigest::of(token), Some("app")));
+        let cache = cache.clone();
+        let asked: Vec<_> = asked.collect();
+        async move { cache.recorded_last_uses(asked).await }
+    };
+    for (cache, known) in [(&reader, 21), (&one, 22)] {
+        world.server.reset_stats();
+        let recorded = page(cache).await.unwrap();
+        assert_eq!(world.server.command_count("get"), 120);
+        assert_eq!(recorded.len(), 60);
+        for (n, recorded) in recorded.into_iter().enumerate() {
+            assert_eq!(recorded.map(micros), (n < known).then(|| micros(at)), "{n}");
+        }
+    }
+    proxy.cut();
+    page(&reader).await.unwrap_err();
+    assert_eq!(one.recorded_last_uses([]).await.unwrap(), []);
+    let text = "no scope";
+    let asked = [(TokenDigest::of(TOKEN), Some(text))];
+    assert!(
+        one.recorded_last_uses(asked)
+            .await
+            .unwrap_err()
+            .is_unsupported()
+    );
+}
+
+#[tokio::test]
+async fn the_seed_layouts_keys_cannot_be_asked_for_by_digest() {
+    let world = World::new();
+    let builder = world.builder().key_layout(KeyLayout::seed());
+    let instance = builder.usage(recorder(&world.sink)).build().unwrap();
+    let asked = [(TokenDigest::of(TOKEN), Some("app"))];
+    let error = instance.recorded_last_uses(asked).await.unwrap_err();
+    assert!(error.is_unsupported());
+}
+
+/// As they are kept in the store.
+fn micros(at: SystemTime) -> u128 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    since.as_micros()
 }

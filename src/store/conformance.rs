@@ -25,8 +25,12 @@ const TTL: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(150);
 
 fn parts() -> Parts {
+    parts_of(KeyLayout::digest())
+}
+
+fn parts_of(layout: KeyLayout) -> Parts {
     Parts {
-        keys: Arc::new(Keys::new("ns".to_owned(), KeyLayout::digest()).unwrap()),
+        keys: Arc::new(Keys::new("ns".to_owned(), layout).unwrap()),
         clock: Clock::System,
         stale_if_error: true,
     }
@@ -59,10 +63,12 @@ fn entry() -> RegistryEntry {
 }
 
 fn key(token: &str) -> EntryKey {
+    key_in(&parts().keys, token)
+}
+
+fn key_in(keys: &Keys, token: &str) -> EntryKey {
     let token = BearerToken::new(token);
-    parts()
-        .keys
-        .key(&token, &token.digest(), Scope::new(Some("app")).unwrap())
+    keys.key(&token, &token.digest(), Scope::new(Some("app")).unwrap())
 }
 
 fn record() -> TokenRecord<u32> {
@@ -386,6 +392,38 @@ async fn an_eviction_revokes_what_a_level_in_front_may_hold() {
     assert!(alive <= 16, "{alive}");
 }
 
+/// A time that microseconds can tell, as they are kept.
+fn used(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001 + seconds * 1_000_000)
+}
+
+#[tokio::test]
+async fn a_last_use_goes_forward_only_each_of_a_batch_by_itself() {
+    let server = RedisServer::start();
+    let seed = || parts_of(KeyLayout::seed());
+    let store = RedisStore::connect(&server.url()).unwrap();
+    let store = store.deadline(Duration::from_secs(5)).into_store(seed()).0;
+    for (store, parts) in [
+        (memory(), parts()),
+        (redis(&server), parts()),
+        (store, seed()),
+    ] {
+        let keys = ["a", "b", "c"].map(|token| key_in(&parts.keys, token));
+        let put = async |times: [(usize, u64); 2]| {
+            let uses = times.map(|(n, at)| (keys[n].clone(), used(at)));
+            let put = store.put_last_uses(&uses).await.unwrap();
+            assert!(put.len() == 2 && put.iter().all(Result::is_ok), "{put:?}");
+        };
+        let read = async || store.last_uses(&keys).await.unwrap();
+        assert_eq!(read().await, [None; 3]);
+        put([(0, 1), (1, 9)]).await;
+        put([(1, 8), (0, 2)]).await;
+        assert_eq!(read().await, [Some(used(2)), Some(used(9)), None]);
+        put([(2, 3), (0, 2)]).await;
+        assert_eq!(read().await, [2, 9, 3].map(|at| Some(used(at))));
+    }
+}
+
 mod redis_alone {
     use super::*;
     use crate::token::codec;
@@ -540,5 +578,50 @@ mod redis_alone {
                 "expires_at": "2057-11-23T11:50:24.123456Z", "metadata": 7,
             })
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_no_time_of_a_last_use_is_none_and_makes_room_for_one() {
+        let server = RedisServer::start();
+        for layout in [KeyLayout::digest, KeyLayout::seed] {
+            let store = RedisStore::connect(&server.url()).unwrap();
+            let store = store.deadline(Duration::from_secs(5));
+            let store: AnyStore = store.into_store(parts_of(layout())).0;
+            let keys = parts_of(layout()).keys;
+            let keys = (key_in(&keys, "a"), key_in(&keys, "b"), keys);
+            let name = keys.2.last_use(&keys.0).into_bytes();
+            let keys = [keys.0, keys.1];
+            for spoil in [
+                &[b"LPUSH".as_slice(), &name, b"x"],
+                &[b"SET".as_slice(), &name, b"zzz"],
+                &[b"SET".as_slice(), &name, b"\xff"],
+            ] {
+                server.flushall();
+                server.command(spoil);
+                assert_eq!(store.last_uses(&keys).await.unwrap(), [None; 2]);
+                let uses = [(keys[0].clone(), used(1)), (keys[1].clone(), used(2))];
+                let put = store.put_last_uses(&uses).await.unwrap();
+                assert!(put.iter().all(Result::is_ok), "{put:?}");
+                let read = store.last_uses(&keys).await.unwrap();
+                assert_eq!(read, [Some(used(1)), Some(used(2))]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_last_use_that_cannot_be_written_is_refused_alone() {
+        let server = RedisServer::start();
+        let store = redis(&server);
+        let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+        let keys = [key("a"), key("b"), key("c")];
+        let times = [used(1), year_10000, used(3)];
+        let uses: Vec<_> = keys.iter().cloned().zip(times).collect();
+        let put = store.put_last_uses(&uses).await.unwrap();
+        assert!(put[0].is_ok() && put[2].is_ok(), "{put:?}");
+        assert!(put[1].as_ref().is_err_and(|error| error.is_unsupported()));
+        let read = store.last_uses(&keys).await.unwrap();
+        assert_eq!(read, [Some(used(1)), None, Some(used(3))]);
+        let put = store.put_last_uses(&uses[1..2]).await.unwrap();
+        assert!(put[0].is_err() && put.len() == 1);
     }
 }

@@ -1,5 +1,7 @@
 //! Last uses, from the request to the row.
 
+use std::process::{Command, ExitStatus};
+
 use example_server::db::{Database as Pool, Target, Timestamp};
 use test_support::RedisServer;
 use tower_api_token::TokenDigest;
@@ -57,6 +59,14 @@ fn uses_on_two_instances_are_written_once_each() {
     });
 }
 
+fn end(demo: &mut Demo, signal: &str) -> ExitStatus {
+    let killed = Command::new("kill")
+        .args([signal, &demo.pid().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    demo.wait()
+}
+
 #[test]
 fn sigterm_writes_what_is_pending() {
     both(|database| {
@@ -65,14 +75,31 @@ fn sigterm_writes_what_is_pending() {
         demo.whoami(&token).expect(200);
         assert_eq!(demo.metric("api_token_usage_written_total", &[]), 0);
         assert_eq!(last_used(&database, &token), None);
-        let killed = std::process::Command::new("kill")
-            .args(["-TERM", &demo.pid().to_string()])
-            .status();
-        assert!(killed.unwrap().success());
-        assert!(demo.wait().success());
+        assert!(end(&mut demo, "-TERM").success());
         assert!(last_used(&database, &token).is_some());
         let again = Demo::on(&database, &[]);
         assert!(again.whoami(&token).expect(200).json()["last_used_at"].is_string());
+    });
+}
+
+/// What is older than a flush interval is in the database; what was lost bars no later use.
+#[test]
+fn a_killed_process_loses_no_more_than_what_it_saw_since_its_last_flush() {
+    both(|database| {
+        let variables = [("USAGE_FLUSH_SECONDS", "1")];
+        let mut demo = Demo::on(&database, &variables);
+        let [app, dataset] = ["app", "dataset"].map(|kind| demo.token("acme", kind).text);
+        demo.whoami(&app).expect(200);
+        let written = |demo: &Demo| demo.metric("api_token_usage_written_total", &[]);
+        eventually("it is written", || written(&demo) == 1);
+        demo.get_as("/v1/datasets", &dataset).expect(200);
+        assert!(!end(&mut demo, "-KILL").success());
+        assert!(last_used(&database, &app).is_some());
+        let before = Timestamp::now();
+        let again = Demo::on(&database, &variables);
+        again.get_as("/v1/datasets", &dataset).expect(200);
+        eventually("it is written", || written(&again) == 1);
+        assert!(last_used(&database, &dataset).is_some_and(|at| before <= at));
     });
 }
 
