@@ -27,12 +27,6 @@ pub(crate) fn from_rfc3339(text: &str) -> Option<SystemTime> {
         .map(SystemTime::from)
 }
 
-/// From 1970 to the end of the year 9999: what every database and both forms can write. A clock that
-/// shows anything else has not been set.
-pub(crate) fn is_of_this_age(at: SystemTime) -> bool {
-    at >= SystemTime::UNIX_EPOCH && date_time(at).is_some()
-}
-
 /// What `datetime.isoformat()` prints of a naive time in UTC: six decimals, or none where they are
 /// zero. What lies below a microsecond is cut. `None` outside the years 1 to 9999, Python's own.
 pub(crate) fn to_isoformat(at: SystemTime) -> Option<String> {

@@ -16,7 +16,7 @@ use crate::cache::stats::{Counter, Stats};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
 use crate::telemetry;
-use crate::token::{Principal, TokenDigest, times};
+use crate::token::{Principal, TokenDigest};
 
 /// The longest pause while the sink fails, unless the flush interval is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -125,6 +125,14 @@ fn is_due(noted: &AtomicU64, now: Tick, interval: Duration) -> bool {
         .is_ok()
 }
 
+/// From 1970 to the end of the year 9999: what every database and both forms in Redis can write. A clock
+/// that shows anything else was never set.
+fn is_of_this_age(at: SystemTime) -> bool {
+    const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    since.is_ok_and(|since| since < YEAR_10000)
+}
+
 impl<M> Core<M> {
     fn close(&self) {
         self.pending.close();
@@ -144,7 +152,7 @@ impl<M: Send + Sync + 'static> Core<M> {
         let record = &principal.kept.what;
         let noted = self.pending.note(digest, now, || {
             // A database that has no such time would refuse its whole batch, again and again.
-            let at = Some(self.clock.wall()).filter(|at| times::is_of_this_age(*at))?;
+            let at = Some(self.clock.wall()).filter(|at| is_of_this_age(*at))?;
             Some(Use {
                 usage: Usage {
                     token_id: record.id.clone(),
