@@ -136,9 +136,11 @@ pub struct Stats {
     pub usage_recorded: u64,
     /// Last uses that the sink wrote, or without one the store.
     pub usage_written: u64,
-    /// Last uses that were given up: too many were pending, or the shutdown's deadline passed.
+    /// Last uses that were given up: too many were pending, the wall clock was never set (it showed a
+    /// year before 1970 or after 9999), or the shutdown's deadline passed.
     pub usage_dropped: u64,
-    /// Writes of last uses that failed; what they were to write stays pending.
+    /// Writes of last uses that failed, to the sink or to the store; what the sink did not take, or
+    /// without one the store, stays pending.
     pub usage_failures: u64,
     /// Records that the local level pushed out for its capacity.
     pub evicted_records: u64,
