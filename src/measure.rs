@@ -185,7 +185,7 @@ mod on {
     type Counted = (&'static str, &'static str, fn(&Stats) -> u64);
 
     /// The counters that have no label of their own.
-    const COUNTERS: [Counted; 13] = [
+    const COUNTERS: [Counted; 17] = [
         ("api_token_loads_total", "Calls of the loader.", |stats| {
             stats.loads
         }),
@@ -248,6 +248,26 @@ mod on {
             "api_token_invalidation_failures_total",
             "Invalidations that were not confirmed.",
             |stats| stats.invalidation_failures,
+        ),
+        (
+            "api_token_usage_recorded_total",
+            "Last uses that were recorded.",
+            |stats| stats.usage_recorded,
+        ),
+        (
+            "api_token_usage_written_total",
+            "Last uses that were written.",
+            |stats| stats.usage_written,
+        ),
+        (
+            "api_token_usage_dropped_total",
+            "Last uses that were given up.",
+            |stats| stats.usage_dropped,
+        ),
+        (
+            "api_token_usage_failures_total",
+            "Writes of last uses that failed.",
+            |stats| stats.usage_failures,
         ),
     ];
 
