@@ -43,6 +43,7 @@ pub(super) async fn rotate_token(
         .map_err(refusal)?;
     let successor = &rotation.successor;
     tracing::info!(id, successor = successor.id, "a token was rotated");
+    state.live.changed("rotated", "id", &id);
 
     if let Err(error) = state.outbox.confirm(&rotation.pending, wait).await {
         tracing::warn!(id, %error, "the rotated token's invalidation is not confirmed");

@@ -30,6 +30,9 @@ fn described(document: &Value) -> BTreeSet<String> {
     operations.collect()
 }
 
+/// The live page, which is for people, and its own endless streams.
+const NO_API: [&str; 3] = ["get /", "get /live", "get /admin/live"];
+
 /// `get /path` for every `.route(` in the sources: the router itself cannot be asked.
 fn routed() -> BTreeSet<String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes");
@@ -54,6 +57,9 @@ fn routed() -> BTreeSet<String> {
                 }
             }
         }
+    }
+    for page in NO_API {
+        assert!(found.remove(page), "{page}");
     }
     found
 }
