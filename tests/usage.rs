@@ -15,6 +15,8 @@ use tower_api_token::test_util::ManualClock;
 use tower_api_token::{BoxError, KeyLayout, TokenDigest, Usage, UsageRecorder, UsageSink};
 
 const TOKEN: &str = "app-0123456789abcdef";
+/// The first of [`World::rows`].
+const FIRST: &str = "app-00000000000000000000";
 const INTERVAL: Duration = Duration::from_secs(60);
 const FLUSH: Duration = Duration::from_secs(10);
 
@@ -23,6 +25,8 @@ enum Mode {
     #[default]
     Writes,
     Fails,
+    /// A batch with a use of the first token.
+    FailsForOne,
     /// It commits, and the reply is lost.
     Loses,
     Panics,
@@ -76,12 +80,17 @@ impl UsageSink for Sink {
         self.0.batches.lock().unwrap().push(batch.len());
         self.0.gate.pass().await;
         let mode = *self.0.mode.lock().unwrap();
+        let mode = match mode {
+            Mode::FailsForOne if batch.iter().any(|usage| usage.token_id() == FIRST) => Mode::Fails,
+            Mode::FailsForOne => Mode::Writes,
+            mode => mode,
+        };
         if matches!(mode, Mode::Writes | Mode::Loses) {
             self.0.commit(&batch);
         }
         match mode {
             Mode::Writes => Ok(()),
-            Mode::Fails => Err("the database is away".into()),
+            Mode::Fails | Mode::FailsForOne => Err("the database is away".into()),
             Mode::Loses => Err("the connection was lost".into()),
             Mode::Panics => panic!("the sink panics, as the test wants it to"),
         }
@@ -293,6 +302,24 @@ async fn a_sink_that_fails_or_panics_is_asked_again_more_slowly_and_no_use_is_lo
         assert!(tokens.iter().all(|id| world.sink.0.at(id) == Some(at)));
         assert_eq!(instance.stats().usage_dropped, 0);
     }
+}
+
+#[tokio::test]
+async fn a_batch_that_the_sink_never_takes_holds_up_no_other() {
+    let world = World::new();
+    let tokens = world.rows(30);
+    let recorder = recorder(&world.sink).batch_size(5);
+    let instance = world.builder().usage(recorder).build().unwrap();
+    world.sink.0.mode(Mode::FailsForOne);
+    for token in &tokens {
+        found(&instance, token).await;
+    }
+    world.flush().await;
+    assert_eq!((world.sink.0.batches(), world.sink.0.changes()), (6, 25));
+    assert_eq!(world.sink.0.at(FIRST), None);
+    world.sink.0.mode(Mode::Writes);
+    assert_eq!(instance.shutdown().await, 0);
+    assert_eq!(world.sink.0.changes(), 30);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::cache::clock::{Clock, Tick};
 use crate::cache::stats::{Counter, Stats};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
-use crate::telemetry;
+use crate::telemetry::{self, UsageFailure};
 use crate::token::{Principal, TokenDigest};
 
 /// The longest pause while the sink fails, unless the flush interval is longer.
@@ -197,13 +197,17 @@ impl<M: Send + Sync + 'static> Core<M> {
         let Some(sink) = &self.settings.sink else {
             return stored;
         };
+        let mut all = true;
         for batch in uses.chunks(self.settings.batch_size) {
-            if !self.write(sink, batch).await {
-                return false;
+            match self.write(sink, batch).await {
+                Ok(()) => self.settled(batch),
+                // The others would most likely hang as well, each until its deadline.
+                Err(UsageFailure::TimedOut) => return false,
+                // It may be a row of this batch's: the others are not to wait for its repair.
+                Err(_) => all = false,
             }
-            self.settled(batch);
         }
-        true
+        all
     }
 
     /// Puts the times into the store. Beside a sink they are a copy, which a later flush brings again
@@ -245,20 +249,24 @@ impl<M: Send + Sync + 'static> Core<M> {
         (key, used.usage.last_used_at)
     }
 
-    async fn write(&self, sink: &Arc<dyn DynUsageSink>, batch: &[Arc<Use>]) -> bool {
+    async fn write(
+        &self,
+        sink: &Arc<dyn DynUsageSink>,
+        batch: &[Arc<Use>],
+    ) -> Result<(), UsageFailure> {
         let batch = batch.iter().map(|used| used.usage.clone()).collect();
         // A task of its own, for its panics; in a set, so that it ends with whoever waits for it.
         let mut task = JoinSet::new();
         task.spawn(DynUsageSink::write(Arc::clone(sink), batch));
         let failure = match timeout(self.settings.write_deadline, task.join_next()).await {
-            Ok(Some(Ok(Ok(())))) => return true,
-            Ok(Some(Ok(Err(error)))) => telemetry::UsageFailure::Failed(error),
-            Ok(Some(Err(_)) | None) => telemetry::UsageFailure::Panicked,
-            Err(_) => telemetry::UsageFailure::TimedOut,
+            Ok(Some(Ok(Ok(())))) => return Ok(()),
+            Ok(Some(Ok(Err(error)))) => UsageFailure::Failed(error),
+            Ok(Some(Err(_)) | None) => UsageFailure::Panicked,
+            Err(_) => UsageFailure::TimedOut,
         };
         self.counters.failures.add();
         telemetry::usage_not_written(&failure);
-        false
+        Err(failure)
     }
 
     fn settled<'a, I>(&self, written: I)
