@@ -1,13 +1,17 @@
 //! The table of tokens, page by page.
 
+use tower_api_token::TokenDigest;
+
 use super::{Database, TenantStatus, Timestamp, on_pool};
 
-/// A token as the operator's list shows it, revoked and expired ones included. Neither its text nor
-/// its digest is read from the table.
+/// A token of the operator's list, revoked and expired ones included. Its text is not read from the
+/// table; its digest is, to ask for its last use by, and is not shown.
 #[derive(Clone, Debug)]
 pub struct ListedToken {
     /// The token's public name.
     pub id: String,
+    /// What the cache knows the token by.
+    pub digest: TokenDigest,
     /// The tenant it belongs to.
     pub tenant_id: String,
     /// The tenant's present status.
@@ -48,11 +52,12 @@ impl Database {
         limit: u32,
     ) -> Result<TokenPage, sqlx::Error> {
         const SELECT: &str = "\
-            SELECT tokens.id, tenant_id, tenants.status = 'suspended', app_id, type, \
+            SELECT tokens.id, digest, tenant_id, tenants.status = 'suspended', app_id, type, \
                    created_at, expires_at, revoked_at, last_used_at \
             FROM tokens JOIN tenants ON tenants.id = tokens.tenant_id \
             WHERE tokens.id > $1 ORDER BY tokens.id LIMIT $2";
         type Columns = (
+            String,
             String,
             String,
             bool,
@@ -71,15 +76,17 @@ impl Database {
             .await?);
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > wanted;
-        let tokens: Vec<_> = rows.into_iter().take(wanted).map(listed).collect();
+        let tokens = rows.into_iter().take(wanted).map(listed);
+        let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
         let next = more
             .then(|| tokens.last().map(|token| token.id.clone()))
             .flatten();
         return Ok(TokenPage { tokens, next });
 
-        fn listed(columns: Columns) -> ListedToken {
+        fn listed(columns: Columns) -> Result<ListedToken, sqlx::Error> {
             let (
                 id,
+                digest,
                 tenant_id,
                 suspended,
                 app_id,
@@ -89,8 +96,11 @@ impl Database {
                 revoked_at,
                 last_used_at,
             ) = columns;
-            ListedToken {
+            Ok(ListedToken {
                 id,
+                digest: digest
+                    .parse()
+                    .map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))?,
                 tenant_id,
                 tenant_status: if suspended {
                     TenantStatus::Suspended
@@ -103,7 +113,7 @@ impl Database {
                 expires_at,
                 revoked_at,
                 last_used_at,
-            }
+            })
         }
     }
 }

@@ -35,12 +35,22 @@ pub(super) async fn list_tokens(
     Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
-/// When each of these tokens was last used, in their order.
-///
-/// The one place where what is known elsewhere than in the database comes in. A page at a time, so
-/// that it can be asked for in one go.
-async fn effective_last_uses(_state: &AppState, tokens: &[ListedToken]) -> Vec<Option<Timestamp>> {
-    tokens.iter().map(|token| token.last_used_at).collect()
+/// When each of these tokens was last used, in their order: what the database says, or what is on its
+/// way there from any instance, whichever is later. All of a page are asked for in one go. While the
+/// store is away, and with the seed layout, whose keys are not found by a digest, the database's time
+/// has to do.
+async fn effective_last_uses(state: &AppState, tokens: &[ListedToken]) -> Vec<Option<Timestamp>> {
+    let written = tokens.iter().map(|token| token.last_used_at);
+    let asked = tokens
+        .iter()
+        .map(|token| (token.digest, Some(token.token_type.as_str())));
+    match state.cache.recorded_last_uses(asked).await {
+        Ok(recorded) => written
+            .zip(recorded)
+            .map(|(written, recorded)| written.max(recorded.map(Timestamp::from)))
+            .collect(),
+        Err(_) => written.collect(),
+    }
 }
 
 fn described((token, last_used_at): (&ListedToken, Option<Timestamp>)) -> Value {
