@@ -584,9 +584,10 @@ async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_it
         let cache = cache.clone();
         async move { cache.shutdown().await }
     });
-    until(|| cache.stats().usage_failures > 0).await;
-    let written = usize::try_from(cache.stats().usage_written).unwrap();
-    assert_eq!(written, healthy.len());
+    let written = || usize::try_from(cache.stats().usage_written).unwrap();
+    // A busy machine may need more than one try.
+    until(|| cache.stats().usage_failures > 0 && written() >= healthy.len()).await;
+    assert_eq!(written(), healthy.len());
     world.cluster.node(victim).resume();
     assert_eq!(ending.await.unwrap(), 0);
     assert_eq!(world.cluster.keys("api_token:used:app:*").len(), 120);
