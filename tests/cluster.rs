@@ -191,10 +191,9 @@ async fn a_frozen_master_costs_requests_for_its_own_keys_their_deadline_and_no_o
         }
     }
     world.cluster.node(victim).resume();
-    // It executes now what it was sent: of the requests of one deadline, without those that waited for
-    // a place in a write until they hung up.
+    // It executes now what it was sent: the requests of one deadline.
     let sent = world.cluster.node(victim).command_count("get") - gets;
-    assert!((1..=5).contains(&sent), "{sent}");
+    assert_eq!(sent, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -453,7 +452,9 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
     // The first removes nothing, of which the replica would have heard nothing.
     for token in [&unknown, token] {
         let error = world.cache.invalidate(token).durable(1).await.unwrap_err();
-        assert_eq!(cause(&error), "too few replicas acknowledged in time");
+        // On a busy machine the last of the three tries may not come to its end.
+        let expected = ["too few replicas acknowledged in time", "timed out"];
+        assert!(expected.contains(&cause(&error).as_str()), "{error:?}");
         assert!(error.is_retryable());
     }
     assert_eq!(world.cluster.node(master).get(&entry), None);

@@ -9,7 +9,7 @@ pub(super) type Replies = Vec<Replied>;
 
 /// Commands for one round trip. On one server they are one write, and run in their order. On a
 /// cluster there is one write to each node that their keys lie on, at once, unless their order counts.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Batch {
     commands: Vec<Cmd>,
     #[cfg_attr(
@@ -40,15 +40,6 @@ impl Batch {
 
     pub(super) fn is_empty(&self) -> bool {
         self.commands.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.commands.len()
-    }
-
-    /// Adds another's commands.
-    pub(super) fn append(&mut self, mut other: Self) {
-        self.commands.append(&mut other.commands);
     }
 
     /// Sends each command once, in one write.
@@ -83,6 +74,10 @@ mod parts {
     impl Batch {
         pub(in super::super) fn is_ordered(&self) -> bool {
             self.ordered
+        }
+
+        pub(in super::super) fn len(&self) -> usize {
+            self.commands.len()
         }
 
         /// The commands alone, each a batch.

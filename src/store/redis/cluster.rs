@@ -197,7 +197,7 @@ impl Cluster {
             let Some((address, command)) = redirected(reply, asked, batch, at) else {
                 continue;
             };
-            let sent = async { by(&self.topology.node(address)?, &command, patience).await };
+            let sent = async { by(&*self.topology.node(address)?, &command, patience).await };
             *reply = match sent.await {
                 Ok(mut replies) => replies.pop().unwrap_or(Err(Fault::Lost(unexpected()))),
                 Err(error) => Err(Fault::Lost(error)),
@@ -228,7 +228,7 @@ fn redirected(reply: &Replied, asked: &str, batch: &Batch, at: usize) -> Option<
     Some(((host.to_owned(), port.parse().ok()?), command))
 }
 
-async fn by(node: &Arc<Node>, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
+async fn by(node: &Node, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
     match patience {
         Patience::FailFast => node.send(batch).await,
         Patience::Insist => node.insist(batch).await,

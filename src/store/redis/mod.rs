@@ -15,7 +15,6 @@ mod endpoint;
 mod fault;
 mod node;
 mod seed;
-mod sharing;
 #[cfg(feature = "redis-cluster")]
 mod slots;
 mod supervisor;

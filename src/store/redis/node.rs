@@ -11,7 +11,6 @@ use super::batch::{Batch, Replies};
 use super::breaker::Breaker;
 use super::endpoint::{Deadlines, Server};
 use super::fault::lost_or_refused;
-use super::sharing::Sharing;
 use super::supervisor::{Heartbeat, Patience, Supervisor};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
@@ -20,8 +19,7 @@ use crate::store::StoreError;
 pub(super) struct Node {
     supervisor: Supervisor,
     breaker: Breaker,
-    pub(super) sharing: Sharing,
-    pub(super) deadlines: Deadlines,
+    deadlines: Deadlines,
 }
 
 impl Node {
@@ -34,7 +32,6 @@ impl Node {
         Self {
             supervisor: Supervisor::new(server, settings.deadlines, heartbeat, session),
             breaker: Breaker::new(settings.breaker),
-            sharing: Sharing::default(),
             deadlines: settings.deadlines,
         }
     }
@@ -50,11 +47,16 @@ impl Node {
         self.breaker.count(sums);
     }
 
-    /// Sends the commands once, in one write, which may be others' too, and gives each one's reply. The
-    /// deadline covers the wait for a connection and for a place in a write.
-    pub(super) async fn send(self: &Arc<Self>, batch: &Batch) -> Result<Replies, StoreError> {
+    /// Sends the commands once, in one write, and gives each one's reply. The deadline covers the
+    /// wait for a connection too.
+    pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
         let admission = self.breaker.admit()?;
-        let sent = match timeout(self.deadlines.response, self.share(batch)).await {
+        let sent = match timeout(
+            self.deadlines.response,
+            self.write(batch, Patience::FailFast),
+        )
+        .await
+        {
             Ok(sent) => sent,
             Err(_) => Err(StoreError::timeout()),
         };
@@ -69,8 +71,7 @@ impl Node {
         sent
     }
 
-    /// The same, in a write of its own, for what has to be tried whatever failed just before: an
-    /// invalidation.
+    /// The same for what has to be tried whatever failed just before: an invalidation.
     pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
         let within = self.deadlines.response + self.deadlines.connect;
         let sent = match timeout(within, self.write(batch, Patience::Insist)).await {
@@ -84,11 +85,7 @@ impl Node {
     }
 
     /// To be called under a deadline.
-    pub(super) async fn write(
-        &self,
-        batch: &Batch,
-        patience: Patience,
-    ) -> Result<Replies, StoreError> {
+    async fn write(&self, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
         let mut link = self.supervisor.link(patience).await?;
         batch.send(&mut link.connection).await.map_err(|error| {
             if error.is_timeout() {
