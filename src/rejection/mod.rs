@@ -12,6 +12,7 @@
 mod body;
 mod challenge;
 mod grpc;
+mod length;
 mod problem;
 
 use std::borrow::Cow;
@@ -167,7 +168,7 @@ pub(crate) fn respond<R: MakeRejection>(
     }
     let length = response.body().len();
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(http::header::CONTENT_LENGTH, length::content_length(length));
     // A closure may hand on what another service answered: beside a length it cannot stand (RFC 9112
     // section 6.2), and hyper would answer nothing at all.
     headers.remove(http::header::TRANSFER_ENCODING);

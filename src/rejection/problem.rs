@@ -45,14 +45,28 @@ fn written(refusal: &Refusal) -> Bytes {
     serde_json::to_vec(&problem).unwrap_or_default().into()
 }
 
+/// The bodies of refusals that anybody can ask for, and that cost no writing.
+fn constant(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::NotPresented => Some(
+            r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"A bearer token is required."}"#,
+        ),
+        Refusal::InvalidToken => Some(
+            r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The bearer token is not valid."}"#,
+        ),
+        Refusal::Ambiguous => Some(
+            r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"The request carries more than one credential."}"#,
+        ),
+        _ => None,
+    }
+}
+
 impl MakeRejection for ProblemDetails {
     fn make(&self, refusal: &Refusal) -> Response<Bytes> {
-        // The refusal that an attacker can ask for most often costs no writing.
-        const INVALID: &[u8] = br#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The bearer token is not valid."}"#;
-        let body = match refusal {
-            _ if self.empty => Bytes::new(),
-            Refusal::InvalidToken => Bytes::from_static(INVALID),
-            _ => written(refusal),
+        let body = match (self.empty, constant(refusal)) {
+            (true, _) => Bytes::new(),
+            (false, Some(body)) => Bytes::from_static(body.as_bytes()),
+            (false, None) => written(refusal),
         };
         let mut response = Response::new(body);
         *response.status_mut() = refusal.status();
@@ -69,9 +83,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_constant_body_is_what_would_be_written() {
-        let made = ProblemDetails::new().make(&Refusal::InvalidToken);
-        assert_eq!(made.body(), &written(&Refusal::InvalidToken));
+    fn the_constant_bodies_are_what_would_be_written() {
+        let constants = [
+            Refusal::NotPresented,
+            Refusal::InvalidToken,
+            Refusal::Ambiguous,
+        ];
+        for refusal in constants {
+            let body = constant(&refusal).unwrap();
+            assert_eq!(body.as_bytes(), written(&refusal));
+        }
     }
 
     #[test]

@@ -1,0 +1,89 @@
+//! What a request on the hot path allocates. `docs/performance.md` has the times, which no test asserts.
+
+#![cfg(all(feature = "redis", feature = "local"))]
+
+#[path = "common/hot.rs"]
+mod hot;
+
+use std::time::Duration;
+
+use allocation_counter::measure;
+use hot::{Layered, answer, bare_request, builder, checked, credential, layered, routed_request};
+use http::{HeaderValue, Request, StatusCode};
+use test_support::RedisServer;
+use tower_api_token::{ApiTokenCache, RedisStore};
+
+/// No entry is refreshed or ends during a test.
+const LONG: Duration = Duration::from_secs(3_600);
+
+const UNKNOWN: &str = "unknown-0123456789abcdef";
+
+/// How often the service allocates for the request, whose own making does not count.
+fn allocations(service: &mut Layered, request: Request<()>, status: StatusCode) -> u64 {
+    // `Bytes` allocates its count of references when it is cloned for the first time: once for each
+    // challenge of a layer.
+    answer(service, request.clone());
+    let mut answered = None;
+    let counted = measure(|| answered = Some(answer(service, request)));
+    assert_eq!(answered.unwrap().status(), status);
+    counted.count_total
+}
+
+async fn primed(cache: &ApiTokenCache) {
+    for token in [hot::token(0).as_str(), UNKNOWN] {
+        cache.prime(token, "app").await.unwrap();
+    }
+}
+
+async fn over_redis() -> (RedisServer, ApiTokenCache) {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url()).unwrap();
+    let builder = builder().store(store).staleness_bound(LONG).ttl(LONG);
+    let cache = builder.null_ttl(LONG).build().unwrap();
+    primed(&cache).await;
+    (server, cache)
+}
+
+fn hit(cache: &ApiTokenCache, make: fn(Option<&HeaderValue>) -> Request<()>) -> u64 {
+    let request = make(Some(&credential(&hot::token(0))));
+    allocations(&mut layered(cache), request, StatusCode::OK)
+}
+
+#[tokio::test]
+async fn a_local_hit_allocates_the_extension() {
+    let (_server, cache) = over_redis().await;
+    assert_eq!(hit(&cache, routed_request), 1);
+    // `http` boxes the map of a request's extensions, and gives it a table, when the first is put in.
+    assert_eq!(hit(&cache, bare_request), 3);
+}
+
+#[tokio::test]
+async fn a_hit_of_the_memory_store_allocates_the_extension() {
+    let cache = builder().ttl(LONG).build().unwrap();
+    primed(&cache).await;
+    assert_eq!(hit(&cache, routed_request), 1);
+    assert_eq!(hit(&cache, bare_request), 3);
+}
+
+/// The two halves of a `HeaderMap`.
+const REFUSAL: u64 = 2;
+
+#[tokio::test]
+async fn a_refusal_allocates_its_headers() {
+    let (_server, cache) = over_redis().await;
+    let (mut plain, mut checked) = (layered(&cache), checked(&cache));
+    let malformed = credential("a b");
+    let unknown = credential(UNKNOWN);
+    let mistyped = hot::mistyped();
+    let refusals = [
+        ("unknown", &mut plain, Some(&unknown)),
+        ("malformed", &mut layered(&cache), Some(&malformed)),
+        ("mistyped", &mut checked, Some(&mistyped)),
+        ("nothing presented", &mut layered(&cache), None),
+    ];
+    for (what, service, credential) in refusals {
+        let request = bare_request(credential);
+        let counted = allocations(service, request, StatusCode::UNAUTHORIZED);
+        assert_eq!(counted, REFUSAL, "{what}");
+    }
+}
