@@ -63,12 +63,26 @@ impl Limits {
 
 /// `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
 fn is_b64token(text: &[u8]) -> bool {
-    let body = text.iter().take_while(|byte| is_b64(**byte)).count();
-    body > 0 && text[body..].iter().all(|byte| *byte == b'=')
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    let body = &text[..text.len() - padding];
+    // Without a branch for each byte.
+    !body.is_empty() && body.iter().fold(true, |good, byte| good & is_b64(*byte))
 }
 
 fn is_b64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+    static TABLE: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = matches!(
+                byte as u8,
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/'
+            );
+            byte += 1;
+        }
+        table
+    };
+    TABLE[usize::from(byte)]
 }
 
 /// Reads the value of a field that has a scheme's name before the token, as `Authorization` does.
@@ -99,7 +113,11 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
 }
 
 /// Optional white space around a field value is no part of it (RFC 9110 section 5.5).

@@ -188,7 +188,7 @@ pub(crate) fn respond<R: MakeRejection>(
 fn uncacheable(headers: &mut HeaderMap, vary: Option<&HeaderValue>) {
     headers.insert(
         http::header::CACHE_CONTROL,
-        HeaderValue::from_static("no-store"),
+        const { HeaderValue::from_static("no-store") },
     );
     if let Some(vary) = vary {
         headers.append(http::header::VARY, vary.clone());

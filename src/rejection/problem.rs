@@ -71,7 +71,7 @@ impl MakeRejection for ProblemDetails {
         let mut response = Response::new(body);
         *response.status_mut() = refusal.status();
         if !self.empty {
-            let json = HeaderValue::from_static("application/problem+json");
+            let json = const { HeaderValue::from_static("application/problem+json") };
             response.headers_mut().insert(CONTENT_TYPE, json);
         }
         response

@@ -33,7 +33,19 @@ impl BearerToken {
 
     /// Compares in a time that depends on the lengths alone.
     pub(crate) fn is(&self, presented: &str) -> bool {
-        self.expose().as_bytes().ct_eq(presented.as_bytes()).into()
+        let (own, presented) = (self.expose().as_bytes(), presented.as_bytes());
+        if own.len() != presented.len() {
+            return false;
+        }
+        // By words, because `subtle` compares slices byte by byte: it would be a seventh of a hit.
+        let (own, own_rest) = own.as_chunks::<8>();
+        let (presented, presented_rest) = presented.as_chunks::<8>();
+        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+        let pairs = own.iter().zip(presented);
+        let equal = pairs.fold(own_rest.ct_eq(presented_rest), |equal, (one, other)| {
+            equal & word(one).ct_eq(&word(other))
+        });
+        equal.into()
     }
 }
 
@@ -185,5 +197,13 @@ mod tests {
         let token = BearerToken::new("abc");
         assert!(token.is("abc"));
         assert!(!token.is("abd") && !token.is("ab") && !token.is("abcd") && !token.is(""));
+        let text = "app-0123456789abcdef";
+        let token = BearerToken::new(text);
+        assert!(token.is(text));
+        for at in 0..text.len() {
+            let mut other = text.to_owned();
+            other.replace_range(at..=at, "_");
+            assert!(!token.is(&other), "{other}");
+        }
     }
 }

@@ -116,11 +116,15 @@ impl<M> Local<M> {
 
     pub(crate) fn fingerprint(&self, token: &str, scope: Option<&str>) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
-        // No token and no scope has a byte 0xff in it, so that no two pairs read the same.
-        hasher.write(&[u8::from(scope.is_some())]);
-        hasher.write(scope.unwrap_or_default().as_bytes());
-        hasher.write(&[0xff]);
         hasher.write(token.as_bytes());
+        // No text has these two bytes in it, so that no two pairs read the same.
+        match scope {
+            None => hasher.write(&[0xfe]),
+            Some(scope) => {
+                hasher.write(&[0xff]);
+                hasher.write(scope.as_bytes());
+            }
+        }
         Fingerprint(hasher.finish128().as_u128())
     }
 
