@@ -113,7 +113,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let mut origin = Origin::Local;
         let what = match hit {
             Hit::Found(principal) => {
-                if principal.stale {
+                if principal.proof.stale {
                     origin = Origin::Stale;
                 }
                 What::Found(principal)
@@ -391,9 +391,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
             Value::Found(kept) => What::Found(Arc::new(Principal {
                 kept: Arc::clone(kept),
                 token: lookup.token.clone(),
-                stale: origin == Origin::Stale,
                 noted: AtomicU64::new(0),
-                proof: self.proof(lookup, &value, proved),
+                proof: Proof {
+                    stale: origin == Origin::Stale,
+                    ..self.proof(lookup, &value, proved)
+                },
             })),
             Value::Absent(kept) => What::Absent(kept.what),
             Value::Denied(kept) => What::Denied(Arc::clone(kept)),
@@ -414,6 +416,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 .then(|| self.membership(value))
                 .flatten(),
             size: u32::try_from(known.max(proved.bytes)).unwrap_or(u32::MAX),
+            stale: false,
             refreshing: AtomicBool::new(false),
         }
     }

@@ -43,6 +43,9 @@ pub(crate) struct Proof {
     pub(crate) tenant: Option<Membership>,
     /// The entry's own bytes, as far as they are known: what it weighs in the local level.
     pub(crate) size: u32,
+    /// Past its soft end, answered because the loader failed. Here, and not in the principal, it takes no
+    /// room: there it is 16 bytes for each entry.
+    pub(crate) stale: bool,
     /// Set by the first request that finds the entry old enough to be refreshed.
     pub(crate) refreshing: AtomicBool,
 }
@@ -51,8 +54,6 @@ pub(crate) struct Proof {
 pub(crate) struct Principal<M> {
     pub(crate) kept: Arc<Kept<TokenRecord<M>>>,
     pub(crate) token: BearerToken,
-    /// Past its soft end, answered because the loader failed.
-    pub(crate) stale: bool,
     /// When a use of it was last recorded, by the clock; 0: never.
     pub(crate) noted: AtomicU64,
     pub(crate) proof: Proof,
