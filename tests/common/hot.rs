@@ -51,19 +51,26 @@ pub fn format() -> TokenFormat {
     TokenFormat::new("acme_")
 }
 
-/// A token of the form that [`format`] makes, the same for the same number: 41 bytes.
+pub const TYPE: &str = "app";
+pub const TENANT: &str = "tenant-1";
+
+/// 41 bytes, as long as the tokens of [`format`] are.
 pub fn token(n: usize) -> String {
-    format!("app-{n:037}")
+    format!("app-{}", id(n))
+}
+
+/// The id of the token's record.
+pub fn id(n: usize) -> String {
+    format!("{n:037}")
 }
 
 /// Every token that begins with `app-` is good, and no other.
 pub fn builder() -> ApiTokenCacheBuilder<()> {
     ApiTokenCache::builder(loader_fn(|lookup: Lookup| async move {
         let text = lookup.token().expose();
-        let good = text.strip_prefix("app-").map(|id| {
-            let tenant = format!("tenant-{}", id.len() % 7);
-            TokenRecord::new(id, "app").tenant_id(tenant)
-        });
+        let good = text
+            .strip_prefix("app-")
+            .map(|id| TokenRecord::new(id, TYPE).tenant_id(TENANT.to_owned()));
         Ok::<_, Infallible>(good)
     }))
 }

@@ -1,0 +1,68 @@
+//! The rows of the table that `scripts/bench` prints, and how they are measured.
+//!
+//! A bench prints a row by [`row`], and whatever else it has to say in lines that begin otherwise.
+
+#![allow(dead_code, unreachable_pub, reason = "each bench uses its own part")]
+
+use std::fmt::Display;
+use std::path::Path;
+use std::process::Command;
+
+/// What was measured, the goal, the figure, and whether the goal is reached.
+pub fn row(what: &str, goal: &str, measured: impl Display, reached: bool) {
+    let reached = if reached { "yes" } else { "**no**" };
+    println!("| {what} | {goal} | {measured} | {reached} |");
+}
+
+/// A row without a goal, to compare with.
+pub fn aside(what: &str, measured: impl Display) {
+    println!("| {what} | | {measured} | |");
+}
+
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// The median of the ratios within each round: what a noisy machine does to one, it does to the other.
+pub fn median_ratio(over: &[f64], under: &[f64]) -> f64 {
+    median(over.iter().zip(under).map(|(a, b)| a / b).collect())
+}
+
+/// The CPU time of a process's threads, or of the calling thread, in nanoseconds.
+pub fn cpu_time(whose: &str) -> f64 {
+    let of = |path: &Path| -> f64 {
+        let stat = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+        stat.split_whitespace()
+            .next()
+            .and_then(|nanos| nanos.parse().ok())
+            .unwrap_or(f64::NAN)
+    };
+    if whose == "thread-self" {
+        return of("/proc/thread-self".as_ref());
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{whose}/task")).expect("a process");
+    tasks.flatten().map(|task| of(&task.path())).sum()
+}
+
+pub fn resident_bytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) * 1024.0
+}
+
+/// What counts a program's instructions, if it is installed.
+pub fn valgrind(program: &Path) -> Option<Command> {
+    let there = Command::new("valgrind").arg("--version").output().is_ok();
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    command.arg(program);
+    there.then_some(command)
+}
+
+/// The instructions, from what valgrind says at the end.
+pub fn collected(said: &str) -> Option<f64> {
+    let line = said.lines().find(|line| line.contains("Collected"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}

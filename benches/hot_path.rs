@@ -1,0 +1,224 @@
+//! What the layer costs a request that is answered in this process's memory: nanoseconds and
+//! instructions of one thread, and how two threads scale.
+//!
+//! Neither Criterion nor Divan: they measure one scene after the other, and on a machine that does other
+//! work too only what is measured in turn can be compared. Allocations are counted, and asserted, in
+//! `tests/allocations.rs`.
+//!
+//! `cargo bench --bench hot_path --all-features`; a minute, and some more with valgrind.
+
+#[path = "../tests/common/hot.rs"]
+mod hot;
+#[path = "common/table.rs"]
+mod table;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use hot::{Layered, Nothing, answer, builder, checked, credential, layered, routed_request};
+use http::HeaderValue;
+use table::{aside, collected, cpu_time, median, median_ratio, row, valgrind};
+use tower_api_token::ApiTokenCache;
+
+const TOKENS: usize = 1_000;
+const UNKNOWN: &str = "unknown-0123456789abcdef";
+
+/// Requests are made outside of the measured time, so many at once.
+const BATCH: usize = 64;
+const SLICE: Duration = Duration::from_millis(50);
+const ROUNDS: usize = 21;
+
+const SCENES: [&str; 7] = [
+    "no layer",
+    "local hit",
+    "local hit, one hot token",
+    "cached unknown token",
+    "malformed token",
+    "checksum fails",
+    "nothing presented",
+];
+
+/// A service and the credentials of its requests.
+enum Scene {
+    Bare(Vec<Option<HeaderValue>>),
+    Layered(Box<Layered>, Vec<Option<HeaderValue>>),
+}
+
+impl Scene {
+    fn new(name: &str, cache: &ApiTokenCache) -> Self {
+        let one = |credential| vec![Some(credential)];
+        let many = || (0..TOKENS).map(|n| Some(credential(&hot::token(n))));
+        let layered = |credentials| Self::Layered(Box::new(layered(cache)), credentials);
+        match name {
+            "no layer" => Self::Bare(many().collect()),
+            "local hit" => layered(many().collect()),
+            "local hit, one hot token" => layered(one(credential(&hot::token(0)))),
+            "cached unknown token" => layered(one(credential(UNKNOWN))),
+            "malformed token" => layered(one(credential("what is this"))),
+            "checksum fails" => Self::Layered(Box::new(checked(cache)), one(hot::mistyped())),
+            "nothing presented" => layered(vec![None]),
+            other => panic!("no scene {other}"),
+        }
+    }
+
+    /// Answers a batch of requests, from the nth credential on; how long it took.
+    fn batch(&mut self, nth: &mut usize) -> Duration {
+        match self {
+            Self::Bare(credentials) => run(&mut Nothing, credentials, nth),
+            Self::Layered(service, credentials) => run(&mut **service, credentials, nth),
+        }
+    }
+}
+
+fn run<S>(service: &mut S, credentials: &[Option<HeaderValue>], nth: &mut usize) -> Duration
+where
+    S: tower::Service<http::Request<()>, Error = std::convert::Infallible>,
+{
+    let requests: [_; BATCH] = std::array::from_fn(|_| {
+        // A stride that is prime to the number of tokens.
+        *nth = (*nth + 7_919) % credentials.len();
+        routed_request(credentials[*nth].as_ref())
+    });
+    let start = Instant::now();
+    for request in requests {
+        black_box(answer(service, request));
+    }
+    start.elapsed()
+}
+
+/// Nanoseconds per request: of the median batch, for other work of the machine interrupts some.
+fn nanos(scene: &mut Scene) -> f64 {
+    let (start, mut nth, mut batches) = (Instant::now(), 0, Vec::new());
+    while start.elapsed() < SLICE {
+        batches.push(scene.batch(&mut nth).as_nanos() as f64);
+    }
+    median(batches) / BATCH as f64
+}
+
+/// Requests per second, and per second of CPU time, of so many threads together.
+fn throughput(threads: usize, make: impl Fn(usize) -> Scene + Sync) -> (f64, f64) {
+    let count = |thread: usize| {
+        let mut scene = make(thread);
+        let mut nth = thread;
+        // Both run before either is measured.
+        let warm = Instant::now();
+        while warm.elapsed() < SLICE / 5 {
+            scene.batch(&mut nth);
+        }
+        let (start, cpu, mut batches) = (Instant::now(), cpu_time("thread-self"), 0_u32);
+        while start.elapsed() < 2 * SLICE {
+            scene.batch(&mut nth);
+            batches += 1;
+        }
+        let requests = f64::from(batches) * BATCH as f64;
+        let cpu = (cpu_time("thread-self") - cpu) / 1e9;
+        (requests / start.elapsed().as_secs_f64(), requests / cpu)
+    };
+    std::thread::scope(|scope| {
+        let count = &count;
+        let all: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || count(thread)))
+            .collect();
+        all.into_iter()
+            .map(|one| one.join().expect("no panic"))
+            .fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    })
+}
+
+fn primed(runtime: &tokio::runtime::Runtime) -> ApiTokenCache {
+    let cache = builder().build().expect("a configuration");
+    runtime.block_on(async {
+        for n in 0..TOKENS {
+            cache.prime(&hot::token(n), "app").await.expect("a loader");
+        }
+        cache.prime(UNKNOWN, "app").await.expect("a loader");
+    });
+    cache
+}
+
+fn times(cache: &ApiTokenCache) {
+    let mut figures = [const { Vec::new() }; SCENES.len()];
+    let mut scenes = SCENES.map(|name| Scene::new(name, cache));
+    for _ in 0..ROUNDS {
+        for (scene, figures) in scenes.iter_mut().zip(&mut figures) {
+            figures.push(nanos(scene));
+        }
+    }
+    for (name, figures) in SCENES.into_iter().zip(figures) {
+        let counted = counted(name);
+        let nanos = median(figures);
+        let said = match counted {
+            Some(counted) => format!("{nanos:.0} ns, {counted:.0} instructions"),
+            None => format!("{nanos:.0} ns"),
+        };
+        match name {
+            "local hit" => row(name, "≤ 200 ns", said, nanos <= 200.0),
+            "malformed token" | "checksum fails" => row(name, "≤ 150 ns", said, nanos <= 150.0),
+            _ => aside(name, said),
+        }
+    }
+}
+
+/// Instructions of the layer per request; of the whole, where there is no layer.
+fn counted(name: &str) -> Option<f64> {
+    const FEW: u32 = 200;
+    const MANY: u32 = 1_200;
+    let of = |name: &str| {
+        let run = |batches: u32| {
+            let mut valgrind = valgrind(&std::env::current_exe().expect("this program"))?;
+            let valgrind = valgrind.args(["count", name, &batches.to_string()]);
+            let run = valgrind.output().expect("valgrind");
+            collected(&String::from_utf8_lossy(&run.stderr))
+        };
+        let requests = f64::from(MANY - FEW) * BATCH as f64;
+        Some((run(MANY)? - run(FEW)?) / requests)
+    };
+    let all = of(name)?;
+    if name == "no layer" {
+        return Some(all);
+    }
+    Some(all - of("no layer")?)
+}
+
+fn scaling(cache: &ApiTokenCache) {
+    let scenes = ["no layer", "local hit", "local hit, one hot token"];
+    let mut wall = [const { Vec::new() }; 3];
+    let mut cpu = [const { Vec::new() }; 3];
+    for _ in 0..ROUNDS {
+        for (nth, name) in scenes.into_iter().enumerate() {
+            let of = |threads| throughput(threads, |_| Scene::new(name, cache));
+            let (one, two) = (of(1), of(2));
+            wall[nth].push(two.0 / one.0);
+            cpu[nth].push(two.1 / one.1);
+        }
+    }
+    for nth in [1, 2] {
+        let ratio = median_ratio(&wall[nth], &wall[0]);
+        let by_cpu = median_ratio(&cpu[nth], &cpu[0]);
+        let said = format!("{ratio:.2}; by CPU time {by_cpu:.2}");
+        let what = format!("two threads against one, {}", scenes[nth]);
+        match nth {
+            1 => row(&what, "≥ 0.9 of no layer's", said, ratio >= 0.9),
+            _ => aside(&what, said),
+        }
+    }
+}
+
+fn main() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().expect("a runtime");
+    let cache = primed(&runtime);
+    let arguments: Vec<String> = std::env::args().collect();
+    // What valgrind runs.
+    if let [_, count, name, batches] = arguments.as_slice()
+        && count == "count"
+    {
+        let (mut scene, mut nth) = (Scene::new(name, &cache), 0);
+        for _ in 0..batches.parse().expect("a number") {
+            scene.batch(&mut nth);
+        }
+        return;
+    }
+    times(&cache);
+    scaling(&cache);
+}

@@ -1,0 +1,96 @@
+//! What the local level keeps beside the records themselves: a million tokens from Redis, in a level
+//! that has room for them, and in one that has room for a tenth.
+//!
+//! `cargo bench --bench local_memory`, or `-- 100000` for fewer tokens; two or three minutes. Linux, for
+//! its memory figures.
+
+#[path = "../tests/common/hot.rs"]
+mod hot;
+#[path = "common/table.rs"]
+mod table;
+
+use std::time::Duration;
+
+use table::{resident_bytes, row};
+use test_support::RedisServer;
+use tower_api_token::{ApiTokenCache, RedisStore, TokenRecord};
+
+/// Longer than the bench: no entry ends or is refreshed.
+const LONG: Duration = Duration::from_secs(3_600);
+/// So many look-ups at a time.
+const BATCH: usize = 256;
+
+/// Looks all tokens up; by how many bytes the process grew.
+async fn grown(cache: &ApiTokenCache, tokens: usize) -> f64 {
+    // What connections and flights need is there before.
+    prime(cache, tokens..tokens + 10 * BATCH).await;
+    let before = resident_bytes();
+    prime(cache, 0..tokens).await;
+    resident_bytes() - before
+}
+
+async fn prime(cache: &ApiTokenCache, tokens: std::ops::Range<usize>) {
+    let tokens: Vec<usize> = tokens.collect();
+    for batch in tokens.chunks(BATCH) {
+        let mut all = tokio::task::JoinSet::new();
+        for n in batch.iter().copied() {
+            let cache = cache.clone();
+            all.spawn(async move { cache.prime(&hot::token(n), "app").await });
+        }
+        for primed in all.join_all().await {
+            primed.expect("Redis and the loader");
+        }
+    }
+}
+
+/// A record with its strings, and the token's text.
+fn own_bytes() -> usize {
+    let token = hot::token(0).len();
+    let strings = [hot::id(0).len(), hot::TYPE.len(), hot::TENANT.len(), token];
+    size_of::<TokenRecord>() + strings.iter().sum::<usize>()
+}
+
+fn main() {
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
+    let tokens: usize = numbers.next().unwrap_or(1_000_000);
+    if let Some(capacity) = numbers.next() {
+        measure(tokens, capacity);
+        return;
+    }
+    // Each in a process of its own, or the second would live on what the first has freed. A tenth more
+    // than there are, because the level's shards do not fill evenly.
+    for capacity in [tokens + tokens / 10, tokens / 10] {
+        let program = std::env::current_exe().expect("this program");
+        let mut run = std::process::Command::new(program);
+        let run = run.args([tokens.to_string(), capacity.to_string()]);
+        assert!(run.status().expect("a process").success());
+    }
+}
+
+fn measure(tokens: usize, capacity: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url()).expect("a url");
+    let builder = hot::builder().store(store).local_capacity(capacity);
+    let builder = builder.staleness_bound(LONG).ttl(LONG);
+    let cache = builder.build().expect("a configuration");
+    let bytes = runtime.block_on(grown(&cache, tokens));
+    let (entries, _) = cache.local_entries();
+    let own = own_bytes();
+    let each = bytes / entries as f64 - own as f64;
+    let measured = format!(
+        "{each:.0} bytes beside the record's {own}; {entries} entries, {:.0} MB",
+        bytes / 1e6
+    );
+    let name = format!("memory of a local entry, {tokens} tokens, capacity {capacity}");
+    if tokens < capacity {
+        row(&name, "≤ 400 bytes", measured, each <= 400.0);
+    } else {
+        // An entry counts once for each KiB that it begins.
+        let is_bounded = entries <= capacity && bytes <= capacity as f64 * 1024.0;
+        row(&name, "≤ 1 KiB × capacity", measured, is_bounded);
+    }
+}
