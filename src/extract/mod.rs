@@ -190,6 +190,10 @@ impl Sources {
 }
 
 fn listed(fields: &[&HeaderName]) -> Option<HeaderValue> {
+    if let [field] = fields {
+        // A name of the standard is borrowed: no references of its are counted when it is copied.
+        return Some(HeaderValue::from((*field).clone()));
+    }
     let names: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
     // Names of fields, with commas between them, are a field's value.
     let list = HeaderValue::try_from(names.join(", ")).ok();

@@ -37,15 +37,18 @@ impl BearerToken {
         if own.len() != presented.len() {
             return false;
         }
-        // By words, because `subtle` compares slices byte by byte: it would be a seventh of a hit.
+        // All of it, and asked of `subtle` once: it compares slices byte by byte, which would be a
+        // seventh of a hit.
         let (own, own_rest) = own.as_chunks::<8>();
         let (presented, presented_rest) = presented.as_chunks::<8>();
         let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
-        let pairs = own.iter().zip(presented);
-        let equal = pairs.fold(own_rest.ct_eq(presented_rest), |equal, (one, other)| {
-            equal & word(one).ct_eq(&word(other))
+        let words = own.iter().zip(presented);
+        let difference = words.fold(0, |seen, (one, other)| seen | (word(one) ^ word(other)));
+        let rest = own_rest.iter().zip(presented_rest);
+        let difference = rest.fold(difference, |seen, (one, other)| {
+            seen | u64::from(one ^ other)
         });
-        equal.into()
+        difference.ct_eq(&0).into()
     }
 }
 
