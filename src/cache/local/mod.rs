@@ -287,3 +287,31 @@ impl Hasher for Half {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_pairs_of_token_and_scope_have_one_fingerprint() {
+        let local = Local::<()>::new(Entitlement::Off, 1, 1);
+        let pairs = [
+            ("abc", None),
+            ("abc", Some("")),
+            ("ab", Some("c")),
+            ("a", Some("bc")),
+            ("c", Some("ab")),
+            ("", Some("abc")),
+        ];
+        for (nth, (token, scope)) in pairs.into_iter().enumerate() {
+            let one = local.fingerprint(token, scope);
+            assert!(one == local.fingerprint(token, scope));
+            for (token, scope) in &pairs[nth + 1..] {
+                assert!(
+                    one != local.fingerprint(token, *scope),
+                    "{token:?} {scope:?}"
+                );
+            }
+        }
+    }
+}
