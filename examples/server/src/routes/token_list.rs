@@ -49,7 +49,12 @@ async fn effective_last_uses(state: &AppState, tokens: &[ListedToken]) -> Vec<Op
             .zip(recorded)
             .map(|(written, recorded)| written.max(recorded.map(Timestamp::from)))
             .collect(),
-        Err(_) => written.collect(),
+        Err(error) => {
+            if !error.is_unsupported() {
+                tracing::warn!(%error, "last uses are the database's alone");
+            }
+            written.collect()
+        }
     }
 }
 

@@ -105,13 +105,24 @@ impl Run {
         self.send(method, path, &[("authorization", &line)], body)
     }
 
-    /// Makes or imports a token: the one answer that shows the text, once. The rest of it is kept.
+    /// Makes or imports a token.
     fn make(&mut self, tenant: &str, import: Option<&str>, status: u16) -> Made {
         let body = serde_json::json!({ "tenant_id": tenant, "type": "app", "token": import });
         let answer = self
             .demo
             .admin("POST", "/admin/tokens", Some(&body.to_string()));
-        let answer = answer.expect(status);
+        self.shown_once(&answer.expect(status))
+    }
+
+    /// A successor.
+    fn rotate(&mut self, id: &str) -> Made {
+        let path = format!("/admin/tokens/{id}/rotate");
+        let answer = self.demo.admin("POST", &path, None);
+        self.shown_once(&answer.expect(201))
+    }
+
+    /// The answers that show a text, this once. The rest of them is kept.
+    fn shown_once(&mut self, answer: &Answer) -> Made {
         let made = answer.json();
         let text = |name: &str| made[name].as_str().expect(name).to_owned();
         let made = Made {
@@ -258,6 +269,9 @@ impl Run {
         )
         .expect(200);
         self.ask("/v1/whoami", &good[0].text).expect(401);
+        let successor = self.rotate(&good[3].id);
+        self.ask("/v1/whoami", &successor.text).expect(200);
+        self.admin("GET", "/admin/tokens", None).expect(200);
         self.load(&texts);
         self.overhear(&mut monitor);
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use test_support::RedisServer;
 use tower_api_token::TokenDigest;
 
 use super::demo::{Database, Demo};
@@ -183,5 +184,29 @@ fn a_bad_page_is_refused_on_either_database() {
                 .expect(400);
             assert_eq!(answer.header("content-type"), "application/problem+json");
         }
+    }
+}
+
+/// A use that no instance has written yet shows at once, and a Redis that is away costs that alone.
+#[test]
+fn the_last_use_is_shown_before_it_is_written() {
+    for database in [Database::sqlite(), Database::postgres()] {
+        let redis = RedisServer::start();
+        let url = redis.url();
+        let variables = [("REDIS_URL", url.as_str()), ("USAGE_FLUSH_SECONDS", "3600")];
+        let demo = Demo::on(&database, &variables);
+        let [used, unused] = ["app", "dataset"].map(|kind| demo.token("acme", kind));
+        let last_use = |demo: &Demo, id: &str| {
+            let page = list(demo, "");
+            let tokens = page["tokens"].as_array().unwrap().clone();
+            let token = tokens.into_iter().find(|token| token["id"] == id);
+            token.unwrap()["last_used_at"].clone()
+        };
+        demo.whoami(&used.text).expect(200);
+        assert!(last_use(&demo, &used.id).is_string());
+        assert_eq!(last_use(&demo, &unused.id), Value::Null);
+        assert_eq!(demo.metric("api_token_usage_written_total", &[]), 0);
+        redis.kill();
+        assert_eq!(last_use(&demo, &used.id), Value::Null);
     }
 }

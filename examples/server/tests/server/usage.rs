@@ -59,29 +59,6 @@ fn uses_on_two_instances_are_written_once_each() {
     });
 }
 
-#[test]
-fn the_list_of_tokens_knows_of_a_use_before_it_is_written() {
-    both(|database| {
-        let demo = Demo::on(&database, &[("USAGE_FLUSH_SECONDS", "3600")]);
-        let token = demo.token("acme", "app");
-        let listed = || {
-            let page = demo.admin("GET", "/admin/tokens", None).expect(200).json();
-            let tokens = page["tokens"].as_array().unwrap().clone();
-            let row = tokens
-                .into_iter()
-                .find(|row| row["id"] == token.id)
-                .unwrap();
-            row["last_used_at"].clone()
-        };
-        assert!(listed().is_null());
-        let before = Timestamp::now();
-        demo.whoami(&token.text).expect(200);
-        let used = Timestamp::parse(listed().as_str().unwrap()).unwrap();
-        assert!(before <= used && used <= Timestamp::now());
-        assert_eq!(last_used(&database, &token.text), None);
-    });
-}
-
 fn end(demo: &mut Demo, signal: &str) -> ExitStatus {
     let killed = Command::new("kill")
         .args([signal, &demo.pid().to_string()])
