@@ -12,11 +12,9 @@ use tokio::task::JoinSet;
 
 use super::Settings;
 use super::batch::{Batch, Replies};
-use super::commands::unexpected;
-use super::connection::{Place, confirmed, probe};
 use super::endpoint::cluster::Seeds;
-use super::fault::{Fault, Replied};
-use super::node::Node;
+use super::fault::{Fault, Replied, confirmed, unexpected};
+use super::node::{DurableTarget, Node, probe};
 use super::slots::{Address, slot};
 use super::supervisor::Patience;
 use super::topology::{Map, Topology, nobodys};
@@ -67,13 +65,13 @@ impl Cluster {
         &self,
         names: &[String],
         times: u16,
-    ) -> Result<Vec<Place>, StoreError> {
+    ) -> Result<Vec<DurableTarget>, StoreError> {
         let map = self.topology.learn().await?;
-        let mut places: Vec<Place> = Vec::new();
+        let mut places: Vec<DurableTarget> = Vec::new();
         for name in names {
             let owner = map.owners.of(slot(name.as_bytes())).ok_or_else(nobodys)?;
             let node = &map.masters[owner].node;
-            let same = |place: &&mut Place| Arc::ptr_eq(&place.node, node);
+            let same = |place: &&mut DurableTarget| Arc::ptr_eq(&place.node, node);
             // One command each: names of several slots cannot share one.
             let deletion = vec![name.clone()];
             match places.iter_mut().find(same) {
@@ -81,7 +79,7 @@ impl Cluster {
                 None => {
                     let tag = map.owners.tag(owner, u32::from(times) << 16);
                     let tag = tag.ok_or_else(nobodys)?;
-                    places.push(Place {
+                    places.push(DurableTarget {
                         node: Arc::clone(node),
                         deletions: vec![deletion],
                         fence: self.topology.settings.keys.node_fence(&tag),

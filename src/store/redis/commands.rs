@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
 use super::connection::Connection;
-use super::fault::{Fault, Replied, refused};
+use super::fault::{Fault, Replied, refused, unexpected};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
@@ -248,10 +248,6 @@ pub(super) fn millis(time: Duration) -> u64 {
 pub(super) fn read<T: FromRedisValue>(reply: Replied) -> Result<T, StoreError> {
     let value = reply?;
     T::from_redis_value(value).map_err(|error| refused(RedisError::from(error)))
-}
-
-pub(super) fn unexpected() -> StoreError {
-    StoreError::refused("the reply has another form than the command's")
 }
 
 /// `scope|S in ms`; what cannot be read is another's and left alone.

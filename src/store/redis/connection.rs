@@ -8,8 +8,8 @@ use super::batch::{Batch, Replies};
 #[cfg(feature = "redis-cluster")]
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
-use super::fault::{Replied, first_refusal};
-use super::node::Node;
+use super::fault::confirmed;
+use super::node::{DurableTarget, Node, probe};
 use super::supervisor::Heartbeat;
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
@@ -26,14 +26,6 @@ enum To {
     Server(Arc<Node>),
     #[cfg(feature = "redis-cluster")]
     Cluster(Cluster),
-}
-
-/// Names to be deleted durably by way of one server.
-pub(super) struct Place {
-    pub(super) node: Arc<Node>,
-    /// Those of each command.
-    pub(super) deletions: Vec<Vec<String>>,
-    pub(super) fence: String,
 }
 
 impl Connection {
@@ -107,11 +99,11 @@ impl Connection {
         names: &[String],
         fence: &str,
         times: u16,
-    ) -> Result<Vec<Place>, StoreError> {
+    ) -> Result<Vec<DurableTarget>, StoreError> {
         #[cfg(not(feature = "redis-cluster"))]
         let _ = times;
         match &self.to {
-            To::Server(node) => Ok(vec![Place {
+            To::Server(node) => Ok(vec![DurableTarget {
                 node: Arc::clone(node),
                 deletions: vec![names.to_vec()],
                 fence: fence.to_owned(),
@@ -131,16 +123,4 @@ impl Connection {
             To::Cluster(cluster) => cluster.check().await,
         }
     }
-}
-
-/// A real write: what a read-only server refuses, and what one without memory does.
-pub(super) fn probe(name: &str) -> Batch {
-    let mut batch = Batch::new();
-    batch.cmd("SET").arg(name).arg(1).arg("PX").arg(1_000);
-    batch
-}
-
-/// Whether no command was refused.
-pub(super) fn confirmed(replies: &[Replied]) -> Result<(), StoreError> {
-    first_refusal(replies).map_or(Ok(()), Err)
 }

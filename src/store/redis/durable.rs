@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
-use super::commands::{RedisLevel, millis, read, unexpected};
-use super::connection::Place;
+use super::commands::{RedisLevel, millis, read};
+use super::fault::unexpected;
+use super::node::DurableTarget;
 use crate::store::{Durability, Nonce, StoreError};
 
 /// How long a fence key of a durable invalidation lasts.
@@ -51,7 +52,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         Ok(())
     }
 
-    async fn delete_at(place: &Place, durable: Durability) -> Result<(), StoreError> {
+    async fn delete_at(place: &DurableTarget, durable: Durability) -> Result<(), StoreError> {
         let deadline = durable.timeout + Duration::from_secs(1);
         let mut batch = Batch::new();
         for names in &place.deletions {

@@ -111,6 +111,15 @@ impl Error for Once {
     }
 }
 
+/// Whether no command was refused.
+pub(super) fn confirmed(replies: &[Replied]) -> Result<(), StoreError> {
+    first_refusal(replies).map_or(Ok(()), Err)
+}
+
+pub(super) fn unexpected() -> StoreError {
+    StoreError::refused("the reply has another form than the command's")
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

@@ -115,3 +115,18 @@ impl Node {
         }
     }
 }
+
+/// Names to be deleted durably by way of one server.
+pub(super) struct DurableTarget {
+    pub(super) node: Arc<Node>,
+    /// Those of each command.
+    pub(super) deletions: Vec<Vec<String>>,
+    pub(super) fence: String,
+}
+
+/// A real write: what a read-only server refuses, and what one without memory does.
+pub(super) fn probe(name: &str) -> Batch {
+    let mut batch = Batch::new();
+    batch.cmd("SET").arg(name).arg(1).arg("PX").arg(1_000);
+    batch
+}

@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
-use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, read, unexpected};
-use super::fault::first_refusal;
+use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, read};
+use super::fault::{first_refusal, unexpected};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
