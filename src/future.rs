@@ -15,7 +15,7 @@ use crate::cache::Answer;
 use crate::caching::Caching;
 use crate::error::Unavailable;
 use crate::layer::Shared;
-use crate::rejection::{Asked, MakeRejection, Refused, ResponseBody, admitted};
+use crate::rejection::{MakeRejection, Refused, ResponseBody, admitted};
 
 /// The look-up of a request that no local answer was found for.
 type Waiting<M> = Pin<Box<dyn Future<Output = Result<Answer<M>, Unavailable>> + Send>>;
@@ -130,7 +130,7 @@ where
                             caching: Some(held.caching),
                         },
                         Err(refused) => State::Refused {
-                            response: Some(shared.refuse(&refused, &Asked::by(&held.request))),
+                            response: Some(shared.refuse(&refused, &held.request)),
                         },
                     }
                 }

@@ -68,7 +68,7 @@ where
         let shared = &self.shared;
         shared.sources.mark_sensitive(request.headers_mut());
         let refuse = |refused: &Refused, request: &Request<ReqBody>| {
-            ResponseFuture::refused(shared.refuse(refused, &Asked::by(request)))
+            ResponseFuture::refused(shared.refuse(refused, request))
         };
         let known = match shared.identify(&request) {
             Ok(known) => known,
@@ -152,16 +152,13 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
 }
 
 impl<M, R: MakeRejection> Shared<M, R> {
-    pub(crate) fn refuse(&self, refused: &Refused, asked: &Asked) -> Response<Bytes> {
+    pub(crate) fn refuse<B>(&self, refused: &Refused, request: &Request<B>) -> Response<Bytes> {
         let Refused { refusal, reason } = refused;
         self.cache.engine.counters.refused(*reason);
         telemetry::refused(reason.as_str(), self.scope.as_written());
         let vary = self.sources.vary();
-        let asked = &Asked {
-            head: asked.head,
-            grpc: asked.grpc.clone().filter(|_| self.grpc),
-        };
-        respond(refusal, &self.challenges, vary, &self.rejection, asked)
+        let asked = Asked::by(request, self.grpc);
+        respond(refusal, &self.challenges, vary, &self.rejection, &asked)
     }
 }
 
@@ -176,13 +173,14 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
 }
 
 impl Asked {
-    pub(crate) fn by<B>(request: &Request<B>) -> Self {
+    /// Whether gRPC calls are answered as such is the layer's to say.
+    fn by<B>(request: &Request<B>, grpc: bool) -> Self {
         Self {
             head: request.method() == Method::HEAD,
             // A gRPC call is a POST. Anything else with its content type must not get its HTTP 200: a
             // proxy that asks us whether to let a request pass would read it as leave.
             grpc: is_grpc(request.headers())
-                .filter(|_| request.method() == Method::POST)
+                .filter(|_| grpc && request.method() == Method::POST)
                 .cloned(),
         }
     }
