@@ -4,7 +4,9 @@
 
 mod common;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use common::{Builder, Cache, Db, Mode, Points, Row, ask, found, is_absent, redis};
@@ -383,6 +385,40 @@ async fn a_caller_that_hangs_up_costs_the_others_nothing() {
         assert_eq!(db.loads(), 1);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_is_polled_no_more_holds_up_neither_the_load_nor_who_joins_it() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        let mut left = Box::pin(ask(&cache, TOKEN));
+        assert!(poll_once(&mut left).await.is_pending());
+        let joined = tokio::time::timeout(Duration::from_secs(10), found(&cache, TOKEN));
+        joined.await.expect("it does not depend on the other");
+        drop(left);
+
+        cache.invalidate(TOKEN).await.unwrap();
+        db.gate.close();
+        let mut left = Box::pin(ask(&cache, TOKEN));
+        while db.loads() < 2 {
+            assert!(poll_once(&mut left).await.is_pending());
+            tokio::task::yield_now().await;
+        }
+        db.gate.open();
+        let cached = async {
+            while cache.peek(TOKEN, "app").await.unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let cached = tokio::time::timeout(Duration::from_secs(10), cached);
+        cached.await.expect("the load ends by itself");
+    })
+    .await;
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
 }
 
 #[tokio::test]

@@ -172,10 +172,10 @@ impl<M: Send + Sync + 'static> Engine<M> {
             }
             Boarding::Leads(leader, ticket) => {
                 let engine = Arc::clone(self);
-                // A task of its own: a caller that hangs up neither ends nor restarts it. It stays
-                // within the span of whoever began it.
+                // A caller that hangs up neither ends nor restarts it, and in a task of its own it
+                // stays within the span of whoever began it.
                 let flight = fetch::fly(engine, leader, key, lookup.clone(), false);
-                tokio::spawn(in_span(flight));
+                ticket.fly(in_span(flight)).await;
                 ticket
             }
         };
@@ -319,7 +319,9 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let mut ticket = match self.tenant_flights.board(&tenant) {
             Boarding::Joins(ticket) => ticket,
             Boarding::Leads(leader, ticket) => {
-                tokio::spawn(Arc::clone(self).fly_tenant(leader, tenant));
+                ticket
+                    .fly(Arc::clone(self).fly_tenant(leader, tenant))
+                    .await;
                 ticket
             }
         };

@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
+
+use super::pilot::Pilot;
 
 const SHARDS: usize = 16;
 
@@ -43,25 +45,47 @@ struct Flight<T, E> {
     sends: AtomicU32,
     /// One more than the highest count that a ticket holder joined at; 0: nobody waits.
     boarded: AtomicU32,
-    landing: watch::Sender<Option<Published<T, E>>>,
+    pilot: Pilot,
+    landing: OnceLock<Published<T, E>>,
+    landed: Notify,
 }
 
 impl<T, E> Flight<T, E> {
-    fn new(boarded: u32) -> Arc<Self> {
+    fn new(pilot: Pilot, boarded: u32) -> Arc<Self> {
         Arc::new(Self {
             sends: AtomicU32::new(0),
             boarded: AtomicU32::new(boarded),
-            landing: watch::channel(None).0,
+            pilot,
+            landing: OnceLock::new(),
+            landed: Notify::new(),
         })
     }
 
     /// To be called under the shard's lock, so that no landing comes between the two.
-    fn join(&self) -> Ticket<T, E> {
+    fn join(self: &Arc<Self>) -> Ticket<T, E> {
         let joined_at = self.sends.load(Ordering::SeqCst);
         self.boarded.fetch_max(joined_at + 1, Ordering::SeqCst);
         Ticket {
-            landing: self.landing.subscribe(),
+            flight: Arc::clone(self),
             joined_at: SendNumber(joined_at),
+        }
+    }
+
+    fn publish(&self, landing: Landing<T, E>, onward: Option<Arc<Self>>) {
+        // A flight lands once.
+        let _ = self.landing.set(Published { landing, onward });
+        self.landed.notify_waiters();
+    }
+
+    /// How it ended.
+    async fn landing(&self) -> &Published<T, E> {
+        loop {
+            // Before the look: a landing between the two is not missed.
+            let landed = self.landed.notified();
+            if let Some(published) = self.landing.get() {
+                return published;
+            }
+            landed.await;
         }
     }
 }
@@ -76,7 +100,7 @@ pub(crate) struct Flights<K, T, E> {
 
 /// A place in a flight.
 pub(crate) struct Ticket<T, E> {
-    landing: watch::Receiver<Option<Published<T, E>>>,
+    flight: Arc<Flight<T, E>>,
     joined_at: SendNumber,
 }
 
@@ -90,7 +114,7 @@ pub(crate) struct Leader<K: Hash + Eq, T, E> {
 
 /// What boarding gave.
 pub(crate) enum Boarding<K: Hash + Eq, T, E> {
-    /// A new flight, to be flown by a task of its own.
+    /// A new flight, to be flown by [`Ticket::fly`].
     Leads(Leader<K, T, E>, Ticket<T, E>),
     Joins(Ticket<T, E>),
 }
@@ -112,25 +136,30 @@ impl<K, T, E> Default for Flights<K, T, E> {
 }
 
 impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
-    /// Joins the flight of `key`, or starts it.
+    /// Joins the flight of `key`, or starts it. To be called within a runtime: who joins does not
+    /// depend on whether its caller goes on polling.
     pub(crate) fn board(self: &Arc<Self>, key: &K) -> Boarding<K, T, E> {
         let mut shard = self.shard(key);
         if let Some(flight) = shard.get(key) {
-            return Boarding::Joins(flight.join());
+            let ticket = flight.join();
+            drop(shard);
+            ticket.flight.pilot.leave_to_a_task();
+            return Boarding::Joins(ticket);
         }
-        let flight = Flight::new(0);
+        let flight = Flight::new(Pilot::caller(), 0);
         let ticket = flight.join();
         shard.insert(key.clone(), Arc::clone(&flight));
         Boarding::Leads(self.leader(flight, key), ticket)
     }
 
-    /// Starts the flight of `key` unless there is one: for a refresh that nobody waits for.
+    /// Starts the flight of `key` unless there is one: for a refresh that nobody waits for, to be
+    /// flown by a task.
     pub(crate) fn lead(self: &Arc<Self>, key: &K) -> Option<Leader<K, T, E>> {
         let mut shard = self.shard(key);
         if shard.contains_key(key) {
             return None;
         }
-        let flight = Flight::new(0);
+        let flight = Flight::new(Pilot::task(), 0);
         shard.insert(key.clone(), Arc::clone(&flight));
         Some(self.leader(flight, key))
     }
@@ -167,6 +196,11 @@ impl<K: Hash + Eq, T, E> Leader<K, T, E> {
     pub(crate) fn send(&self) -> SendNumber {
         SendNumber(self.flight.sends.fetch_add(1, Ordering::SeqCst) + 1)
     }
+
+    /// From here on it waits for more than the store, and may hold what others wait for.
+    pub(crate) async fn become_a_task(&self) {
+        self.flight.pilot.become_a_task().await;
+    }
 }
 
 impl<K: Hash + Eq + Clone, T, E> Leader<K, T, E> {
@@ -183,9 +217,7 @@ impl<K: Hash + Eq + Clone, T, E> Leader<K, T, E> {
         let next = onward
             .as_ref()
             .map(|flight| self.flights.leader(Arc::clone(flight), &self.key));
-        self.flight
-            .landing
-            .send_replace(Some(Published { landing, onward }));
+        self.flight.publish(landing, onward);
         next
     }
 }
@@ -200,7 +232,8 @@ impl<K: Hash + Eq, T, E> Leader<K, T, E> {
             return None;
         }
         if leaves_some(self.flight.boarded.load(Ordering::SeqCst)) {
-            let next = Flight::new(1);
+            // Whoever flies this one flies the next.
+            let next = Flight::new(Pilot::task(), 1);
             *present = Arc::clone(&next);
             return Some(next);
         }
@@ -213,30 +246,29 @@ impl<K: Hash + Eq, T, E> Drop for Leader<K, T, E> {
     fn drop(&mut self) {
         if !self.landed {
             self.close(|_| false);
-            self.flight.landing.send_replace(Some(Published {
-                landing: Landing::Broken,
-                onward: None,
-            }));
+            self.flight.publish(Landing::Broken, None);
         }
+    }
+}
+
+impl<T, E> Ticket<T, E> {
+    /// Flies the flight that was begun with this ticket, until it lands or a task has taken it over.
+    pub(crate) async fn fly(&self, flight: impl Future<Output = ()> + Send + 'static) {
+        self.flight.pilot.fly(flight).await;
     }
 }
 
 impl<T: Clone, E: Clone> Ticket<T, E> {
     /// Waits for the landing. `Err(None)`: the flight broke off.
-    pub(crate) async fn wait(mut self) -> Arrival<T, E> {
-        let Ok(landed) = self.landing.wait_for(Option::is_some).await else {
-            return Arrival::Served(Err(None));
-        };
-        let Some(Published { landing, onward }) = &*landed else {
-            return Arrival::Served(Err(None));
-        };
+    pub(crate) async fn wait(self) -> Arrival<T, E> {
+        let Published { landing, onward } = self.flight.landing().await;
         match (landing, onward) {
             (Landing::Answered { answer, proof }, _) if self.joined_at < *proof => {
                 Arrival::Served(Ok(answer.clone()))
             }
             (Landing::Failed(error), _) => Arrival::Served(Err(Some(error.clone()))),
             (_, Some(next)) => Arrival::Onward(Ticket {
-                landing: next.landing.subscribe(),
+                flight: Arc::clone(next),
                 joined_at: SendNumber(0),
             }),
             (_, None) => Arrival::Served(Err(None)),

@@ -12,6 +12,7 @@ mod last_uses;
 pub(crate) mod lifetimes;
 mod load;
 pub(crate) mod local;
+mod pilot;
 mod rate_cap;
 mod scopes;
 pub(crate) mod sequence;

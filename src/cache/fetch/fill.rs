@@ -210,6 +210,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             // Nobody asked for it; whoever joined meanwhile starts a flight of their own.
             return Landing::Abandoned;
         }
+        self.leader.become_a_task().await;
         let _permit = match permit {
             Some(permit) => permit,
             None => match self.enter().await {

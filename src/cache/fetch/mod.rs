@@ -122,7 +122,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             self.engine.at(Point::Read).await;
             let mut next = match read {
                 Ok(seen) => self.appraise(seen, sent).await,
-                Err(error) => return self.without_store(error).await,
+                Err(error) => return Box::pin(self.without_store(error)).await,
             };
             if let Next::Acquire(Over::Soft(soft)) = &next
                 && (waited || self.engine.loader_failed_lately())
@@ -135,15 +135,17 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             loop {
                 match next {
                     Next::Land(landing) => return landing,
-                    Next::Acquire(over) => next = self.acquire(over).await,
+                    // Boxed: what a look-up that Redis answers has to carry stays small.
+                    Next::Acquire(over) => next = Box::pin(self.acquire(over)).await,
                     Next::Wait | Next::Again => {
                         let now = self.engine.clock.now();
                         let since = *hindered.get_or_insert(now);
                         if now.since(since) >= self.engine.waits.lease_wait {
-                            return self.load_uncached(None).await;
+                            return Box::pin(self.load_uncached(None)).await;
                         }
                         if matches!(next, Next::Wait) {
                             waited = true;
+                            self.leader.become_a_task().await;
                             tokio::time::sleep(pause()).await;
                         }
                         break;
@@ -203,7 +205,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                         self.count_corrupt();
                         Next::Acquire(Over::Dead(old, None))
                     }
-                    Err(error) => Next::Land(self.without_store(error).await),
+                    Err(error) => Next::Land(Box::pin(self.without_store(error)).await),
                 }
             }
         }
@@ -227,6 +229,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     /// R4, or compare-and-acquire in its place.
     async fn acquire(&self, over: Over<M>) -> Next<M> {
+        self.leader.become_a_task().await;
         // The permit comes first, so that waiting for it burns no lease.
         let Some(permit) = self.enter().await else {
             let Over::Soft(soft) = over else {
