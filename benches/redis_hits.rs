@@ -1,8 +1,9 @@
 //! Look-ups that Redis answers, by the engine alone, beside the GETs that they need at least: raw
 //! redis-rs, one GET each on one multiplexed connection with the same settings. 10,000 distinct
 //! tokens without a tenant, no local level; slices of both in turn, and the medians of their ratios.
+//! Throughput, and the CPU time of client and server together, which drifts less. Linux.
 //!
-//! `cargo bench --bench redis_hits --all-features`; half a minute.
+//! `cargo bench --bench redis_hits`; forty seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -44,15 +45,16 @@ async fn run() {
         cache.prime(&token(n), "app").await.expect("primed");
     }
     let connection = raw(&server).await;
-    println!("| tasks | engine, look-ups/s | raw GETs/s | engine / raw | commands a read |");
-    println!("|---|---|---|---|---|");
+    println!(
+        "| tasks | engine, look-ups/s | raw GETs/s | engine / raw | the same by CPU time \
+         | CPU of engine, of raw, µs (client + Redis) | keys a read |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     for tasks in [1, 16, 64, 256] {
         let mut slices = Vec::new();
-        let mut engines = (0.0, 0.0);
         for _ in 0..SLICES {
-            let before = reads(&connection).await;
             let engine = Arc::clone(&cache);
-            let engine = slice(tasks, move |n| {
+            let engine = slice(&connection, tasks, move |n| {
                 let cache = Arc::clone(&engine);
                 async move {
                     let answer = cache.authenticate(&token(n), "app").await;
@@ -61,11 +63,8 @@ async fn run() {
                 }
             })
             .await;
-            let after = reads(&connection).await;
-            engines.0 += after.0 - before.0;
-            engines.1 += after.1 - before.1;
             let raw = connection.clone();
-            let raw = slice(tasks, move |n| {
+            let raw = slice(&connection, tasks, move |n| {
                 let mut connection = raw.clone();
                 async move {
                     let key = format!("api_token:app:{{{}}}", TokenDigest::of(&token(n)));
@@ -81,17 +80,22 @@ async fn run() {
             .await;
             slices.push((engine, raw));
         }
-        let median = |of: fn(&(f64, f64)) -> f64| {
+        let median = |of: fn(&(Slice, Slice)) -> f64| {
             let mut all: Vec<f64> = slices.iter().map(of).collect();
             all.sort_by(f64::total_cmp);
             all[all.len() / 2]
         };
         println!(
-            "| {tasks} | {:.0} | {:.0} | {:.2} | {:.1} |",
-            median(|(engine, _)| *engine),
-            median(|(_, raw)| *raw),
-            median(|(engine, raw)| engine / raw),
-            engines.0 / engines.1,
+            "| {tasks} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} + {:.2}, {:.2} + {:.2} | {:.1} |",
+            median(|(engine, _)| engine.rate),
+            median(|(_, raw)| raw.rate),
+            median(|(engine, raw)| engine.rate / raw.rate),
+            median(|(engine, raw)| raw.cpu() / engine.cpu()),
+            median(|(engine, _)| engine.client),
+            median(|(engine, _)| engine.server),
+            median(|(_, raw)| raw.client),
+            median(|(_, raw)| raw.server),
+            median(|(engine, _)| engine.keys_a_read),
         );
     }
 }
@@ -111,13 +115,30 @@ async fn raw(server: &RedisServer) -> MultiplexedConnection {
         .expect("a connection")
 }
 
-/// Look-ups a second, by tasks of which each waits for its answer.
-async fn slice<F, Fut>(tasks: usize, look_up: F) -> f64
+/// What a slice gave.
+struct Slice {
+    /// Look-ups a second.
+    rate: f64,
+    /// Microseconds of CPU a look-up: of this process, and of Redis.
+    client: f64,
+    server: f64,
+    keys_a_read: f64,
+}
+
+impl Slice {
+    fn cpu(&self) -> f64 {
+        self.client + self.server
+    }
+}
+
+/// Look-ups by tasks of which each waits for its answer.
+async fn slice<F, Fut>(connection: &MultiplexedConnection, tasks: usize, look_up: F) -> Slice
 where
     F: Fn(u64) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let done = Arc::new(AtomicU64::new(0));
+    let (before, cpu) = (Server::read(connection).await, own_cpu());
     let start = Instant::now();
     let mut running = JoinSet::new();
     for task in 0..tasks as u64 {
@@ -135,24 +156,45 @@ where
         });
     }
     running.join_all().await;
-    done.load(Relaxed) as f64 / start.elapsed().as_secs_f64()
+    let (elapsed, cpu) = (start.elapsed(), own_cpu() - cpu);
+    let after = Server::read(connection).await;
+    let done = done.load(Relaxed) as f64;
+    Slice {
+        rate: done / elapsed.as_secs_f64(),
+        client: cpu.as_secs_f64() * 1e6 / done,
+        server: (after.cpu - before.cpu) * 1e6 / done,
+        keys_a_read: done / (after.reads - before.reads),
+    }
 }
 
-/// Commands that the server processed, and reads that brought them.
-async fn reads(connection: &MultiplexedConnection) -> (f64, f64) {
-    let mut connection = connection.clone();
-    let mut info = redis::cmd("INFO");
-    let text: String = info
-        .arg("stats")
-        .query_async(&mut connection)
-        .await
-        .expect("stats");
-    let number = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.expect("the line").parse::<f64>().expect("a number")
-    };
-    (
-        number("total_commands_processed:"),
-        number("total_reads_processed:"),
-    )
+fn own_cpu() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
+    Duration::from(nix::time::clock_gettime(clock).expect("a clock that every Linux has"))
+}
+
+/// What the server has spent.
+struct Server {
+    /// Seconds.
+    cpu: f64,
+    reads: f64,
+}
+
+impl Server {
+    async fn read(connection: &MultiplexedConnection) -> Self {
+        let mut connection = connection.clone();
+        let mut info = redis::cmd("INFO");
+        let text: String = info
+            .arg(&["stats", "cpu"])
+            .query_async(&mut connection)
+            .await
+            .expect("what it says of itself");
+        let number = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("the line").parse::<f64>().expect("a number")
+        };
+        Self {
+            cpu: number("used_cpu_sys:") + number("used_cpu_user:"),
+            reads: number("total_reads_processed:"),
+        }
+    }
 }

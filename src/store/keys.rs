@@ -163,7 +163,14 @@ impl Keys {
             (Layout::Seed { prefix }, Some(token)) => {
                 format!("{prefix}api_token:{scope}:{}", token.expose())
             }
-            _ => format!("{}:{scope}:{{{}}}", self.namespace, key.digest),
+            _ => {
+                // Of its final size from the beginning: it is written for each look-up.
+                let length = self.namespace.len() + scope.len() + 2 * size_of::<KeyDigest>() + 4;
+                let mut name = String::with_capacity(length);
+                write!(name, "{}:{scope}:{{{}}}", self.namespace, key.digest)
+                    .expect("a String takes all");
+                name
+            }
         }
     }
 

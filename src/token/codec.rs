@@ -1,5 +1,6 @@
 //! A value as it lies in Redis: its kind, the format's version, JSON (`V1{…}`, `N1`, `D1{…}`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -41,23 +42,33 @@ struct RecordJson<'a, M> {
     metadata: Option<M>,
 }
 
-/// The same for reading: the text may hold escapes, so that nothing can be borrowed for certain.
+/// The same for reading. What is only looked at is borrowed; what is kept has to be its own.
 #[derive(Deserialize)]
-struct OwnedRecordJson<M> {
+struct ReadRecordJson<'a, M> {
     id: String,
     app_id: Option<String>,
     tenant_id: Option<String>,
     #[serde(rename = "type")]
     token_type: String,
-    digest: String,
-    last_used_at: Option<String>,
-    created_at: Option<String>,
-    expires_at: Option<String>,
-    generation: Option<String>,
+    #[serde(borrow)]
+    digest: Text<'a>,
+    #[serde(borrow)]
+    last_used_at: Option<Text<'a>>,
+    #[serde(borrow)]
+    created_at: Option<Text<'a>>,
+    #[serde(borrow)]
+    expires_at: Option<Text<'a>>,
+    #[serde(borrow)]
+    generation: Option<Text<'a>>,
     soft: Option<u64>,
     #[serde(default = "Option::default")]
     metadata: Option<M>,
 }
+
+/// Borrowed, unless it holds escapes. A type of its own, because serde never borrows within an
+/// `Option<Cow<str>>`.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Serialize, Deserialize)]
 struct DenialJson {
@@ -174,10 +185,10 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> D
 }
 
 /// An optional text that must be well formed where it is there.
-fn each<T>(text: Option<&str>, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+fn each<T>(text: Option<Text<'_>>, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
     match text {
         None => Some(None),
-        Some(text) => read(text).map(Some),
+        Some(Text(text)) => read(&text).map(Some),
     }
 }
 
@@ -185,8 +196,8 @@ fn decode_record<M: DeserializeOwned>(
     json: &[u8],
     digest: &KeyDigest,
 ) -> Option<Kept<TokenRecord<M>>> {
-    let json: OwnedRecordJson<M> = serde_json::from_slice(json).ok()?;
-    if json.id.is_empty() || !digest.is_written(&json.digest) {
+    let json: ReadRecordJson<'_, M> = serde_json::from_slice(json).ok()?;
+    if json.id.is_empty() || !digest.is_written(&json.digest.0) {
         return None;
     }
     let metadata = match json.metadata {
@@ -194,7 +205,7 @@ fn decode_record<M: DeserializeOwned>(
         // Left out or null: the unit type, or a user's `Option`.
         None => M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok()?,
     };
-    let generation = each(json.generation.as_deref(), Generation::parse)?;
+    let generation = each(json.generation, Generation::parse)?;
     let kept = Kept::new(
         TokenRecord {
             id: json.id,
@@ -202,9 +213,9 @@ fn decode_record<M: DeserializeOwned>(
             tenant_id: json.tenant_id,
             token_type: json.token_type,
             digest: None,
-            last_used_at: each(json.last_used_at.as_deref(), times::from_rfc3339)?,
-            created_at: each(json.created_at.as_deref(), times::from_rfc3339)?,
-            expires_at: each(json.expires_at.as_deref(), times::from_rfc3339)?,
+            last_used_at: each(json.last_used_at, times::from_rfc3339)?,
+            created_at: each(json.created_at, times::from_rfc3339)?,
+            expires_at: each(json.expires_at, times::from_rfc3339)?,
             metadata,
         },
         generation,
@@ -217,7 +228,8 @@ fn decode_denial(json: &[u8], digest: &KeyDigest) -> Option<Kept<Denial>> {
     if !digest.is_written(&json.digest) {
         return None;
     }
-    let generation = each(json.generation.as_deref(), Generation::parse)?;
+    let generation = json.generation.map(|text| Text(text.into()));
+    let generation = each(generation, Generation::parse)?;
     let denial = Denial {
         reason: json.reason.into(),
         tenant_id: json.tenant_id,

@@ -47,6 +47,10 @@ impl Batch {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<Replies> {
+        if let [command] = &self.commands[..] {
+            let reply = connection.send_packed_command(command).await?;
+            return Ok(vec![reply.extract_error().map_err(Fault::Refused)]);
+        }
         let mut pipeline = Pipeline::with_capacity(self.commands.len());
         pipeline.ignore_errors();
         for command in &self.commands {

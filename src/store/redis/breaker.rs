@@ -102,14 +102,18 @@ impl Admission<'_> {
         self.breaker.close();
     }
 
-    pub(super) fn failed(mut self) {
+    /// `times`: for how many callers.
+    pub(super) fn failed(mut self, times: usize) {
         self.probe = false; // settled here
+        let times = u32::try_from(times).unwrap_or(u32::MAX);
         let breaker = self.breaker;
         let mut state = breaker.lock();
         *state = match *state {
-            State::Closed { failures } if failures + 1 < breaker.settings.failures => {
+            State::Closed { failures }
+                if failures.saturating_add(times) < breaker.settings.failures =>
+            {
                 State::Closed {
-                    failures: failures + 1,
+                    failures: failures + times,
                 }
             }
             // A straggler from before it opened does not keep it open for longer.
@@ -147,7 +151,7 @@ mod tests {
 
     fn fail(breaker: &Breaker, times: usize) {
         for _ in 0..times {
-            breaker.admit().unwrap().failed();
+            breaker.admit().unwrap().failed(1);
         }
     }
 
@@ -169,7 +173,7 @@ mod tests {
         tokio::time::advance(PAUSE).await;
         let probe = breaker.admit().unwrap();
         assert!(breaker.admit().is_err(), "one at a time");
-        probe.failed();
+        probe.failed(1);
         assert!(breaker.admit().is_err());
         tokio::time::advance(PAUSE).await;
         breaker.admit().unwrap().succeeded();
@@ -191,9 +195,9 @@ mod tests {
         let straggler = breaker.admit().unwrap();
         fail(&breaker, 3);
         tokio::time::advance(PAUSE / 2).await;
-        straggler.failed();
+        straggler.failed(1);
         tokio::time::advance(PAUSE / 2).await;
-        breaker.admit().unwrap().failed();
+        breaker.admit().unwrap().failed(1);
         assert!(breaker.admit().is_err());
         breaker.close();
         assert!(breaker.admit().is_ok());

@@ -267,22 +267,25 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
         Box::pin(async move {
             let name = self.keys.entry(key);
-            let mut batch = Batch::new();
-            batch.cmd("GET").arg(&name);
-            if self.stale_if_error {
+            let (present, left) = if self.stale_if_error {
+                let mut batch = Batch::new();
+                batch.cmd("GET").arg(&name);
                 batch.cmd("PTTL").arg(&name);
-            }
-            let mut replies = self.connection.send(&batch).await?.into_iter();
-            let mut seen = Self::seen(key, replies.next().ok_or_else(unexpected)?)?;
+                let [present, left] = self.send(&batch).await?;
+                (present, Some(left))
+            } else {
+                (self.connection.get(name).await?, None)
+            };
+            let mut seen = Self::seen(key, present)?;
             if let Seen::Value(value, _, remaining) = &mut seen
                 && (self.stale_if_error || !value.grace().is_zero())
             {
-                let left = match replies.next() {
+                let left = match left {
                     Some(left) => left,
                     // Another instance's option: without it here the soft end is the end.
                     None => {
                         let mut batch = Batch::new();
-                        batch.cmd("PTTL").arg(&name);
+                        batch.cmd("PTTL").arg(self.keys.entry(key));
                         let [left] = self.send(&batch).await?;
                         left
                     }

@@ -8,7 +8,10 @@ use super::batch::{Batch, Replies};
 #[cfg(feature = "redis-cluster")]
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
-use super::fault::confirmed;
+#[cfg(feature = "redis-cluster")]
+use super::fault::unexpected;
+use super::fault::{Replied, confirmed};
+use super::gather::Gather;
 use super::node::{DurableTarget, Node, probe};
 use super::supervisor::Heartbeat;
 #[cfg(feature = "metrics")]
@@ -23,7 +26,7 @@ pub(super) struct Connection {
 }
 
 enum To {
-    Server(Arc<Node>),
+    Server(Arc<Node>, Arc<Gather>),
     #[cfg(feature = "redis-cluster")]
     Cluster(Cluster),
 }
@@ -38,7 +41,8 @@ impl Connection {
                     may_move: false,
                 };
                 let node = Node::new(server, &settings, heartbeat, Arc::clone(&session));
-                To::Server(Arc::new(node))
+                let node = Arc::new(node);
+                To::Server(Arc::clone(&node), Arc::new(Gather::new(node)))
             }
             #[cfg(feature = "redis-cluster")]
             Endpoint::Cluster(seeds) => {
@@ -53,7 +57,7 @@ impl Connection {
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        !matches!(self.to, To::Server(_))
+        !matches!(self.to, To::Server(..))
     }
 
     /// Counts connections.
@@ -66,7 +70,7 @@ impl Connection {
     pub(super) fn breakers(&self) -> Breakers {
         let mut sums = Breakers::default();
         match &self.to {
-            To::Server(node) => node.count_breaker(&mut sums),
+            To::Server(node, _) => node.count_breaker(&mut sums),
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => cluster.count_breakers(&mut sums),
         }
@@ -76,9 +80,22 @@ impl Connection {
     /// Sends the commands once, in one write to each server, and gives each one's reply.
     pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
         match &self.to {
-            To::Server(node) => node.send(batch).await,
+            To::Server(node, _) => node.send(batch).await,
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => cluster.send(batch).await,
+        }
+    }
+
+    /// What lies under a name; what is no string may look as if nothing did.
+    pub(super) async fn get(&self, name: String) -> Result<Replied, StoreError> {
+        match &self.to {
+            To::Server(_, gather) => gather.get(name).await,
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => {
+                let mut batch = Batch::new();
+                batch.cmd("GET").arg(name);
+                cluster.send(&batch).await?.pop().ok_or_else(unexpected)
+            }
         }
     }
 
@@ -86,7 +103,7 @@ impl Connection {
     /// invalidation.
     pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
         match &self.to {
-            To::Server(node) => node.insist(batch).await,
+            To::Server(node, _) => node.insist(batch).await,
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => cluster.insist(batch).await,
         }
@@ -103,7 +120,7 @@ impl Connection {
         #[cfg(not(feature = "redis-cluster"))]
         let _ = times;
         match &self.to {
-            To::Server(node) => Ok(vec![DurableTarget {
+            To::Server(node, _) => Ok(vec![DurableTarget {
                 node: Arc::clone(node),
                 deletions: vec![names.to_vec()],
                 fence: fence.to_owned(),
@@ -116,7 +133,7 @@ impl Connection {
     /// Whether every server that requests need takes a write.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         match &self.to {
-            To::Server(node) => {
+            To::Server(node, _) => {
                 confirmed(&node.send(&probe(&self.settings.keys.probe(None))).await?)
             }
             #[cfg(feature = "redis-cluster")]

@@ -13,6 +13,7 @@ mod connection;
 mod durable;
 mod endpoint;
 mod fault;
+mod gather;
 mod node;
 mod seed;
 #[cfg(feature = "redis-cluster")]

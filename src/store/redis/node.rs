@@ -36,6 +36,11 @@ impl Node {
         }
     }
 
+    /// How long a command may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadlines.response
+    }
+
     /// What its heartbeat deletes from now on.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn set_heartbeat(&self, name: String) {
@@ -50,6 +55,15 @@ impl Node {
     /// Sends the commands once, in one write, and gives each one's reply. The deadline covers the
     /// wait for a connection too.
     pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        self.send_for(batch, 1).await
+    }
+
+    /// The same for so many who share it, and whose time-outs the breaker counts each.
+    pub(super) async fn send_for(
+        &self,
+        batch: &Batch,
+        callers: usize,
+    ) -> Result<Replies, StoreError> {
         let admission = self.breaker.admit()?;
         let sent = match timeout(
             self.deadlines.response,
@@ -61,7 +75,7 @@ impl Node {
             Err(_) => Err(StoreError::timeout()),
         };
         match &sent {
-            Err(error) if error.is_timeout() => admission.failed(),
+            Err(error) if error.is_timeout() => admission.failed(callers),
             // That there is no connection is known at once, and known by the supervisor when it has one
             // again: nothing to be spared by the breaker, and nothing to keep it open for.
             Err(error) if error.is_not_connected() => drop(admission),
@@ -106,7 +120,7 @@ impl Node {
         deadline: Duration,
     ) -> Result<Replies, StoreError> {
         let sent = async {
-            let mut connection = self.supervisor.open_apart(deadline).await?;
+            let mut connection = self.supervisor.open_apart().await?;
             batch.send(&mut connection).await.map_err(lost_or_refused)
         };
         match timeout(deadline, sent).await {

@@ -123,6 +123,9 @@ impl Supervisor {
     /// The connection there is; to be called under the caller's own deadline.
     pub(super) async fn link(&self, patience: Patience) -> Result<Link, StoreError> {
         self.keep_running();
+        if let State::Up(link) = &*self.shared.state.borrow() {
+            return Ok(link.clone());
+        }
         let mut state = self.shared.state.subscribe();
         let mut insists = patience == Patience::Insist;
         loop {
@@ -143,11 +146,8 @@ impl Supervisor {
     }
 
     /// A connection of its own, for what must not share one: `WAIT` blocks it.
-    pub(super) async fn open_apart(
-        &self,
-        response: Duration,
-    ) -> Result<MultiplexedConnection, StoreError> {
-        self.shared.open(response, Arc::default()).await
+    pub(super) async fn open_apart(&self) -> Result<MultiplexedConnection, StoreError> {
+        self.shared.open(Arc::default()).await
     }
 
     /// The task lives in the runtime that first asked. Should that one end, or stand still, as one
@@ -272,9 +272,7 @@ impl Shared {
     async fn connect(&self) -> Result<Link, StoreError> {
         let broken = Arc::new(Notify::new());
         let attempt = async {
-            let mut connection = self
-                .open(self.deadlines.response, Arc::clone(&broken))
-                .await?;
+            let mut connection = self.open(Arc::clone(&broken)).await?;
             self.beat(&mut connection).await?;
             Ok::<_, StoreError>(connection)
         };
@@ -287,14 +285,11 @@ impl Shared {
         }
     }
 
-    async fn open(
-        &self,
-        response: Duration,
-        broken: Arc<Notify>,
-    ) -> Result<MultiplexedConnection, StoreError> {
+    async fn open(&self, broken: Arc<Notify>) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.deadlines.connect))
-            .set_response_timeout(Some(response))
+            // Whoever sends does so under a deadline of ours: a second timer would tell nothing new.
+            .set_response_timeout(None)
             .set_pipeline_buffer_size(256)
             .set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {

@@ -1,0 +1,143 @@
+//! Reads that come while others are under way share an `MGET`: to Redis and to its client a command
+//! costs more than a key.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use redis::Value;
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::batch::Batch;
+use super::fault::{Replied, unexpected};
+use super::lock;
+use super::node::Node;
+use crate::store::StoreError;
+
+/// As many keys as one command asks for: it holds up every other command behind it.
+const MOST: usize = 64;
+
+/// The reads of one server.
+pub(super) struct Gather {
+    node: Arc<Node>,
+    /// Reads whose caller waits for their reply.
+    under_way: AtomicUsize,
+    waiting: Mutex<Vec<Asked>>,
+}
+
+struct Asked {
+    name: String,
+    answer: oneshot::Sender<Result<Replied, StoreError>>,
+}
+
+impl Gather {
+    pub(super) fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            under_way: AtomicUsize::new(0),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// What lies under a name. `Nil` also stands for what is no string, if others were asked for with
+    /// it: `MGET` does not tell.
+    pub(super) async fn get(self: &Arc<Self>, name: String) -> Result<Replied, StoreError> {
+        let alone = UnderWay::begin(&self.under_way);
+        if alone.is_first {
+            let mut batch = Batch::new();
+            batch.cmd("GET").arg(name);
+            let mut replies = self.node.send(&batch).await?;
+            return replies.pop().ok_or_else(unexpected);
+        }
+        let (answer, asked) = oneshot::channel();
+        let nobody_sends = {
+            let mut waiting = lock(&self.waiting);
+            waiting.push(Asked { name, answer });
+            waiting.len() == 1
+        };
+        if nobody_sends {
+            tokio::spawn(Arc::clone(self).send_waiting());
+        }
+        match timeout(self.node.deadline(), asked).await {
+            Ok(Ok(answer)) => answer,
+            // Dropped with its task, at the end of a runtime.
+            Ok(Err(_)) => Err(StoreError::not_connected(None)),
+            Err(_) => {
+                // Whoever was to send may stand still, as a runtime does between two calls of
+                // `block_on`. Nobody waits for it again.
+                tokio::spawn(Arc::clone(self).send_waiting());
+                Err(StoreError::timeout())
+            }
+        }
+    }
+
+    /// A task of its own: nobody's reply depends on whether another caller goes on polling.
+    async fn send_waiting(self: Arc<Self>) {
+        // After everybody who is ready to ask.
+        yield_now().await;
+        let mut waiting = std::mem::take(&mut *lock(&self.waiting));
+        waiting.retain(|asked| !asked.answer.is_closed());
+        while !waiting.is_empty() {
+            let rest = waiting.split_off(waiting.len().min(MOST));
+            let now = std::mem::replace(&mut waiting, rest);
+            if waiting.is_empty() {
+                self.send(now).await;
+            } else {
+                let gather = Arc::clone(&self);
+                tokio::spawn(async move { gather.send(now).await });
+            }
+        }
+    }
+
+    async fn send(&self, asked: Vec<Asked>) {
+        let mut batch = Batch::new();
+        let command = batch.cmd("MGET");
+        for asked in &asked {
+            command.arg(&asked.name);
+        }
+        match self.node.send_for(&batch, asked.len()).await {
+            Err(error) => {
+                for asked in asked {
+                    // Who hung up needs no answer.
+                    let _ = asked.answer.send(Err(error.clone()));
+                }
+            }
+            Ok(mut replies) => match replies.pop() {
+                Some(Ok(Value::Array(values))) if values.len() == asked.len() => {
+                    for (asked, value) in asked.into_iter().zip(values) {
+                        let _ = asked.answer.send(Ok(Ok(value)));
+                    }
+                }
+                Some(Err(fault)) => {
+                    for asked in asked {
+                        let _ = asked.answer.send(Ok(Err(fault.clone())));
+                    }
+                }
+                _ => {
+                    for asked in asked {
+                        let _ = asked.answer.send(Err(unexpected()));
+                    }
+                }
+            },
+        }
+    }
+}
+
+struct UnderWay<'a> {
+    count: &'a AtomicUsize,
+    is_first: bool,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+        Self { count, is_first }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,116 @@
+//! Look-ups that come while others are under way share a read of Redis: each gets its own answer, and
+//! nobody depends on another.
+
+#![cfg(all(feature = "redis", feature = "local", feature = "test-util"))]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Cache, Db, Row, found};
+use test_support::RedisServer;
+use tokio::task::JoinSet;
+use tower_api_token::{Origin, RedisStore};
+
+const TOKENS: usize = 200;
+
+fn token(n: usize) -> String {
+    format!("app-{n:020}")
+}
+
+/// Tokens that lie in Redis, and a cache without a local level.
+async fn world() -> (RedisServer, Cache) {
+    let server = RedisServer::start();
+    let db = Db::with(&token(0), Row::new("app"));
+    for n in 1..TOKENS {
+        db.insert(&token(n), Row::new("app"));
+    }
+    let store = RedisStore::connect(&server.url()).unwrap();
+    let store = store.deadline(Duration::from_secs(5));
+    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let cache = builder.build().unwrap();
+    for n in 0..TOKENS {
+        cache.prime(&token(n), "app").await.unwrap();
+    }
+    (server, cache)
+}
+
+/// Everybody at once: the answers, in the order of the tokens.
+async fn all(cache: &Cache) -> Vec<(String, Origin)> {
+    let mut look_ups = JoinSet::new();
+    for n in 0..TOKENS {
+        let cache = cache.clone();
+        look_ups.spawn(async move {
+            let found = found(&cache, &token(n)).await;
+            (n, (found.token().expose().to_owned(), found.origin()))
+        });
+    }
+    let mut answers = look_ups.join_all().await;
+    answers.sort_by_key(|(n, _)| *n);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+#[tokio::test]
+async fn look_ups_at_once_share_a_few_commands_and_each_gets_its_own_answer() {
+    let (server, cache) = world().await;
+    let before = (server.command_count("get"), server.command_count("mget"));
+    let answers = all(&cache).await;
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(*answer, (token(n), Origin::Shared));
+    }
+    let asked = (
+        server.command_count("get") - before.0,
+        server.command_count("mget") - before.1,
+    );
+    // The first goes alone; the others, 64 to a command.
+    assert_eq!(asked, (1, 4));
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_spoils_no_other_read_and_is_replaced() {
+    let (server, cache) = world().await;
+    let name = server.keys("api_token:app:*").pop().unwrap();
+    server.command(&["DEL", &name]);
+    server.command(&["RPUSH", &name, "x"]);
+    let origins = |answers: &[(String, Origin)], origin| {
+        let of = |(_, found): &&(String, Origin)| *found == origin;
+        answers.iter().filter(of).count()
+    };
+    let answers = all(&cache).await;
+    assert_eq!(origins(&answers, Origin::Loaded), 1);
+    assert_eq!(origins(&answers, Origin::Shared), TOKENS - 1);
+    let answers = all(&cache).await;
+    assert_eq!(origins(&answers, Origin::Shared), TOKENS);
+}
+
+#[test]
+fn reads_that_wait_in_a_runtime_that_stands_still_hold_up_no_others() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let driven = runtime();
+    let (_server, cache) = driven.block_on(world());
+    // Kept, and driven no further than to where somebody waits to be sent with others.
+    let still = runtime();
+    still.block_on(async {
+        for n in 0..4 {
+            let cache = cache.clone();
+            tokio::spawn(async move { found(&cache, &token(n)).await });
+        }
+        tokio::task::yield_now().await;
+    });
+    driven.block_on(async {
+        let start = Instant::now();
+        while all(&cache)
+            .await
+            .iter()
+            .any(|(_, origin)| *origin != Origin::Shared)
+        {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "nobody is sent any more"
+            );
+        }
+    });
+}
