@@ -93,6 +93,15 @@ mod future;
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
 pub mod fuzzing;
+// For documentation alone: nothing of it is compiled into a service. Its examples need these features.
+#[cfg(all(
+    doc,
+    any(
+        not(doctest),
+        all(feature = "axum", feature = "metrics", feature = "redis-rustls")
+    )
+))]
+pub mod guide;
 mod layer;
 mod loader;
 mod measure;
@@ -130,11 +139,6 @@ pub use token::{
     Verdict,
 };
 pub use usage::{Usage, UsageRecorder, UsageSink, UsageSinkFn, usage_sink_fn};
-
-/// The migration guide's examples.
-#[cfg(all(doctest, feature = "redis"))]
-#[doc = include_str!("../docs/migrating-from-dify.md")]
-mod migrating {}
 
 /// The README's examples.
 #[cfg(all(doctest, feature = "axum", feature = "redis"))]
