@@ -98,20 +98,28 @@ async fn by_a_unix_socket_and_in_a_database_of_its_own() {
     assert_eq!(server.keys("*"), [""; 0]);
 }
 
-#[tokio::test]
-async fn with_the_few_rights_that_the_readme_names() {
-    let server = RedisServer::start();
-    let readme = include_str!("../README.md");
-    let rule = readme
+/// The rule that the guide names, for a user with the password `secret`, and further rights.
+fn create_user(server: &RedisServer, further: &[&str]) {
+    let guide = include_str!("../docs/deployment.md");
+    let rule = guide
         .lines()
         .find_map(|line| line.strip_prefix("ACL SETUSER api "))
         .unwrap();
     let rule = rule.replace("PASSWORD", "secret");
-    let words: Vec<&str> = ["ACL", "SETUSER", "api"]
-        .into_iter()
-        .chain(rule.split(' '))
-        .collect();
+    let words = ["ACL", "SETUSER", "api"].into_iter().chain(rule.split(' '));
+    let words: Vec<&str> = words.chain(further.iter().copied()).collect();
     server.command(&words).ok();
+}
+
+fn nothing_was_denied(server: &RedisServer) {
+    let denied = server.command(&["ACL", "LOG"]).array();
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
+#[tokio::test]
+async fn with_the_few_rights_that_the_guide_names() {
+    let server = RedisServer::start();
+    create_user(&server, &[]);
     let db = db();
     let url = format!("redis://api:secret@{}", server.addr());
     let store = patient(RedisStore::connect(&url).unwrap());
@@ -125,8 +133,24 @@ async fn with_the_few_rights_that_the_readme_names() {
     assert!(!server.keys("api_token:used:app:*").is_empty());
     let used = cache.effective_last_used_at(&token(0), "app").await;
     assert!(used.unwrap().is_some());
-    let denied = server.command(&["ACL", "LOG"]).array();
-    assert!(denied.is_empty(), "{denied:?}");
+    nothing_was_denied(&server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels_one_more_right_is_enough() {
+    let set = RedisSentinel::start();
+    for server in set.servers() {
+        create_user(server, &["+role"]);
+    }
+    let url = sentinel_url(&set).replace("://", "://api:secret@");
+    let db = db();
+    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    keeps_its_promises(&db, &cache).await;
+    cache.check_store().await.unwrap();
+    cache.invalidate_tenant("t-1").durable(1).await.unwrap();
+    for server in set.servers() {
+        nothing_was_denied(server);
+    }
 }
 
 #[tokio::test]
@@ -165,14 +189,8 @@ async fn over_tls_with_a_certificate_of_the_client() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_sentinels_and_through_a_fail_over() {
     let set = RedisSentinel::start();
-    let hosts: Vec<String> = set
-        .sentinel_addrs()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let url = format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name());
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    let cache = cache(&db, RedisStore::connect(&sentinel_url(&set)).unwrap());
     keeps_its_promises(&db, &cache).await;
     // The old master lives on, as a replica: its answers do not count any more.
     set.failover();
@@ -184,14 +202,8 @@ async fn behind_sentinels_and_through_a_fail_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_sentinels_when_the_master_is_killed() {
     let set = RedisSentinel::start();
-    let hosts: Vec<String> = set
-        .sentinel_addrs()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let url = format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name());
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    let cache = cache(&db, RedisStore::connect(&sentinel_url(&set)).unwrap());
     cached(&cache, &token(0)).await;
     let old = set.master();
     old.kill();
@@ -202,6 +214,12 @@ async fn behind_sentinels_when_the_master_is_killed() {
     );
     set.wait_for_failover(old);
     keeps_its_promises(&db, &cache).await;
+}
+
+fn sentinel_url(set: &RedisSentinel) -> String {
+    let hosts = set.sentinel_addrs();
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name())
 }
 
 fn cluster_url(cluster: &RedisCluster) -> String {
