@@ -35,6 +35,25 @@ impl Error for ConfigError {}
 ///
 /// `Display` names the kind of trouble and never repeats the loader's text; that is the
 /// [`source`](Error::source), for logs.
+///
+/// ```
+/// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+/// use std::error::Error;
+/// use tower_api_token::UnavailableKind;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn Error>> {
+/// let loader = loader_fn(|_: Lookup| async {
+///     Err::<Option<TokenRecord>, _>(std::io::Error::other("the database is away"))
+/// });
+/// let cache = ApiTokenCache::builder(loader).build()?;
+/// let error = cache.authenticate("app-0123456789abcdef", "app").await.unwrap_err();
+/// assert_eq!(error.kind(), UnavailableKind::LoaderFailed);
+/// assert_eq!(error.to_string(), "the token loader failed");
+/// assert_eq!(error.source().unwrap().to_string(), "the database is away");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Unavailable {
     kind: UnavailableKind,
@@ -121,7 +140,7 @@ impl Error for Unavailable {
 }
 
 /// An invalidation was not confirmed: the change may not be in force everywhere. Repeat it until it
-/// is `Ok`.
+/// is `Ok`, as the example of [`Invalidation`](crate::Invalidation) does.
 #[derive(Debug, Clone)]
 pub struct InvalidateError {
     kind: InvalidateErrorKind,

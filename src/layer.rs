@@ -35,8 +35,78 @@ use crate::token::CachedApiToken;
 /// | time-outs | outside | they bound the look-up too, which goes on for others |
 /// | concurrency limits | either | a request holds its permit while its token is looked up, also inside, where it was readied with one |
 ///
+/// In a `ServiceBuilder` the first is the outermost; of several calls of `Router::layer` the last is.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use axum::extract::DefaultBodyLimit;
+/// use axum::{Extension, Router, routing::post};
+/// use http::{HeaderValue, Method, Request, StatusCode, header};
+/// use tower::{ServiceBuilder, ServiceExt};
+/// use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken};
+/// use tower_http::{cors::CorsLayer, timeout::TimeoutLayer, trace::TraceLayer};
+///
+/// async fn order(Extension(token): Extension<CachedApiToken>, body: String) -> String {
+///     format!("{} orders {body}", token.id())
+/// }
+///
+/// fn app(cache: ApiTokenCache, page: HeaderValue) -> Router {
+///     let trace = TraceLayer::new_for_http().make_span_with(|request: &Request<_>| {
+///         // The path alone: a token may be in the query, and is in the headers.
+///         tracing::info_span!("request", method = %request.method(), path = request.uri().path())
+///     });
+///     let cors = CorsLayer::new()
+///         .allow_origin(page)
+///         .allow_methods([Method::POST])
+///         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+///         .expose_headers([header::WWW_AUTHENTICATE]);
+///     // Longer than the layer's own 2 s and 3 s, so that its 503 comes first.
+///     let time_out =
+///         TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(10));
+///     let layers = ServiceBuilder::new()
+///         .layer(trace)
+///         .layer(cors)
+///         .layer(time_out)
+///         .layer(ApiTokenLayer::new(cache).with_scope("app"))
+///         .layer(DefaultBodyLimit::max(64 * 1024));
+///     Router::new().route("/v1/orders", post(order)).layer(layers)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use tower_api_token::{Lookup, TokenRecord, loader_fn};
+/// # let loader = loader_fn(|lookup: Lookup| async move {
+/// #     let known = lookup.token().expose() == "app-0123456789abcdef";
+/// #     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
+/// # });
+/// # let cache = ApiTokenCache::builder(loader).build()?;
+/// # let app = app(cache, HeaderValue::from_static("https://page.example"));
+/// # let request = |token: &str| {
+/// #     Request::post("/v1/orders")
+/// #         .header("origin", "https://page.example")
+/// #         .header("authorization", format!("Bearer {token}"))
+/// #         .body(axum::body::Body::from("tea"))
+/// # };
+/// let refused = app.clone().oneshot(request("app-somebody-made-up")?).await?;
+/// assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+/// assert_eq!(refused.headers()["access-control-allow-origin"], "https://page.example");
+///
+/// let served = app.clone().oneshot(request("app-0123456789abcdef")?).await?;
+/// assert_eq!(served.status(), StatusCode::OK);
+/// # let preflight = Request::options("/v1/orders")
+/// #     .header("origin", "https://page.example")
+/// #     .header("access-control-request-method", "POST")
+/// #     .body(axum::body::Body::empty())?;
+/// # assert_eq!(app.oneshot(preflight).await?.status(), StatusCode::OK);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// A layer of a second scope inside sees the credential as well, unless the outer one
 /// [removes](Self::without_credentials) it, or it is in the query.
+///
+/// # Without a router
 ///
 /// ```
 /// use tower::{Layer, service_fn};
@@ -161,6 +231,24 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// Lets a request without a bearer credential pass, with no token in its extensions. A
     /// credential that is presented still has to be good. Responses vary by every place that is looked
     /// at then, `Authorization` too: a cache may keep the anonymous one. Default: required.
+    ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, loader_fn};
+    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::new(cache).with_scope("app").optional();
+    ///
+    /// // Inside of it. With the feature `axum` a handler takes `Option<CachedApiToken>` instead, which
+    /// // also tells an anonymous request from a layer that is missing.
+    /// fn greeting<B>(request: &http::Request<B>) -> String {
+    ///     match request.extensions().get::<CachedApiToken>() {
+    ///         Some(token) => format!("Hello, {}.", token.id()),
+    ///         None => "Hello, whoever you are.".to_owned(),
+    ///     }
+    /// }
+    /// # let _ = (layer, greeting::<()>(&http::Request::new(())));
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn optional(self) -> Self {
         self.with(|shared| {
@@ -190,6 +278,19 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// The OAuth scope that the challenge of a 401 names, and that of a policy's refusal that names
     /// none itself (RFC 6750 section 3): words with a space between them. It is told and not checked; a
     /// [policy](Self::with_policy) checks. Default: none.
+    ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, loader_fn};
+    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// // WWW-Authenticate: Bearer realm="orders", scope="orders:read orders:write", resource_metadata="…"
+    /// let layer = ApiTokenLayer::new(cache)
+    ///     .with_realm("orders")
+    ///     .with_challenge_scope("orders:read orders:write")
+    ///     .with_resource_metadata("https://api.example/.well-known/oauth-protected-resource");
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
     ///
     /// # Panics
     /// If it is no such list. [`try_with_challenge_scope`](Self::try_with_challenge_scope) returns it

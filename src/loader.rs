@@ -14,6 +14,16 @@ use crate::token::{BearerToken, Denial, TokenDigest, TokenRecord, Verdict};
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The question to a loader.
+///
+/// ```
+/// use tower_api_token::Lookup;
+///
+/// fn query(lookup: &Lookup) -> (&'static str, [u8; 32], Option<&str>) {
+///     // By the digest: the database has no text, and no error can quote one.
+///     let sql = "SELECT id, type FROM tokens WHERE digest = $1 AND ($2 IS NULL OR type = $2)";
+///     (sql, *lookup.digest().as_bytes(), lookup.scope())
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Lookup {
     pub(crate) token: BearerToken,
@@ -49,6 +59,38 @@ impl Lookup {
 /// A load that takes longer than the
 /// [load deadline](crate::ApiTokenCacheBuilder::load_deadline) is dropped and counts as failed; a
 /// panic counts as failed too.
+///
+/// ```
+/// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenLoader, TokenRecord, Verdict};
+///
+/// # #[derive(Clone)]
+/// # struct Pool;
+/// # struct Row { id: String, kind: String, rate: u32, revoked: bool }
+/// # impl Pool {
+/// #     async fn by_digest(&self, _: &[u8; 32]) -> Result<Option<Row>, std::io::Error> { Ok(None) }
+/// # }
+/// struct Tokens {
+///     pool: Pool,
+/// }
+///
+/// impl TokenLoader for Tokens {
+///     /// What a handler finds in `CachedApiToken::metadata`: requests a minute.
+///     type Metadata = u32;
+///
+///     async fn load(&self, lookup: Lookup) -> Result<Verdict<u32>, BoxError> {
+///         // `?`: we cannot tell. A revoked token is no error, it is absent.
+///         let row = self.pool.by_digest(lookup.digest().as_bytes()).await?;
+///         Ok(row
+///             .filter(|row| !row.revoked)
+///             .map(|row| TokenRecord::new(row.id, row.kind).metadata(row.rate))
+///             .into())
+///     }
+/// }
+///
+/// let cache: ApiTokenCache<u32> = ApiTokenCache::builder(Tokens { pool: Pool }).build()?;
+/// # let _ = cache;
+/// # Ok::<(), tower_api_token::ConfigError>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a token loader",
     label = "wrap an async function or closure in `loader_fn`, or implement `TokenLoader`",
@@ -113,13 +155,26 @@ impl IntoVerdict for Denial {
 
 /// A closure as a [`TokenLoader`].
 ///
+/// It is called with a [`Lookup`] and gives a future of a `Result`. What is good is a [`TokenRecord`], an
+/// `Option` of one, a [`Denial`], or a [`Verdict`] where all three can happen; the error is any that is one.
+///
 /// ```
 /// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
 ///
-/// let loader = loader_fn(|lookup: Lookup| async move {
-///     // `SELECT … WHERE digest = $1 AND revoked_at IS NULL` with `lookup.digest()`
-///     let found: Option<TokenRecord> = None;
-///     Ok::<_, std::io::Error>(found)
+/// # #[derive(Clone)]
+/// # struct Pool;
+/// # impl Pool {
+/// #     async fn id_by(&self, _: &[u8; 32]) -> std::io::Result<Option<String>> { Ok(None) }
+/// # }
+/// # let pool = Pool;
+/// // The closure is called for each load: it clones the pool into the future.
+/// let loader = loader_fn(move |lookup: Lookup| {
+///     let pool = pool.clone();
+///     async move {
+///         // SELECT id FROM tokens WHERE digest = $1 AND revoked_at IS NULL
+///         let id = pool.id_by(lookup.digest().as_bytes()).await?;
+///         Ok::<_, std::io::Error>(id.map(|id| TokenRecord::new(id, "app")))
+///     }
 /// });
 /// let cache = ApiTokenCache::builder(loader).build()?;
 /// # Ok::<(), tower_api_token::ConfigError>(())

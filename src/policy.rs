@@ -13,6 +13,20 @@ pub(crate) type Policy<M> = Arc<
 >;
 
 /// The head of the request that a policy decides on, as the inner service would see it.
+///
+/// ```
+/// use tower_api_token::{CachedApiToken, InsufficientScope, PolicyRequest};
+///
+/// /// For [`with_policy`](tower_api_token::ApiTokenLayer::with_policy).
+/// fn read_only(_: &CachedApiToken, request: &PolicyRequest<'_>) -> Result<(), InsufficientScope> {
+///     if request.method().is_safe() {
+///         Ok(())
+///     } else {
+///         Err(InsufficientScope::new())
+///     }
+/// }
+/// # let _ = read_only;
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyRequest<'a> {
     method: &'a Method,
@@ -58,6 +72,15 @@ impl<'a> PolicyRequest<'a> {
 /// over gRPC `PERMISSION_DENIED`.
 ///
 /// Made when the policy is, and cloned for each refusal: a clone costs a reference count.
+///
+/// ```
+/// use tower_api_token::InsufficientScope;
+///
+/// let needs = InsufficientScope::naming("orders:write")?;
+/// assert_eq!(needs.scope(), Some("orders:write"));
+/// assert!(InsufficientScope::naming("orders,write\n").is_err());
+/// # Ok::<(), tower_api_token::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InsufficientScope {
     scope: Option<Arc<str>>,

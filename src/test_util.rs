@@ -1,6 +1,79 @@
 //! For tests: a clock that is moved by hand, and places where a flight can be held.
 //!
 //! Behind the feature `test-util`; nothing of it is part of the stable interface.
+//!
+//! A clock that is moved by hand makes an hour of expiry a matter of one call:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_api_token::test_util::ManualClock;
+//! use tower_api_token::{Absence, Answer, ApiTokenCache, Lookup, TokenRecord, loader_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let clock = ManualClock::new();
+//! let end = clock.wall() + Duration::from_secs(3600);
+//! let loader = loader_fn(move |_: Lookup| async move {
+//!     Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app").expires_at(end))
+//! });
+//! let cache = ApiTokenCache::builder(loader).clock(clock.clone()).build()?;
+//!
+//! let answer = cache.authenticate("app-0123456789abcdef", "app").await?;
+//! assert!(matches!(answer, Answer::Found(_)));
+//! clock.advance(Duration::from_secs(3600));
+//! let answer = cache.authenticate("app-0123456789abcdef", "app").await?;
+//! assert!(matches!(answer, Answer::Absent(Absence::Expired)));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A hook holds a flight where the race is that one wants to see: here a token is revoked between its
+//! load and its fill, and the fill is refused.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicBool, Ordering};
+//! use tokio::sync::Notify;
+//! use tower_api_token::test_util::{Hooks, Point};
+//! use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let revoked = Arc::new(AtomicBool::new(false));
+//! let row = Arc::clone(&revoked);
+//! let loader = loader_fn(move |_: Lookup| {
+//!     let good = !row.load(Ordering::SeqCst);
+//!     async move { Ok::<_, std::io::Error>(good.then(|| TokenRecord::new("tok-1", "app"))) }
+//! });
+//! let (loaded, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+//! let gates = (Arc::clone(&loaded), Arc::clone(&go_on));
+//! let first = AtomicBool::new(true);
+//! let hooks = Hooks::new(move |point| {
+//!     let held = matches!(point, Point::Loaded) && first.swap(false, Ordering::SeqCst);
+//!     let (loaded, go_on) = gates.clone();
+//!     async move {
+//!         if held {
+//!             loaded.notify_one();
+//!             go_on.notified().await;
+//!         }
+//!     }
+//! });
+//! let cache = ApiTokenCache::builder(loader).hooks(hooks).build()?;
+//!
+//! let asker = cache.clone();
+//! let slow = tokio::spawn(async move { asker.authenticate("app-0123456789abcdef", "app").await });
+//! loaded.notified().await;
+//! revoked.store(true, Ordering::SeqCst);
+//! cache.invalidate("app-0123456789abcdef").await?;
+//! go_on.notify_one();
+//! // It began before the revocation, and may get either answer. Nobody else does:
+//! slow.await??;
+//! assert_eq!(cache.stats().fills_refused, 1);
+//! let later = cache.authenticate("app-0123456789abcdef", "app").await?;
+//! assert!(later.found().is_none());
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::future::Future;

@@ -9,6 +9,22 @@ use crate::token::{CachedApiToken, Denial, Origin, Principal};
 
 /// What is known for certain about a presented token. That we cannot tell is the error beside it,
 /// [`Unavailable`](crate::Unavailable).
+///
+/// ```
+/// use tower_api_token::{Answer, ApiTokenCache};
+///
+/// /// The first message of a WebSocket.
+/// async fn hello(cache: &ApiTokenCache, token: &str) -> Result<String, (u16, String)> {
+///     match cache.authenticate(token, "app").await {
+///         Ok(Answer::Found(token)) => Ok(token.id().to_owned()),
+///         Ok(Answer::Denied(denial)) => Err((4403, denial.reason().to_owned())),
+///         Ok(_) => Err((4401, "not a good token".to_owned())),
+///         // Not the client's fault, and no reason to throw its token away.
+///         Err(_) => Err((1013, "try again later".to_owned())),
+///     }
+/// }
+/// # let _ = hello;
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Answer<M = ()> {

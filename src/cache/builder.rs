@@ -31,16 +31,29 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Erased<M> + Send>;
 
 /// Builds an [`ApiTokenCache`]; see [`ApiTokenCache::builder`].
 ///
-/// ```
-/// use std::time::Duration;
-/// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+/// Every setter has a default that a service can live with. What a fleet should think about:
 ///
-/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
-/// let cache = ApiTokenCache::builder(loader)
-///     .scopes(["app", "dataset"])
-///     .ttl(Duration::from_secs(300))
-///     .build()?;
-/// # Ok::<(), tower_api_token::ConfigError>(())
+/// ```
+/// # #[cfg(feature = "redis")] {
+/// use std::time::Duration;
+/// use tower_api_token::{
+///     ApiTokenCache, ConfigError, KeyLayout, Lookup, RedisStore, TokenRecord, loader_fn,
+/// };
+///
+/// fn cache(pepper: &str) -> Result<ApiTokenCache, ConfigError> {
+/// #   let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+///     ApiTokenCache::builder(loader)
+///         .store(RedisStore::connect("redis://127.0.0.1:6379")?)
+///         .namespace("orders")                            // where several services share one Redis
+///         .key_layout(KeyLayout::digest_keys(pepper, [""; 0]))
+///         .scopes(["app", "dataset"])                     // all that any instance asks for
+///         .staleness_bound(Duration::from_millis(500))    // how late others may hear of a revocation
+///         .max_loads(20)                                  // what the pool can give to look-ups
+///         .stale_if_error(Duration::from_secs(3600))      // while the database fails
+///         .build()
+/// }
+/// # cache("pepper").unwrap();
+/// # }
 /// ```
 pub struct ApiTokenCacheBuilder<M> {
     loader: Arc<dyn DynLoader<M>>,

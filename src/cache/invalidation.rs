@@ -42,6 +42,30 @@ pub(crate) enum Target {
 ///   that another instance's local level may answer from before for less than the staleness bound
 ///   (1 s by default).
 /// * [`and_wait`](Self::and_wait): without the exception.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_api_token::{ApiTokenCache, InvalidateError};
+///
+/// /// After the commit.
+/// async fn revoked(cache: &ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
+///     while let Err(error) = cache.invalidate(token).and_wait().await {
+///         if !error.is_retryable() {
+///             return Err(error);
+///         }
+///         tokio::time::sleep(Duration::from_millis(200)).await;
+///     }
+///     Ok(())
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use tower_api_token::{Lookup, TokenRecord, loader_fn};
+/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+/// # let cache = ApiTokenCache::builder(loader).build()?;
+/// # revoked(&cache, "app-0123456789abcdef").await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "an invalidation does nothing until it is awaited, and its error means that it was not confirmed"]
 pub struct Invalidation<M> {
     engine: Arc<Engine<M>>,
@@ -67,6 +91,14 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     ///
     /// A name that is no scope's, or not among the [declared](crate::ApiTokenCacheBuilder::scopes)
     /// ones, is an error when the invalidation is awaited.
+    ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, InvalidateError};
+    /// # async fn changed(cache: ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
+    /// cache.invalidate(token).in_scope("dataset").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn in_scope<'a>(mut self, scope: impl Into<Option<&'a str>>) -> Self {
         self.scope = Scope::new(scope.into()).and_then(|scope| {
             if self.engine.scopes.allows(&scope) {
@@ -91,6 +123,15 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     /// them does not undo it. Each try waits for them for one second; after three it is an error. On a
     /// cluster they are the replicas of the master that owns the token's slot; for a tenant also those
     /// of the epoch's, one after the other.
+    ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, InvalidateError};
+    /// # async fn suspended(cache: ApiTokenCache) -> Result<(), InvalidateError> {
+    /// // On one replica at least, and in force everywhere.
+    /// cache.invalidate_tenant("t-42").durable(1).and_wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn durable(mut self, replicas: usize) -> Self {
         self.durable = Some(replicas);
         self

@@ -102,7 +102,8 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         Arc::clone(&self.engine).resolve(token, scope).await
     }
 
-    /// What a cache says of this token, without asking the loader; `None` if it says nothing.
+    /// What a cache says of this token, without asking the loader; `None` if it says nothing. It is no use
+    /// of the token.
     ///
     /// # Errors
     /// The store did not answer.
@@ -126,6 +127,21 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// Warms the caches up, by the way that a miss goes: after a deployment, for the tokens that are
     /// used most. It is no use of the token.
     ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let loader = loader_fn(|_: Lookup| async {
+    /// #     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app")))
+    /// # });
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// assert!(cache.peek("app-0123456789abcdef", "app").await?.is_none());
+    /// cache.prime("app-0123456789abcdef", "app").await?;
+    /// assert!(cache.peek("app-0123456789abcdef", "app").await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`authenticate`](Self::authenticate).
     pub async fn prime(
@@ -146,13 +162,22 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// revocation or a creation (an unknown token may be cached as such).
     ///
     /// See [`Invalidation`] for what can be asked of it, and what is promised.
+    ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, InvalidateError};
+    /// # async fn changed(cache: ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
+    /// cache.invalidate(token).await?;            // in all scopes; other instances within the staleness bound
+    /// cache.invalidate(token).and_wait().await?; // when no instance can still accept it
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn invalidate(&self, token: &str) -> Invalidation<M> {
         let token = BearerToken::new(token);
         let target = Target::Token(token.digest(), Some(token));
         Invalidation::new(Arc::clone(&self.engine), target)
     }
 
-    /// The same for whoever holds the digest and not the text. With the
+    /// The same for whoever holds the digest and not the text, as a database should. With the
     /// [seed layout](crate::KeyLayout::seed) it is an error that no repetition helps: its keys hold
     /// the text.
     pub fn invalidate_digest(&self, digest: TokenDigest) -> Invalidation<M> {
@@ -223,6 +248,18 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// Ends what works in the background: writes the recorder's pending uses, within its
     /// [deadline](crate::UsageRecorder::shutdown_deadline), and says how many could not be written; they
     /// are counted as dropped. From now on no use is recorded, by any clone; look-ups go on.
+    ///
+    /// ```
+    /// # use tower_api_token::ApiTokenCache;
+    /// # async fn serve() {}
+    /// # async fn run(cache: ApiTokenCache) {
+    /// serve().await; // until its graceful shutdown is over
+    /// let unwritten = cache.shutdown().await;
+    /// if unwritten > 0 {
+    ///     eprintln!("{unwritten} last uses are lost");
+    /// }
+    /// # }
+    /// ```
     pub async fn shutdown(&self) -> usize {
         match &self.engine.usage {
             Some(usage) => usage.shutdown().await,

@@ -32,6 +32,15 @@ use crate::policy::InsufficientScope;
 use crate::token::CachedApiToken;
 
 /// Why a request is refused.
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_api_token::Refusal;
+///
+/// assert_eq!(Refusal::InvalidToken.status(), StatusCode::UNAUTHORIZED);
+/// assert_eq!(Refusal::InvalidToken.error_code(), Some("invalid_token"));
+/// assert_eq!(Refusal::NotPresented.error_code(), None);
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -128,6 +137,21 @@ impl Refusal {
 ///
 /// Implemented by [`ProblemDetails`], the default, and by every closure
 /// `Fn(&Refusal) -> http::Response<T>` with `T: Into<Bytes>`.
+///
+/// ```
+/// use http::header::{CONTENT_TYPE, HeaderValue};
+/// use tower_api_token::Refusal;
+///
+/// /// For [`with_rejection`](tower_api_token::ApiTokenLayer::with_rejection). The status is the refusal's.
+/// fn as_our_other_errors_are(refusal: &Refusal) -> http::Response<String> {
+///     let code = refusal.error_code().unwrap_or("unauthenticated");
+///     let mut response = http::Response::new(format!("{{\"error\":\"{code}\"}}"));
+///     let json = HeaderValue::from_static("application/json");
+///     response.headers_mut().insert(CONTENT_TYPE, json);
+///     response
+/// }
+/// # assert_eq!(as_our_other_errors_are(&Refusal::InvalidToken).body(), "{\"error\":\"invalid_token\"}");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot make a refusal's response",
     label = "expected `ProblemDetails` or a closure `Fn(&Refusal) -> http::Response<T>`, `T: Into<Bytes>`"

@@ -8,6 +8,17 @@ use serde::Serialize;
 use super::{MakeRejection, Refusal};
 
 /// Refusals as `application/problem+json` (RFC 9457), or with an empty body.
+///
+/// ```
+/// use tower_api_token::{MakeRejection, ProblemDetails, Refusal};
+///
+/// let response = ProblemDetails::new().make(&Refusal::InvalidToken);
+/// assert_eq!(
+///     response.body(),
+///     r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The bearer token is not valid."}"#,
+/// );
+/// assert!(ProblemDetails::empty().make(&Refusal::InvalidToken).body().is_empty());
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProblemDetails {
     empty: bool,

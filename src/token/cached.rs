@@ -14,6 +14,19 @@ use crate::store::Kept;
 /// Who is calling: a verified token, in the request's extensions.
 ///
 /// A clone costs a reference count. `Debug` shows the id and the type alone.
+///
+/// With the feature `axum` it is an extractor; anywhere else it is taken out of the extensions:
+///
+/// ```
+/// use tower_api_token::CachedApiToken;
+///
+/// fn tenant<B>(request: &http::Request<B>) -> Option<&str> {
+///     request.extensions().get::<CachedApiToken>()?.tenant_id()
+/// }
+/// # assert_eq!(tenant(&http::Request::new(())), None);
+/// ```
+///
+/// Of a layer whose loader gives metadata it is `CachedApiToken<M>`, and found by that type alone.
 pub struct CachedApiToken<M = ()> {
     principal: Arc<Principal<M>>,
     origin: Origin,

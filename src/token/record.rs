@@ -101,6 +101,23 @@ impl<M> TokenRecord<M> {
     /// replaces its entries, and is replaced by it in turn while both run: give it a new
     /// [namespace](crate::ApiTokenCacheBuilder::namespace), and invalidate in both until the old one
     /// is gone.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use tower_api_token::TokenRecord;
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Plan {
+    ///     max_rows: u32,
+    ///     /// New in this release: entries of the one before have none.
+    ///     #[serde(default)]
+    ///     beta: bool,
+    /// }
+    ///
+    /// let plan = Plan { max_rows: 100, beta: false };
+    /// let record: TokenRecord<Plan> = TokenRecord::new("tok-1", "app").metadata(plan);
+    /// # let _ = record;
+    /// ```
     #[must_use]
     pub fn metadata<N>(self, metadata: N) -> TokenRecord<N> {
         TokenRecord {
@@ -143,6 +160,13 @@ impl<M> fmt::Debug for TokenRecord<M> {
 /// A good token that may not be used now: its tenant is suspended, its API switched off.
 ///
 /// The reason is shown to the client with a 403; write it for the client's eyes.
+///
+/// ```
+/// use tower_api_token::{Denial, Verdict};
+///
+/// let verdict: Verdict = Denial::new("The workspace is suspended.").for_tenant("t-42").into();
+/// # assert!(matches!(verdict, Verdict::Denied(denial) if denial.tenant_id() == Some("t-42")));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     pub(crate) reason: Cow<'static, str>,
@@ -178,6 +202,23 @@ impl Denial {
 }
 
 /// What the database says about a token in a scope. Everything else is an error: *we cannot tell*.
+///
+/// ```
+/// use tower_api_token::{Denial, TokenRecord, Verdict};
+///
+/// # struct Row { id: String, kind: String, tenant: String, revoked: bool, suspended: bool }
+/// fn verdict(row: Option<Row>) -> Verdict {
+///     match row {
+///         None => Verdict::Absent,
+///         Some(row) if row.revoked => Verdict::Absent,
+///         Some(row) if row.suspended => {
+///             Denial::new("The workspace is suspended.").for_tenant(row.tenant).into()
+///         }
+///         Some(row) => TokenRecord::new(row.id, row.kind).tenant_id(row.tenant).into(),
+///     }
+/// }
+/// # assert_eq!(verdict(None), Verdict::Absent);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict<M = ()> {

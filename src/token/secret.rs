@@ -12,6 +12,14 @@ use zeroize::Zeroizing;
 ///
 /// `Debug` prints no part of the text, there is no `Display`, and the memory is wiped when the last
 /// clone is dropped. A clone costs a reference count.
+///
+/// ```
+/// use tower_api_token::BearerToken;
+///
+/// let token = BearerToken::new("app-0123456789abcdef");
+/// assert_eq!(format!("{token:?}"), "BearerToken(..)");
+/// assert_eq!(token.expose(), "app-0123456789abcdef");
+/// ```
 #[derive(Clone)]
 pub struct BearerToken(Arc<Zeroizing<String>>);
 

@@ -81,6 +81,29 @@ impl fmt::Debug for Usage {
 /// them, and two instances that write the same tokens could each hold a row that the other waits for,
 /// until PostgreSQL ends one of them as a deadlock. With the lock in hand the time is compared again,
 /// with the row as it is then: so it goes forward only.
+///
+/// ```
+/// use tower_api_token::{BoxError, Usage, UsageSink};
+///
+/// # struct Pool;
+/// # impl Pool {
+/// #     async fn update(&self, _: Vec<String>, _: Vec<std::time::SystemTime>) -> std::io::Result<()> { Ok(()) }
+/// # }
+/// struct LastUses {
+///     pool: Pool,
+/// }
+///
+/// impl UsageSink for LastUses {
+///     async fn write(&self, batch: Vec<Usage>) -> Result<(), BoxError> {
+///         let (ids, times) = batch
+///             .iter()
+///             .map(|usage| (usage.token_id().to_owned(), usage.last_used_at()))
+///             .unzip();
+///         // The statement above.
+///         Ok(self.pool.update(ids, times).await?)
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a usage sink",
     label = "implement `UsageSink`, or wrap a closure in `usage_sink_fn`",
