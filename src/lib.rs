@@ -31,6 +31,21 @@
 //! # }
 //! ```
 //!
+//! # Before it serves
+//!
+//! * **Commit, then [invalidate](ApiTokenCache::invalidate)**, wherever a token or its tenant
+//!   changes, and repeat it until it is `Ok`. Without it a change holds when the time to live is over.
+//! * **The loader reads the primary**, and calls what is revoked [absent](Verdict::Absent). An error
+//!   of it means "we cannot tell" ([`TokenLoader`]).
+//! * **Declare the [scopes](ApiTokenCacheBuilder::scopes)**, and give all instances the same
+//!   [staleness bound](ApiTokenCacheBuilder::staleness_bound).
+//! * **Let Redis keep nothing on disk**, and give it `maxmemory` and a user of its own
+//!   ([deployment](guide::deployment)).
+//! * **Mind the order of layers**: CORS and tracing outside, limits by caller inside
+//!   ([`ApiTokenLayer`]).
+//! * **Let as many loads run at once as the pool can give**
+//!   ([`max_loads`](ApiTokenCacheBuilder::max_loads)).
+//!
 //! # What is promised
 //!
 //! A *change* is a commit in the database followed by an invalidation; it is *complete* when the
@@ -69,14 +84,22 @@
 //!    Redis up again and a minute has passed. [Declare the scopes](ApiTokenCacheBuilder::scopes), and
 //!    give all instances the same bound: then nothing depends on it.
 //!
+//! # Guides
+//!
+//! [`guide`] has the longer texts: [what an answer means and when a change holds](guide::semantics),
+//! [which Redis and how much of it](guide::deployment), [using it safely](guide::security), [what
+//! happens when things break](guide::failures), [metrics](guide::metrics), [last uses](guide::usage),
+//! [costs](guide::performance), and the [protocol](guide::protocol) with its counterexamples.
+//!
 //! # Features
 //!
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `redis` | yes | [`RedisStore`] |
+//! | `redis` | yes | [`RedisStore`]: one server |
+//! | `redis-rustls`, `redis-sentinel`, `redis-cluster` | no | TLS to it; whatever master the sentinels name; a cluster |
 //! | `local` | yes | the local level in front of Redis |
 //! | `tracing` | yes | a span for each miss, an event for each refusal, rate-limited warnings |
-//! | `metrics` | no | `ApiTokenCache::publish_metrics`: counters, gauges and times by the facade `metrics` (`docs/metrics.md`) |
+//! | `metrics` | no | `ApiTokenCache::publish_metrics`: counters, gauges and times by the facade `metrics` ([table](guide::metrics)) |
 //! | `axum` | no | [`CachedApiToken`] as an extractor |
 //! | `test-util` | no | an injected clock, and gates inside the protocol, for tests |
 
