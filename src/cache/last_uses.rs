@@ -21,6 +21,26 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// by its flush interval more. A token that is used with and without a scope is asked for in
     /// the scope: both are looked at.
     ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, Usage, loader_fn, usage_sink_fn};
+    /// use tower_api_token::UsageRecorder;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let loader = loader_fn(|_: Lookup| async {
+    /// #     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app")))
+    /// # });
+    /// # let sink = usage_sink_fn(|_: Vec<Usage>| async { Ok::<_, std::io::Error>(()) });
+    /// let recorder = UsageRecorder::new(sink);
+    /// let cache = ApiTokenCache::builder(loader).usage(recorder).build()?;
+    /// cache.prime("app-0123456789abcdef", "app").await?; // no use
+    /// assert!(cache.effective_last_used_at("app-0123456789abcdef", "app").await?.is_none());
+    /// cache.authenticate("app-0123456789abcdef", "app").await?;
+    /// assert!(cache.effective_last_used_at("app-0123456789abcdef", "app").await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The store did not answer, or the scope's name is none.
     pub async fn effective_last_used_at(

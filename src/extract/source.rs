@@ -94,6 +94,13 @@ impl TokenSource {
     /// A request that has it twice is refused. A name that begins with `__Host-` is one that no
     /// neighbouring subdomain can set a second cookie for.
     ///
+    /// ```
+    /// use tower_api_token::TokenSource;
+    ///
+    /// let source = TokenSource::cookie("__Host-token");
+    /// # let _ = source;
+    /// ```
+    ///
     /// # Panics
     /// If it is no cookie's name. [`try_cookie`](Self::try_cookie) returns it instead.
     pub fn cookie(name: &str) -> Self {
@@ -145,6 +152,15 @@ impl TokenSource {
     /// # Panics
     /// If it is no scheme's name (RFC 9110 section 11.1), or the token is in a cookie or in the query,
     /// where no scheme can stand. [`try_with_scheme`](Self::try_with_scheme) returns it instead.
+    ///
+    /// ```
+    /// use tower_api_token::TokenSource;
+    ///
+    /// let token = TokenSource::authorization().with_scheme("Token"); // Authorization: Token …
+    /// let key = TokenSource::header("x-credential").with_scheme("Key"); // X-Credential: Key …
+    /// assert!(TokenSource::query("access_token").try_with_scheme("Bearer").is_err());
+    /// # let _ = (token, key);
+    /// ```
     #[must_use]
     pub fn with_scheme(self, scheme: &str) -> Self {
         self.try_with_scheme(scheme)
