@@ -11,6 +11,7 @@
 //! | [`RedisCluster`] | three masters and three replicas: fail one over, move a slot |
 //! | [`RedisSentinel`] | a master, two replicas and three sentinels that watch them |
 //! | [`PostgresServer`] | a private PostgreSQL, for the source of truth behind the examples |
+//! | [`Example`] | an example as a process, and `curl` to ask it |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
 //! | [`Needles`] | texts that must not come out anywhere, in any form, and the search for them |
 //! | [`Gate`] | a named point where a test holds the code under test, and learns that it has arrived |
@@ -26,6 +27,7 @@
 //! 6. Nothing here uses the caller's runtime but [`Gate`], so paused time and blocked workers change nothing.
 
 mod cluster;
+mod example;
 mod gate;
 mod needles;
 mod postgres;
@@ -36,6 +38,7 @@ mod sentinel;
 mod tls;
 
 pub use cluster::RedisCluster;
+pub use example::{Answer, Example};
 pub use gate::Gate;
 pub use needles::Needles;
 pub use postgres::PostgresServer;

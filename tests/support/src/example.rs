@@ -1,0 +1,241 @@
+//! A program of ours as a process of its own, and `curl` to ask it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::process::{Process, bound_to_us, find_program, log_tail, wait_until};
+
+/// Before its answer `curl` may wait so long: it bounds a hang and is no measure of anything.
+const CURL: &str = "curl() { command curl -s --max-time 30 \"$@\"; }";
+
+/// A running example or demo: on a free loopback port, with no variable of whoever runs the tests. It ends with this
+/// value.
+///
+/// It has to take its address from `LISTEN`, and to end what it prints at its start with `listening on http://…`. Lines
+/// before that with `curl` in them are what it wants its reader to paste, and [`paste`](Self::paste) does.
+///
+/// ```no_run
+/// # use std::path::Path;
+/// let example = test_support::Example::start(Path::new("target/debug/examples/axum"), &[]);
+/// assert_eq!(example.paste(0).status, 200);
+/// assert_eq!(example.curl("/", &[]).status, 401);
+/// ```
+#[derive(Debug)]
+pub struct Example {
+    // Before `dir`: the process ends first, then its directory goes.
+    process: Process,
+    address: String,
+    banner: String,
+    dir: TempDir,
+}
+
+/// What `curl -i` printed.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The status line and the header lines.
+    pub head: String,
+    /// The body, with what is no UTF-8 replaced.
+    pub body: String,
+}
+
+impl Example {
+    /// Starts `program` with these variables and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started, ends, or does not listen in time; the message has what it printed.
+    #[track_caller]
+    pub fn start(program: &Path, variables: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("cannot make a directory for an example");
+        let log = log_file(&dir);
+        let mut command = bound_to_us(program, "KILL");
+        command
+            .env_clear()
+            .env("LISTEN", "127.0.0.1:0")
+            .envs(variables.iter().copied())
+            .current_dir(dir.path());
+        let mut process = Process::spawn(command, &log)
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let what = format!("the address of {}", program.display());
+        let (banner, address) = wait_until(
+            &what,
+            || log_tail(&log),
+            || {
+                // Before its output is read: what it printed last is seen then.
+                let exited = process.exited();
+                let printed = fs::read_to_string(&log).unwrap_or_default();
+                if let Some((banner, rest)) = printed.split_once("listening on http://")
+                    && let Some((address, _)) = rest.split_once('\n')
+                {
+                    return Ok((banner.to_owned(), address.to_owned()));
+                }
+                if let Some(status) = exited {
+                    panic!("{} ended, {status}:\n{printed}", program.display());
+                }
+                Err("it does not listen".to_owned())
+            },
+        );
+        Self {
+            process,
+            address,
+            banner,
+            dir,
+        }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The lines that it printed to be pasted.
+    pub fn commands(&self) -> Vec<&str> {
+        let lines = self.banner.lines();
+        lines.filter(|line| line.contains("curl ")).collect()
+    }
+
+    /// The token in a line of [`commands`](Self::commands): what follows `mark` there, to the quotation mark.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[track_caller]
+    pub fn token(&self, line: usize, mark: &str) -> &str {
+        let commands = self.commands();
+        let token = commands.get(line).and_then(|line| {
+            let (_, rest) = line.split_once(mark)?;
+            rest.split_once('\'')
+        });
+        token
+            .unwrap_or_else(|| panic!("no {mark} in line {line} of {commands:?}"))
+            .0
+    }
+
+    /// Gives a line of [`commands`](Self::commands) to a shell, as its reader would.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such line, or no answer.
+    #[track_caller]
+    pub fn paste(&self, line: usize) -> Answer {
+        let commands = self.commands();
+        let command = commands
+            .get(line)
+            .unwrap_or_else(|| panic!("no line {line} in {commands:?}"));
+        self.run(command, &[])
+    }
+
+    /// `curl -i` with these arguments, of this path.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer.
+    #[track_caller]
+    pub fn curl(&self, path: &str, arguments: &[&str]) -> Answer {
+        let url = format!("http://{}{path}", self.address);
+        self.run("curl -i \"$@\"", &[arguments, &[url.as_str()]].concat())
+    }
+
+    /// [`curl`](Self::curl) with a bearer token.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer.
+    #[track_caller]
+    pub fn curl_as(&self, token: &str, path: &str, arguments: &[&str]) -> Answer {
+        let header = format!("authorization: Bearer {token}");
+        self.curl(path, &[&["-H", header.as_str()], arguments].concat())
+    }
+
+    #[track_caller]
+    fn run(&self, command: &str, arguments: &[&str]) -> Answer {
+        find_program("curl").expect("curl is not on PATH; run scripts/test, which installs it");
+        let output = Command::new("sh")
+            .args(["-c", &format!("{CURL}; {command}"), "sh"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("cannot start sh");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        Answer::parse(&printed).unwrap_or_else(|| {
+            let printed = log_tail(&log_file(&self.dir));
+            panic!("no answer to {command} {arguments:?}: {output:?}\nthe example's own words:\n{printed}")
+        })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Answer {
+    /// What `curl -i` or `curl -i | cat -v` prints.
+    fn parse(printed: &str) -> Option<Self> {
+        let printed = printed.replace("^M\n", "\n").replace("\r\n", "\n");
+        let (head, body) = printed.split_once("\n\n")?;
+        let status = head.split(' ').nth(1)?;
+        Some(Self {
+            status: status.parse().ok()?,
+            head: head.to_owned(),
+            body: body.to_owned(),
+        })
+    }
+
+    /// The value of a header, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        let values = self.head.lines().filter_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        });
+        values.last().unwrap_or_default()
+    }
+
+    /// Asserts the status, and shows the answer if it is another.
+    ///
+    /// # Panics
+    ///
+    /// If it is another.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+}
+
+fn log_file(dir: &TempDir) -> PathBuf {
+    dir.path().join("log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_told_from_its_head_also_after_cat() {
+        for printed in [
+            "HTTP/1.1 200 OK\r\nVary: a\r\nx-two: b: c\r\n\r\nbody\n\nmore",
+            "HTTP/2 200 ^M\nvary: a^M\nx-two: b: c^M\n^M\nbody\n\nmore",
+        ] {
+            let answer = Answer::parse(printed).unwrap();
+            assert_eq!((answer.status, answer.body.as_str()), (200, "body\n\nmore"));
+            assert_eq!(answer.header("vary"), "a");
+            assert_eq!(answer.header("X-Two"), "b: c");
+            assert_eq!(answer.header("two"), "");
+        }
+        assert!(Answer::parse("").is_none());
+        assert!(Answer::parse("curl: (7)\n\n").is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "ended")]
+    fn a_program_that_ends_before_it_listens_is_told_with_its_output() {
+        let program = find_program("false").unwrap();
+        Example::start(&program, &[]);
+    }
+}
