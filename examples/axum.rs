@@ -1,0 +1,39 @@
+//! The smallest service on axum: `cargo run --example axum --features axum`.
+//!
+//! What to take from it: the loader is asked by the token's digest, the layer goes over the whole
+//! router (whoever has no token does not learn which routes there are), and a handler that takes
+//! [`CachedApiToken`] knows who is calling.
+
+use std::convert::Infallible;
+
+use axum::{Router, routing::get};
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenFormat, TokenRecord, loader_fn,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // A new one at each start. A service has a table of digests, and shows a token's text once.
+    let token = TokenFormat::new("demo_").generate()?;
+    let known = token.digest();
+    let loader = loader_fn(move |lookup: Lookup| async move {
+        // SELECT id, type FROM tokens WHERE digest = $1 AND revoked_at IS NULL
+        let found = lookup.digest() == known;
+        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
+    });
+    let cache = ApiTokenCache::builder(loader).scopes(["app"]).build()?;
+    let app = Router::new()
+        .route("/", get(whoami))
+        .layer(ApiTokenLayer::new(cache).with_scope("app"));
+
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    let (token, address) = (token.expose(), listener.local_addr()?);
+    println!("curl -i -H 'Authorization: Bearer {token}' http://{address}/");
+    println!("listening on http://{address}");
+    Ok(axum::serve(listener, app).await?)
+}
+
+async fn whoami(token: CachedApiToken) -> String {
+    format!("{} ({})\n", token.id(), token.origin())
+}

@@ -1,0 +1,116 @@
+//! Refusals in the service's own words: `cargo run --example rejection --features axum`.
+//!
+//! What to take from it: a [`MakeRejection`] makes the body, and the layer sees to the rest: the status,
+//! the challenge in `WWW-Authenticate`, `Retry-After`, `Cache-Control` and `Vary`. There is no variant
+//! for "revoked" or "expired": a client that could tell them from "unknown" would learn which tokens
+//! once were good. For less than this a closure does: `Fn(&Refusal) -> http::Response<T>`.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+
+use axum::{Router, routing::get};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Denial, Lookup, MakeRejection,
+    Refusal, TokenDigest, TokenFormat, TokenRecord, Verdict, loader_fn,
+};
+
+/// Every error of this service is `{"error": {"code": …, "message": …, "help": …}}`.
+#[derive(Clone)]
+struct Envelope {
+    /// Where the codes are explained.
+    help: &'static str,
+}
+
+impl MakeRejection for Envelope {
+    fn make(&self, refusal: &Refusal) -> Response<Bytes> {
+        let code = match refusal {
+            Refusal::NotPresented => "token_missing",
+            Refusal::InvalidToken => "token_invalid",
+            Refusal::Ambiguous => "token_ambiguous",
+            Refusal::Denied(_) => "account_inactive",
+            Refusal::InsufficientScope(_) => "not_permitted",
+            Refusal::Unavailable { .. } => "try_again",
+            // A later release may know more of them.
+            _ => "refused",
+        };
+        let body = json!({ "error": {
+            "code": code,
+            // One sentence that tells nothing but what the client may know; for `Denied` the loader's.
+            "message": refusal.detail(),
+            "help": format!("{}#{code}", self.help),
+        }});
+        // Without a status of its own the response gets `refusal.status()`.
+        let mut response = Response::new(Bytes::from(body.to_string()));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
+    }
+}
+
+async fn whoami(token: CachedApiToken) -> String {
+    format!("{}\n", token.id())
+}
+
+/// What the database says of a token; the last is what no database says.
+#[derive(Clone, Copy)]
+enum Row {
+    Active,
+    Suspended,
+    Unreachable,
+}
+
+type Table = HashMap<TokenDigest, Row>;
+
+fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
+    let table = Arc::new(table);
+    let loader = loader_fn(move |lookup: Lookup| {
+        let row = table.get(&lookup.digest()).copied();
+        async move {
+            Ok::<Verdict, _>(match row {
+                Some(Row::Active) => TokenRecord::new("tok-1", "app").into(),
+                // The client reads this text,
+                Some(Row::Suspended) => Denial::new("The account is suspended.").into(),
+                // and never this one.
+                Some(Row::Unreachable) => return Err(std::io::Error::other("db-3 is down")),
+                None => Verdict::Absent,
+            })
+        }
+    });
+    ApiTokenCache::builder(loader).scopes(["app"]).build()
+}
+
+fn app(cache: ApiTokenCache) -> Router {
+    let envelope = Envelope {
+        help: "https://docs.example.com/errors",
+    };
+    let layer = ApiTokenLayer::new(cache)
+        .with_scope("app")
+        .with_rejection(envelope);
+    Router::new().route("/", get(whoami)).layer(layer)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+
+    println!("curl -i http://{address}/");
+    let format = TokenFormat::new("demo_");
+    let mut table = Table::new();
+    for row in [Row::Active, Row::Suspended, Row::Unreachable] {
+        let token = format.generate()?;
+        table.insert(token.digest(), row);
+        let token = token.expose();
+        println!("curl -i -H 'Authorization: Bearer {token}' http://{address}/");
+    }
+    println!("listening on http://{address}");
+    axum::serve(listener, app(cache(table)?)).await?;
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Two kinds of tokens, two routers, one cache: `cargo run --example scopes --features axum`.
+//!
+//! What to take from it: the scope of a layer is the *type* of the tokens that it takes. A token of the
+//! other type is not good there, and the client is told no more than that of any unknown one (401). The
+//! loader need not compare: the cache compares the record's type with the scope at each request.
+//!
+//! What a good token may do *within* its scope is another question: `ApiTokenLayer::with_policy`.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
+
+use axum::{Router, routing::get};
+use tokio::net::TcpListener;
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, GenerateError, Lookup,
+    TokenDigest, TokenFormat, TokenRecord, loader_fn,
+};
+
+/// Both types. A cache that knows its scopes deletes in exactly these when a token is invalidated, and
+/// a layer with a slip in its scope's name does not start.
+const SCOPES: [&str; 2] = ["app", "dataset"];
+
+async fn whoami(token: CachedApiToken) -> String {
+    format!("{}, of type {}\n", token.id(), token.token_type())
+}
+
+fn app(cache: &ApiTokenCache) -> Router {
+    let layer = |scope| ApiTokenLayer::new(cache.clone()).with_scope(scope);
+    let chat = Router::new()
+        .route("/whoami", get(whoami))
+        .layer(layer("app"));
+    let datasets = Router::new()
+        .route("/whoami", get(whoami))
+        .layer(layer("dataset"));
+    Router::new()
+        .nest("/chat", chat)
+        .nest("/datasets", datasets)
+        // Outside of both layers: for everybody.
+        .route("/health", get(async || "ok\n"))
+}
+
+/// A token's id and type, by its digest. In a service: a table, whose column `digest` is unique.
+type Table = HashMap<TokenDigest, (String, &'static str)>;
+
+fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
+    let table = Arc::new(table);
+    let loader = loader_fn(move |lookup: Lookup| {
+        let row = table.get(&lookup.digest()).cloned();
+        async move { Ok::<_, Infallible>(row.map(|(id, kind)| TokenRecord::new(id, kind))) }
+    });
+    ApiTokenCache::builder(loader).scopes(SCOPES).build()
+}
+
+/// A token of each type, new at each start. The prefix tells whoever finds one what it opens.
+fn issue() -> Result<(Table, Vec<BearerToken>), GenerateError> {
+    let (mut table, mut tokens) = (Table::new(), Vec::new());
+    for kind in SCOPES {
+        let token = TokenFormat::new(&format!("demo_{kind}_")).generate()?;
+        table.insert(token.digest(), (format!("tok-{kind}"), kind));
+        tokens.push(token);
+    }
+    Ok((table, tokens))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (table, tokens) = issue()?;
+    let app = app(&cache(table)?);
+
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    for (token, path) in tokens.iter().zip(["chat", "datasets"]) {
+        let token = token.expose();
+        println!("curl -i -H 'Authorization: Bearer {token}' http://{address}/{path}/whoami");
+    }
+    println!("listening on http://{address}");
+    axum::serve(listener, app).await?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! The examples of this package as their readers meet them: each one's program is started, and the lines that it
+//! prints are pasted into a shell. Those that are packages of their own have such a test in their `tests`.
+//!
+//! `cargo test` builds the examples together with the tests. With `--test examples` it does not, and what was built
+//! before is asked.
+
+#![cfg(all(feature = "axum", feature = "redis"))]
+
+use std::path::PathBuf;
+
+use test_support::{Answer, Example, RedisServer};
+use tower_api_token::{TokenDigest, TokenFormat};
+
+/// Where Cargo puts them: beside the directory that this test is in.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a path of this test");
+    let directory = test.parent().and_then(|deps| deps.parent());
+    let program = directory
+        .expect("target/PROFILE/deps")
+        .join("examples")
+        .join(name);
+    assert!(
+        program.exists(),
+        "there is no {}: cargo build -p tower-api-token --all-features --examples",
+        program.display()
+    );
+    program
+}
+
+fn start(name: &str) -> Example {
+    Example::start(&program(name), &[])
+}
+
+/// A token as the examples make them, and that they never made.
+fn invented() -> String {
+    let token = TokenFormat::new("demo_").generate().unwrap();
+    token.expose().to_owned()
+}
+
+/// 401 with the challenge that RFC 6750 wants, for no token and for a token that is not good.
+#[track_caller]
+fn refuses_strangers(example: &Example, path: &str) {
+    let nothing = example.curl(path, &[]).expect(401);
+    assert_eq!(nothing.header("www-authenticate"), "Bearer realm=\"api\"");
+    refuses(example, path, &invented());
+}
+
+#[track_caller]
+fn refuses(example: &Example, path: &str, token: &str) {
+    let answer = example.curl_as(token, path, &[]).expect(401);
+    let challenge = "Bearer realm=\"api\", error=\"invalid_token\"";
+    assert_eq!(answer.header("www-authenticate"), challenge);
+}
+
+#[track_caller]
+fn says(answer: Answer, body: &str) {
+    assert_eq!(answer.expect(200).body, body);
+}
+
+#[test]
+fn axum_greets_a_good_token_and_tells_a_stranger_nothing_of_its_routes() {
+    let example = start("axum");
+    says(example.paste(0), "tok-1 (loaded)\n");
+    says(example.paste(0), "tok-1 (local)\n");
+    refuses_strangers(&example, "/");
+    refuses_strangers(&example, "/no-such-route");
+    let token = example.token(0, "Bearer ");
+    example.curl_as(token, "/no-such-route", &[]).expect(404);
+}
+
+#[test]
+fn hyper_greets_a_good_token_over_http1_and_http2() {
+    let example = start("hyper");
+    says(example.paste(0), "hello tok-1 (loaded)\n");
+    says(example.paste(0), "hello tok-1 (local)\n");
+    refuses_strangers(&example, "/");
+    let http2 = ["--http2-prior-knowledge"];
+    let token = example.token(0, "Bearer ");
+    let answer = example.curl_as(token, "/", &http2);
+    assert!(answer.head.starts_with("HTTP/2 200"), "{answer:?}");
+    says(answer, "hello tok-1 (local)\n");
+    let answer = example.curl_as(&invented(), "/", &http2);
+    assert!(answer.head.starts_with("HTTP/2 401"), "{answer:?}");
+}
+
+/// By the plan as the loader gave it, and as it came back from Redis and from the local level.
+#[test]
+fn metadata_decides_by_the_plan_that_is_cached_with_the_token() {
+    let redis = RedisServer::start();
+    for variables in [&[][..], &[("REDIS_URL", redis.url().as_str())]] {
+        let example = Example::start(&program("metadata"), variables);
+        for _ in 0..2 {
+            let free = example.paste(0).expect(403);
+            assert_eq!(free.body, "the plan free exports 100 rows\n");
+            says(example.paste(1), "5000 rows for tok-2\n");
+            let free = example.token(0, "Bearer ");
+            let answer = example.curl_as(free, "/plan", &[]);
+            says(answer, "tok-1 is on free: 100 rows\n");
+        }
+        refuses_strangers(&example, "/plan");
+        let key = format!(
+            "api_token:app:{{{}}}",
+            TokenDigest::of(example.token(1, "Bearer "))
+        );
+        let entry = redis
+            .get(&key)
+            .map(|bytes| String::from_utf8(bytes).unwrap());
+        let plan = r#""max_rows":100000"#;
+        assert_eq!(
+            entry.is_some_and(|entry| entry.contains(plan)),
+            !variables.is_empty()
+        );
+    }
+}
+
+#[test]
+fn optional_serves_strangers_and_callers_and_refuses_a_bad_token() {
+    let example = start("optional");
+    let stranger = example.paste(0);
+    assert_eq!(stranger.header("vary"), "authorization");
+    says(stranger, "list prices\n");
+    says(example.paste(1), "prices for tok-1\n");
+    refuses(&example, "/prices", &invented());
+    says(example.paste(2), "orders of tok-1\n");
+    refuses_strangers(&example, "/orders");
+}
+
+#[test]
+fn rejection_refuses_in_its_own_words_with_the_layers_headers() {
+    let example = start("rejection");
+    let token = example.token(1, "Bearer ");
+    let header = format!("authorization: Bearer {token}");
+    let twice = ["-H", header.as_str(), "-H", header.as_str()];
+    for (answer, status, code, message) in [
+        (
+            example.paste(0),
+            401,
+            "token_missing",
+            "A bearer token is required.",
+        ),
+        (
+            example.curl_as(&invented(), "/", &[]),
+            401,
+            "token_invalid",
+            "The bearer token is not valid.",
+        ),
+        (
+            example.curl("/", &twice),
+            400,
+            "token_ambiguous",
+            "The request carries more than one credential.",
+        ),
+        (
+            example.paste(2),
+            403,
+            "account_inactive",
+            "The account is suspended.",
+        ),
+        (
+            example.paste(3),
+            503,
+            "try_again",
+            "The bearer token cannot be verified at the moment.",
+        ),
+    ] {
+        let answer = answer.expect(status);
+        let body = serde_json::json!({"error": {
+            "code": code,
+            "message": message,
+            "help": format!("https://docs.example.com/errors#{code}"),
+        }});
+        assert_eq!(answer.body, body.to_string());
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.header("retry-after").is_empty(), status != 503);
+        assert_eq!(answer.header("www-authenticate").is_empty(), status == 503);
+    }
+    says(example.paste(1), "tok-1\n");
+}
+
+#[test]
+fn scopes_take_each_type_of_token_on_its_own_router_alone() {
+    let example = start("scopes");
+    for _ in 0..2 {
+        says(example.paste(0), "tok-app, of type app\n");
+        says(example.paste(1), "tok-dataset, of type dataset\n");
+        refuses(&example, "/datasets/whoami", example.token(0, "Bearer "));
+        refuses(&example, "/chat/whoami", example.token(1, "Bearer "));
+    }
+    refuses_strangers(&example, "/chat/whoami");
+    refuses_strangers(&example, "/datasets/whoami");
+    says(example.curl("/health", &[]), "ok\n");
+}
