@@ -1,10 +1,12 @@
-//! A real tonic client against the real server.
+//! A real tonic client against the real server, in this process and as the program that is started.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use test_support::Example;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -216,4 +218,26 @@ async fn over_grpc_web_the_statuses_are_the_same() {
     let watch = client.watch(request(&[&good])).await.unwrap_err();
     assert_eq!(watch.code(), Code::PermissionDenied);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn the_program_answers_its_printed_line_and_a_client_with_its_token() {
+    let example = Example::start(Path::new(env!("CARGO_BIN_EXE_example-tonic")), &[]);
+    let pasted = example.paste(0).expect(200);
+    assert_eq!(pasted.header("content-type"), "application/grpc");
+    // Five bytes of the frame, and the field `status` with the value 1.
+    assert!(
+        pasted.body.starts_with("^@^@^@^@^B^H^A"),
+        "it serves: {pasted:?}"
+    );
+
+    let endpoint = Endpoint::try_from(format!("http://{}", example.address())).unwrap();
+    let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+    let good = bearer(example.token(0, "Bearer "));
+    let answer = client.check(request(&[&good])).await.unwrap();
+    assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    for authorization in [&[][..], &["Bearer app-nobody-knows-it"]] {
+        let status = client.check(request(authorization)).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+    }
 }
