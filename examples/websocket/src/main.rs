@@ -1,0 +1,243 @@
+//! A WebSocket that is opened by an API token, through the engine and without the layer:
+//! `cargo run -p example-websocket`.
+//!
+//! A page cannot set `Authorization` on a WebSocket. What it can choose are the subprotocols, so the
+//! token comes as one of them, beside the real one: `new WebSocket(url, ["demo.v1", "bearer." + token])`.
+//! (In the URL it would be in every log on the way. In the first message it is well hidden, but then
+//! anybody can open sockets, which wait for that message and need a time-out.)
+//!
+//! What to take from it:
+//!
+//! * [`ApiTokenCache::authenticate`] is the whole look-up, for wherever the layer does not fit. What the
+//!   layer checks beforehand one checks oneself, here by [`TokenFormat::check`].
+//! * Who is let in is asked again before each message and each second, so that a revoked or expired token
+//!   ends its sockets too, and not its requests alone. That is a look into this process's memory; Redis
+//!   is asked at most once a second for each token.
+//! * "We cannot tell" is no refusal: 503 before the upgrade, and "try again later" after it.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::http::{StatusCode, header::WWW_AUTHENTICATE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tower_api_token::{
+    Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Lookup, Refusal,
+    TokenDigest, TokenFormat, TokenRecord, loader_fn,
+};
+
+const SCOPE: &str = "app";
+
+/// What is selected and echoed. The token never is.
+const PROTOCOL: &str = "demo.v1";
+const TOKEN_PREFIX: &str = "bearer.";
+
+/// How long an idle socket may outlive its token. The same as the cache's staleness bound: less would
+/// ask more often than there can be news.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// How long a client may take to read what it is sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The default, 64 MiB, is a lot to keep for somebody else.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The ids of the tokens by their digests. In a service: a table in a database.
+#[derive(Clone, Default)]
+struct Table(Arc<Mutex<HashMap<TokenDigest, &'static str>>>);
+
+impl Table {
+    fn insert(&self, digest: TokenDigest, id: &'static str) {
+        self.with(|rows| rows.insert(digest, id));
+    }
+
+    fn remove(&self, digest: TokenDigest) {
+        self.with(|rows| rows.remove(&digest));
+    }
+
+    fn find(&self, digest: TokenDigest) -> Option<TokenRecord> {
+        let id = self.with(|rows| rows.get(&digest).copied())?;
+        Some(TokenRecord::new(id, SCOPE))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<TokenDigest, &'static str>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Clone)]
+struct Service {
+    cache: ApiTokenCache,
+    format: TokenFormat,
+    table: Table,
+}
+
+impl Service {
+    /// Who presents this token; or what the layer would refuse it with.
+    async fn caller(&self, token: &BearerToken) -> Result<CachedApiToken, Refusal> {
+        match self.cache.authenticate(token.expose(), SCOPE).await {
+            Ok(Answer::Found(caller)) => Ok(caller),
+            Ok(Answer::Denied(denial)) => Err(Refusal::Denied(denial.reason().to_owned().into())),
+            Ok(_) => Err(Refusal::InvalidToken),
+            Err(unavailable) => Err(Refusal::Unavailable {
+                retry_after: unavailable.retry_after(),
+            }),
+        }
+    }
+
+    /// The one token among the subprotocols, if it looks like one of ours: what comes from outside is
+    /// not looked up before that.
+    fn token(&self, upgrade: &WebSocketUpgrade) -> Result<BearerToken, Refusal> {
+        let mut presented = upgrade
+            .requested_protocols()
+            .filter_map(|protocol| protocol.to_str().ok()?.strip_prefix(TOKEN_PREFIX));
+        let token = presented.next().ok_or(Refusal::NotPresented)?;
+        if presented.next().is_some() {
+            return Err(Refusal::Ambiguous);
+        }
+        if !self.format.check(token) {
+            return Err(Refusal::InvalidToken);
+        }
+        Ok(BearerToken::new(token))
+    }
+}
+
+/// Whoever is refused gets no socket, but an HTTP status. A page sees neither: browsers tell it only
+/// that the socket was not opened.
+async fn open(State(service): State<Service>, upgrade: WebSocketUpgrade) -> Response {
+    let admitted = async {
+        let token = service.token(&upgrade)?;
+        service.caller(&token).await.map(|_| token)
+    };
+    match admitted.await {
+        Ok(token) => upgrade
+            .protocols([PROTOCOL])
+            .max_message_size(MAX_MESSAGE)
+            .on_upgrade(|socket| converse(socket, service, token)),
+        Err(refusal) => refuse(&refusal),
+    }
+}
+
+fn refuse(refusal: &Refusal) -> Response {
+    let status = refusal.status();
+    let challenge = (status == StatusCode::UNAUTHORIZED)
+        .then_some([(WWW_AUTHENTICATE, "Bearer realm=\"api\"")]);
+    (status, challenge, refusal.detail().to_owned()).into_response()
+}
+
+/// Echoes each text with the caller's name, for as long as the token is good.
+async fn converse(mut socket: WebSocket, service: Service, token: BearerToken) {
+    let mut recheck = tokio::time::interval(RECHECK);
+    loop {
+        let message = tokio::select! {
+            received = socket.recv() => match received {
+                Some(Ok(message)) => Some(message),
+                _ => return,
+            },
+            _ = recheck.tick() => None,
+        };
+        // After the message came and before it is acted upon.
+        let caller = match service.caller(&token).await {
+            Ok(caller) => caller,
+            Err(refusal) => return close(socket, &refusal).await,
+        };
+        if let Some(Message::Text(text)) = message {
+            let echo = Message::text(format!("{}: {text}", caller.id()));
+            // Who reads nothing would hold this task here, away from the next check.
+            let Ok(Ok(())) = timeout(PATIENCE, socket.send(echo)).await else {
+                return;
+            };
+        }
+    }
+}
+
+/// A client that reads 1013 opens another socket after a while; after 1008 it needs another token.
+async fn close(mut socket: WebSocket, refusal: &Refusal) {
+    let code = match refusal {
+        Refusal::Unavailable { .. } => close_code::AGAIN,
+        _ => close_code::POLICY,
+    };
+    // At most 123 bytes (RFC 6455 section 5.5), which a loader's own words for a denial have to keep to.
+    let reason = refusal.detail().into();
+    let farewell = async {
+        let frame = CloseFrame { code, reason };
+        socket.send(Message::Close(Some(frame))).await?;
+        // To the client's own close frame: a connection that is dropped with something unread is reset, and
+        // the client might not learn why.
+        while socket.recv().await.transpose()?.is_some() {}
+        Ok::<_, axum::Error>(())
+    };
+    // Whether the client still listened makes no difference any more.
+    let _ = timeout(PATIENCE, farewell).await;
+}
+
+/// The caller revokes its own token. A request is what the layer is for.
+async fn revoke(State(service): State<Service>, caller: CachedApiToken) -> StatusCode {
+    let token = caller.token();
+    // The order matters: first the database commits, then the cache forgets.
+    service.table.remove(token.digest());
+    match service.cache.invalidate(token.expose()).await {
+        Ok(()) => StatusCode::NO_CONTENT,
+        // Not confirmed, which the store in memory never says. `examples/postgres` does what Redis needs.
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn app(service: Service) -> Router {
+    let layer = ApiTokenLayer::new(service.cache.clone()).with_scope(SCOPE);
+    Router::new()
+        .route("/token", delete(revoke).layer(layer))
+        .route("/echo", get(open))
+        .with_state(service)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let table = Table::default();
+    let rows = table.clone();
+    let loader = loader_fn(move |lookup: Lookup| {
+        let found = rows.find(lookup.digest());
+        async { Ok::<_, Infallible>(found) }
+    });
+    let cache = ApiTokenCache::builder(loader).scopes([SCOPE]).build()?;
+    let format = TokenFormat::new("demo_");
+    // A new one at each start.
+    let token = format.generate()?;
+    table.insert(token.digest(), "tok-1");
+    let service = Service {
+        cache,
+        format,
+        table,
+    };
+
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    print_usage(token.expose(), listener.local_addr()?);
+    axum::serve(listener, app(service)).await?;
+    Ok(())
+}
+
+fn print_usage(token: &str, address: std::net::SocketAddr) {
+    println!("# In the console of a browser, then s.send('hello'):");
+    println!(
+        "s = new WebSocket('ws://{address}/echo', ['{PROTOCOL}', '{TOKEN_PREFIX}{token}']); \
+         s.onmessage = (e) => console.log(e.data); s.onclose = (e) => console.log(e.code, e.reason)"
+    );
+    println!("# The upgrade alone:");
+    println!(
+        "curl -i --http1.1 --max-time 1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
+         -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' \
+         -H 'Sec-WebSocket-Protocol: {PROTOCOL}, {TOKEN_PREFIX}{token}' http://{address}/echo"
+    );
+    println!("# The token is revoked, and its sockets are closed:");
+    println!("curl -i -X DELETE -H 'Authorization: Bearer {token}' http://{address}/token");
+    println!("listening on http://{address}");
+}
