@@ -1,0 +1,116 @@
+//! A loader on PostgreSQL, and the changes that have to reach the cache:
+//! `DATABASE_URL=postgres://… cargo run -p example-postgres`. With `REDIS_URL` several instances share the
+//! cache, and a revocation at one of them holds at all.
+//!
+//! What to take from it:
+//!
+//! * The table has the digest of each token, and a unique index on it: a dump of it opens nothing.
+//! * The loader is one statement, on the primary and outside of any transaction (`tokens.rs`).
+//! * A change commits first and is invalidated afterwards, in a task that outlives its request; success is
+//!   answered when the cache has confirmed (`operator.rs`).
+//!
+//! What it leaves out, and the demo server (`examples/server`) has: an outbox, by which an invalidation
+//! outlives a crash between the commit and the confirmation. Without it such a change holds from the next
+//! time to live on, or when the operator repeats it.
+
+mod operator;
+mod tokens;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::{Router, routing::get};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::TcpListener;
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, RedisStore,
+    TokenFormat, loader_fn,
+};
+
+/// The types of tokens: whose holders use the service, and whose run it.
+const APP: &str = "app";
+const OPERATOR: &str = "operator";
+
+async fn whoami(token: CachedApiToken) -> String {
+    let (id, tenant) = (token.id(), token.tenant_id().unwrap_or("nobody"));
+    format!("{id} of {tenant} ({})\n", token.origin())
+}
+
+fn cache(database: PgPool, redis_url: Option<&str>) -> Result<ApiTokenCache, ConfigError> {
+    let loader = loader_fn(move |lookup| tokens::load(database.clone(), lookup));
+    let mut builder = ApiTokenCache::builder(loader).scopes([APP, OPERATOR]);
+    if let Some(url) = redis_url {
+        builder = builder.store(RedisStore::connect(url)?);
+    }
+    builder.build()
+}
+
+fn app(database: PgPool, cache: ApiTokenCache) -> Router {
+    let layer = |scope| ApiTokenLayer::new(cache.clone()).with_scope(scope);
+    let api = Router::new()
+        .route("/whoami", get(whoami))
+        .layer(layer(APP));
+    let operator = operator::routes(database, cache.clone()).layer(layer(OPERATOR));
+    Router::new().nest("/v1", api).nest("/operator", operator)
+}
+
+/// Tokens for whoever tries this out, new at each start and good for an hour.
+struct Issued {
+    app: BearerToken,
+    app_id: String,
+    operator: BearerToken,
+}
+
+async fn issue(database: &PgPool) -> Result<Issued, Box<dyn Error>> {
+    tokens::add_tenant(database, "acme").await?;
+    tokens::add_tenant(database, "us").await?;
+    let app = TokenFormat::new("demo_app_").generate()?;
+    let operator = TokenFormat::new("demo_operator_").generate()?;
+    let app_id = tokens::add(database, "acme", APP, app.digest()).await?;
+    tokens::add(database, "us", OPERATOR, operator.digest()).await?;
+    Ok(Issued {
+        app,
+        app_id,
+        operator,
+    })
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let database_url = std::env::var("DATABASE_URL")
+        .map_err(|_| "DATABASE_URL is not set: postgres://user@127.0.0.1/database")?;
+    let redis_url = std::env::var("REDIS_URL").ok();
+
+    // Less than the cache's load deadline of three seconds, so that the log has the pool's reason.
+    let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(2));
+    let database = pool.connect(&database_url).await?;
+    tokens::migrate(&database).await?;
+    let issued = issue(&database).await?;
+    let cache = cache(database.clone(), redis_url.as_deref())?;
+
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    print_usage(&issued, listener.local_addr()?);
+    axum::serve(listener, app(database, cache)).await?;
+    Ok(())
+}
+
+fn print_usage(issued: &Issued, address: SocketAddr) {
+    let (app, id, operator) = (
+        issued.app.expose(),
+        &issued.app_id,
+        issued.operator.expose(),
+    );
+    println!("curl -i -H 'Authorization: Bearer {app}' http://{address}/v1/whoami");
+    for change in [
+        "tenants/acme/suspend",
+        "tenants/acme/resume",
+        &format!("tokens/{id}/revoke"),
+    ] {
+        let url = format!("http://{address}/operator/{change}");
+        println!("curl -i -X POST -H 'Authorization: Bearer {operator}' {url}");
+    }
+    println!("listening on http://{address}");
+}

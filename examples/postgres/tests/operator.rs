@@ -1,0 +1,141 @@
+//! The program on a PostgreSQL and a Redis of its own, asked and operated by the lines that it prints.
+
+use std::path::Path;
+
+use sqlx::{Connection, PgConnection};
+use test_support::{Example, PostgresServer, RedisServer};
+use tower_api_token::{TokenDigest, TokenFormat};
+
+/// The printed lines.
+const WHOAMI: usize = 0;
+const SUSPEND: usize = 1;
+const RESUME: usize = 2;
+const REVOKE: usize = 3;
+
+fn start(variables: &[(&str, &str)]) -> Example {
+    Example::start(Path::new(env!("CARGO_BIN_EXE_example-postgres")), variables)
+}
+
+fn user(example: &Example) -> &str {
+    example.token(WHOAMI, "Bearer ")
+}
+
+fn operator(example: &Example) -> &str {
+    example.token(REVOKE, "Bearer ")
+}
+
+#[test]
+fn a_revocation_at_one_instance_holds_at_the_other() {
+    let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+    let (database, cache) = (postgres.url(), redis.url());
+    let variables = [
+        ("DATABASE_URL", database.as_str()),
+        ("REDIS_URL", cache.as_str()),
+    ];
+    let (one, other) = (start(&variables), start(&variables));
+    let loaded = one.paste(WHOAMI).expect(200).body;
+    assert!(loaded.ends_with(" of acme (loaded)\n"), "{loaded}");
+    let shared = other
+        .curl_as(user(&one), "/v1/whoami", &[])
+        .expect(200)
+        .body;
+    assert_eq!(shared, loaded.replace("loaded", "shared"));
+
+    one.paste(REVOKE).expect(204);
+
+    other.curl_as(user(&one), "/v1/whoami", &[]).expect(401);
+    one.paste(WHOAMI).expect(401);
+    one.paste(REVOKE).expect(204);
+    other.paste(WHOAMI).expect(200);
+}
+
+#[test]
+fn a_suspended_tenants_token_is_denied_until_the_tenant_is_resumed() {
+    let postgres = PostgresServer::start();
+    let example = start(&[("DATABASE_URL", &postgres.url())]);
+    for _ in 0..2 {
+        example.paste(WHOAMI).expect(200);
+        example.paste(SUSPEND).expect(204);
+        for _ in 0..2 {
+            let denied = example.paste(WHOAMI).expect(403);
+            assert!(
+                denied.body.contains("The account is suspended."),
+                "{denied:?}"
+            );
+        }
+        example.paste(RESUME).expect(204);
+    }
+    example.paste(WHOAMI).expect(200);
+}
+
+#[test]
+fn each_type_of_token_opens_its_own_routes_alone() {
+    let postgres = PostgresServer::start();
+    let example = start(&[("DATABASE_URL", &postgres.url())]);
+    example.curl("/v1/whoami", &[]).expect(401);
+    let suspend = "/operator/tenants/acme/suspend";
+    let post = ["-X", "POST"];
+    example.curl(suspend, &post).expect(401);
+    example.curl_as(user(&example), suspend, &post).expect(401);
+    example
+        .curl_as(operator(&example), "/v1/whoami", &[])
+        .expect(401);
+    for nothing in ["tokens/tok_none/revoke", "tenants/nobody/suspend"] {
+        let path = format!("/operator/{nothing}");
+        example
+            .curl_as(operator(&example), &path, &post)
+            .expect(404);
+    }
+    example.paste(WHOAMI).expect(200);
+}
+
+#[tokio::test]
+async fn a_token_ends_when_its_row_says_so() {
+    let postgres = PostgresServer::start();
+    let example = start(&[("DATABASE_URL", &postgres.url())]);
+    let mut database = PgConnection::connect(&postgres.url()).await.unwrap();
+    let format = TokenFormat::new("demo_app_");
+    for (expires_at, status) in [("-1 second", 401), ("1 hour", 200)] {
+        let token = format.generate().unwrap();
+        sqlx::query(
+            "INSERT INTO tokens (tenant_id, type, digest, expires_at) \
+             VALUES ('acme', 'app', $1, now() + $2::interval)",
+        )
+        .bind(token.digest().as_bytes())
+        .bind(expires_at)
+        .execute(&mut database)
+        .await
+        .unwrap();
+        let answer = example.curl_as(token.expose(), "/v1/whoami", &[]);
+        answer.expect(status);
+    }
+    // What lies in the table is the digest of what was printed.
+    let digest = TokenDigest::of(user(&example));
+    let known: i64 = sqlx::query_scalar("SELECT count(*) FROM tokens WHERE digest = $1")
+        .bind(digest.as_bytes())
+        .fetch_one(&mut database)
+        .await
+        .unwrap();
+    assert_eq!(known, 1);
+}
+
+#[test]
+fn instances_that_start_together_make_the_tables_once() {
+    let postgres = PostgresServer::start();
+    let url = postgres.url();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| start(&[("DATABASE_URL", &url)]).paste(WHOAMI).expect(200));
+        }
+    });
+}
+
+#[test]
+fn a_database_that_is_away_is_no_reason_to_call_a_token_bad() {
+    let postgres = PostgresServer::start();
+    let example = start(&[("DATABASE_URL", &postgres.url())]);
+    drop(postgres);
+    let answer = example.paste(WHOAMI).expect(503);
+    assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
+    example.paste(REVOKE).expect(503);
+}
