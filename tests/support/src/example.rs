@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::process::{Process, bound_to_us, find_program, log_tail, wait_until};
 
-/// Before its answer `curl` may wait so long: it bounds a hang and is no measure of anything.
+/// Without its progress, and with a limit that bounds a hang and is no measure of anything.
 const CURL: &str = "curl() { command curl -s --max-time 30 \"$@\"; }";
 
 /// A running example or demo: on a free loopback port, with no variable of whoever runs the tests. It ends with this
@@ -187,13 +187,13 @@ impl Answer {
         })
     }
 
-    /// The value of a header, or nothing.
+    /// The value of a header, the first if there are several, or nothing.
     pub fn header(&self, name: &str) -> &str {
-        let values = self.head.lines().filter_map(|line| {
+        let value = self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(": ")?;
             found.eq_ignore_ascii_case(name).then_some(value)
         });
-        values.last().unwrap_or_default()
+        value.unwrap_or_default()
     }
 
     /// Asserts the status, and shows the answer if it is another.
