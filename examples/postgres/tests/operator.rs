@@ -1,6 +1,9 @@
 //! The program on a PostgreSQL and a Redis of its own, asked and operated by the lines that it prints.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 use test_support::{Example, PostgresServer, RedisServer};
@@ -117,6 +120,51 @@ async fn a_token_ends_when_its_row_says_so() {
         .await
         .unwrap();
     assert_eq!(known, 1);
+}
+
+/// Asks again until it is so, for what another process does in its own time.
+async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_operator_who_hangs_up_does_not_part_a_commit_from_its_invalidation() {
+    let postgres = PostgresServer::start();
+    let example = start(&[("DATABASE_URL", &postgres.url())]);
+    example.paste(WHOAMI).expect(200);
+    let mut holder = PgConnection::connect(&postgres.url()).await.unwrap();
+    let mut observer = PgConnection::connect(&postgres.url()).await.unwrap();
+    let mut rows = holder.begin().await.unwrap();
+    let lock = sqlx::query("SELECT FROM tokens FOR UPDATE");
+    lock.execute(&mut *rows).await.unwrap();
+
+    let line = example.commands()[REVOKE];
+    let (_, path) = line.split_once(example.address()).unwrap();
+    let mut request = TcpStream::connect(example.address()).unwrap();
+    write!(
+        request,
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n",
+        operator(&example)
+    )
+    .unwrap();
+    eventually("the revocation waits for the row", async || {
+        const WAITING: &str =
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        let waiting = sqlx::query_scalar(WAITING).fetch_one(&mut observer);
+        waiting.await.unwrap()
+    })
+    .await;
+    drop(request);
+    rows.commit().await.unwrap();
+
+    eventually("the token is refused", async || {
+        example.paste(WHOAMI).status == 401
+    })
+    .await;
 }
 
 #[test]
