@@ -1,30 +1,46 @@
 //! The examples of this package as their readers meet them: each one's program is started, and the lines that it
 //! prints are pasted into a shell. Those that are packages of their own have such a test in their `tests`.
 //!
-//! `cargo test` builds the examples together with the tests. With `--test examples` it does not, and what was built
-//! before is asked.
+//! `cargo test` builds the examples together with the tests. With `--test examples` it does not.
 
 #![cfg(all(feature = "axum", feature = "redis"))]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use test_support::{Answer, Example, RedisServer};
 use tower_api_token::{TokenDigest, TokenFormat};
 
-/// Where Cargo puts them: beside the directory that this test is in.
+/// Where Cargo puts it: beside the directory that this test is in.
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a path of this test");
-    let directory = test.parent().and_then(|deps| deps.parent());
-    let program = directory
+    let profile = test.parent().and_then(Path::parent);
+    let program = profile
         .expect("target/PROFILE/deps")
         .join("examples")
         .join(name);
-    assert!(
-        program.exists(),
-        "there is no {}: cargo build -p tower-api-token --all-features --examples",
-        program.display()
-    );
+    if let Err(why) = built_from_these_sources(&program) {
+        panic!("{why}: cargo build -p tower-api-token --all-features --examples");
+    }
     program
+}
+
+/// `cargo test --test examples` builds no example, and would ask those of some day before. The file beside
+/// a program lists its sources, those of the crate too: `PROGRAM: SOURCE SOURCE …`.
+fn built_from_these_sources(program: &Path) -> Result<(), String> {
+    let modified = |path: &Path| path.metadata().and_then(|found| found.modified());
+    let list = std::fs::read_to_string(program.with_extension("d"));
+    let (Ok(built), Ok(list)) = (modified(program), list) else {
+        return Err(format!("there is no {}", program.display()));
+    };
+    let (_, sources) = list.split_once(": ").unwrap_or_default();
+    // A blank within a path is written with a backslash.
+    for source in sources.replace("\\ ", "\0").split_whitespace() {
+        let source = source.replace('\0', " ");
+        if modified(Path::new(&source)).is_ok_and(|changed| changed > built) {
+            return Err(format!("{} is older than {source}", program.display()));
+        }
+    }
+    Ok(())
 }
 
 fn start(name: &str) -> Example {
