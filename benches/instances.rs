@@ -1,0 +1,214 @@
+//! What a Redis has to do for a request as instances are added: one, two, four and eight of them share
+//! it at the same rate of requests in all, with the local level (staleness bound 1 s) and without.
+//! Each instance has a connection of its own, and each request comes to one of them by chance.
+//!
+//! `cargo bench --bench instances --all-features`; two minutes.
+//!
+//! It counts what Redis counts, its CPU time and its commands, and compares both levels in slices in
+//! turn. How often a token is asked for in a second decides what a local level can save, so there are
+//! tokens that are all alike, and tokens by Zipf's law, as most are.
+
+#[path = "common/table.rs"]
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use table::{median, median_ratio};
+use test_support::RedisServer;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tower_api_token::{ApiTokenCache, Lookup, RedisStore, TokenRecord, loader_fn};
+
+const TOKENS: usize = 10_000;
+const INSTANCES: [usize; 4] = [1, 2, 4, 8];
+/// Requests a second, over all instances.
+const RATE: usize = 20_000;
+const TICK: Duration = Duration::from_millis(1);
+const BOUND: Duration = Duration::from_secs(1);
+/// Until the entries in use are as old as they stay.
+const WARM_UP: Duration = Duration::from_secs(1);
+const SLICE: Duration = Duration::from_millis(1_500);
+const ROUNDS: usize = 3;
+
+/// How the requests are spread over the tokens.
+#[derive(Clone, Copy)]
+enum Spread {
+    Even,
+    Zipf,
+}
+
+/// Of one slice, a request.
+#[derive(Clone, Copy)]
+struct Cost {
+    micros: f64,
+    commands: f64,
+    /// Requests a second, which were to be [`RATE`].
+    rate: f64,
+}
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(run());
+}
+
+async fn run() {
+    let server = RedisServer::start();
+    let most = INSTANCES[INSTANCES.len() - 1];
+    let tokens: Arc<[String]> = (0..TOKENS).map(|n| format!("app-{n:024}")).collect();
+    let with: Vec<_> = (0..most).map(|_| instance(&server, true)).collect();
+    let without: Vec<_> = (0..most).map(|_| instance(&server, false)).collect();
+    for token in &*tokens {
+        without[0].prime(token, "app").await.expect("primed");
+    }
+    println!(
+        "{TOKENS} tokens, {RATE} requests a second in all, S = {BOUND:?}\n\n\
+         | tokens | instances | Redis CPU, µs a request: local level off | on | on / off | commands a request: off | on | requests/s: off | on |\n\
+         |---|---|---|---|---|---|---|---|---|"
+    );
+    for (name, spread) in [("all alike", Spread::Even), ("by Zipf's law", Spread::Zipf)] {
+        let mut load = Load::new(&tokens, spread);
+        for count in INSTANCES {
+            let (mut on, mut off) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                off.push(load.slice(&server, &without[..count]).await);
+                on.push(load.slice(&server, &with[..count]).await);
+            }
+            print(name, count, &on, &off);
+        }
+    }
+}
+
+fn print(name: &str, count: usize, on: &[Cost], off: &[Cost]) {
+    let all = |costs: &[Cost], of: fn(&Cost) -> f64| costs.iter().map(of).collect::<Vec<_>>();
+    let (micros, commands, rate) = (
+        |cost: &Cost| cost.micros,
+        |cost: &Cost| cost.commands,
+        |cost: &Cost| cost.rate,
+    );
+    println!(
+        "| {name} | {count} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
+        median(all(off, micros)),
+        median(all(on, micros)),
+        median_ratio(&all(on, micros), &all(off, micros)),
+        median(all(off, commands)),
+        median(all(on, commands)),
+        median(all(off, rate)),
+        median(all(on, rate)),
+    );
+}
+
+fn instance(server: &RedisServer, has_local: bool) -> ApiTokenCache {
+    let loader =
+        loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app")) });
+    let store = RedisStore::connect(&server.url()).expect("a url");
+    let builder = ApiTokenCache::builder(loader)
+        .store(store.deadline(Duration::from_secs(5)))
+        .scopes(["app"])
+        .ttl(Duration::from_secs(3_600))
+        .staleness_bound(BOUND);
+    let builder = if has_local {
+        builder
+    } else {
+        builder.local_capacity(0)
+    };
+    builder.build().expect("a cache")
+}
+
+struct Load {
+    tokens: Arc<[String]>,
+    /// For each token the sum of its share and of those before it; nothing if all have the same.
+    shares: Vec<f64>,
+    dice: u64,
+}
+
+impl Load {
+    fn new(tokens: &Arc<[String]>, spread: Spread) -> Self {
+        let mut sum = 0.0;
+        let shares = (1..=tokens.len()).map(|rank| {
+            sum += match spread {
+                Spread::Even => 1.0,
+                Spread::Zipf => 1.0 / rank as f64,
+            };
+            sum
+        });
+        Self {
+            shares: shares.collect(),
+            tokens: Arc::clone(tokens),
+            dice: 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    /// What a request costs at that rate, after a time in which nothing is counted.
+    async fn slice(&mut self, server: &RedisServer, instances: &[ApiTokenCache]) -> Cost {
+        self.ask_for(WARM_UP, instances).await;
+        let (start, before) = (Instant::now(), Counted::by(server));
+        let answered = self.ask_for(SLICE, instances).await as f64;
+        let (after, took) = (Counted::by(server), start.elapsed());
+        Cost {
+            micros: (after.micros - before.micros) / answered,
+            commands: (after.commands - before.commands) / answered,
+            rate: answered / took.as_secs_f64(),
+        }
+    }
+
+    /// A task for each request, as many as are due at each tick, whether or not the ones before are
+    /// answered. A tick that comes late makes up for it.
+    async fn ask_for(&mut self, time: Duration, instances: &[ApiTokenCache]) -> usize {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let answered = Arc::new(AtomicUsize::new(0));
+        let mut asking = JoinSet::new();
+        for _ in 0..time.as_millis() / TICK.as_millis() {
+            ticks.tick().await;
+            for _ in 0..RATE * TICK.as_millis() as usize / 1_000 {
+                let token = self.token();
+                let nth = self.roll() as usize % instances.len();
+                let cache = instances[nth].clone();
+                let (tokens, answered) = (Arc::clone(&self.tokens), Arc::clone(&answered));
+                asking.spawn(async move {
+                    let answer = cache.authenticate(&tokens[token], "app").await;
+                    answer.expect("an answer").found().expect("a token");
+                    answered.fetch_add(1, Relaxed);
+                });
+            }
+            while asking.try_join_next().is_some() {}
+        }
+        asking.join_all().await;
+        answered.load(Relaxed)
+    }
+
+    fn token(&mut self) -> usize {
+        let all = self.shares[self.shares.len() - 1];
+        let at = (self.roll() >> 11) as f64 / (1_u64 << 53) as f64 * all;
+        self.shares.partition_point(|sum| *sum <= at)
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice
+    }
+}
+
+/// What Redis has used and done since it started.
+struct Counted {
+    micros: f64,
+    commands: f64,
+}
+
+impl Counted {
+    fn by(server: &RedisServer) -> Self {
+        let text = server.command(&["INFO", "everything"]).text();
+        let number = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("the line").parse::<f64>().expect("a number")
+        };
+        Self {
+            micros: 1e6 * (number("used_cpu_sys:") + number("used_cpu_user:")),
+            commands: number("total_commands_processed:"),
+        }
+    }
+}
