@@ -1,32 +1,55 @@
 //! A client that costs little: written requests, and answers that are read by their length.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{TOKENS, tokens};
+/// A request for each token, asked for in turn.
+pub(crate) type Requests = Arc<[Vec<u8>]>;
+
+pub(crate) fn requests(tokens: impl IntoIterator<Item = String>) -> Requests {
+    let request = |token: String| {
+        format!(
+            "GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: bench/1.0\r\naccept: */*\r\n\
+             authorization: Bearer {token}\r\n\r\n"
+        )
+        .into_bytes()
+    };
+    tokens.into_iter().map(request).collect()
+}
 
 pub(crate) struct Client {
     connections: Vec<Connection>,
 }
 
 struct Connection {
-    stream: TcpStream,
-    requests: Vec<Vec<u8>>,
+    address: SocketAddr,
+    /// None after an answer of a server that closes: it may wait for us to close too, and for nobody
+    /// else meanwhile.
+    stream: Option<TcpStream>,
+    requests: Requests,
     next: usize,
     /// Of an answer; all of a server's have the same.
     length: usize,
+    /// The server closes after each answer.
+    is_closed: bool,
     answer: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) async fn connect(address: SocketAddr, connections: usize) -> Self {
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        connections: usize,
+        requests: &Requests,
+    ) -> Self {
         let mut all = Vec::new();
         for nth in 0..connections {
-            all.push(Connection::connect(address, nth * TOKENS / connections).await);
+            let first = nth * requests.len() / connections;
+            all.push(Connection::connect(address, first, Arc::clone(requests)).await);
         }
         Self { connections: all }
     }
@@ -55,6 +78,7 @@ impl Client {
     }
 
     /// Asks so often, on one connection.
+    #[allow(dead_code, reason = "each bench uses its own part")]
     pub(crate) async fn ask(&mut self, requests: usize) {
         for _ in 0..requests {
             self.connections[0].ask().await;
@@ -63,46 +87,70 @@ impl Client {
 }
 
 impl Connection {
-    async fn connect(address: SocketAddr, first: usize) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server");
-        stream.set_nodelay(true).expect("a socket");
-        let request = |n: usize| {
-            let token = tokens::token(n);
-            format!(
-                "GET / HTTP/1.1\r\nhost: {address}\r\nuser-agent: bench/1.0\r\naccept: */*\r\n\
-                 authorization: Bearer {token}\r\n\r\n"
-            )
-            .into_bytes()
-        };
+    async fn connect(address: SocketAddr, first: usize, requests: Requests) -> Self {
         let mut connection = Self {
-            stream,
-            requests: (0..TOKENS).map(request).collect(),
+            address,
+            stream: None,
+            requests,
             next: first,
             length: 0,
+            is_closed: false,
             answer: vec![0; 4_096],
         };
-        // The first answer, which is in one packet, says how long they are.
         connection.send().await;
-        let read = connection.stream.read(&mut connection.answer).await;
-        connection.length = read.expect("an answer");
-        connection.check();
+        connection.measure().await;
+        connection.end();
         connection
     }
 
+    /// Reads the first answer, which says how long they all are.
+    async fn measure(&mut self) {
+        let stream = self.stream.as_mut().expect("a connection");
+        let mut read = 0;
+        loop {
+            let rest = &mut self.answer[read..];
+            let more = stream.read(rest).await.expect("an answer");
+            assert!(more > 0, "half an answer");
+            read += more;
+            let text = String::from_utf8_lossy(&self.answer[..read]).to_lowercase();
+            let Some((head, _)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+            let length = field("content-length: ").expect("a length");
+            self.length = head.len() + 4 + length.parse::<usize>().expect("a number");
+            self.is_closed = field("connection: ") == Some("close");
+            if read >= self.length {
+                return;
+            }
+        }
+    }
+
     async fn send(&mut self) {
-        self.next = (self.next + 1) % TOKENS;
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(self.address).await;
+            let stream = stream.expect("the server");
+            stream.set_nodelay(true).expect("a socket");
+            self.stream = Some(stream);
+        }
+        self.next = (self.next + 1) % self.requests.len();
         let request = &self.requests[self.next];
-        self.stream.write_all(request).await.expect("the server");
+        let stream = self.stream.as_mut().expect("a connection");
+        stream.write_all(request).await.expect("the server");
     }
 
     async fn ask(&mut self) {
         self.send().await;
         let answer = &mut self.answer[..self.length];
-        self.stream.read_exact(answer).await.expect("an answer");
-        self.check();
+        let stream = self.stream.as_mut().expect("a connection");
+        stream.read_exact(answer).await.expect("an answer");
+        self.end();
     }
 
-    fn check(&self) {
+    fn end(&mut self) {
+        if self.is_closed {
+            self.stream = None;
+        }
         let answer = &self.answer[..self.length];
         assert!(
             answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(b"ok"),

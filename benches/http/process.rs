@@ -1,0 +1,54 @@
+//! A server in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// It says its address first, and ends when its input does: also when this program is killed.
+pub(crate) struct Server {
+    process: Child,
+    input: Option<ChildStdin>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let mut said = BufReader::new(process.stdout.as_mut().expect("its output"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("an address");
+        let input = process.stdin.take();
+        let Ok(address) = line.trim().parse() else {
+            drop(input);
+            let ended = process.wait_with_output().expect("its end");
+            panic!("{}", String::from_utf8_lossy(&ended.stderr));
+        };
+        Self {
+            input,
+            address,
+            process,
+        }
+    }
+
+    #[allow(dead_code, reason = "each bench uses its own part")]
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it wrote to its error output until its end.
+    pub(crate) fn stop(mut self) -> String {
+        drop(self.input.take());
+        let ended = self.process.wait_with_output().expect("its end");
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    }
+}
+
+/// This program again, to serve.
+pub(crate) fn this_program() -> Command {
+    Command::new(std::env::current_exe().expect("this program"))
+}
