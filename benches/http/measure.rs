@@ -47,7 +47,7 @@ impl Scene<'_> {
         for server in &servers {
             clients.push(Client::connect(server.address, self.connections, &requests).await);
         }
-        let mut figures = [const { () }; N].map(|()| Figures::default());
+        let mut figures: [Figures; N] = std::array::from_fn(|_| Figures::default());
         for _ in 0..ROUNDS {
             for ((server, client), figures) in servers.iter().zip(&mut clients).zip(&mut figures) {
                 self.slice(server, client, figures).await;
