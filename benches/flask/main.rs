@@ -1,0 +1,149 @@
+//! The design that this crate comes from, in the frame that it comes from: Flask under gunicorn, one GET
+//! by redis-py for each request, beside axum with the layer. Both have the same Redis, in the layout that
+//! they share (`KeyLayout::seed()`), the same tokens, and a worker or thread for each core.
+//!
+//! `cargo bench --bench flask`; a minute. It asks `scripts/lib/python-env` for a Python with
+//! `benches/flask/requirements.txt`, or `FLASK_PYTHON` names one. Linux, for its CPU times.
+
+#[path = "../http/client.rs"]
+mod client;
+#[path = "../http/process.rs"]
+mod process;
+#[path = "../http/serve.rs"]
+mod serve;
+mod servers;
+#[path = "../common/table.rs"]
+mod table;
+#[path = "../../tests/common/hot.rs"]
+mod tokens;
+
+use std::time::{Duration, Instant};
+
+use client::{Client, Requests, requests};
+use process::Server;
+use servers::{LOCAL, Python, SHARED, WORKERS};
+use table::{aside, cpu_time, median, median_ratio, row};
+use test_support::RedisServer;
+use tokio::runtime::Runtime;
+
+const TOKENS: usize = 10_000;
+const CONNECTIONS: usize = 64;
+const SLICE: Duration = Duration::from_millis(1_200);
+const ROUNDS: usize = 7;
+const GOAL: f64 = 15.0;
+
+struct Scene {
+    name: String,
+    server: Server,
+    /// Requests a second, in each round.
+    throughput: Vec<f64>,
+    /// The server's CPU time a request, with that of its workers, in nanoseconds.
+    nanos: Vec<f64>,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // As many threads as there are cores: the servers', and the client's.
+    let runtime = Runtime::new().expect("a runtime");
+    if let [serve, name, redis] = arguments.as_slice()
+        && serve == "serve"
+    {
+        runtime.block_on(servers::serve(name, redis));
+        return;
+    }
+    let redis = RedisServer::start();
+    let python = Python::find();
+    let mut scenes: Vec<Scene> = Vec::new();
+    for workers in WORKERS {
+        let server = python.serve(workers, &redis.url());
+        scenes.push(Scene::new(format!("Flask, gunicorn {workers}"), server));
+    }
+    for name in [SHARED, LOCAL] {
+        let server = servers::rust(name, &redis.url());
+        scenes.push(Scene::new(format!("axum, {name}"), server));
+    }
+    runtime.block_on(measure(&mut scenes, &redis));
+    print(&scenes);
+    for scene in scenes {
+        scene.server.stop();
+    }
+}
+
+async fn measure(scenes: &mut [Scene], redis: &RedisServer) {
+    let requests = requests((0..TOKENS).map(tokens::token));
+    // What Flask is asked first it has to find in its database, and writes to Redis for all.
+    drop(Client::connect(scenes[0].server.address, CONNECTIONS, &requests).await);
+    assert_eq!(redis.keys("api_token:app:*").len(), CONNECTIONS);
+    servers::prime(&redis.url(), TOKENS).await;
+    let misses = misses(redis);
+    for _ in 0..ROUNDS {
+        for scene in &mut *scenes {
+            scene.slice(&requests).await;
+        }
+    }
+    assert_eq!(self::misses(redis), misses, "everything was in Redis");
+}
+
+impl Scene {
+    fn new(name: String, server: Server) -> Self {
+        Self {
+            name,
+            server,
+            throughput: Vec::new(),
+            nanos: Vec::new(),
+        }
+    }
+
+    /// With new connections: gunicorn ends those that are silent for some seconds.
+    async fn slice(&mut self, requests: &Requests) {
+        let mut client = Client::connect(self.server.address, CONNECTIONS, requests).await;
+        let (start, before) = (Instant::now(), cpu_time_of_all(self.server.id()));
+        let answered = client.ask_for(SLICE).await as f64;
+        let after = cpu_time_of_all(self.server.id());
+        self.throughput
+            .push(answered / start.elapsed().as_secs_f64());
+        self.nanos.push((after - before) / answered);
+    }
+}
+
+/// Against the kind of workers that is best for Python.
+fn print(scenes: &[Scene]) {
+    for scene in scenes {
+        let micros = median(scene.nanos.clone()) / 1e3;
+        let throughput = median(scene.throughput.clone());
+        let measured = format!("{throughput:.0} requests/s; {micros:.1} µs of CPU a request");
+        aside(&scene.name, measured);
+    }
+    let (pythons, rusts) = scenes.split_at(WORKERS.len());
+    let throughput = |scene: &&Scene| median(scene.throughput.clone());
+    let best = pythons
+        .iter()
+        .max_by(|a, b| throughput(a).total_cmp(&throughput(b)));
+    let best = best.expect("some workers");
+    for rust in rusts {
+        let ratio = median_ratio(&rust.throughput, &best.throughput);
+        let by_time = median_ratio(&best.nanos, &rust.nanos);
+        row(
+            &format!("{}, against {}", rust.name, best.name),
+            &format!("≥ {GOAL} ×"),
+            format!("{ratio:.1} × the requests/s; {by_time:.1} × by CPU time"),
+            ratio >= GOAL,
+        );
+    }
+}
+
+/// Of a process and its children.
+fn cpu_time_of_all(process: u32) -> f64 {
+    let children = format!("/proc/{process}/task/{process}/children");
+    let children = std::fs::read_to_string(children).expect("a process");
+    let children = children.split_whitespace().map(cpu_time);
+    cpu_time(&process.to_string()) + children.sum::<f64>()
+}
+
+/// How often Redis was asked for what it had not.
+fn misses(redis: &RedisServer) -> u64 {
+    let stats = redis.command(&["INFO", "stats"]).text();
+    let mut lines = stats.lines();
+    let count = lines.find_map(|line| line.strip_prefix("keyspace_misses:"));
+    count.expect("a count").parse().expect("a number")
+}
