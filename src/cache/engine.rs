@@ -15,7 +15,7 @@ use super::rate_cap::RateCap;
 use super::scopes::Scopes;
 use super::sequence::Sequence;
 use super::stats::{Counters, Outcome, Stats};
-use super::tenants::{Membership, TenantCell, Tenants};
+use super::tenants::{TenantCell, Tenants};
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::{DynLoader, Lookup};
 #[cfg(feature = "metrics")]
@@ -374,11 +374,10 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Some(cell)
     }
 
-    /// The claim of a value to its tenant's generation, for the local level.
-    pub(crate) fn membership(&self, value: &Value<M>) -> Option<Membership> {
-        let (tenant, generation) = (value.tenant_id()?, value.generation()?);
-        let cell = self.tenants.cell(tenant);
-        Some(Membership { cell, generation })
+    /// The tenant whose generation a value claims, for the local level.
+    fn membership(&self, value: &Value<M>) -> Option<Arc<TenantCell>> {
+        let (tenant, _) = (value.tenant_id()?, value.generation()?);
+        Some(self.tenants.cell(tenant))
     }
 
     /// An answer with what proves it.

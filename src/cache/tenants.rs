@@ -9,12 +9,6 @@ use super::clock::Tick;
 use super::sequence::Moment;
 use crate::store::Generation;
 
-/// A value's claim to belong to a generation of a tenant.
-pub(crate) struct Membership {
-    pub(crate) cell: Arc<TenantCell>,
-    pub(crate) generation: Generation,
-}
-
 /// One tenant, as seen last. Shared by every local entry of the tenant, so that a hit costs three
 /// loads and no look-up.
 pub(crate) struct TenantCell {

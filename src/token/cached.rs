@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::{BearerToken, TokenDigest, TokenRecord};
 use crate::cache::clock::Tick;
-use crate::cache::tenants::Membership;
+use crate::cache::tenants::TenantCell;
 use crate::store::Kept;
 
 /// Who is calling: a verified token, in the request's extensions.
@@ -53,7 +53,9 @@ pub(crate) struct Proof {
     pub(crate) digest: TokenDigest,
     /// The clock before the command that proved the entry was sent (PROTOCOL.md section 6).
     pub(crate) sent: Tick,
-    pub(crate) tenant: Option<Membership>,
+    /// The tenant that it belongs to, by the generation that is kept with the value: a second copy of it
+    /// would be 16 bytes for each entry.
+    pub(crate) tenant: Option<Arc<TenantCell>>,
     /// The entry's own bytes, as far as they are known: what it weighs in the local level.
     pub(crate) size: u32,
     /// Past its soft end, answered because the loader failed. Here, and not in the principal, it takes no

@@ -26,7 +26,7 @@ use super::answer::Absence;
 use super::clock::Tick;
 use super::stats::Counter;
 use super::tenants::TenantCell;
-use crate::store::Kept;
+use crate::store::{Generation, Kept};
 use crate::token::{Denial, Principal, Proof, TokenDigest};
 
 /// The keyed hash of a scope and a token.
@@ -49,6 +49,13 @@ impl Negative {
         match self {
             Self::Absent(kept) => ended(kept, now),
             Self::Denied(kept) => ended(kept, now),
+        }
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::Absent(kept) => kept.generation,
+            Self::Denied(kept) => kept.generation,
         }
     }
 }
@@ -140,7 +147,7 @@ impl<M> Local<M> {
         }
         if let Some(principal) = self.records.get(&fingerprint) {
             if principal.token.is(token) && !ended(&principal.kept, now) {
-                let refresh = self.entitled(&principal.proof, now)?;
+                let refresh = self.entitled(&principal.proof, principal.kept.generation, now)?;
                 return Some((Hit::Found(principal), refresh));
             }
             return None;
@@ -149,22 +156,27 @@ impl<M> Local<M> {
         if refused.what.ended(now) {
             return None;
         }
-        let refresh = self.entitled(&refused.proof, now)?;
+        let refresh = self.entitled(&refused.proof, refused.what.generation(), now)?;
         Some((Hit::Refused(refused), refresh))
     }
 
-    fn entitled(&self, proof: &Proof, now: Tick) -> Option<Refresh> {
+    fn entitled(
+        &self,
+        proof: &Proof,
+        generation: Option<Generation>,
+        now: Tick,
+    ) -> Option<Refresh> {
         let entry = self.entitlement.age(proof.sent, now)?;
         if self.invalidated.since(&proof.digest, proof.sent, now) {
             return None;
         }
         let tenant = match &proof.tenant {
             None => None,
-            Some(membership) => {
-                let sent = membership.cell.proved(membership.generation)?;
+            Some(cell) => {
+                let sent = cell.proved(generation?)?;
                 let age = self.entitlement.age(sent, now)?;
-                (self.entitlement.wants_refresh(age) && first(&membership.cell.refreshing))
-                    .then(|| Arc::clone(&membership.cell))
+                (self.entitlement.wants_refresh(age) && first(&cell.refreshing))
+                    .then(|| Arc::clone(cell))
             }
         };
         let entry = self.entitlement.wants_refresh(entry) && first(&proof.refreshing);
