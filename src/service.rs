@@ -10,6 +10,7 @@ use http::{Method, Request, Response};
 use tower_service::Service;
 
 use crate::cache::Reason;
+use crate::caching::Caching;
 use crate::extract::Presented;
 use crate::future::{Held, ResponseFuture};
 use crate::layer::Shared;
@@ -62,11 +63,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        // What somebody outside put there is not a verification of ours.
-        request.extensions_mut().remove::<CachedApiToken<M>>();
-        request.extensions_mut().remove::<Anonymous<M>>();
         let shared = &self.shared;
-        shared.sources.mark_sensitive(request.headers_mut());
         let refuse = |refused: &Refused, request: &Request<ReqBody>| {
             ResponseFuture::refused(shared.refuse(refused, request))
         };
@@ -74,8 +71,9 @@ where
             Ok(known) => known,
             Err(refused) => return refuse(&refused, &request),
         };
-        // Before the policy, which sees what the inner service does.
-        let caching = shared.sources.hide(&mut request);
+        // Before the policies, which see what the inner service does. A refused request ends here, and
+        // nobody sees it.
+        let caching = shared.hand_on(&mut request);
         match known {
             Known::Anonymous => {
                 // That it was this layer that let the request pass.
@@ -137,6 +135,15 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
         }
     }
 
+    /// Makes the request one that others may see.
+    fn hand_on<B>(&self, request: &mut Request<B>) -> Caching {
+        // What somebody outside put there is not a verification of ours.
+        request.extensions_mut().remove::<CachedApiToken<M>>();
+        request.extensions_mut().remove::<Anonymous<M>>();
+        self.sources.mark_sensitive(request.headers_mut());
+        self.sources.hide(request)
+    }
+
     /// Gives a good token to the inner service, if every policy allows it.
     pub(crate) fn admit<B>(
         &self,
@@ -179,9 +186,9 @@ impl Asked {
             head: request.method() == Method::HEAD,
             // A gRPC call is a POST. Anything else with its content type must not get its HTTP 200: a
             // proxy that asks us whether to let a request pass would read it as leave.
-            grpc: is_grpc(request.headers())
-                .filter(|_| grpc && request.method() == Method::POST)
-                .cloned(),
+            grpc: (grpc && request.method() == Method::POST)
+                .then(|| is_grpc(request.headers()).cloned())
+                .flatten(),
         }
     }
 }
