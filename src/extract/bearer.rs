@@ -103,7 +103,10 @@ pub(crate) fn read<'a>(value: &'a [u8], scheme: &str, limits: &Limits) -> Presen
 pub(super) fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let (name, rest) = trim(value).split_at_checked(scheme.len())?;
     let goes_on = rest.first().is_some_and(|byte| is_tchar(*byte));
-    (name.eq_ignore_ascii_case(scheme.as_bytes()) && !goes_on).then_some(rest)
+    let scheme = scheme.as_bytes();
+    // Nearly everybody writes it as we do.
+    let is_scheme = name == scheme || name.eq_ignore_ascii_case(scheme);
+    (is_scheme && !goes_on).then_some(rest)
 }
 
 /// A token of RFC 9110 section 5.6.2: the name of a scheme (section 11.1) and of a cookie (RFC 6265

@@ -140,6 +140,10 @@ impl Sources {
         limits: &Limits,
     ) -> Presented<'a> {
         let read = |place: &TokenSource| place.read(headers, uri, limits);
+        // Most layers look at one place.
+        if let [place] = self.places.as_slice() {
+            return read(place);
+        }
         let presented = self.places.iter().map(read);
         presented.fold(Presented::Nothing, Presented::and)
     }
@@ -202,9 +206,7 @@ fn listed(fields: &[&HeaderName]) -> Option<HeaderValue> {
 
 /// All lines of the field: a preflight passes with however many there are.
 fn mark_sensitive(headers: &mut HeaderMap, field: &HeaderName) {
-    // That some field has several lines is known without looking it up.
-    let repeats = headers.len() > headers.keys_len();
-    if repeats && headers.get_all(field).iter().nth(1).is_some() {
+    if source::is_repeated(headers, field) {
         for (name, value) in headers {
             if name == field {
                 value.set_sensitive(true);

@@ -276,12 +276,16 @@ fn line<'a>(
     name: &HeaderName,
     read: impl FnOnce(&'a [u8]) -> Presented<'a>,
 ) -> Presented<'a> {
-    let mut lines = headers.get_all(name).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Presented::Nothing,
-        (Some(line), None) => read(line.as_bytes()),
-        (Some(_), Some(_)) => Presented::Ambiguous,
+    match headers.get(name) {
+        None => Presented::Nothing,
+        Some(_) if is_repeated(headers, name) => Presented::Ambiguous,
+        Some(line) => read(line.as_bytes()),
     }
+}
+
+/// Whether the field has several lines. That no field has is known without a look-up.
+pub(super) fn is_repeated(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.len() > headers.keys_len() && headers.get_all(name).iter().nth(1).is_some()
 }
 
 /// Removes the credentials of this scheme; those of others are not ours.
