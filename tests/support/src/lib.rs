@@ -13,6 +13,7 @@
 //! | [`PostgresServer`] | a private PostgreSQL, for the source of truth behind the examples |
 //! | [`Example`] | an example as a process, and `curl` to ask it |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
+//! | [`RoundTrips`] | a proxy in front of a Redis that writes down each round trip |
 //! | [`Needles`] | texts that must not come out anywhere, in any form, and the search for them |
 //! | [`Gate`] | a named point where a test holds the code under test, and learns that it has arrived |
 //!
@@ -34,6 +35,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod redis;
+mod round_trips;
 mod sentinel;
 mod tls;
 
@@ -45,5 +47,6 @@ pub use postgres::PostgresServer;
 pub use process::free_port;
 pub use proxy::{Direction, FaultProxy};
 pub use redis::{Monitor, RedisServer, Reply, valkey_server};
+pub use round_trips::RoundTrips;
 pub use sentinel::RedisSentinel;
 pub use tls::TlsRedisServer;
