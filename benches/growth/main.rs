@@ -1,0 +1,123 @@
+//! How costs grow with the number of tokens, from a thousand to a million: hits, invalidations, memory.
+//!
+//! Each number of tokens is a process of its own with a Redis of its own, and all wait at once for what
+//! they are asked to measure, in turn. One token in a hundred belongs to the tenant that is invalidated.
+//!
+//! `cargo bench --bench growth`, or `-- 1000 10000` for other numbers of tokens; three minutes. Linux, for
+//! its memory figures.
+
+#[path = "../common/table.rs"]
+mod table;
+mod tokens;
+mod world;
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use table::{aside, median};
+
+const NUMBERS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const ROUNDS: usize = 11;
+
+/// What is measured in turn: its name, its unit, and how many nanoseconds that has.
+const COSTS: [(&str, &str, f64); 4] = [
+    ("local hit", "ns", 1.0),
+    ("Redis hit, of 16 tasks", "µs", 1e3),
+    ("invalidating a token", "µs", 1e3),
+    ("invalidating the tenant of 1 % of them", "µs", 1e3),
+];
+
+/// A process that holds so many tokens.
+struct Holder {
+    process: Child,
+    orders: ChildStdin,
+    figures: Lines<BufReader<ChildStdout>>,
+}
+
+impl Holder {
+    fn start(tokens: usize) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        let mut process = Command::new(program)
+            .args(["hold", &tokens.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let figures = BufReader::new(process.stdout.take().expect("its output")).lines();
+        Self {
+            orders: process.stdin.take().expect("its input"),
+            figures,
+            process,
+        }
+    }
+
+    /// Its next figures.
+    fn figures(&mut self) -> Vec<f64> {
+        let line = self.figures.next().expect("a line").expect("a line");
+        let number = |word: &str| word.parse().expect("a number");
+        line.split_whitespace().map(number).collect()
+    }
+
+    /// Nanoseconds of the cost of this number.
+    fn measure(&mut self, cost: usize) -> f64 {
+        writeln!(self.orders, "{cost}").expect("its input");
+        self.figures()[0]
+    }
+
+    fn stop(mut self) {
+        drop(self.orders);
+        assert!(self.process.wait().expect("its end").success());
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [hold, tokens] = arguments.as_slice()
+        && hold == "hold"
+    {
+        world::hold(tokens.parse().expect("a number"));
+        return;
+    }
+    let mut numbers: Vec<usize> = arguments.iter().filter_map(|n| n.parse().ok()).collect();
+    if numbers.is_empty() {
+        numbers = NUMBERS.to_vec();
+    }
+    measure(&numbers);
+}
+
+fn measure(numbers: &[usize]) {
+    let (mut holders, mut memory) = (Vec::new(), Vec::new());
+    // One after the other: the growth of one is not measured while another fills.
+    for tokens in numbers {
+        let mut holder = Holder::start(*tokens);
+        memory.push(holder.figures());
+        holders.push(holder);
+    }
+    let mut nanos = vec![vec![Vec::new(); numbers.len()]; COSTS.len()];
+    for _ in 0..ROUNDS {
+        for (cost, nanos) in nanos.iter_mut().enumerate() {
+            for (holder, nanos) in holders.iter_mut().zip(nanos) {
+                nanos.push(holder.measure(cost));
+            }
+        }
+    }
+    holders.into_iter().for_each(Holder::stop);
+
+    let named: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    let print = |what: &str, figures: Vec<String>, unit: &str| {
+        let what = format!("{what}, {} tokens", named.join(" / "));
+        aside(&what, format!("{} {unit}", figures.join(" / ")));
+    };
+    for ((name, unit, nanos_of_it), nanos) in COSTS.iter().zip(nanos) {
+        let figure = |nanos| {
+            let figure: f64 = median(nanos) / nanos_of_it;
+            let digits = usize::from(figure < 100.0);
+            format!("{figure:.digits$}")
+        };
+        print(name, nanos.into_iter().map(figure).collect(), unit);
+    }
+    for (nth, name) in ["a local entry", "an entry in Redis"].iter().enumerate() {
+        let figures = memory.iter().map(|bytes| format!("{:.0}", bytes[nth]));
+        print(&format!("memory of {name}"), figures.collect(), "bytes");
+    }
+}

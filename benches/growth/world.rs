@@ -1,0 +1,207 @@
+//! The process that holds so many tokens, and measures what it is asked to.
+
+use std::hint::black_box;
+use std::io::BufRead;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use test_support::RedisServer;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+use tower_api_token::{ApiTokenCache, Origin, RedisStore, Unavailable};
+
+use super::table::{median, resident_bytes};
+use super::tokens::{PER_TENANT, TENANT, builder, fill, token};
+
+/// Longer than the bench: no entry ends or is refreshed.
+pub(crate) const LONG: Duration = Duration::from_secs(3_600);
+const SLICE: Duration = Duration::from_millis(200);
+/// So many look-ups at a time, where no time is measured.
+const AT_ONCE: usize = 256;
+/// Their texts are made outside of the measured time, so many at once.
+const BATCH: usize = 1_000;
+/// Of the look-ups in Redis.
+const TASKS: usize = 16;
+/// In a slice.
+const INVALIDATIONS: usize = 20;
+
+/// Prints the bytes of an entry, here and in Redis; and then for each line of the input, which is the
+/// number of a cost, its nanoseconds.
+pub(crate) fn hold(tokens: usize) {
+    let server = RedisServer::start();
+    let mut world = World {
+        tokens,
+        local: cache(&server, tokens + tokens / 10 + 1_000),
+        shared: cache(&server, 0),
+        // Any but zero.
+        dice: 0x9e37_79b9_7f4a_7c15,
+    };
+    // On one thread, as in `local_memory`: the allocator has a heap for each.
+    let filling = Builder::new_current_thread().enable_all().build();
+    let (here, there) = filling.expect("a runtime").block_on(world.fill(&server));
+    println!("{here} {there}");
+    let runtime = Runtime::new().expect("a runtime");
+    for line in std::io::stdin().lock().lines() {
+        let cost = line.expect("a line");
+        let nanos = match cost.as_str() {
+            "0" => world.local_hit(),
+            "1" => runtime.block_on(world.redis_hit()),
+            "2" => runtime.block_on(world.invalidate_tokens()),
+            "3" => runtime.block_on(world.invalidate_tenant()),
+            other => panic!("no cost {other}"),
+        };
+        println!("{nanos}");
+    }
+}
+
+fn cache(server: &RedisServer, capacity: usize) -> ApiTokenCache {
+    let store = RedisStore::connect(&server.url()).expect("a url");
+    let store = store.deadline(Duration::from_secs(10));
+    let builder = builder().store(store).local_capacity(capacity);
+    let builder = builder.staleness_bound(LONG).ttl(LONG);
+    builder.build().expect("a configuration")
+}
+
+struct World {
+    tokens: usize,
+    local: ApiTokenCache,
+    /// Without a local level.
+    shared: ApiTokenCache,
+    dice: u64,
+}
+
+impl World {
+    /// Fills Redis, and the local level from there; how many bytes each entry takes, here and there.
+    async fn fill(&self, server: &RedisServer) -> (f64, f64) {
+        let empty = used_memory(server);
+        fill(&self.shared, server, self.tokens).await;
+        let there = used_memory(server) - empty;
+        // What connections and flights need is there before: these the loader does not know.
+        let unknown = (0..10 * AT_ONCE).map(|n| format!("unknown-{n:032}"));
+        prime(&self.local, unknown).await;
+        let before = resident_bytes();
+        prime(&self.local, (0..self.tokens).map(token)).await;
+        let here = resident_bytes() - before;
+        let (entries, _) = self.local.local_entries();
+        assert_eq!(entries, self.tokens, "all are in the local level");
+        let loads = self.local.stats().loads;
+        assert_eq!(loads, 10 * AT_ONCE as u64, "Redis knew the others");
+        (here / entries as f64, there / self.tokens as f64)
+    }
+
+    /// The number of a token of no tenant: those of the other are invalidated now and then.
+    fn any(&mut self) -> usize {
+        any(&mut self.dice, self.tokens)
+    }
+
+    fn local_hit(&mut self) -> f64 {
+        let (start, mut batches) = (Instant::now(), Vec::new());
+        while start.elapsed() < SLICE {
+            let tokens: Vec<String> = (0..BATCH).map(|_| token(self.any())).collect();
+            let begun = Instant::now();
+            for token in &tokens {
+                self.hit_locally(token);
+            }
+            batches.push(begun.elapsed().as_nanos() as f64 / BATCH as f64);
+        }
+        median(batches)
+    }
+
+    fn hit_locally(&self, token: &str) {
+        let mut context = Context::from_waker(Waker::noop());
+        match pin!(self.local.authenticate(token, "app")).poll(&mut context) {
+            Poll::Ready(Ok(answer)) => assert!(black_box(answer).found().is_some()),
+            Poll::Ready(Err(error)) => panic!("{error}"),
+            Poll::Pending => panic!("the look-up waited"),
+        }
+    }
+
+    /// The slice's time by the number of look-ups in it.
+    async fn redis_hit(&mut self) -> f64 {
+        let (start, done) = (Instant::now(), Arc::<AtomicUsize>::default());
+        let mut running = JoinSet::new();
+        for _ in 0..TASKS {
+            let (cache, done, tokens) = (self.shared.clone(), Arc::clone(&done), self.tokens);
+            // A generator of its own for each.
+            let mut dice = self.any() as u64 ^ self.dice;
+            running.spawn(async move {
+                while start.elapsed() < SLICE {
+                    let token = token(any(&mut dice, tokens));
+                    let answer = cache.authenticate(&token, "app").await;
+                    let found = answer.expect("an answer").found().expect("a token");
+                    assert_eq!(found.origin(), Origin::Shared);
+                    done.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        running.join_all().await;
+        start.elapsed().as_nanos() as f64 / done.load(Relaxed) as f64
+    }
+
+    async fn invalidate_tokens(&mut self) -> f64 {
+        let mut nanos = Vec::new();
+        for _ in 0..INVALIDATIONS {
+            let token = token(self.any());
+            let begun = Instant::now();
+            self.local.invalidate(&token).await.expect("confirmed");
+            nanos.push(begun.elapsed().as_nanos() as f64);
+            self.is_loaded(&token).await;
+        }
+        median(nanos)
+    }
+
+    /// All of its tokens are in force before.
+    async fn invalidate_tenant(&mut self) -> f64 {
+        let begun = Instant::now();
+        let invalidated = self.local.invalidate_tenant(TENANT).await;
+        invalidated.expect("confirmed");
+        let nanos = begun.elapsed().as_nanos() as f64;
+        self.is_loaded(&token(0)).await;
+        let of_tenant = (0..self.tokens).step_by(PER_TENANT);
+        prime(&self.local, of_tenant.map(token)).await;
+        nanos
+    }
+
+    /// It was invalidated, and the loader is asked for it, which puts it back.
+    async fn is_loaded(&self, token: &str) {
+        let answer = self.local.authenticate(token, "app").await;
+        let found = answer.expect("an answer").found().expect("a token");
+        assert_eq!(found.origin(), Origin::Loaded);
+    }
+}
+
+/// By an order without a pattern.
+fn any(dice: &mut u64, tokens: usize) -> usize {
+    *dice ^= *dice << 13;
+    *dice ^= *dice >> 7;
+    *dice ^= *dice << 17;
+    let n = (*dice % tokens as u64) as usize;
+    n + usize::from(n.is_multiple_of(PER_TENANT))
+}
+
+async fn prime(cache: &ApiTokenCache, tokens: impl Iterator<Item = String>) {
+    let mut priming: JoinSet<Result<(), Unavailable>> = JoinSet::new();
+    for token in tokens {
+        if priming.len() == AT_ONCE {
+            let primed = priming.join_next().await.expect("some are under way");
+            primed.expect("no panic").expect("an answer");
+        }
+        let cache = cache.clone();
+        priming.spawn(async move { cache.prime(&token, "app").await });
+    }
+    for primed in priming.join_all().await {
+        primed.expect("an answer");
+    }
+}
+
+fn used_memory(server: &RedisServer) -> f64 {
+    let info = server.command(&["INFO", "memory"]).text();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    line.and_then(|bytes| bytes.parse().ok())
+        .expect("the figure")
+}

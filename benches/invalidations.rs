@@ -1,0 +1,306 @@
+//! Requests beside invalidations: 2,000 look-ups a second by one process, while another one invalidates
+//! other tokens by way of the same Redis; periods with and without, in turn.
+//!
+//! The look-ups come at fixed times, whether or not those before are answered, and are as late as their
+//! answer is after its time: who waits to be asked waits too. The settings are the defaults.
+//!
+//! `cargo bench --bench invalidations`; two minutes.
+
+#[path = "common/table.rs"]
+mod table;
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use table::{aside, median, row};
+use test_support::RedisServer;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tower_api_token::{
+    ApiTokenCache, Lookup, Origin, RedisStore, TokenDigest, TokenRecord, loader_fn,
+};
+
+const TOKENS: usize = 10_000;
+/// Look-ups a second.
+const RATE: u32 = 2_000;
+const PERIOD: Duration = Duration::from_millis(2_500);
+/// With and without, each so often.
+const PERIODS: usize = 8;
+/// Invalidations under way at once.
+const AT_ONCE: usize = 32;
+/// Invalidations a second, so that all periods together have 100,000.
+const PACE: u64 = 5_000;
+/// As fast as they go.
+const NO_PACE: u64 = 0;
+/// Tokens that are invalidated, all of them cached at the beginning of a period.
+const OTHERS: u64 = 100_000;
+
+fn token(n: usize) -> String {
+    format!("app-{n:024}")
+}
+
+fn other(n: u64) -> String {
+    format!("other-{:024}", n % OTHERS)
+}
+
+fn cache(url: &str) -> ApiTokenCache {
+    let loader =
+        loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app")) });
+    let store = RedisStore::connect(url).expect("a url");
+    let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
+    builder.build().expect("a configuration")
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = Runtime::new().expect("a runtime");
+    if let [invalidate, url] = arguments.as_slice()
+        && invalidate == "invalidate"
+    {
+        Invalidating::new(url).obey(&runtime);
+        return;
+    }
+    let server = RedisServer::start();
+    let cache = cache(&server.url());
+    runtime.block_on(async {
+        for n in 0..TOKENS {
+            cache.prime(&token(n), "app").await.expect("primed");
+        }
+    });
+    let mut load = Load {
+        runtime,
+        cache,
+        dice: 0x9e37_79b9_7f4a_7c15,
+    };
+    let mut invalidator = Invalidator::start(&server.url());
+    load.period(&mut Latencies::default());
+    compare(&mut load, &mut invalidator, PACE);
+    compare(&mut load, &mut invalidator, NO_PACE);
+    invalidator.stop();
+}
+
+fn compare(load: &mut Load, invalidator: &mut Invalidator, pace: u64) {
+    let (mut alone, mut beside) = (Latencies::default(), Latencies::default());
+    let mut invalidations = 0;
+    for _ in 0..PERIODS {
+        load.period(&mut alone);
+        invalidator.begin(pace);
+        load.period(&mut beside);
+        invalidations += invalidator.ended();
+    }
+    let noise = alone.p99s.iter().copied().fold(0.0, f64::max);
+    let usual = median(beside.p99s.clone());
+    let each_second = invalidations as f64 / (PERIODS as f64 * PERIOD.as_secs_f64());
+    let measured = format!("alone {}; beside {}", alone.in_words(), beside.in_words());
+    let what = format!(
+        "{RATE} look-ups/s beside {each_second:.0} invalidations/s, {invalidations} in all"
+    );
+    if pace == NO_PACE {
+        aside(
+            &format!("{what}, as fast as {AT_ONCE} at once go"),
+            measured,
+        );
+        return;
+    }
+    let is_reached = usual <= noise && beside.failed == 0 && invalidations >= 100_000;
+    row(
+        &what,
+        "p99 as without, within its noise",
+        measured,
+        is_reached,
+    );
+}
+
+/// How late the answers were, in microseconds.
+#[derive(Default)]
+struct Latencies {
+    all: Vec<f64>,
+    /// Of each period.
+    p99s: Vec<f64>,
+    local: usize,
+    failed: usize,
+}
+
+impl Latencies {
+    fn in_words(&self) -> String {
+        let mut all = self.all.clone();
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| quantile(&mut all, share));
+        let least = self.p99s.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.p99s.iter().copied().fold(0.0, f64::max);
+        let local = 100.0 * self.local as f64 / all.len() as f64;
+        format!(
+            "p50 {p50:.0}, p99 {p99:.0} ({least:.0} to {most:.0} in {} periods), p99.9 {p999:.0} µs, \
+             {local:.0} % local, {} failed",
+            self.p99s.len(),
+            self.failed
+        )
+    }
+}
+
+fn quantile(figures: &mut [f64], share: f64) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let place = (figures.len() as f64 * share) as usize;
+    figures[place.min(figures.len() - 1)]
+}
+
+struct Load {
+    runtime: Runtime,
+    cache: ApiTokenCache,
+    dice: u64,
+}
+
+impl Load {
+    /// Look-ups at their times, and what came of them.
+    fn period(&mut self, latencies: &mut Latencies) {
+        let count = (f64::from(RATE) * PERIOD.as_secs_f64()) as u32;
+        let start = Instant::now();
+        let mut asked = Vec::with_capacity(count as usize);
+        for nth in 0..count {
+            let due = start + nth * Duration::from_secs(1) / RATE;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let (cache, token) = (self.cache.clone(), token(self.any()));
+            asked.push(self.runtime.spawn(async move {
+                let answer = cache.authenticate(&token, "app").await;
+                let late = due.elapsed();
+                let found = answer.ok().and_then(|answer| answer.found());
+                (late, found.map(|found| found.origin()))
+            }));
+        }
+        let mut micros = Vec::with_capacity(asked.len());
+        for one in asked {
+            let (late, origin) = self.runtime.block_on(one).expect("no panic");
+            micros.push(late.as_nanos() as f64 / 1e3);
+            latencies.local += usize::from(origin == Some(Origin::Local));
+            latencies.failed += usize::from(origin.is_none());
+        }
+        latencies.p99s.push(quantile(&mut micros, 0.99));
+        latencies.all.extend(micros);
+    }
+
+    /// Some tokens are asked for often, and most seldom: a tenth of them has half of the look-ups.
+    fn any(&mut self) -> usize {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        let uniform = (self.dice >> 11) as f64 / (1_u64 << 53) as f64;
+        (TOKENS as f64 * uniform.powi(3)) as usize
+    }
+}
+
+/// The other process, as this one sees it.
+struct Invalidator {
+    process: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Invalidator {
+    fn start(url: &str) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        let mut process = Command::new(program)
+            .args(["invalidate", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let answers = BufReader::new(process.stdout.take().expect("its output")).lines();
+        Self {
+            orders: process.stdin.take().expect("its input"),
+            answers,
+            process,
+        }
+    }
+
+    fn answer(&mut self) -> u64 {
+        let line = self.answers.next().expect("a line").expect("a line");
+        line.parse().expect("a number")
+    }
+
+    /// Returns when it is about to begin.
+    fn begin(&mut self, pace: u64) {
+        writeln!(self.orders, "{pace}").expect("its input");
+        self.answer();
+    }
+
+    /// How many it did.
+    fn ended(&mut self) -> u64 {
+        self.answer()
+    }
+
+    fn stop(mut self) {
+        drop(self.orders);
+        assert!(self.process.wait().expect("its end").success());
+    }
+}
+
+/// The other process, as it is.
+struct Invalidating {
+    url: String,
+    cache: ApiTokenCache,
+}
+
+impl Invalidating {
+    fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            cache: cache(url),
+        }
+    }
+
+    /// For each line of the input, which is a pace: caches all, says so, invalidates for a period, and
+    /// says how many.
+    fn obey(&self, runtime: &Runtime) {
+        for line in std::io::stdin().lock().lines() {
+            let pace = line.expect("a line").parse().expect("a pace");
+            runtime.block_on(self.cache_all());
+            println!("{OTHERS}");
+            println!("{}", runtime.block_on(self.invalidate(pace)));
+        }
+    }
+
+    /// What a fill writes for a token that is not known: a new token's invalidation deletes that.
+    async fn cache_all(&self) {
+        let client = redis::Client::open(self.url.as_str()).expect("a url");
+        let connection = client.get_multiplexed_async_connection().await;
+        let mut connection = connection.expect("a connection");
+        let all: Vec<u64> = (0..OTHERS).collect();
+        for some in all.chunks(1_000) {
+            let mut pipeline = redis::pipe();
+            for &n in some {
+                let key = format!("api_token:app:{{{}}}", TokenDigest::of(&other(n)));
+                let set = pipeline.cmd("SET").arg(key).arg("N1");
+                set.arg("EX").arg(60).ignore();
+            }
+            let written = pipeline.query_async::<()>(&mut connection).await;
+            written.expect("Redis takes them");
+        }
+    }
+
+    async fn invalidate(&self, pace: u64) -> u64 {
+        let (start, next) = (Instant::now(), Arc::<AtomicU64>::default());
+        let mut running = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let (cache, next) = (self.cache.clone(), Arc::clone(&next));
+            running.spawn(async move {
+                let mut done = 0;
+                loop {
+                    let n = next.fetch_add(1, Relaxed);
+                    let due = match pace {
+                        NO_PACE => start.elapsed(),
+                        pace => Duration::from_secs_f64(n as f64 / pace as f64),
+                    };
+                    if due >= PERIOD {
+                        return done;
+                    }
+                    tokio::time::sleep_until((start + due).into()).await;
+                    cache.invalidate(&other(n)).await.expect("confirmed");
+                    done += 1;
+                }
+            });
+        }
+        running.join_all().await.into_iter().sum()
+    }
+}
