@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 
-use redis::aio::MultiplexedConnection;
 use test_support::RedisServer;
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, Lookup, TokenDigest, TokenRecord, loader_fn,
@@ -77,8 +76,10 @@ pub(crate) async fn fill(cache: &ApiTokenCache, server: &RedisServer, tokens: us
         assert_eq!(like.of(n), Filled::by(cache, server, n).await.text);
     }
     let client = redis::Client::open(server.url()).expect("a url");
-    let connection = client.get_multiplexed_async_connection().await;
-    let mut connection: MultiplexedConnection = connection.expect("a connection");
+    // A pipeline takes what it takes.
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let connection = client.get_multiplexed_async_connection_with_config(&patient);
+    let mut connection = connection.await.expect("a connection");
     let all: Vec<usize> = (0..tokens).collect();
     for some in all.chunks(PIPELINE) {
         let mut pipeline = redis::pipe();

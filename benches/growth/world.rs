@@ -1,5 +1,6 @@
 //! The process that holds so many tokens, and measures what it is asked to.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::io::BufRead;
 use std::pin::pin;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use test_support::RedisServer;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
-use tower_api_token::{ApiTokenCache, Origin, RedisStore, Unavailable};
+use tower_api_token::{ApiTokenCache, Origin, RedisStore, TokenRecord, Unavailable};
 
 use super::table::{median, resident_bytes};
 use super::tokens::{PER_TENANT, TENANT, builder, fill, token};
@@ -21,8 +22,9 @@ pub(crate) const LONG: Duration = Duration::from_secs(3_600);
 const SLICE: Duration = Duration::from_millis(200);
 /// So many look-ups at a time, where no time is measured.
 const AT_ONCE: usize = 256;
-/// Their texts are made outside of the measured time, so many at once.
-const BATCH: usize = 1_000;
+/// Their texts are made outside of the measured time, so many at once: few, so that other work of the
+/// machine interrupts few of the batches.
+const BATCH: usize = 64;
 /// Of the look-ups in Redis.
 const TASKS: usize = 16;
 /// In a slice.
@@ -36,21 +38,24 @@ pub(crate) fn hold(tokens: usize) {
         tokens,
         local: cache(&server, tokens + tokens / 10 + 1_000),
         shared: cache(&server, 0),
+        plain: HashMap::new(),
         // Any but zero.
         dice: 0x9e37_79b9_7f4a_7c15,
     };
     // On one thread, as in `local_memory`: the allocator has a heap for each.
     let filling = Builder::new_current_thread().enable_all().build();
     let (here, there) = filling.expect("a runtime").block_on(world.fill(&server));
+    world.plain = plain(tokens);
     println!("{here} {there}");
     let runtime = Runtime::new().expect("a runtime");
     for line in std::io::stdin().lock().lines() {
         let cost = line.expect("a line");
         let nanos = match cost.as_str() {
-            "0" => world.local_hit(),
-            "1" => runtime.block_on(world.redis_hit()),
-            "2" => runtime.block_on(world.invalidate_tokens()),
-            "3" => runtime.block_on(world.invalidate_tenant()),
+            "0" => world.each(World::hit_locally),
+            "1" => world.each(World::hit_plain),
+            "2" => runtime.block_on(world.redis_hit()),
+            "3" => runtime.block_on(world.invalidate_tokens()),
+            "4" => runtime.block_on(world.invalidate_tenant()),
             other => panic!("no cost {other}"),
         };
         println!("{nanos}");
@@ -65,11 +70,18 @@ fn cache(server: &RedisServer, capacity: usize) -> ApiTokenCache {
     builder.build().expect("a configuration")
 }
 
+fn plain(tokens: usize) -> HashMap<String, Arc<TokenRecord>> {
+    let record = |n| Arc::new(TokenRecord::new(token(n), "app"));
+    (0..tokens).map(|n| (token(n), record(n))).collect()
+}
+
 struct World {
     tokens: usize,
     local: ApiTokenCache,
     /// Without a local level.
     shared: ApiTokenCache,
+    /// The least that one would have for the local level: what memory itself costs.
+    plain: HashMap<String, Arc<TokenRecord>>,
     dice: u64,
 }
 
@@ -97,13 +109,14 @@ impl World {
         any(&mut self.dice, self.tokens)
     }
 
-    fn local_hit(&mut self) -> f64 {
+    /// Nanoseconds of a look-up on this thread.
+    fn each(&mut self, look_up: fn(&Self, &str)) -> f64 {
         let (start, mut batches) = (Instant::now(), Vec::new());
         while start.elapsed() < SLICE {
             let tokens: Vec<String> = (0..BATCH).map(|_| token(self.any())).collect();
             let begun = Instant::now();
             for token in &tokens {
-                self.hit_locally(token);
+                look_up(self, token);
             }
             batches.push(begun.elapsed().as_nanos() as f64 / BATCH as f64);
         }
@@ -117,6 +130,11 @@ impl World {
             Poll::Ready(Err(error)) => panic!("{error}"),
             Poll::Pending => panic!("the look-up waited"),
         }
+    }
+
+    fn hit_plain(&self, token: &str) {
+        let record = self.plain.get(token).map(Arc::clone);
+        assert!(black_box(record).is_some_and(|record| record.token_type() == "app"));
     }
 
     /// The slice's time by the number of look-ups in it.
