@@ -105,7 +105,9 @@ fn compare(load: &mut Load, invalidator: &mut Invalidator, pace: u64) {
         );
         return;
     }
-    let is_reached = usual <= noise && beside.failed == 0 && invalidations >= 100_000;
+    // Beside a noise of twice the figure nothing can be said.
+    let is_quiet = noise <= 2.0 * median(alone.p99s.clone());
+    let is_reached = is_quiet && usual <= noise && beside.failed == 0 && invalidations >= 100_000;
     row(
         &what,
         "p99 as without, within its noise",
