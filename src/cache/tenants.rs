@@ -243,4 +243,14 @@ mod tests {
         assert!(Arc::ptr_eq(&kept, &tenants.cell("kept")));
         assert!(tenants.lock().by_name.len() <= 64);
     }
+
+    #[test]
+    fn a_sweep_keeps_what_an_entry_still_refers_to_and_is_soon_followed_by_no_other() {
+        let tenants = Tenants::default();
+        let used: Vec<_> = (0..1_000).map(|n| tenants.cell(&n.to_string())).collect();
+        for (n, cell) in used.iter().enumerate() {
+            assert!(Arc::ptr_eq(cell, &tenants.cell(&n.to_string())), "{n}");
+        }
+        assert_eq!(tenants.lock().swept_at, 2 * 512);
+    }
 }

@@ -419,4 +419,43 @@ mod tests {
             assert!(!keys.is_entry_of(other, &token), "{other}");
         }
     }
+
+    #[test]
+    fn a_written_scope_is_read_back_and_a_reserved_name_is_none() {
+        for scope in [Some("app"), None] {
+            let scope = Scope::new(scope).unwrap();
+            assert_eq!(Scope::written(scope.as_written()), Some(scope));
+        }
+        assert_eq!(Scope::written("tenant"), None);
+    }
+
+    #[test]
+    fn what_is_about_a_server_is_tagged_with_its_node() {
+        let digest = keys(KeyLayout::digest());
+        assert_eq!(digest.heartbeat(None), "api_token:fence:heartbeat");
+        assert_eq!(digest.probe(Some("n1")), "api_token:fence:probe:{n1}");
+        let seed = keys(KeyLayout::seed_with_prefix("prod"));
+        assert_eq!(
+            seed.heartbeat(Some("n1")),
+            "prod:api_token~fence:heartbeat:{n1}"
+        );
+    }
+
+    #[test]
+    fn keys_that_differ_in_token_or_scope_are_spread_over_the_maps() {
+        let keys = keys(KeyLayout::digest());
+        let hasher = std::hash::RandomState::new();
+        let hash =
+            |token, scope| std::hash::BuildHasher::hash_one(&hasher, key(&keys, token, scope));
+        let all = [
+            hash("abc", None),
+            hash("abc", Some("app")),
+            hash("abd", None),
+        ];
+        assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2]);
+        let spread: std::collections::HashSet<usize> = (0..1_000)
+            .map(|n: u32| key(&keys, &n.to_string(), None).digest.spread() % 16)
+            .collect();
+        assert_eq!(spread.len(), 16);
+    }
 }

@@ -236,3 +236,28 @@ fn decode_denial(json: &[u8], digest: &KeyDigest) -> Option<Kept<Denial>> {
     };
     Some(Kept::new(denial, generation))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TokenRecord;
+    use crate::store::KeyLayout;
+    use crate::store::keys::{Keys, Scope};
+    use crate::token::BearerToken;
+
+    #[test]
+    fn the_longest_record_has_sixteen_kib() {
+        let keys = Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap();
+        let token = BearerToken::new("abc");
+        let scope = Scope::new(None).unwrap();
+        let digest = keys.key(&token, &token.digest(), scope).digest;
+        let length = |padding: usize| {
+            let record = TokenRecord::new("1", "app").metadata("x".repeat(padding));
+            let value = Value::Found(Arc::new(Kept::new(record, None)));
+            encode(&value, &digest).map(|bytes| bytes.len())
+        };
+        let rest = MAX_BYTES - length(0).unwrap();
+        assert_eq!(length(rest), Ok(MAX_BYTES));
+        assert_eq!(length(rest + 1), Err(EncodeError::TooLarge));
+    }
+}

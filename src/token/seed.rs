@@ -274,4 +274,17 @@ mod tests {
         ));
         assert!(matches!(decode::<()>(b"L1ab", &token()), Decoded::Lease));
     }
+
+    #[test]
+    fn the_longest_record_has_sixteen_kib() {
+        let length = |padding: usize| {
+            let record = TokenRecord::new("1", "app").metadata("x".repeat(padding));
+            let value = Value::Found(Arc::new(Kept::new(record, None)));
+            encode(&value, &token()).unwrap().map(|bytes| bytes.len())
+        };
+        let rest = MAX_BYTES - length(0).unwrap();
+        assert_eq!(length(rest), Ok(MAX_BYTES));
+        assert_eq!(length(rest + 1), Err(EncodeError::TooLarge));
+        assert_eq!(length(2 * MAX_BYTES), Err(EncodeError::TooLarge));
+    }
 }

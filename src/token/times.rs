@@ -127,8 +127,8 @@ fn offset_of(text: &str) -> Option<UtcOffset> {
         _ => return None,
     };
     let (hours, minutes) = (number::<i8>(hours, 2)?, number::<i8>(minutes, 2)?);
-    (hours < 24 && minutes < 60)
-        .then(|| UtcOffset::from_hms(sign * hours, sign * minutes, 0).ok())?
+    // Of minutes `from_hms` takes 59 and no more, but of hours 25.
+    (hours < 24).then(|| UtcOffset::from_hms(sign * hours, sign * minutes, 0).ok())?
 }
 
 #[cfg(test)]
@@ -206,6 +206,8 @@ mod tests {
             "2026-01-02T",
             "2026-01-02T03",
             "2026-1-02T03:04:05",
+            "2026-+1-02T03:04:05",
+            "02026-1-02T03:04:05",
             "2026-01-02T+3:04:05",
             "2026-02-30T03:04:05",
             "2026-01-02T24:04:05",
@@ -215,6 +217,8 @@ mod tests {
             "2026-01-02T03:04:05+",
             "2026-01-02T03:04:05+2:00",
             "2026-01-02T03:04:05+24:00",
+            "2026-01-02T03:04:05+02:60",
+            "2026-01-02T03:04:05-02:60",
             "2026-01-02T03:04:05ZZ",
             "2026-01-02T03:04:05é",
             "２026-01-02T03:04:05",

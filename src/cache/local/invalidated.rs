@@ -100,4 +100,13 @@ mod tests {
         let noted = invalidated.noted.read().unwrap();
         assert_eq!((noted.at.len(), noted.order.len()), (11, 11));
     }
+
+    #[test]
+    fn an_invalidation_is_known_until_its_bound_is_over() {
+        let invalidated = Invalidated::new(Duration::from_nanos(10));
+        let a = TokenDigest::of("a");
+        invalidated.note(a, Tick(7));
+        assert!(invalidated.since(&a, Tick(5), Tick(17)));
+        assert!(!invalidated.since(&a, Tick(5), Tick(18)));
+    }
 }

@@ -326,4 +326,12 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn another_process_hashes_a_token_to_something_else() {
+        let one = Local::<()>::new(Entitlement::Off, 1, 1);
+        let other = Local::<()>::new(Entitlement::Off, 1, 1);
+        assert!(one.fingerprint("abc", None) != other.fingerprint("abc", None));
+        assert!(one.keys.0 != one.keys.1);
+    }
 }
