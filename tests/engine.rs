@@ -856,3 +856,52 @@ fn a_redis_url_that_cannot_be_used_is_refused_without_being_repeated() {
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn an_entry_that_redis_does_not_let_us_read_is_left_where_it_is() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db
+        .cache()
+        .store(redis(&server))
+        .local_capacity(0)
+        .build()
+        .unwrap();
+    found(&cache, TOKEN).await;
+    server.command(&["ACL", "SETUSER", "default", "-get"]).ok();
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+    server.command(&["ACL", "SETUSER", "default", "+get"]).ok();
+    assert!(server.get(&entry(TOKEN)).is_some());
+}
+
+#[tokio::test]
+async fn records_are_not_under_the_cap_of_nulls() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    db.insert("another-token", Row::new("app"));
+    let cache = db
+        .cache()
+        .store(redis(&server))
+        .clock(ManualClock::new())
+        .null_writes_per_second(1)
+        .build()
+        .unwrap();
+    for token in ["no-such-token", TOKEN, "another-token"] {
+        ask(&cache, token).await.unwrap();
+        assert!(server.get(&entry(token)).is_some(), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn a_young_generation_is_not_prolonged_and_one_past_half_of_its_day_is() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let build = || db.cache().store(redis(&server)).build().unwrap();
+    found(&build(), TOKEN).await;
+    assert_eq!(found(&build(), TOKEN).await.origin(), Origin::Shared);
+    assert_eq!(server.command_count("pexpire"), 0);
+    let tenant = "api_token:tenant:{t-1}";
+    server.command(&["EXPIRE", tenant, "40000"]).int();
+    assert_eq!(found(&build(), TOKEN).await.origin(), Origin::Shared);
+    assert!(server.command(&["TTL", tenant]).int() > 86_000);
+}

@@ -443,3 +443,31 @@ async fn in_memory_an_invalidation_is_immediate_and_there_is_nothing_to_wait_for
     assert!(!error.is_retryable());
     assert!(ask(&cache, TOKEN).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_tenant_that_is_known_is_not_asked_for_again_after_a_load() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("another-token", Row::new("app").of_tenant("t-1"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    let gets = world.gets();
+    found(&instance, "another-token").await;
+    // The entry itself, and E beside the acquire.
+    assert_eq!(world.gets() - gets, 2);
+}
+
+#[tokio::test]
+async fn a_token_that_went_to_another_tenant_is_filled_under_that_ones_generation() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let build = || world.builder().local_capacity(0).build().unwrap();
+    let (instance, operator) = (build(), build());
+    found(&instance, TOKEN).await;
+    world
+        .db
+        .change(TOKEN, |row| row.tenant = Some("t-2".to_owned()));
+    operator.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
+}

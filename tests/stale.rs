@@ -219,3 +219,38 @@ async fn switched_off_a_record_ends_with_its_time() {
     clock.advance(TTL);
     ask(&cache, TOKEN).await.unwrap_err();
 }
+
+#[tokio::test]
+async fn an_entry_lies_in_redis_for_its_time_and_its_grace() {
+    let (server, db) = (RedisServer::start(), Db::with(TOKEN, Row::new("app")));
+    let cache = builder(&db).store(redis(&server)).build().unwrap();
+    found(&cache, TOKEN).await;
+    let left = server.command(&["PTTL", &entry()]).int();
+    assert!((890_000..=900_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn another_instances_grace_is_no_lifetime_to_one_that_has_none() {
+    let (server, db) = (RedisServer::start(), Db::with(TOKEN, Row::new("app")));
+    let graceful = builder(&db).store(redis(&server)).build().unwrap();
+    found(&graceful, TOKEN).await;
+    db.change(TOKEN, |_| {});
+    let without = || db.cache().store(redis(&server)).build().unwrap();
+    assert_eq!(found(&without(), TOKEN).await.origin(), Origin::Shared);
+    let left = (GRACE.as_millis() - 1_000).to_string();
+    server.command(&["PEXPIRE", &entry(), &left]).int();
+    let anew = found(&without(), TOKEN).await;
+    assert_eq!((anew.origin(), *anew.metadata()), (Origin::Loaded, 1));
+}
+
+#[tokio::test]
+async fn peek_sees_a_record_until_its_time_is_over_and_not_in_its_grace() {
+    for world in World::both() {
+        found(&world.cache, TOKEN).await;
+        let peeked = async || world.cache.peek(TOKEN, "app").await.unwrap();
+        assert!(peeked().await.is_some());
+        world.age(GRACE);
+        assert!(peeked().await.is_none());
+        assert_eq!(world.db.loads(), 1);
+    }
+}

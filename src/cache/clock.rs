@@ -99,3 +99,14 @@ fn monotonic() -> Tick {
             .saturating_add(1),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_clock_never_says_that_it_is_before_everything() {
+        let earlier = Clock::System.now();
+        assert!(earlier > Tick::ZERO && earlier <= Clock::System.now());
+    }
+}

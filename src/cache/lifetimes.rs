@@ -133,4 +133,14 @@ mod tests {
         let end = wall + Duration::from_nanos(1);
         assert_eq!(LIFETIMES.of_record(Some(end), wall, 0), LEAST);
     }
+
+    #[test]
+    fn without_a_grace_nothing_stale_is_allowed() {
+        assert!(LIFETIMES.is_stale_allowed());
+        let none = Lifetimes {
+            stale_if_error: Duration::ZERO,
+            ..LIFETIMES
+        };
+        assert!(!none.is_stale_allowed());
+    }
 }

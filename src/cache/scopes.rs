@@ -190,4 +190,52 @@ mod tests {
         scopes.learn(&member(24 * LONGEST));
         assert_eq!(scopes.longest_bound(), LONGEST);
     }
+
+    fn scope(name: &str) -> Scope {
+        Scope::new(Some(name)).unwrap()
+    }
+
+    fn at(seconds: u64) -> Tick {
+        Tick(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_registration_is_relied_on_for_less_than_a_minute() {
+        let second = Duration::from_secs(1);
+        let scopes = Scopes::new(None, second, second);
+        scopes.confirmed(&scope("app"), 1, at(100));
+        assert!(!scopes.must_register(&scope("app"), 1, at(159)));
+        assert!(scopes.must_register(&scope("app"), 1, at(160)));
+    }
+
+    #[test]
+    fn a_scope_that_is_confirmed_later_renews_none_of_the_others() {
+        let second = Duration::from_secs(1);
+        let scopes = Scopes::new(None, second, second);
+        scopes.confirmed(&scope("app"), 1, at(100));
+        scopes.confirmed(&scope("dataset"), 1, at(150));
+        assert!(!scopes.must_register(&scope("app"), 1, at(159)));
+        assert!(!scopes.must_register(&scope("dataset"), 1, at(159)));
+        assert!(scopes.must_register(&scope("app"), 1, at(160)));
+    }
+
+    #[test]
+    fn the_only_scope_is_renewed_when_it_is_confirmed_again() {
+        let second = Duration::from_secs(1);
+        let scopes = Scopes::new(None, second, second);
+        scopes.confirmed(&scope("app"), 1, at(100));
+        scopes.confirmed(&scope("app"), 1, at(150));
+        assert!(!scopes.must_register(&scope("app"), 1, at(209)));
+    }
+
+    #[test]
+    fn what_was_registered_in_another_session_is_not_relied_on() {
+        let second = Duration::from_secs(1);
+        let scopes = Scopes::new(None, second, second);
+        scopes.confirmed(&scope("app"), 1, at(100));
+        scopes.confirmed(&scope("dataset"), 2, at(101));
+        assert!(!scopes.must_register(&scope("dataset"), 2, at(102)));
+        assert!(scopes.must_register(&scope("app"), 2, at(102)));
+        assert!(scopes.must_register(&scope("dataset"), 1, at(102)));
+    }
 }

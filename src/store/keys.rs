@@ -434,6 +434,8 @@ mod tests {
         let digest = keys(KeyLayout::digest());
         assert_eq!(digest.heartbeat(None), "api_token:fence:heartbeat");
         assert_eq!(digest.probe(Some("n1")), "api_token:fence:probe:{n1}");
+        #[cfg(feature = "redis-cluster")]
+        assert_eq!(digest.node_fence("n1"), "api_token:fence:durable:{n1}");
         let seed = keys(KeyLayout::seed_with_prefix("prod"));
         assert_eq!(
             seed.heartbeat(Some("n1")),
@@ -457,5 +459,14 @@ mod tests {
             .map(|n: u32| key(&keys, &n.to_string(), None).digest.spread() % 16)
             .collect();
         assert_eq!(spread.len(), 16);
+    }
+
+    #[test]
+    fn a_fence_lies_in_the_slot_of_what_it_stands_for() {
+        let keys = keys(KeyLayout::digest());
+        let digest = key(&keys, "abc", None).digest;
+        let fence = format!("api_token:fence:{{{digest}}}");
+        assert_eq!(keys.token_fence(&digest), fence);
+        assert_eq!(keys.tenant_fence("t:1"), "api_token:fence:{t%3A1}");
     }
 }

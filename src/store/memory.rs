@@ -478,3 +478,14 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         done(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_and_nulls_have_budgets_of_their_own() {
+        let store = MemoryStore::new().capacity(7).null_capacity(8);
+        assert_eq!((store.capacity, store.null_capacity), (7, 8));
+    }
+}

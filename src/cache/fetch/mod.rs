@@ -390,3 +390,15 @@ fn pause() -> Duration {
 fn dice() -> u32 {
     getrandom::u32().expect("the operating system's random generator")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_wait_for_one_lease_ask_out_of_step_and_within_the_bounds() {
+        let pauses: std::collections::HashSet<Duration> = (0..1_000).map(|_| pause()).collect();
+        assert!(pauses.len() > 900, "{}", pauses.len());
+        assert!(pauses.iter().all(|pause| (POLL.0..=POLL.1).contains(pause)));
+    }
+}

@@ -302,7 +302,14 @@ impl Hasher for Half {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
     use super::*;
+    use crate::cache::sequence::Sequence;
+    use crate::cache::tenants::{Membership, Tenants};
+    use crate::store::Generation;
+    use crate::token::{BearerToken, TokenRecord};
 
     #[test]
     fn no_two_pairs_of_token_and_scope_have_one_fingerprint() {
@@ -333,5 +340,152 @@ mod tests {
         let other = Local::<()>::new(Entitlement::Off, 1, 1);
         assert!(one.fingerprint("abc", None) != other.fingerprint("abc", None));
         assert!(one.keys.0 != one.keys.1);
+    }
+
+    const BOUND: u64 = 100;
+
+    fn level(entitlement: Entitlement) -> Local<()> {
+        Local::new(entitlement, 64, 64)
+    }
+
+    fn bounded() -> Local<()> {
+        level(Entitlement::Within(Duration::from_nanos(BOUND)))
+    }
+
+    fn proof(token: &str, sent: u64, size: u32) -> Proof {
+        Proof {
+            digest: TokenDigest::of(token),
+            sent: Tick(sent),
+            tenant: None,
+            size,
+            stale: false,
+            refreshing: AtomicBool::new(false),
+        }
+    }
+
+    fn put(local: &Local<()>, token: &str, proof: Proof) {
+        let principal = Principal {
+            kept: Arc::new(Kept::new(TokenRecord::new("1", "app"), None)),
+            token: BearerToken::new(token),
+            noted: AtomicU64::new(0),
+            proof,
+        };
+        local.insert(local.fingerprint(token, None), Arc::new(principal));
+    }
+
+    fn put_null(local: &Local<()>, token: &str, proof: Proof) {
+        let what = Negative::Absent(Arc::new(Kept::new(Absence::Unknown, None)));
+        let refused = Refused { what, proof };
+        local.insert_refused(local.fingerprint(token, None), Arc::new(refused));
+    }
+
+    fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(Hit<()>, Refresh)> {
+        local.get(local.fingerprint(token, None), token, Tick(now))
+    }
+
+    /// When the entry in the level was proved, and whether it is a record.
+    fn proved(local: &Local<()>, token: &str, now: u64) -> Option<(u64, bool)> {
+        hit(local, token, now).map(|(hit, _)| match hit {
+            Hit::Found(principal) => (principal.proof.sent.0, true),
+            Hit::Refused(refused) => (refused.proof.sent.0, false),
+        })
+    }
+
+    #[test]
+    fn what_was_proved_before_an_invalidation_is_not_taken_in_after_it() {
+        let local = bounded();
+        local.invalidate(TokenDigest::of("a"), Tick(7));
+        put(&local, "a", proof("a", 7, 0));
+        put_null(&local, "a", proof("a", 7, 0));
+        assert_eq!(local.len(), (0, 0));
+        put(&local, "a", proof("a", 8, 0));
+        assert_eq!(proved(&local, "a", 9), Some((8, true)));
+    }
+
+    #[test]
+    fn an_older_proof_does_not_take_a_newer_ones_place() {
+        let local = bounded();
+        for (sent, expected) in [(8, 8), (5, 8), (8, 8), (9, 9)] {
+            put(&local, "a", proof("a", sent, 0));
+            assert_eq!(proved(&local, "a", 20), Some((expected, true)));
+            put_null(&local, "n", proof("n", sent, 0));
+            assert_eq!(proved(&local, "n", 20), Some((expected, false)));
+        }
+        put_null(&local, "a", proof("a", 10, 0));
+        assert_eq!(proved(&local, "a", 20), Some((10, false)));
+        put(&local, "a", proof("a", 11, 0));
+        assert_eq!(proved(&local, "a", 20), Some((11, true)));
+        assert_eq!(local.len(), (1, 1));
+    }
+
+    #[test]
+    fn in_front_of_this_process_own_memory_the_last_answer_counts() {
+        let local = level(Entitlement::Own);
+        for sent in [8, 5] {
+            put(&local, "a", proof("a", sent, 0));
+            assert_eq!(proved(&local, "a", 20), Some((sent, true)));
+            put_null(&local, "n", proof("n", sent, 0));
+            assert_eq!(proved(&local, "n", 20), Some((sent, false)));
+        }
+    }
+
+    #[test]
+    fn a_level_that_is_off_takes_nothing_in() {
+        let local = level(Entitlement::Off);
+        put(&local, "a", proof("a", 1, 0));
+        put_null(&local, "n", proof("n", 1, 0));
+        assert_eq!(local.len(), (0, 0));
+    }
+
+    #[test]
+    fn one_hit_of_all_asks_for_a_refresh_and_none_before_half_of_the_bound() {
+        let local = bounded();
+        let (tenants, order) = (Tenants::default(), Sequence::default());
+        let (cell, generation) = (tenants.cell("t"), Generation::from_halves(1, 2));
+        cell.observe(generation, Tick(1_000), order.next());
+        let membership = Membership { cell, generation };
+        let proof = Proof {
+            tenant: Some(membership),
+            ..proof("a", 1_000, 0)
+        };
+        put(&local, "a", proof);
+        let wanted = |now| {
+            let (_, refresh) = hit(&local, "a", now).unwrap();
+            (refresh.entry, refresh.tenant.is_some())
+        };
+        assert_eq!(wanted(1_000 + BOUND / 2 - 1), (false, false));
+        assert_eq!(wanted(1_000 + BOUND / 2), (true, true));
+        assert_eq!(wanted(1_000 + BOUND / 2), (false, false));
+    }
+
+    #[test]
+    fn what_is_pushed_out_is_counted_and_what_is_replaced_is_not() {
+        let local = level(Entitlement::Own);
+        for n in 1..=5 {
+            put(&local, "a", proof("a", n, 0));
+            put_null(&local, "n", proof("n", n, 0));
+        }
+        assert_eq!((local.len(), local.evicted()), ((1, 1), (0, 0)));
+        for n in 0..200 {
+            put(&local, &format!("a{n}"), proof("", 1, 0));
+            put_null(&local, &format!("n{n}"), proof("", 1, 0));
+        }
+        let (kept, out) = (local.len(), local.evicted());
+        assert_eq!((kept.0 as u64 + out.0, kept.1 as u64 + out.1), (201, 201));
+    }
+
+    #[test]
+    fn a_large_denial_weighs_what_it_is() {
+        let local = bounded();
+        for n in 0..20 {
+            put_null(&local, &n.to_string(), proof("", 1, 16 * 1024));
+        }
+        assert!(local.len().1 <= 4, "{:?}", local.len());
+    }
+
+    #[test]
+    fn the_maps_tell_entries_apart_by_the_fingerprint_itself() {
+        let hashes = [1, 2, 3].map(|n| Spread.hash_one(Fingerprint(n)));
+        assert_eq!(hashes, [1, 2, 3]);
     }
 }
