@@ -454,8 +454,24 @@ async fn a_tenant_that_is_known_is_not_asked_for_again_after_a_load() {
     found(&instance, TOKEN).await;
     let gets = world.gets();
     found(&instance, "another-token").await;
-    // The entry itself, and E beside the acquire.
-    assert_eq!(world.gets() - gets, 2);
+    // The entry, E beside the acquire, and the entry once more in the fill's script.
+    assert_eq!(world.gets() - gets, 3);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_known_is_not_asked_for_again_with_its_next_entry() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("another-token", Row::new("app").of_tenant("t-1"));
+    let (filler, reader) = (world.instance(), world.instance());
+    found(&filler, TOKEN).await;
+    found(&filler, "another-token").await;
+    for (token, expected) in [(TOKEN, 2), ("another-token", 1)] {
+        let gets = world.gets();
+        assert_eq!(found(&reader, token).await.origin(), Origin::Shared);
+        assert_eq!(world.gets() - gets, expected, "{token}");
+    }
 }
 
 #[tokio::test]

@@ -201,6 +201,23 @@ async fn g1_a_tenant_invalidated_during_a_load_makes_it_load_again() {
 }
 
 #[tokio::test]
+async fn a_token_that_changes_its_tenant_between_two_loads_is_answered_and_not_filled() {
+    let world = World::new(Row::new("app").of_tenant(TENANT));
+    let loaded = world.points.at(Point::Loaded);
+    loaded.close();
+    let slow = start(&world.instance, TOKEN);
+    loaded.reached(1).await;
+    world
+        .db
+        .change(TOKEN, |row| row.tenant = Some("t-2".to_owned()));
+    world.operator.invalidate_tenant(TENANT).await.unwrap();
+    loaded.open();
+    assert_eq!(version(&slow.await.unwrap().unwrap()), Some(1));
+    assert_eq!(world.db.loads(), 2);
+    assert_eq!(world.server.get(&entry()), None);
+}
+
+#[tokio::test]
 async fn g2_a_fill_proves_nothing_about_the_tenant_to_who_joined_after_it_was_read() {
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let fill = world.points.at(Point::BeforeFill);
