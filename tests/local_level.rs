@@ -365,6 +365,38 @@ async fn an_instance_that_only_reads_enters_its_bound_once_a_minute() {
 }
 
 #[tokio::test]
+async fn an_instance_that_only_reads_enters_its_bound_again_in_a_redis_that_was_lost() {
+    let world = World::new(Row::new("app"));
+    let filler = world
+        .builder()
+        .local_capacity(0)
+        .scopes(["app"])
+        .build()
+        .unwrap();
+    let reader = world
+        .builder()
+        .scopes(["app"])
+        .staleness_bound(BOUND * 3)
+        .build()
+        .unwrap();
+    let reads_and_is_known = async || {
+        found(&filler, TOKEN).await;
+        assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
+        let member = ["SISMEMBER", "api_token:scopes", "app|3000"];
+        assert_eq!(world.server.command(&member).int(), 1);
+    };
+    reads_and_is_known().await;
+    world.server.restart();
+    for instance in [&filler, &reader] {
+        while instance.check_store().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    world.clock.advance(BOUND * 3);
+    reads_and_is_known().await;
+}
+
+#[tokio::test]
 async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
     let world = World::new(Row::new("app"));
     let filler = world.builder().local_capacity(0).build().unwrap();
