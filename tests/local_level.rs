@@ -519,3 +519,27 @@ async fn a_token_that_went_to_another_tenant_is_filled_under_that_ones_generatio
     assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
     assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
 }
+
+#[tokio::test]
+async fn a_large_denial_that_another_instance_filled_weighs_what_it_is() {
+    let world = World::new(Row::new("app"));
+    let filler = world.builder().local_capacity(0).build().unwrap();
+    let reader = world.builder().local_null_capacity(64).build().unwrap();
+    let tenant = "t".repeat(8_000);
+    world.db.suspend(&tenant);
+    for n in 0..100 {
+        let token = format!("denied-token-{n}");
+        world.db.insert(&token, Row::new("app").of_tenant(&tenant));
+        for instance in [&filler, &reader] {
+            assert!(matches!(
+                ask(instance, &token).await.unwrap(),
+                Answer::Denied(_)
+            ));
+        }
+    }
+    let (_, denials) = reader.local_entries();
+    assert!(
+        (1..=8).contains(&denials),
+        "{denials} denials of 8 KiB in 64 KiB"
+    );
+}

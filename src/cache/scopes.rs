@@ -134,7 +134,7 @@ impl Scopes {
             // No instance can be configured for more: a member that says so is not one of ours.
             let bound = &(*bound).min(LONGEST);
             self.longest.fetch_max(millis(*bound), Ordering::Relaxed);
-            if !bound.is_zero() && !self.bound.is_zero() && millis(*bound) != millis(self.bound) {
+            if differ(*bound, self.bound) {
                 telemetry::staleness_bounds_differ(name, *bound, self.bound);
             }
             known.seen.insert(scope.clone());
@@ -169,6 +169,11 @@ impl Scopes {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether both are of a local level, and as the registry writes them not the same.
+fn differ(one: Duration, other: Duration) -> bool {
+    !one.is_zero() && !other.is_zero() && millis(one) != millis(other)
 }
 
 /// Rounded up: a bound must not be understated.
@@ -237,5 +242,13 @@ mod tests {
         assert!(!scopes.must_register(&scope("dataset"), 2, at(102)));
         assert!(scopes.must_register(&scope("app"), 2, at(102)));
         assert!(scopes.must_register(&scope("dataset"), 1, at(102)));
+    }
+
+    #[test]
+    fn bounds_differ_only_where_both_have_a_local_level() {
+        let [none, one, two] = [0, 1, 2].map(Duration::from_millis);
+        assert!(differ(one, two));
+        assert!(!differ(one, one) && !differ(none, one) && !differ(one, none));
+        assert!(!differ(one, one - Duration::from_nanos(1)));
     }
 }

@@ -216,3 +216,17 @@ fn mark_sensitive(headers: &mut HeaderMap, field: &HeaderName) {
         value.set_sensitive(true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_places_change_nothing_of_what_becomes_of_a_credential() {
+        let mut sources = Sources::default();
+        sources.remove();
+        sources.may_be_missing();
+        sources.replace(Sources::new(vec![TokenSource::cookie("token")]).unwrap());
+        assert!(sources.removed && sources.optional);
+    }
+}
