@@ -307,7 +307,7 @@ mod tests {
 
     use super::*;
     use crate::cache::sequence::Sequence;
-    use crate::cache::tenants::{Membership, Tenants};
+    use crate::cache::tenants::Tenants;
     use crate::store::Generation;
     use crate::token::{BearerToken, TokenRecord};
 
@@ -364,8 +364,12 @@ mod tests {
     }
 
     fn put(local: &Local<()>, token: &str, proof: Proof) {
+        put_of(local, token, None, proof);
+    }
+
+    fn put_of(local: &Local<()>, token: &str, generation: Option<Generation>, proof: Proof) {
         let principal = Principal {
-            kept: Arc::new(Kept::new(TokenRecord::new("1", "app"), None)),
+            kept: Arc::new(Kept::new(TokenRecord::new("1", "app"), generation)),
             token: BearerToken::new(token),
             noted: AtomicU64::new(0),
             proof,
@@ -443,12 +447,11 @@ mod tests {
         let (tenants, order) = (Tenants::default(), Sequence::default());
         let (cell, generation) = (tenants.cell("t"), Generation::from_halves(1, 2));
         cell.observe(generation, Tick(1_000), order.next());
-        let membership = Membership { cell, generation };
         let proof = Proof {
-            tenant: Some(membership),
+            tenant: Some(cell),
             ..proof("a", 1_000, 0)
         };
-        put(&local, "a", proof);
+        put_of(&local, "a", Some(generation), proof);
         let wanted = |now| {
             let (_, refresh) = hit(&local, "a", now).unwrap();
             (refresh.entry, refresh.tenant.is_some())
