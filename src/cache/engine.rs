@@ -11,6 +11,7 @@ use super::fetch;
 use super::flight::{Arrival, Boarding, Flights, Landing, Leader};
 use super::lifetimes::Lifetimes;
 use super::local::{Fingerprint, Hit, Local, Negative, Refresh, Refused};
+use super::pilot::Work;
 use super::rate_cap::RateCap;
 use super::scopes::Scopes;
 use super::sequence::Sequence;
@@ -171,11 +172,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 ticket
             }
             Boarding::Leads(leader, ticket) => {
-                let engine = Arc::clone(self);
-                // A caller that hangs up neither ends nor restarts it, and in a task of its own it
-                // stays within the span of whoever began it.
-                let flight = fetch::fly(engine, leader, key, lookup.clone(), false);
-                ticket.fly(in_span(flight)).await;
+                ticket.fly(self.flight(leader, key, lookup.clone())).await;
                 ticket
             }
         };
@@ -194,6 +191,13 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 Err(_) => return Err(self.unavailable(broken())),
             }
         }
+    }
+
+    /// Within the span of whoever begins it, also in a task of its own. No `async`: what the caller has
+    /// to carry is the block alone.
+    fn flight(self: &Arc<Self>, leader: EntryLeader<M>, key: EntryKey, lookup: Lookup) -> Work {
+        let engine = Arc::clone(self);
+        Work::new(in_span(fetch::fly(engine, leader, key, lookup, false)))
     }
 
     /// Whether it failed within the last second: then a record past its soft end is answered without
@@ -319,9 +323,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let mut ticket = match self.tenant_flights.board(&tenant) {
             Boarding::Joins(ticket) => ticket,
             Boarding::Leads(leader, ticket) => {
-                ticket
-                    .fly(Arc::clone(self).fly_tenant(leader, tenant))
-                    .await;
+                ticket.fly(self.tenant_flight(leader, tenant)).await;
                 ticket
             }
         };
@@ -335,6 +337,15 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 Err(_) => return Err(StoreError::timeout()),
             }
         }
+    }
+
+    /// No `async`: what the caller has to carry is the block alone.
+    fn tenant_flight(
+        self: &Arc<Self>,
+        leader: Leader<Arc<str>, Generation, StoreError>,
+        tenant: Arc<str>,
+    ) -> Work {
+        Work::new(Arc::clone(self).fly_tenant(leader, tenant))
     }
 
     async fn fly_tenant(

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::pilot::Pilot;
+use super::pilot::{Pilot, Work};
 
 const SHARDS: usize = 16;
 
@@ -253,8 +253,8 @@ impl<K: Hash + Eq, T, E> Drop for Leader<K, T, E> {
 
 impl<T, E> Ticket<T, E> {
     /// Flies the flight that was begun with this ticket, until it lands or a task has taken it over.
-    pub(crate) async fn fly(&self, flight: impl Future<Output = ()> + Send + 'static) {
-        self.flight.pilot.fly(flight).await;
+    pub(crate) async fn fly(&self, work: Work) {
+        self.flight.pilot.fly(work).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! for nothing but the store: a look-up that Redis answers then costs no task. As soon as somebody
 //! else depends on the flight, or it goes on to a load, or the caller hangs up, a task takes it over.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -9,8 +10,59 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
+use tokio_util::sync::ReusableBoxFuture;
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Block = ReusableBoxFuture<'static, ()>;
+
+/// As many blocks as a thread keeps.
+const IDLE: usize = 256;
+
+thread_local! {
+    /// Blocks of flights that are over. A flight takes kilobytes for a moment, in which it allocates what
+    /// the local level then keeps for long: given back each time, the blocks would come to lie in pieces
+    /// between the entries.
+    static BLOCKS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A flight's work, in a block that is used again after it.
+pub(crate) struct Work(Option<Block>);
+
+impl Work {
+    pub(crate) fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        let idle = BLOCKS.try_with(|blocks| blocks.borrow_mut().pop());
+        let block = match idle {
+            Ok(Some(mut block)) => {
+                block.set(work);
+                block
+            }
+            _ => Block::new(work),
+        };
+        Self(Some(block))
+    }
+}
+
+impl Future for Work {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(block) = &mut self.0 else {
+            return Poll::Ready(());
+        };
+        let polled = block.poll(context);
+        if polled.is_ready()
+            && let Some(block) = self.0.take()
+        {
+            // At the end of its thread there is no place for it.
+            let _ = BLOCKS.try_with(|blocks| {
+                let mut blocks = blocks.borrow_mut();
+                if blocks.len() < IDLE {
+                    blocks.push(block);
+                }
+            });
+        }
+        polled
+    }
+}
 
 pub(super) struct Pilot(Mutex<Seat>);
 
@@ -58,11 +110,11 @@ impl Pilot {
     }
 
     /// Flies until the work is done or a task has it.
-    pub(super) async fn fly(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) async fn fly(&self, work: Work) {
         let mut caller = Caller {
             pilot: self,
             runtime: Handle::current(),
-            first: Some(Box::pin(work)),
+            first: Some(work),
         };
         poll_fn(|context| caller.poll(context)).await;
     }
@@ -126,7 +178,7 @@ impl Caller<'_> {
         };
         // A panic is the flight's, as it would be a task's, and not its caller's: the flight breaks
         // off, and says so.
-        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut work).poll(context))) {
             Ok(Poll::Pending) => match self.pilot.stand_up(work, context.waker()) {
                 Some(work) => {
                     self.runtime.spawn(work);
@@ -185,7 +237,7 @@ mod tests {
 
     fn caller(flown: &Arc<Flown>) -> tokio::task::JoinHandle<()> {
         let flown = Arc::clone(flown);
-        tokio::spawn(async move { flown.pilot.fly(work(Arc::clone(&flown))).await })
+        tokio::spawn(async move { flown.pilot.fly(Work::new(work(Arc::clone(&flown)))).await })
     }
 
     async fn landed(flown: &Flown) {
@@ -245,7 +297,7 @@ mod tests {
         };
         let caller = {
             let flown = Arc::clone(&flown);
-            tokio::spawn(async move { flown.pilot.fly(work).await })
+            tokio::spawn(async move { flown.pilot.fly(Work::new(work)).await })
         };
         let id = caller.id();
         caller.await.unwrap();

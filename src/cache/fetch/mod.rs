@@ -136,7 +136,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 match next {
                     Next::Land(landing) => return landing,
                     // Boxed: what a look-up that Redis answers has to carry stays small.
-                    Next::Acquire(over) => next = Box::pin(self.acquire(over)).await,
+                    Next::Acquire(over) => next = self.acquire(over).await,
                     Next::Wait | Next::Again => {
                         let now = self.engine.clock.now();
                         let since = *hindered.get_or_insert(now);
