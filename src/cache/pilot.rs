@@ -310,7 +310,7 @@ mod tests {
         let flown = flown();
         flown
             .pilot
-            .fly(async { panic!("a panic of the test's") })
+            .fly(Work::new(async { panic!("a panic of the test's") }))
             .await;
         assert!(matches!(*flown.pilot.lock(), Seat::Left));
     }

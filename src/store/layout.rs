@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::token::{TokenDigest, write_hex};
+use crate::token::{TokenDigest, hex_digits, same, write_hex};
 
 /// How keys and values lie in the store.
 ///
@@ -165,10 +165,15 @@ impl KeyDigest {
         usize::from(self.0[0])
     }
 
+    /// Its first eight bytes.
+    pub(crate) fn start(&self) -> u64 {
+        let (words, _) = self.0.as_chunks::<8>();
+        u64::from_ne_bytes(words[0])
+    }
+
     /// Whether `hex` is this digest in lower-case hexadecimal; in constant time.
     pub(crate) fn is_written(&self, hex: &str) -> bool {
-        crate::token::parse_hex(hex)
-            .is_some_and(|bytes| TokenDigest::from_bytes(bytes) == TokenDigest::from_bytes(self.0))
+        same(&hex_digits(&self.0), hex.as_bytes())
     }
 }
 

@@ -196,7 +196,9 @@ fn decode_record<M: DeserializeOwned>(
     json: &[u8],
     digest: &KeyDigest,
 ) -> Option<Kept<TokenRecord<M>>> {
-    let json: ReadRecordJson<'_, M> = serde_json::from_slice(json).ok()?;
+    // Looked at once, and not each text of it by itself.
+    let json = std::str::from_utf8(json).ok()?;
+    let json: ReadRecordJson<'_, M> = serde_json::from_str(json).ok()?;
     if json.id.is_empty() || !digest.is_written(&json.digest.0) {
         return None;
     }

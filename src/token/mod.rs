@@ -14,4 +14,4 @@ pub(crate) use cached::{Anonymous, Principal, Proof};
 pub use cached::{CachedApiToken, Origin};
 pub use record::{Denial, TokenRecord, Verdict};
 pub use secret::{BearerToken, ParseDigestError, TokenDigest};
-pub(crate) use secret::{parse_hex, write_hex};
+pub(crate) use secret::{hex_digits, parse_hex, same, write_hex};

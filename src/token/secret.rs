@@ -41,22 +41,7 @@ impl BearerToken {
 
     /// Compares in a time that depends on the lengths alone.
     pub(crate) fn is(&self, presented: &str) -> bool {
-        let (own, presented) = (self.expose().as_bytes(), presented.as_bytes());
-        if own.len() != presented.len() {
-            return false;
-        }
-        // All of it, and asked of `subtle` once: it compares slices byte by byte, which would be a
-        // seventh of a hit.
-        let (own, own_rest) = own.as_chunks::<8>();
-        let (presented, presented_rest) = presented.as_chunks::<8>();
-        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
-        let words = own.iter().zip(presented);
-        let difference = words.fold(0, |seen, (one, other)| seen | (word(one) ^ word(other)));
-        let rest = own_rest.iter().zip(presented_rest);
-        let difference = rest.fold(difference, |seen, (one, other)| {
-            seen | u64::from(one ^ other)
-        });
-        difference.ct_eq(&0).into()
+        same(self.expose().as_bytes(), presented.as_bytes())
     }
 }
 
@@ -145,15 +130,39 @@ impl fmt::Display for ParseDigestError {
 
 impl std::error::Error for ParseDigestError {}
 
-/// Of 32 bytes at most.
-pub(crate) fn write_hex(bytes: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
+/// Compares in a time that depends on the lengths alone.
+pub(crate) fn same(own: &[u8], presented: &[u8]) -> bool {
+    if own.len() != presented.len() {
+        return false;
+    }
+    // All of it, and asked of `subtle` once: it compares slices byte by byte, which would be a
+    // seventh of a hit.
+    let (own, own_rest) = own.as_chunks::<8>();
+    let (presented, presented_rest) = presented.as_chunks::<8>();
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let words = own.iter().zip(presented);
+    let difference = words.fold(0, |seen, (one, other)| seen | (word(one) ^ word(other)));
+    let rest = own_rest.iter().zip(presented_rest);
+    let difference = rest.fold(difference, |seen, (one, other)| {
+        seen | u64::from(one ^ other)
+    });
+    difference.ct_eq(&0).into()
+}
+
+/// The digits of 32 bytes; of fewer, with zeros after them.
+pub(crate) fn hex_digits(bytes: &[u8]) -> [u8; 64] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // In one piece: a key has to be written for each look-up in Redis.
-    let mut text = [0; 64];
+    let mut text = [b'0'; 64];
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
+    text
+}
+
+/// Of 32 bytes at most. In one piece: a key has to be written for each look-up in Redis.
+pub(crate) fn write_hex(bytes: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
+    let text = hex_digits(bytes);
     let written = &text[..2 * bytes.len()];
     out.write_str(std::str::from_utf8(written).expect("digits are ASCII"))
 }
