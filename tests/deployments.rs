@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{Cache, Db, Row, found, is_absent};
 use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
+use tokio::task::JoinSet;
 use tower_api_token::{Origin, RedisStore, UsageRecorder};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,6 +112,16 @@ fn create_user(server: &RedisServer, further: &[&str]) {
     server.command(&words).ok();
 }
 
+/// Those that lie in Redis: they share commands.
+async fn all_at_once(cache: &Cache) -> Vec<Origin> {
+    let mut look_ups = JoinSet::new();
+    for n in 0..12 {
+        let cache = cache.clone();
+        look_ups.spawn(async move { found(&cache, &token(n)).await.origin() });
+    }
+    look_ups.join_all().await
+}
+
 fn nothing_was_denied(server: &RedisServer) {
     let denied = server.command(&["ACL", "LOG"]).array();
     assert!(denied.is_empty(), "{denied:?}");
@@ -127,6 +138,8 @@ async fn with_the_few_rights_that_the_guide_names() {
     let recorder = UsageRecorder::store_only();
     let cache = builder.usage(recorder).build().unwrap();
     keeps_its_promises(&db, &cache).await;
+    assert_eq!(all_at_once(&cache).await, [Origin::Shared; 12]);
+    assert!(server.command_count("mget") > 0);
     cache.check_store().await.unwrap();
     cache.invalidate(&token(0)).durable(0).await.unwrap();
     assert_eq!(cache.shutdown().await, 0, "last uses are written");

@@ -6,7 +6,7 @@ mod common;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use common::{Builder, Cache, Db, Mode, Points, Row, ask, found, is_absent, redis};
@@ -413,6 +413,28 @@ async fn a_caller_that_is_polled_no_more_holds_up_neither_the_load_nor_who_joins
         };
         let cached = tokio::time::timeout(Duration::from_secs(10), cached);
         cached.await.expect("the load ends by itself");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_outside_of_a_runtime_takes_no_flight_with_them() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        let mut first = Box::pin(found(&cache, TOKEN));
+        assert!(poll_once(&mut first).await.is_pending());
+        let outside = cache.clone();
+        let outside = std::thread::spawn(move || {
+            let mut context = Context::from_waker(Waker::noop());
+            Box::pin(ask(&outside, TOKEN))
+                .as_mut()
+                .poll(&mut context)
+                .is_ready()
+        });
+        assert!(outside.join().is_err(), "it panics, for want of a runtime");
+        let first = tokio::time::timeout(Duration::from_secs(10), first);
+        first.await.expect("it does not depend on the other");
     })
     .await;
 }

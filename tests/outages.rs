@@ -122,6 +122,27 @@ async fn a_redis_that_accepts_and_never_answers_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_not_there_in_time_keeps_no_breaker_open() {
+    let server = RedisServer::start();
+    // It takes connections, and answers no heartbeat.
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).ok();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let store = RedisStore::connect(&server.url()).unwrap();
+    let store = store.deadline(Duration::from_secs(5));
+    let store = store.connect_deadline(Duration::from_millis(200));
+    let store = store.breaker(1, Duration::from_secs(3_600));
+    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let cache = builder.build().unwrap();
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+    server.command(&["CLIENT", "UNPAUSE"]).ok();
+    let start = Instant::now();
+    while found(&cache, TOKEN).await.origin() != Origin::Shared {
+        assert!(start.elapsed() < Duration::from_secs(20), "it stays open");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_killed_and_comes_back_empty_is_used_again() {
     let world = World::new();
     world.works().await;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Cache, Db, Row, found};
 use test_support::RedisServer;
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tower_api_token::{Origin, RedisStore};
 
@@ -83,23 +84,55 @@ async fn a_key_of_another_type_spoils_no_other_read_and_is_replaced() {
     assert_eq!(origins(&answers, Origin::Shared), TOKENS);
 }
 
-#[test]
-fn reads_that_wait_in_a_runtime_that_stands_still_hold_up_no_others() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
+#[tokio::test]
+async fn a_user_without_the_right_to_read_several_keys_at_once_is_answered_and_asks_no_more() {
+    let (server, cache) = world().await;
+    server.command(&["ACL", "SETUSER", "default", "-mget"]).ok();
+    let shared = |answers: &[(String, Origin)]| {
+        let is_own =
+            |(n, answer): (usize, &(String, Origin))| *answer == (token(n), Origin::Shared);
+        answers.iter().enumerate().all(is_own)
     };
-    let driven = runtime();
-    let (_server, cache) = driven.block_on(world());
-    // Kept, and driven no further than to where somebody waits to be sent with others.
-    let still = runtime();
-    still.block_on(async {
+    assert!(shared(&all(&cache).await));
+    assert!(!server.command(&["ACL", "LOG"]).array().is_empty());
+    server.command(&["ACL", "LOG", "RESET"]).ok();
+    assert!(shared(&all(&cache).await));
+    let denied = server.command(&["ACL", "LOG"]).array();
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+/// Driven no further than to where somebody waits to be sent with others.
+fn with_reads_that_wait(cache: &Cache) -> Runtime {
+    let runtime = runtime();
+    runtime.block_on(async {
         for n in 0..4 {
             let cache = cache.clone();
             tokio::spawn(async move { found(&cache, &token(n)).await });
         }
         tokio::task::yield_now().await;
     });
+    runtime
+}
+
+#[test]
+fn reads_that_wait_in_a_runtime_that_ends_hold_up_no_others() {
+    let driven = runtime();
+    let (_server, cache) = driven.block_on(world());
+    drop(with_reads_that_wait(&cache));
+    let answers = driven.block_on(all(&cache));
+    assert!(answers.iter().all(|(_, origin)| *origin == Origin::Shared));
+}
+
+#[test]
+fn reads_that_wait_in_a_runtime_that_stands_still_hold_up_no_others() {
+    let driven = runtime();
+    let (_server, cache) = driven.block_on(world());
+    let _kept = with_reads_that_wait(&cache);
     driven.block_on(async {
         let start = Instant::now();
         while all(&cache)

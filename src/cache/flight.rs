@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::pilot::{Pilot, Work};
@@ -48,6 +49,21 @@ struct Flight<T, E> {
     pilot: Pilot,
     landing: OnceLock<Published<T, E>>,
     landed: Notify,
+}
+
+impl<T, E> Drop for Flight<T, E> {
+    /// Flights follow each other for as long as somebody comes too late for the last. Whoever is not
+    /// polled meanwhile holds them all: dropped from within each other they would need a stack for it.
+    fn drop(&mut self) {
+        let mut next = following(&mut self.landing);
+        while let Some(mut flight) = next.and_then(Arc::into_inner) {
+            next = following(&mut flight.landing);
+        }
+    }
+}
+
+fn following<T, E>(landing: &mut OnceLock<Published<T, E>>) -> Option<Arc<Flight<T, E>>> {
+    landing.get_mut()?.onward.take()
 }
 
 impl<T, E> Flight<T, E> {
@@ -141,6 +157,8 @@ impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
     pub(crate) fn board(self: &Arc<Self>, key: &K) -> Boarding<K, T, E> {
         let mut shard = self.shard(key);
         if let Some(flight) = shard.get(key) {
+            // Outside of a runtime it panics, before it takes a flight from whoever flies it.
+            let _ = Handle::current();
             let ticket = flight.join();
             drop(shard);
             ticket.flight.pilot.leave_to_a_task();
@@ -386,6 +404,19 @@ mod tests {
         let proof = next.send();
         next.land(Landing::Answered { answer: 1, proof });
         assert_eq!(served(onward(joined).await).await, Some(Ok(1)));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_not_polled_while_flights_follow_each_other_lets_go_of_them_all() {
+        let flights = Arc::new(Answers::default());
+        let (mut leader, not_polled) = lead(&flights);
+        for answer in 0..100_000 {
+            let proof = leader.send();
+            let _late = join(&flights);
+            leader = leader.land(Landing::Answered { answer, proof }).unwrap();
+        }
+        drop(leader);
+        drop(not_polled);
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ pub(super) struct BreakerSettings {
 #[derive(Debug)]
 pub(super) struct Breaker {
     settings: BreakerSettings,
+    /// How long a command may take.
+    deadline: Duration,
     state: Mutex<State>,
 }
 
@@ -33,8 +35,11 @@ enum State {
     Open {
         until: Instant,
     },
-    /// One command probes; nothing else is let through.
-    HalfOpen,
+    /// One command probes; nothing else is let through. For longer than a probe can take nobody is
+    /// waited for: its caller may be polled no more.
+    HalfOpen {
+        until: Instant,
+    },
 }
 
 /// Leave to send one command, and the duty to say how it went. Dropped without (the caller hung up),
@@ -45,9 +50,10 @@ pub(super) struct Admission<'a> {
 }
 
 impl Breaker {
-    pub(super) fn new(settings: BreakerSettings) -> Self {
+    pub(super) fn new(settings: BreakerSettings, deadline: Duration) -> Self {
         Self {
             settings,
+            deadline,
             state: Mutex::new(State::Closed { failures: 0 }),
         }
     }
@@ -58,11 +64,16 @@ impl Breaker {
         let mut state = self.lock();
         let probe = match *state {
             State::Closed { .. } => false,
-            State::Open { until } if Instant::now() >= until => {
-                *state = State::HalfOpen;
+            State::Open { until } | State::HalfOpen { until } => {
+                let now = Instant::now();
+                if now < until {
+                    return Err(StoreError::breaker_open());
+                }
+                *state = State::HalfOpen {
+                    until: now + self.deadline + self.settings.pause,
+                };
                 true
             }
-            State::Open { .. } | State::HalfOpen => return Err(StoreError::breaker_open()),
         };
         Ok(Admission {
             breaker: self,
@@ -81,7 +92,7 @@ impl Breaker {
         let sum = match *self.lock() {
             State::Closed { .. } => &mut sums.closed,
             State::Open { .. } => &mut sums.open,
-            State::HalfOpen => &mut sums.half_open,
+            State::HalfOpen { .. } => &mut sums.half_open,
         };
         *sum += 1;
     }
@@ -118,7 +129,7 @@ impl Admission<'_> {
             }
             // A straggler from before it opened does not keep it open for longer.
             open @ State::Open { .. } => open,
-            State::Closed { .. } | State::HalfOpen => breaker.open(),
+            State::Closed { .. } | State::HalfOpen { .. } => breaker.open(),
         };
     }
 }
@@ -127,7 +138,7 @@ impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if self.probe {
             let mut state = self.breaker.lock();
-            if matches!(*state, State::HalfOpen) {
+            if matches!(*state, State::HalfOpen { .. }) {
                 *state = State::Open {
                     until: Instant::now(),
                 };
@@ -142,11 +153,14 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(1);
 
+    const DEADLINE: Duration = Duration::from_millis(250);
+
     fn breaker() -> Breaker {
-        Breaker::new(BreakerSettings {
+        let settings = BreakerSettings {
             failures: 3,
             pause: PAUSE,
-        })
+        };
+        Breaker::new(settings, DEADLINE)
     }
 
     fn fail(breaker: &Breaker, times: usize) {
@@ -187,6 +201,20 @@ mod tests {
         tokio::time::advance(PAUSE).await;
         drop(breaker.admit().unwrap());
         breaker.admit().unwrap().succeeded();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_whose_caller_is_polled_no_more_does_not_keep_it_open() {
+        let breaker = breaker();
+        fail(&breaker, 3);
+        tokio::time::advance(PAUSE).await;
+        let left = breaker.admit().unwrap();
+        tokio::time::advance(DEADLINE).await;
+        assert!(breaker.admit().is_err(), "it may still be answered");
+        tokio::time::advance(PAUSE).await;
+        breaker.admit().unwrap().succeeded();
+        drop(left);
+        assert!(breaker.admit().is_ok() && breaker.admit().is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Reads that come while others are under way share an `MGET`: to Redis and to its client a command
 //! costs more than a key.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use redis::Value;
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::batch::Batch;
+use super::batch::{Batch, Replies};
 use super::fault::{Replied, unexpected};
 use super::lock;
 use super::node::Node;
@@ -24,6 +24,8 @@ pub(super) struct Gather {
     /// Reads whose caller waits for their reply.
     under_way: AtomicUsize,
     waiting: Mutex<Vec<Asked>>,
+    /// The user may not `MGET`, as a refused one told: GETs in one write have to do.
+    forbidden: AtomicBool,
 }
 
 struct Asked {
@@ -37,6 +39,7 @@ impl Gather {
             node,
             under_way: AtomicUsize::new(0),
             waiting: Mutex::default(),
+            forbidden: AtomicBool::new(false),
         }
     }
 
@@ -73,53 +76,89 @@ impl Gather {
     }
 
     /// A task of its own: nobody's reply depends on whether another caller goes on polling.
-    async fn send_waiting(self: Arc<Self>) {
-        // After everybody who is ready to ask.
-        yield_now().await;
-        let mut waiting = std::mem::take(&mut *lock(&self.waiting));
-        waiting.retain(|asked| !asked.answer.is_closed());
-        while !waiting.is_empty() {
-            let rest = waiting.split_off(waiting.len().min(MOST));
-            let now = std::mem::replace(&mut waiting, rest);
-            if waiting.is_empty() {
-                self.send(now).await;
-            } else {
-                let gather = Arc::clone(&self);
-                tokio::spawn(async move { gather.send(now).await });
+    fn send_waiting(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        let duty = Duty(Some(self));
+        async move {
+            // After everybody who is ready to ask.
+            yield_now().await;
+            let (gather, mut waiting) = duty.take();
+            waiting.retain(|asked| !asked.answer.is_closed());
+            while !waiting.is_empty() {
+                let rest = waiting.split_off(waiting.len().min(MOST));
+                let now = std::mem::replace(&mut waiting, rest);
+                if waiting.is_empty() {
+                    gather.send(now).await;
+                } else {
+                    let gather = Arc::clone(&gather);
+                    tokio::spawn(async move { gather.send(now).await });
+                }
             }
         }
     }
 
+    fn take_waiting(&self) -> Vec<Asked> {
+        std::mem::take(&mut *lock(&self.waiting))
+    }
+
     async fn send(&self, asked: Vec<Asked>) {
-        let mut batch = Batch::new();
-        let command = batch.cmd("MGET");
-        for asked in &asked {
-            command.arg(&asked.name);
-        }
-        match self.node.send_for(&batch, asked.len()).await {
+        match self.replies(&asked).await {
             Err(error) => {
                 for asked in asked {
                     // Who hung up needs no answer.
                     let _ = asked.answer.send(Err(error.clone()));
                 }
             }
-            Ok(mut replies) => match replies.pop() {
+            Ok(replies) => {
+                for (asked, reply) in asked.into_iter().zip(replies) {
+                    let _ = asked.answer.send(Ok(reply));
+                }
+            }
+        }
+    }
+
+    /// As many as were asked for.
+    async fn replies(&self, asked: &[Asked]) -> Result<Replies, StoreError> {
+        if !self.forbidden.load(Ordering::Relaxed) {
+            let mut batch = Batch::new();
+            let command = batch.cmd("MGET");
+            for asked in asked {
+                command.arg(&asked.name);
+            }
+            match self.node.send_for(&batch, asked.len()).await?.pop() {
                 Some(Ok(Value::Array(values))) if values.len() == asked.len() => {
-                    for (asked, value) in asked.into_iter().zip(values) {
-                        let _ = asked.answer.send(Ok(Ok(value)));
-                    }
+                    return Ok(values.into_iter().map(Ok).collect());
                 }
-                Some(Err(fault)) => {
-                    for asked in asked {
-                        let _ = asked.answer.send(Ok(Err(fault.clone())));
-                    }
+                Some(Err(fault)) if fault.code() == Some("NOPERM") => {
+                    self.forbidden.store(true, Ordering::Relaxed);
                 }
-                _ => {
-                    for asked in asked {
-                        let _ = asked.answer.send(Err(unexpected()));
-                    }
-                }
-            },
+                Some(Err(fault)) => return Ok(vec![Err(fault); asked.len()]),
+                _ => return Err(unexpected()),
+            }
+        }
+        let mut batch = Batch::new();
+        for asked in asked {
+            batch.cmd("GET").arg(&asked.name);
+        }
+        self.node.send_for(&batch, asked.len()).await
+    }
+}
+
+/// To send those who wait. Dropped before that, as at the end of a runtime, it tells them so:
+/// nobody else would be asked to send them.
+struct Duty(Option<Arc<Gather>>);
+
+impl Duty {
+    fn take(mut self) -> (Arc<Gather>, Vec<Asked>) {
+        let gather = self.0.take().expect("it is taken once");
+        let waiting = gather.take_waiting();
+        (gather, waiting)
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if let Some(gather) = &self.0 {
+            drop(gather.take_waiting());
         }
     }
 }

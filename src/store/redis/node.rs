@@ -31,7 +31,7 @@ impl Node {
     ) -> Self {
         Self {
             supervisor: Supervisor::new(server, settings.deadlines, heartbeat, session),
-            breaker: Breaker::new(settings.breaker),
+            breaker: Breaker::new(settings.breaker, settings.deadlines.response),
             deadlines: settings.deadlines,
         }
     }

@@ -276,12 +276,17 @@ impl Shared {
             self.beat(&mut connection).await?;
             Ok::<_, StoreError>(connection)
         };
-        match timeout(self.deadlines.connect, attempt).await {
-            Ok(connection) => Ok(Link {
-                connection: connection?,
-                broken,
-            }),
+        let connected = match timeout(self.deadlines.connect, attempt).await {
+            Ok(connected) => connected,
             Err(_) => Err(StoreError::timeout()),
+        };
+        match connected {
+            Ok(connection) => Ok(Link { connection, broken }),
+            // No command's: everybody who hears of it at once would be a failure to the breaker.
+            Err(error) if error.is_timeout() => {
+                Err(StoreError::not_connected(Some(Arc::new(error))))
+            }
+            Err(error) => Err(error),
         }
     }
 

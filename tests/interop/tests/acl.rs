@@ -8,7 +8,7 @@ use interop::python::Version;
 use tower_api_token::{RedisStore, UsageRecorder};
 
 /// As in docs/migrating-from-dify.md.
-const RIGHTS: &str = "on >secret ~api_token* ~tenant_tokens:* resetchannels -@all +hello +auth +select +get +set +del +eval +pttl +pexpire +sadd +srem +smembers +sismember +expire +scan +wait";
+const RIGHTS: &str = "on >secret ~api_token* ~tenant_tokens:* resetchannels -@all +hello +auth +select +get +mget +set +del +eval +pttl +pexpire +sadd +srem +smembers +sismember +expire +scan +wait";
 
 #[tokio::test]
 async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() {
