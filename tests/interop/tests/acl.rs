@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{APP, TOKEN, World, found, is_absent};
+use common::{APP, TOKEN, World, found, is_absent, start};
 use interop::database::Row;
 use interop::python::Version;
 use tower_api_token::{RedisStore, UsageRecorder};
@@ -29,6 +29,12 @@ async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() 
         .unwrap();
     found(&rust, TOKEN).await;
     assert_eq!(world.members("tenant_tokens:t-1"), [common::ENTRY]);
+    // Reads that come together are one command, and not the one of a read alone.
+    let strangers = ["stranger-1", "stranger-2", "stranger-3"].map(|token| start(&rust, token));
+    for stranger in strangers {
+        assert!(stranger.await.unwrap().unwrap().found().is_none());
+    }
+    assert!(world.redis.command_count("mget") > 0);
     let mut python = world.python(Version::Current);
     assert_eq!(python.fetch_cached(TOKEN, APP)["id"], "tok-1");
     rust.invalidate_tenant("t-1").await.unwrap();
