@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::clock::Tick;
 use crate::store::keys::Scope;
-use crate::store::{Registry, RegistryEntry};
+use crate::store::{Registry, RegistryEntry, bound_millis};
 use crate::telemetry;
 
 /// The longest staleness bound that an instance can be configured for.
@@ -48,7 +48,7 @@ impl Scopes {
         Self {
             declared,
             bound,
-            longest: AtomicU64::new(millis(configured)),
+            longest: AtomicU64::new(bound_millis(configured)),
             known: Mutex::default(),
         }
     }
@@ -133,7 +133,8 @@ impl Scopes {
             };
             // No instance can be configured for more: a member that says so is not one of ours.
             let bound = &(*bound).min(LONGEST);
-            self.longest.fetch_max(millis(*bound), Ordering::Relaxed);
+            self.longest
+                .fetch_max(bound_millis(*bound), Ordering::Relaxed);
             if differ(*bound, self.bound) {
                 telemetry::staleness_bounds_differ(name, *bound, self.bound);
             }
@@ -173,12 +174,7 @@ impl Scopes {
 
 /// Whether both are of a local level, and as the registry writes them not the same.
 fn differ(one: Duration, other: Duration) -> bool {
-    !one.is_zero() && !other.is_zero() && millis(one) != millis(other)
-}
-
-/// Rounded up: a bound must not be understated.
-fn millis(bound: Duration) -> u64 {
-    u64::try_from(bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    !one.is_zero() && !other.is_zero() && bound_millis(one) != bound_millis(other)
 }
 
 #[cfg(test)]

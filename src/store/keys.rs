@@ -50,7 +50,7 @@ impl fmt::Debug for Scope {
 }
 
 /// What a namespace and a scope are made of: RFC 3986's unreserved characters.
-pub(crate) fn is_plain(name: &str) -> bool {
+fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= 128 && name.bytes().all(is_unreserved)
 }
 

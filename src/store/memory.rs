@@ -113,12 +113,7 @@ impl<M> Slot<M> {
 
     /// Tells everybody who holds the value that it counts no longer.
     fn revoke(&self) {
-        match &self.value {
-            Value::Found(kept) => &kept.revoked,
-            Value::Absent(kept) => &kept.revoked,
-            Value::Denied(kept) => &kept.revoked,
-        }
-        .store(true, Ordering::Release);
+        self.value.revoked().store(true, Ordering::Release);
     }
 }
 
@@ -184,13 +179,18 @@ impl<M> Shard<M> {
         }
     }
 
-    fn holds_lease(&mut self, key: &EntryKey, now: Tick) -> Option<Nonce> {
+    /// The nonce of the key's lease, if one lies there that has not run out.
+    fn lease(&mut self, key: &EntryKey, now: Tick) -> Option<Nonce> {
         let lease = self.leases.get(key)?;
         if lease.until <= now {
             self.leases.remove(key);
             return None;
         }
         Some(lease.nonce)
+    }
+
+    fn give_lease(&mut self, key: &EntryKey, nonce: Nonce, until: Tick) {
+        self.leases.insert(key.clone(), Lease { nonce, until });
     }
 
     /// In the place of the key's lease.
@@ -208,7 +208,7 @@ impl<M> Shard<M> {
     }
 
     fn seen(&mut self, key: &EntryKey, now: Tick) -> Seen<M> {
-        if self.holds_lease(key, now).is_some() {
+        if self.lease(key, now).is_some() {
             return Seen::Lease;
         }
         match self.slot(key, now) {
@@ -262,18 +262,6 @@ impl<M> Memory<M> {
     fn tenants(&self) -> MutexGuard<'_, Tenants> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn lease(
-        &self,
-        key: &EntryKey,
-        nonce: Nonce,
-        lease: Duration,
-        shard: &mut Shard<M>,
-        now: Tick,
-    ) {
-        let until = now.after(lease);
-        shard.leases.insert(key.clone(), Lease { nonce, until });
-    }
 }
 
 /// The answers are there at once.
@@ -309,7 +297,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
             let mut shard = self.shard(key);
             match shard.seen(key, now) {
                 Seen::Vacant => {
-                    self.lease(key, nonce, lease, &mut shard, now);
+                    shard.give_lease(key, nonce, now.after(lease));
                     Acquired::Ours
                 }
                 seen => Acquired::Taken(seen),
@@ -335,7 +323,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
             let ours = present.as_ref() == Some(old);
             if ours {
                 shard.remove(key);
-                self.lease(key, nonce, lease, &mut shard, now);
+                shard.give_lease(key, nonce, now.after(lease));
             }
             ours
         };
@@ -351,7 +339,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         _ttl: Duration, // the value's own `until` says the same by this process's clock
     ) -> Reply<'a, Filled> {
         let mut shard = self.shard(key);
-        if shard.holds_lease(key, self.clock.now()) != Some(nonce) {
+        if shard.lease(key, self.clock.now()) != Some(nonce) {
             return done(Filled::Refused);
         }
         shard.put(key, value);
@@ -366,24 +354,19 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         _observed: &'a Observed,
         left: Duration,
     ) -> Reply<'a, Filled> {
-        // Revoked when the lease replaced it; under the same lease it is what it was.
-        let revoked = match value {
-            Value::Found(kept) => &kept.revoked,
-            Value::Absent(kept) => &kept.revoked,
-            Value::Denied(kept) => &kept.revoked,
-        };
         let mut shard = self.shard(key);
-        if shard.holds_lease(key, self.clock.now()) != Some(nonce) || left.is_zero() {
+        if shard.lease(key, self.clock.now()) != Some(nonce) || left.is_zero() {
             return done(Filled::Refused);
         }
-        revoked.store(false, Ordering::Release);
+        // Revoked when the lease replaced it; under the same lease it is what it was.
+        value.revoked().store(false, Ordering::Release);
         shard.put(key, value);
         done(Filled::Stored(0))
     }
 
     fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()> {
         let mut shard = self.shard(key);
-        if shard.holds_lease(key, self.clock.now()) == Some(nonce) {
+        if shard.lease(key, self.clock.now()) == Some(nonce) {
             shard.leases.remove(key);
         }
         done(())

@@ -107,7 +107,7 @@ pub(crate) struct Kept<T> {
     pub(crate) until: Tick,
     /// For how long after that it may still be answered, if the loader fails (stale-if-error).
     pub(crate) grace: Duration,
-    /// Set by the in-memory store when it deletes the entry, so that whoever holds it knows.
+    /// Set by the in-memory store when it deletes or evicts the entry, so that whoever holds it knows.
     pub(crate) revoked: AtomicBool,
 }
 
@@ -153,6 +153,14 @@ impl<M> Value<M> {
         match self {
             Self::Found(kept) => kept.grace,
             Self::Absent(_) | Self::Denied(_) => Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn revoked(&self) -> &AtomicBool {
+        match self {
+            Self::Found(kept) => &kept.revoked,
+            Self::Absent(kept) => &kept.revoked,
+            Self::Denied(kept) => &kept.revoked,
         }
     }
 
@@ -251,6 +259,11 @@ pub(crate) enum Filled {
 /// A scope that some instance fills or keeps entries of, and that instance's staleness bound.
 pub(crate) type RegistryEntry = (String, Duration);
 
+/// A bound as the registry writes it, in milliseconds: never understated, and zero stays zero.
+pub(crate) fn bound_millis(bound: Duration) -> u64 {
+    u64::try_from(bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 /// All of them, as far as known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Registry(pub(crate) Vec<RegistryEntry>);
@@ -270,6 +283,10 @@ pub(crate) struct Breakers {
     pub(crate) open: usize,
     pub(crate) half_open: usize,
 }
+
+/// How long the time of a last use lies in the store: longer than a record is cached, so that by its
+/// end every instance has read what the database says.
+pub(crate) const LAST_USE: Duration = Duration::from_secs(3600);
 
 /// What became of one of several writes.
 pub(crate) type Put = Result<(), StoreError>;

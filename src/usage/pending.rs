@@ -84,8 +84,7 @@ impl Pending {
         lock(&self.shards[usize::from(digest.as_bytes()[0]) % SHARDS])
     }
 
-    /// Notes a use, unless one was recorded within the interval.
-    /// `new` makes it, if it can be written.
+    /// Notes a use, unless one was recorded within the interval. `new` makes it, if it can be written.
     pub(super) fn note(
         &self,
         digest: TokenDigest,

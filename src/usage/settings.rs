@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::sink::{DynUsageSink, UsageSink};
 use crate::error::ConfigError;
+use crate::store::LAST_USE;
 
-/// How long the store's copy of a last use lasts, and with it the longest interval.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// The longest interval: beyond it the store's copy would end before the next one comes.
+const LONGEST: Duration = LAST_USE;
 
 /// Notes when tokens are used, and takes the times to the database.
 ///

@@ -59,12 +59,12 @@ impl Cluster {
         }
     }
 
-    /// Where names are, as the cluster says now. Each time of trying has fences in other slots: the
-    /// last one's may be on its way, where no new key is taken.
+    /// Where names are, as the cluster says now. Each attempt has fences in other slots: the last one's
+    /// may be on its way, where no new key is taken.
     pub(super) async fn places(
         &self,
         names: &[String],
-        times: u16,
+        attempt: u16,
     ) -> Result<Vec<DurableTarget>, StoreError> {
         let map = self.topology.learn().await?;
         let mut places: Vec<DurableTarget> = Vec::new();
@@ -77,7 +77,7 @@ impl Cluster {
             match places.iter_mut().find(same) {
                 Some(place) => place.deletions.push(deletion),
                 None => {
-                    let tag = map.owners.tag(owner, u32::from(times) << 16);
+                    let tag = map.owners.tag(owner, u32::from(attempt) << 16);
                     let tag = tag.ok_or_else(nobodys)?;
                     places.push(DurableTarget {
                         node: Arc::clone(node),

@@ -18,10 +18,10 @@ use crate::store::keys::{EntryKey, Keys};
 use crate::store::sealed::Parts;
 use crate::store::{
     AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Put, Registry,
-    RegistryEntry, Reply, Seen, Store, StoreError, Value,
+    RegistryEntry, Reply, Seen, Store, StoreError, Value, bound_millis,
 };
 use crate::token::codec::{self, Decoded, EncodeError};
-use crate::token::{BearerToken, seed, times};
+use crate::token::{BearerToken, seed};
 
 /// If the key holds the old value, the new one takes its place.
 const COMPARE_AND_SET: &str = "\
@@ -47,21 +47,6 @@ return false";
 
 /// How long a tenant's generation and the epoch last; losing one costs loads, never safety.
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// The time takes the place of an earlier one, or of what is no time, of whatever type. Both writers of such keys print
-/// times in one form, naive, in UTC and with the largest unit first, so that later ones are greater.
-const SET_IF_LATER: &str = "\
-local present = redis.pcall('GET', KEYS[1])
-local form = '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.?%d*$'
-if type(present) == 'string' and present >= ARGV[1] and string.find(present, form) then
-  return 0
-end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return 1";
-
-/// How long the time of a last use lies there, in seconds: longer than a record is cached, so that by
-/// its end every instance has read what the database says.
-const LAST_USE: u64 = 3600;
 
 pub(super) struct RedisLevel<M> {
     pub(super) connection: Connection,
@@ -115,13 +100,12 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         }
     }
 
-    /// What `set_if_missing` found, `None` if the new value is in. A server that does not know the
-    /// command is remembered; the caller's try is lost, and the next one uses the script.
-    fn found(&self, reply: Replied) -> Replied {
+    /// From the reply to `set_if_missing`: a server that does not know the command is remembered. The
+    /// caller's attempt is lost, and the next one uses the script.
+    fn note_version(&self, reply: &Replied) {
         if reply.as_ref().is_err_and(Fault::is_syntax_error) {
             self.old_server.store(true, Ordering::Relaxed);
         }
-        reply
     }
 
     /// The entry's new value in the place of the old one, if that is what lies there.
@@ -139,6 +123,24 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
             .arg(old)
             .arg(new)
             .arg(millis(ttl));
+    }
+
+    /// The value in the place of our lease, if that is what lies there.
+    async fn replace_lease(
+        &self,
+        key: &EntryKey,
+        nonce: Nonce,
+        value: &[u8],
+        ttl: Duration,
+    ) -> Result<Filled, StoreError> {
+        let mut batch = Batch::new();
+        self.compare_and_set(&mut batch, key, codec::lease(nonce), value, ttl);
+        let [set] = self.send(&batch).await?;
+        Ok(if read(set)? {
+            Filled::Stored(value.len())
+        } else {
+            Filled::Refused
+        })
     }
 
     /// What an acquire asks in the same round trip.
@@ -181,7 +183,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         reply: Replied,
         fresh: Generation,
     ) -> Result<Generation, StoreError> {
-        let reply = self.found(reply);
+        self.note_version(&reply);
         if matches!(reply, Ok(Raw::Nil)) {
             return Ok(fresh);
         }
@@ -198,6 +200,15 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         batch: &Batch,
     ) -> Result<[Replied; N], StoreError> {
         let replies = self.connection.send(batch).await?;
+        replies.try_into().map_err(|_| unexpected())
+    }
+
+    /// The same for what has to be tried whatever failed just before, and may be sent twice.
+    pub(super) async fn insist<const N: usize>(
+        &self,
+        batch: &Batch,
+    ) -> Result<[Replied; N], StoreError> {
+        let replies = self.connection.insist(batch).await?;
         replies.try_into().map_err(|_| unexpected())
     }
 
@@ -310,8 +321,9 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let value = codec::lease(nonce);
             self.set_if_missing(&mut batch, &self.keys.entry(key), &value, lease);
             self.ask_beside(&mut batch, entry);
-            let [taken, epoch, registered] = self.send(&batch).await?;
-            let acquired = match Self::seen(key, self.found(taken))? {
+            let [present, epoch, registered] = self.send(&batch).await?;
+            self.note_version(&present);
+            let acquired = match Self::seen(key, present)? {
                 Seen::Vacant => Acquired::Ours,
                 seen => Acquired::Taken(seen),
             };
@@ -363,14 +375,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 }
                 None => return Ok(Filled::NoForm),
             };
-            let mut batch = Batch::new();
-            self.compare_and_set(&mut batch, key, codec::lease(nonce), &bytes, ttl);
-            let [set] = self.send(&batch).await?;
-            Ok(if read(set)? {
-                Filled::Stored(bytes.len())
-            } else {
-                Filled::Refused
-            })
+            self.replace_lease(key, nonce, &bytes, ttl).await
         })
     }
 
@@ -386,14 +391,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let Observed::Bytes(bytes) = observed else {
                 return Err(unexpected());
             };
-            let mut batch = Batch::new();
-            self.compare_and_set(&mut batch, key, codec::lease(nonce), bytes, left);
-            let [set] = self.send(&batch).await?;
-            Ok(if read(set)? {
-                Filled::Stored(bytes.len())
-            } else {
-                Filled::Refused
-            })
+            self.replace_lease(key, nonce, bytes, left).await
         })
     }
 
@@ -537,50 +535,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     }
 
     fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<Put>> {
-        Box::pin(async move {
-            let mut batch = Batch::new();
-            let mut sent = Vec::with_capacity(uses.len());
-            for (key, at) in uses {
-                // A time that has no such form is of no clock that is right.
-                let text = times::to_isoformat(*at);
-                sent.push(text.is_some());
-                if let Some(text) = text {
-                    let script = batch.cmd("EVAL").arg(SET_IF_LATER).arg(1);
-                    script.arg(self.keys.last_use(key)).arg(text).arg(LAST_USE);
-                }
-            }
-            if batch.is_empty() {
-                return Ok(sent
-                    .iter()
-                    .map(|_| Err(StoreError::unsupported()))
-                    .collect());
-            }
-            let mut replies = self.connection.send(&batch).await?.into_iter();
-            let put = |sent| match sent {
-                true => read::<i64>(replies.next().ok_or_else(unexpected)?).map(drop),
-                false => Err(StoreError::unsupported()),
-            };
-            Ok(sent.into_iter().map(put).collect())
-        })
+        Box::pin(self.write_last_uses(uses))
     }
 
     fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>> {
-        Box::pin(async move {
-            let mut batch = Batch::new();
-            for key in keys {
-                batch.cmd("GET").arg(self.keys.last_use(key));
-            }
-            let replies = self.connection.send(&batch).await?.into_iter();
-            let time = |reply| {
-                if is_wrong_type(&reply) {
-                    return Ok(None);
-                }
-                let bytes: Option<Vec<u8>> = read(reply)?;
-                let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-                Ok(text.and_then(|text| times::from_isoformat(&text)))
-            };
-            replies.map(time).collect()
-        })
+        Box::pin(self.read_last_uses(keys))
     }
 
     fn check(&self) -> Reply<'_, ()> {
@@ -590,10 +549,5 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
 /// An entry as the registry has it.
 fn member((scope, bound): &RegistryEntry) -> String {
-    format!("{scope}|{}", millis_up(*bound))
-}
-
-/// A bound is never understated, and zero stays zero.
-fn millis_up(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    format!("{scope}|{}", bound_millis(*bound))
 }

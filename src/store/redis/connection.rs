@@ -86,6 +86,16 @@ impl Connection {
         }
     }
 
+    /// The same for what has to be tried whatever failed just before, and may be sent twice: an
+    /// invalidation.
+    pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        match &self.to {
+            To::Server(node, _) => node.insist(batch).await,
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => cluster.insist(batch).await,
+        }
+    }
+
     /// What lies under a name; what is no string may look as if nothing did.
     pub(super) async fn get(&self, name: String) -> Result<Replied, StoreError> {
         match &self.to {
@@ -99,26 +109,16 @@ impl Connection {
         }
     }
 
-    /// The same for what has to be tried whatever failed just before, and may be sent twice: an
-    /// invalidation.
-    pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        match &self.to {
-            To::Server(node, _) => node.insist(batch).await,
-            #[cfg(feature = "redis-cluster")]
-            To::Cluster(cluster) => cluster.insist(batch).await,
-        }
-    }
-
     /// Where names are to be deleted durably. One server has the fence that is given; on a cluster,
-    /// which is asked anew, each node has one in a slot of its own, another for each time of trying.
+    /// which is asked anew, each node has one in a slot of its own, another for each attempt.
     pub(super) async fn places(
         &self,
         names: &[String],
         fence: &str,
-        times: u16,
+        attempt: u16,
     ) -> Result<Vec<DurableTarget>, StoreError> {
         #[cfg(not(feature = "redis-cluster"))]
-        let _ = times;
+        let _ = attempt;
         match &self.to {
             To::Server(node, _) => Ok(vec![DurableTarget {
                 node: Arc::clone(node),
@@ -126,7 +126,7 @@ impl Connection {
                 fence: fence.to_owned(),
             }]),
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(cluster) => cluster.places(names, times).await,
+            To::Cluster(cluster) => cluster.places(names, attempt).await,
         }
     }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
 use super::commands::{RedisLevel, millis, read};
-use super::fault::unexpected;
+use super::fault::{confirmed, unexpected};
 use super::node::DurableTarget;
 use crate::store::{Durability, Nonce, StoreError};
 
@@ -15,7 +15,7 @@ use crate::store::{Durability, Nonce, StoreError};
 const FENCE: Duration = Duration::from_secs(60);
 
 /// How often a durable invalidation is tried, each time from the deletion on.
-const DURABLE_TRIES: u16 = 3;
+const DURABLE_ATTEMPTS: u16 = 3;
 
 impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     /// I3: the deletion, a write that replicas must acknowledge, and the wait for them, on a
@@ -30,8 +30,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         durable: Durability,
     ) -> Result<(), StoreError> {
         let mut last = StoreError::unconfirmed();
-        for times in 0..DURABLE_TRIES {
-            match self.try_durably(names, fence, times, durable).await {
+        for attempt in 0..DURABLE_ATTEMPTS {
+            match self.try_durably(names, fence, attempt, durable).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
@@ -43,10 +43,10 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         &self,
         names: &[String],
         fence: &str,
-        times: u16,
+        attempt: u16,
         durable: Durability,
     ) -> Result<(), StoreError> {
-        for place in self.connection.places(names, fence, times).await? {
+        for place in self.connection.places(names, fence, attempt).await? {
             Self::delete_at(&place, durable).await?;
         }
         Ok(())
@@ -68,9 +68,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
             .arg(millis(durable.timeout));
         let mut replies = place.node.send_apart(&batch, deadline).await?;
         let acknowledged: usize = read(replies.pop().ok_or_else(unexpected)?)?;
-        for reply in replies {
-            reply?;
-        }
+        confirmed(&replies)?;
         if acknowledged >= durable.replicas {
             Ok(())
         } else {

@@ -83,12 +83,6 @@ pub(super) fn lost_or_refused(error: RedisError) -> StoreError {
     refused(error)
 }
 
-/// The first of the replies that is an error.
-pub(super) fn first_refusal(replies: &[Replied]) -> Option<StoreError> {
-    let fault = replies.iter().find_map(|reply| reply.as_ref().err())?;
-    Some(fault.clone().into())
-}
-
 /// redis-rs shows an error that it wraps as its own text, and names it as its source too: who prints
 /// the chain would print it twice.
 #[derive(Debug)]
@@ -111,9 +105,10 @@ impl Error for Once {
     }
 }
 
-/// Whether no command was refused.
+/// Whether no command was refused; the first refusal, if one was.
 pub(super) fn confirmed(replies: &[Replied]) -> Result<(), StoreError> {
-    first_refusal(replies).map_or(Ok(()), Err)
+    let fault = replies.iter().find_map(|reply| reply.as_ref().err());
+    fault.map_or(Ok(()), |fault| Err(fault.clone().into()))
 }
 
 pub(super) fn unexpected() -> StoreError {

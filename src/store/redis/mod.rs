@@ -14,6 +14,7 @@ mod durable;
 mod endpoint;
 mod fault;
 mod gather;
+mod last_uses;
 mod node;
 mod seed;
 #[cfg(feature = "redis-cluster")]

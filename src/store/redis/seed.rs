@@ -9,13 +9,12 @@
 use std::time::{Duration, SystemTime};
 
 use redis::Value as Raw;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
-use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, read};
-use super::fault::{first_refusal, unexpected};
+use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, millis, read};
+use super::fault::{confirmed, unexpected};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
@@ -51,6 +50,34 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         self.keys().load_lock(key).ok_or_else(unexpected)
     }
 
+    /// Acquires under Python's lock, which is kept if the lease is ours. While Python holds it, Python
+    /// loads: that is waited for as for a lease. `acquire` sends nothing before it is polled.
+    async fn acquire_locked(
+        &self,
+        key: &EntryKey,
+        nonce: Nonce,
+        acquire: Reply<'_, AcquireReply<M>>,
+    ) -> Result<AcquireReply<M>, StoreError> {
+        let locked = self.lock(key, nonce).await;
+        if locked.is_err() {
+            // One that timed out may still be taken.
+            self.unlock(key, nonce).await;
+        }
+        if !locked? {
+            return Ok(AcquireReply {
+                acquired: Acquired::Taken(Seen::Lease),
+                epoch: None,
+                registered: false,
+            });
+        }
+        let reply = acquire.await;
+        let ours = |reply: &AcquireReply<M>| matches!(reply.acquired, Acquired::Ours);
+        if !reply.as_ref().is_ok_and(ours) {
+            self.unlock(key, nonce).await;
+        }
+        reply
+    }
+
     /// Takes Python's lock. The value is what redis-py's `Lock` would write, 32 hexadecimal digits;
     /// the nonce of the lease that it is taken for serves, since it is new and nobody else's.
     async fn lock(&self, key: &EntryKey, nonce: Nonce) -> Result<bool, StoreError> {
@@ -59,18 +86,9 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         set.arg(nonce.to_string())
             .arg("NX")
             .arg("PX")
-            .arg(LOCK.as_millis() as u64);
+            .arg(millis(LOCK));
         let [set] = self.level.send(&batch).await?;
         Ok(read::<Option<String>>(set)?.is_some())
-    }
-
-    /// As `lock`. One that timed out may still be taken, and is given back then.
-    async fn try_lock(&self, key: &EntryKey, nonce: Nonce) -> Result<bool, StoreError> {
-        let locked = self.lock(key, nonce).await;
-        if locked.is_err() {
-            self.unlock(key, nonce).await;
-        }
-        locked
     }
 
     async fn unlock(&self, key: &EntryKey, nonce: Nonce) {
@@ -94,8 +112,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         let mut batch = Batch::new();
         let scan = batch.cmd("SCAN").arg(cursor);
         scan.arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
-        let page = self.level.connection.insist(&batch).await?;
-        let page = page.into_iter().next().ok_or_else(unexpected)?;
+        let [page] = self.level.insist(&batch).await?;
         let (next, names): (u64, Vec<Vec<u8>>) = read(page)?;
         // A name that is no text is nobody's entry.
         let names = names
@@ -104,7 +121,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         Ok((next, names.collect()))
     }
 
-    async fn delete(&self, names: &[String]) -> Result<(), StoreError> {
+    async fn delete_names(&self, names: &[String]) -> Result<(), StoreError> {
         for names in names.chunks(STEP) {
             self.level.delete_all(names, false).await?;
         }
@@ -117,15 +134,13 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         let index = Keys::tenant_index(tenant);
         let mut batch = Batch::new();
         batch.cmd("SMEMBERS").arg(&index);
-        let members = self.level.connection.insist(&batch).await?;
-        let members: Vec<String> = read(members.into_iter().next().ok_or_else(unexpected)?)?;
+        let [members] = self.level.insist(&batch).await?;
+        let members: Vec<String> = read(members)?;
         for members in members.chunks(STEP) {
             let mut batch = Batch::new();
             batch.cmd("SREM").arg(&index).arg(members);
-            let removed = self.level.connection.insist(&batch).await?;
-            if let Some(error) = first_refusal(&removed) {
-                return Err(error);
-            }
+            let [removed] = self.level.insist(&batch).await?;
+            removed?;
             let name = |member: &String| self.keys().indexed(member);
             let names: Vec<String> = members.iter().map(name).collect();
             self.level.delete_all(&names, false).await?;
@@ -183,20 +198,6 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
     }
 }
 
-fn held_by_python<M>() -> AcquireReply<M> {
-    AcquireReply {
-        acquired: Acquired::Taken(Seen::Lease),
-        epoch: None,
-        registered: false,
-    }
-}
-
-fn is_ours<M>(reply: &Result<AcquireReply<M>, StoreError>) -> bool {
-    reply
-        .as_ref()
-        .is_ok_and(|reply| matches!(reply.acquired, Acquired::Ours))
-}
-
 fn compare_and_delete(batch: &mut Batch, name: &str, value: &[u8]) {
     batch
         .cmd("EVAL")
@@ -222,17 +223,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         lease: Duration,
         entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>> {
-        Box::pin(async move {
-            if !self.try_lock(key, nonce).await? {
-                // Python loads: it is waited for as for a lease.
-                return Ok(held_by_python());
-            }
-            let acquired = self.level.acquire(key, nonce, lease, entry).await;
-            if !is_ours(&acquired) {
-                self.unlock(key, nonce).await;
-            }
-            acquired
-        })
+        let acquire = self.level.acquire(key, nonce, lease, entry);
+        Box::pin(self.acquire_locked(key, nonce, acquire))
     }
 
     fn acquire_over<'a>(
@@ -243,16 +235,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         lease: Duration,
         entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>> {
-        Box::pin(async move {
-            if !self.try_lock(key, nonce).await? {
-                return Ok(held_by_python());
-            }
-            let acquired = self.level.acquire_over(key, old, nonce, lease, entry).await;
-            if !is_ours(&acquired) {
-                self.unlock(key, nonce).await;
-            }
-            acquired
-        })
+        let acquire = self.level.acquire_over(key, old, nonce, lease, entry);
+        Box::pin(self.acquire_locked(key, nonce, acquire))
     }
 
     fn fill<'a>(
@@ -321,9 +305,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
                 .arg(self.keys().index_member(&name));
             batch.cmd("EXPIRE").arg(&index).arg(INDEX.as_secs());
             let replies: [_; 2] = self.level.send(&batch).await?;
-            if let Some(error) = first_refusal(&replies) {
-                return Err(error);
-            }
+            confirmed(&replies)?;
             self.level.tenant_then_epoch(key, tenant, fresh).await
         })
     }
@@ -348,7 +330,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
             loop {
                 let (next, mut names) = self.scan(&pattern, cursor).await?;
                 names.retain(|name| self.keys().is_entry_of(name, token));
-                self.delete(&names).await?;
+                self.delete_names(&names).await?;
                 cursor = next;
                 if cursor == 0 {
                     return Ok(());

@@ -40,7 +40,7 @@ pub(super) struct Topology {
 /// How often the slots were asked for, and when last.
 #[derive(Default)]
 struct Asked {
-    times: usize,
+    rounds: usize,
     last: Option<Instant>,
 }
 
@@ -54,8 +54,8 @@ enum State {
 
 /// Where the slots are.
 pub(super) struct Map {
-    /// Which time of asking this is the answer to.
-    time: usize,
+    /// Which round of asking this is the answer to.
+    round: usize,
     pub(super) owners: Owners,
     /// By the owners' index.
     pub(super) masters: Vec<Master>,
@@ -118,26 +118,26 @@ impl Topology {
 
     /// Asks for them now.
     pub(super) async fn learn(&self) -> Result<Arc<Map>, StoreError> {
-        let time = {
+        let round = {
             let mut asked = lock(&self.asked);
-            asked.times += 1;
+            asked.rounds += 1;
             asked.last = Some(Instant::now());
-            asked.times
+            asked.rounds
         };
-        let answer = self.ask(time).await;
-        self.settle(time, answer)
+        let answer = self.ask(round).await;
+        self.settle(round, answer)
     }
 
     fn settle(
         &self,
-        time: usize,
+        round: usize,
         answer: Result<Owners, StoreError>,
     ) -> Result<Arc<Map>, StoreError> {
-        let learnt = answer.and_then(|owners| self.map_of(time, owners).map(Arc::new));
+        let learnt = answer.and_then(|owners| self.map_of(round, owners).map(Arc::new));
         self.state
             .send_if_modified(|state| match (&learnt, &*state) {
                 // The answer to a later question.
-                (_, State::Known(known)) if known.time > time => false,
+                (_, State::Known(known)) if known.round > round => false,
                 // What is known is worth more than nothing.
                 (Err(_), State::Known(_)) => false,
                 (Ok(map), _) => {
@@ -155,9 +155,9 @@ impl Topology {
 
     /// The first answer that has all the slots counts: a node that is new to the cluster, or was left
     /// out of it, knows of some.
-    async fn ask(&self, time: usize) -> Result<Owners, StoreError> {
+    async fn ask(&self, round: usize) -> Result<Owners, StoreError> {
         let mut asking = JoinSet::new();
-        for (host, port) in self.to_be_asked(time) {
+        for (host, port) in self.to_be_asked(round) {
             let (seeds, deadline) = (self.seeds.clone(), self.settings.deadlines.connect);
             asking.spawn(async move {
                 match timeout(deadline, owners(&seeds, &host, port)).await {
@@ -179,27 +179,27 @@ impl Topology {
         best.ok_or(failed)
     }
 
-    /// The seeds and the nodes that are known, others each time.
-    fn to_be_asked(&self, time: usize) -> Vec<Address> {
+    /// The seeds and the nodes that are known, others in each round.
+    fn to_be_asked(&self, round: usize) -> Vec<Address> {
         let mut addresses = self.seeds.addresses().to_vec();
         addresses.extend(lock(&self.nodes).keys().cloned());
         addresses.sort_unstable();
         addresses.dedup();
-        let first = time.wrapping_mul(ASKED) % addresses.len();
+        let first = round.wrapping_mul(ASKED) % addresses.len();
         addresses.rotate_left(first);
         addresses.truncate(ASKED);
         addresses
     }
 
     /// Nodes that are known are the same in it, with their connections and breakers.
-    fn map_of(&self, time: usize, owners: Owners) -> Result<Map, StoreError> {
+    fn map_of(&self, round: usize, owners: Owners) -> Result<Map, StoreError> {
         let mut masters = Vec::with_capacity(owners.masters().len());
         for (address, tag) in owners.masters().iter().zip(owners.tags()) {
             let node = self.node(address.clone())?;
             masters.push(Master { node, tag });
         }
         Ok(Map {
-            time,
+            round,
             owners,
             masters,
         })
@@ -306,7 +306,7 @@ mod tests {
         let topology = topology();
         let known = topology.settle(2, Ok(owned_by("heir"))).unwrap();
         topology.settle(1, Ok(owned_by("old"))).unwrap();
-        assert!(matches!(&*topology.state.borrow(), State::Known(map) if map.time == 2));
+        assert!(matches!(&*topology.state.borrow(), State::Known(map) if map.round == 2));
         let heir = topology.node(("heir".to_owned(), 6379)).unwrap();
         assert!(Arc::ptr_eq(&heir, &known.masters[0].node));
     }

@@ -1,0 +1,78 @@
+//! The store's copy of last uses (WIRE.md).
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::batch::Batch;
+use super::commands::{RedisLevel, is_wrong_type, read};
+use super::fault::{Replied, unexpected};
+use crate::store::keys::EntryKey;
+use crate::store::{LAST_USE, Put, StoreError};
+use crate::token::times;
+
+/// The time takes the place of an earlier one, or of what is no time, of whatever type. Both writers of
+/// such keys print times in one form, naive, in UTC and with the largest unit first, so that later ones
+/// are greater.
+const SET_IF_LATER: &str = "\
+local present = redis.pcall('GET', KEYS[1])
+local form = '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.?%d*$'
+if type(present) == 'string' and present >= ARGV[1] and string.find(present, form) then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1";
+
+impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
+    pub(super) async fn write_last_uses(
+        &self,
+        uses: &[(EntryKey, SystemTime)],
+    ) -> Result<Vec<Put>, StoreError> {
+        let mut batch = Batch::new();
+        let mut sent = Vec::with_capacity(uses.len());
+        for (key, at) in uses {
+            // A time that has no such form is of no clock that is right.
+            let text = times::to_isoformat(*at);
+            sent.push(text.is_some());
+            if let Some(text) = text {
+                let script = batch.cmd("EVAL").arg(SET_IF_LATER).arg(1);
+                script.arg(self.keys.last_use(key)).arg(text);
+                script.arg(LAST_USE.as_secs());
+            }
+        }
+        let replies = if batch.is_empty() {
+            Vec::new()
+        } else {
+            self.connection.send(&batch).await?
+        };
+        let mut replies = replies.into_iter();
+        let put = |sent| match sent {
+            true => read::<i64>(replies.next().ok_or_else(unexpected)?).map(drop),
+            false => Err(StoreError::unsupported()),
+        };
+        Ok(sent.into_iter().map(put).collect())
+    }
+
+    pub(super) async fn read_last_uses(
+        &self,
+        keys: &[EntryKey],
+    ) -> Result<Vec<Option<SystemTime>>, StoreError> {
+        let mut batch = Batch::new();
+        for key in keys {
+            batch.cmd("GET").arg(self.keys.last_use(key));
+        }
+        let replies = self.connection.send(&batch).await?.into_iter();
+        replies.map(time).collect()
+    }
+}
+
+/// What is no time is none.
+fn time(reply: Replied) -> Result<Option<SystemTime>, StoreError> {
+    if is_wrong_type(&reply) {
+        return Ok(None);
+    }
+    let bytes: Option<Vec<u8>> = read(reply)?;
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(text.and_then(|text| times::from_isoformat(&text)))
+}
