@@ -233,7 +233,7 @@ impl Counters {
         self.hot.0[stripe()].refusals[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All but what the local level counts.
+    /// All but what the local level and the recorder count.
     pub(crate) fn read(&self) -> Stats {
         let mut lookups = [[0; 5]; 4];
         let mut refusals = [0; Reason::ALL.len()];
@@ -261,11 +261,6 @@ impl Counters {
             nulls_capped: self.nulls_capped.get(),
             invalidations: self.invalidations.get(),
             invalidation_failures: self.invalidation_failures.get(),
-            // The recorder's, where there is one.
-            usage_recorded: 0,
-            usage_written: 0,
-            usage_dropped: 0,
-            usage_failures: 0,
             lookups,
             refusals,
             ..Stats::default()

@@ -91,27 +91,12 @@ pub(crate) struct Local<M> {
 
 impl<M> Local<M> {
     pub(crate) fn new(entitlement: Entitlement, records: usize, negatives: usize) -> Self {
-        let cache = |capacity: usize| (capacity.max(1), capacity as u64);
-        let ((records, record_weight), (negatives, negative_weight)) =
-            (cache(records), cache(negatives));
         let evicted = <(Arc<Counter>, Arc<Counter>)>::default();
         Self {
             invalidated: Invalidated::new(entitlement.bound()),
             entitlement,
-            records: Cache::with(
-                records,
-                record_weight,
-                Weigh,
-                Spread,
-                Evictions::counted_by(&evicted.0),
-            ),
-            negatives: Cache::with(
-                negatives,
-                negative_weight,
-                Weigh,
-                Spread,
-                Evictions::counted_by(&evicted.1),
-            ),
+            records: map(records, &evicted.0),
+            negatives: map(negatives, &evicted.1),
             evicted,
             keys: (random(), random()),
         }
@@ -240,6 +225,19 @@ impl<M> Local<M> {
     pub(crate) fn evicted(&self) -> (u64, u64) {
         (self.evicted.0.get(), self.evicted.1.get())
     }
+}
+
+fn map<V: Clone>(capacity: usize, evicted: &Arc<Counter>) -> Map<V>
+where
+    Weigh: Weighter<Fingerprint, V>,
+{
+    Cache::with(
+        capacity.max(1),
+        capacity as u64,
+        Weigh,
+        Spread,
+        Evictions::counted_by(evicted),
+    )
 }
 
 /// Whether the caller is the first to raise the flag. It is looked at before it is written, so that
