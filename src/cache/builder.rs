@@ -268,26 +268,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// A value that makes no sense; the error says which, and what is allowed.
     pub fn build(self) -> Result<ApiTokenCache<M>, ConfigError> {
         self.check()?;
-        let declared = match &self.scopes {
-            None => None,
-            Some(names) => {
-                let scope = |name: &String| {
-                    // No scope at all is written `any`, and declared by that word.
-                    Scope::new((name != Scope::ANY).then_some(name))
-                };
-                Some(
-                    names
-                        .iter()
-                        .map(scope)
-                        .collect::<Result<BTreeSet<_>, _>>()?,
-                )
-            }
-        };
-        if declared.as_ref().is_some_and(BTreeSet::is_empty) {
-            return Err(ConfigError::new(
-                "scopes: declare at least one, or leave the setter out",
-            ));
-        }
+        let declared = self.declared()?;
         let metrics = Metrics::new(&self.namespace);
         let keys = Arc::new(Keys::new(self.namespace, self.layout)?);
         let parts = Parts {
@@ -297,23 +278,20 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         };
         let Erased(store) = match self.store {
             Some(make) => make(parts),
-            None => {
-                let mut memory = MemoryStore::new();
-                if self.local_capacity > 0 {
-                    memory = memory.capacity(self.local_capacity);
-                    memory = memory.null_capacity(self.local_null_capacity.max(1));
-                }
-                sealed::IntoStore::into_store(memory, parts)
-            }
+            None => sealed::IntoStore::into_store(
+                embedded(self.local_capacity, self.local_null_capacity),
+                parts,
+            ),
         };
-        let entitlement =
-            if self.local_capacity == 0 || cfg!(not(feature = "local")) && !store.is_local() {
-                Entitlement::Off
-            } else if store.is_local() {
-                Entitlement::Own
-            } else {
-                Entitlement::Within(self.staleness_bound)
-            };
+        let entitlement = if self.local_capacity == 0 {
+            Entitlement::Off
+        } else if store.is_local() {
+            Entitlement::Own
+        } else if cfg!(feature = "local") {
+            Entitlement::Within(self.staleness_bound)
+        } else {
+            Entitlement::Off
+        };
         let recorder = |settings| {
             let (store, keys) = (Arc::clone(&store), Arc::clone(&keys));
             Recorder::new(settings, store, keys, self.clock.clone())
@@ -338,13 +316,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 jitter_percent: self.jitter_percent,
                 stale_if_error: self.stale_if_error,
             },
-            waits: Waits {
-                load: self.load_deadline,
-                lease_wait: self.load_deadline + Duration::from_secs(1),
-                lease: self.load_deadline + Duration::from_secs(2),
-                // Two waits for a place, another's lease, two loads, and the store in between.
-                flight: 2 * self.max_load_wait + 4 * self.load_deadline + Duration::from_secs(10),
-            },
+            waits: Waits::new(self.load_deadline, self.max_load_wait),
             counters: Counters::default(),
             metrics,
             loader_failed: AtomicU64::new(0),
@@ -355,6 +327,21 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         Ok(ApiTokenCache {
             engine: Arc::new(engine),
         })
+    }
+
+    /// The complete set of scopes, where there is one. No scope at all is written `any`, and declared by
+    /// that word.
+    fn declared(&self) -> Result<Option<BTreeSet<Scope>>, ConfigError> {
+        let Some(names) = &self.scopes else {
+            return Ok(None);
+        };
+        if names.is_empty() {
+            return Err(ConfigError::new(
+                "scopes: declare at least one, or leave the setter out",
+            ));
+        }
+        let scope = |name: &String| Scope::new((name != Scope::ANY).then_some(name));
+        names.iter().map(scope).collect::<Result<_, _>>().map(Some)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -420,6 +407,16 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             )));
         }
         Ok(())
+    }
+}
+
+/// The default store, as large as the local level would be, or as ever where that is switched off.
+fn embedded(records: usize, nulls: usize) -> MemoryStore {
+    match records {
+        0 => MemoryStore::new(),
+        _ => MemoryStore::new()
+            .capacity(records)
+            .null_capacity(nulls.max(1)),
     }
 }
 

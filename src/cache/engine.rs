@@ -1,36 +1,38 @@
 //! The engine: the way of a look-up through local level, flight, store and loader.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use tokio::time::error::Elapsed;
 
 use super::answer::{Absence, Answer, Resolved, What};
 use super::bulkhead::Bulkhead;
 use super::clock::{Clock, Tick};
 use super::fetch;
-use super::flight::{Arrival, Boarding, Flights, Landing, Leader};
+use super::flight::{Arrival, Boarding, Flights, Leader, Ticket};
 use super::lifetimes::Lifetimes;
-use super::local::{Fingerprint, Hit, Local, Negative, Refresh, Refused};
+use super::local::{Fingerprint, Hit, Local, Negative, Refresh};
 use super::pilot::Work;
 use super::rate_cap::RateCap;
 use super::scopes::Scopes;
 use super::sequence::Sequence;
 use super::stats::{Counters, Outcome, Stats};
-use super::tenants::{TenantCell, Tenants};
+use super::tenant_flights::TenantFlights;
+use super::tenants::Tenants;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::{DynLoader, Lookup};
 #[cfg(feature = "metrics")]
 use crate::measure::Levels;
 use crate::measure::{Metrics, Stopwatch};
 use crate::store::keys::{EntryKey, Keys, Scope};
-use crate::store::{Generation, Store, StoreError, Value};
+use crate::store::{Store, StoreError};
 use crate::telemetry::{self, LookupSpan, in_span};
-use crate::token::{BearerToken, CachedApiToken, Origin, Principal, Proof, TokenRecord};
+use crate::token::{BearerToken, CachedApiToken, Origin};
 use crate::usage::Recorder;
 
-pub(crate) type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
+type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
 pub(crate) type EntryLeader<M> = Leader<EntryKey, Resolved<M>, Unavailable>;
-type TenantFlights = Flights<Arc<str>, Generation, StoreError>;
 
 /// The waits of PROTOCOL.md section 2, in their order: load deadline < wait < lease.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,18 @@ pub(crate) struct Waits {
     pub(crate) lease: Duration,
     /// More than a flight can take.
     pub(crate) flight: Duration,
+}
+
+impl Waits {
+    pub(super) fn new(load: Duration, place: Duration) -> Self {
+        Self {
+            load,
+            lease_wait: load + Duration::from_secs(1),
+            lease: load + Duration::from_secs(2),
+            // Two waits for a place, another's lease, two loads, and the store in between.
+            flight: 2 * place + 4 * load + Duration::from_secs(10),
+        }
+    }
 }
 
 /// For how long a loader that failed is not asked again for a record that may be answered stale.
@@ -87,12 +101,6 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Some(answer)
     }
 
-    fn note_use(&self, answer: &Answer<M>, scope: Option<&str>, now: Tick) {
-        if let (Some(usage), Answer::Found(token)) = (&self.usage, answer) {
-            usage.note(token.principal(), scope, now);
-        }
-    }
-
     /// The same, of a look that is no use.
     pub(crate) fn peek_locally(
         self: &Arc<Self>,
@@ -100,6 +108,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
         scope: Option<&str>,
     ) -> Option<Answer<M>> {
         self.local_answer(token, scope, self.clock.now())
+    }
+
+    fn note_use(&self, answer: &Answer<M>, scope: Option<&str>, now: Tick) {
+        if let (Some(usage), Answer::Found(token)) = (&self.usage, answer) {
+            usage.note(token.principal(), scope, now);
+        }
     }
 
     fn local_answer(
@@ -165,7 +179,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
         let lookup = self.lookup(token, scope);
         let key = self.key(&lookup);
-        let mut ticket = match self.flights.board(&key) {
+        let ticket = match self.flights.board(&key) {
             Boarding::Joins(ticket) => {
                 self.counters.joined.add();
                 span.joined();
@@ -177,18 +191,30 @@ impl<M: Send + Sync + 'static> Engine<M> {
             }
         };
         let broken = || Unavailable::new(UnavailableKind::Internal);
+        match self.served(ticket).await {
+            Ok(Ok(resolved)) => {
+                let origin = resolved.origin;
+                Ok((self.decide(resolved, lookup.scope()), origin))
+            }
+            Ok(Err(error)) => Err(self.unavailable(error.unwrap_or_else(broken))),
+            Err(_) => Err(self.unavailable(broken())),
+        }
+    }
+
+    /// What the ticket's flight lands with, or the next one where that is for others alone; `Err(None)`
+    /// if it broke off.
+    ///
+    /// # Errors
+    /// None has landed. Every part of a flight has a deadline; but the runtime that flies it may stand
+    /// still.
+    pub(super) async fn served<T: Clone, E: Clone>(
+        &self,
+        mut ticket: Ticket<T, E>,
+    ) -> Result<Result<T, Option<E>>, Elapsed> {
         loop {
-            // Every part of a flight has a deadline; but the runtime that flies it may stand still.
-            match tokio::time::timeout(self.waits.flight, ticket.wait()).await {
-                Ok(Arrival::Served(Ok(resolved))) => {
-                    let origin = resolved.origin;
-                    return Ok((self.decide(resolved, lookup.scope()), origin));
-                }
-                Ok(Arrival::Served(Err(error))) => {
-                    return Err(self.unavailable(error.unwrap_or_else(broken)));
-                }
-                Ok(Arrival::Onward(next)) => ticket = next,
-                Err(_) => return Err(self.unavailable(broken())),
+            match tokio::time::timeout(self.waits.flight, ticket.wait()).await? {
+                Arrival::Served(answer) => return Ok(answer),
+                Arrival::Onward(next) => ticket = next,
             }
         }
     }
@@ -200,8 +226,18 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Work::new(in_span(fetch::fly(engine, leader, key, lookup, false)))
     }
 
-    /// Whether it failed within the last second: then a record past its soft end is answered without
-    /// another try.
+    /// Enters this instance's scopes and bound into the registry, and learns what else is there.
+    pub(super) async fn register(&self) -> Result<(), StoreError> {
+        let (session, now) = (self.store.session(), self.clock.now());
+        let own = self.scopes.own();
+        let registry = self.store.register(&own).await?;
+        self.scopes.registered(&own, session, now);
+        self.scopes.learn(&registry);
+        Ok(())
+    }
+
+    /// Whether the loader failed within the last second: then a record past its soft end is answered
+    /// without another try.
     pub(crate) fn loader_failed_lately(&self) -> bool {
         let failed = self.loader_failed.load(Ordering::Relaxed);
         failed != 0 && self.clock.now().since(Tick(failed)) < RETRY
@@ -275,14 +311,6 @@ impl<M: Send + Sync + 'static> Engine<M> {
         answer
     }
 
-    /// An answer from what lies in the store, if something there counts. It loads nothing.
-    pub(crate) async fn peek(
-        self: &Arc<Self>,
-        lookup: &Lookup,
-    ) -> Result<Option<Resolved<M>>, StoreError> {
-        fetch::peek(self, lookup).await
-    }
-
     fn refresh(self: &Arc<Self>, hit: &Hit<M>, refresh: Refresh, token: &str, scope: Option<&str>) {
         if let Some(cell) = refresh.tenant {
             self.refresh_tenant(&cell);
@@ -305,160 +333,6 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
     }
 
-    fn refresh_tenant(self: &Arc<Self>, cell: &TenantCell) {
-        let tenant: Arc<str> = cell.name().into();
-        if tokio::runtime::Handle::try_current().is_ok()
-            && let Some(leader) = self.tenant_flights.lead(&tenant)
-        {
-            tokio::spawn(Arc::clone(self).fly_tenant(leader, tenant));
-        }
-    }
-
-    /// T's generation, by a GET that is sent after this was called; created if it is missing.
-    pub(crate) async fn read_tenant(
-        self: &Arc<Self>,
-        tenant: &str,
-    ) -> Result<Generation, StoreError> {
-        let tenant: Arc<str> = tenant.into();
-        let mut ticket = match self.tenant_flights.board(&tenant) {
-            Boarding::Joins(ticket) => ticket,
-            Boarding::Leads(leader, ticket) => {
-                ticket.fly(self.tenant_flight(leader, tenant)).await;
-                ticket
-            }
-        };
-        loop {
-            match tokio::time::timeout(self.waits.flight, ticket.wait()).await {
-                Ok(Arrival::Served(Ok(generation))) => return Ok(generation),
-                Ok(Arrival::Served(Err(error))) => {
-                    return Err(error.unwrap_or_else(|| StoreError::not_connected(None)));
-                }
-                Ok(Arrival::Onward(next)) => ticket = next,
-                Err(_) => return Err(StoreError::timeout()),
-            }
-        }
-    }
-
-    /// No `async`: what the caller has to carry is the block alone.
-    fn tenant_flight(
-        self: &Arc<Self>,
-        leader: Leader<Arc<str>, Generation, StoreError>,
-        tenant: Arc<str>,
-    ) -> Work {
-        Work::new(Arc::clone(self).fly_tenant(leader, tenant))
-    }
-
-    async fn fly_tenant(
-        self: Arc<Self>,
-        leader: Leader<Arc<str>, Generation, StoreError>,
-        tenant: Arc<str>,
-    ) {
-        let mut next = Some(leader);
-        while let Some(leader) = next {
-            let proof = leader.send();
-            let sent = self.clock.now();
-            let read = self.store.tenant(&tenant, Generation::new()).await;
-            self.at(Point::TenantRead).await;
-            next = leader.land(match read {
-                Ok(answer) => {
-                    self.observe_tenant(&tenant, answer, sent);
-                    Landing::Answered { answer, proof }
-                }
-                Err(error) => Landing::Failed(error),
-            });
-        }
-    }
-
-    /// Keeps what a reply said of T, whose command was sent after the clock said `sent`.
-    pub(crate) fn observe_tenant(
-        &self,
-        tenant: &str,
-        generation: Generation,
-        sent: Tick,
-    ) -> Option<Arc<TenantCell>> {
-        if self.local.entitlement().is_off() {
-            return None;
-        }
-        let arrived = self.order.next();
-        let cell = self.tenants.cell(tenant);
-        cell.observe(generation, sent, arrived);
-        Some(cell)
-    }
-
-    /// The tenant whose generation a value claims, for the local level.
-    fn membership(&self, value: &Value<M>) -> Option<Arc<TenantCell>> {
-        let (tenant, _) = (value.tenant_id()?, value.generation()?);
-        Some(self.tenants.cell(tenant))
-    }
-
-    /// An answer with what proves it.
-    pub(crate) fn resolved(
-        &self,
-        lookup: &Lookup,
-        value: Value<M>,
-        proved: Proved,
-        origin: Origin,
-    ) -> Resolved<M> {
-        let what = match &value {
-            Value::Found(kept) => What::Found(Arc::new(Principal {
-                kept: Arc::clone(kept),
-                token: lookup.token.clone(),
-                noted: AtomicU64::new(0),
-                proof: Proof {
-                    stale: origin == Origin::Stale,
-                    ..self.proof(lookup, &value, proved)
-                },
-            })),
-            Value::Absent(kept) => What::Absent(kept.what),
-            Value::Denied(kept) => What::Denied(Arc::clone(kept)),
-        };
-        Resolved { what, origin }
-    }
-
-    fn proof(&self, lookup: &Lookup, value: &Value<M>, proved: Proved) -> Proof {
-        let known = if let Value::Found(kept) = value {
-            own_bytes(&kept.what) + lookup.token.expose().len()
-        } else {
-            0
-        };
-        Proof {
-            digest: lookup.digest,
-            sent: proved.sent,
-            tenant: (!self.local.entitlement().is_off())
-                .then(|| self.membership(value))
-                .flatten(),
-            size: u32::try_from(known.max(proved.bytes)).unwrap_or(u32::MAX),
-            stale: false,
-            refreshing: AtomicBool::new(false),
-        }
-    }
-
-    /// Puts a proven answer into the local level.
-    pub(crate) fn remember(
-        &self,
-        lookup: &Lookup,
-        value: &Value<M>,
-        proved: Proved,
-        resolved: &Resolved<M>,
-    ) {
-        if self.local.entitlement().is_off() {
-            return;
-        }
-        let fingerprint = self.fingerprint(lookup);
-        let what = match (value, &resolved.what) {
-            (_, What::Found(principal)) => {
-                self.local.insert(fingerprint, Arc::clone(principal));
-                return;
-            }
-            (Value::Absent(kept), _) => Negative::Absent(Arc::clone(kept)),
-            (Value::Denied(kept), _) => Negative::Denied(Arc::clone(kept)),
-            (Value::Found(_), _) => return,
-        };
-        let proof = self.proof(lookup, value, proved);
-        self.local
-            .insert_refused(fingerprint, Arc::new(Refused { what, proof }));
-    }
-
     /// A place in the protocol where a test may hold the flight.
     #[cfg(feature = "test-util")]
     pub(crate) async fn at(&self, point: Point) {
@@ -471,22 +345,6 @@ impl<M: Send + Sync + 'static> Engine<M> {
     #[cfg(not(feature = "test-util"))]
     #[expect(clippy::unused_async, reason = "the same signature as with test-util")]
     pub(crate) async fn at(&self, _: Point) {}
-}
-
-/// When, and by how many bytes, an answer was proved.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Proved {
-    pub(crate) sent: Tick,
-    pub(crate) bytes: usize,
-}
-
-fn own_bytes<M>(record: &TokenRecord<M>) -> usize {
-    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    size_of::<TokenRecord<M>>()
-        + record.id.len()
-        + record.token_type.len()
-        + optional(&record.app_id)
-        + optional(&record.tenant_id)
 }
 
 /// The named points of PROTOCOL.md section 8, where tests hold a flight.

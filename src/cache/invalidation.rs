@@ -232,29 +232,19 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     }
 
     /// Learns from the registry, if it was asked for. One that lacks our own scopes was lost, and with
-    /// it perhaps another instance's scope, or its longer bound.
+    /// it perhaps another instance's scope, or its longer bound: ours are entered again, so that a
+    /// repetition can succeed.
     async fn learn(
         &self,
         registry: Result<Option<Registry>, StoreError>,
     ) -> Result<(), InvalidateError> {
+        let engine = &self.engine;
         match registry.map_err(InvalidateError::store)? {
-            Some(registry) if !self.engine.scopes.learn(&registry) => {
-                Err(self.registry_lost().await)
+            Some(registry) if !engine.scopes.learn(&registry) => {
+                engine.register().await.map_err(InvalidateError::store)?;
+                Err(InvalidateError::registry())
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Our own scopes are entered again, so that a repetition can succeed.
-    async fn registry_lost(&self) -> InvalidateError {
-        let engine = &self.engine;
-        let (own, session) = (engine.scopes.own(), engine.store.session());
-        match engine.store.register(&own).await {
-            Ok(_) => {
-                engine.scopes.registered(&own, session, engine.clock.now());
-                InvalidateError::registry()
-            }
-            Err(error) => InvalidateError::store(error),
         }
     }
 }

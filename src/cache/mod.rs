@@ -11,12 +11,14 @@ mod invalidation;
 mod last_uses;
 pub(crate) mod lifetimes;
 mod load;
-pub(crate) mod local;
+mod local;
 mod pilot;
+mod proved;
 mod rate_cap;
 mod scopes;
-pub(crate) mod sequence;
+mod sequence;
 pub(crate) mod stats;
+mod tenant_flights;
 pub(crate) mod tenants;
 
 use std::fmt;
@@ -77,8 +79,8 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// Who presents this token, in this scope (`None`: in any).
     ///
     /// Only identity is cached; expiry, and type against scope, are decided at each call. To be
-    /// called inside of a tokio runtime: a miss runs as a task of its own, which a caller that hangs
-    /// up does not end.
+    /// called inside of a tokio runtime: a caller that hangs up does not end a miss, a task goes on with
+    /// it.
     ///
     /// A token of any length and alphabet is looked up: what comes from outside should pass a check
     /// first, as the layer's does. A scope must not come from outside at all.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::cache::clock::Tick;
-use crate::cache::engine::{Point, Proved};
+use crate::cache::engine::Point;
 use crate::cache::flight::{Landing, SendNumber};
 use crate::cache::load::Checked;
+use crate::cache::proved::Proved;
 use crate::error::Unavailable;
 use crate::store::{Filled, Generation, Nonce, StoreError, Value};
 use crate::telemetry;
@@ -35,6 +36,26 @@ enum Fence {
     KnownBefore(Generation),
     /// By (b): E unchanged; the second GET of E proves it.
     EpochUnchanged(Generation, SendNumber),
+}
+
+impl Fence {
+    fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::NoTenant => None,
+            Self::KnownBefore(generation) | Self::EpochUnchanged(generation, _) => {
+                Some(*generation)
+            }
+        }
+    }
+
+    /// What proves an answer that was loaded and filled by these sends.
+    fn proof(&self, load: SendNumber, fill: SendNumber) -> SendNumber {
+        match self {
+            Self::NoTenant => fill,
+            Self::KnownBefore(_) => load,
+            Self::EpochUnchanged(_, second) => *second,
+        }
+    }
 }
 
 impl<M: Send + Sync + 'static> Fetch<'_, M> {
@@ -115,14 +136,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             self.release(nonce).await;
             return self.uncached(checked, load.number);
         }
-        let generation = match &fence {
-            Fence::NoTenant => None,
-            Fence::KnownBefore(generation) | Fence::EpochUnchanged(generation, _) => {
-                Some(*generation)
-            }
-        };
         let (ttl, grace) = checked.lifetime(&engine.lifetimes, engine.clock.wall(), dice());
-        let value = checked.into_value(generation, engine.clock.now().after(ttl), grace);
+        let until = engine.clock.now().after(ttl);
+        let value = checked.into_value(fence.generation(), until, grace);
         engine.at(Point::BeforeFill).await;
         let sent = self.send();
         let filled = engine
@@ -132,28 +148,22 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         engine.at(Point::Filled).await;
         match filled {
             Ok(Filled::Stored(bytes)) => {
+                let proof = fence.proof(load.number, sent.number);
                 let proved = Proved {
                     sent: sent.tick,
                     bytes,
                 };
-                let answer = engine.resolved(&self.lookup, value.clone(), proved, Origin::Loaded);
-                engine.remember(&self.lookup, &value, proved, &answer);
-                let proof = match fence {
-                    Fence::NoTenant => sent.number,
-                    Fence::KnownBefore(_) => load.number,
-                    Fence::EpochUnchanged(_, second) => second,
-                };
-                Landing::Answered { answer, proof }
+                self.kept(&value, proved, Origin::Loaded, proof)
             }
             Ok(Filled::Refused) => {
                 engine.counters.fills_refused.add();
-                self.unproved(value, load.number)
+                self.unproved(&value, load.number)
             }
             Ok(Filled::Unwritable) => {
                 engine.counters.unwritable.add();
                 telemetry::unwritable();
                 self.release(nonce).await;
-                self.unproved(value, load.number)
+                self.unproved(&value, load.number)
             }
             Ok(Filled::NoForm) => {
                 self.release(nonce).await;
@@ -163,16 +173,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     sent: load.tick,
                     bytes: 0,
                 };
-                let answer = engine.resolved(&self.lookup, value.clone(), proved, Origin::Loaded);
-                engine.remember(&self.lookup, &value, proved, &answer);
-                Landing::Answered {
-                    answer,
-                    proof: load.number,
-                }
+                self.kept(&value, proved, Origin::Loaded, load.number)
             }
             Err(error) => {
                 self.store_failed(&error);
-                self.unproved(value, load.number)
+                self.unproved(&value, load.number)
             }
         }
     }
@@ -233,19 +238,17 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     }
 
     fn uncached(&self, checked: Checked<M>, proof: SendNumber) -> Landed<M> {
-        self.unproved(checked.into_value(None, Tick::NEVER, Duration::ZERO), proof)
+        let value = checked.into_value(None, Tick::NEVER, Duration::ZERO);
+        self.unproved(&value, proof)
     }
 
     /// An answer that only its load proves.
-    fn unproved(&self, value: Value<M>, proof: SendNumber) -> Landed<M> {
+    fn unproved(&self, value: &Value<M>, proof: SendNumber) -> Landed<M> {
         let proved = Proved {
             sent: Tick::ZERO,
             bytes: 0,
         };
-        let answer = self
-            .engine
-            .resolved(&self.lookup, value, proved, Origin::Loaded);
-        Landing::Answered { answer, proof }
+        self.answered(value, proved, Origin::Loaded, proof)
     }
 
     /// The load failed: what lay there before is put back, if it may still be answered.
@@ -269,16 +272,12 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             .await;
         match put_back {
             Ok(Filled::Stored(bytes)) => {
-                let landing = self.stale(&soft);
                 // In the local level it is as old as the command that put it back.
                 let proved = Proved {
                     sent: sent.tick,
                     bytes,
                 };
-                let value = soft.value.clone();
-                let kept = engine.resolved(&self.lookup, value, proved, Origin::Stale);
-                engine.remember(&self.lookup, &soft.value, proved, &kept);
-                landing
+                self.kept(&soft.value, proved, Origin::Stale, soft.read.number)
             }
             // Whatever removed the lease was an invalidation, for all we know.
             Ok(_) => Landing::Failed(error),
@@ -295,12 +294,32 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             sent: soft.read.tick,
             bytes: 0,
         };
-        let value = soft.value.clone();
-        Landing::Answered {
-            answer: self
-                .engine
-                .resolved(&self.lookup, value, proved, Origin::Stale),
-            proof: soft.read.number,
-        }
+        self.answered(&soft.value, proved, Origin::Stale, soft.read.number)
+    }
+
+    /// An answer for those who joined before `proof`.
+    pub(super) fn answered(
+        &self,
+        value: &Value<M>,
+        proved: Proved,
+        origin: Origin,
+        proof: SendNumber,
+    ) -> Landed<M> {
+        let answer = self.engine.resolved(&self.lookup, value, proved, origin);
+        Landing::Answered { answer, proof }
+    }
+
+    /// The same, and for the local level.
+    pub(super) fn kept(
+        &self,
+        value: &Value<M>,
+        proved: Proved,
+        origin: Origin,
+        proof: SendNumber,
+    ) -> Landed<M> {
+        let engine = self.engine;
+        let answer = engine.resolved(&self.lookup, value, proved, origin);
+        engine.remember(&self.lookup, value, proved, &answer);
+        Landing::Answered { answer, proof }
     }
 }

@@ -10,19 +10,19 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::Resolved;
 use super::clock::Tick;
-use super::engine::{Engine, EntryLeader, Point, Proved};
+use super::engine::{Engine, EntryLeader, Point};
 use super::flight::{Landing, SendNumber};
+use super::proved::Proved;
 use super::sequence::Moment;
 use super::tenants::TenantCell;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::Lookup;
 use crate::measure::Stopwatch;
 use crate::store::keys::EntryKey;
-use crate::store::{Acquired, Generation, Nonce, Observed, Seen, StoreError, Value};
+use crate::store::{AcquireReply, Acquired, Generation, Nonce, Observed, Seen, StoreError, Value};
 use crate::telemetry;
 use crate::token::Origin;
 use fill::Lease;
-pub(crate) use worth::peek;
 use worth::{Worth, appraise_value};
 
 /// The shortest and the longest pause between two looks at another's lease.
@@ -198,7 +198,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                             sent: sent.tick,
                             bytes: old.bytes(),
                         };
-                        Next::Land(self.found_in_store(value, sent.number, proved).await)
+                        Next::Land(self.found_in_store(&value, sent.number, proved).await)
                     }
                     Ok(Worth::OldGeneration(known)) => Next::Acquire(Over::Dead(old, Some(known))),
                     Ok(Worth::Corrupt) => {
@@ -213,18 +213,16 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     async fn found_in_store(
         &self,
-        value: Value<M>,
+        value: &Value<M>,
         proof: SendNumber,
         proved: Proved,
     ) -> Landed<M> {
-        let engine = self.engine;
-        let origin = store_origin(engine);
-        let answer = engine.resolved(&self.lookup, value.clone(), proved, origin);
-        // An entry is kept only where a waiting operator knows for how long.
-        if self.register().await.is_ok() {
-            engine.remember(&self.lookup, &value, proved, &answer);
+        let origin = store_origin(self.engine);
+        match self.renew_registration().await {
+            Ok(()) => self.kept(value, proved, origin, proof),
+            // An entry is kept only where a waiting operator knows for how long.
+            Err(_) => self.answered(value, proved, origin, proof),
         }
-        Landing::Answered { answer, proof }
     }
 
     /// R4, or compare-and-acquire in its place.
@@ -240,64 +238,31 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return Next::Land(self.stale(&soft));
         };
         let nonce = Nonce::new();
-        let lease = self.engine.waits.lease;
-        let store = &self.engine.store;
-        let (mut known, mut soft) = (None, None);
-        let old = match over {
-            Over::Nothing => None,
-            Over::Dead(old, tenant) => {
-                known = tenant;
-                Some(old)
-            }
-            Over::Soft(over) => {
-                let old = over.observed.clone();
-                soft = Some(over);
-                Some(old)
-            }
-            Over::WrongType => {
-                if let Err(error) = store.delete(&self.key).await {
-                    self.store_failed(&error);
-                    return Next::Land(self.load_uncached(Some(permit)).await);
-                }
-                None
-            }
-        };
-        let entry = self.engine.scopes.enter(&self.lookup.scope);
-        let session = store.session();
-        let sent = self.send();
-        let replied = match &old {
-            Some(old) => {
-                store
-                    .acquire_over(&self.key, old, nonce, lease, &entry)
-                    .await
-            }
-            None => store.acquire(&self.key, nonce, lease, &entry).await,
-        };
-        let reply = match replied {
+        let session = self.engine.store.session();
+        let (sent, reply) = match self.send_acquire(&over, nonce).await {
             // The nonce is forgotten: the command may still run, and must not be taken for ours.
             Err(error) => {
                 self.store_failed(&error);
                 return Next::Land(self.load_uncached(Some(permit)).await);
             }
-            Ok(reply) => reply,
+            Ok(replied) => replied,
         };
         match reply.acquired {
             Acquired::Ours => {
                 self.engine.at(Point::Acquired).await;
-                // Whoever invalidates in all scopes must know of this one before the load begins: an
-                // invalidation that did not find it in the registry was committed before, and the
-                // load sees the change.
-                if reply.registered {
-                    let (scopes, now) = (&self.engine.scopes, self.engine.clock.now());
-                    scopes.confirmed(&self.lookup.scope, session, now);
-                } else if let Err(error) = self.register_anew().await {
+                if let Err(error) = self.confirm(reply.registered, session).await {
                     self.store_failed(&error);
                     self.release(nonce).await;
                     return Next::Land(self.load_uncached(Some(permit)).await);
                 }
                 let epoch = match reply.epoch {
                     Some(epoch) => Some(epoch),
-                    None => store.epoch(Generation::new()).await.ok(),
+                    None => self.engine.store.epoch(Generation::new()).await.ok(),
+                };
+                let (known, soft) = match over {
+                    Over::Dead(_, known) => (known, None),
+                    Over::Soft(soft) => (None, Some(soft)),
+                    Over::Nothing | Over::WrongType => (None, None),
                 };
                 let lease = Lease {
                     nonce,
@@ -315,6 +280,42 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             }
             Acquired::Gone => Next::Again,
         }
+    }
+
+    /// Asks for a lease in the place of `over`, at most once.
+    async fn send_acquire(
+        &self,
+        over: &Over<M>,
+        nonce: Nonce,
+    ) -> Result<(Sent, AcquireReply<M>), StoreError> {
+        let (store, lease) = (&self.engine.store, self.engine.waits.lease);
+        let old = match over {
+            Over::Nothing => None,
+            Over::Dead(old, _) => Some(old),
+            Over::Soft(soft) => Some(&soft.observed),
+            Over::WrongType => {
+                store.delete(&self.key).await?;
+                None
+            }
+        };
+        let entry = self.engine.scopes.enter(&self.lookup.scope);
+        let sent = self.send();
+        let reply = match old {
+            Some(old) => store.acquire_over(&self.key, old, nonce, lease, &entry),
+            None => store.acquire(&self.key, nonce, lease, &entry),
+        };
+        Ok((sent, reply.await?))
+    }
+
+    /// Whoever invalidates in all scopes must know of this one before the load begins: an invalidation
+    /// that did not find it in the registry was committed before, and the load sees the change.
+    async fn confirm(&self, registered: bool, session: u64) -> Result<(), StoreError> {
+        if !registered {
+            return self.engine.register().await;
+        }
+        let (scopes, now) = (&self.engine.scopes, self.engine.clock.now());
+        scopes.confirmed(&self.lookup.scope, session, now);
+        Ok(())
     }
 
     async fn release(&self, nonce: Nonce) {
@@ -337,7 +338,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     }
 
     /// Sees to it that the registry holds this scope and our bound, once a minute.
-    async fn register(&self) -> Result<(), StoreError> {
+    async fn renew_registration(&self) -> Result<(), StoreError> {
         let engine = self.engine;
         if engine.store.is_local() {
             return Ok(());
@@ -347,18 +348,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             .scopes
             .must_register(&self.lookup.scope, session, now)
         {
-            return self.register_anew().await;
+            return engine.register().await;
         }
-        Ok(())
-    }
-
-    async fn register_anew(&self) -> Result<(), StoreError> {
-        let engine = self.engine;
-        let (session, now) = (engine.store.session(), engine.clock.now());
-        let entries = engine.scopes.own();
-        let registry = engine.store.register(&entries).await?;
-        engine.scopes.registered(&entries, session, now);
-        engine.scopes.learn(&registry);
         Ok(())
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{KnownTenant, store_origin};
 use crate::cache::answer::Resolved;
-use crate::cache::engine::{Engine, Proved};
+use crate::cache::engine::Engine;
+use crate::cache::proved::Proved;
 use crate::cache::tenants::TenantCell;
 use crate::loader::Lookup;
 use crate::store::{Seen, StoreError, Value};
@@ -61,27 +62,25 @@ pub(super) async fn appraise_value<M: Send + Sync + 'static>(
     }))
 }
 
-/// What lies in the store, if it counts.
-pub(crate) async fn peek<M: Send + Sync + 'static>(
-    engine: &Arc<Engine<M>>,
-    lookup: &Lookup,
-) -> Result<Option<Resolved<M>>, StoreError> {
-    let sent = engine.clock.now();
-    let Seen::Value(value, _, left) = engine.store.get(&engine.key(lookup)).await? else {
-        return Ok(None);
-    };
-    if left.is_some_and(|left| left <= value.grace()) {
-        // Past its soft end it is an answer only where a load failed.
-        return Ok(None);
+impl<M: Send + Sync + 'static> Engine<M> {
+    /// An answer from what lies in the store, if something there counts. It loads nothing.
+    pub(crate) async fn peek(
+        self: &Arc<Self>,
+        lookup: &Lookup,
+    ) -> Result<Option<Resolved<M>>, StoreError> {
+        let sent = self.clock.now();
+        let Seen::Value(value, _, left) = self.store.get(&self.key(lookup)).await? else {
+            return Ok(None);
+        };
+        if left.is_some_and(|left| left <= value.grace()) {
+            // Past its soft end it is an answer only where a load failed.
+            return Ok(None);
+        }
+        let Worth::Counts(_cell) = appraise_value(self, lookup, &value).await? else {
+            return Ok(None);
+        };
+        let proved = Proved { sent, bytes: 0 };
+        let resolved = self.resolved(lookup, &value, proved, store_origin(self));
+        Ok(Some(resolved))
     }
-    let Worth::Counts(_cell) = appraise_value(engine, lookup, &value).await? else {
-        return Ok(None);
-    };
-    let proved = Proved { sent, bytes: 0 };
-    Ok(Some(engine.resolved(
-        lookup,
-        value,
-        proved,
-        store_origin(engine),
-    )))
 }

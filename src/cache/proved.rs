@@ -1,0 +1,106 @@
+//! Answers with what proves them, for those who asked and for the local level.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use super::answer::{Resolved, What};
+use super::clock::Tick;
+use super::engine::Engine;
+use super::local::{Negative, Refused};
+use super::tenants::TenantCell;
+use crate::loader::Lookup;
+use crate::store::Value;
+use crate::token::{Origin, Principal, Proof, TokenRecord};
+
+/// When, and by how many bytes, an answer was proved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proved {
+    pub(super) sent: Tick,
+    pub(super) bytes: usize,
+}
+
+impl<M: Send + Sync + 'static> Engine<M> {
+    /// An answer with what proves it.
+    pub(super) fn resolved(
+        &self,
+        lookup: &Lookup,
+        value: &Value<M>,
+        proved: Proved,
+        origin: Origin,
+    ) -> Resolved<M> {
+        let what = match value {
+            Value::Found(kept) => What::Found(Arc::new(Principal {
+                kept: Arc::clone(kept),
+                token: lookup.token.clone(),
+                noted: AtomicU64::new(0),
+                proof: Proof {
+                    stale: origin == Origin::Stale,
+                    ..self.proof(lookup, value, proved)
+                },
+            })),
+            Value::Absent(kept) => What::Absent(kept.what),
+            Value::Denied(kept) => What::Denied(Arc::clone(kept)),
+        };
+        Resolved { what, origin }
+    }
+
+    /// Puts a proven answer into the local level.
+    pub(super) fn remember(
+        &self,
+        lookup: &Lookup,
+        value: &Value<M>,
+        proved: Proved,
+        resolved: &Resolved<M>,
+    ) {
+        if self.local.entitlement().is_off() {
+            return;
+        }
+        let fingerprint = self.fingerprint(lookup);
+        let what = match (value, &resolved.what) {
+            (_, What::Found(principal)) => {
+                self.local.insert(fingerprint, Arc::clone(principal));
+                return;
+            }
+            (Value::Absent(kept), _) => Negative::Absent(Arc::clone(kept)),
+            (Value::Denied(kept), _) => Negative::Denied(Arc::clone(kept)),
+            (Value::Found(_), _) => return,
+        };
+        let proof = self.proof(lookup, value, proved);
+        self.local
+            .insert_refused(fingerprint, Arc::new(Refused { what, proof }));
+    }
+
+    fn proof(&self, lookup: &Lookup, value: &Value<M>, proved: Proved) -> Proof {
+        let known = if let Value::Found(kept) = value {
+            own_bytes(&kept.what) + lookup.token.expose().len()
+        } else {
+            0
+        };
+        Proof {
+            digest: lookup.digest,
+            sent: proved.sent,
+            tenant: self.tenant_cell(value),
+            size: u32::try_from(known.max(proved.bytes)).unwrap_or(u32::MAX),
+            stale: false,
+            refreshing: AtomicBool::new(false),
+        }
+    }
+
+    /// The tenant whose generation a value claims, for the local level.
+    fn tenant_cell(&self, value: &Value<M>) -> Option<Arc<TenantCell>> {
+        if self.local.entitlement().is_off() {
+            return None;
+        }
+        let (tenant, _) = (value.tenant_id()?, value.generation()?);
+        Some(self.tenants.cell(tenant))
+    }
+}
+
+fn own_bytes<M>(record: &TokenRecord<M>) -> usize {
+    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    size_of::<TokenRecord<M>>()
+        + record.id.len()
+        + record.token_type.len()
+        + optional(&record.app_id)
+        + optional(&record.tenant_id)
+}

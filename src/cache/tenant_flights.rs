@@ -1,0 +1,82 @@
+//! Reads of tenants' generations, which are flights of their own (PROTOCOL.md sections 3 and 5).
+
+use std::sync::Arc;
+
+use super::clock::Tick;
+use super::engine::{Engine, Point};
+use super::flight::{Boarding, Flights, Landing, Leader};
+use super::pilot::Work;
+use super::tenants::TenantCell;
+use crate::store::{Generation, StoreError};
+
+pub(super) type TenantFlights = Flights<Arc<str>, Generation, StoreError>;
+type TenantLeader = Leader<Arc<str>, Generation, StoreError>;
+
+impl<M: Send + Sync + 'static> Engine<M> {
+    pub(super) fn refresh_tenant(self: &Arc<Self>, cell: &TenantCell) {
+        let tenant: Arc<str> = cell.name().into();
+        if tokio::runtime::Handle::try_current().is_ok()
+            && let Some(leader) = self.tenant_flights.lead(&tenant)
+        {
+            tokio::spawn(Arc::clone(self).fly_tenant(leader, tenant));
+        }
+    }
+
+    /// T's generation, by a GET that is sent after this was called; created if it is missing.
+    pub(super) async fn read_tenant(
+        self: &Arc<Self>,
+        tenant: &str,
+    ) -> Result<Generation, StoreError> {
+        let tenant: Arc<str> = tenant.into();
+        let ticket = match self.tenant_flights.board(&tenant) {
+            Boarding::Joins(ticket) => ticket,
+            Boarding::Leads(leader, ticket) => {
+                ticket.fly(self.tenant_flight(leader, tenant)).await;
+                ticket
+            }
+        };
+        match self.served(ticket).await {
+            Ok(Ok(generation)) => Ok(generation),
+            Ok(Err(error)) => Err(error.unwrap_or_else(|| StoreError::not_connected(None))),
+            Err(_) => Err(StoreError::timeout()),
+        }
+    }
+
+    /// No `async`: what the caller has to carry is the block alone.
+    fn tenant_flight(self: &Arc<Self>, leader: TenantLeader, tenant: Arc<str>) -> Work {
+        Work::new(Arc::clone(self).fly_tenant(leader, tenant))
+    }
+
+    async fn fly_tenant(self: Arc<Self>, leader: TenantLeader, tenant: Arc<str>) {
+        let mut next = Some(leader);
+        while let Some(leader) = next {
+            let proof = leader.send();
+            let sent = self.clock.now();
+            let read = self.store.tenant(&tenant, Generation::new()).await;
+            self.at(Point::TenantRead).await;
+            next = leader.land(match read {
+                Ok(answer) => {
+                    self.observe_tenant(&tenant, answer, sent);
+                    Landing::Answered { answer, proof }
+                }
+                Err(error) => Landing::Failed(error),
+            });
+        }
+    }
+
+    /// Keeps what a reply said of T, whose command was sent after the clock said `sent`.
+    pub(super) fn observe_tenant(
+        &self,
+        tenant: &str,
+        generation: Generation,
+        sent: Tick,
+    ) -> Option<Arc<TenantCell>> {
+        if self.local.entitlement().is_off() {
+            return None;
+        }
+        let arrived = self.order.next();
+        let cell = self.tenants.cell(tenant);
+        cell.observe(generation, sent, arrived);
+        Some(cell)
+    }
+}
