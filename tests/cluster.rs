@@ -10,11 +10,13 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Cache, Db, Row, ask, found, is_absent, until};
+use common::{
+    Cache, Db, Row, ask, cached, confirmed, entry, eventually, found, grant, is_absent,
+    nothing_was_denied, until,
+};
 use test_support::{Direction, FaultProxy, RedisCluster, RedisServer};
 use tower_api_token::{Answer, Origin, RedisStore, TokenDigest, UsageRecorder};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const EPOCH: &str = "api_token:tenants";
 
 struct World {
@@ -46,7 +48,7 @@ impl World {
             tokens,
         };
         for token in &world.tokens {
-            world.cached(token).await;
+            cached(&world.cache, token).await;
         }
         world
     }
@@ -60,33 +62,16 @@ impl World {
         builder.scopes(["app"]).build().unwrap()
     }
 
-    async fn cached(&self, token: &str) {
-        let start = Instant::now();
-        while found(&self.cache, token).await.origin() != Origin::Shared {
-            assert!(start.elapsed() < PATIENCE, "{token} is not cached");
-        }
-    }
-
-    fn entry(token: &str) -> String {
-        let digest = tower_api_token::TokenDigest::of(token);
-        let hex: String = digest
-            .as_bytes()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
-        format!("api_token:app:{{{hex}}}")
-    }
-
     /// The tokens whose entries lie on a master, and the others.
     fn divided(&self, master: usize) -> (Vec<&String>, Vec<&String>) {
-        let here = |token: &&String| self.cluster.master_for(&Self::entry(token)) == master;
+        let here = |token: &&String| self.cluster.master_for(&entry(token)) == master;
         self.tokens.iter().partition(here)
     }
 
     /// A token that nobody knows, whose entry lies on such a master.
     fn token_of(&self, is: impl Fn(usize) -> bool) -> String {
         let mut tokens = (0..).map(|n| format!("app-new-{n}"));
-        let there = |token: &String| is(self.cluster.master_for(&Self::entry(token)));
+        let there = |token: &String| is(self.cluster.master_for(&entry(token)));
         tokens.find(there).unwrap()
     }
 
@@ -113,12 +98,12 @@ impl World {
         self.cluster.replicas_of(master)[0]
     }
 
-    /// Until the invalidation is confirmed.
-    async fn confirmed(&self, token: &str) {
-        let start = Instant::now();
-        while self.cache.invalidate(token).durable(1).await.is_err() {
-            assert!(start.elapsed() < PATIENCE, "not confirmed");
-        }
+    /// The slot of an entry, its master, and another.
+    fn way(&self, entry: &str) -> (u16, usize, usize) {
+        let from = self.cluster.master_for(entry);
+        let mut others = self.cluster.masters().into_iter();
+        let to = others.find(|node| *node != from);
+        (self.cluster.slot_for(entry), from, to.unwrap())
     }
 }
 
@@ -202,7 +187,7 @@ async fn while_the_epochs_master_is_frozen_no_lease_is_left_in_others_way() {
     let of_epoch = world.cluster.master_for(EPOCH);
     let token = world.token_of(|node| node != of_epoch);
     world.db.insert(&token, Row::new("app"));
-    let entry = World::entry(&token);
+    let entry = entry(&token);
     let master = world.cluster.node(world.cluster.master_for(&entry));
     world.cluster.node(of_epoch).pause();
     found(&world.cache, &token).await;
@@ -228,7 +213,7 @@ async fn when_a_frozen_masters_slots_have_gone_to_its_replica_they_are_cached_ag
         .command(&["CLUSTER", "FAILOVER", "TAKEOVER"])
         .ok();
     for token in frozen.iter().chain(&healthy) {
-        world.cached(token).await;
+        cached(&world.cache, token).await;
     }
     world.db.revoke(frozen[0]);
     world.cache.invalidate(frozen[0]).await.unwrap();
@@ -239,11 +224,7 @@ async fn when_a_frozen_masters_slots_have_gone_to_its_replica_they_are_cached_ag
 async fn a_token_whose_slot_is_on_its_way_is_cached_and_can_be_revoked() {
     let world = World::new(|store| store).await;
     let token = &world.tokens[0];
-    let entry = World::entry(token);
-    let from = world.cluster.master_for(&entry);
-    let masters = world.cluster.masters();
-    let to = masters.into_iter().find(|node| *node != from).unwrap();
-    let slot = world.cluster.slot_for(&entry);
+    let (slot, from, to) = world.way(&entry(token));
     world.cluster.begin_migration(slot, from, to);
     world.cluster.migrate_keys(slot, from, to);
     let questions = || -> u64 {
@@ -305,11 +286,7 @@ async fn a_redirection_without_a_host_leads_to_the_host_that_gave_it() {
     }
     let cache = World::cache(&world.db, &world.url, |store| store);
     let token = &world.tokens[0];
-    let entry = World::entry(token);
-    let from = world.cluster.master_for(&entry);
-    let mut others = world.cluster.masters().into_iter();
-    let to = others.find(|node| *node != from).unwrap();
-    let slot = world.cluster.slot_for(&entry);
+    let (slot, from, to) = world.way(&entry(token));
     assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
     world.cluster.begin_migration(slot, from, to);
     world.cluster.migrate_keys(slot, from, to);
@@ -353,26 +330,13 @@ async fn a_node_that_knows_of_some_slots_is_not_believed_where_others_know_of_al
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_more_rights_than_on_one_server_are_enough() {
     let world = World::new(|store| store).await;
-    let guide = include_str!("../docs/deployment.md");
-    let mut lines = guide.lines();
-    let rule = lines.find_map(|line| line.strip_prefix("ACL SETUSER api "));
-    let rule = rule.unwrap().replace("PASSWORD", "secret");
-    let words = ["ACL", "SETUSER", "api"].into_iter().chain(rule.split(' '));
-    let words: Vec<&str> = words.chain(["+cluster|slots", "+asking"]).collect();
     for node in world.cluster.nodes() {
-        node.command(&words).ok();
+        grant(node, &["+cluster|slots", "+asking"]);
     }
     let url = world.url.replace("://", "://api:secret@");
     let cache = World::cache(&world.db, &url, |store| store);
     let token = &world.tokens[0];
-    let entry = World::entry(token);
-    let from = world.cluster.master_for(&entry);
-    let to = world
-        .cluster
-        .masters()
-        .into_iter()
-        .find(|node| *node != from);
-    let (slot, to) = (world.cluster.slot_for(&entry), to.unwrap());
+    let (slot, from, to) = world.way(&entry(token));
     cache.check_store().await.unwrap();
     cache.invalidate(token).durable(1).await.unwrap();
     world.cluster.begin_migration(slot, from, to);
@@ -381,8 +345,7 @@ async fn two_more_rights_than_on_one_server_are_enough() {
     cache.invalidate(token).await.unwrap();
     cache.invalidate_tenant("t-1").durable(1).await.unwrap();
     for node in world.cluster.nodes() {
-        let denied = node.command(&["ACL", "LOG"]).array();
-        assert!(denied.is_empty(), "{denied:?}");
+        nothing_was_denied(node);
     }
 }
 
@@ -426,7 +389,7 @@ async fn concurrent_look_ups_of_one_node_share_its_writes_whatever_their_slots()
 async fn a_durable_invalidation_is_confirmed_by_the_replica_of_the_tokens_slot() {
     let world = World::new(|store| store).await;
     for token in world.tokens.iter().take(10) {
-        let entry = World::entry(token);
+        let entry = entry(token);
         let replica = world
             .cluster
             .node(world.replica(world.cluster.master_for(&entry)));
@@ -442,7 +405,7 @@ async fn a_durable_invalidation_is_confirmed_by_the_replica_of_the_tokens_slot()
 async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_confirmed() {
     let world = World::new(|store| store).await;
     let token = &world.tokens[0];
-    let entry = World::entry(token);
+    let entry = entry(token);
     let master = world.cluster.master_for(&entry);
     let unknown = world.token_of(|node| node == master);
     let replica = world.replica(master);
@@ -467,7 +430,7 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
         .unwrap();
     // What was confirmed outlives the master.
     world.cluster.node(replica).resume();
-    world.confirmed(token).await;
+    confirmed(async || world.cache.invalidate(token).durable(1).await.is_ok()).await;
     world.cluster.node(master).kill();
     assert_eq!(world.cluster.failover(master), replica);
     assert!(is_absent(&world.cache, token).await);
@@ -481,7 +444,7 @@ async fn a_durable_invalidation_does_not_wait_for_a_frozen_master_for_ever() {
     let token = &world.tokens[0];
     world
         .cluster
-        .node(world.cluster.master_for(&World::entry(token)))
+        .node(world.cluster.master_for(&entry(token)))
         .pause();
     let start = Instant::now();
     let error = world.cache.invalidate(token).durable(1).await.unwrap_err();
@@ -506,7 +469,7 @@ async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_du
     let of_tenant = world.cluster.node(world.cluster.master_for(&name(&tenant)));
     let token = "app-token-of-the-tenant";
     world.db.insert(token, Row::new("app").of_tenant(&tenant));
-    world.cached(token).await;
+    cached(&world.cache, token).await;
     let replica = world.cluster.node(world.replica(of_epoch));
     replica.pause();
     world.db.suspend(&tenant);
@@ -519,16 +482,8 @@ async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_du
     assert_eq!(cause(&error), "too few replicas acknowledged in time");
     assert!(of_tenant.get(&name(&tenant)).is_some(), "E first");
     replica.resume();
-    let start = Instant::now();
-    while world
-        .cache
-        .invalidate_tenant(&tenant)
-        .durable(1)
-        .await
-        .is_err()
-    {
-        assert!(start.elapsed() < PATIENCE, "not confirmed");
-    }
+    let invalidate = || world.cache.invalidate_tenant(&tenant).durable(1);
+    confirmed(async || invalidate().await.is_ok()).await;
     for node in [of_tenant, world.cluster.node(of_epoch)] {
         assert!(!node.keys("api_token:fence:durable:*").is_empty());
     }
@@ -554,10 +509,8 @@ async fn a_cluster_that_lacks_a_master_is_not_said_to_be_well() {
             world.cache.check_store().await.unwrap_err();
             victim.restart_from_file();
         }
-        let start = Instant::now();
-        while world.cache.check_store().await.is_err() {
-            assert!(start.elapsed() < PATIENCE, "not well again");
-        }
+        let is_well = async || world.cache.check_store().await.is_ok();
+        eventually("it is not well again", is_well).await;
     }
 }
 

@@ -11,14 +11,12 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Cache, Db, Row, found, is_absent};
+use common::{Cache, Db, Row, cached, confirmed, found, grant, is_absent, nothing_was_denied};
 use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
 use tokio::task::JoinSet;
 use tower_api_token::{Origin, RedisStore, UsageRecorder};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longer than the defaults, so that a busy machine is not taken for an outage.
 fn patient(store: RedisStore) -> RedisStore {
@@ -30,6 +28,10 @@ fn patient(store: RedisStore) -> RedisStore {
 fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
     let builder = db.cache().store(patient(store)).local_capacity(0);
     builder.scopes(["app"]).build().unwrap()
+}
+
+fn cache_at(db: &Arc<Db>, url: &str) -> Cache {
+    cache(db, RedisStore::connect(url).unwrap())
 }
 
 /// Several tokens, so that a cluster's nodes all have some.
@@ -46,24 +48,6 @@ fn db() -> Arc<Db> {
 
 fn token(n: usize) -> String {
     format!("app-token-number-{n}")
-}
-
-/// Until an answer comes from Redis.
-async fn cached(cache: &Cache, token: &str) {
-    let start = Instant::now();
-    while found(cache, token).await.origin() != Origin::Shared {
-        assert!(start.elapsed() < PATIENCE, "{token} is not cached");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// An invalidation that is repeated until it is confirmed.
-async fn confirmed(invalidate: impl AsyncFn() -> bool) {
-    let start = Instant::now();
-    while !invalidate().await {
-        assert!(start.elapsed() < PATIENCE, "not confirmed");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The whole of it: caching, an invalidation of a token, of a tenant, a created token.
@@ -92,24 +76,11 @@ async fn by_a_unix_socket_and_in_a_database_of_its_own() {
     let server = RedisServer::start_unix();
     let db = db();
     let url = format!("{}?db=2", server.unix_url());
-    keeps_its_promises(&db, &cache(&db, RedisStore::connect(&url).unwrap())).await;
+    keeps_its_promises(&db, &cache_at(&db, &url)).await;
     assert_eq!(server.keys("*"), [""; 0], "nothing in database 0");
     let url = format!("redis://{}/3", server.addr());
-    keeps_its_promises(&db, &cache(&db, RedisStore::connect(&url).unwrap())).await;
+    keeps_its_promises(&db, &cache_at(&db, &url)).await;
     assert_eq!(server.keys("*"), [""; 0]);
-}
-
-/// The rule that the guide names, for a user with the password `secret`, and further rights.
-fn create_user(server: &RedisServer, further: &[&str]) {
-    let guide = include_str!("../docs/deployment.md");
-    let rule = guide
-        .lines()
-        .find_map(|line| line.strip_prefix("ACL SETUSER api "))
-        .unwrap();
-    let rule = rule.replace("PASSWORD", "secret");
-    let words = ["ACL", "SETUSER", "api"].into_iter().chain(rule.split(' '));
-    let words: Vec<&str> = words.chain(further.iter().copied()).collect();
-    server.command(&words).ok();
 }
 
 /// Those that lie in Redis: they share commands.
@@ -122,15 +93,10 @@ async fn all_at_once(cache: &Cache) -> Vec<Origin> {
     look_ups.join_all().await
 }
 
-fn nothing_was_denied(server: &RedisServer) {
-    let denied = server.command(&["ACL", "LOG"]).array();
-    assert!(denied.is_empty(), "{denied:?}");
-}
-
 #[tokio::test]
 async fn with_the_few_rights_that_the_guide_names() {
     let server = RedisServer::start();
-    create_user(&server, &[]);
+    grant(&server, &[]);
     let db = db();
     let url = format!("redis://api:secret@{}", server.addr());
     let store = patient(RedisStore::connect(&url).unwrap());
@@ -153,11 +119,11 @@ async fn with_the_few_rights_that_the_guide_names() {
 async fn behind_sentinels_one_more_right_is_enough() {
     let set = RedisSentinel::start();
     for server in set.servers() {
-        create_user(server, &["+role"]);
+        grant(server, &["+role"]);
     }
     let url = sentinel_url(&set).replace("://", "://api:secret@");
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    let cache = cache_at(&db, &url);
     keeps_its_promises(&db, &cache).await;
     cache.check_store().await.unwrap();
     cache.invalidate_tenant("t-1").durable(1).await.unwrap();
@@ -203,7 +169,7 @@ async fn over_tls_with_a_certificate_of_the_client() {
 async fn behind_sentinels_and_through_a_fail_over() {
     let set = RedisSentinel::start();
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&sentinel_url(&set)).unwrap());
+    let cache = cache_at(&db, &sentinel_url(&set));
     keeps_its_promises(&db, &cache).await;
     // The old master lives on, as a replica: its answers do not count any more.
     set.failover();
@@ -216,7 +182,7 @@ async fn behind_sentinels_and_through_a_fail_over() {
 async fn behind_sentinels_when_the_master_is_killed() {
     let set = RedisSentinel::start();
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&sentinel_url(&set)).unwrap());
+    let cache = cache_at(&db, &sentinel_url(&set));
     cached(&cache, &token(0)).await;
     let old = set.master();
     old.kill();
@@ -240,24 +206,26 @@ fn cluster_url(cluster: &RedisCluster) -> String {
     format!("redis+cluster://{}", hosts.join(","))
 }
 
+/// To another master.
+fn move_slot_of(cluster: &RedisCluster, key: &str) {
+    let from = cluster.master_for(key);
+    let mut masters = cluster.masters().into_iter();
+    let to = masters.find(|node| *node != from).unwrap();
+    cluster.migrate_slot(cluster.slot_for(key), from, to);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_cluster_whose_slots_move() {
     let cluster = RedisCluster::start();
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&cluster_url(&cluster)).unwrap());
+    let cache = cache_at(&db, &cluster_url(&cluster));
     keeps_its_promises(&db, &cache).await;
     let entries = cluster.keys("api_token:app:*");
     let nodes: std::collections::BTreeSet<usize> =
         entries.iter().map(|key| cluster.master_for(key)).collect();
     assert!(nodes.len() > 1, "the entries lie on several nodes");
     for entry in entries.iter().take(4) {
-        let from = cluster.master_for(entry);
-        let to = cluster
-            .masters()
-            .into_iter()
-            .find(|node| *node != from)
-            .unwrap();
-        cluster.migrate_slot(cluster.slot_for(entry), from, to);
+        move_slot_of(&cluster, entry);
     }
     keeps_its_promises(&db, &cache).await;
     for n in 0..12 {
@@ -270,7 +238,7 @@ async fn on_a_cluster_whose_slots_move() {
 async fn on_a_cluster_while_slots_move_under_load_every_answer_is_right() {
     let cluster = RedisCluster::start();
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&cluster_url(&cluster)).unwrap());
+    let cache = cache_at(&db, &cluster_url(&cluster));
     for n in 0..12 {
         cached(&cache, &token(n)).await;
     }
@@ -290,13 +258,7 @@ async fn on_a_cluster_while_slots_move_under_load_every_answer_is_right() {
     let asking: Vec<_> = (0..12).map(ask).collect();
     tokio::task::block_in_place(|| {
         for entry in entries.iter().cycle().take(20) {
-            let from = cluster.master_for(entry);
-            let to = cluster
-                .masters()
-                .into_iter()
-                .find(|node| *node != from)
-                .unwrap();
-            cluster.migrate_slot(cluster.slot_for(entry), from, to);
+            move_slot_of(&cluster, entry);
         }
     });
     done.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -314,11 +276,7 @@ async fn on_valkey() {
     };
     let server = RedisServer::start_program(&program, &[]);
     let db = db();
-    keeps_its_promises(
-        &db,
-        &cache(&db, RedisStore::connect(&server.url()).unwrap()),
-    )
-    .await;
+    keeps_its_promises(&db, &cache_at(&db, &server.url())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -326,7 +284,7 @@ async fn on_a_cluster_one_of_whose_masters_is_killed_or_frozen() {
     for kills in [true, false] {
         let cluster = RedisCluster::start();
         let db = db();
-        let cache = cache(&db, RedisStore::connect(&cluster_url(&cluster)).unwrap());
+        let cache = cache_at(&db, &cluster_url(&cluster));
         keeps_its_promises(&db, &cache).await;
         let victim = cluster.masters()[0];
         if kills {

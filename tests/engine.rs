@@ -5,11 +5,10 @@
 mod common;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use common::{Builder, Cache, Db, Mode, Points, Row, ask, found, is_absent, redis};
+use common::{Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis};
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, Point};
 use tower_api_token::{
@@ -32,11 +31,6 @@ async fn each(test: impl AsyncFn(&dyn Fn(Builder) -> Cache)) {
             .unwrap()
     })
     .await;
-}
-
-/// What Redis holds under the token, in scope `app`.
-fn entry(token: &str) -> String {
-    format!("api_token:app:{{{}}}", TokenDigest::of(token))
 }
 
 #[tokio::test]
@@ -173,13 +167,13 @@ async fn a_loader_that_fails_is_no_absence_and_nothing_is_cached_of_it() {
 async fn a_load_beyond_its_deadline_is_unavailable_and_the_next_request_tries_again() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
-        let cache = build(db.cache().load_deadline(Duration::from_millis(50)));
+        let cache = build(db.cache().load_deadline(Duration::from_secs(1)));
         db.gate.close();
         let error = ask(&cache, TOKEN).await.unwrap_err();
         assert_eq!(error.kind(), UnavailableKind::LoaderTimedOut);
         db.gate.open();
-        let cache = build(db.cache());
-        found(&cache, TOKEN).await;
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+        assert_eq!(db.loads(), 2);
     })
     .await;
 }
@@ -857,7 +851,6 @@ fn nonsense_is_refused_by_build_with_the_setters_name() {
         assert!(error.to_string().contains(name), "{name}: {error}");
     }
     assert!(db.cache().build().is_ok());
-    let _: Arc<Db> = db;
 }
 
 #[test]

@@ -8,7 +8,9 @@ mod common;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use common::{Cache, Db, Mode, Row, ask, found, is_absent, start, until};
+use common::{
+    Cache, Db, Mode, Row, ask, cached, confirmed, eventually, found, is_absent, start, until,
+};
 use test_support::{Direction, FaultProxy, RedisServer};
 use tower_api_token::{Answer, Origin, RedisStore, UnavailableKind};
 
@@ -51,14 +53,12 @@ impl World {
 
     /// Until an answer comes from Redis again: caching has resumed.
     async fn works(&self) {
-        let start = Instant::now();
-        while found(&self.cache, TOKEN).await.origin() != Origin::Shared {
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "nothing is cached again"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        cached(&self.cache, TOKEN).await;
+    }
+
+    /// As the protocol says: repeated until it is `Ok`.
+    async fn invalidate(&self) {
+        confirmed(async || self.cache.invalidate(TOKEN).await.is_ok()).await;
     }
 
     /// Requests while Redis is away: all answered by the loader, most of them at once, because the
@@ -198,12 +198,11 @@ async fn a_redis_that_takes_no_writes_is_no_redis_because_it_may_be_an_old_maste
         .command(&["REPLICAOF", "127.0.0.1", &nobody])
         .ok();
     world.cache.check_store().await.unwrap_err();
-    let start = Instant::now();
     // Until the heartbeat has found out, what is read there is still an answer.
-    while found(&world.cache, TOKEN).await.origin() == Origin::Shared {
-        assert!(start.elapsed() < Duration::from_secs(10));
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("the heartbeat found nothing out", async || {
+        found(&world.cache, TOKEN).await.origin() != Origin::Shared
+    })
+    .await;
     world.serves_from_the_loader().await;
     world.server.command(&["REPLICAOF", "NO", "ONE"]).ok();
     world.works().await;
@@ -252,11 +251,8 @@ async fn an_invalidation_is_tried_while_the_breaker_is_open() {
     }
     world.db.revoke(TOKEN);
     world.proxy.heal();
-    // No probe of a request has come in between; repeated until it is Ok, as the protocol says.
-    let start = Instant::now();
-    while world.cache.invalidate(TOKEN).await.is_err() {
-        assert!(start.elapsed() < Duration::from_secs(10));
-    }
+    // No probe of a request has come in between.
+    world.invalidate().await;
     assert!(is_absent(&world.cache, TOKEN).await);
 }
 
@@ -339,16 +335,7 @@ fn a_store_outlives_a_runtime_that_stands_still() {
     // It is kept, and nobody drives it: what lives there neither answers nor ends.
     let still = runtime();
     still.block_on(found(&cache, TOKEN));
-    runtime().block_on(async {
-        let start = Instant::now();
-        while found(&cache, TOKEN).await.origin() != Origin::Shared {
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "nobody supervises"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
+    runtime().block_on(cached(&cache, TOKEN));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -364,17 +351,8 @@ async fn a_redis_that_comes_back_from_its_file_is_used_again() {
     );
     world.works().await;
     world.db.revoke(TOKEN);
-    confirmed(&world.cache).await;
+    world.invalidate().await;
     assert!(is_absent(&world.cache, TOKEN).await);
-}
-
-/// An invalidation that is repeated until it is confirmed.
-async fn confirmed(cache: &Cache) {
-    let start = Instant::now();
-    while cache.invalidate(TOKEN).await.is_err() {
-        assert!(start.elapsed() < Duration::from_secs(20), "not confirmed");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -414,21 +392,17 @@ async fn a_deletion_that_the_file_does_not_hold_is_undone_by_the_restart_until_i
     world.works().await;
     world.server.command(&["SAVE"]).ok();
     world.db.revoke(TOKEN);
-    confirmed(&world.cache).await;
+    world.invalidate().await;
     assert!(is_absent(&world.cache, TOKEN).await);
     world.server.kill();
     world.server.restart_from_file();
     // The loader says absent until Redis is used again, and then there is the entry of before.
-    let start = Instant::now();
-    while is_absent(&world.cache, TOKEN).await {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "it was not in the file"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("it was not in the file", async || {
+        !is_absent(&world.cache, TOKEN).await
+    })
+    .await;
     assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Shared);
-    confirmed(&world.cache).await;
+    world.invalidate().await;
     assert!(is_absent(&world.cache, TOKEN).await);
 }
 
@@ -437,7 +411,7 @@ async fn a_flapping_database_costs_the_requests_of_its_bad_moments_and_nothing_a
     const ROUNDS: usize = 40;
     let world = World::new();
     let token = |round: usize| format!("app-of-round-{round:04}");
-    let cached = || world.server.keys("api_token:app:*").len();
+    let entries = || world.server.keys("api_token:app:*").len();
     for round in 0..ROUNDS {
         let fails = round % 2 == 1;
         world.db.insert(&token(round), Row::new("app"));
@@ -458,11 +432,15 @@ async fn a_flapping_database_costs_the_requests_of_its_bad_moments_and_nothing_a
         }
     }
     world.db.mode(Mode::Answers);
-    assert_eq!(cached(), ROUNDS / 2, "nothing was cached of a failing load");
+    assert_eq!(
+        entries(),
+        ROUNDS / 2,
+        "nothing was cached of a failing load"
+    );
     for round in 0..ROUNDS {
         let origin = found(&world.cache, &token(round)).await.origin();
         let expected = [Origin::Shared, Origin::Loaded][round % 2];
         assert_eq!(origin, expected, "round {round}");
     }
-    assert_eq!(cached(), ROUNDS);
+    assert_eq!(entries(), ROUNDS);
 }

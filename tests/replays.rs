@@ -7,10 +7,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cache, Db, Points, Row, ask, found, is_absent, redis, redis_at, start, until};
+use common::{Cache, Db, Points, Row, ask, entry, found, is_absent, redis, redis_at, start, until};
 use test_support::{Direction, FaultProxy, RedisServer};
 use tower_api_token::test_util::{ManualClock, Point};
-use tower_api_token::{Answer, Origin, TokenDigest};
+use tower_api_token::{Answer, Origin};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const TENANT: &str = "t-1";
@@ -62,10 +62,6 @@ impl World {
             _ => None,
         }
     }
-}
-
-fn entry() -> String {
-    format!("api_token:app:{{{}}}", TokenDigest::of(TOKEN))
 }
 
 fn version(answer: &Answer<u64>) -> Option<u64> {
@@ -164,7 +160,7 @@ async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_another_flights_lease
     world.db.mode(common::Mode::Fails);
     let first = start(&world.instance, TOKEN);
     acquired.reached(1).await;
-    let transmitted = String::from_utf8(world.server.get(&entry()).unwrap()).unwrap();
+    let transmitted = String::from_utf8(world.server.get(&entry(TOKEN)).unwrap()).unwrap();
     acquired.open();
     first.await.unwrap().unwrap_err();
     world.db.mode(common::Mode::Answers);
@@ -176,12 +172,15 @@ async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_another_flights_lease
     world.db.revoke(TOKEN);
     world.operator.invalidate(TOKEN).await.unwrap();
     // The first flight's acquire, held up somewhere on its way, runs now.
-    let late = ["SET", &entry(), &transmitted, "NX", "PX", "60000"];
+    let late = ["SET", &entry(TOKEN), &transmitted, "NX", "PX", "60000"];
     world.server.command(&late).ok();
     fill.open();
     second.await.unwrap().unwrap();
-    assert_eq!(world.server.get(&entry()).unwrap(), transmitted.as_bytes());
-    world.server.command(&["DEL", &entry()]).int();
+    assert_eq!(
+        world.server.get(&entry(TOKEN)).unwrap(),
+        transmitted.as_bytes()
+    );
+    world.server.command(&["DEL", &entry(TOKEN)]).int();
     assert_eq!(world.version_for_a_newcomer().await, None);
 }
 
@@ -214,7 +213,7 @@ async fn a_token_that_changes_its_tenant_between_two_loads_is_answered_and_not_f
     loaded.open();
     assert_eq!(version(&slow.await.unwrap().unwrap()), Some(1));
     assert_eq!(world.db.loads(), 2);
-    assert_eq!(world.server.get(&entry()), None);
+    assert_eq!(world.server.get(&entry(TOKEN)), None);
 }
 
 #[tokio::test]

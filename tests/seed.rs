@@ -43,6 +43,12 @@ impl World {
         self.builder().local_capacity(0).build().unwrap()
     }
 
+    /// The same, whose flights can be held.
+    fn held_at(&self, points: &Points) -> Cache {
+        let builder = self.builder().local_capacity(0);
+        builder.hooks(points.hooks()).build().unwrap()
+    }
+
     fn text(&self, name: &str) -> Option<String> {
         self.server
             .get(name)
@@ -156,12 +162,7 @@ async fn an_entry_that_python_would_take_for_a_miss_is_one_and_is_repaired() {
 async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let points = Points::default();
-    let instance = world
-        .builder()
-        .local_capacity(0)
-        .hooks(points.hooks())
-        .build()
-        .unwrap();
+    let instance = world.held_at(&points);
     let fill = points.at(Point::BeforeFill);
     fill.close();
     let slow = start(&instance, TOKEN);
@@ -184,12 +185,7 @@ async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
 async fn pythons_fill_over_our_lease_stays_and_ours_is_refused() {
     let world = World::new(Row::new("app"));
     let points = Points::default();
-    let instance = world
-        .builder()
-        .local_capacity(0)
-        .hooks(points.hooks())
-        .build()
-        .unwrap();
+    let instance = world.held_at(&points);
     let fill = points.at(Point::BeforeFill);
     fill.close();
     let slow = start(&instance, TOKEN);
@@ -227,12 +223,7 @@ async fn pythons_lock_is_waited_for_so_that_both_sides_share_one_load() {
 async fn a_lock_that_is_not_ours_any_more_is_left_alone() {
     let world = World::new(Row::new("app"));
     let points = Points::default();
-    let instance = world
-        .builder()
-        .local_capacity(0)
-        .hooks(points.hooks())
-        .build()
-        .unwrap();
+    let instance = world.held_at(&points);
     let fill = points.at(Point::BeforeFill);
     fill.close();
     let slow = start(&instance, TOKEN);
@@ -353,6 +344,29 @@ async fn an_invalidated_tenant_is_gone_for_python_too_and_no_other_is() {
 }
 
 #[tokio::test]
+async fn a_durable_invalidation_of_a_tenant_waits_for_what_was_swept_too() {
+    let world = World::new(Row::new("app"));
+    world.python_sets("indexed-by-python", "t-1");
+    world.python_sets("in-no-index", "t-1");
+    world
+        .server
+        .command(&["SREM", INDEX, "api_token:app:in-no-index"])
+        .int();
+    let instance = world.instance();
+    let mut monitor = world.server.monitor();
+    let invalidation = instance.invalidate_tenant("t-1").durable(0);
+    invalidation.await.unwrap();
+    let lines = monitor.take();
+    let last = |word: &str, name: &str| {
+        let is = |line: &String| line.contains(word) && line.contains(name);
+        lines.iter().rposition(is).unwrap()
+    };
+    let wait = last("\"WAIT\"", "");
+    assert!(wait > last("\"DEL\"", "api_token:app:indexed-by-python"));
+    assert!(wait > last("\"DEL\"", "api_token:app:in-no-index"));
+}
+
+#[tokio::test]
 async fn an_entry_is_indexed_also_where_its_tenants_generation_is_known() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     world
@@ -393,12 +407,7 @@ async fn a_fill_that_a_tenants_invalidation_overtook_is_not_left_for_python() {
 async fn a_lease_that_is_in_no_index_does_not_outlive_the_sweep() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let points = Points::default();
-    let instance = world
-        .builder()
-        .local_capacity(0)
-        .hooks(points.hooks())
-        .build()
-        .unwrap();
+    let instance = world.held_at(&points);
     let fill = points.at(Point::BeforeFill);
     fill.close();
     let slow = start(&instance, TOKEN);

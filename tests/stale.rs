@@ -9,10 +9,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Builder, Cache, Db, Mode, Points, Row, ask, found, is_absent, redis, start};
+use common::{Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, start};
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, Point};
-use tower_api_token::{Absence, Answer, Origin, TokenDigest, UnavailableKind};
+use tower_api_token::{Absence, Answer, Origin, UnavailableKind};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const TTL: Duration = Duration::from_secs(600);
@@ -23,10 +23,6 @@ fn builder(db: &Arc<Db>) -> Builder {
         .ttl(TTL)
         .ttl_jitter_percent(0)
         .stale_if_error(GRACE)
-}
-
-fn entry() -> String {
-    format!("api_token:app:{{{}}}", TokenDigest::of(TOKEN))
 }
 
 /// In memory time is the clock's; in Redis an entry is aged by shortening its life.
@@ -68,7 +64,7 @@ impl World {
             }
             Some(server) => {
                 let left = left.as_millis().to_string();
-                assert_eq!(server.command(&["PEXPIRE", &entry(), &left]).int(), 1);
+                assert_eq!(server.command(&["PEXPIRE", &entry(TOKEN), &left]).int(), 1);
             }
         }
     }
@@ -200,13 +196,13 @@ async fn the_local_level_says_stale_too_and_asks_the_loader_once_in_a_bound() {
     found(&cache, TOKEN).await;
     db.mode(Mode::Fails);
     let left = (GRACE / 2).as_millis().to_string();
-    server.command(&["PEXPIRE", &entry(), &left]).int();
+    server.command(&["PEXPIRE", &entry(TOKEN), &left]).int();
     clock.advance(Duration::from_secs(1));
     for _ in 0..5 {
         assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Stale);
     }
     assert_eq!(db.loads(), 2);
-    let left = server.command(&["PTTL", &entry()]).int();
+    let left = server.command(&["PTTL", &entry(TOKEN)]).int();
     assert!(left <= 150_000, "its end stays where it was: {left}");
 }
 
@@ -225,7 +221,7 @@ async fn an_entry_lies_in_redis_for_its_time_and_its_grace() {
     let (server, db) = (RedisServer::start(), Db::with(TOKEN, Row::new("app")));
     let cache = builder(&db).store(redis(&server)).build().unwrap();
     found(&cache, TOKEN).await;
-    let left = server.command(&["PTTL", &entry()]).int();
+    let left = server.command(&["PTTL", &entry(TOKEN)]).int();
     assert!((890_000..=900_000).contains(&left), "{left}");
 }
 
@@ -238,7 +234,7 @@ async fn another_instances_grace_is_no_lifetime_to_one_that_has_none() {
     let without = || db.cache().store(redis(&server)).build().unwrap();
     assert_eq!(found(&without(), TOKEN).await.origin(), Origin::Shared);
     let left = (GRACE.as_millis() - 1_000).to_string();
-    server.command(&["PEXPIRE", &entry(), &left]).int();
+    server.command(&["PEXPIRE", &entry(TOKEN), &left]).int();
     let anew = found(&without(), TOKEN).await;
     assert_eq!((anew.origin(), *anew.metadata()), (Origin::Loaded, 1));
 }

@@ -9,13 +9,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use test_support::{Gate, RedisServer};
 use tower_api_token::test_util::{Hooks, Point};
 use tower_api_token::{
-    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Denial, Lookup, RedisStore,
-    TokenDigest, TokenRecord, Unavailable, Verdict, loader_fn,
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Denial, Lookup, Origin,
+    RedisStore, TokenDigest, TokenRecord, Unavailable, Verdict, loader_fn,
 };
 
 /// The metadata of a record is the row's version: which commit an answer was read from.
@@ -181,11 +181,32 @@ pub fn redis(server: &RedisServer) -> RedisStore {
 }
 
 pub fn redis_at(url: &str) -> RedisStore {
-    let patient = std::time::Duration::from_secs(5);
+    let patient = Duration::from_secs(5);
     RedisStore::connect(url)
         .unwrap()
         .deadline(patient)
         .connect_deadline(patient)
+}
+
+/// The key of the token's entry in scope `app`.
+pub fn entry(token: &str) -> String {
+    format!("api_token:app:{{{}}}", TokenDigest::of(token))
+}
+
+/// Lets the user `api` with the password `secret` do what the guide says, and `further` things.
+pub fn grant(server: &RedisServer, further: &[&str]) {
+    let guide = include_str!("../../docs/deployment.md");
+    let mut lines = guide.lines();
+    let rule = lines.find_map(|line| line.strip_prefix("ACL SETUSER api "));
+    let rule = rule.expect("the rule").replace("PASSWORD", "secret");
+    let words = ["ACL", "SETUSER", "api"].into_iter().chain(rule.split(' '));
+    let words: Vec<&str> = words.chain(further.iter().copied()).collect();
+    server.command(&words).ok();
+}
+
+pub fn nothing_was_denied(server: &RedisServer) {
+    let denied = server.command(&["ACL", "LOG"]).array();
+    assert!(denied.is_empty(), "{denied:?}");
 }
 
 pub async fn ask(cache: &Cache, token: &str) -> Result<Answer<Version>, Unavailable> {
@@ -202,6 +223,30 @@ pub async fn found(cache: &Cache, token: &str) -> CachedApiToken<Version> {
 
 pub async fn is_absent(cache: &Cache, token: &str) -> bool {
     matches!(ask(cache, token).await, Ok(Answer::Absent(_)))
+}
+
+/// A busy machine is not what is tested.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Until what real servers are doing is done: asked again and again. `what` says what was not.
+pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !done().await {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Until an answer comes from Redis.
+pub async fn cached(cache: &Cache, token: &str) {
+    let what = format!("{token} is not cached");
+    let shared = async || found(cache, token).await.origin() == Origin::Shared;
+    eventually(&what, shared).await;
+}
+
+/// An invalidation that is repeated until it is confirmed.
+pub async fn confirmed(invalidate: impl AsyncFn() -> bool) {
+    eventually("the invalidation is not confirmed", invalidate).await;
 }
 
 /// A gate at each named point of the protocol, all open at first.
