@@ -154,6 +154,13 @@ mod on {
         }
     }
 
+    pub(crate) fn not_registered(error: &StoreError) {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::warn!(target: "tower_api_token", error = chain(error), dropped, "this instance could not enter its scopes into the token store; what it reads there it does not keep");
+        }
+    }
+
     pub(crate) fn load_failed(error: &Unavailable) {
         static LIMIT: Limit = Limit::new();
         if let Some(dropped) = LIMIT.pass() {
@@ -250,6 +257,7 @@ mod off {
 
     pub(crate) fn refused(_: &'static str, _: &str) {}
     pub(crate) fn store_failed(_: &StoreError) {}
+    pub(crate) fn not_registered(_: &StoreError) {}
     pub(crate) fn load_failed(_: &Unavailable) {}
     pub(crate) fn corrupt_entry() {}
     pub(crate) fn unwritable() {}

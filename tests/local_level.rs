@@ -407,6 +407,7 @@ async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
     for _ in 0..3 {
         assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
     }
+    assert_eq!(reader.stats().store_errors, 3);
 }
 
 #[tokio::test]

@@ -291,6 +291,7 @@ async fn g4_an_epoch_that_was_missing_twice_is_not_unchanged() {
     slow.await.unwrap().unwrap();
     assert_eq!(world.version_for_a_newcomer().await, Some(1));
     assert_eq!(world.db.loads(), 3);
+    assert_eq!(world.instance.stats().store_errors, 1);
 }
 
 #[tokio::test]

@@ -221,7 +221,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         match self.renew_registration().await {
             Ok(()) => self.kept(value, proved, origin, proof),
             // An entry is kept only where a waiting operator knows for how long.
-            Err(_) => self.answered(value, proved, origin, proof),
+            Err(error) => {
+                self.engine.counters.store_errors.add();
+                telemetry::not_registered(&error);
+                self.answered(value, proved, origin, proof)
+            }
         }
     }
 
@@ -257,7 +261,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 }
                 let epoch = match reply.epoch {
                     Some(epoch) => Some(epoch),
-                    None => self.engine.store.epoch(Generation::new()).await.ok(),
+                    None => self.create_epoch().await,
                 };
                 let (known, soft) = match over {
                     Over::Dead(_, known) => (known, None),
@@ -280,6 +284,12 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             }
             Acquired::Gone => Next::Again,
         }
+    }
+
+    /// Without one, the generation of a tenant costs a second load.
+    async fn create_epoch(&self) -> Option<Generation> {
+        let created = self.engine.store.epoch(Generation::new()).await;
+        created.inspect_err(|error| self.store_failed(error)).ok()
     }
 
     /// Asks for a lease in the place of `over`, at most once.
