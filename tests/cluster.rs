@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     Cache, Db, Row, ask, cached, confirmed, entry, eventually, found, grant, is_absent,
-    nothing_was_denied, until,
+    nothing_was_denied, redis_at, until,
 };
 use test_support::{Direction, FaultProxy, RedisCluster, RedisServer};
 use tower_api_token::{Answer, Origin, RedisStore, TokenDigest, UsageRecorder};
@@ -512,6 +512,26 @@ async fn a_cluster_that_lacks_a_master_is_not_said_to_be_well() {
         let is_well = async || world.cache.check_store().await.is_ok();
         eventually("it is not well again", is_well).await;
     }
+}
+
+/// The registry's master answers before the entry's, and a scope is entered between the two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scope_that_is_entered_during_an_invalidation_does_not_make_the_registry_a_lost_one() {
+    let world = World::new(|store| store).await;
+    let victim = world.bystander();
+    let (frozen, healthy) = world.divided(victim);
+    let builder = world.db.cache().store(redis_at(&world.url));
+    let cache = builder.local_capacity(0).build().unwrap();
+    found(&cache, frozen[0]).await;
+    let of_registry = world.cluster.master_for("api_token:scopes");
+    let read = || world.cluster.node(of_registry).command_count("smembers");
+    let before = read();
+    world.cluster.node(victim).pause();
+    let invalidation = tokio::spawn(cache.invalidate(frozen[0]).into_future());
+    until(|| read() > before).await;
+    cache.authenticate(healthy[0], "dataset").await.unwrap();
+    world.cluster.node(victim).resume();
+    invalidation.await.unwrap().unwrap();
 }
 
 /// Tokens of all masters in one batch: one master's trouble is no other's.

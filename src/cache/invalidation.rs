@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::clock::Tick;
 use super::engine::Engine;
+use super::scopes;
 use crate::error::{ConfigError, InvalidateError};
 use crate::measure::Stopwatch;
 use crate::store::keys::Scope;
@@ -172,8 +173,9 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                     .await?;
             }
             Target::Tenant(tenant) => {
+                let acknowledged = engine.scopes.acknowledged();
                 let registry = engine.store.delete_tenant(tenant, self.wait, durable).await;
-                self.learn(registry).await?;
+                self.learn(registry, &acknowledged).await?;
             }
         }
         let replied = engine.clock.now();
@@ -213,8 +215,9 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         let mut deleted = BTreeSet::new();
         loop {
             let keys = engine.keys.keys(token, digest, &scopes);
+            let acknowledged = engine.scopes.acknowledged();
             let registry = engine.store.delete_token(&keys, ask, durable).await;
-            self.learn(registry).await?;
+            self.learn(registry, &acknowledged).await?;
             deleted.append(&mut scopes);
             if !all_known || engine.store.is_local() {
                 return Ok(());
@@ -231,21 +234,25 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         }
     }
 
-    /// Learns from the registry, if it was asked for. One that lacks our own scopes was lost, and with
-    /// it perhaps another instance's scope, or its longer bound: ours are entered again, so that a
-    /// repetition can succeed.
+    /// Learns from the registry, if it was asked for. One that lacks own scopes that were acknowledged
+    /// before it was asked for was lost, and with it perhaps another instance's scope, or its longer
+    /// bound: ours are entered again, so that a repetition can succeed.
     async fn learn(
         &self,
         registry: Result<Option<Registry>, StoreError>,
+        acknowledged: &BTreeSet<Scope>,
     ) -> Result<(), InvalidateError> {
         let engine = &self.engine;
-        match registry.map_err(InvalidateError::store)? {
-            Some(registry) if !engine.scopes.learn(&registry) => {
-                engine.register().await.map_err(InvalidateError::store)?;
-                Err(InvalidateError::registry())
-            }
-            _ => Ok(()),
+        let Some(registry) = registry.map_err(InvalidateError::store)? else {
+            return Ok(());
+        };
+        engine.scopes.learn(&registry);
+        if scopes::holds(&registry, acknowledged) {
+            return Ok(());
         }
+        engine.scopes.forget_registration();
+        engine.register().await.map_err(InvalidateError::store)?;
+        Err(InvalidateError::registry())
     }
 }
 

@@ -123,10 +123,21 @@ impl Scopes {
         self.lock().registered = Some((scopes, session, now));
     }
 
-    /// Learns from the registry; tells whether it holds the own scopes.
-    pub(crate) fn learn(&self, registry: &Registry) -> bool {
+    /// The own scopes that the registry holds, as far as known.
+    pub(crate) fn acknowledged(&self) -> BTreeSet<Scope> {
+        let known = self.lock();
+        let registered = known.registered.as_ref();
+        registered.map_or_else(BTreeSet::new, |(scopes, ..)| scopes.clone())
+    }
+
+    /// The registry was lost: what was acknowledged before is relied on no more.
+    pub(crate) fn forget_registration(&self) {
+        self.lock().registered = None;
+    }
+
+    /// Learns from the registry.
+    pub(crate) fn learn(&self, registry: &Registry) {
         let mut known = self.lock();
-        let mut present = BTreeSet::new();
         for (name, bound) in &registry.0 {
             let Some(scope) = Scope::written(name) else {
                 continue;
@@ -138,17 +149,8 @@ impl Scopes {
             if differ(*bound, self.bound) {
                 telemetry::staleness_bounds_differ(name, *bound, self.bound);
             }
-            known.seen.insert(scope.clone());
-            present.insert(scope);
+            known.seen.insert(scope);
         }
-        let complete = match &known.registered {
-            None => true,
-            Some((registered, ..)) => registered.is_subset(&present),
-        };
-        if !complete {
-            known.registered = None;
-        }
-        complete
     }
 
     /// The scopes that an invalidation of a token in all scopes has to delete, as far as known.
@@ -170,6 +172,15 @@ impl Scopes {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the registry holds all of these scopes, with whatever bound.
+pub(crate) fn holds(registry: &Registry, scopes: &BTreeSet<Scope>) -> bool {
+    let present = registry
+        .0
+        .iter()
+        .filter_map(|(name, _)| Scope::written(name));
+    scopes.is_subset(&present.collect())
 }
 
 /// Whether both are of a local level, and as the registry writes them not the same.
