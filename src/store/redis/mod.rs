@@ -140,10 +140,10 @@ impl RedisStore {
         self
     }
 
-    /// The circuit breaker: so many commands in a row without an answer open it, and for so long
-    /// nothing is sent, but invalidations, which are always tried. Then one command probes. Each node
-    /// of a cluster has one. Default: 5 and 500 ms: one blip does not open it, and an outage costs five
-    /// requests their deadline.
+    /// The circuit breaker: so many commands in a row without an answer open it (one that look-ups
+    /// share counts for each of them), and for so long nothing is sent, but invalidations, which are
+    /// always tried. Then one command probes. Each node of a cluster has one. Default: 5 and 500 ms:
+    /// one blip does not open it, and an outage costs five requests their deadline.
     #[must_use]
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
         self.breaker = BreakerSettings {
