@@ -16,13 +16,13 @@ use crate::store::{Generation, Kept, Nonce, Value};
 const RECORD: &[u8] = b"V1";
 const ABSENT: &[u8] = b"N1";
 const DENIED: &[u8] = b"D1";
-const LEASE: &[u8] = b"L1";
+pub(super) const LEASE: &[u8] = b"L1";
 
 /// A larger record is answered and not cached.
 pub(crate) const MAX_BYTES: usize = 16 * 1024;
 
-#[derive(Serialize, Deserialize)]
-struct RecordJson<'a, M> {
+#[derive(Serialize)]
+struct RecordJson<'a> {
     id: &'a str,
     app_id: Option<&'a str>,
     tenant_id: Option<&'a str>,
@@ -31,15 +31,15 @@ struct RecordJson<'a, M> {
     digest: &'a str,
     last_used_at: Option<&'a str>,
     created_at: Option<&'a str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<&'a str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<&'a str>,
     /// How many milliseconds before the entry's end its soft end is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     soft: Option<u64>,
-    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
-    metadata: Option<M>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<serde_json::Value>,
 }
 
 /// The same for reading. What is only looked at is borrowed; what is kept has to be its own.
@@ -104,66 +104,86 @@ pub(crate) fn encode<M: Serialize>(
     value: &Value<M>,
     digest: &KeyDigest,
 ) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = Vec::with_capacity(512);
-    let written = match value {
-        Value::Absent(_) => {
-            bytes.extend_from_slice(ABSENT);
-            Ok(())
-        }
-        Value::Found(kept) => {
-            bytes.extend_from_slice(RECORD);
-            let record = &kept.what;
-            let write = |at: Option<SystemTime>| match at {
-                None => Ok(None),
-                Some(at) => times::to_rfc3339(at)
-                    .map(Some)
-                    .ok_or(EncodeError::Unwritable),
-            };
-            let metadata =
-                serde_json::to_value(&record.metadata).map_err(|_| EncodeError::Unwritable)?;
-            let (last_used_at, created_at) =
-                (write(record.last_used_at)?, write(record.created_at)?);
-            let expires_at = write(record.expires_at)?;
-            let digest = digest.to_string();
-            let generation = kept.generation.map(|generation| generation.to_string());
-            serde_json::to_writer(
-                &mut bytes,
-                &RecordJson {
-                    id: &record.id,
-                    app_id: record.app_id.as_deref(),
-                    tenant_id: record.tenant_id.as_deref(),
-                    token_type: &record.token_type,
-                    digest: &digest,
-                    last_used_at: last_used_at.as_deref(),
-                    created_at: created_at.as_deref(),
-                    expires_at: expires_at.as_deref(),
-                    generation: generation.as_deref(),
-                    soft: soft(kept.grace),
-                    metadata: (!metadata.is_null()).then_some(metadata),
-                },
-            )
-        }
-        Value::Denied(kept) => {
-            bytes.extend_from_slice(DENIED);
-            serde_json::to_writer(
-                &mut bytes,
-                &DenialJson {
-                    reason: kept.what.reason.to_string(),
-                    tenant_id: kept.what.tenant_id.clone(),
-                    digest: digest.to_string(),
-                    generation: kept.generation.map(|generation| generation.to_string()),
-                },
-            )
-        }
+    let bytes = match value {
+        Value::Absent(_) => ABSENT.to_vec(),
+        Value::Found(kept) => encode_record(kept, digest)?,
+        Value::Denied(kept) => encode_denial(kept, digest)?,
     };
-    written.map_err(|_| EncodeError::Unwritable)?;
+    within_limit(bytes)
+}
+
+fn encode_record<M: Serialize>(
+    kept: &Kept<TokenRecord<M>>,
+    digest: &KeyDigest,
+) -> Result<Vec<u8>, EncodeError> {
+    let record = &kept.what;
+    let last_used_at = write_time(record.last_used_at, times::to_rfc3339)?;
+    let created_at = write_time(record.created_at, times::to_rfc3339)?;
+    let expires_at = write_time(record.expires_at, times::to_rfc3339)?;
+    let digest = digest.to_string();
+    let generation = kept.generation.map(|generation| generation.to_string());
+    let json = RecordJson {
+        id: &record.id,
+        app_id: record.app_id.as_deref(),
+        tenant_id: record.tenant_id.as_deref(),
+        token_type: &record.token_type,
+        digest: &digest,
+        last_used_at: last_used_at.as_deref(),
+        created_at: created_at.as_deref(),
+        expires_at: expires_at.as_deref(),
+        generation: generation.as_deref(),
+        soft: soft(kept.grace),
+        metadata: write_metadata(&record.metadata)?,
+    };
+    write(RECORD, &json)
+}
+
+fn encode_denial(kept: &Kept<Denial>, digest: &KeyDigest) -> Result<Vec<u8>, EncodeError> {
+    let json = DenialJson {
+        reason: kept.what.reason.to_string(),
+        tenant_id: kept.what.tenant_id.clone(),
+        digest: digest.to_string(),
+        generation: kept.generation.map(|generation| generation.to_string()),
+    };
+    write(DENIED, &json)
+}
+
+fn write(kind: &[u8], json: &impl Serialize) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(kind);
+    serde_json::to_writer(&mut bytes, json).map_err(|_| EncodeError::Unwritable)?;
+    Ok(bytes)
+}
+
+pub(super) fn within_limit(bytes: Vec<u8>) -> Result<Vec<u8>, EncodeError> {
     if bytes.len() > MAX_BYTES {
         return Err(EncodeError::TooLarge);
     }
     Ok(bytes)
 }
 
-pub(crate) fn soft(grace: Duration) -> Option<u64> {
+pub(super) fn write_time(
+    at: Option<SystemTime>,
+    write: impl FnOnce(SystemTime) -> Option<String>,
+) -> Result<Option<String>, EncodeError> {
+    at.map(|at| write(at).ok_or(EncodeError::Unwritable))
+        .transpose()
+}
+
+/// Nothing is written of what is null: no metadata, or none of an `Option`.
+pub(super) fn write_metadata(
+    metadata: &impl Serialize,
+) -> Result<Option<serde_json::Value>, EncodeError> {
+    let metadata = serde_json::to_value(metadata).map_err(|_| EncodeError::Unwritable)?;
+    Ok((!metadata.is_null()).then_some(metadata))
+}
+
+/// Left out or null: the unit type, or a user's `Option`.
+pub(super) fn read_metadata<M: DeserializeOwned>(metadata: Option<M>) -> Option<M> {
+    metadata.or_else(|| M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok())
+}
+
+pub(super) fn soft(grace: Duration) -> Option<u64> {
     let millis = u64::try_from(grace.as_millis()).ok()?;
     (millis > 0).then_some(millis)
 }
@@ -202,11 +222,6 @@ fn decode_record<M: DeserializeOwned>(
     if json.id.is_empty() || !digest.is_written(&json.digest.0) {
         return None;
     }
-    let metadata = match json.metadata {
-        Some(metadata) => metadata,
-        // Left out or null: the unit type, or a user's `Option`.
-        None => M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok()?,
-    };
     let generation = each(json.generation, Generation::parse)?;
     let kept = Kept::new(
         TokenRecord {
@@ -218,7 +233,7 @@ fn decode_record<M: DeserializeOwned>(
             last_used_at: each(json.last_used_at, times::from_rfc3339)?,
             created_at: each(json.created_at, times::from_rfc3339)?,
             expires_at: each(json.expires_at, times::from_rfc3339)?,
-            metadata,
+            metadata: read_metadata(json.metadata)?,
         },
         generation,
     );

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
-use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::codec::{Decoded, EncodeError, MAX_BYTES, soft};
+use super::codec::{
+    Decoded, EncodeError, LEASE, read_metadata, soft, within_limit, write_metadata, write_time,
+};
 use super::{BearerToken, TokenRecord, times};
 use crate::cache::Absence;
 use crate::store::{Generation, Kept, Value};
 
 const NULL: &[u8] = b"null";
-const LEASE: &[u8] = b"L1";
 
 /// In the order in which Python writes them; ours come after, and Python ignores them.
 #[derive(Serialize)]
@@ -90,31 +90,20 @@ fn encode_record<M: Serialize>(
     token: &BearerToken,
 ) -> Result<Vec<u8>, EncodeError> {
     let record = &kept.what;
-    let write = |at: Option<SystemTime>| match at {
-        None => Ok(None),
-        Some(at) => times::to_isoformat(at)
-            .map(Some)
-            .ok_or(EncodeError::Unwritable),
-    };
-    let metadata = serde_json::to_value(&record.metadata).map_err(|_| EncodeError::Unwritable)?;
     let written = Written {
         id: &record.id,
         app_id: record.app_id.as_deref(),
         tenant_id: record.tenant_id.as_deref(),
         token_type: &record.token_type,
         token: token.expose(),
-        last_used_at: write(record.last_used_at)?,
-        created_at: write(record.created_at)?,
-        expires_at: write(record.expires_at)?,
+        last_used_at: write_time(record.last_used_at, times::to_isoformat)?,
+        created_at: write_time(record.created_at, times::to_isoformat)?,
+        expires_at: write_time(record.expires_at, times::to_isoformat)?,
         generation: kept.generation.map(|generation| generation.to_string()),
         soft: soft(kept.grace),
-        metadata: (!metadata.is_null()).then_some(metadata),
+        metadata: write_metadata(&record.metadata)?,
     };
-    let bytes = serde_json::to_vec(&written).map_err(|_| EncodeError::Unwritable)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(EncodeError::TooLarge);
-    }
-    Ok(bytes)
+    within_limit(serde_json::to_vec(&written).map_err(|_| EncodeError::Unwritable)?)
 }
 
 pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], token: &BearerToken) -> Decoded<M> {
@@ -138,10 +127,6 @@ fn decode_record<M: DeserializeOwned>(
     if read.id.is_empty() || !token.is(&read.token) {
         return None;
     }
-    let metadata = match read.metadata {
-        Some(metadata) => metadata,
-        None => M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok()?,
-    };
     let generation = match read.generation {
         Some(text) => Some(Generation::parse(&text)?),
         None => None,
@@ -155,7 +140,7 @@ fn decode_record<M: DeserializeOwned>(
         last_used_at: read.last_used_at,
         created_at: read.created_at,
         expires_at: read.expires_at,
-        metadata,
+        metadata: read_metadata(read.metadata)?,
     };
     let grace = Duration::from_millis(read.soft.unwrap_or(0));
     Some(Kept::new(record, generation).grace(grace))
@@ -179,6 +164,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::token::codec::MAX_BYTES;
 
     fn token() -> BearerToken {
         BearerToken::new("app-tok")
