@@ -54,7 +54,8 @@ impl Lookup {
 /// * A *revoked* or *disabled* token is [`Verdict::Absent`]. An error means "we cannot tell", is
 ///   answered 503, and is never cached.
 /// * The query runs on the primary, in a statement of its own that starts when `load` is called: not
-///   on a replica, nor inside a transaction or snapshot that is older (PROTOCOL.md N5).
+///   on a replica, nor inside a transaction or snapshot that is older
+///   ([protocol](crate::guide::protocol), N5).
 ///
 /// A load that takes longer than the
 /// [load deadline](crate::ApiTokenCacheBuilder::load_deadline) is dropped and counts as failed; a

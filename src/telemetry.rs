@@ -31,15 +31,14 @@ impl UsageFailure {
 
 #[cfg(feature = "tracing")]
 mod on {
+    use std::future::Future;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, SystemTime};
-
-    use super::UsageFailure;
-    use std::future::Future;
 
     use tracing::field::Empty;
     use tracing::{Instrument as _, Span};
 
+    use super::UsageFailure;
     use crate::cache::{Answer, Reason};
     use crate::error::Unavailable;
     use crate::store::StoreError;
@@ -216,10 +215,9 @@ mod on {
 
     pub(crate) fn invalidation_failed(error: &dyn std::error::Error) {
         static LIMIT: Limit = Limit::new();
-        let Some(dropped) = LIMIT.pass() else {
-            return;
-        };
-        tracing::error!(target: "tower_api_token", error = chain(error), dropped, "an invalidation was not confirmed; repeat it");
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::error!(target: "tower_api_token", error = chain(error), dropped, "an invalidation was not confirmed; repeat it");
+        }
     }
 }
 

@@ -87,6 +87,9 @@ use crate::cache::clock::Tick;
 pub use crate::cache::engine::Point;
 use crate::store::BoxFuture;
 
+/// What the clock begins with: not `Tick::ZERO`, which means "before everything".
+const START: Duration = Duration::from_secs(1);
+
 /// A clock that stands still until it is moved. Clones share the time.
 #[derive(Debug, Clone)]
 pub struct ManualClock {
@@ -106,7 +109,7 @@ impl ManualClock {
     pub fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
-                nanos: AtomicU64::new(1_000_000_000),
+                nanos: AtomicU64::new(nanos(START)),
                 start: Mutex::new(SystemTime::now()),
                 moved: Notify::new(),
                 sleepers: AtomicUsize::new(0),
@@ -115,9 +118,11 @@ impl ManualClock {
     }
 
     /// Moves the clock on.
+    ///
+    /// # Panics
+    /// By more than five hundred years.
     pub fn advance(&self, by: Duration) {
-        let by = u64::try_from(by.as_nanos()).expect("less than five hundred years");
-        self.shared.nanos.fetch_add(by, Ordering::SeqCst);
+        self.shared.nanos.fetch_add(nanos(by), Ordering::SeqCst);
         self.shared.moved.notify_waiters();
     }
 
@@ -134,7 +139,7 @@ impl ManualClock {
     }
 
     fn elapsed(&self) -> Duration {
-        Duration::from_nanos(self.tick().0 - 1_000_000_000)
+        Duration::from_nanos(self.tick().0) - START
     }
 
     pub(crate) fn tick(&self) -> Tick {
@@ -160,6 +165,10 @@ impl ManualClock {
             moved.await;
         }
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("less than five hundred years")
 }
 
 struct Asleep<'a>(&'a AtomicUsize);
