@@ -133,7 +133,7 @@ mod policy;
 mod properties;
 mod rejection;
 mod service;
-pub mod store;
+mod store;
 mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod test_util;

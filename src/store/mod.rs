@@ -1,9 +1,4 @@
 //! The level that fills are fenced in, spoken to in PROTOCOL.md's operations.
-//!
-//! | store | for | bounded by | survives a restart |
-//! |---|---|---|---|
-//! | [`MemoryStore`] | one process | entries, records and nulls apart | no |
-//! | [`RedisStore`](redis::RedisStore) | a fleet on one Redis | `maxmemory` of the server | yes |
 
 // Without Redis there is nothing to be written, and nothing that fails.
 #![cfg_attr(not(feature = "redis"), allow(dead_code))]
@@ -26,7 +21,7 @@ pub(crate) mod keys;
 mod layout;
 mod memory;
 #[cfg(feature = "redis")]
-pub mod redis;
+pub(crate) mod redis;
 
 pub use error::StoreError;
 pub use memory::MemoryStore;
@@ -400,8 +395,12 @@ pub(crate) trait Store<M>: Send + Sync {
     fn check(&self) -> Reply<'_, ()>;
 }
 
-/// What [`ApiTokenCacheBuilder::store`](crate::ApiTokenCacheBuilder::store) takes: a [`MemoryStore`]
-/// or a `RedisStore`.
+/// What [`ApiTokenCacheBuilder::store`](crate::ApiTokenCacheBuilder::store) takes.
+///
+/// | store | for | bounded by | survives a restart |
+/// |---|---|---|---|
+/// | [`MemoryStore`] | one process | entries, records and nulls apart | no |
+/// | `RedisStore` (feature `redis`) | a fleet on one Redis | `maxmemory` of the server | yes |
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a store for records with metadata `{M}`",
     label = "expected `RedisStore::connect(url)?` or `MemoryStore::new()`",
