@@ -373,8 +373,9 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// Removes the credential before the inner service sees the request, from every place that the
     /// layer looks at and from `Authorization: Bearer`; also where the request passes without being
     /// verified, as anonymous or as a preflight. [`CachedApiToken::token`] still has it. Other cookies,
-    /// and credentials of other schemes, stay. A second layer inside finds nothing then. Default: the
-    /// credential stays, marked as sensitive, but for a token in the query, which never stays.
+    /// and credentials of other schemes, stay; a line that has one of each, with a comma between them, goes
+    /// as a whole. A second layer inside finds nothing then. Default: the credential stays, marked as
+    /// sensitive, but for a token in the query, which never stays.
     #[must_use]
     pub fn without_credentials(self) -> Self {
         self.with(|shared| shared.sources.remove())

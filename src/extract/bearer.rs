@@ -100,7 +100,7 @@ pub(crate) fn read<'a>(value: &'a [u8], scheme: &str, limits: &Limits) -> Presen
 
 /// What follows the scheme's name, if it is this scheme. `Bearerx` is another one, whose name begins
 /// like ours.
-pub(super) fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let (name, rest) = trim(value).split_at_checked(scheme.len())?;
     let goes_on = rest.first().is_some_and(|byte| is_tchar(*byte));
     let scheme = scheme.as_bytes();
@@ -137,6 +137,18 @@ mod tests {
     use super::*;
 
     fn reads(value: &[u8]) -> Presented<'_> {
+/// Whether a credential of this scheme is in it, also behind one of another scheme: somebody on the way
+/// may have joined two lines, which a field that is no list does not allow (RFC 9110 section 5.3). What is
+/// in quotes is not told apart: of a line that may have a token in it too much is taken, and not too little.
+pub(super) fn has_scheme(value: &[u8], scheme: &str) -> bool {
+    let is_credential = |part: &[u8]| {
+        let rest = after_scheme(part, scheme);
+        rest.is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'\t')))
+    };
+    after_scheme(value, scheme).is_some()
+        || value.split(|byte| *byte == b',').skip(1).any(is_credential)
+}
+
         read(value, BEARER, &Limits::default())
     }
 
@@ -233,3 +245,29 @@ mod tests {
         }
     }
 }
+    #[test]
+    fn a_credential_is_found_behind_one_of_another_scheme_too() {
+        for value in [
+            "Bearer abcdefgh",
+            "bearer",
+            "Bearer:abcdefgh",
+            "Basic YTpi, Bearer abcdefgh",
+            "Basic YTpi,bearer\tabcdefgh",
+            ", Bearer abcdefgh",
+            "Digest a=\"b\", c=d, BEARER  abcdefgh, Basic YTpi",
+            "Digest a=\"b, Bearer abcdefgh",
+        ] {
+            assert!(has_scheme(value.as_bytes(), BEARER), "{value:?}");
+        }
+        for value in [
+            "",
+            "Basic YTpi",
+            "Basic YTpi, Bearer",
+            "Digest a=b, bearer=\"c\"",
+            "Basic YTpi, Bearerx abcdefgh",
+            "Token Bearer abcdefgh",
+        ] {
+            assert!(!has_scheme(value.as_bytes(), BEARER), "{value:?}");
+        }
+    }
+

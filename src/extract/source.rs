@@ -288,9 +288,9 @@ pub(super) fn is_repeated(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.len() > headers.keys_len() && headers.get_all(name).iter().nth(1).is_some()
 }
 
-/// Removes the credentials of this scheme; those of others are not ours.
+/// Removes the lines with a credential of this scheme; those of others are not ours.
 pub(super) fn remove_scheme(headers: &mut HeaderMap, scheme: &str) {
-    let is_ours = |line: &HeaderValue| bearer::after_scheme(line.as_bytes(), scheme).is_some();
+    let is_ours = |line: &HeaderValue| bearer::has_scheme(line.as_bytes(), scheme);
     if !headers.get_all(AUTHORIZATION).iter().any(is_ours) {
         return;
     }

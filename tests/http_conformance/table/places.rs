@@ -378,6 +378,14 @@ fn removal() -> Vec<Case> {
             .served("tok-good")
             .sees("authorization", &[])
             .sees("x-api-key", &[]),
+        removed("behind another scheme's, in one line")
+            .authorization("Basic YTpi, Bearer another-0123456789")
+            .anonymous()
+            .sees("authorization", &[]),
+        removed("another scheme's, with commas")
+            .authorization("Digest a=b, bearer=c")
+            .anonymous()
+            .sees("authorization", &["Digest a=b, bearer=c"]),
         case(&[28], "another scheme that is configured")
             .layer(|layer| {
                 layer
