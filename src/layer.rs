@@ -131,7 +131,6 @@ pub struct ApiTokenLayer<M = (), R = ProblemDetails> {
 pub(crate) struct Shared<M, R> {
     pub(crate) cache: ApiTokenCache<M>,
     pub(crate) scope: Scope,
-    pub(crate) optional: bool,
     pub(crate) limits: Limits,
     pub(crate) sources: Sources,
     /// All of them have to agree.
@@ -147,7 +146,6 @@ impl<M, R> Shared<M, R> {
         Shared {
             cache: self.cache.clone(),
             scope: self.scope.clone(),
-            optional: self.optional,
             limits: self.limits.clone(),
             sources: self.sources.clone(),
             policies: self.policies.clone(),
@@ -170,7 +168,6 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
             shared: Arc::new(Shared {
                 cache,
                 scope: Scope::new(None).expect("no scope is a scope"),
-                optional: false,
                 limits: Limits::default(),
                 policies: Vec::new(),
                 challenges: Challenges::new(sources.schemes()),
@@ -251,10 +248,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// ```
     #[must_use]
     pub fn optional(self) -> Self {
-        self.with(|shared| {
-            shared.optional = true;
-            shared.sources.may_be_missing();
-        })
+        self.with(|shared| shared.sources.may_be_missing())
     }
 
     /// The realm of the challenge (RFC 9110 section 11.5). Default: `api`.
@@ -534,7 +528,6 @@ impl<M, R> fmt::Debug for ApiTokenLayer<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiTokenLayer")
             .field("scope", &self.shared.scope)
-            .field("optional", &self.shared.optional)
             .field("sources", &self.shared.sources)
             .finish_non_exhaustive()
     }

@@ -118,7 +118,7 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
         let (headers, uri) = (request.headers(), request.uri());
         let token = match self.sources.read(headers, uri, &self.limits) {
             Presented::Token(token) => token,
-            Presented::Nothing if self.optional => return Ok(Known::Anonymous),
+            Presented::Nothing if self.sources.is_optional() => return Ok(Known::Anonymous),
             Presented::Nothing => {
                 return Err(Refused::new(Refusal::NotPresented, Reason::NotPresented));
             }

@@ -118,6 +118,10 @@ impl Sources {
         self.optional = true;
     }
 
+    pub(crate) fn is_optional(&self) -> bool {
+        self.optional
+    }
+
     /// The schemes to challenge for. A client that can be told nothing better is told `Bearer`: a 401
     /// must carry a challenge (RFC 9110 section 15.5.2).
     pub(crate) fn schemes(&self) -> Vec<Box<str>> {
