@@ -3,7 +3,8 @@
 //! What to take from it: a [`MakeRejection`] makes the body, and the layer sees to the rest: the status,
 //! the challenge in `WWW-Authenticate`, `Retry-After`, `Cache-Control` and `Vary`. There is no variant
 //! for "revoked" or "expired": a client that could tell them from "unknown" would learn which tokens
-//! once were good. For less than this a closure does: `Fn(&Refusal) -> http::Response<T>`.
+//! once were good. For less than this a closure does: `Fn(&Refusal) -> http::Response<T>`; what depends on
+//! the request, such as a language, is made by `MakeRejection::make_for`.
 
 use std::collections::HashMap;
 use std::error::Error;

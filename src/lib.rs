@@ -152,7 +152,7 @@ pub use future::ResponseFuture;
 pub use layer::ApiTokenLayer;
 pub use loader::{BoxError, IntoVerdict, LoaderFn, Lookup, TokenLoader, loader_fn};
 pub use policy::{InsufficientScope, PolicyRequest};
-pub use rejection::{MakeRejection, ProblemDetails, Refusal, ResponseBody};
+pub use rejection::{MakeRejection, ProblemDetails, Refusal, RefusedRequest, ResponseBody};
 pub use service::ApiTokenService;
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;

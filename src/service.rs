@@ -16,7 +16,7 @@ use crate::future::{Held, ResponseFuture};
 use crate::layer::Shared;
 use crate::policy::PolicyRequest;
 use crate::rejection::{
-    Asked, MakeRejection, Refusal, Refused, ResponseBody, admitted, is_grpc, respond,
+    MakeRejection, Refusal, Refused, RefusedRequest, ResponseBody, admitted, respond,
 };
 use crate::telemetry;
 use crate::token::{Anonymous, BearerToken, CachedApiToken};
@@ -71,8 +71,8 @@ where
             Ok(known) => known,
             Err(refused) => return refuse(&refused, &request),
         };
-        // Before the policies, which see what the inner service does. A refused request ends here, and
-        // nobody sees it.
+        // Before the policies, which see what the inner service does. Of a request that was refused until
+        // here, nobody sees what a token may be in.
         let caching = shared.hand_on(&mut request);
         match known {
             Known::Anonymous => {
@@ -163,9 +163,14 @@ impl<M, R: MakeRejection> Shared<M, R> {
         let Refused { refusal, reason } = refused;
         self.cache.engine.counters.refused(*reason);
         telemetry::refused(reason.as_str(), self.scope.as_written());
-        let vary = self.sources.vary();
-        let asked = Asked::by(request, self.grpc);
-        respond(refusal, &self.challenges, vary, &self.rejection, &asked)
+        let request = RefusedRequest::of(request, &self.sources);
+        respond(
+            refusal,
+            &self.challenges,
+            &self.rejection,
+            &request,
+            self.grpc,
+        )
     }
 }
 
@@ -177,20 +182,6 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
         && request
             .headers()
             .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-impl Asked {
-    /// Whether gRPC calls are answered as such is the layer's to say.
-    fn by<B>(request: &Request<B>, grpc: bool) -> Self {
-        Self {
-            head: request.method() == Method::HEAD,
-            // A gRPC call is a POST. Anything else with its content type must not get its HTTP 200: a
-            // proxy that asks us whether to let a request pass would read it as leave.
-            grpc: (grpc && request.method() == Method::POST)
-                .then(|| is_grpc(request.headers()).cloned())
-                .flatten(),
-        }
-    }
 }
 
 impl<S: Clone, M, R> Clone for ApiTokenService<S, M, R> {

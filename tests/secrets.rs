@@ -15,10 +15,12 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
+use bytes::Bytes;
 use common::{Db, Row, found, is_absent, redis};
 use http::{Request, Response};
 use serde::{Deserialize, Serialize};
@@ -27,9 +29,9 @@ use tower::{Layer, Service, service_fn};
 use tower_api_token::test_util::{Hooks, ManualClock, Point};
 use tower_api_token::{
     Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Denial,
-    InsufficientScope, KeyLayout, Lookup, MemoryStore, MissingApiToken, Outcome, ProblemDetails,
-    RedisStore, Refusal, TokenDigest, TokenFormat, TokenRecord, TokenSource, Usage, UsageRecorder,
-    Verdict, loader_fn, usage_sink_fn,
+    InsufficientScope, KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome,
+    ProblemDetails, RedisStore, Refusal, RefusedRequest, TokenDigest, TokenFormat, TokenRecord,
+    TokenSource, Usage, UsageRecorder, Verdict, loader_fn, usage_sink_fn,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -61,6 +63,23 @@ fn record() -> TokenRecord<Account> {
         .tenant_id("t-1".to_owned())
         .digest(TokenDigest::of(TOKEN))
         .metadata(Account { upstream_key })
+}
+
+/// Writes down what it can see of the requests that it refuses.
+#[derive(Clone, Default)]
+struct Refused(Arc<Mutex<String>>);
+
+impl MakeRejection for Refused {
+    fn make(&self, refusal: &Refusal) -> Response<Bytes> {
+        ProblemDetails::new().make(refusal)
+    }
+
+    fn make_for(&self, refusal: &Refusal, request: &RefusedRequest<'_>) -> Response<Bytes> {
+        let fields = ["authorization", "x-api-key", "cookie", "a"];
+        let fields = fields.map(|name| request.header(name));
+        *self.0.lock().unwrap() += &format!("{request:?} {request:#?} {fields:?}\n");
+        self.make(refusal)
+    }
 }
 
 /// What types show, by the type's name.
@@ -140,11 +159,17 @@ impl Shown {
         }
         let seen = Arc::new(Mutex::new(String::new()));
         let (policy, inner) = (Arc::clone(&seen), Arc::clone(&seen));
+        let (refused, is_refused) = (Refused::default(), Arc::new(AtomicBool::new(false)));
+        let refuses = Arc::clone(&is_refused);
         let layer = ApiTokenLayer::new(cache).with_scope("app");
         let layer = layer
             .with_sources(sources)
+            .with_rejection(refused.clone())
             .with_policy(move |token, request| {
                 *policy.lock().unwrap() += &format!("{token:?} {request:?} {request:#?}\n");
+                if refuses.load(Ordering::SeqCst) {
+                    return Err(InsufficientScope::new());
+                }
                 Ok(())
             });
         let mut service = layer.layer(service_fn(move |request: Request<()>| {
@@ -157,13 +182,19 @@ impl Shown {
             ("cookie", format!("a=b; session={TOKEN}"), "/".to_owned()),
             ("a", "b".to_owned(), format!("/?a=b&access_token={TOKEN}")),
         ] {
-            let request = Request::builder().uri(uri).header(field, value);
-            let response = service.call(request.body(()).unwrap()).await.unwrap();
-            assert_eq!(response.status(), 200, "{field}");
+            for (refuses, status) in [(false, 200), (true, 403)] {
+                is_refused.store(refuses, Ordering::SeqCst);
+                let request = Request::builder().uri(&uri).header(field, &value);
+                let response = service.call(request.body(()).unwrap()).await.unwrap();
+                assert_eq!(response.status(), status, "{field}");
+            }
         }
         let text = seen.lock().unwrap().clone();
-        assert_eq!(text.matches("PolicyRequest").count(), 8, "{text}");
+        assert_eq!(text.matches("PolicyRequest").count(), 16, "{text}");
         self.of("PolicyRequest", &text);
+        let text = refused.0.lock().unwrap().clone();
+        assert_eq!(text.matches("RefusedRequest").count(), 8, "{text}");
+        self.of("RefusedRequest", &text);
     }
 
     async fn of_http(&mut self, cache: Cache) {

@@ -137,6 +137,18 @@ impl Sources {
         self.vary.as_ref()
     }
 
+    /// Each field that it is read from.
+    fn fields(&self) -> impl Iterator<Item = &HeaderName> {
+        self.places.iter().filter_map(TokenSource::field)
+    }
+
+    /// Whether somebody's credential may be in the field: in `Authorization` also where it is not looked
+    /// at.
+    pub(crate) fn may_have_a_token(&self, field: &str) -> bool {
+        let mut fields = self.fields().chain([&AUTHORIZATION]);
+        fields.any(|one| one.as_str().eq_ignore_ascii_case(field))
+    }
+
     pub(crate) fn read<'a>(
         &self,
         headers: &'a HeaderMap,
@@ -156,7 +168,7 @@ impl Sources {
     /// it is not looked at: it is somebody's credential.
     pub(crate) fn mark_sensitive(&self, headers: &mut HeaderMap) {
         mark_sensitive(headers, &AUTHORIZATION);
-        for field in self.places.iter().filter_map(TokenSource::field) {
+        for field in self.fields() {
             if *field != AUTHORIZATION {
                 mark_sensitive(headers, field);
             }

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::Refusal;
 
-/// The content type, if the request is a gRPC or gRPC-Web call.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> Option<&HeaderValue> {
+/// The content type, if it is that of a gRPC or gRPC-Web call.
+pub(super) fn content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     let value = headers.get(CONTENT_TYPE)?;
     let bytes = value.as_bytes();
     let prefix = b"application/grpc";
@@ -63,10 +63,10 @@ fn percent_encoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn asks(content_type: &'static str) -> bool {
+    fn asks(with: &'static str) -> bool {
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        is_grpc(&headers).is_some()
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(with));
+        content_type(&headers).is_some()
     }
 
     #[test]

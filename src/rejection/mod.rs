@@ -14,17 +14,18 @@ mod challenge;
 mod grpc;
 mod length;
 mod problem;
+mod request;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 pub use body::ResponseBody;
 pub(crate) use challenge::Challenges;
-pub(crate) use grpc::is_grpc;
 pub use problem::ProblemDetails;
+pub use request::RefusedRequest;
 
 use crate::cache::{Answer, Reason};
 use crate::error::Unavailable;
@@ -41,7 +42,7 @@ use crate::token::CachedApiToken;
 /// assert_eq!(Refusal::InvalidToken.error_code(), Some("invalid_token"));
 /// assert_eq!(Refusal::NotPresented.error_code(), None);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
     /// No bearer credential at all.
@@ -136,7 +137,8 @@ impl Refusal {
 /// challenge, `Retry-After`, `Cache-Control` and `Vary`.
 ///
 /// Implemented by [`ProblemDetails`], the default, and by every closure
-/// `Fn(&Refusal) -> http::Response<T>` with `T: Into<Bytes>`.
+/// `Fn(&Refusal) -> http::Response<T>` with `T: Into<Bytes>`. What depends on the request too is a type
+/// with a [`make_for`](Self::make_for) of its own.
 ///
 /// ```
 /// use http::header::{CONTENT_TYPE, HeaderValue};
@@ -160,6 +162,43 @@ pub trait MakeRejection: Clone {
     /// The response. A status of success, which is what `http::Response::new` begins with, or below is
     /// replaced by [`Refusal::status`]; any other is kept.
     fn make(&self, refusal: &Refusal) -> Response<Bytes>;
+
+    /// The response to this request: the same, unless it is written anew. This is what the layer calls;
+    /// not for gRPC calls, which have no body to be made.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Response, StatusCode, header};
+    /// use tower_api_token::{MakeRejection, ProblemDetails, Refusal, RefusedRequest};
+    ///
+    /// /// Sends browsers to where they can log in, and tells programs what is the matter.
+    /// #[derive(Clone)]
+    /// struct LogIn;
+    ///
+    /// impl MakeRejection for LogIn {
+    ///     fn make(&self, refusal: &Refusal) -> Response<Bytes> {
+    ///         ProblemDetails::new().make(refusal)
+    ///     }
+    ///
+    ///     fn make_for(&self, refusal: &Refusal, request: &RefusedRequest<'_>) -> Response<Bytes> {
+    ///         let mut response = self.make(refusal);
+    ///         let accept = request.header(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    ///         if refusal.status() == StatusCode::UNAUTHORIZED
+    ///             && accept.is_some_and(|accept| accept.contains("text/html"))
+    ///         {
+    ///             *response.status_mut() = StatusCode::SEE_OTHER;
+    ///             let log_in = header::HeaderValue::from_static("/log-in");
+    ///             response.headers_mut().insert(header::LOCATION, log_in);
+    ///         }
+    ///         response
+    ///     }
+    /// }
+    /// # let _ = LogIn;
+    /// ```
+    fn make_for(&self, refusal: &Refusal, request: &RefusedRequest<'_>) -> Response<Bytes> {
+        let _ = request;
+        self.make(refusal)
+    }
 }
 
 impl<F, T> MakeRejection for F
@@ -172,20 +211,26 @@ where
     }
 }
 
-/// The whole answer to a refused request.
+/// The whole answer to a refused request. Whether gRPC calls are answered as such is the layer's to say.
 pub(crate) fn respond<R: MakeRejection>(
     refusal: &Refusal,
     challenges: &Challenges,
-    vary: Option<&HeaderValue>,
     make: &R,
-    request: &Asked,
+    request: &RefusedRequest<'_>,
+    grpc: bool,
 ) -> Response<Bytes> {
-    if let Some(content_type) = &request.grpc {
+    let vary = request.vary();
+    // A gRPC call is a POST. Anything else with its content type must not get its HTTP 200: a proxy that
+    // asks us whether to let a request pass would read it as leave.
+    if grpc
+        && request.method() == Method::POST
+        && let Some(content_type) = grpc::content_type(request.headers())
+    {
         let mut response = grpc::respond(refusal, content_type);
         uncacheable(response.headers_mut(), vary);
         return response;
     }
-    let mut response = make.make(refusal);
+    let mut response = make.make_for(refusal, request);
     if response.status().is_success() || response.status().is_informational() {
         // `http::Response::new` says 200, and a refusal never does; 101 would hand the connection over.
         *response.status_mut() = refusal.status();
@@ -202,7 +247,7 @@ pub(crate) fn respond<R: MakeRejection>(
         headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     uncacheable(headers, vary);
-    if request.head {
+    if request.method() == Method::HEAD {
         // The length of what a GET would get, and none of it (RFC 9110 section 9.3.2).
         *response.body_mut() = Bytes::new();
     }
@@ -217,12 +262,4 @@ fn uncacheable(headers: &mut HeaderMap, vary: Option<&HeaderValue>) {
     if let Some(vary) = vary {
         headers.append(http::header::VARY, vary.clone());
     }
-}
-
-/// What of a request its refusal depends on.
-#[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    pub(crate) head: bool,
-    /// The content type of a gRPC call.
-    pub(crate) grpc: Option<HeaderValue>,
 }

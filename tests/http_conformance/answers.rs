@@ -1,16 +1,21 @@
-//! Lines 38 to 42: what every answer of ours has in common.
+//! Lines 37 to 42: what every answer of ours has in common.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+    TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE,
 };
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_api_token::{CachedApiToken, Lookup, Origin, ProblemDetails, Refusal, TokenDigest};
+use tower_api_token::{
+    CachedApiToken, Lookup, MakeRejection, Origin, ProblemDetails, Refusal, RefusedRequest,
+    TokenDigest, TokenSource,
+};
 
 use crate::world::*;
 
@@ -140,6 +145,138 @@ async fn every_refusal_is_uncacheable_varies_and_has_its_exact_length() {
             reply.one(VARY).eq_ignore_ascii_case("authorization"),
             "{name}"
         );
+    }
+}
+
+/// 37
+#[tokio::test]
+async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
+    let world = World::new();
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS] {
+        assert_eq!(world.send(grpc(method)).await.status, 401);
+    }
+    assert_eq!(world.send(grpc(Method::POST)).await.status, 200);
+    let forgetful = World::new().layer(|layer| {
+        let layer = layer.with_plain_refusals();
+        layer.with_rejection(|_: &Refusal| Response::new("no"))
+    });
+    assert_eq!(forgetful.send(grpc(Method::POST)).await.status, 401);
+    let switching = World::new().layer(|layer| {
+        layer.with_rejection(|_: &Refusal| {
+            let mut response = Response::new("no");
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response
+        })
+    });
+    assert_eq!(switching.send(get(&[])).await.status, 401);
+}
+
+/// 37
+#[tokio::test]
+async fn with_plain_refusals_even_what_looks_like_a_grpc_call_gets_no_success() {
+    let world = World::new().layer(|layer| layer.with_plain_refusals());
+    assert_eq!(world.send(grpc(Method::POST)).await.status, 401);
+}
+
+fn grpc(method: Method) -> Request<Empty<Bytes>> {
+    let mut request = get(&[]);
+    *request.method_mut() = method;
+    let grpc = HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert(CONTENT_TYPE, grpc);
+    request
+}
+
+/// 41
+#[tokio::test]
+async fn a_refusal_that_was_handed_on_from_another_service_has_one_length() {
+    let world = World::new().layer(|layer| {
+        layer.with_rejection(|_: &Refusal| {
+            let mut response = Response::new("no");
+            let chunked = HeaderValue::from_static("chunked");
+            response.headers_mut().insert(TRANSFER_ENCODING, chunked);
+            response
+        })
+    });
+    let reply = world.send(get(&[])).await;
+    assert_eq!(reply.one(CONTENT_LENGTH), "2");
+    assert_eq!(reply.all(TRANSFER_ENCODING), [""; 0]);
+}
+
+/// Sends elsewhere, and writes down all that it can see of the request.
+#[derive(Clone, Default)]
+struct Elsewhere(Arc<Mutex<Vec<String>>>);
+
+impl MakeRejection for Elsewhere {
+    fn make(&self, _: &Refusal) -> Response<Bytes> {
+        panic!("the layer asks what is made for the request")
+    }
+
+    fn make_for(&self, refusal: &Refusal, request: &RefusedRequest<'_>) -> Response<Bytes> {
+        let fields = ["accept", "authorization", "COOKIE", "X-Api-Key", "x-other"];
+        let fields = fields.map(|name| request.header(name));
+        let (method, path) = (request.method(), request.path());
+        let seen = format!("{method} {path} {fields:?} {request:?} {request:#?}");
+        self.0.lock().unwrap().push(seen);
+        let mut response = ProblemDetails::empty().make(refusal);
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        let there = HeaderValue::from_static("/log-in");
+        response.headers_mut().insert(LOCATION, there);
+        response
+    }
+}
+
+/// 39: at once and after a look-up, wherever the token is.
+#[tokio::test]
+async fn what_depends_on_the_request_sees_it_without_what_a_token_may_be_in() {
+    let elsewhere = Elsewhere::default();
+    let world = World::new().layer(|layer| {
+        let layer = layer.with_sources([
+            TokenSource::header("x-api-key"),
+            TokenSource::cookie("token"),
+            TokenSource::query("access_token"),
+        ]);
+        layer.with_rejection(elsewhere.clone())
+    });
+    let cookie = format!("token={UNKNOWN}");
+    let query = format!("/a?access_token={UNKNOWN}");
+    for (target, name, value) in [
+        ("/a", "x-api-key", UNKNOWN),
+        ("/a", "cookie", cookie.as_str()),
+        (query.as_str(), "x-other", "b"),
+    ] {
+        for _ in 0..2 {
+            let request = Request::put(target)
+                .header("accept", "text/html")
+                // Looked at by nobody here, and somebody's credential.
+                .header(AUTHORIZATION, "Basic YTpi")
+                .header(name, value)
+                .body(Empty::<Bytes>::new())
+                .unwrap();
+            let reply = world.send(request).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.one(LOCATION)),
+                (303, "/log-in")
+            );
+            assert_eq!(reply.one(WWW_AUTHENTICATE), INVALID);
+        }
+    }
+    assert_eq!(
+        world.calls(),
+        1,
+        "asked once, and answered at once from then on"
+    );
+    let other = |there: &str| {
+        let debug = r#"RefusedRequest { method: PUT, path: "/a", .. }"#;
+        let fields = format!(r#"[Some("text/html"), None, None, None, {there}]"#);
+        format!("PUT /a {fields} {debug} ")
+    };
+    let seen = elsewhere.0.lock().unwrap();
+    let other = [other("None"), other(r#"Some("b")"#)];
+    let expected = [0, 0, 0, 0, 1, 1].map(|which| &other[which]);
+    assert_eq!(seen.len(), expected.len());
+    for (seen, expected) in seen.iter().zip(expected) {
+        assert!(seen.starts_with(expected), "{seen}");
+        assert!(!seen.contains(UNKNOWN), "{seen}");
     }
 }
 
