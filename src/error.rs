@@ -30,6 +30,17 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
+/// For a configuration that is written in the program: a mistake in it shows when the program starts, and
+/// where it was made.
+#[track_caller]
+pub(crate) fn valid<T>(configured: Result<T, ConfigError>) -> T {
+    match configured {
+        Ok(value) => value,
+        // A closure of `unwrap_or_else` would be the place that the panic names.
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// We cannot tell who is calling: neither a cache nor the loader could say. Over HTTP it is a 503
 /// with `Retry-After`, never a 401, and nothing is cached.
 ///

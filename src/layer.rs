@@ -1,12 +1,13 @@
 //! The layer.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use tower_layer::Layer;
 
 use crate::cache::ApiTokenCache;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, valid};
 use crate::extract::bearer::Limits;
 use crate::extract::format::TokenFormat;
 use crate::extract::{Sources, TokenSource};
@@ -207,6 +208,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// among the [declared](crate::ApiTokenCacheBuilder::scopes) ones: a mistake in the program that
     /// shows when it starts. [`try_with_scope`](Self::try_with_scope) returns it instead.
     #[must_use]
+    #[track_caller]
     pub fn with_scope(self, scope: &str) -> Self {
         valid(self.try_with_scope(scope))
     }
@@ -257,6 +259,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// If it is empty, or has other characters than visible ASCII and spaces.
     /// [`try_with_realm`](Self::try_with_realm) returns it instead.
     #[must_use]
+    #[track_caller]
     pub fn with_realm(self, realm: &str) -> Self {
         valid(self.try_with_realm(realm))
     }
@@ -290,6 +293,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// If it is no such list. [`try_with_challenge_scope`](Self::try_with_challenge_scope) returns it
     /// instead.
     #[must_use]
+    #[track_caller]
     pub fn with_challenge_scope(self, scope: &str) -> Self {
         valid(self.try_with_challenge_scope(scope))
     }
@@ -310,6 +314,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// If it is none. [`try_with_resource_metadata`](Self::try_with_resource_metadata) returns it
     /// instead.
     #[must_use]
+    #[track_caller]
     pub fn with_resource_metadata(self, url: &str) -> Self {
         valid(self.try_with_resource_metadata(url))
     }
@@ -345,6 +350,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// If there is none, or one of them twice. [`try_with_sources`](Self::try_with_sources) returns it
     /// instead.
     #[must_use]
+    #[track_caller]
     pub fn with_sources(self, sources: impl IntoIterator<Item = TokenSource>) -> Self {
         valid(self.try_with_sources(sources))
     }
@@ -414,17 +420,24 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// before it is hashed. Default: 8 to 512.
     ///
     /// # Panics
-    /// If the range is empty, or begins at 0: no token would be taken, or none at all would be one.
+    /// If the range is empty, or begins at 0: no token would be taken, or none at all would be one. Or if
+    /// no token of a [form](Self::with_token_format) that is asked for has such a length.
+    /// [`try_with_token_length`](Self::try_with_token_length) returns it instead.
     #[must_use]
-    pub fn with_token_length(self, lengths: std::ops::RangeInclusive<usize>) -> Self {
-        assert!(
-            !lengths.is_empty() && *lengths.start() > 0,
-            "a token's length: from 1 upwards"
-        );
-        self.with(|shared| {
-            shared.limits.min_length = *lengths.start();
-            shared.limits.max_length = *lengths.end();
-        })
+    #[track_caller]
+    pub fn with_token_length(self, lengths: RangeInclusive<usize>) -> Self {
+        valid(self.try_with_token_length(lengths))
+    }
+
+    /// As [`with_token_length`](Self::with_token_length), for lengths that come from a configuration.
+    ///
+    /// # Errors
+    /// The range is empty, or begins at 0, or a form that is asked for has tokens of another length.
+    pub fn try_with_token_length(
+        self,
+        lengths: RangeInclusive<usize>,
+    ) -> Result<Self, ConfigError> {
+        self.try_with(|shared| shared.limits.set_lengths(&lengths))
     }
 
     /// Takes every visible ASCII character in a token, for legacy keys. Default: the alphabet of RFC
@@ -442,8 +455,9 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// were given out before the format fail it, so leave it away until the last of them is replaced.
     ///
     /// # Panics
-    /// When the layer is applied, if a token of this form is shorter or longer than
-    /// [`with_token_length`](Self::with_token_length) allows: none of them would be taken.
+    /// If a token of this form is shorter or longer than [`with_token_length`](Self::with_token_length)
+    /// allows: none of them would be taken. [`try_with_token_format`](Self::try_with_token_format) returns
+    /// it instead.
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenFormat, TokenRecord, loader_fn};
@@ -456,8 +470,17 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// # Ok::<(), tower_api_token::ConfigError>(())
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn with_token_format(self, format: TokenFormat) -> Self {
-        self.with(|shared| shared.limits.formats.push(format))
+        valid(self.try_with_token_format(format))
+    }
+
+    /// As [`with_token_format`](Self::with_token_format), for a form that comes from a configuration.
+    ///
+    /// # Errors
+    /// A token of this form is shorter or longer than the layer allows.
+    pub fn try_with_token_format(self, format: TokenFormat) -> Result<Self, ConfigError> {
+        self.try_with(|shared| shared.limits.add_format(format))
     }
 
     /// Refuses what looks like a gRPC call as any other request, with 401 and the rest. Default: a `POST`
@@ -494,11 +517,6 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     }
 }
 
-/// A configuration that makes no sense shows when the program starts.
-fn valid<T>(configured: Result<T, ConfigError>) -> T {
-    configured.unwrap_or_else(|error| panic!("{error}"))
-}
-
 impl<S, M, R> Layer<S> for ApiTokenLayer<M, R> {
     type Service = ApiTokenService<S, M, R>;
 
@@ -509,9 +527,6 @@ impl<S, M, R> Layer<S> for ApiTokenLayer<M, R> {
             "the scope {:?} is not among the cache's declared ones: with_scope is missing",
             shared.scope
         );
-        if let Some(format) = shared.limits.contradiction() {
-            panic!("with_token_length excludes every token of {format:?}");
-        }
         ApiTokenService::new(inner, Arc::clone(&self.shared))
     }
 }

@@ -188,6 +188,7 @@ fn fewer_random_characters_than_128_bits_need_are_refused() {
     let least = (128.0 / 62_f64.log2()).ceil() as usize;
     assert_eq!(least, 22);
     for bad in [0, 1, least - 1, 129, usize::MAX] {
+        assert!(format().try_random_length(bad).is_err(), "{bad}");
         let made = catch_unwind(|| format().random_length(bad));
         assert!(made.is_err(), "{bad}");
     }
@@ -294,28 +295,24 @@ async fn a_token_of_any_of_several_formats_passes() {
 
 #[tokio::test]
 async fn the_layers_length_limits_hold_for_a_format_too() {
-    // 41 bytes, of both ends.
+    let world = World::new(|layer| layer.with_token_format(format()).with_token_length(41..=41));
+    // A byte less or more than both ends allow, whichever comes first.
     for lengths in [8..=40, 42..=512] {
-        for format_first in [true, false] {
-            let world = World::new(|layer| {
-                let lengths = lengths.clone();
-                if format_first {
-                    let layer = layer.with_token_format(format());
-                    layer.with_token_length(lengths)
-                } else {
-                    layer.with_token_length(lengths).with_token_format(format())
-                }
-            });
-            let apply = AssertUnwindSafe(|| world.layer.layer(()));
-            let message = *catch_unwind(apply)
-                .unwrap_err()
-                .downcast::<String>()
-                .unwrap();
+        let layer = || ApiTokenLayer::new(world.cache.clone()).with_scope("app");
+        let format_first = layer()
+            .with_token_format(format())
+            .try_with_token_length(lengths.clone());
+        let length_first = layer()
+            .with_token_length(lengths)
+            .try_with_token_format(format());
+        for refused in [format_first, length_first] {
+            let message = refused.unwrap_err().to_string();
             assert!(message.contains("with_token_length"), "{message}");
             assert!(message.contains("acme_"), "{message}");
         }
     }
-    let world = World::new(|layer| layer.with_token_format(format()).with_token_length(41..=41));
+    let excluded = AssertUnwindSafe(|| world.layer.clone().with_token_length(8..=40));
+    assert!(catch_unwind(excluded).is_err());
     let token = generate(&format());
     world.db.insert(&token, Row::new("app"));
     assert!(world.is_served(&token).await);

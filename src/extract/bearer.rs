@@ -1,7 +1,10 @@
 //! The grammar of a bearer credential: RFC 6750 section 2.1 and RFC 9110 section 11. Pure.
 
+use std::ops::RangeInclusive;
+
 use super::Presented;
 use super::format::TokenFormat;
+use crate::error::ConfigError;
 
 /// The scheme of RFC 6750.
 pub(crate) const BEARER: &str = "Bearer";
@@ -28,11 +31,36 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A format whose tokens are all too short or too long.
-    pub(crate) fn contradiction(&self) -> Option<&TokenFormat> {
-        let lengths = self.min_length..=self.max_length;
-        let mut formats = self.formats.iter();
-        formats.find(|format| !lengths.contains(&format.token_length()))
+    /// # Errors
+    /// No token would be taken, or none of a format, or none at all would be one.
+    pub(crate) fn set_lengths(
+        &mut self,
+        lengths: &RangeInclusive<usize>,
+    ) -> Result<(), ConfigError> {
+        if lengths.is_empty() || *lengths.start() == 0 {
+            let message = format!("a token's length is from 1 upwards, not {lengths:?}");
+            return Err(ConfigError::new(message));
+        }
+        (self.min_length, self.max_length) = (*lengths.start(), *lengths.end());
+        self.formats
+            .iter()
+            .try_for_each(|format| self.allows(format))
+    }
+
+    /// # Errors
+    /// None of its tokens would be taken.
+    pub(crate) fn add_format(&mut self, format: TokenFormat) -> Result<(), ConfigError> {
+        self.allows(&format)?;
+        self.formats.push(format);
+        Ok(())
+    }
+
+    fn allows(&self, format: &TokenFormat) -> Result<(), ConfigError> {
+        if (self.min_length..=self.max_length).contains(&format.token_length()) {
+            return Ok(());
+        }
+        let message = format!("with_token_length excludes every token of {format:?}");
+        Err(ConfigError::new(message))
     }
 
     /// A token of the right length and alphabet.
@@ -109,6 +137,18 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     (is_scheme && !goes_on).then_some(rest)
 }
 
+/// Whether a credential of this scheme is in it, also behind one of another scheme: somebody on the way
+/// may have joined two lines, which a field that is no list does not allow (RFC 9110 section 5.3). What is
+/// in quotes is not told apart: of a line that may have a token in it too much is taken, and not too little.
+pub(super) fn has_scheme(value: &[u8], scheme: &str) -> bool {
+    let is_credential = |part: &[u8]| {
+        let rest = after_scheme(part, scheme);
+        rest.is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'\t')))
+    };
+    after_scheme(value, scheme).is_some()
+        || value.split(|byte| *byte == b',').skip(1).any(is_credential)
+}
+
 /// A token of RFC 9110 section 5.6.2: the name of a scheme (section 11.1) and of a cookie (RFC 6265
 /// section 4.1.1) are such.
 pub(super) fn is_name(text: &str) -> bool {
@@ -137,18 +177,6 @@ mod tests {
     use super::*;
 
     fn reads(value: &[u8]) -> Presented<'_> {
-/// Whether a credential of this scheme is in it, also behind one of another scheme: somebody on the way
-/// may have joined two lines, which a field that is no list does not allow (RFC 9110 section 5.3). What is
-/// in quotes is not told apart: of a line that may have a token in it too much is taken, and not too little.
-pub(super) fn has_scheme(value: &[u8], scheme: &str) -> bool {
-    let is_credential = |part: &[u8]| {
-        let rest = after_scheme(part, scheme);
-        rest.is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'\t')))
-    };
-    after_scheme(value, scheme).is_some()
-        || value.split(|byte| *byte == b',').skip(1).any(is_credential)
-}
-
         read(value, BEARER, &Limits::default())
     }
 
@@ -233,19 +261,6 @@ pub(super) fn has_scheme(value: &[u8], scheme: &str) -> bool {
     }
 
     #[test]
-    fn another_scheme_is_read_by_the_same_rules() {
-        let reads = |value| read(value, "Token", &Limits::default());
-        assert_eq!(
-            reads(b"token  abcdefgh"),
-            Presented::Token("abcdefgh".into())
-        );
-        assert_eq!(reads(b"Token"), Presented::Malformed);
-        for other in [&b"Bearer abcdefgh"[..], b"Tokens abcdefgh", b"Toke", b""] {
-            assert_eq!(reads(other), Presented::Nothing);
-        }
-    }
-}
-    #[test]
     fn a_credential_is_found_behind_one_of_another_scheme_too() {
         for value in [
             "Bearer abcdefgh",
@@ -271,3 +286,16 @@ pub(super) fn has_scheme(value: &[u8], scheme: &str) -> bool {
         }
     }
 
+    #[test]
+    fn another_scheme_is_read_by_the_same_rules() {
+        let reads = |value| read(value, "Token", &Limits::default());
+        assert_eq!(
+            reads(b"token  abcdefgh"),
+            Presented::Token("abcdefgh".into())
+        );
+        assert_eq!(reads(b"Token"), Presented::Malformed);
+        for other in [&b"Bearer abcdefgh"[..], b"Tokens abcdefgh", b"Toke", b""] {
+            assert_eq!(reads(other), Presented::Nothing);
+        }
+    }
+}

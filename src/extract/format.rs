@@ -5,7 +5,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, valid};
 use crate::token::BearerToken;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -68,11 +68,9 @@ impl TokenFormat {
     /// mistake in the program that shows when it starts. [`try_new`](Self::try_new) returns it
     /// instead.
     #[must_use]
+    #[track_caller]
     pub fn new(prefix: &str) -> Self {
-        match Self::try_new(prefix) {
-            Ok(format) => format,
-            Err(error) => panic!("{error}"),
-        }
+        valid(Self::try_new(prefix))
     }
 
     /// As [`new`](Self::new), for a prefix that comes from a configuration.
@@ -100,14 +98,25 @@ impl TokenFormat {
     /// If it is less than 22, because 21 characters have less than the 128 bits that make guessing
     /// hopeless and a digest safe to keep (RFC 6750 section 5.1 wants tokens that cannot be guessed,
     /// RFC 6749 section 10.10 a chance of at most 2^-128); or more than 128.
+    /// [`try_random_length`](Self::try_random_length) returns it instead.
     #[must_use]
-    pub fn random_length(mut self, characters: usize) -> Self {
-        assert!(
-            (SHORTEST_RANDOM..=LONGEST_RANDOM).contains(&characters),
-            "a token has {SHORTEST_RANDOM} to {LONGEST_RANDOM} random characters, not {characters}"
-        );
+    #[track_caller]
+    pub fn random_length(self, characters: usize) -> Self {
+        valid(self.try_random_length(characters))
+    }
+
+    /// As [`random_length`](Self::random_length), for a length that comes from a configuration.
+    ///
+    /// # Errors
+    /// It is less than 22 or more than 128.
+    pub fn try_random_length(mut self, characters: usize) -> Result<Self, ConfigError> {
+        if !(SHORTEST_RANDOM..=LONGEST_RANDOM).contains(&characters) {
+            return Err(ConfigError::new(format!(
+                "a token has {SHORTEST_RANDOM} to {LONGEST_RANDOM} random characters, not {characters}"
+            )));
+        }
         self.random_length = characters;
-        self
+        Ok(self)
     }
 
     /// How long a token is, in bytes: for a column of a database, say.

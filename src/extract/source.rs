@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri};
 
 use super::bearer::{self, BEARER, Limits};
 use super::{Presented, cookie, query};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, valid};
 
 /// A place in a request where [`ApiTokenLayer`](crate::ApiTokenLayer) looks for the token.
 ///
@@ -72,8 +72,9 @@ impl TokenSource {
     /// # Panics
     /// If it is no field's name, or is `authorization` or `cookie`: they have more in them than a
     /// token. [`try_header`](Self::try_header) returns it instead.
+    #[track_caller]
     pub fn header(name: &str) -> Self {
-        Self::try_header(name).unwrap_or_else(|error| panic!("{error}"))
+        valid(Self::try_header(name))
     }
 
     /// As [`header`](Self::header), for a name that comes from a configuration.
@@ -103,8 +104,9 @@ impl TokenSource {
     ///
     /// # Panics
     /// If it is no cookie's name. [`try_cookie`](Self::try_cookie) returns it instead.
+    #[track_caller]
     pub fn cookie(name: &str) -> Self {
-        Self::try_cookie(name).unwrap_or_else(|error| panic!("{error}"))
+        valid(Self::try_cookie(name))
     }
 
     /// As [`cookie`](Self::cookie), for a name that comes from a configuration.
@@ -130,8 +132,9 @@ impl TokenSource {
     ///
     /// # Panics
     /// If the name is empty. [`try_query`](Self::try_query) returns it instead.
+    #[track_caller]
     pub fn query(name: &str) -> Self {
-        Self::try_query(name).unwrap_or_else(|error| panic!("{error}"))
+        valid(Self::try_query(name))
     }
 
     /// As [`query`](Self::query), for a name that comes from a configuration.
@@ -162,9 +165,9 @@ impl TokenSource {
     /// # let _ = (token, key);
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn with_scheme(self, scheme: &str) -> Self {
-        self.try_with_scheme(scheme)
-            .unwrap_or_else(|error| panic!("{error}"))
+        valid(self.try_with_scheme(scheme))
     }
 
     /// As [`with_scheme`](Self::with_scheme), for a scheme that comes from a configuration.

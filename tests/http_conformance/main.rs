@@ -5,6 +5,7 @@
 
 mod answers;
 mod case;
+mod configuration;
 mod coverage;
 mod extraction;
 mod methods;

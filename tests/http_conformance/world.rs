@@ -41,10 +41,6 @@ pub(crate) const BARE: &str = r#"Bearer realm="api""#;
 pub(crate) const INVALID: &str = r#"Bearer realm="api", error="invalid_token""#;
 pub(crate) const AMBIGUOUS: &str = r#"Bearer realm="api", error="invalid_request""#;
 
-// ---------------------------------------------------------------------------------------------
-// The world of a test: a database that counts its calls, the layer, and an inner service that
-// keeps the head of each request that reaches it.
-
 #[derive(Clone, Default)]
 pub(crate) struct Database {
     pub(crate) calls: Arc<AtomicUsize>,
