@@ -1,4 +1,5 @@
-//! The links of the documents: each leads somewhere in the repository, and in rustdoc to a module.
+//! The documents: each link leads somewhere in the repository, and in rustdoc to a module; and the files and
+//! tests that they name are there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,8 +15,27 @@ fn guides() -> Vec<PathBuf> {
     included.collect()
 }
 
+/// Those, and the documents that rustdoc does not show.
+fn documents() -> impl Iterator<Item = PathBuf> {
+    let others = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/mutants.md",
+        "examples/README.md",
+        "examples/server/README.md",
+        "model/README.md",
+        "ops/README.md",
+    ];
+    guides().into_iter().chain(others.map(PathBuf::from))
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn read(path: &Path) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -83,17 +103,102 @@ fn is_lost(document: &Path, target: &str) -> bool {
         "" => document.to_path_buf(),
         path => document.parent().unwrap().join(path),
     };
-    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
+    let whole = root().join(&path);
     match anchor {
         None => !whole.exists(),
         Some(anchor) => !whole.is_file() || !anchors(&read(&path)).contains(anchor),
     }
 }
 
+/// What stands between backticks, the lines' ends apart.
+fn quoted(text: &str) -> Vec<String> {
+    let text = prose(text).collect::<Vec<_>>().join(" ");
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// `dir/{one,two}.rs`: the paths that it stands for.
+fn spelled_out(path: &str) -> Vec<String> {
+    let braces = path.split_once('{').and_then(|(before, rest)| {
+        let (names, after) = rest.split_once('}')?;
+        Some((before, names, after))
+    });
+    let Some((before, names, after)) = braces else {
+        return vec![path.to_owned()];
+    };
+    let name = |name| format!("{before}{name}{after}");
+    names.split(',').map(name).collect()
+}
+
+/// Whether it begins with a directory of the repository, of the document's or of `src`, and leads nowhere from any
+/// of them.
+fn is_lost_path(document: &Path, path: &str) -> bool {
+    let Some((first, _)) = path.split_once('/') else {
+        return false;
+    };
+    let beside = document.parent().expect("a file's");
+    let mut from = [Path::new(""), beside, Path::new("src")]
+        .map(|directory| root().join(directory))
+        .into_iter()
+        .filter(|directory| !first.is_empty() && directory.join(first).is_dir())
+        .peekable();
+    // What is built comes and goes.
+    let is_ours = first != "target" && from.peek().is_some();
+    is_ours && !from.any(|directory| directory.join(path).exists())
+}
+
+/// The text of all sources in a directory.
+fn sources(directory: &Path, into: &mut String) {
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    for document in documents() {
+        for words in quoted(&read(&document)) {
+            // A script may have arguments, and a pattern ends the path.
+            let path = words.split([' ', '*']).next().unwrap_or_default();
+            for path in spelled_out(path) {
+                assert!(!is_lost_path(&document, &path), "{document:?}: {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let mut all = String::new();
+    for directory in ["src", "tests", "examples", "model"] {
+        sources(&root().join(directory), &mut all);
+    }
+    let is_of_a_name = |one: char| one == '_' || one.is_ascii_alphanumeric();
+    let existing: BTreeSet<&str> = all.split(|one| !is_of_a_name(one)).collect();
+    let mut named = 0;
+    for document in documents() {
+        for words in quoted(&read(&document)) {
+            let name = words.rsplit("::").next().unwrap_or_default();
+            if name.matches('_').count() >= 4 && name.chars().all(is_of_a_name) {
+                assert!(existing.contains(name), "{document:?}: there is no {name}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named >= 100, "{named}");
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
-    let others = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from);
-    for document in guides().into_iter().chain(others) {
+    for document in documents() {
         let text = read(&document);
         let defined = definitions(&text).into_iter().map(|(_, target)| target);
         for target in inline_targets(&text).into_iter().chain(defined) {
