@@ -3,16 +3,19 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test file uses its own part"
 )]
+
+mod points;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use points::{Points, until};
 use test_support::{Gate, RedisServer};
-use tower_api_token::test_util::{Hooks, Point};
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Denial, Lookup, Origin,
     RedisStore, TokenDigest, TokenRecord, Unavailable, Verdict, loader_fn,
@@ -249,24 +252,6 @@ pub async fn confirmed(invalidate: impl AsyncFn() -> bool) {
     eventually("the invalidation is not confirmed", invalidate).await;
 }
 
-/// A gate at each named point of the protocol, all open at first.
-#[derive(Clone, Default)]
-pub struct Points(Arc<Mutex<HashMap<Point, Gate>>>);
-
-impl Points {
-    pub fn at(&self, point: Point) -> Gate {
-        self.0.lock().unwrap().entry(point).or_default().clone()
-    }
-
-    pub fn hooks(&self) -> Hooks {
-        let points = self.clone();
-        Hooks::new(move |point| {
-            let gate = points.at(point);
-            async move { gate.pass().await }
-        })
-    }
-}
-
 /// A request under way.
 pub fn start(
     cache: &Cache,
@@ -274,11 +259,4 @@ pub fn start(
 ) -> tokio::task::JoinHandle<Result<Answer<Version>, Unavailable>> {
     let (cache, token) = (cache.clone(), token.to_owned());
     tokio::spawn(async move { ask(&cache, &token).await })
-}
-
-/// Lets everything that is ready run, until `done`.
-pub async fn until(mut done: impl FnMut() -> bool) {
-    while !done() {
-        tokio::task::yield_now().await;
-    }
 }

@@ -1,7 +1,7 @@
 //! Everything that the driver knows, under one lock: the ledger, what was answered, what was broken.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Stamp;
 use crate::ledger::{Confirmed, Ledger, Target};
@@ -14,6 +14,11 @@ const DESCRIBED: usize = 5;
 
 /// The books, as they are shared.
 pub type Shared = Arc<Mutex<Books>>;
+
+/// Whoever panics with it, what is in it is still the truth.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A fault, as it was injected.
 #[derive(Debug, Clone)]

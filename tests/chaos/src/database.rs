@@ -4,15 +4,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use test_support::Dice;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::books::Shared;
-use crate::dice::Dice;
+use crate::books::{Shared, lock};
 use crate::ledger::{Read, Version};
 use crate::settings::token_index;
 
@@ -170,7 +170,7 @@ async fn serve(
         let reply = if chance.fails() {
             Reply::Error
         } else {
-            let books = books.lock().unwrap_or_else(PoisonError::into_inner);
+            let books = lock(&books);
             Reply::Row(books.ledger.read(token_index(line.trim_end())))
         };
         pause(chance.after()).await;

@@ -22,7 +22,6 @@
 pub mod books;
 pub mod clock;
 pub mod database;
-pub mod dice;
 pub mod driver;
 pub mod ledger;
 pub mod oracle;

@@ -1,10 +1,11 @@
 //! `chaos [SECONDS] [SEED] [WORKERS] [calm]`: see the library. `chaos worker …` is how it runs itself.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use chaos::driver::{Plan, run};
 use chaos::worker::{Options, work};
+use test_support::Dice;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -53,16 +54,11 @@ fn plan(words: &[String]) -> Option<Plan> {
     }
     Some(Plan {
         lasts: Duration::from_secs(number(0).unwrap_or(600)),
-        seed: number(1).unwrap_or_else(any_seed),
+        seed: number(1).unwrap_or_else(Dice::any_seed),
         workers: usize::try_from(number(2).unwrap_or(3).max(1)).ok()?,
         faults: !calm,
         program: std::env::current_exe().ok()?,
     })
-}
-
-fn any_seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::from(now.subsec_nanos()) ^ now.as_secs())
 }
 
 fn usage() -> ExitCode {

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
+use test_support::bound_to_us;
 
+use crate::books::lock;
 use crate::wire::{Order, Report};
 use crate::worker::Options;
 
@@ -33,14 +35,7 @@ impl Process {
         options: &Options,
         mut on_report: impl FnMut(Report) + Send + 'static,
     ) -> io::Result<Self> {
-        let mut command = if has_setpriv() {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        let mut child = command
+        let mut child = bound_to_us(program, "KILL")
             .args(options.to_words())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -135,17 +130,4 @@ impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Process").finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether util-linux's `setpriv` is there, and can bind a process's life to its parent's.
-fn has_setpriv() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| {
-        let help = Command::new("setpriv").arg("--help").output();
-        help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--pdeathsig"))
-    })
 }

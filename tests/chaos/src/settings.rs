@@ -37,11 +37,6 @@ pub fn tenant_name(index: usize) -> String {
     format!("t-{index}")
 }
 
-/// The index of a tenant by its name.
-pub fn tenant_index(name: &str) -> Option<usize> {
-    name.strip_prefix("t-")?.parse().ok()
-}
-
 /// The index of a token by its text.
 pub fn token_index(text: &str) -> Option<usize> {
     text.strip_prefix("app-token-")?.parse().ok()

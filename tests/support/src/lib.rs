@@ -15,6 +15,7 @@
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
 //! | [`RoundTrips`] | a proxy in front of a Redis that writes down each round trip |
 //! | [`Needles`] | texts that must not come out anywhere, in any form, and the search for them |
+//! | [`Dice`] | chance from a seed |
 //! | [`Gate`] | a named point where a test holds the code under test, and learns that it has arrived |
 //!
 //! # Rules that hold for all of them
@@ -28,6 +29,7 @@
 //! 6. Nothing here uses the caller's runtime but [`Gate`], so paused time and blocked workers change nothing.
 
 mod cluster;
+mod dice;
 mod example;
 mod gate;
 mod needles;
@@ -40,11 +42,12 @@ mod sentinel;
 mod tls;
 
 pub use cluster::RedisCluster;
+pub use dice::Dice;
 pub use example::{Answer, Example};
 pub use gate::Gate;
 pub use needles::Needles;
 pub use postgres::PostgresServer;
-pub use process::free_port;
+pub use process::{bound_to_us, free_port};
 pub use proxy::{Direction, FaultProxy};
 pub use redis::{Monitor, RedisServer, Reply, valkey_server};
 pub use round_trips::RoundTrips;

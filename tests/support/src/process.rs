@@ -38,14 +38,15 @@ pub(crate) fn executable(path: &Path) -> Option<PathBuf> {
     runs.then(|| std::path::absolute(path).ok())?
 }
 
-/// A command for `program` that gets the signal `on_orphaned` when this process dies, however it dies.
+/// A command for `program` that gets the signal `on_orphaned` when this process dies, however it dies; or, strictly, the
+/// thread that spawns it.
 ///
 /// `Drop` does not run in a test process that is killed (a time limit, Ctrl-C, an abort), and a forgotten server would
 /// keep its port and its memory. The kernel's answer is `PR_SET_PDEATHSIG`, which must be set in the child between fork
 /// and exec. `pre_exec` is unsafe and this workspace forbids unsafe code, so util-linux's `setpriv` sets it: it then
 /// *becomes* the server (exec), so the process id stays the one we spawned. Without such a `setpriv` (macOS, busybox) the
 /// server is started plainly, and only a killed test process leaves it behind.
-pub(crate) fn bound_to_us(program: &Path, on_orphaned: &str) -> Command {
+pub fn bound_to_us(program: &Path, on_orphaned: &str) -> Command {
     match setpriv() {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);

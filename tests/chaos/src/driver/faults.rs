@@ -1,16 +1,14 @@
 //! What is broken, at random: the wires, Redis, its contents, the workers.
 
 use std::fmt;
-use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use test_support::{Direction, FaultProxy, RedisServer};
+use test_support::{Dice, Direction, FaultProxy, RedisServer};
 
 use super::fleet::Fleet;
-use crate::books::{Injected, Shared};
+use crate::books::{Injected, Shared, lock};
 use crate::clock::now;
-use crate::dice::Dice;
 
 /// A fault. Proxies are counted with the workers, the operator's comes last.
 #[derive(Debug, Clone, Copy)]
@@ -159,7 +157,7 @@ impl Breaker<'_> {
 
     fn begin(&mut self, fault: Fault) -> usize {
         let place = {
-            let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut books = lock(self.books);
             books.faults.push(Injected {
                 began: now(),
                 mended: None,
@@ -205,7 +203,7 @@ impl Breaker<'_> {
             Fault::KeysDeleted | Fault::Flushed | Fault::ClientsKilled | Fault::WorkerKilled(_) => {
             }
         }
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut books = lock(self.books);
         books.faults[place].mended = Some(now());
     }
 

@@ -5,12 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use test_support::FaultProxy;
 use tokio::sync::oneshot;
 
-use crate::books::Shared;
+use crate::books::{Shared, lock};
 use crate::clock::Stamp;
 use crate::ledger::{Confirmed, Target};
 use crate::oracle::Instance;
@@ -40,7 +40,6 @@ struct Place {
 
 #[derive(Debug)]
 struct Worker {
-    instance: Instance,
     process: Process,
     pending: Pending,
 }
@@ -118,11 +117,7 @@ impl Fleet {
         };
         let process = Process::start(&self.program, &options, move |report| clerk.take(report))?;
         process.order(Order::Load)?;
-        let worker = Worker {
-            instance,
-            process,
-            pending,
-        };
+        let worker = Worker { process, pending };
         *lock(&place.worker) = Some(Arc::new(worker));
         Ok(())
     }
@@ -198,13 +193,7 @@ impl Fleet {
     }
 
     fn worker(&self, index: usize) -> Option<Arc<Worker>> {
-        let worker = lock(&self.places[index].worker).clone();
-        debug_assert!(
-            worker
-                .as_ref()
-                .is_none_or(|w| w.instance.local == self.places[index].local)
-        );
-        worker
+        lock(&self.places[index].worker).clone()
     }
 }
 
@@ -257,8 +246,4 @@ impl Drop for Clerk {
         // Whoever still waits learns that nothing more comes.
         lock(&self.pending).take();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

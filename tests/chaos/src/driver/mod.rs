@@ -7,19 +7,18 @@ mod summary;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use test_support::{FaultProxy, RedisServer};
+use test_support::{Dice, FaultProxy, RedisServer};
 
 use self::faults::Breaker;
 use self::fleet::Fleet;
 use self::operator::Operator;
 pub use self::summary::Summary;
-use crate::books::Shared;
+use crate::books::{Shared, lock};
 use crate::database::{Database, Pace};
-use crate::dice::Dice;
 
 /// How long changes may take to be confirmed once all is mended.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,7 +90,7 @@ pub fn run(plan: &Plan) -> io::Result<Summary> {
     let unconfirmed = operator.unconfirmed();
     thread::sleep(AFTERWARDS);
     fleet.finish();
-    let books = books.lock().unwrap_or_else(PoisonError::into_inner);
+    let books = lock(&books);
     Ok(Summary::of(
         &books,
         (plan.seed, plan.workers),

@@ -1,15 +1,15 @@
 //! The operator: commits changes, and invalidates each until it is confirmed.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
 
+use test_support::Dice;
 use tower_api_token::{ApiTokenCache, BoxError, Lookup, RedisStore, Verdict, loader_fn};
 
 use super::fleet::Fleet;
-use crate::books::Shared;
+use crate::books::{Shared, lock};
 use crate::clock::now;
-use crate::dice::Dice;
 use crate::ledger::{Confirmed, Ledger, Row, Standing, Target};
 use crate::settings::{BOUND, NEVER_CREATED, SCOPE, TENANTS, TOKENS};
 use crate::worker::invalidate;
@@ -48,7 +48,7 @@ impl Operator {
                 return;
             }
             let target = {
-                let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut books = lock(&self.books);
                 commit(&mut books.ledger, &mut dice)
             };
             // Counted before it can end.
@@ -77,7 +77,7 @@ impl Operator {
         loop {
             let (wait, by_digest) = (dice.percent(50), dice.percent(50));
             let (version, started) = {
-                let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+                let books = lock(&self.books);
                 (books.ledger.newest(target), now())
             };
             let confirmed = if dice.percent(25) {
@@ -99,7 +99,7 @@ impl Operator {
                         waited: wait,
                         instance: None,
                     };
-                    let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut books = lock(&self.books);
                     books.confirmed(target, confirmed);
                 }
                 confirmed
@@ -108,7 +108,7 @@ impl Operator {
                 return;
             }
             {
-                let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut books = lock(&self.books);
                 books.invalidations.failed += 1;
             }
             tokio::time::sleep(dice.millis(20, 120)).await;

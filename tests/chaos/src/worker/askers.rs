@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use test_support::Dice;
 use tower_api_token::ApiTokenCache;
 
 use super::reports::Reports;
 use super::say::said;
 use crate::clock::now;
-use crate::dice::Dice;
 use crate::settings::{SCOPE, TOKENS, token_text};
 use crate::wire::{Answered, Report};
 

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 use tower_api_token::{BoxError, Denial, Lookup, TokenLoader, TokenRecord, Verdict};
 
+use crate::books::lock;
 use crate::database::Reply;
 use crate::ledger::Read;
 use crate::settings::{SCOPE, tenant_name};
@@ -28,7 +29,7 @@ impl FromDriver {
     }
 
     async fn ask(&self, token: &str) -> io::Result<Reply> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = || lock(&self.idle);
         let taken = idle().pop();
         let mut stream = match taken {
             Some(stream) => stream,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use test_support::Dice;
 use tokio::sync::{Barrier, mpsc};
 use tokio::task::JoinSet;
 use tower_api_token::{ApiTokenCache, TokenDigest};
@@ -19,7 +20,6 @@ use tower_api_token::{ApiTokenCache, TokenDigest};
 pub use self::options::Options;
 use self::reports::Reports;
 use crate::clock::now;
-use crate::dice::Dice;
 use crate::ledger::Target;
 use crate::settings::{SCOPE, tenant_name, token_text};
 use crate::wire::{Counted, Order, Report, Said};

@@ -2,18 +2,19 @@
 //! library's `mixed`. Prints what happened, and fails on a violation.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use interop::mixed::operator::Executors;
 use interop::mixed::{BOUND, Plan, run};
 use interop::python::Version;
+use test_support::Dice;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let numbers: Result<Vec<u64>, _> = words.iter().map(|word| word.parse()).collect();
     let (seconds, seed) = match numbers.as_deref() {
-        Ok([]) => (600, any_seed()),
-        Ok([seconds]) => (*seconds, any_seed()),
+        Ok([]) => (600, Dice::any_seed()),
+        Ok([seconds]) => (*seconds, Dice::any_seed()),
         Ok([seconds, seed]) => (*seconds, *seed),
         _ => {
             eprintln!("usage: mixed [SECONDS] [SEED]");
@@ -46,9 +47,4 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-fn any_seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::from(now.subsec_nanos()) ^ now.as_secs())
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::clock::{Stamp, nanos, now};
 use super::judge::{Answered, Cause, Said, Verdict, judge};
 use super::ledger::{By, Ledger};
+use crate::database::lock;
 
 /// How long after an answer it is judged: what was complete when it was asked for is in the ledger by
 /// then. What still looks like a violation is judged once more at the end, with everything known.
@@ -171,8 +172,4 @@ impl Books {
         };
         side.take(answered, verdict);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,7 +17,6 @@
 
 pub mod books;
 pub mod clock;
-pub mod dice;
 pub mod judge;
 pub mod ledger;
 pub mod operator;
@@ -29,7 +28,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use test_support::RedisServer;
+use test_support::{Dice, RedisServer};
 
 use crate::python::Version;
 use books::Books;
@@ -99,4 +98,14 @@ pub fn run(plan: &Plan) -> Summary {
     });
     books.judge_the_rest();
     Summary::of(&books, &rust, plan)
+}
+
+/// How long the database takes before or after it reads: mostly little, at times much, so that loads of
+/// both sides cross changes.
+fn database_pause(dice: &mut Dice) -> Duration {
+    match dice.below(100) {
+        0..70 => Duration::ZERO,
+        70..95 => dice.up_to(Duration::from_millis(15)),
+        _ => dice.up_to(Duration::from_millis(250)),
+    }
 }

@@ -5,12 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::RedisServer;
+use test_support::{Dice, RedisServer};
 use tokio::runtime::Handle;
 
 use super::books::Books;
 use super::clock::now;
-use super::dice::Dice;
 use super::ledger::{By, Completed, SCOPES, Target, tenant_name, token_text};
 use super::rust_side::RustSide;
 use super::{Plan, TENANTS, TOKENS};

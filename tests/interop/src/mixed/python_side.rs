@@ -4,14 +4,13 @@ use std::str::FromStr;
 use std::thread;
 
 use serde_json::{Value, json};
-use test_support::RedisServer;
+use test_support::{Dice, RedisServer};
 
-use super::TOKENS;
 use super::books::Books;
 use super::clock::now;
-use super::dice::Dice;
 use super::judge::{Answered, Said};
 use super::ledger::{By, Found, Id, Key, SCOPES, tenant_name, tenant_of, token_text};
+use super::{TOKENS, database_pause};
 use crate::python::{self, Message, Python, Query, Version};
 
 /// The mean pause between two requests.
@@ -53,10 +52,10 @@ pub fn work(books: &Books, redis: &RedisServer, version: Version, seed: u64) {
 fn answer(books: &Books, node: &mut Python, dice: &mut Dice, query: &Query) {
     let key = Key::of(&query.token, query.scope.as_deref()).expect("a token of ours");
     // The pauses of a database, not waits for anything.
-    thread::sleep(dice.database_pause());
+    thread::sleep(database_pause(dice));
     let by = By::Python(node.version());
     let (load, found) = books.ledger().load(key, by, now());
-    thread::sleep(dice.database_pause());
+    thread::sleep(database_pause(dice));
     books.ledger().answered(load, now());
     let row = match found {
         Found::Record(id) => row(key.token, id),

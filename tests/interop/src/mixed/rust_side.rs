@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use test_support::RedisServer;
+use test_support::{Dice, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tower_api_token::{
@@ -14,10 +14,9 @@ use tower_api_token::{
 
 use super::books::Books;
 use super::clock::now;
-use super::dice::Dice;
 use super::judge::{Answered, Said};
 use super::ledger::{By, Found, Key, SCOPES, tenant_name, tenant_of, token_text};
-use super::{BOUND, TOKENS};
+use super::{BOUND, TOKENS, database_pause};
 use crate::database::patient;
 
 /// How many ask one engine at once: some join a flight of another.
@@ -83,9 +82,9 @@ impl RustSide {
 
 async fn load(books: Arc<Books>, mut dice: Dice, lookup: Lookup) -> io::Result<Verdict> {
     let key = Key::of(lookup.token().expose(), lookup.scope()).ok_or(io::ErrorKind::NotFound)?;
-    tokio::time::sleep(dice.database_pause()).await;
+    tokio::time::sleep(database_pause(&mut dice)).await;
     let (load, found) = books.ledger().load(key, By::Rust, now());
-    tokio::time::sleep(dice.database_pause()).await;
+    tokio::time::sleep(database_pause(&mut dice)).await;
     books.ledger().answered(load, now());
     let tenant = tenant_name(tenant_of(key.token));
     Ok(match found {

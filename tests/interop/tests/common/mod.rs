@@ -3,19 +3,22 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test file uses its own part"
 )]
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+#[path = "../../../common/points.rs"]
+mod points;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use interop::database::{Database, Row};
 use interop::python::{Python, Version};
+pub use points::{Points, until};
 use serde_json::{Value, json};
-use test_support::{Gate, RedisServer};
+use test_support::RedisServer;
 use tokio::task::JoinHandle;
-use tower_api_token::test_util::{Hooks, Point};
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Origin, Unavailable, UsageRecorder,
 };
@@ -141,30 +144,3 @@ pub fn start(cache: &ApiTokenCache, token: &str) -> Answering {
 }
 
 pub type Answering = JoinHandle<Result<Answer, Unavailable>>;
-
-/// Lets everything that is ready run, until `done`. What never comes is a failure, and no hang.
-pub async fn until(mut done: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < patience, "it does not come");
-        tokio::task::yield_now().await;
-    }
-}
-
-/// A gate at each named point of the protocol, all open at first.
-#[derive(Clone, Default)]
-pub struct Points(Arc<Mutex<HashMap<Point, Gate>>>);
-
-impl Points {
-    pub fn at(&self, point: Point) -> Gate {
-        self.0.lock().unwrap().entry(point).or_default().clone()
-    }
-
-    pub fn hooks(&self) -> Hooks {
-        let points = self.clone();
-        Hooks::new(move |point| {
-            let gate = points.at(point);
-            async move { gate.pass().await }
-        })
-    }
-}

@@ -139,11 +139,6 @@ impl RedisCluster {
         self.nodes.iter().map(RedisServer::addr).collect()
     }
 
-    /// `redis://127.0.0.1:PORT/` of all nodes, by index.
-    pub fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(RedisServer::url).collect()
-    }
-
     /// The masters that own slots.
     ///
     /// This and the other questions are answered by the first node that is up and finds the cluster sound. While the

@@ -21,7 +21,7 @@ fn cluster_starts_sound_and_every_key_has_its_master() {
         assert_eq!(cluster.replicas_of(master), [master + 3]);
     }
     assert_eq!(cluster.addrs().len(), 6);
-    assert_eq!(cluster.urls()[5], cluster.node(5).url());
+    assert_eq!(cluster.addrs()[5], cluster.node(5).addr());
     assert_eq!(cluster.slot_for("a"), 15_495);
     let masters: Vec<_> = KEYS.iter().map(|key| cluster.master_for(key)).collect();
     assert_eq!(masters, [0, 1, 2]);

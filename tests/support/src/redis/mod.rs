@@ -7,6 +7,7 @@ mod wire;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -271,6 +272,13 @@ impl RedisServer {
         self.command(&["FLUSHALL"]).ok();
     }
 
+    /// A number that `INFO` of this section says, such as `total_commands_processed` in `stats`; nothing if it says
+    /// none under this name.
+    #[track_caller]
+    pub fn info<N: FromStr>(&self, section: &str, field: &str) -> Option<N> {
+        self::field(&self.command(&["INFO", section]).text(), field)
+    }
+
     /// How often a command was called since the start or the last [`reset_stats`](Self::reset_stats), from
     /// `INFO commandstats`.
     ///
@@ -376,7 +384,7 @@ impl RedisServer {
     /// How far its replication stream is.
     #[track_caller]
     pub(crate) fn offset(&self) -> u64 {
-        let offset = self.replication("master_repl_offset");
+        let offset = self.info("replication", "master_repl_offset");
         offset.expect("every server has an offset")
     }
 
@@ -386,17 +394,13 @@ impl RedisServer {
         if !self.is_up() {
             return Ok(());
         }
-        match self.replication("slave_repl_offset") {
+        // Sentinels end the connections of a server that they make a replica.
+        let info = self.try_command(&["INFO", "replication"]);
+        let info = info.map_err(|error| format!("{}: {error}", self.port))?;
+        match field::<u64>(&info.text(), "slave_repl_offset") {
             Some(reached) if reached >= offset => Ok(()),
             reached => Err(format!("{} is at {reached:?} of {offset}", self.port)),
         }
-    }
-
-    #[track_caller]
-    fn replication(&self, field: &str) -> Option<u64> {
-        let info = self.command(&["INFO", "replication"]).text();
-        info.lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.parse().ok())
     }
 
     /// The end of its log.
@@ -427,6 +431,12 @@ impl RedisServer {
         // A panic in `restart` leaves `None`, which is what it then is: down.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A number of what `INFO` says.
+fn field<N: FromStr>(info: &str, name: &str) -> Option<N> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.parse().ok())
 }
 
 #[cfg(test)]

@@ -112,11 +112,6 @@ impl RedisSentinel {
         self.sentinels.iter().map(RedisServer::addr).collect()
     }
 
-    /// `redis://127.0.0.1:PORT/` of the sentinels.
-    pub fn sentinel_urls(&self) -> Vec<String> {
-        self.sentinels.iter().map(RedisServer::url).collect()
-    }
-
     /// The master and the replicas, in the order of their start (the first began as the master).
     pub fn servers(&self) -> &[RedisServer] {
         &self.servers

@@ -6,7 +6,7 @@ use super::*;
 fn sentinels_start_agreed_and_name_the_master() {
     let redis = RedisSentinel::start();
     assert_eq!(redis.sentinel_addrs().len(), 3);
-    assert_eq!(redis.sentinel_urls()[2], redis.sentinels()[2].url());
+    assert_eq!(redis.sentinel_addrs()[2], redis.sentinels()[2].addr());
     assert_eq!(redis.master().addr(), redis.servers()[0].addr());
     assert_eq!(redis.replicas().len(), 2);
     redis.master().command(&["SET", "a", "1"]).ok();

@@ -1,0 +1,35 @@
+//! Gates inside the protocol, and a wait for what other tasks do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use test_support::Gate;
+use tower_api_token::test_util::{Hooks, Point};
+
+/// A gate at each named point of the protocol, all open at first.
+#[derive(Clone, Default)]
+pub struct Points(Arc<Mutex<HashMap<Point, Gate>>>);
+
+impl Points {
+    pub fn at(&self, point: Point) -> Gate {
+        self.0.lock().unwrap().entry(point).or_default().clone()
+    }
+
+    pub fn hooks(&self) -> Hooks {
+        let points = self.clone();
+        Hooks::new(move |point| {
+            let gate = points.at(point);
+            async move { gate.pass().await }
+        })
+    }
+}
+
+/// Lets everything that is ready run, until `done`. What never comes is a failure, and no hang.
+pub async fn until(mut done: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < patience, "it does not come");
+        tokio::task::yield_now().await;
+    }
+}
