@@ -5,10 +5,13 @@
 
 #[path = "../tests/common/flood.rs"]
 mod flood;
+#[path = "common/table.rs"]
+mod table;
 
 use std::time::Duration;
 
 use flood::{Flood, Report};
+use table::resident_bytes;
 use test_support::RedisServer;
 use tower_api_token::{ApiTokenCacheBuilder, RedisStore};
 
@@ -88,11 +91,11 @@ async fn most_in_a_second(url: String) {
 /// Primes, floods, and says what came of it, but for the store.
 async fn run(flood: &mut Flood, invented: usize) -> String {
     flood.prime().await;
-    let primed = resident();
+    let primed = resident_bytes() / 1e6;
     let mut first = flood.run(invented / 10).await;
-    let tenth = resident();
+    let tenth = resident_bytes() / 1e6;
     let rest = flood.run(invented - invented / 10).await;
-    let end = resident();
+    let end = resident_bytes() / 1e6;
     merge(&mut first, rest);
     let (records, nulls) = flood.cache.local_entries();
     let seconds = first.elapsed.as_secs_f64();
@@ -117,12 +120,4 @@ fn merge(report: &mut Report, other: Report) {
     report.latencies.extend(other.latencies);
     report.latencies.sort_unstable();
     report.elapsed += other.elapsed;
-}
-
-/// The process's resident memory in MB, as Linux tells it; none elsewhere.
-fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| kib / 1_024.0)
 }

@@ -8,6 +8,8 @@
 //! turn. How often a token is asked for in a second decides what a local level can save, so there are
 //! tokens that are all alike, and tokens by Zipf's law, as most are.
 
+#[path = "common/good.rs"]
+mod good;
 #[path = "common/table.rs"]
 mod table;
 
@@ -16,10 +18,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use table::{median, median_ratio};
-use test_support::RedisServer;
+use test_support::{Dice, RedisServer};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
-use tower_api_token::{ApiTokenCache, Lookup, RedisStore, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, RedisStore};
 
 const TOKENS: usize = 10_000;
 const INSTANCES: [usize; 4] = [1, 2, 4, 8];
@@ -56,7 +58,7 @@ fn main() {
 async fn run() {
     let server = RedisServer::start();
     let most = INSTANCES[INSTANCES.len() - 1];
-    let tokens: Arc<[String]> = (0..TOKENS).map(|n| format!("app-{n:024}")).collect();
+    let tokens: Arc<[String]> = (0..TOKENS).map(good::token).collect();
     let with: Vec<_> = (0..most).map(|_| instance(&server, true)).collect();
     let without: Vec<_> = (0..most).map(|_| instance(&server, false)).collect();
     for token in &*tokens {
@@ -100,12 +102,9 @@ fn print(name: &str, count: usize, on: &[Cost], off: &[Cost]) {
 }
 
 fn instance(server: &RedisServer, has_local: bool) -> ApiTokenCache {
-    let loader =
-        loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app")) });
     let store = RedisStore::connect(&server.url()).expect("a url");
-    let builder = ApiTokenCache::builder(loader)
+    let builder = good::builder()
         .store(store.deadline(Duration::from_secs(5)))
-        .scopes(["app"])
         .ttl(Duration::from_secs(3_600))
         .staleness_bound(BOUND);
     let builder = if has_local {
@@ -120,7 +119,7 @@ struct Load {
     tokens: Arc<[String]>,
     /// For each token the sum of its share and of those before it; nothing if all have the same.
     shares: Vec<f64>,
-    dice: u64,
+    dice: Dice,
 }
 
 impl Load {
@@ -136,7 +135,7 @@ impl Load {
         Self {
             shares: shares.collect(),
             tokens: Arc::clone(tokens),
-            dice: 0x9e37_79b9_7f4a_7c15,
+            dice: Dice::new(0, 0),
         }
     }
 
@@ -164,8 +163,7 @@ impl Load {
             ticks.tick().await;
             for _ in 0..RATE * TICK.as_millis() as usize / 1_000 {
                 let token = self.token();
-                let nth = self.roll() as usize % instances.len();
-                let cache = instances[nth].clone();
+                let cache = instances[self.dice.below(instances.len())].clone();
                 let (tokens, answered) = (Arc::clone(&self.tokens), Arc::clone(&answered));
                 asking.spawn(async move {
                     let answer = cache.authenticate(&tokens[token], "app").await;
@@ -181,15 +179,8 @@ impl Load {
 
     fn token(&mut self) -> usize {
         let all = self.shares[self.shares.len() - 1];
-        let at = (self.roll() >> 11) as f64 / (1_u64 << 53) as f64 * all;
+        let at = self.dice.fraction() * all;
         self.shares.partition_point(|sum| *sum <= at)
-    }
-
-    fn roll(&mut self) -> u64 {
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        self.dice
     }
 }
 
@@ -201,14 +192,10 @@ struct Counted {
 
 impl Counted {
     fn by(server: &RedisServer) -> Self {
-        let text = server.command(&["INFO", "everything"]).text();
-        let number = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.expect("the line").parse::<f64>().expect("a number")
-        };
+        let number = |section, field| server.info::<f64>(section, field).expect("the figure");
         Self {
-            micros: 1e6 * (number("used_cpu_sys:") + number("used_cpu_user:")),
-            commands: number("total_commands_processed:"),
+            micros: 1e6 * (number("cpu", "used_cpu_sys") + number("cpu", "used_cpu_user")),
+            commands: number("stats", "total_commands_processed"),
         }
     }
 }

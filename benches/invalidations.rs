@@ -6,22 +6,25 @@
 //!
 //! `cargo bench --bench invalidations`; two minutes.
 
+#[path = "common/child.rs"]
+mod child;
+#[path = "common/good.rs"]
+mod good;
 #[path = "common/table.rs"]
 mod table;
 
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use child::Child;
+use good::token;
 use table::{aside, median, row};
-use test_support::RedisServer;
+use test_support::{Dice, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tower_api_token::{
-    ApiTokenCache, Lookup, Origin, RedisStore, TokenDigest, TokenRecord, loader_fn,
-};
+use tower_api_token::{ApiTokenCache, Origin, RedisStore, TokenDigest};
 
 const TOKENS: usize = 10_000;
 /// Look-ups a second.
@@ -38,19 +41,13 @@ const NO_PACE: u64 = 0;
 /// Tokens that are invalidated, all of them cached at the beginning of a period.
 const OTHERS: u64 = 100_000;
 
-fn token(n: usize) -> String {
-    format!("app-{n:024}")
-}
-
 fn other(n: u64) -> String {
     format!("other-{:024}", n % OTHERS)
 }
 
 fn cache(url: &str) -> ApiTokenCache {
-    let loader =
-        loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app")) });
     let store = RedisStore::connect(url).expect("a url");
-    let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
+    let builder = good::builder().store(store);
     builder.build().expect("a configuration")
 }
 
@@ -73,23 +70,25 @@ fn main() {
     let mut load = Load {
         runtime,
         cache,
-        dice: 0x9e37_79b9_7f4a_7c15,
+        dice: Dice::new(0, 0),
     };
-    let mut invalidator = Invalidator::start(&server.url());
+    let mut invalidator = Child::start(["invalidate", &server.url()]);
     load.period(&mut Latencies::default());
     compare(&mut load, &mut invalidator, PACE);
     compare(&mut load, &mut invalidator, NO_PACE);
     invalidator.stop();
 }
 
-fn compare(load: &mut Load, invalidator: &mut Invalidator, pace: u64) {
+fn compare(load: &mut Load, invalidator: &mut Child, pace: u64) {
     let (mut alone, mut beside) = (Latencies::default(), Latencies::default());
     let mut invalidations = 0;
     for _ in 0..PERIODS {
         load.period(&mut alone);
-        invalidator.begin(pace);
+        invalidator.order(pace);
+        // All is cached, and it is about to begin.
+        invalidator.answer();
         load.period(&mut beside);
-        invalidations += invalidator.ended();
+        invalidations += invalidator.answer()[0] as u64;
     }
     let noise = alone.p99s.iter().copied().fold(0.0, f64::max);
     let usual = median(beside.p99s.clone());
@@ -151,7 +150,7 @@ fn quantile(figures: &mut [f64], share: f64) -> f64 {
 struct Load {
     runtime: Runtime,
     cache: ApiTokenCache,
-    dice: u64,
+    dice: Dice,
 }
 
 impl Load {
@@ -184,61 +183,11 @@ impl Load {
 
     /// Some tokens are asked for often, and most seldom: a tenth of them has half of the look-ups.
     fn any(&mut self) -> usize {
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        let uniform = (self.dice >> 11) as f64 / (1_u64 << 53) as f64;
-        (TOKENS as f64 * uniform.powi(3)) as usize
+        (TOKENS as f64 * self.dice.fraction().powi(3)) as usize
     }
 }
 
-/// The other process, as this one sees it.
-struct Invalidator {
-    process: Child,
-    orders: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
-
-impl Invalidator {
-    fn start(url: &str) -> Self {
-        let program = std::env::current_exe().expect("this program");
-        let mut process = Command::new(program)
-            .args(["invalidate", url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a process");
-        let answers = BufReader::new(process.stdout.take().expect("its output")).lines();
-        Self {
-            orders: process.stdin.take().expect("its input"),
-            answers,
-            process,
-        }
-    }
-
-    fn answer(&mut self) -> u64 {
-        let line = self.answers.next().expect("a line").expect("a line");
-        line.parse().expect("a number")
-    }
-
-    /// Returns when it is about to begin.
-    fn begin(&mut self, pace: u64) {
-        writeln!(self.orders, "{pace}").expect("its input");
-        self.answer();
-    }
-
-    /// How many were confirmed.
-    fn ended(&mut self) -> u64 {
-        self.answer()
-    }
-
-    fn stop(mut self) {
-        drop(self.orders);
-        assert!(self.process.wait().expect("its end").success());
-    }
-}
-
-/// The other process, as it is.
+/// The other process.
 struct Invalidating {
     url: String,
     cache: ApiTokenCache,

@@ -3,9 +3,14 @@
 //!
 //! `cargo bench --bench local_maps --all-features`; half a minute.
 
+#[path = "common/table.rs"]
+mod table;
+
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use table::{median, resident_bytes};
 
 const ENTRIES: u64 = 100_000;
 const SLICE: Duration = Duration::from_millis(200);
@@ -81,13 +86,6 @@ fn hits(map: &dyn Map, threads: u64) -> f64 {
     })
 }
 
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
-}
-
 type Make = fn(u64) -> Box<dyn Map>;
 
 fn main() {
@@ -118,16 +116,13 @@ fn main() {
         "{:16} {:>14} {:>14} {:>16}",
         "median of 9", "ns/hit, 1", "M hits/s, 2", "bytes an entry"
     );
-    for ((name, make), figures) in make.iter().zip(&mut figures) {
-        figures
-            .iter_mut()
-            .for_each(|figures| figures.sort_by(f64::total_cmp));
-        let before = resident();
+    for ((name, make), [one, two]) in make.iter().zip(figures) {
+        let (one, two) = (1e9 / median(one), median(two) / 1e6);
+        let before = resident_bytes();
         let map = make(1_100_000);
         let value = Arc::new([0; 200]);
         (0..1_000_000).for_each(|n| map.put(key(n), Arc::clone(&value)));
-        let bytes = (resident() - before) as f64 * 1024.0 / 1e6;
-        let (one, two) = (1e9 / figures[0][ROUNDS / 2], figures[1][ROUNDS / 2] / 1e6);
+        let bytes = (resident_bytes() - before) / 1e6;
         println!("{name:16} {one:>14.0} {two:>14.1} {bytes:>16.0}");
         drop(map);
     }

@@ -5,18 +5,23 @@
 //!
 //! `cargo bench --bench redis_hits`; forty seconds.
 
+#[path = "common/good.rs"]
+mod good;
+#[path = "common/table.rs"]
+mod table;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use good::token;
 use redis::aio::MultiplexedConnection;
-use test_support::RedisServer;
+use table::median;
+use test_support::{Dice, RedisServer};
 use tokio::task::JoinSet;
-use tower_api_token::{
-    ApiTokenCache, Lookup, Origin, RedisStore, TokenDigest, TokenRecord, loader_fn,
-};
+use tower_api_token::{Origin, RedisStore, TokenDigest};
 
-const TOKENS: u64 = 10_000;
+const TOKENS: usize = 10_000;
 const SLICE: Duration = Duration::from_millis(500);
 const SLICES: usize = 9;
 
@@ -25,18 +30,11 @@ fn main() {
     runtime.block_on(run());
 }
 
-fn token(n: u64) -> String {
-    format!("app-{n:024}")
-}
-
 async fn run() {
     let server = RedisServer::start();
-    let loader =
-        loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app")) });
     let store = RedisStore::connect(&server.url()).expect("a url");
-    let cache = ApiTokenCache::builder(loader)
+    let cache = good::builder()
         .store(store.deadline(Duration::from_secs(5)))
-        .scopes(["app"])
         .local_capacity(0)
         .build()
         .expect("a cache");
@@ -80,11 +78,7 @@ async fn run() {
             .await;
             slices.push((engine, raw));
         }
-        let median = |of: fn(&(Slice, Slice)) -> f64| {
-            let mut all: Vec<f64> = slices.iter().map(of).collect();
-            all.sort_by(f64::total_cmp);
-            all[all.len() / 2]
-        };
+        let median = |of: fn(&(Slice, Slice)) -> f64| median(slices.iter().map(of).collect());
         println!(
             "| {tasks} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} + {:.2}, {:.2} + {:.2} | {:.1} |",
             median(|(engine, _)| engine.rate),
@@ -134,7 +128,7 @@ impl Slice {
 /// Look-ups by tasks of which each waits for its answer.
 async fn slice<F, Fut>(connection: &MultiplexedConnection, tasks: usize, look_up: F) -> Slice
 where
-    F: Fn(u64) -> Fut + Clone + Send + 'static,
+    F: Fn(usize) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let done = Arc::new(AtomicU64::new(0));
@@ -144,13 +138,10 @@ where
     for task in 0..tasks as u64 {
         let (look_up, done) = (look_up.clone(), Arc::clone(&done));
         running.spawn(async move {
-            // A generator of its own for each; distinct tokens, in an order without a pattern.
-            let mut n = task.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            // Of its own for each; distinct tokens, in an order without a pattern.
+            let mut dice = Dice::new(0, task);
             while start.elapsed() < SLICE {
-                n ^= n << 13;
-                n ^= n >> 7;
-                n ^= n << 17;
-                look_up(n % TOKENS).await;
+                look_up(dice.below(TOKENS)).await;
                 done.fetch_add(1, Relaxed);
             }
         });

@@ -142,8 +142,5 @@ fn cpu_time_of_all(process: u32) -> f64 {
 
 /// How often Redis was asked for what it had not.
 fn misses(redis: &RedisServer) -> u64 {
-    let stats = redis.command(&["INFO", "stats"]).text();
-    let mut lines = stats.lines();
-    let count = lines.find_map(|line| line.strip_prefix("keyspace_misses:"));
-    count.expect("a count").parse().expect("a number")
+    redis.info("stats", "keyspace_misses").expect("a count")
 }

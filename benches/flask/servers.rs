@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, KeyLayout, Lookup, RedisStore, TokenRecord, loader_fn,
-};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, KeyLayout, RedisStore};
 
 use super::process::{Server, this_program};
 use super::{TOKENS, serve, tokens};
@@ -94,17 +92,10 @@ pub(crate) async fn prime(redis: &str, tokens: usize) {
 }
 
 fn cache(redis: &str, has_local: bool) -> ApiTokenCache {
-    let loader = loader_fn(|lookup: Lookup| async move {
-        let text = lookup.token().expose();
-        let good = text
-            .strip_prefix("app-")
-            .map(|id| TokenRecord::new(id, tokens::TYPE));
-        Ok::<_, std::io::Error>(good)
-    });
     // A busy machine is no outage.
     let store = RedisStore::connect(redis).expect("a url");
     let store = store.deadline(Duration::from_secs(5));
-    let builder = ApiTokenCache::builder(loader)
+    let builder = tokens::builder_without_tenant()
         .store(store)
         .key_layout(KeyLayout::seed())
         .scopes(["app"]);

@@ -6,14 +6,14 @@
 //! `cargo bench --bench growth`, or `-- 1000 10000` for other numbers of tokens; three minutes. Linux, for
 //! its memory figures.
 
+#[path = "../common/child.rs"]
+mod child;
 #[path = "../common/table.rs"]
 mod table;
 mod tokens;
 mod world;
 
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
+use child::Child;
 use table::{aside, median};
 
 const NUMBERS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -28,47 +28,15 @@ const COSTS: [(&str, &str, f64); 5] = [
     ("invalidating the tenant of 1 % of them", "µs", 1e3),
 ];
 
-/// A process that holds so many tokens.
-struct Holder {
-    process: Child,
-    orders: ChildStdin,
-    figures: Lines<BufReader<ChildStdout>>,
+/// A process that holds so many tokens; it says first what they take.
+fn holder(tokens: usize) -> Child {
+    Child::start(["hold", &tokens.to_string()])
 }
 
-impl Holder {
-    fn start(tokens: usize) -> Self {
-        let program = std::env::current_exe().expect("this program");
-        let mut process = Command::new(program)
-            .args(["hold", &tokens.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a process");
-        let figures = BufReader::new(process.stdout.take().expect("its output")).lines();
-        Self {
-            orders: process.stdin.take().expect("its input"),
-            figures,
-            process,
-        }
-    }
-
-    /// Its next figures.
-    fn figures(&mut self) -> Vec<f64> {
-        let line = self.figures.next().expect("a line").expect("a line");
-        let number = |word: &str| word.parse().expect("a number");
-        line.split_whitespace().map(number).collect()
-    }
-
-    /// Nanoseconds of the cost of this number.
-    fn measure(&mut self, cost: usize) -> f64 {
-        writeln!(self.orders, "{cost}").expect("its input");
-        self.figures()[0]
-    }
-
-    fn stop(mut self) {
-        drop(self.orders);
-        assert!(self.process.wait().expect("its end").success());
-    }
+/// Nanoseconds of the cost of this number.
+fn measured_by(holder: &mut Child, cost: usize) -> f64 {
+    holder.order(cost);
+    holder.answer()[0]
 }
 
 fn main() {
@@ -90,19 +58,19 @@ fn measure(numbers: &[usize]) {
     let (mut holders, mut memory) = (Vec::new(), Vec::new());
     // One after the other: the growth of one is not measured while another fills.
     for tokens in numbers {
-        let mut holder = Holder::start(*tokens);
-        memory.push(holder.figures());
+        let mut holder = holder(*tokens);
+        memory.push(holder.answer());
         holders.push(holder);
     }
     let mut nanos = vec![vec![Vec::new(); numbers.len()]; COSTS.len()];
     for _ in 0..ROUNDS {
         for (cost, nanos) in nanos.iter_mut().enumerate() {
             for (holder, nanos) in holders.iter_mut().zip(nanos) {
-                nanos.push(holder.measure(cost));
+                nanos.push(measured_by(holder, cost));
             }
         }
     }
-    holders.into_iter().for_each(Holder::stop);
+    holders.into_iter().for_each(Child::stop);
 
     let named: Vec<String> = numbers.iter().map(usize::to_string).collect();
     let print = |what: &str, figures: Vec<String>, unit: &str| {

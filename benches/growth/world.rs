@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use test_support::RedisServer;
+use test_support::{Dice, RedisServer};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tower_api_token::{ApiTokenCache, Origin, RedisStore, TokenRecord, Unavailable};
@@ -39,8 +39,7 @@ pub(crate) fn hold(tokens: usize) {
         local: cache(&server, tokens + tokens / 10 + 1_000),
         shared: cache(&server, 0),
         plain: HashMap::new(),
-        // Any but zero.
-        dice: 0x9e37_79b9_7f4a_7c15,
+        dice: Dice::new(0, 0),
     };
     // On one thread, as in `local_memory`: the allocator has a heap for each.
     let filling = Builder::new_current_thread().enable_all().build();
@@ -82,7 +81,7 @@ struct World {
     shared: ApiTokenCache,
     /// The least that one would have for the local level: what memory itself costs.
     plain: HashMap<String, Arc<TokenRecord>>,
-    dice: u64,
+    dice: Dice,
 }
 
 impl World {
@@ -144,7 +143,7 @@ impl World {
         for _ in 0..TASKS {
             let (cache, done, tokens) = (self.shared.clone(), Arc::clone(&done), self.tokens);
             // A generator of its own for each.
-            let mut dice = self.any() as u64 ^ self.dice;
+            let mut dice = Dice::new(self.dice.roll(), 0);
             running.spawn(async move {
                 while start.elapsed() < SLICE {
                     let token = token(any(&mut dice, tokens));
@@ -192,11 +191,8 @@ impl World {
 }
 
 /// By an order without a pattern.
-fn any(dice: &mut u64, tokens: usize) -> usize {
-    *dice ^= *dice << 13;
-    *dice ^= *dice >> 7;
-    *dice ^= *dice << 17;
-    let n = (*dice % tokens as u64) as usize;
+fn any(dice: &mut Dice, tokens: usize) -> usize {
+    let n = dice.below(tokens);
     n + usize::from(n.is_multiple_of(PER_TENANT))
 }
 
@@ -216,10 +212,5 @@ async fn prime(cache: &ApiTokenCache, tokens: impl Iterator<Item = String>) {
 }
 
 fn used_memory(server: &RedisServer) -> f64 {
-    let info = server.command(&["INFO", "memory"]).text();
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix("used_memory:"));
-    line.and_then(|bytes| bytes.parse().ok())
-        .expect("the figure")
+    server.info("memory", "used_memory").expect("the figure")
 }

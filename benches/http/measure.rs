@@ -74,10 +74,8 @@ impl Scene<'_> {
 
     /// How many commands Redis has processed since it started.
     fn commands(&self) -> f64 {
-        let stats = self.redis.command(&["INFO", "stats"]).text();
-        let mut lines = stats.lines();
-        let count = lines.find_map(|line| line.strip_prefix("total_commands_processed:"));
-        count.expect("a count").parse().expect("a number")
+        let count = self.redis.info("stats", "total_commands_processed");
+        count.expect("a count")
     }
 
     /// Instructions per request outside of the kernel, on one connection, if there is valgrind.

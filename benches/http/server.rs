@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::get;
 use http_body_util::BodyExt;
 use tower::util::MapResponseLayer;
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, RedisStore, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, RedisStore};
 
 use super::local_hits::{BARE, BY_HAND, LAYER, NOTHING, SHORT, TOKENS};
 use super::{by_hand, redis_hits, serve, tokens};
@@ -57,18 +57,11 @@ async fn cached(redis: &str, bound: Duration) -> ApiTokenLayer {
 
 /// Everything is in Redis, and nothing in memory; records without a tenant.
 pub(crate) fn uncached(redis: &str) -> ApiTokenCache {
-    let loader = loader_fn(|lookup: Lookup| async move {
-        let text = lookup.token().expose();
-        let good = text
-            .strip_prefix("app-")
-            .map(|id| TokenRecord::new(id, tokens::TYPE));
-        Ok::<_, std::io::Error>(good)
-    });
     // A busy machine is no outage.
     let store = RedisStore::connect(redis).expect("a url");
     let store = store.deadline(Duration::from_secs(5));
-    let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
-    let cache = builder.ttl(LONG).local_capacity(0).build();
+    let builder = tokens::builder_without_tenant().store(store);
+    let cache = builder.scopes(["app"]).ttl(LONG).local_capacity(0).build();
     cache.expect("a configuration")
 }
 

@@ -1,0 +1,72 @@
+//! The database, and the caches in front of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tower_api_token::{
+    ApiTokenCache, ApiTokenCacheBuilder, Lookup, RedisStore, TokenRecord, loader_fn,
+};
+
+/// Milliseconds of a load, if the database is well.
+pub(crate) const LOAD: u64 = 2;
+
+pub(crate) fn token(n: usize) -> String {
+    format!("app-{n:024}")
+}
+
+/// Answers soon, if the fault is not its own.
+pub(crate) struct Db {
+    pub(crate) fails: AtomicBool,
+    pub(crate) tenants: AtomicBool,
+    pub(crate) takes: AtomicU64,
+    pub(crate) loads: AtomicUsize,
+    now: AtomicUsize,
+    pub(crate) most: AtomicUsize,
+}
+
+impl Db {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            fails: AtomicBool::new(false),
+            tenants: AtomicBool::new(true),
+            takes: AtomicU64::new(LOAD),
+            loads: AtomicUsize::new(0),
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        })
+    }
+
+    async fn load(self: Arc<Self>, lookup: Lookup) -> Result<TokenRecord, std::io::Error> {
+        self.loads.fetch_add(1, SeqCst);
+        let running = self.now.fetch_add(1, SeqCst) + 1;
+        self.most.fetch_max(running, SeqCst);
+        sleep(Duration::from_millis(self.takes.load(SeqCst))).await;
+        self.now.fetch_sub(1, SeqCst);
+        if self.fails.load(SeqCst) {
+            return Err(std::io::Error::other("the database is away"));
+        }
+        let token = lookup.token().expose();
+        // Ten tenants.
+        let tenant = format!("t-{}", &token[token.len() - 1..]);
+        let tenant = self.tenants.load(SeqCst).then_some(tenant);
+        Ok(TokenRecord::new(token, "app").tenant_id(tenant))
+    }
+
+    pub(crate) fn cache(self: &Arc<Self>, url: &str) -> ApiTokenCache {
+        self.cache_with(url, |builder| builder)
+    }
+
+    pub(crate) fn cache_with(
+        self: &Arc<Self>,
+        url: &str,
+        more: impl FnOnce(ApiTokenCacheBuilder<()>) -> ApiTokenCacheBuilder<()>,
+    ) -> ApiTokenCache {
+        let db = Arc::clone(self);
+        let loader = loader_fn(move |lookup| Arc::clone(&db).load(lookup));
+        let store = RedisStore::connect(url).expect("a url");
+        let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
+        more(builder.local_capacity(0)).build().expect("a cache")
+    }
+}
