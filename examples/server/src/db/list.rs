@@ -2,6 +2,7 @@
 
 use tower_api_token::TokenDigest;
 
+use super::tokens::read_digest;
 use super::{Database, TenantStatus, Timestamp, on_pool};
 
 /// A token of the operator's list, revoked and expired ones included. Its text is not read from the
@@ -98,9 +99,7 @@ impl Database {
             ) = columns;
             Ok(ListedToken {
                 id,
-                digest: digest
-                    .parse()
-                    .map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))?,
+                digest: read_digest(&digest)?,
                 tenant_id,
                 tenant_status: if suspended {
                     TenantStatus::Suspended

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use tower_api_token::{BearerToken, TokenDigest};
+use tower_api_token::BearerToken;
 
 use super::pending::{Pending, owe};
-use super::tokens::{Kept, NewToken, add_token};
+use super::tokens::{Kept, NewToken, add_token, read_digest};
 use super::{Database, Timestamp, on_pool};
 use crate::{format, random};
 
@@ -136,9 +136,7 @@ fn plan(
         "dataset" => "dataset",
         _ => return Err(sqlx::Error::Decode("tokens.type is unknown".into())),
     };
-    let digest: TokenDigest = digest
-        .parse()
-        .map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))?;
+    let digest = read_digest(&digest)?;
     let text = format::of_type(token_type)
         .generate()
         .map_err(std::io::Error::other)?;

@@ -121,6 +121,12 @@ macro_rules! add_token {
 }
 pub(super) use add_token;
 
+/// The column `digest`.
+pub(super) fn read_digest(text: &str) -> Result<TokenDigest, sqlx::Error> {
+    text.parse()
+        .map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))
+}
+
 impl Database {
     /// The token of this digest, unless it is revoked.
     ///
@@ -162,9 +168,7 @@ impl Database {
                     app_id,
                     token_type,
                     // The row's own digest and not the one asked for: the cache compares the two.
-                    digest: digest
-                        .parse()
-                        .map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))?,
+                    digest: read_digest(&digest)?,
                     created_at,
                     expires_at,
                     last_used_at,
@@ -212,8 +216,7 @@ impl Database {
                 .fetch_optional(&mut *transaction)
                 .await?;
             let Some((digest, text)) = revoked else { return Ok(None) };
-            let digest = digest.parse().map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))?;
-            let pending = Pending::of_token(digest, text.map(BearerToken::new))?;
+            let pending = Pending::of_token(read_digest(&digest)?, text.map(BearerToken::new))?;
             owe!(transaction, pending)?;
             transaction.commit().await?;
             Ok(Some(pending))

@@ -10,8 +10,7 @@ use std::collections::HashMap;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
@@ -22,14 +21,12 @@ use super::new_token::{Wanted, is_identifier};
 use super::problem::{Problem, within_deadline};
 use super::rotate::rotate_token;
 use super::token_list::list_tokens;
-use super::{AppState, live};
+use super::{AppState, NO_STORE, live};
 use crate::db::{InsertError, NewToken, Pending, TenantStatus, Timestamp};
 use crate::{format, random};
 
 /// The largest body: a token request is far smaller.
 const BODY_LIMIT: usize = 16 * 1024;
-
-pub(super) const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
@@ -58,10 +55,10 @@ async fn create_token(
         Some(text) => text,
         None => format::of_type(wanted.token_type)
             .generate()
-            .map_err(|error| no_randomness(std::io::Error::other(error)))?,
+            .map_err(|error| Problem::no_randomness(&error))?,
     };
     let token = NewToken {
-        id: random::id("tok").map_err(no_randomness)?,
+        id: random::id("tok").map_err(|error| Problem::no_randomness(&error))?,
         tenant_id: wanted.tenant_id,
         app_id: wanted.app_id,
         token_type: wanted.token_type,
@@ -211,11 +208,6 @@ pub(super) fn asked_to_wait(query: WaitQuery) -> Result<bool, Problem> {
         Some("true") => Ok(true),
         Some(_) => Err(bad()),
     }
-}
-
-fn no_randomness(error: std::io::Error) -> Problem {
-    tracing::error!(%error, "the operating system gave no random bytes");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no random bytes")
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderName, StatusCode};
 use axum::middleware::Next;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -16,9 +16,9 @@ use axum::routing::get;
 use futures_util::stream;
 use tokio::time::MissedTickBehavior;
 
-use super::AppState;
 use super::ops::PROBE_TIMEOUT;
 use super::problem::Problem;
+use super::{AppState, NO_STORE};
 use crate::live::{Health, Message};
 use crate::random;
 
@@ -37,8 +37,6 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// and one before or after is.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
-const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
-
 /// For everybody: the page is empty without events, and these hold numbers only.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
@@ -50,10 +48,7 @@ pub(super) fn routes() -> Router<AppState> {
 /// injected script, an outside request, a frame around it (a click on *revoke* could be stolen) are
 /// refused by the browser, and so is every way to make elements out of text.
 async fn page(State(state): State<AppState>) -> Result<Response, Problem> {
-    let nonce = random::nonce().map_err(|error| {
-        tracing::error!(%error, "the operating system gave no random bytes");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no random bytes")
-    })?;
+    let nonce = random::nonce().map_err(|error| Problem::no_randomness(&error))?;
     let store = match state.redis {
         Some(kind) => format!("redis {kind}"),
         None => "memory".to_owned(),

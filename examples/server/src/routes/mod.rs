@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderName;
+use axum::http::header::CACHE_CONTROL;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_api_token::{ApiTokenCache, TokenDigest};
 
@@ -23,6 +25,9 @@ use crate::db::{Database, Kept};
 use crate::format::Format;
 use crate::live::Live;
 use crate::outbox::Outbox;
+
+/// For answers that hold what is the operator's alone, or is over in a moment.
+const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// What handlers need, shared by all.
 pub(crate) type AppState = Arc<Shared>;

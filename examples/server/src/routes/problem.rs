@@ -43,6 +43,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
     }
 
+    pub(super) fn no_randomness(error: &dyn fmt::Display) -> Self {
+        tracing::error!(%error, "the operating system gave no random bytes");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no random bytes")
+    }
+
     /// The database failed. A commit may have gone through or not, hence the advice.
     pub(super) fn database(error: &dyn fmt::Display) -> Self {
         tracing::error!(%error, "the database failed");

@@ -13,10 +13,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::AppState;
-use super::admin::{NO_STORE, WaitQuery, asked_to_wait};
+use super::admin::{WaitQuery, asked_to_wait};
 use super::new_token::is_identifier;
 use super::problem::{Problem, within_deadline};
+use super::{AppState, NO_STORE};
 use crate::db::{RotateError, Rotation, Timestamp};
 
 /// The overlap if nothing else is asked for: an hour is enough to put a new secret into a

@@ -4,13 +4,12 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::AppState;
 use super::new_token::is_identifier;
 use super::problem::{Problem, within_deadline};
+use super::{AppState, NO_STORE};
 use crate::db::{ListedToken, Timestamp};
 
 /// What a page holds if nothing else is asked for.
@@ -32,7 +31,7 @@ pub(super) async fn list_tokens(
     let last_uses = effective_last_uses(&state, &page.tokens).await;
     let tokens: Vec<_> = page.tokens.iter().zip(last_uses).map(described).collect();
     let body = json!({ "tokens": tokens, "next": page.next });
-    Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
+    Ok((NO_STORE, Json(body)).into_response())
 }
 
 /// When each of these tokens was last used, in their order: what the database says, or what is on its

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use example_server::db::{Database as Pool, Target};
 use tempfile::TempDir;
 use test_support::{PostgresServer, RedisServer};
 use tower_api_token::TokenFormat;
@@ -41,6 +42,24 @@ impl Database {
             Self::Sqlite(directory) => format!("sqlite://{}/demo.db", directory.path().display()),
             Self::Postgres(server) => server.url(),
         }
+    }
+
+    /// The server's own way to it.
+    pub(crate) async fn open(&self) -> Pool {
+        let target = Target::parse(&self.url()).expect("a URL");
+        Pool::open(target).await.expect("the database opens")
+    }
+
+    /// Whether the files of a SQLite database hold the text, its log included.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        let Self::Sqlite(directory) = self else {
+            panic!("only SQLite's files are looked into");
+        };
+        let files = std::fs::read_dir(directory.path()).expect("a directory");
+        files.flatten().any(|file| {
+            let bytes = std::fs::read(file.path()).expect("a file");
+            bytes.windows(text.len()).any(|at| at == text.as_bytes())
+        })
     }
 }
 
@@ -268,8 +287,12 @@ impl Demo {
         self.printed.lock().unwrap().clone()
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// Sends the process a signal, such as `TERM`.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        let kill = kill.args(["-s", name, &self.child.id().to_string()]);
+        assert!(kill.status().expect("kill starts").success());
     }
 
     /// Waits for the end of the process.

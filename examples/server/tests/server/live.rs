@@ -1,7 +1,6 @@
 //! The live page and its events, without a browser.
 
 use std::io::BufRead;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -157,11 +156,7 @@ fn sigterm_ends_open_streams() {
     let mut demo = Demo::on(&database, &[]);
     let mut stream = demo.stream("/live");
     until(&mut stream, "sample", |_| true);
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -TERM {}", demo.pid())])
-        .status()
-        .unwrap();
-    assert!(sent.success());
+    demo.signal("TERM");
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
     assert!(!demo.logs().contains("still open"), "{}", demo.logs());
     let rest: Result<Vec<_>, _> = stream.lines().collect();

@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
 use std::thread;
 
 use test_support::{Direction, FaultProxy, PostgresServer};
@@ -116,19 +115,10 @@ fn sigterm_drains_requests_under_way() {
         eventually("the load began", || {
             demo.metric("api_token_loads_total", &[]) == 1
         });
-        terminate(&demo);
+        demo.signal("TERM");
         request.join().unwrap().expect(200);
     });
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
-}
-
-#[cfg(unix)]
-fn terminate(demo: &Demo) {
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -TERM {}", demo.pid())])
-        .status()
-        .unwrap();
-    assert!(sent.success());
 }
 
 /// Half a body, for ever.
@@ -147,7 +137,7 @@ fn client_that_never_finishes_does_not_hold_the_process() {
     let mut line = [0; 12];
     client.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"HTTP/1.1 100");
-    terminate(&demo);
+    demo.signal("TERM");
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
     assert!(demo.logs().contains("are dropped"), "{}", demo.logs());
 }
@@ -165,7 +155,7 @@ fn database_that_hangs_does_not_hold_the_process() {
     demo.whoami(&demo.token("acme", "app").text).expect(200);
     proxy.stall(Direction::ToClient);
     demo.get("/readyz").expect(503);
-    terminate(&demo);
+    demo.signal("TERM");
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
 }
 

@@ -1,6 +1,6 @@
 //! `KEY_LAYOUT=seed`: one Redis with the Python service, whose commands are sent here as they are.
 
-use example_server::db::{Database as Pool, Kept, NewToken, Target, TextCount, Timestamp};
+use example_server::db::{Database as Pool, Kept, NewToken, TextCount, Timestamp};
 use serde_json::{Value, json};
 use test_support::RedisServer;
 use tower_api_token::{BearerToken, TokenDigest};
@@ -43,15 +43,9 @@ fn python_sets(redis: &RedisServer, key: &str, id: &str, token: &Seeded) {
     redis.command(&["SETEX", key, "600", &json]).ok();
 }
 
-async fn open(database: &Database) -> Pool {
-    Pool::open(Target::parse(&database.url()).unwrap())
-        .await
-        .unwrap()
-}
-
 /// Runs one statement, as another program on the same database would.
 pub(crate) async fn execute(database: &Database, statement: &str) {
-    match open(database).await {
+    match database.open().await {
         Pool::Sqlite(pool) => {
             sqlx::query(statement).execute(&pool).await.unwrap();
             pool.close().await;
@@ -61,21 +55,6 @@ pub(crate) async fn execute(database: &Database, statement: &str) {
             pool.close().await;
         }
     }
-}
-
-/// All bytes of a SQLite database, its log included.
-fn holds(database: &Database, text: &str) -> bool {
-    let Database::Sqlite(directory) = database else {
-        unreachable!()
-    };
-    let files = std::fs::read_dir(directory.path()).unwrap();
-    files
-        .flat_map(|file| std::fs::read(file.unwrap().path()))
-        .any(|bytes| {
-            bytes
-                .windows(text.len())
-                .any(|window| window == text.as_bytes())
-        })
 }
 
 #[test]
@@ -353,13 +332,13 @@ async fn text_that_was_cleared_is_gone_from_the_file() {
     let demo = Demo::with(&database, "seed", None);
     let tokens = demo.seeded();
     drop(demo);
-    assert!(tokens.iter().all(|token| holds(&database, &token.text)));
+    assert!(tokens.iter().all(|token| database.holds(&token.text)));
     execute(&database, "UPDATE tokens SET token = NULL").await;
     execute(&database, "VACUUM").await;
     // Until then the new pages are in the log, and the old ones in the file.
     execute(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
     for token in &tokens {
-        assert!(holds(&database, &token.id) && !holds(&database, &token.text));
+        assert!(database.holds(&token.id) && !database.holds(&token.text));
     }
 }
 
@@ -367,7 +346,7 @@ async fn text_that_was_cleared_is_gone_from_the_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn outbox_holds_no_text_and_gives_it_back() {
     for database in [Database::sqlite(), Database::postgres()] {
-        let pool = open(&database).await;
+        let pool = database.open().await;
         pool.seed(Kept::Text).await.unwrap();
         let text = "app-0123456789abcdef";
         let token = NewToken {

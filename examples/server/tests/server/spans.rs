@@ -5,7 +5,6 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 #[cfg(feature = "otel")]
 use std::net::TcpListener;
 #[cfg(feature = "otel")]
-use std::process::Command;
 #[cfg(feature = "otel")]
 use std::thread;
 
@@ -64,11 +63,7 @@ fn a_miss_reaches_the_collector_as_a_span_and_its_token_does_not() {
     let mut demo = Demo::on(&database, &[("OTLP_ENDPOINT", &endpoint)]);
     let token = demo.token("acme", "app").text;
     demo.whoami(&token).expect(200);
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -TERM {}", demo.pid())])
-        .status()
-        .unwrap();
-    assert!(sent.success());
+    demo.signal("TERM");
     // Sent at the end at the latest, which waits for it.
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
     let (line, kind, body) = collector.join().unwrap();

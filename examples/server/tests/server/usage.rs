@@ -1,24 +1,18 @@
 //! Last uses, from the request to the row.
 
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
-use example_server::db::{Database as Pool, Target, Timestamp};
+use example_server::db::Timestamp;
 use test_support::RedisServer;
 use tower_api_token::TokenDigest;
 
 use super::demo::{Database, Demo, eventually};
 
-async fn open(database: &Database) -> Pool {
-    Pool::open(Target::parse(&database.url()).unwrap())
-        .await
-        .unwrap()
-}
-
 /// What the table says of the token of this text.
 fn last_used(database: &Database, token: &str) -> Option<Timestamp> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let pool = open(database).await;
+        let pool = database.open().await;
         let row = pool.find_token(TokenDigest::of(token)).await.unwrap();
         pool.close().await;
         row.unwrap().last_used_at
@@ -60,10 +54,7 @@ fn uses_on_two_instances_are_written_once_each() {
 }
 
 fn end(demo: &mut Demo, signal: &str) -> ExitStatus {
-    let killed = Command::new("kill")
-        .args([signal, &demo.pid().to_string()])
-        .status();
-    assert!(killed.unwrap().success());
+    demo.signal(signal);
     demo.wait()
 }
 
@@ -75,7 +66,7 @@ fn sigterm_writes_what_is_pending() {
         demo.whoami(&token).expect(200);
         assert_eq!(demo.metric("api_token_usage_written_total", &[]), 0);
         assert_eq!(last_used(&database, &token), None);
-        assert!(end(&mut demo, "-TERM").success());
+        assert!(end(&mut demo, "TERM").success());
         assert!(last_used(&database, &token).is_some());
         let again = Demo::on(&database, &[]);
         assert!(again.whoami(&token).expect(200).json()["last_used_at"].is_string());
@@ -93,7 +84,7 @@ fn a_killed_process_loses_no_more_than_what_it_saw_since_its_last_flush() {
         let written = |demo: &Demo| demo.metric("api_token_usage_written_total", &[]);
         eventually("it is written", || written(&demo) == 1);
         demo.get_as("/v1/datasets", &dataset).expect(200);
-        assert!(!end(&mut demo, "-KILL").success());
+        assert!(!end(&mut demo, "KILL").success());
         assert!(last_used(&database, &app).is_some());
         let before = Timestamp::now();
         let again = Demo::on(&database, &variables);
@@ -107,7 +98,7 @@ fn a_killed_process_loses_no_more_than_what_it_saw_since_its_last_flush() {
 async fn a_batch_is_one_statement_that_goes_forward_only() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
-        let pool = open(&database).await;
+        let pool = database.open().await;
         let seeded = demo.seeded();
         let at = |text| Timestamp::parse(text).unwrap();
         let (early, late) = (
@@ -143,7 +134,7 @@ async fn instances_that_write_the_same_tokens_at_once_do_not_lock_each_other_out
         let ids: Vec<_> = demo.seeded().into_iter().map(|token| token.id).collect();
         let mut writers = tokio::task::JoinSet::new();
         for writer in 0..4_usize {
-            let (pool, mut ids) = (open(&database).await, ids.clone());
+            let (pool, mut ids) = (database.open().await, ids.clone());
             ids.rotate_left(writer);
             writers.spawn(async move {
                 for _ in 0..25 {
