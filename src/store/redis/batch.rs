@@ -48,7 +48,7 @@ impl Batch {
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<Replies> {
         if let [command] = &self.commands[..] {
-            let reply = connection.send_packed_command(command).await?;
+            let reply = Box::pin(connection.send_packed_command(command)).await?;
             return Ok(vec![reply.extract_error().map_err(Fault::Refused)]);
         }
         let mut pipeline = Pipeline::with_capacity(self.commands.len());

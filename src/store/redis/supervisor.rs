@@ -126,6 +126,11 @@ impl Supervisor {
         if let State::Up(link) = &*self.shared.state.borrow() {
             return Ok(link.clone());
         }
+        // Boxed: what waits for a connection is seldom needed, and every command would carry it.
+        Box::pin(self.link_to_come(patience)).await
+    }
+
+    async fn link_to_come(&self, patience: Patience) -> Result<Link, StoreError> {
         let mut state = self.shared.state.subscribe();
         let mut insists = patience == Patience::Insist;
         loop {
