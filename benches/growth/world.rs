@@ -15,10 +15,8 @@ use tokio::task::JoinSet;
 use tower_api_token::{ApiTokenCache, Origin, RedisStore, TokenRecord, Unavailable};
 
 use super::table::{median, resident_bytes};
-use super::tokens::{PER_TENANT, TENANT, builder, fill, token};
+use super::tokens::{LONG, PER_TENANT, TENANT, builder, fill, token};
 
-/// Longer than the bench: no entry ends or is refreshed.
-pub(crate) const LONG: Duration = Duration::from_secs(3_600);
 const SLICE: Duration = Duration::from_millis(200);
 /// So many look-ups at a time, where no time is measured.
 const AT_ONCE: usize = 256;

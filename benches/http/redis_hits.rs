@@ -5,15 +5,13 @@ use test_support::RedisServer;
 use tokio::runtime::Runtime;
 
 use super::measure::{Figures, Scene};
+use super::server::{UNCACHED_BY_HAND as BY_HAND, UNCACHED_LAYER as LAYER};
 use super::table::{aside, median, median_ratio, row};
 use super::{by_hand, server};
 
 const TOKENS: usize = 10_000;
 const CONNECTIONS: usize = 64;
 const GOAL: f64 = 1.3;
-
-pub(crate) const LAYER: &str = "Redis hits, the layer";
-pub(crate) const BY_HAND: &str = "Redis hits, by hand";
 
 pub(crate) fn run(runtime: &Runtime) {
     let redis = RedisServer::start();

@@ -12,7 +12,11 @@ use tower::util::MapResponseLayer;
 use tower_api_token::{ApiTokenCache, ApiTokenLayer, RedisStore};
 
 use super::local_hits::{BARE, BY_HAND, LAYER, NOTHING, SHORT, TOKENS};
-use super::{by_hand, redis_hits, serve, tokens};
+use super::{by_hand, serve, tokens};
+
+/// Without a local level: what is compared are hits in Redis.
+pub(crate) const UNCACHED_LAYER: &str = "Redis hits, the layer";
+pub(crate) const UNCACHED_BY_HAND: &str = "Redis hits, by hand";
 
 /// Longer than the bench: what is compared are hits.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -31,8 +35,8 @@ pub(crate) async fn serve(name: &str, redis: &str) {
             let cached = by_hand::Cached::connect(redis, TOKENS, LONG).await;
             router.layer(from_fn_with_state(cached, by_hand::cached))
         }
-        redis_hits::LAYER => router.layer(layer(uncached(redis))),
-        redis_hits::BY_HAND => {
+        UNCACHED_LAYER => router.layer(layer(uncached(redis))),
+        UNCACHED_BY_HAND => {
             let uncached = by_hand::Uncached::connect(redis).await;
             router.layer(from_fn_with_state(uncached, by_hand::uncached))
         }
