@@ -29,6 +29,7 @@ pub(crate) struct Work(Option<Block>);
 
 impl Work {
     pub(crate) fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        let work = to_its_end(work);
         let idle = BLOCKS.try_with(|blocks| blocks.borrow_mut().pop());
         let block = match idle {
             Ok(Some(mut block)) => {
@@ -39,6 +40,12 @@ impl Work {
         };
         Self(Some(block))
     }
+}
+
+/// Over, it holds nothing, whatever the work goes on to hold: a span is closed then, and not when its
+/// block is used again.
+async fn to_its_end(work: impl Future<Output = ()>) {
+    work.await;
 }
 
 impl Future for Work {
@@ -303,6 +310,25 @@ mod tests {
         caller.await.unwrap();
         landed(&flown).await;
         assert_ne!(*flown.by.lock().unwrap(), Some(id));
+    }
+
+    /// Over at once, and keeps what it has.
+    struct Keeps(#[expect(dead_code, reason = "it is held")] Arc<()>);
+
+    impl Future for Keeps {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_block_that_is_to_be_used_again_holds_nothing_of_its_last_flight() {
+        let held = Arc::new(());
+        let work = Work::new(Keeps(Arc::clone(&held)));
+        Pilot::caller().fly(work).await;
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[tokio::test]
