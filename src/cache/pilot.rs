@@ -7,8 +7,9 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -29,7 +30,7 @@ pub(crate) struct Work(Option<Block>);
 
 impl Work {
     pub(crate) fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        let work = to_its_end(work);
+        let work = ToItsEnd { work: Some(work) };
         let idle = BLOCKS.try_with(|blocks| blocks.borrow_mut().pop());
         let block = match idle {
             Ok(Some(mut block)) => {
@@ -42,10 +43,26 @@ impl Work {
     }
 }
 
-/// Over, it holds nothing, whatever the work goes on to hold: a span is closed then, and not when its
-/// block is used again.
-async fn to_its_end(work: impl Future<Output = ()>) {
-    work.await;
+pin_project! {
+    /// Over, it holds nothing, whatever the work goes on to hold: a span is closed then, and not when its
+    /// block is used again.
+    struct ToItsEnd<F> {
+        #[pin]
+        work: Option<F>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for ToItsEnd<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut work = self.project().work;
+        if let Some(work) = work.as_mut().as_pin_mut() {
+            ready!(work.poll(context));
+        }
+        work.set(None);
+        Poll::Ready(())
+    }
 }
 
 impl Future for Work {
