@@ -348,6 +348,16 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 1);
     }
 
+    #[test]
+    fn a_thread_keeps_so_many_blocks_and_no_more() {
+        let mut all: Vec<_> = (0..IDLE + 10).map(|_| Work::new(async {})).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        for work in &mut all {
+            assert!(Pin::new(work).poll(&mut context).is_ready());
+        }
+        BLOCKS.with(|blocks| assert_eq!(blocks.borrow().len(), IDLE));
+    }
+
     #[tokio::test]
     async fn a_panic_ends_the_flight_and_not_its_caller() {
         let flown = flown();

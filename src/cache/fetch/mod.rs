@@ -135,7 +135,6 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             loop {
                 match next {
                     Next::Land(landing) => return landing,
-                    // Boxed: what a look-up that Redis answers has to carry stays small.
                     Next::Acquire(over) => next = self.acquire(over).await,
                     Next::Wait | Next::Again => {
                         let now = self.engine.clock.now();
