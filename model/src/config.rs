@@ -59,6 +59,9 @@ pub struct Config {
     pub e: bool,
     /// The local level, if there is one.
     pub local: Option<Clock>,
+    /// S of the first instance, where it is longer than that of the others and of the operators, who know it through the
+    /// registry of bounds alone.
+    pub longer: Option<u8>,
     /// True if reads of T for other tokens refresh T's local entries at any time.
     pub reader: bool,
     /// Stale-if-error; any value may be past its soft end at any time.
@@ -93,6 +96,7 @@ impl Config {
         tenant_of: [None; 4],
         e: false,
         local: None,
+        longer: None,
         reader: false,
         stale: false,
         simple_proof: false,
@@ -123,6 +127,14 @@ impl Config {
         }),
         ..Self::KEY
     };
+
+    /// S of instance `i`.
+    pub(crate) fn staleness(&self, i: usize, clock: Clock) -> u8 {
+        match self.longer {
+            Some(longer) if i == 0 => longer,
+            _ => clock.staleness,
+        }
+    }
 
     pub(crate) fn has_tenants(&self) -> bool {
         self.tenant_of.iter().any(Option::is_some)

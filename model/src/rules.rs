@@ -49,6 +49,11 @@ pub enum Rule {
     WaitFromLastReply,
     /// The wait is longer than S, by a margin for drifting clocks.
     Margin,
+    /// An instance enters its bound into the registry before it sends what an entry is proved by. Without: before the
+    /// entry is kept.
+    BoundBeforeProof,
+    /// The operator reads the registry after the deletion. Without: before it.
+    BoundsAfterDeletion,
     /// A stale value is put back by comparing. Without: by a plain SET.
     GuardedStale,
     /// A stale answer goes to those who joined before the GET that found it. Without: before the failed load.
@@ -81,6 +86,8 @@ impl Rule {
         (Self::WaitFromReply, "L"),
         (Self::WaitFromLastReply, "I4"),
         (Self::Margin, "L11"),
+        (Self::BoundBeforeProof, "section 2"),
+        (Self::BoundsAfterDeletion, "section 2"),
         (Self::GuardedStale, "section 4"),
         (Self::StaleProofPoint, "table of section 3"),
     ];

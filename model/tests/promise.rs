@@ -142,6 +142,19 @@ fn a_local_level_with_a_tenant() {
 }
 
 #[test]
+fn an_instance_with_a_longer_bound_than_the_operators() {
+    let ways = [
+        "enters its bound into the registry",
+        "enters its bound, but the reply is lost",
+        "reads the registry",
+        "the request is answered by the local entries",
+        "has waited S: Ok",
+    ];
+    holds("local-bounds", &ways);
+    holds("local-bounds-tenant", &ways);
+}
+
+#[test]
 fn one_load_for_many_requests_on_many_instances() {
     holds("loads", &["GET K: a lease, to be polled"]);
     holds(

@@ -151,6 +151,16 @@ fn a_slow_clock_makes_an_entry_outlive_a_wait_without_a_margin() {
 }
 
 #[test]
+fn an_entry_outlives_the_wait_if_its_bound_is_registered_after_its_proof_was_sent() {
+    is_needed(Rule::BoundBeforeProof);
+}
+
+#[test]
+fn an_entry_outlives_the_wait_if_the_registry_is_read_before_the_deletion() {
+    is_needed(Rule::BoundsAfterDeletion);
+}
+
+#[test]
 fn a_stale_value_put_back_blindly_brings_a_revoked_token_back() {
     is_needed(Rule::GuardedStale);
 }

@@ -1,7 +1,8 @@
 //! What `scripts/model` explores.
 
 use super::{
-    LOADS_LOCAL, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, TOKEN_AND_TENANT, TWO_TOKENS, whole,
+    BOUNDS, LOADS_LOCAL, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, TOKEN_AND_TENANT, TWO_TOKENS,
+    whole,
 };
 use crate::config::{Config, Operator};
 use crate::search::Limits;
@@ -85,6 +86,17 @@ pub const LARGE: &[Named] = &[
             instances: 2,
             local: Some(SHORT),
             ..LOCAL_TENANT
+        },
+    ),
+    whole(
+        "local-bounds-refresh",
+        "local-bounds-tenant, and T is read for other tokens at any time",
+        Config {
+            reader: true,
+            tenant_of: [Some(0); 4],
+            operators: &[Operator::Tenant(0)],
+            late: 0,
+            ..BOUNDS
         },
     ),
     Named {

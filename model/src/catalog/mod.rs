@@ -47,6 +47,12 @@ const LOCAL_TENANT: Config = Config {
     late: 0,
     ..Config::LOCAL
 };
+/// Only the registry tells operators how long the first instance may use its entries.
+const BOUNDS: Config = Config {
+    longer: Some(2),
+    local: Some(SHORT),
+    ..Config::LOCAL
+};
 const SHORT: Clock = Clock {
     staleness: 1,
     margin: 1,

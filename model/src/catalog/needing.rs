@@ -1,6 +1,6 @@
 //! For every rule, the model that shows what it is for.
 
-use super::{LOCAL_TENANT, SHORT, TENANT};
+use super::{BOUNDS, LOCAL_TENANT, SHORT, TENANT};
 use crate::config::Config;
 use crate::rules::Rule;
 
@@ -32,6 +32,7 @@ pub fn needing(rule: Rule) -> Config {
             late: 0,
             ..Config::LOCAL
         },
+        Rule::BoundBeforeProof | Rule::BoundsAfterDeletion => Config { late: 0, ..BOUNDS },
         Rule::KnownBeforeLoad | Rule::FreshClockForT => Config {
             reader: true,
             local: Some(SHORT),

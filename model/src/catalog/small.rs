@@ -1,6 +1,6 @@
 //! What `cargo test` explores.
 
-use super::{CALM, EVERYBODY, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, whole};
+use super::{BOUNDS, CALM, EVERYBODY, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, whole};
 use crate::config::{Config, Operator, Requests};
 
 /// As the protocol is written, a local entry of T of any age may cost this a second load.
@@ -140,6 +140,25 @@ pub const SMALL: &[Named] = &[
             reader: true,
             local: Some(SHORT),
             ..LOCAL_TENANT
+        },
+    ),
+    whole(
+        "local-bounds",
+        "K and the local level; two instances, S = 1, one of them with S = 2 that it enters into the registry",
+        Config {
+            instances: 2,
+            late: 0,
+            ..BOUNDS
+        },
+    ),
+    whole(
+        "local-bounds-tenant",
+        "K, T and the local level; one instance, with S = 2 that it enters into the registry, an operator with S = 1",
+        Config {
+            tenant_of: [Some(0); 4],
+            operators: &[Operator::Tenant(0)],
+            late: 0,
+            ..BOUNDS
         },
     ),
     whole(

@@ -95,9 +95,11 @@ impl Steps<'_> {
         } else {
             0
         };
+        let age = self.age_at_keep(i, age);
+        let end = self.config.staleness(i, clock) + clock.nap;
         let entry = &mut state.instances[i].entry;
         let newer = entry.is_none_or(|present| age <= present.age);
-        if newer && age < clock.staleness + clock.nap {
+        if newer && age < end {
             *entry = Some(Entry { value, age });
         }
     }
@@ -116,7 +118,8 @@ impl Steps<'_> {
             && !self.holds(Rule::FreshClockForT)
         {
             let cell = instance.cells[0];
-            instance.flight.t_was_usable = cell.generation != 0 && cell.age < clock.staleness;
+            let bound = self.config.staleness(i, clock);
+            instance.flight.t_was_usable = cell.generation != 0 && cell.age < bound;
         }
     }
 }

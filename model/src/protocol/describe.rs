@@ -32,6 +32,13 @@ fn write(line: &mut String, config: &Config, state: &State) -> std::fmt::Result 
     if config.e {
         write!(line, "  E {}", bits('e', state.e))?;
     }
+    if config.longer.is_some() {
+        write!(
+            line,
+            "  registry {}",
+            if state.registry { "S'" } else { "-" }
+        )?;
+    }
     for (i, instance) in state.instances[..config.instances].iter().enumerate() {
         let flight = instance.flight;
         write!(line, "  {}:", ["A", "B", "C"][i])?;

@@ -127,7 +127,7 @@ impl Steps<'_> {
             return;
         };
         let cell = self.instance(i).cells[t];
-        let usable = cell.age < clock.staleness || flight.t_was_usable;
+        let usable = cell.age < self.config.staleness(i, clock) || flight.t_was_usable;
         if usable && cell.generation == flight.generation {
             let mut state = *self.from;
             state.instances[i].flight.by_local_t = true;

@@ -54,6 +54,7 @@ impl Steps<'_> {
 
     /// Moves the counter: who has joined so far joined before this.
     fn send(&self, state: &mut State, i: usize) {
+        let age = self.age_at_send(i);
         let instance = &mut state.instances[i];
         let flight = &mut instance.flight;
         flight.sent = true;
@@ -67,14 +68,14 @@ impl Steps<'_> {
             _ => None,
         };
         match flight.at {
-            At::Get | At::Acquire | At::Fill | At::Restore => flight.age = 0,
-            At::CheckT | At::ReadT => flight.t_age = 0,
+            At::Get | At::Acquire | At::Fill | At::Restore => flight.age = age,
+            At::CheckT | At::ReadT => flight.t_age = age,
             At::Load => {
                 let fresh = self
                     .config
                     .local
                     .filter(|_| self.config.fresh_known)
-                    .map(|clock| clock.staleness);
+                    .map(|clock| self.config.staleness(i, clock));
                 for cell in &mut instance.cells {
                     cell.before_load =
                         cell.generation != 0 && fresh.is_none_or(|staleness| cell.age < staleness);

@@ -14,7 +14,7 @@ impl Steps<'_> {
         let Some(clock) = self.config.local else {
             return;
         };
-        let end = clock.staleness + clock.nap;
+        let end = self.config.staleness(i, clock) + clock.nap;
         let older = |age: &mut u8| *age = (*age + 1).min(end);
         let mut state = *self.from;
         let instance = &mut state.instances[i];
@@ -41,7 +41,7 @@ impl Steps<'_> {
                 *nap = (*nap + 1).min(clock.nap);
             }
         }
-        let longest = clock.staleness + clock.margin - clock.drift;
+        let longest = self.config.longer.unwrap_or(clock.staleness) + clock.margin - clock.drift;
         for operator in state
             .operators
             .iter_mut()
@@ -57,7 +57,8 @@ impl Steps<'_> {
     pub(super) fn local_hit(&self, i: usize, nap: u8) -> Option<(Value, bool)> {
         let clock = self.config.local?;
         let instance = self.instance(i);
-        let usable = |age: u8| age.saturating_sub(nap) < clock.staleness;
+        let bound = self.config.staleness(i, clock);
+        let usable = |age: u8| age.saturating_sub(nap) < bound;
         let value = instance.entry.filter(|entry| usable(entry.age))?.value;
         let confirmed = match self.tenant(value.record) {
             None => true,
@@ -78,6 +79,7 @@ impl Steps<'_> {
         } else {
             0
         };
+        let age = self.age_at_keep(i, age);
         let cell = &mut state.instances[i].cells[t];
         if cell.generation == 0 || age <= cell.age {
             let before_load = cell.before_load && cell.generation == generation;
@@ -97,7 +99,8 @@ impl Steps<'_> {
         let mut state = *self.from;
         match self.instance(i).reader {
             Reader::Idle => {
-                state.instances[i].reader = Reader::Sent { age: 0 };
+                let age = self.age_at_send(i);
+                state.instances[i].reader = Reader::Sent { age };
                 self.by(i, "GET T is sent for another token", state);
             }
             Reader::Sent { age } => {

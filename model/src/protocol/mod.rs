@@ -15,6 +15,7 @@ mod flight;
 mod generation;
 mod local;
 mod operator;
+mod registry;
 mod request;
 mod state;
 
@@ -88,6 +89,7 @@ impl Model for Protocol {
         for i in 0..self.config.instances {
             steps.fly(i);
             steps.read_t_for_others(i);
+            steps.register(i);
             steps.tick(i);
         }
         steps.faults();
@@ -135,6 +137,7 @@ impl Protocol {
             key,
             t,
             e,
+            registry,
             instances,
             requests,
             operators,
@@ -146,7 +149,7 @@ impl Protocol {
             broken,
         } = state;
         let one = (
-            database, key, t, e, late, old_writer, now, waited, loads, broken,
+            database, key, t, e, registry, late, old_writer, now, waited, loads, broken,
         );
         let many = (
             &instances[..self.config.instances],

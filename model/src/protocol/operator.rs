@@ -15,6 +15,7 @@ enum Act {
     DeleteK,
     DeleteE,
     DeleteT,
+    ReadBounds,
 }
 
 impl Steps<'_> {
@@ -46,7 +47,16 @@ impl Steps<'_> {
     }
 
     fn acts(&self, operator: Operator) -> &'static [Act] {
-        use Act::{Commit, DeleteE, DeleteK, DeleteT};
+        use Act::{Commit, DeleteE, DeleteK, DeleteT, ReadBounds};
+        if self.config.longer.is_some() {
+            let in_order = self.holds(Rule::BoundsAfterDeletion);
+            return match operator {
+                Operator::Token if in_order => &[Commit, DeleteK, ReadBounds],
+                Operator::Token => &[Commit, ReadBounds, DeleteK],
+                Operator::Tenant(_) if in_order => &[Commit, DeleteE, DeleteT, ReadBounds],
+                Operator::Tenant(_) => &[Commit, ReadBounds, DeleteE, DeleteT],
+            };
+        }
         match operator {
             Operator::Token if self.holds(Rule::CommitFirst) => &[Commit, DeleteK],
             Operator::Token => &[DeleteK, Commit],
@@ -81,6 +91,10 @@ impl Steps<'_> {
                 mine.version = *version;
                 ("operator", "commits a change of the tenant")
             }
+            (Act::ReadBounds, _) => {
+                mine.saw_longer = state.registry;
+                ("operator", "reads the registry")
+            }
             (Act::DeleteK, _) => {
                 state.key = Key::Empty;
                 ("operator", "DEL K")
@@ -103,6 +117,7 @@ impl Steps<'_> {
     }
 
     fn finish_waiting(&mut self, o: usize, operator: Operator) {
+        let mine = &self.from.operators[o];
         let enough = match self.config.local {
             Some(clock) if self.holds(Rule::OperatorWaits) => {
                 let margin = if self.holds(Rule::Margin) {
@@ -110,11 +125,11 @@ impl Steps<'_> {
                 } else {
                     0
                 };
-                clock.staleness + margin - clock.drift
+                let longer = self.config.longer.filter(|_| mine.saw_longer);
+                longer.unwrap_or(clock.staleness) + margin - clock.drift
             }
             _ => 0,
         };
-        let mine = &self.from.operators[o];
         if mine.elapsed[..self.config.instances]
             .iter()
             .all(|&elapsed| elapsed >= enough)

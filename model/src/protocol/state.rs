@@ -168,6 +168,8 @@ pub(crate) struct Instance {
     pub(crate) entry: Option<Entry>,
     pub(crate) cells: [Cell; 2],
     pub(crate) reader: Reader,
+    /// The registry has acknowledged this instance's bound.
+    pub(crate) registered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -203,6 +205,8 @@ pub(crate) struct OperatorState {
     pub(crate) steps: u8,
     /// The version it committed.
     pub(crate) version: u8,
+    /// It found the longer bound in the registry.
+    pub(crate) saw_longer: bool,
     /// It is counting S.
     pub(crate) waiting: bool,
     /// Ticks of each instance's clock since the operator began to count.
@@ -223,6 +227,8 @@ pub struct State {
     pub(crate) key: Key,
     pub(crate) t: [Bits; 2],
     pub(crate) e: Bits,
+    /// The registry holds the first instance's longer bound.
+    pub(crate) registry: bool,
     pub(crate) instances: [Instance; MAX_INSTANCES],
     pub(crate) requests: [Request; MAX_REQUESTS],
     pub(crate) operators: [OperatorState; MAX_OPERATORS],

@@ -1,0 +1,53 @@
+//! The registry of staleness bounds: how an operator knows for how long it has to wait.
+//!
+//! Only the first instance's bound is longer than what an operator knows by its own configuration. It may enter it at any
+//! time, which is more freedom than the code has. The set itself does not vanish here: what that costs is said in section 7.
+
+use super::Steps;
+use crate::rules::Rule;
+
+impl Steps<'_> {
+    /// Operators know the bound of instance `i`, or will find it in the registry.
+    fn is_known(&self, i: usize) -> bool {
+        self.config.longer.is_none() || i != 0 || self.instance(i).registered
+    }
+
+    pub(super) fn register(&mut self, i: usize) {
+        if self.is_known(i) {
+            return;
+        }
+        let mut state = *self.from;
+        state.registry = true;
+        if self.config.lose {
+            self.by(i, "enters its bound, but the reply is lost", state);
+        }
+        state.instances[i].registered = true;
+        self.by(i, "enters its bound into the registry", state);
+    }
+
+    /// The age that an entry starts with, if the command that proves it is sent now.
+    pub(super) fn age_at_send(&self, i: usize) -> u8 {
+        if self.holds(Rule::BoundBeforeProof) {
+            self.if_known(i, 0)
+        } else {
+            0
+        }
+    }
+
+    /// The age of an entry that is kept now, `age` ticks after its proof was sent.
+    pub(super) fn age_at_keep(&self, i: usize, age: u8) -> u8 {
+        if self.holds(Rule::BoundBeforeProof) {
+            age
+        } else {
+            self.if_known(i, age)
+        }
+    }
+
+    /// `age`, or one at which nothing is usable where no operator could know of it.
+    fn if_known(&self, i: usize, age: u8) -> u8 {
+        match self.config.local {
+            Some(clock) if !self.is_known(i) => self.config.staleness(i, clock) + clock.nap,
+            _ => age,
+        }
+    }
+}
