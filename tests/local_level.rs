@@ -5,7 +5,9 @@
 
 mod common;
 
+use std::future::IntoFuture as _;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use common::{Builder, Cache, Db, Row, ask, found, is_absent, redis, until};
@@ -284,6 +286,27 @@ async fn a_lost_registry_is_no_confirmation_and_is_mended_for_the_repetition() {
         .and_wait()
         .await
         .unwrap_err();
+}
+
+/// The reply to the invalidation is in, and not looked at before a scope is entered.
+#[tokio::test]
+async fn a_scope_that_is_entered_during_an_invalidation_does_not_make_the_registry_a_lost_one() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().build().unwrap();
+    found(&instance, TOKEN).await;
+    let reads = || world.server.command_count("smembers");
+    let before = reads();
+    let mut invalidation = instance.invalidate(TOKEN).into_future();
+    let sent = invalidation
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(sent.is_pending());
+    until(|| reads() > before).await;
+    instance
+        .authenticate("dataset-token-1", "dataset")
+        .await
+        .unwrap();
+    invalidation.await.unwrap();
 }
 
 #[tokio::test]

@@ -471,6 +471,87 @@ async fn l11_the_wait_outlasts_an_instance_whose_clock_runs_slow() {
     assert_eq!(*found(&world.instance, TOKEN).await.metadata(), 1);
 }
 
+/// An instance with a longer bound, and an operator that knows of it through the registry alone.
+struct Longer {
+    world: Clocked,
+    instance: Cache,
+    operator: Cache,
+}
+
+impl Longer {
+    fn new(declared: bool) -> Self {
+        let world = Clocked::new(Row::new("app"));
+        let builder = |clock: &ManualClock| {
+            let builder = world.db.cache().store(redis(&world.server));
+            let builder = builder.clock(clock.clone()).staleness_bound(BOUND);
+            if declared {
+                builder.scopes(["app"])
+            } else {
+                builder
+            }
+        };
+        let instance = builder(&world.clock).hooks(world.points.hooks());
+        Self {
+            instance: instance.staleness_bound(BOUND * 10).build().unwrap(),
+            operator: builder(&world.operators).build().unwrap(),
+            world,
+        }
+    }
+
+    /// Revokes the token, and waits for as long as the operator does.
+    async fn revoke(&self) {
+        self.world.db.revoke(TOKEN);
+        let operator = self.operator.clone();
+        let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+        until(|| self.world.operators.sleepers() == 1).await;
+        while !waiting.is_finished() {
+            self.world.advance(BOUND + MARGIN);
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+        }
+        waiting.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn r5_a_bound_is_registered_before_anything_is_read_that_is_kept_for_it() {
+    for declared in [false, true] {
+        let longer = Longer::new(declared);
+        found(&longer.operator, TOKEN).await;
+        let read = longer.world.points.at(Point::Read);
+        read.close();
+        let first = start(&longer.instance, TOKEN);
+        read.reached(1).await;
+        longer.revoke().await;
+        read.open();
+        first.await.unwrap().unwrap();
+        assert!(is_absent(&longer.instance, TOKEN).await, "{declared}");
+    }
+}
+
+#[tokio::test]
+async fn r6_what_is_read_while_the_registry_is_lost_is_not_kept() {
+    let longer = Longer::new(true);
+    let world = &longer.world;
+    found(&longer.instance, TOKEN).await;
+    world.clock.advance(BOUND * 10);
+    let read = world.points.at(Point::Read);
+    read.close();
+    let first = start(&longer.instance, TOKEN);
+    read.reached(1).await;
+    world.server.restart();
+    for cache in [&longer.instance, &longer.operator] {
+        while cache.check_store().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    longer.revoke().await;
+    read.open();
+    first.await.unwrap().unwrap();
+    assert!(is_absent(&longer.instance, TOKEN).await);
+}
+
 #[tokio::test]
 async fn f2_a_deletion_that_removed_nothing_is_not_taken_for_replicated() {
     let world = World::new(Row::new("app"));

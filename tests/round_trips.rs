@@ -272,7 +272,7 @@ async fn an_instance_registers_its_scope_once_a_minute() {
     let register: &[&str] = &["SADD scopes", "SMEMBERS scopes"];
     assert_eq!(
         world.of(&cache, TOKEN, Origin::Shared).await,
-        trips([&READ, register])
+        trips([register, &READ])
     );
     assert_eq!(
         world.of(&cache, SIBLING, Origin::Loaded).await,

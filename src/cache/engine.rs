@@ -15,7 +15,7 @@ use super::lifetimes::Lifetimes;
 use super::local::{Fingerprint, Hit, Local, Negative, Refresh};
 use super::pilot::Work;
 use super::rate_cap::RateCap;
-use super::scopes::Scopes;
+use super::scopes::{Published, Scopes};
 use super::sequence::Sequence;
 use super::stats::{Counters, Outcome, Stats};
 use super::tenant_flights::TenantFlights;
@@ -226,9 +226,35 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Work::new(in_span(fetch::fly(engine, leader, key, lookup, false)))
     }
 
+    /// Returns whether operators can know of this instance's bound, and of `scope`, from here on. It is
+    /// asked before a send; only then may what the command proves be kept: an operator that deletes
+    /// after the command ran finds the bound when it reads the registry after that.
+    pub(super) fn published(&self, scope: Option<&Scope>) -> Published {
+        if self.store.is_local() {
+            return Published::Own;
+        }
+        let session = self.store.session();
+        if self.scopes.are_registered(scope, session, self.clock.now()) {
+            Published::In(session)
+        } else {
+            Published::No
+        }
+    }
+
+    /// Returns whether what a command proves may be kept, of whose send `published` was said. A session
+    /// that ended meanwhile may have taken the registry with it.
+    pub(super) fn may_keep(&self, published: Published) -> bool {
+        match published {
+            Published::Own => true,
+            Published::In(session) => session == self.store.session(),
+            Published::No => false,
+        }
+    }
+
     /// Enters this instance's scopes and bound into the registry, and learns what else is there.
     pub(super) async fn register(&self) -> Result<(), StoreError> {
-        let (session, now) = (self.store.session(), self.clock.now());
+        // Sessions count connections, and the first is made by what is sent over it.
+        let (session, now) = (self.store.session().max(1), self.clock.now());
         let own = self.scopes.own();
         let registry = self.store.register(&own).await?;
         self.scopes.registered(&own, session, now);

@@ -7,6 +7,7 @@ use super::answer::{Resolved, What};
 use super::clock::Tick;
 use super::engine::Engine;
 use super::local::{Negative, Refused};
+use super::scopes::Published;
 use super::tenants::TenantCell;
 use crate::loader::Lookup;
 use crate::store::Value;
@@ -16,6 +17,7 @@ use crate::token::{Origin, Principal, Proof, TokenRecord};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Proved {
     pub(super) sent: Tick,
+    pub(super) published: Published,
     pub(super) bytes: usize,
 }
 
@@ -44,7 +46,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Resolved { what, origin }
     }
 
-    /// Puts a proven answer into the local level.
+    /// Puts a proven answer into the local level, if operators could know for how long it is used.
     pub(super) fn remember(
         &self,
         lookup: &Lookup,
@@ -52,7 +54,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         proved: Proved,
         resolved: &Resolved<M>,
     ) {
-        if self.local.entitlement().is_off() {
+        if self.local.entitlement().is_off() || !self.may_keep(proved.published) {
             return;
         }
         let fingerprint = self.fingerprint(lookup);

@@ -16,6 +16,17 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 /// How long a registration is relied on.
 const RENEWAL: Duration = Duration::from_secs(60);
 
+/// Whether operators could know of this instance's bound when a command was sent, so that what the
+/// command proves may be kept (PROTOCOL.md section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// The store is this process's own memory: there is nobody else to know of it.
+    Own,
+    /// The registry held it, in this session.
+    In(u64),
+    No,
+}
+
 #[derive(Debug)]
 pub(crate) struct Scopes {
     /// The complete set, where the user declared it.
@@ -70,19 +81,18 @@ impl Scopes {
         self.entry(scope)
     }
 
-    /// Whether the registry has to be written to before this instance may keep an entry of `scope`
-    /// that it read: not if that is done, under this session and not too long ago.
-    pub(crate) fn must_register(&self, scope: &Scope, session: u64, now: Tick) -> bool {
-        let mut known = self.lock();
-        if let Some((registered, under, at)) = &known.registered
-            && *under == session
-            && now.since(*at) < RENEWAL
-            && registered.contains(scope)
-        {
-            return false;
-        }
-        known.own.insert(scope.clone());
-        true
+    /// Returns whether the registry holds this instance's bound, and `scope` if one is given, for
+    /// all that this process knows: it was entered in this session, and less than a minute ago.
+    pub(crate) fn are_registered(&self, scope: Option<&Scope>, session: u64, now: Tick) -> bool {
+        let known = self.lock();
+        known
+            .registered
+            .as_ref()
+            .is_some_and(|(scopes, under, at)| {
+                *under == session
+                    && now.since(*at) < RENEWAL
+                    && scope.is_none_or(|scope| scopes.contains(scope))
+            })
     }
 
     /// The registry was just seen to hold the entry of `scope`.
@@ -216,8 +226,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let scopes = Scopes::new(None, second, second);
         scopes.confirmed(&scope("app"), 1, at(100));
-        assert!(!scopes.must_register(&scope("app"), 1, at(159)));
-        assert!(scopes.must_register(&scope("app"), 1, at(160)));
+        assert!(scopes.are_registered(Some(&scope("app")), 1, at(159)));
+        assert!(!scopes.are_registered(Some(&scope("app")), 1, at(160)));
     }
 
     #[test]
@@ -226,9 +236,9 @@ mod tests {
         let scopes = Scopes::new(None, second, second);
         scopes.confirmed(&scope("app"), 1, at(100));
         scopes.confirmed(&scope("dataset"), 1, at(150));
-        assert!(!scopes.must_register(&scope("app"), 1, at(159)));
-        assert!(!scopes.must_register(&scope("dataset"), 1, at(159)));
-        assert!(scopes.must_register(&scope("app"), 1, at(160)));
+        assert!(scopes.are_registered(Some(&scope("app")), 1, at(159)));
+        assert!(scopes.are_registered(Some(&scope("dataset")), 1, at(159)));
+        assert!(!scopes.are_registered(Some(&scope("app")), 1, at(160)));
     }
 
     #[test]
@@ -237,7 +247,7 @@ mod tests {
         let scopes = Scopes::new(None, second, second);
         scopes.confirmed(&scope("app"), 1, at(100));
         scopes.confirmed(&scope("app"), 1, at(150));
-        assert!(!scopes.must_register(&scope("app"), 1, at(209)));
+        assert!(scopes.are_registered(Some(&scope("app")), 1, at(209)));
     }
 
     #[test]
@@ -246,9 +256,9 @@ mod tests {
         let scopes = Scopes::new(None, second, second);
         scopes.confirmed(&scope("app"), 1, at(100));
         scopes.confirmed(&scope("dataset"), 2, at(101));
-        assert!(!scopes.must_register(&scope("dataset"), 2, at(102)));
-        assert!(scopes.must_register(&scope("app"), 2, at(102)));
-        assert!(scopes.must_register(&scope("dataset"), 1, at(102)));
+        assert!(scopes.are_registered(Some(&scope("dataset")), 2, at(102)));
+        assert!(!scopes.are_registered(Some(&scope("app")), 2, at(102)));
+        assert!(!scopes.are_registered(Some(&scope("dataset")), 1, at(102)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::clock::Tick;
 use super::engine::{Engine, Point};
 use super::flight::{Boarding, Flights, Landing, Leader};
 use super::pilot::Work;
+use super::scopes::Published;
 use super::tenants::TenantCell;
 use crate::store::{Generation, StoreError};
 
@@ -51,12 +52,13 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let mut next = Some(leader);
         while let Some(leader) = next {
             let proof = leader.send();
+            let published = self.published(None);
             let sent = self.clock.now();
             let read = self.store.tenant(&tenant, Generation::new()).await;
             self.at(Point::TenantRead).await;
             next = leader.land(match read {
                 Ok(answer) => {
-                    self.observe_tenant(&tenant, answer, sent);
+                    self.observe_tenant(&tenant, answer, sent, published);
                     Landing::Answered { answer, proof }
                 }
                 Err(error) => Landing::Failed(error),
@@ -64,14 +66,16 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
     }
 
-    /// Keeps what a reply said of T, whose command was sent after the clock said `sent`.
+    /// Keeps what a reply said of T, whose command was sent after the clock said `sent`, if it may be
+    /// kept.
     pub(super) fn observe_tenant(
         &self,
         tenant: &str,
         generation: Generation,
         sent: Tick,
+        published: Published,
     ) -> Option<Arc<TenantCell>> {
-        if self.local.entitlement().is_off() {
+        if self.local.entitlement().is_off() || !self.may_keep(published) {
             return None;
         }
         let arrived = self.order.next();

@@ -71,6 +71,11 @@ impl StoreError {
         self.kind == Kind::BreakerOpen
     }
 
+    /// The store answered, with an error.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.kind == Kind::Refused
+    }
+
     /// The store cannot do what was asked, however often it is repeated.
     pub fn is_unsupported(&self) -> bool {
         self.kind == Kind::Unsupported

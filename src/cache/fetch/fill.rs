@@ -9,6 +9,7 @@ use crate::cache::engine::Point;
 use crate::cache::flight::{Landing, SendNumber};
 use crate::cache::load::Checked;
 use crate::cache::proved::Proved;
+use crate::cache::scopes::Published;
 use crate::error::Unavailable;
 use crate::store::{Filled, Generation, Nonce, StoreError, Value};
 use crate::telemetry;
@@ -88,7 +89,12 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                             return self.uncached(checked, load.number);
                         }
                     };
-                    held = self.engine.observe_tenant(&tenant, generation, second.tick);
+                    held = self.engine.observe_tenant(
+                        &tenant,
+                        generation,
+                        second.tick,
+                        second.published,
+                    );
                     // A missing E counts as changed: it may have been deleted twice (G4).
                     if lease.epoch.is_some() && now == lease.epoch {
                         Fence::EpochUnchanged(generation, second.number)
@@ -149,11 +155,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         match filled {
             Ok(Filled::Stored(bytes)) => {
                 let proof = fence.proof(load.number, sent.number);
-                let proved = Proved {
-                    sent: sent.tick,
-                    bytes,
-                };
-                self.kept(&value, proved, Origin::Loaded, proof)
+                self.kept(&value, sent.proves(bytes), Origin::Loaded, proof)
             }
             Ok(Filled::Refused) => {
                 engine.counters.fills_refused.add();
@@ -169,11 +171,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 self.release(nonce).await;
                 // Its load proves it to the local level: a request that starts a bound after an
                 // invalidation's reply uses it only if the load was sent after that.
-                let proved = Proved {
-                    sent: load.tick,
-                    bytes: 0,
-                };
-                self.kept(&value, proved, Origin::Loaded, load.number)
+                self.kept(&value, load.proves(0), Origin::Loaded, load.number)
             }
             Err(error) => {
                 self.store_failed(&error);
@@ -246,6 +244,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     fn unproved(&self, value: &Value<M>, proof: SendNumber) -> Landed<M> {
         let proved = Proved {
             sent: Tick::ZERO,
+            published: Published::No,
             bytes: 0,
         };
         self.answered(value, proved, Origin::Loaded, proof)
@@ -273,10 +272,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         match put_back {
             Ok(Filled::Stored(bytes)) => {
                 // In the local level it is as old as the command that put it back.
-                let proved = Proved {
-                    sent: sent.tick,
-                    bytes,
-                };
+                let proved = sent.proves(bytes);
                 self.kept(&soft.value, proved, Origin::Stale, soft.read.number)
             }
             // Whatever removed the lease was an invalidation, for all we know.
@@ -290,11 +286,12 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     /// The value past its soft end, for those who joined before the GET that found it.
     pub(super) fn stale(&self, soft: &Soft<M>) -> Landed<M> {
-        let proved = Proved {
-            sent: soft.read.tick,
-            bytes: 0,
-        };
-        self.answered(&soft.value, proved, Origin::Stale, soft.read.number)
+        self.answered(
+            &soft.value,
+            soft.read.proves(0),
+            Origin::Stale,
+            soft.read.number,
+        )
     }
 
     /// An answer for those who joined before `proof`.

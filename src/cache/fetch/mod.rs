@@ -13,6 +13,7 @@ use super::clock::Tick;
 use super::engine::{Engine, EntryLeader, Point};
 use super::flight::{Landing, SendNumber};
 use super::proved::Proved;
+use super::scopes::Published;
 use super::sequence::Moment;
 use super::tenants::TenantCell;
 use crate::error::{Unavailable, UnavailableKind};
@@ -63,6 +64,18 @@ struct Sent {
     tick: Tick,
     /// Within the process: what was known before it.
     moment: Moment,
+    /// Whether what it proves may be kept.
+    published: Published,
+}
+
+impl Sent {
+    fn proves(self, bytes: usize) -> Proved {
+        Proved {
+            sent: self.tick,
+            published: self.published,
+            bytes,
+        }
+    }
 }
 
 struct Fetch<'a, M> {
@@ -113,6 +126,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         let mut hindered: Option<Tick> = None;
         let mut waited = false;
         loop {
+            if let Err(error) = self.publish().await {
+                return Box::pin(self.without_store(error)).await;
+            }
             let sent = self.send();
             let watch = Stopwatch::start();
             let read = self.engine.store.get(&self.key).await;
@@ -156,7 +172,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     /// Immediately before a send that may become a proof.
     fn send(&self) -> Sent {
+        let published = self.engine.published(Some(&self.lookup.scope));
         Sent {
+            published,
             number: self.leader.send(),
             tick: self.engine.clock.now(),
             moment: self.engine.order.next(),
@@ -193,11 +211,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                                 _cell: cell,
                             }));
                         }
-                        let proved = Proved {
-                            sent: sent.tick,
-                            bytes: old.bytes(),
-                        };
-                        Next::Land(self.found_in_store(&value, sent.number, proved).await)
+                        let (proved, origin) =
+                            (sent.proves(old.bytes()), store_origin(self.engine));
+                        Next::Land(self.kept(&value, proved, origin, sent.number))
                     }
                     Ok(Worth::OldGeneration(known)) => Next::Acquire(Over::Dead(old, Some(known))),
                     Ok(Worth::Corrupt) => {
@@ -206,24 +222,6 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     }
                     Err(error) => Next::Land(Box::pin(self.without_store(error)).await),
                 }
-            }
-        }
-    }
-
-    async fn found_in_store(
-        &self,
-        value: &Value<M>,
-        proof: SendNumber,
-        proved: Proved,
-    ) -> Landed<M> {
-        let origin = store_origin(self.engine);
-        match self.renew_registration().await {
-            Ok(()) => self.kept(value, proved, origin, proof),
-            // An entry is kept only where a waiting operator knows for how long.
-            Err(error) => {
-                self.engine.counters.store_errors.add();
-                telemetry::not_registered(&error);
-                self.answered(value, proved, origin, proof)
             }
         }
     }
@@ -346,20 +344,25 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         Landing::Failed(Unavailable::new(UnavailableKind::Overloaded))
     }
 
-    /// Sees to it that the registry holds this scope and our bound, once a minute.
-    async fn renew_registration(&self) -> Result<(), StoreError> {
-        let engine = self.engine;
-        if engine.store.is_local() {
+    /// Enters this scope and our bound into the registry, once a minute, before anything is sent that
+    /// an entry may be kept by. A store that refuses it may still be read; what is read is not kept.
+    ///
+    /// # Errors
+    /// The store does not answer at all.
+    async fn publish(&self) -> Result<(), StoreError> {
+        let (engine, scope) = (self.engine, &self.lookup.scope);
+        if engine.published(Some(scope)) != Published::No {
             return Ok(());
         }
-        let (session, now) = (engine.store.session(), engine.clock.now());
-        if engine
-            .scopes
-            .must_register(&self.lookup.scope, session, now)
-        {
-            return engine.register().await;
+        engine.scopes.enter(scope);
+        match engine.register().await {
+            Err(error) if error.is_refused() => {
+                engine.counters.store_errors.add();
+                telemetry::not_registered(&error);
+                Ok(())
+            }
+            registered => registered,
         }
-        Ok(())
     }
 
     fn store_failed(&self, error: &StoreError) {

@@ -6,6 +6,7 @@ use super::{KnownTenant, store_origin};
 use crate::cache::answer::Resolved;
 use crate::cache::engine::Engine;
 use crate::cache::proved::Proved;
+use crate::cache::scopes::Published;
 use crate::cache::tenants::TenantCell;
 use crate::loader::Lookup;
 use crate::store::{Seen, StoreError, Value};
@@ -79,7 +80,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let Worth::Counts(_cell) = appraise_value(self, lookup, &value).await? else {
             return Ok(None);
         };
-        let proved = Proved { sent, bytes: 0 };
+        let proved = Proved {
+            sent,
+            published: Published::No,
+            bytes: 0,
+        };
         let resolved = self.resolved(lookup, &value, proved, store_origin(self));
         Ok(Some(resolved))
     }

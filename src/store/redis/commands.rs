@@ -212,7 +212,9 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         replies.try_into().map_err(|_| unexpected())
     }
 
-    /// Deletes, and reads the registry in the same round trip.
+    /// Deletes, and then reads the registry: in the same round trip, except on a cluster, where the two
+    /// go to different nodes. Read before the deletion ran, it could lack the bound of an instance
+    /// that keeps what the deletion was for.
     pub(super) async fn delete_all(
         &self,
         names: &[String],
@@ -220,6 +222,10 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     ) -> Result<Option<Registry>, StoreError> {
         let mut batch = Batch::new();
         if self.connection.is_cluster() {
+            if registry && !names.is_empty() {
+                Box::pin(self.delete_all(names, false)).await?;
+                return Box::pin(self.delete_all(&[], true)).await;
+            }
             // One command each: names of several slots cannot share one.
             for name in names {
                 batch.cmd("DEL").arg(name);
