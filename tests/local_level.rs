@@ -469,7 +469,7 @@ async fn and_wait_outlasts_the_longest_bound_of_any_instance() {
     let operator = builder.local_capacity(0).build().unwrap();
     let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
     until(|| operators.sleepers() == 1).await;
-    operators.advance(BOUND * 3 + Duration::from_millis(50) - TICK);
+    operators.advance(BOUND * 3 + Duration::from_millis(150) - TICK);
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }

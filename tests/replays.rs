@@ -336,12 +336,16 @@ struct Clocked {
 
 impl Clocked {
     fn new(row: Row) -> Self {
+        Self::with_bound(row, BOUND)
+    }
+
+    fn with_bound(row: Row, bound: Duration) -> Self {
         let server = RedisServer::start();
         let (db, points) = (Db::with(TOKEN, row), Points::default());
         let (clock, operators) = (ManualClock::new(), ManualClock::new());
         let build = |clock: &ManualClock| {
             let builder = db.cache().store(redis(&server)).scopes(["app"]);
-            builder.clock(clock.clone()).staleness_bound(BOUND)
+            builder.clock(clock.clone()).staleness_bound(bound)
         };
         let instance = build(&clock).hooks(points.hooks()).build().unwrap();
         let operator = build(&operators).build().unwrap();
@@ -469,6 +473,26 @@ async fn l11_the_wait_outlasts_an_instance_whose_clock_runs_slow() {
     world.advance(MARGIN);
     waiting.await.unwrap();
     assert_eq!(*found(&world.instance, TOKEN).await.metadata(), 1);
+}
+
+#[tokio::test]
+async fn l11_the_margin_grows_with_the_bound() {
+    for (seconds, slow) in [(1, 0.04), (120, 0.0005), (3600, 0.04)] {
+        let bound = Duration::from_secs(seconds);
+        let world = Clocked::with_bound(Row::new("app"), bound);
+        found(&world.instance, TOKEN).await;
+        world.db.revoke(TOKEN);
+        let waiting = world.invalidate_and_wait().await;
+        while !waiting.is_finished() {
+            world.operators.advance(bound / 100);
+            world.clock.advance((bound / 100).mul_f64(1.0 - slow));
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        waiting.await.unwrap();
+        assert!(is_absent(&world.instance, TOKEN).await, "{bound:?}");
+    }
 }
 
 /// An instance with a longer bound, and an operator that knows of it through the registry alone.

@@ -17,8 +17,15 @@ use crate::store::{Durability, Registry, StoreError};
 use crate::telemetry;
 use crate::token::{BearerToken, TokenDigest};
 
-/// What `and_wait` adds to the staleness bound: clocks of two machines drift (L11).
-const MARGIN: Duration = Duration::from_millis(50);
+/// Returns what `and_wait` adds to the staleness bound, because the clocks of two machines run at
+/// different rates (L11): a twentieth, and at least 50 ms.
+///
+/// That covers rates that differ by 5 %. NTP corrects a clock's rate by at most 0.05 %, an uncorrected
+/// quartz is off by 0.02 %; only chrony, by default, may slew by more (8 %, `maxslewrate`) while it
+/// corrects a large offset.
+fn margin(bound: Duration) -> Duration {
+    (bound / 20).max(Duration::from_millis(50))
+}
 
 /// How long `durable` waits for the replicas in one try.
 const DURABLE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -113,8 +120,8 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     }
 
     /// Completes when no instance anywhere can still answer from before: it sleeps for the longest
-    /// staleness bound of any instance and 50 ms. With the in-memory store there is nothing to wait
-    /// for.
+    /// staleness bound of any instance, and for a twentieth of it more, at least 50 ms, because clocks
+    /// run at different rates. With the in-memory store there is nothing to wait for.
     pub fn and_wait(mut self) -> Self {
         self.wait = true;
         self
@@ -153,7 +160,8 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         let replied = result?;
         if self.wait && !self.engine.store.is_local() {
             let engine = &self.engine;
-            let until = replied.after(engine.scopes.longest_bound() + MARGIN);
+            let bound = engine.scopes.longest_bound();
+            let until = replied.after(bound + margin(bound));
             engine.clock.sleep_until(until).await;
         }
         Ok(())
