@@ -97,6 +97,23 @@ async fn an_entry_is_what_python_would_have_written_with_ours_after() {
 }
 
 #[tokio::test]
+async fn an_entry_of_pythons_ends_in_the_local_level_with_its_tenants_invalidation() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.builder().clock(ManualClock::new()).build().unwrap();
+    for (token, tenant) in [(TOKEN, "t-1"), ("app-of-another", "t-2")] {
+        world.python_sets(token, tenant);
+        found(&instance, token).await;
+        assert_eq!(found(&instance, token).await.origin(), Origin::Local);
+    }
+    world.db.suspend("t-1");
+    instance.invalidate_tenant("t-1").await.unwrap();
+    let answer = ask(&instance, TOKEN).await.unwrap();
+    assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
+    let other = found(&instance, "app-of-another").await;
+    assert_eq!(other.origin(), Origin::Local);
+}
+
+#[tokio::test]
 async fn a_null_is_four_bytes_and_is_honoured_whoever_wrote_it() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();

@@ -88,13 +88,13 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
     }
 
-    /// The tenant whose generation a value claims, for the local level.
+    /// The tenant that a value depends on, for the local level: its generation proves the value, except
+    /// where the Python service wrote none, and its invalidation from here ends the value.
     fn tenant_cell(&self, value: &Value<M>) -> Option<Arc<TenantCell>> {
         if self.local.entitlement().is_off() {
             return None;
         }
-        let (tenant, _) = (value.tenant_id()?, value.generation()?);
-        Some(self.tenants.cell(tenant))
+        value.tenant_id().map(|tenant| self.tenants.cell(tenant))
     }
 }
 

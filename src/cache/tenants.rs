@@ -17,6 +17,8 @@ pub(crate) struct TenantCell {
     sent: AtomicU64,
     high: AtomicU64,
     low: AtomicU64,
+    /// When the tenant was last invalidated from here: what was sent before proves nothing. 0: never.
+    invalidated: AtomicU64,
     pub(crate) refreshing: AtomicBool,
     writer: Mutex<Writer>,
 }
@@ -28,8 +30,6 @@ struct Writer {
     /// so a later sighting of the same one proves nothing new.
     arrived: Option<Moment>,
     sent: Option<Tick>,
-    /// When the tenant was last invalidated from here: what was sent before proves nothing.
-    invalidated: Option<Tick>,
 }
 
 impl TenantCell {
@@ -39,11 +39,9 @@ impl TenantCell {
             sent: AtomicU64::new(0),
             high: AtomicU64::new(0),
             low: AtomicU64::new(0),
+            invalidated: AtomicU64::new(invalidated.map_or(0, |tick| tick.0)),
             refreshing: AtomicBool::new(false),
-            writer: Mutex::new(Writer {
-                invalidated,
-                ..Writer::default()
-            }),
+            writer: Mutex::default(),
         }
     }
 
@@ -63,6 +61,11 @@ impl TenantCell {
         (sent != 0 && Generation::from_halves(high, low) == generation).then_some(Tick(sent))
     }
 
+    /// Returns whether the tenant was invalidated from here at or after `sent`.
+    pub(crate) fn invalidated_since(&self, sent: Tick) -> bool {
+        sent.0 <= self.invalidated.load(Ordering::Acquire)
+    }
+
     /// The generation that was this tenant's at some time before `moment`, if one is known, and when
     /// it was last proved.
     pub(crate) fn known_before(&self, moment: Moment) -> Option<(Generation, Tick)> {
@@ -75,11 +78,7 @@ impl TenantCell {
     /// Takes a reply with T's generation. `sent`: the clock before the command was sent.
     pub(crate) fn observe(&self, generation: Generation, sent: Tick, arrived: Moment) {
         let mut writer = self.lock();
-        if writer.sent.is_some_and(|present| sent <= present)
-            || writer
-                .invalidated
-                .is_some_and(|invalidated| sent <= invalidated)
-        {
+        if writer.sent.is_some_and(|present| sent <= present) || self.invalidated_since(sent) {
             return;
         }
         if writer.generation != Some(generation) {
@@ -94,14 +93,12 @@ impl TenantCell {
         self.refreshing.store(false, Ordering::Relaxed);
     }
 
-    /// Forgets the generation: the tenant was invalidated, acknowledged before `now`.
+    /// Forgets the generation: the tenant was invalidated before `now`.
     pub(crate) fn invalidate(&self, now: Tick) {
         let mut writer = self.lock();
         self.sent.store(0, Ordering::Release);
-        *writer = Writer {
-            invalidated: writer.invalidated.max(Some(now)),
-            ..Writer::default()
-        };
+        self.invalidated.fetch_max(now.0, Ordering::Release);
+        *writer = Writer::default();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Writer> {

@@ -157,12 +157,17 @@ impl<M> Local<M> {
         }
         let tenant = match &proof.tenant {
             None => None,
-            Some(cell) => {
-                let sent = cell.proved(generation?)?;
-                let age = self.entitlement.age(sent, now)?;
-                (self.entitlement.wants_refresh(age) && first(&cell.refreshing))
-                    .then(|| Arc::clone(cell))
-            }
+            Some(cell) if cell.invalidated_since(proof.sent) => return None,
+            Some(cell) => match generation {
+                // The Python service writes none.
+                None => None,
+                Some(generation) => {
+                    let sent = cell.proved(generation)?;
+                    let age = self.entitlement.age(sent, now)?;
+                    (self.entitlement.wants_refresh(age) && first(&cell.refreshing))
+                        .then(|| Arc::clone(cell))
+                }
+            },
         };
         let entry = self.entitlement.wants_refresh(entry) && first(&proof.refreshing);
         Some(Refresh { entry, tenant })
