@@ -563,7 +563,7 @@ async fn r6_what_is_read_while_the_registry_is_lost_is_not_kept() {
     let read = world.points.at(Point::Read);
     read.close();
     let first = start(&longer.instance, TOKEN);
-    read.reached(1).await;
+    read.reached(2).await;
     world.server.restart();
     for cache in [&longer.instance, &longer.operator] {
         while cache.check_store().await.is_err() {
