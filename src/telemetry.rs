@@ -213,6 +213,13 @@ mod on {
         }
     }
 
+    pub(crate) fn too_many_unconfirmed(capacity: usize) {
+        static LIMIT: Limit = Limit::new();
+        if let Some(dropped) = LIMIT.pass() {
+            tracing::error!(target: "tower_api_token", capacity, dropped, "too many invalidations are not confirmed; for a time to live nothing is answered from the token store");
+        }
+    }
+
     pub(crate) fn invalidation_failed(error: &dyn std::error::Error) {
         static LIMIT: Limit = Limit::new();
         if let Some(dropped) = LIMIT.pass() {
@@ -263,6 +270,7 @@ mod off {
     pub(crate) fn unknown_scope(_: &str) {}
     pub(crate) fn usage_not_stored(_: &StoreError) {}
     pub(crate) fn usage_not_written(_: &UsageFailure) {}
+    pub(crate) fn too_many_unconfirmed(_: usize) {}
     pub(crate) fn invalidation_failed(_: &dyn std::error::Error) {}
 }
 

@@ -17,6 +17,7 @@ use super::scopes::{LONGEST, Scopes};
 use super::sequence::Sequence;
 use super::stats::Counters;
 use super::tenants::Tenants;
+use super::unconfirmed::Unconfirmed;
 use crate::error::ConfigError;
 use crate::loader::DynLoader;
 use crate::measure::Metrics;
@@ -305,6 +306,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             loader: self.loader,
             local: Local::new(entitlement, self.local_capacity, self.local_null_capacity),
             tenants: Tenants::default(),
+            unconfirmed: Unconfirmed::new(),
             flights: Arc::default(),
             tenant_flights: Arc::default(),
             bulkhead: Bulkhead::new(self.max_loads, self.max_waiting_loads, self.max_load_wait),

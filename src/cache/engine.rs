@@ -20,6 +20,7 @@ use super::sequence::Sequence;
 use super::stats::{Counters, Outcome, Stats};
 use super::tenant_flights::TenantFlights;
 use super::tenants::Tenants;
+use super::unconfirmed::Unconfirmed;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::{DynLoader, Lookup};
 #[cfg(feature = "metrics")]
@@ -62,6 +63,9 @@ impl Waits {
 /// For how long a loader that failed is not asked again for a record that may be answered stale.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The Python service's time to live.
+const SEED_TTL: Duration = Duration::from_secs(600);
+
 pub(crate) struct Engine<M> {
     pub(crate) clock: Clock,
     pub(crate) order: Sequence,
@@ -70,6 +74,7 @@ pub(crate) struct Engine<M> {
     pub(crate) loader: Arc<dyn DynLoader<M>>,
     pub(crate) local: Local<M>,
     pub(crate) tenants: Tenants,
+    pub(crate) unconfirmed: Unconfirmed,
     pub(crate) flights: Arc<EntryFlights<M>>,
     pub(crate) tenant_flights: Arc<TenantFlights>,
     pub(crate) bulkhead: Bulkhead,
@@ -249,6 +254,23 @@ impl<M: Send + Sync + 'static> Engine<M> {
             Published::In(session) => session == self.store.session(),
             Published::No => false,
         }
+    }
+
+    /// Returns whether an invalidation of the token, or of `tenant`, was tried from here and not
+    /// confirmed, so that the store may hold what it was for.
+    pub(super) fn is_unconfirmed(&self, lookup: &Lookup, tenant: Option<&str>) -> bool {
+        let now = self.clock.now();
+        self.unconfirmed.covers(&lookup.digest, tenant, now)
+    }
+
+    /// Returns until when the store can hold what it holds now, or what a load fills that began
+    /// before now.
+    pub(super) fn until_all_has_ended(&self) -> Tick {
+        let lease = self.waits.lease;
+        // The Python service's entries have its own time to live.
+        let least = self.keys.is_seed().then_some(SEED_TTL).unwrap_or_default();
+        let longest = self.lifetimes.longest().max(least) + lease;
+        self.clock.now().after(longest + longest / 20)
     }
 
     /// Enters this instance's scopes and bound into the registry, and learns what else is there.

@@ -10,6 +10,8 @@ use std::time::Duration;
 use super::clock::Tick;
 use super::engine::Engine;
 use super::scopes;
+use super::sequence::Moment;
+use super::unconfirmed::Subject;
 use crate::error::{ConfigError, InvalidateError};
 use crate::measure::Stopwatch;
 use crate::store::keys::Scope;
@@ -30,6 +32,61 @@ fn margin(bound: Duration) -> Duration {
 /// How long `durable` waits for the replicas in one try.
 const DURABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// An attempt that has begun. Dropped before it is confirmed, because it failed or its caller hung up,
+/// it leaves a note, so that this instance does not answer from before the change.
+struct Attempt<M: Send + Sync + 'static> {
+    engine: Arc<Engine<M>>,
+    subject: Subject,
+    scope: Option<Scope>,
+    begun: Moment,
+    confirmed: bool,
+}
+
+impl<M: Send + Sync + 'static> Attempt<M> {
+    fn begin(engine: &Arc<Engine<M>>, subject: Subject, scope: Option<Scope>) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            subject,
+            scope,
+            begun: engine.order.next(),
+            confirmed: false,
+        }
+    }
+
+    fn confirm(mut self) -> Tick {
+        self.confirmed = true;
+        let unconfirmed = &self.engine.unconfirmed;
+        unconfirmed.confirm(&self.subject, self.scope.as_ref(), self.begun);
+        self.forget_locally()
+    }
+
+    /// Ends what the local level holds, as of the time that it returns.
+    fn forget_locally(&self) -> Tick {
+        let now = self.engine.clock.now();
+        match &self.subject {
+            Subject::Token(digest) => self.engine.local.invalidate(*digest, now),
+            Subject::Tenant(tenant) => self.engine.tenants.invalidate(tenant, now),
+        }
+        now
+    }
+}
+
+impl<M: Send + Sync + 'static> Drop for Attempt<M> {
+    fn drop(&mut self) {
+        let engine = &self.engine;
+        // In this process's memory nothing fails: what it cannot do, it never will.
+        if self.confirmed || engine.store.is_local() {
+            return;
+        }
+        let (subject, scope) = (self.subject.clone(), self.scope.take());
+        let until = engine.until_all_has_ended();
+        engine
+            .unconfirmed
+            .note(subject, scope, self.begun, engine.clock.now(), until);
+        self.forget_locally();
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// The digest, and the text where the caller had it.
@@ -43,8 +100,12 @@ pub(crate) enum Target {
 /// error means *not confirmed*: the change may not be in force, so repeat it until it is `Ok`. It is
 /// tried however many failed before it.
 ///
-/// To drop it half-way, as a server does whose client hangs up, is neither: await it in a task of its
-/// own, or keep an outbox.
+/// Dropping it half-way, as a server does whose client hangs up, leaves it unconfirmed: await it in a
+/// task of its own, or keep an outbox.
+///
+/// Until an invalidation of the token (or tenant) is confirmed, this instance asks the loader for it and
+/// does not answer from Redis. Other instances know nothing of the change and may go on with the old
+/// answer, for up to the time to live.
 ///
 /// * As it is: a request that starts after `Ok` is answered from the database as it is now, except
 ///   that another instance's local level may answer from before for less than the staleness bound
@@ -174,24 +235,22 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             replicas,
             timeout: DURABLE_TIMEOUT,
         });
+        let attempt;
         match &self.target {
             Target::Token(digest, token) => {
                 let scope = self.scope.clone().map_err(InvalidateError::scope)?;
+                attempt = Attempt::begin(engine, Subject::Token(*digest), scope.clone());
                 self.delete_token(digest, token.as_ref(), scope, durable)
                     .await?;
             }
             Target::Tenant(tenant) => {
+                attempt = Attempt::begin(engine, Subject::Tenant(tenant.as_str().into()), None);
                 let acknowledged = engine.scopes.acknowledged();
                 let registry = engine.store.delete_tenant(tenant, self.wait, durable).await;
                 self.learn(registry, &acknowledged).await?;
             }
         }
-        let replied = engine.clock.now();
-        match &self.target {
-            Target::Token(digest, _) => engine.local.invalidate(*digest, replied),
-            Target::Tenant(tenant) => engine.tenants.invalidate(tenant, replied),
-        }
-        Ok(replied)
+        Ok(attempt.confirm())
     }
 
     async fn delete_token(

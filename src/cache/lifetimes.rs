@@ -16,6 +16,11 @@ pub(crate) struct Lifetimes {
 }
 
 impl Lifetimes {
+    /// The longest that anything is kept.
+    pub(crate) fn longest(&self) -> Duration {
+        (self.ttl + self.stale_if_error).max(self.null_ttl)
+    }
+
     pub(crate) fn is_stale_allowed(&self) -> bool {
         !self.stale_if_error.is_zero()
     }

@@ -20,6 +20,7 @@ mod sequence;
 pub(crate) mod stats;
 mod tenant_flights;
 pub(crate) mod tenants;
+mod unconfirmed;
 
 use std::fmt;
 use std::sync::Arc;

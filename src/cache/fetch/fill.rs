@@ -147,6 +147,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         let value = checked.into_value(fence.generation(), until, grace);
         engine.at(Point::BeforeFill).await;
         let sent = self.send();
+        if engine.is_unconfirmed(&self.lookup, value.tenant_id()) {
+            // The load may have begun before the change, and the deletion that would have told is missing.
+            self.release(nonce).await;
+            return self.unproved(&value, load.number);
+        }
         let filled = engine
             .store
             .fill(&self.key, nonce, &value, ttl + grace)
@@ -265,6 +270,10 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return Landing::Failed(error);
         }
         let sent = self.send();
+        if engine.is_unconfirmed(&self.lookup, soft.value.tenant_id()) {
+            self.release(lease.nonce).await;
+            return Landing::Failed(error);
+        }
         let store = &engine.store;
         let put_back = store
             .restore(&self.key, lease.nonce, &soft.value, &soft.observed, left)

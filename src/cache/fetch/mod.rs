@@ -194,6 +194,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 self.count_corrupt();
                 Next::Acquire(Over::Dead(old, None))
             }
+            Seen::Value(value, _, _)
+                if self.engine.is_unconfirmed(&self.lookup, value.tenant_id()) =>
+            {
+                Next::Land(Box::pin(self.load_uncached(None)).await)
+            }
             Seen::Value(value, old, left) => {
                 match appraise_value(self.engine, &self.lookup, &value).await {
                     Ok(Worth::Counts(cell)) => {

@@ -73,6 +73,9 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let Seen::Value(value, _, left) = self.store.get(&self.key(lookup)).await? else {
             return Ok(None);
         };
+        if self.is_unconfirmed(lookup, value.tenant_id()) {
+            return Ok(None);
+        }
         if left.is_some_and(|left| left <= value.grace()) {
             // Past its soft end it is an answer only where a load failed.
             return Ok(None);
