@@ -483,9 +483,11 @@ async fn l11_the_margin_grows_with_the_bound() {
         found(&world.instance, TOKEN).await;
         world.db.revoke(TOKEN);
         let waiting = world.invalidate_and_wait().await;
+        let mut step = bound + MARGIN;
         while !waiting.is_finished() {
-            world.operators.advance(bound / 100);
-            world.clock.advance((bound / 100).mul_f64(1.0 - slow));
+            world.operators.advance(step);
+            world.clock.advance(step.mul_f64(1.0 - slow));
+            step = bound / 100;
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
