@@ -5,10 +5,15 @@
 
 mod common;
 
+use std::future::{Future, IntoFuture, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use common::{Builder, Cache, Db, Points, Row, ask, found, is_absent, redis, start, until};
+use common::{
+    Builder, Cache, Db, Points, Row, ask, eventually, found, is_absent, redis, start, until,
+};
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, Point};
 use tower_api_token::{Answer, KeyLayout, Origin, TokenDigest, UsageRecorder};
@@ -593,4 +598,145 @@ async fn pythons_prefix_is_spoken_with_its_quirk() {
     instance.invalidate(TOKEN).await.unwrap();
     assert_eq!(world.text(&entry), None);
     assert_eq!(world.text(ENTRY).as_deref(), Some("another service's"));
+}
+
+/// An invalidation that goes on only while the test polls it, so that it can be left in the middle.
+struct Stepped<F>(Pin<Box<F>>);
+
+impl<F: Future> Stepped<F> {
+    fn new(invalidation: impl IntoFuture<IntoFuture = F>) -> Self {
+        Self(Box::pin(invalidation.into_future()))
+    }
+
+    /// Polls until `reached`, or to the end, which it gives then.
+    async fn until(&mut self, mut reached: impl FnMut() -> bool) -> Option<F::Output> {
+        while !reached() {
+            let polled = poll_fn(|cx| Poll::Ready(self.0.as_mut().poll(cx))).await;
+            if let Poll::Ready(output) = polled {
+                return Some(output);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        None
+    }
+
+    async fn end(&mut self) -> F::Output {
+        self.0.as_mut().await
+    }
+}
+
+/// So many of Python's entries that every part of a scan has some, and so many other keys that it
+/// takes some ten steps.
+fn scattered(server: &RedisServer, entry: &str) {
+    let others = "for i = 1, 4000 do redis.call('SET', 'other:' .. i, 'x') end return 1";
+    server.command(&["EVAL", others, "0"]).int();
+    let entries = "for i = 1, 400 do
+        local name = 'api_token:in-' .. i .. ':' .. ARGV[1]
+        redis.call('SET', name, ARGV[2], 'EX', 600)
+    end return 1";
+    server.command(&["EVAL", entries, "0", TOKEN, entry]).int();
+}
+
+/// How many of them are left.
+fn left(server: &RedisServer) -> usize {
+    server.keys("api_token:in-*").len()
+}
+
+/// Leaves an invalidation in the middle of its sweep, and has the server replaced by one that has the
+/// same contents in another order. What then says `Ok` must have looked at all of them.
+async fn a_server_that_is_replaced_in_the_middle<F>(world: &World, cache: &Cache, invalidate: F)
+where
+    F: AsyncFn() -> Result<(), tower_api_token::InvalidateError>,
+{
+    let _ = cache.check_store().await;
+    scattered(&world.server, &python_json(TOKEN, "t-1"));
+    world.server.reset_stats();
+    let mut invalidation = Stepped::new(Box::pin(invalidate()));
+    let halfway = || world.server.command_count("scan") >= 4;
+    assert!(invalidation.until(halfway).await.is_none());
+    assert!((1..400).contains(&left(&world.server)));
+    world.server.save_and_restart();
+    eventually("a connection again", async || {
+        cache.check_store().await.is_ok()
+    })
+    .await;
+    if invalidation.end().await.is_ok() {
+        assert_eq!(left(&world.server), 0, "Ok, and not all were looked at");
+    }
+    invalidate().await.unwrap();
+    assert_eq!(left(&world.server), 0);
+}
+
+#[tokio::test]
+async fn a_scan_for_a_token_does_not_go_on_with_another_servers_cursor() {
+    let world = World::new(Row::new("app"));
+    let cache = world.instance();
+    let invalidate = async || cache.invalidate(TOKEN).await;
+    a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
+}
+
+#[tokio::test]
+async fn a_sweep_of_a_tenant_does_not_go_on_with_another_servers_cursor() {
+    let world = World::new(Row::new("app"));
+    let cache = world.instance();
+    let invalidate = async || cache.invalidate_tenant("t-1").await;
+    a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
+}
+
+#[tokio::test]
+async fn a_durable_sweep_does_not_go_on_with_another_servers_cursor() {
+    let world = World::new(Row::new("app"));
+    let cache = world.instance();
+    let invalidate = async || cache.invalidate_tenant("t-1").durable(0).await;
+    a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
+}
+
+#[tokio::test]
+async fn a_durable_scan_for_a_token_does_not_go_on_with_another_servers_cursor() {
+    let world = World::new(Row::new("app"));
+    let cache = world.instance();
+    let invalidate = async || cache.invalidate(TOKEN).durable(0).await;
+    a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
+}
+
+#[tokio::test]
+async fn a_sweep_that_a_demoted_server_answers_is_not_confirmed() {
+    let world = World::new(Row::new("app"));
+    let cache = world.instance();
+    let heir = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
+    scattered(&world.server, "of nobody");
+    let _ = cache.check_store().await;
+    world.server.reset_stats();
+    let mut invalidation = Stepped::new(cache.invalidate_tenant("t-1"));
+    let halfway = || world.server.command_count("scan") >= 4;
+    assert!(invalidation.until(halfway).await.is_none());
+    // The sweep's connection stays, and nothing that it would delete is refused: it finds nothing.
+    let port = heir.port().to_string();
+    let follow = ["REPLICAOF", "127.0.0.1", &port];
+    world.server.command(&follow).ok();
+    eventually("a replica", async || {
+        world.server.info("replication", "master_link_status") == Some("up".to_owned())
+    })
+    .await;
+    invalidation.end().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_durable_invalidation_of_a_token_waits_for_what_the_scan_found_too() {
+    let world = World::new(Row::new("app"));
+    world.python_sets(TOKEN, "t-1");
+    let name = format!("api_token:python:{TOKEN}");
+    world.server.command(&["SET", &name, "null"]).ok();
+    let instance = world.instance();
+    let mut monitor = world.server.monitor();
+    instance.invalidate(TOKEN).durable(0).await.unwrap();
+    let lines = monitor.take();
+    // The address of the client that sent it.
+    let client = |word: &str| {
+        let line = lines.iter().find(|line| line.contains(word)).unwrap();
+        line.split(['[', ']']).nth(1).unwrap().to_owned()
+    };
+    let deletion = client("api_token:python:");
+    assert_eq!(client("\"WAIT\""), deletion);
+    assert!(world.text(&name).is_none());
 }

@@ -272,18 +272,15 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         };
         let all_known = everywhere && !engine.scopes.are_declared();
         let ask = all_known || self.wait;
-        if all_known && let Some(token) = token {
-            engine
-                .store
-                .sweep_token(token)
-                .await
-                .map_err(InvalidateError::store)?;
-        }
+        let mut sweep = token.filter(|_| all_known);
         let mut deleted = BTreeSet::new();
         loop {
             let keys = engine.keys.keys(token, digest, &scopes);
             let acknowledged = engine.scopes.acknowledged();
-            let registry = engine.store.delete_token(&keys, ask, durable).await;
+            let registry = engine
+                .store
+                .delete_token(&keys, sweep.take(), ask, durable)
+                .await;
             self.learn(registry, &acknowledged).await?;
             deleted.append(&mut scopes);
             if !all_known || engine.store.is_local() {

@@ -193,7 +193,7 @@ async fn a_deletion_ends_the_lease_so_that_the_fill_is_refused() {
         let k = key("a");
         let nonce = acquire(&store, &k).await;
         store
-            .delete_token(std::slice::from_ref(&k), false, None)
+            .delete_token(std::slice::from_ref(&k), None, false, None)
             .await
             .unwrap();
         assert_eq!(
@@ -212,11 +212,11 @@ async fn a_deletion_takes_each_of_the_keys_and_no_other() {
         for k in keys.iter().chain([&key("c")]) {
             put(&store, k, &absent(TTL)).await;
         }
-        store.delete_token(&keys, false, None).await.unwrap();
+        store.delete_token(&keys, None, false, None).await.unwrap();
         assert_vacant(&store, &keys[0]).await;
         assert_vacant(&store, &keys[1]).await;
         value(&store, &key("c")).await;
-        store.delete_token(&keys, false, None).await.unwrap();
+        store.delete_token(&keys, None, false, None).await.unwrap();
     })
     .await;
 }
@@ -263,7 +263,7 @@ async fn a_lease_over_a_value_needs_the_value_that_was_seen() {
         put(&store, &k, &found(None, TTL)).await;
         let (_, old) = value(&store, &k).await;
         store
-            .delete_token(std::slice::from_ref(&k), false, None)
+            .delete_token(std::slice::from_ref(&k), None, false, None)
             .await
             .unwrap();
         let ours = over(&store, &k, &old, Nonce::new()).await;
@@ -571,7 +571,10 @@ mod redis_alone {
             super::super::Registry(vec![("app".to_owned(), Duration::from_millis(1_000))]);
         assert_eq!(store.register(&entries).await.unwrap(), entries);
         server.command(&["SADD", "ns:scopes", "nonsense"]).int();
-        let read = store.delete_token(&[key("a")], true, None).await.unwrap();
+        let read = store
+            .delete_token(&[key("a")], None, true, None)
+            .await
+            .unwrap();
         assert_eq!(read.as_ref(), Some(&entries));
         let read = store.delete_tenant("t", true, None).await.unwrap();
         assert_eq!(read, Some(entries));

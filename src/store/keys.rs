@@ -202,10 +202,9 @@ impl Keys {
         self.tagged("fence:probe", tag)
     }
 
-    /// The fence of a durable invalidation on a node of a cluster.
-    #[cfg(feature = "redis-cluster")]
-    pub(crate) fn node_fence(&self, tag: &str) -> String {
-        self.tagged("fence:durable", Some(tag))
+    /// The fence of a durable invalidation, where it is about a server.
+    pub(crate) fn node_fence(&self, tag: Option<&str>) -> String {
+        self.tagged("fence:durable", tag)
     }
 
     fn tagged(&self, name: &str, tag: Option<&str>) -> String {
@@ -435,8 +434,8 @@ mod tests {
         let digest = keys(KeyLayout::digest());
         assert_eq!(digest.heartbeat(None), "api_token:fence:heartbeat");
         assert_eq!(digest.probe(Some("n1")), "api_token:fence:probe:{n1}");
-        #[cfg(feature = "redis-cluster")]
-        assert_eq!(digest.node_fence("n1"), "api_token:fence:durable:{n1}");
+        let fence = digest.node_fence(Some("n1"));
+        assert_eq!(fence, "api_token:fence:durable:{n1}");
         let seed = keys(KeyLayout::seed_with_prefix("prod"));
         assert_eq!(
             seed.heartbeat(Some("n1")),

@@ -407,6 +407,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
     fn delete_token<'a>(
         &'a self,
         keys: &'a [EntryKey],
+        _sweep: Option<&'a BearerToken>,
         _registry: bool,
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>> {
@@ -416,10 +417,6 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
             shard.remove(key);
         }
         unless_durable(durable, None)
-    }
-
-    fn sweep_token<'a>(&'a self, _token: &'a BearerToken) -> Reply<'a, ()> {
-        done(())
     }
 
     fn delete_tenant<'a>(

@@ -353,16 +353,15 @@ pub(crate) trait Store<M>: Send + Sync {
     /// E, created as `fresh` if it is missing.
     fn epoch(&self, fresh: Generation) -> Reply<'_, Generation>;
 
-    /// I2 for the keys of one token; with `registry`, the known scopes in the same round trip.
+    /// I2 for the keys of one token; with `registry`, the known scopes, read after it. With `sweep`, the
+    /// token's text, also in the scopes that no registry knows of, where others than we write entries.
     fn delete_token<'a>(
         &'a self,
         keys: &'a [EntryKey],
+        sweep: Option<&'a BearerToken>,
         registry: bool,
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>>;
-
-    /// The same in every scope, where others than we write entries that no registry knows of.
-    fn sweep_token<'a>(&'a self, token: &'a BearerToken) -> Reply<'a, ()>;
 
     /// `DEL E`, then `DEL T`; with `registry` as above.
     fn delete_tenant<'a>(

@@ -82,7 +82,7 @@ impl Cluster {
                     places.push(DurableTarget {
                         node: Arc::clone(node),
                         deletions: vec![deletion],
-                        fence: self.topology.settings.keys.node_fence(&tag),
+                        fence: self.topology.settings.keys.node_fence(Some(&tag)),
                     });
                 }
             }

@@ -203,15 +203,6 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         replies.try_into().map_err(|_| unexpected())
     }
 
-    /// The same for what has to be tried whatever failed just before, and may be sent twice.
-    pub(super) async fn insist<const N: usize>(
-        &self,
-        batch: &Batch,
-    ) -> Result<[Replied; N], StoreError> {
-        let replies = self.connection.insist(batch).await?;
-        replies.try_into().map_err(|_| unexpected())
-    }
-
     /// Deletes, and then reads the registry: in the same round trip, except on a cluster, where the two
     /// go to different nodes. Read before the deletion ran, it could lack the bound of an instance
     /// that keeps what the deletion was for.
@@ -476,6 +467,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     fn delete_token<'a>(
         &'a self,
         keys: &'a [EntryKey],
+        // Every writer registers its scopes.
+        _sweep: Option<&'a BearerToken>,
         registry: bool,
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>> {
@@ -488,11 +481,6 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             }
             self.delete_all(&names, registry).await
         })
-    }
-
-    fn sweep_token<'a>(&'a self, _token: &'a BearerToken) -> Reply<'a, ()> {
-        // Every writer registers its scopes.
-        Box::pin(std::future::ready(Ok(())))
     }
 
     fn delete_tenant<'a>(

@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use super::fault::unexpected;
 use super::fault::{Replied, confirmed};
 use super::gather::Gather;
-use super::node::{DurableTarget, Node, probe};
+use super::node::{DurableTarget, Node, Session, probe};
 use super::supervisor::Heartbeat;
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
@@ -93,6 +93,17 @@ impl Connection {
             To::Server(node, _) => node.insist(batch).await,
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => cluster.insist(batch).await,
+        }
+    }
+
+    /// Holds a connection to the server, `apart` from the one that everything shares, or that one. On a
+    /// cluster there is no one server.
+    pub(super) async fn hold(&self, apart: bool) -> Result<Session, StoreError> {
+        match &self.to {
+            To::Server(node, _) if apart => node.hold_apart().await,
+            To::Server(node, _) => node.hold().await,
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(_) => Err(StoreError::unsupported()),
         }
     }
 

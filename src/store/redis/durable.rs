@@ -8,14 +8,14 @@ use serde::de::DeserializeOwned;
 use super::batch::Batch;
 use super::commands::{RedisLevel, millis, read};
 use super::fault::{confirmed, unexpected};
-use super::node::DurableTarget;
+use super::node::{DurableTarget, Session};
 use crate::store::{Durability, Nonce, StoreError};
 
 /// How long a fence key of a durable invalidation lasts.
 const FENCE: Duration = Duration::from_secs(60);
 
 /// How often a durable invalidation is tried, each time from the deletion on.
-const DURABLE_ATTEMPTS: u16 = 3;
+pub(super) const DURABLE_ATTEMPTS: u16 = 3;
 
 impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     /// I3: the deletion, a write that replicas must acknowledge, and the wait for them, on a
@@ -53,26 +53,37 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     }
 
     async fn delete_at(place: &DurableTarget, durable: Durability) -> Result<(), StoreError> {
-        let deadline = durable.timeout + Duration::from_secs(1);
         let mut batch = Batch::new();
         for names in &place.deletions {
             batch.cmd("DEL").arg(names);
         }
-        let fence = &place.fence;
-        let random = Nonce::new().to_string();
-        let set = batch.cmd("SET").arg(fence).arg(random);
-        set.arg("PX").arg(millis(FENCE));
-        batch
-            .cmd("WAIT")
-            .arg(durable.replicas)
-            .arg(millis(durable.timeout));
-        let mut replies = place.node.send_apart(&batch, deadline).await?;
-        let acknowledged: usize = read(replies.pop().ok_or_else(unexpected)?)?;
-        confirmed(&replies)?;
-        if acknowledged >= durable.replicas {
-            Ok(())
-        } else {
-            Err(StoreError::unconfirmed())
-        }
+        let mut session = place.node.hold_apart().await?;
+        wait_for_replicas(&mut session, batch, &place.fence, durable).await
+    }
+}
+
+/// Sends the batch, and waits until the replicas hold what it wrote and everything that was written on
+/// this connection before it.
+pub(super) async fn wait_for_replicas(
+    session: &mut Session,
+    mut batch: Batch,
+    fence: &str,
+    durable: Durability,
+) -> Result<(), StoreError> {
+    let random = Nonce::new().to_string();
+    let set = batch.cmd("SET").arg(fence).arg(random);
+    set.arg("PX").arg(millis(FENCE));
+    batch
+        .cmd("WAIT")
+        .arg(durable.replicas)
+        .arg(millis(durable.timeout));
+    let deadline = durable.timeout + Duration::from_secs(1);
+    let mut replies = session.send_within(&batch, deadline).await?;
+    let acknowledged: usize = read(replies.pop().ok_or_else(unexpected)?)?;
+    confirmed(&replies)?;
+    if acknowledged >= durable.replicas {
+        Ok(())
+    } else {
+        Err(StoreError::unconfirmed())
     }
 }

@@ -11,7 +11,7 @@ use super::batch::{Batch, Replies};
 use super::breaker::Breaker;
 use super::endpoint::{Deadlines, Server};
 use super::fault::lost_or_refused;
-use super::supervisor::{Heartbeat, Patience, Supervisor};
+use super::supervisor::{Heartbeat, Link, Patience, Supervisor};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
@@ -101,32 +101,80 @@ impl Node {
     /// To be called under a deadline.
     async fn write(&self, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
         let mut link = self.supervisor.link(patience).await?;
-        batch.send(&mut link.connection).await.map_err(|error| {
-            if error.is_timeout() {
-                return StoreError::timeout();
-            }
-            if error.is_unrecoverable_error() {
-                link.give_up();
-            }
-            lost_or_refused(error)
-        })
+        write_to(&mut link, batch).await
     }
 
-    /// On a connection of its own, for what must not share one: `WAIT` blocks it, and speaks of its
-    /// own connection's writes alone.
-    pub(super) async fn send_apart(
-        &self,
+    /// Holds the connection that there is, or one that is made now.
+    pub(super) async fn hold(self: &Arc<Self>) -> Result<Session, StoreError> {
+        let within = self.deadlines.response + self.deadlines.connect;
+        let link = self.supervisor.link(Patience::Insist);
+        self.session(within, link).await
+    }
+
+    /// Holds a connection of its own, for what must not share one: `WAIT` blocks it, and counts only
+    /// that connection's writes.
+    pub(super) async fn hold_apart(self: &Arc<Self>) -> Result<Session, StoreError> {
+        let link = self.supervisor.open_apart();
+        self.session(self.deadlines.connect, link).await
+    }
+
+    async fn session(
+        self: &Arc<Self>,
+        within: Duration,
+        link: impl Future<Output = Result<Link, StoreError>>,
+    ) -> Result<Session, StoreError> {
+        let link = match timeout(within, link).await {
+            Ok(link) => link?,
+            Err(_) => return Err(StoreError::timeout()),
+        };
+        Ok(Session {
+            node: Arc::clone(self),
+            link,
+        })
+    }
+}
+
+/// To be called under a deadline.
+async fn write_to(link: &mut Link, batch: &Batch) -> Result<Replies, StoreError> {
+    batch.send(&mut link.connection).await.map_err(|error| {
+        if error.is_timeout() {
+            return StoreError::timeout();
+        }
+        if error.is_unrecoverable_error() {
+            link.give_up();
+        }
+        lost_or_refused(error)
+    })
+}
+
+/// One connection, for commands that rely on what the commands before them did on the same server: a
+/// scan's cursor, or deletions that `WAIT` confirms. It fails when its connection ends, and never
+/// continues on another one: that may lead to another server.
+pub(super) struct Session {
+    node: Arc<Node>,
+    link: Link,
+}
+
+impl Session {
+    /// Sends the commands once, in one write, and gives each one's reply.
+    pub(super) async fn send(&mut self, batch: &Batch) -> Result<Replies, StoreError> {
+        self.send_within(batch, self.node.deadlines.response).await
+    }
+
+    /// Sends the commands like [`send`](Self::send), with a deadline of the caller's.
+    pub(super) async fn send_within(
+        &mut self,
         batch: &Batch,
         deadline: Duration,
     ) -> Result<Replies, StoreError> {
-        let sent = async {
-            let mut connection = self.supervisor.open_apart().await?;
-            batch.send(&mut connection).await.map_err(lost_or_refused)
-        };
-        match timeout(deadline, sent).await {
-            Ok(replies) => replies,
+        let sent = match timeout(deadline, write_to(&mut self.link, batch)).await {
+            Ok(sent) => sent,
             Err(_) => Err(StoreError::timeout()),
+        };
+        if sent.is_ok() {
+            self.node.breaker.close();
         }
+        sent
     }
 }
 

@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
 use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, millis, read};
-use super::fault::{confirmed, unexpected};
+use super::durable::{DURABLE_ATTEMPTS, wait_for_replicas};
+use super::fault::{Replied, confirmed, unexpected};
+use super::node::Session;
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
@@ -101,18 +103,75 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         let _ = self.level.send::<1>(&batch).await;
     }
 
+    /// Deletes over one connection. The steps rely on one server's state, so that a connection that
+    /// ends in the middle is an error: another one may lead to a server that has not seen the steps
+    /// before. A durable deletion begins again then, and is confirmed on its own connection.
+    async fn invalidate(
+        &self,
+        what: What<'_>,
+        registry: bool,
+        durable: Option<Durability>,
+    ) -> Result<Option<Registry>, StoreError> {
+        match durable {
+            None => {
+                let mut session = self.level.connection.hold(false).await?;
+                self.delete_by(&mut session, what).await?;
+            }
+            Some(durable) => {
+                let mut done = Err(StoreError::unconfirmed());
+                for _ in 0..DURABLE_ATTEMPTS {
+                    done = self.delete_durably(what, durable).await;
+                    if done.is_ok() {
+                        break;
+                    }
+                }
+                done?;
+            }
+        }
+        self.level.delete_all(&[], registry).await
+    }
+
+    async fn delete_durably(&self, what: What<'_>, durable: Durability) -> Result<(), StoreError> {
+        let mut session = self.level.connection.hold(true).await?;
+        self.delete_by(&mut session, what).await?;
+        let fence = self.keys().node_fence(None);
+        wait_for_replicas(&mut session, Batch::new(), &fence, durable).await
+    }
+
+    async fn delete_by(&self, session: &mut Session, what: What<'_>) -> Result<(), StoreError> {
+        match what {
+            What::Token(names, sweep) => {
+                if let Some(token) = sweep {
+                    self.sweep_token(session, token).await?;
+                }
+                delete_all(session, names).await
+            }
+            What::Tenant(tenant) => {
+                // In this order: see `tenant_then_epoch`.
+                let names = [self.keys().epoch(), self.keys().tenant(tenant)];
+                delete_all(session, &names).await?;
+                self.delete_indexed(session, tenant).await?;
+                self.sweep_tenant(session, tenant).await
+            }
+        }
+    }
+
     /// A step of a scan: the next cursor, zero at the end, and names that the pattern finds. What is
     /// there from the beginning of a scan to its end is found; what is written after the beginning
-    /// was loaded after the commit.
-    async fn scan(&self, pattern: &str, cursor: u64) -> Result<(u64, Vec<String>), StoreError> {
-        if self.level.connection.is_cluster() {
-            // A cursor is a node's own; what one node does not have must not pass for nothing.
-            return Err(StoreError::unsupported());
-        }
+    /// was loaded after the commit. A server that refuses writes by now is no master any more, and its
+    /// contents may be another's.
+    async fn scan(
+        &self,
+        session: &mut Session,
+        pattern: &str,
+        cursor: u64,
+    ) -> Result<(u64, Vec<String>), StoreError> {
         let mut batch = Batch::new();
         let scan = batch.cmd("SCAN").arg(cursor);
         scan.arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
-        let [page] = self.level.insist(&batch).await?;
+        batch.cmd("DEL").arg(self.keys().heartbeat(None));
+        let [page, written] = replies(session, &batch).await?;
+        written?;
         let (next, names): (u64, Vec<Vec<u8>>) = read(page)?;
         // A name that is no text is nobody's entry.
         let names = names
@@ -121,42 +180,17 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         Ok((next, names.collect()))
     }
 
-    async fn delete_names(&self, names: &[String]) -> Result<(), StoreError> {
-        for names in names.chunks(STEP) {
-            self.level.delete_all(names, false).await?;
-        }
-        Ok(())
-    }
-
-    /// Deletes what the index names. A member is taken out first, and not the index with it: an entry
-    /// that is entered again from then on stays for the next time.
-    async fn delete_indexed(&self, tenant: &str) -> Result<(), StoreError> {
-        let index = Keys::tenant_index(tenant);
-        let mut batch = Batch::new();
-        batch.cmd("SMEMBERS").arg(&index);
-        let [members] = self.level.insist(&batch).await?;
-        let members: Vec<String> = read(members)?;
-        for members in members.chunks(STEP) {
-            let mut batch = Batch::new();
-            batch.cmd("SREM").arg(&index).arg(members);
-            let [removed] = self.level.insist(&batch).await?;
-            removed?;
-            let name = |member: &String| self.keys().indexed(member);
-            let names: Vec<String> = members.iter().map(name).collect();
-            self.level.delete_all(&names, false).await?;
-        }
-        Ok(())
-    }
-
-    /// Deletes the tenant's entries that are in no index, and no other's. Leases go too, whosever
-    /// they are: what is being loaded may be the tenant's, and Python, which does not look at
-    /// generations, must not find it. It costs those loads their fill.
-    async fn sweep_tenant(&self, tenant: &str) -> Result<(), StoreError> {
-        let pattern = self.keys().scan_pattern(None);
+    async fn sweep_token(
+        &self,
+        session: &mut Session,
+        token: &BearerToken,
+    ) -> Result<(), StoreError> {
+        let pattern = self.keys().scan_pattern(Some(token));
         let mut cursor = 0;
         loop {
-            let (next, names) = self.scan(&pattern, cursor).await?;
-            self.delete_of_tenant(tenant, &names).await?;
+            let (next, mut names) = self.scan(session, &pattern, cursor).await?;
+            names.retain(|name| self.keys().is_entry_of(name, token));
+            delete_all(session, &names).await?;
             cursor = next;
             if cursor == 0 {
                 return Ok(());
@@ -164,38 +198,104 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         }
     }
 
-    /// Each is compared first, and deleted only if it is still the same.
-    async fn delete_of_tenant(&self, tenant: &str, names: &[String]) -> Result<(), StoreError> {
-        if names.is_empty() {
-            return Ok(());
+    /// Deletes what the index names. A member is taken out first, and not the index with it: an entry
+    /// that is entered again from then on stays for the next time.
+    async fn delete_indexed(&self, session: &mut Session, tenant: &str) -> Result<(), StoreError> {
+        let index = Keys::tenant_index(tenant);
+        let mut batch = Batch::new();
+        batch.cmd("SMEMBERS").arg(&index);
+        let [members] = replies(session, &batch).await?;
+        let members: Vec<String> = read(members)?;
+        for members in members.chunks(STEP) {
+            let mut batch = Batch::new();
+            batch.cmd("SREM").arg(&index).arg(members);
+            let [removed] = replies(session, &batch).await?;
+            removed?;
+            let name = |member: &String| self.keys().indexed(member);
+            let names: Vec<String> = members.iter().map(name).collect();
+            delete_all(session, &names).await?;
         }
-        let mut reads = Batch::new();
-        for name in names {
-            reads.cmd("GET").arg(name);
-        }
-        let values = self.level.connection.insist(&reads).await?;
-        let mut deletes = Batch::new();
-        for (name, value) in names.iter().zip(values) {
-            let bytes = match value {
-                Ok(Raw::BulkString(bytes)) => bytes,
-                Ok(_) => continue,
-                // A key of another type is nobody's entry.
-                value if is_wrong_type(&value) => continue,
-                // What could not be read may be the tenant's.
-                Err(fault) => return Err(fault.into()),
-            };
-            if seed::is_lease(&bytes) || seed::tenant_of(&bytes).as_deref() == Some(tenant) {
-                compare_and_delete(&mut deletes, name, &bytes);
+        Ok(())
+    }
+
+    /// Deletes the tenant's entries that are in no index, and no other's. Leases go too, whosever
+    /// they are: what is being loaded may be the tenant's, and Python, which does not look at
+    /// generations, must not find it. It costs those loads their fill.
+    async fn sweep_tenant(&self, session: &mut Session, tenant: &str) -> Result<(), StoreError> {
+        let pattern = self.keys().scan_pattern(None);
+        let mut cursor = 0;
+        loop {
+            let (next, names) = self.scan(session, &pattern, cursor).await?;
+            delete_of_tenant(session, tenant, &names).await?;
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
             }
         }
-        if deletes.is_empty() {
-            return Ok(());
-        }
-        let deleted = self.level.connection.insist(&deletes).await?;
-        deleted
-            .into_iter()
-            .try_for_each(|deleted| read::<bool>(deleted).map(drop))
     }
+}
+
+/// What an invalidation deletes.
+#[derive(Clone, Copy)]
+enum What<'a> {
+    /// Keys of a token by name, and with its text every key of it that a scan finds.
+    Token(&'a [String], Option<&'a BearerToken>),
+    Tenant(&'a str),
+}
+
+async fn replies<const N: usize>(
+    session: &mut Session,
+    batch: &Batch,
+) -> Result<[Replied; N], StoreError> {
+    let replies = session.send(batch).await?;
+    replies.try_into().map_err(|_| unexpected())
+}
+
+async fn delete_all(session: &mut Session, names: &[String]) -> Result<(), StoreError> {
+    for names in names.chunks(STEP) {
+        let mut batch = Batch::new();
+        batch.cmd("DEL").arg(names);
+        let [deleted] = replies(session, &batch).await?;
+        let _: i64 = read(deleted)?;
+    }
+    Ok(())
+}
+
+/// Each is compared first, and deleted only if it is still the same.
+async fn delete_of_tenant(
+    session: &mut Session,
+    tenant: &str,
+    names: &[String],
+) -> Result<(), StoreError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut reads = Batch::new();
+    for name in names {
+        reads.cmd("GET").arg(name);
+    }
+    let values = session.send(&reads).await?;
+    let mut deletes = Batch::new();
+    for (name, value) in names.iter().zip(values) {
+        let bytes = match value {
+            Ok(Raw::BulkString(bytes)) => bytes,
+            Ok(_) => continue,
+            // A key of another type is nobody's entry.
+            value if is_wrong_type(&value) => continue,
+            // What could not be read may be the tenant's.
+            Err(fault) => return Err(fault.into()),
+        };
+        if seed::is_lease(&bytes) || seed::tenant_of(&bytes).as_deref() == Some(tenant) {
+            compare_and_delete(&mut deletes, name, &bytes);
+        }
+    }
+    if deletes.is_empty() {
+        return Ok(());
+    }
+    let deleted = session.send(&deletes).await?;
+    deleted
+        .into_iter()
+        .try_for_each(|deleted| read::<bool>(deleted).map(drop))
 }
 
 fn compare_and_delete(batch: &mut Batch, name: &str, value: &[u8]) {
@@ -317,25 +417,17 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
     fn delete_token<'a>(
         &'a self,
         keys: &'a [EntryKey],
+        sweep: Option<&'a BearerToken>,
         registry: bool,
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>> {
-        self.level.delete_token(keys, registry, durable)
-    }
-
-    fn sweep_token<'a>(&'a self, token: &'a BearerToken) -> Reply<'a, ()> {
         Box::pin(async move {
-            let pattern = self.keys().scan_pattern(Some(token));
-            let mut cursor = 0;
-            loop {
-                let (next, mut names) = self.scan(&pattern, cursor).await?;
-                names.retain(|name| self.keys().is_entry_of(name, token));
-                self.delete_names(&names).await?;
-                cursor = next;
-                if cursor == 0 {
-                    return Ok(());
-                }
+            if sweep.is_none() && self.level.connection.is_cluster() {
+                return self.level.delete_token(keys, None, registry, durable).await;
             }
+            let names: Vec<String> = keys.iter().map(|key| self.keys().entry(key)).collect();
+            let what = What::Token(&names, sweep);
+            self.invalidate(what, registry, durable).await
         })
     }
 
@@ -345,17 +437,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         registry: bool,
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>> {
-        Box::pin(async move {
-            // In this order: see `tenant_then_epoch`.
-            let learned = self.level.delete_tenant(tenant, registry, durable).await?;
-            self.delete_indexed(tenant).await?;
-            self.sweep_tenant(tenant).await?;
-            if durable.is_some() {
-                // What was deleted since has to be on the replicas too: a write after it, waited for.
-                self.level.delete_tenant(tenant, false, durable).await?;
-            }
-            Ok(learned)
-        })
+        Box::pin(self.invalidate(What::Tenant(tenant), registry, durable))
     }
 
     fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry> {

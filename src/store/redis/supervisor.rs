@@ -150,9 +150,12 @@ impl Supervisor {
         }
     }
 
-    /// A connection of its own, for what must not share one: `WAIT` blocks it.
-    pub(super) async fn open_apart(&self) -> Result<MultiplexedConnection, StoreError> {
-        self.shared.open(Arc::default()).await
+    /// A connection of its own, which nobody supervises, for what must not share one: `WAIT` blocks
+    /// it.
+    pub(super) async fn open_apart(&self) -> Result<Link, StoreError> {
+        let broken = Arc::default();
+        let connection = self.shared.open(Arc::clone(&broken)).await?;
+        Ok(Link { connection, broken })
     }
 
     /// The task lives in the runtime that first asked. Should that one end, or stand still, as one
