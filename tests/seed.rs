@@ -740,3 +740,67 @@ async fn a_durable_invalidation_of_a_token_waits_for_what_the_scan_found_too() {
     assert_eq!(client("\"WAIT\""), deletion);
     assert!(world.text(&name).is_none());
 }
+
+#[tokio::test]
+async fn an_invalidated_token_leaves_its_tenants_index() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.instance();
+    let members = || world.server.command(&["SCARD", INDEX]).int();
+    world.python_sets("another-token", "t-1");
+    for in_scope in [true, false] {
+        found(&instance, TOKEN).await;
+        assert_eq!(members(), 2);
+        let invalidation = instance.invalidate(TOKEN);
+        match in_scope {
+            true => invalidation.in_scope("app").await.unwrap(),
+            false => invalidation.await.unwrap(),
+        }
+        assert_eq!(members(), 1, "another token stays");
+    }
+    // In a scope that only Python uses, which a scan finds.
+    let name = format!("api_token:python:{TOKEN}");
+    let json = python_json(TOKEN, "t-1");
+    world.server.command(&["SET", &name, &json]).ok();
+    world.server.command(&["SADD", INDEX, &name]).int();
+    instance.invalidate(TOKEN).durable(0).await.unwrap();
+    assert_eq!(members(), 1);
+}
+
+#[tokio::test]
+async fn what_is_filled_while_its_member_would_be_taken_out_stays_in_the_index() {
+    // An invalidation has read the old entry and deleted it. Before it comes to the index, the token
+    // is loaded and entered again: Python, which goes by the index alone, must find it there.
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let cache = world.instance();
+    found(&cache, TOKEN).await;
+    let mut invalidation = Stepped::new(cache.invalidate(TOKEN).in_scope("app"));
+    let deleted = || world.text(ENTRY).is_none();
+    assert!(invalidation.until(deleted).await.is_none());
+    world.python_sets(TOKEN, "t-1");
+    invalidation.end().await.unwrap();
+    let indexed = world.server.command(&["SISMEMBER", INDEX, ENTRY]).int();
+    assert_eq!((world.text(ENTRY).is_some(), indexed), (true, 1));
+}
+
+#[tokio::test]
+async fn what_is_not_stored_is_in_no_index() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let points = Points::default();
+    let instance = world.held_at(&points);
+    // A denial has no form.
+    world.db.suspend("t-1");
+    assert!(matches!(ask(&instance, TOKEN).await, Ok(Answer::Denied(_))));
+    assert_eq!(world.server.keys(INDEX), [""; 0]);
+    world.db.resume("t-1");
+    // A fill that is refused, because its lease is gone.
+    let fill = points.at(Point::BeforeFill);
+    let before = fill.arrivals();
+    fill.close();
+    let slow = start(&instance, TOKEN);
+    fill.reached(before + 1).await;
+    world.server.command(&["DEL", ENTRY]).int();
+    fill.open();
+    slow.await.unwrap().unwrap();
+    assert_eq!(instance.stats().fills_refused, 1);
+    assert_eq!(world.server.keys(INDEX), [""; 0]);
+}

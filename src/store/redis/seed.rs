@@ -24,13 +24,21 @@ use crate::store::{
     AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Put, Registry,
     RegistryEntry, Reply, Seen, Store, StoreError, Value,
 };
-use crate::token::{BearerToken, seed};
+use crate::token::{BearerToken, codec, seed};
 
 /// How long Python's lock lasts, whoever holds it.
 const LOCK: Duration = Duration::from_secs(10);
 
 /// How long an index of a tenant lasts after its last entry was added, as in Python.
 const INDEX: Duration = Duration::from_secs(660);
+
+/// Takes a member out of an index, if the key that it names is missing: what is there, an entry or a
+/// lease in its place, must stay in the index, by which alone Python invalidates a tenant.
+const TAKE_OUT: &str = "\
+if redis.pcall('GET', KEYS[1]) == false then
+  return redis.call('SREM', KEYS[2], ARGV[1])
+end
+return 0";
 
 /// How many keys a step of a sweep looks at: the server is never held up for long.
 const STEP: usize = 500;
@@ -103,6 +111,36 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         let _ = self.level.send::<1>(&batch).await;
     }
 
+    /// Gives back what a fill that stored nothing still has: the lease, the lock, and with the tenant
+    /// the member of its index.
+    async fn give_back(
+        &self,
+        key: &EntryKey,
+        nonce: Nonce,
+        tenant: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let name = self.keys().entry(key);
+        let mut batch = Batch::new();
+        compare_and_delete(&mut batch, &name, codec::lease(nonce).as_bytes());
+        let lock = self.lock_name(key)?;
+        compare_and_delete(&mut batch, &lock, nonce.to_string().as_bytes());
+        if let Some(tenant) = tenant {
+            self.take_out(&mut batch, &name, tenant);
+        }
+        let replies = self.level.connection.send(&batch).await?;
+        // Should the others fail, the lock and the index end by themselves.
+        let lease = replies.into_iter().next().ok_or_else(unexpected)?;
+        read::<bool>(lease).map(drop)
+    }
+
+    /// On a cluster it is refused, because the two keys are in two slots: the index ends by itself.
+    fn take_out(&self, batch: &mut Batch, name: &str, tenant: &str) {
+        let script = batch.cmd("EVAL").arg(TAKE_OUT).arg(2).arg(name);
+        script
+            .arg(Keys::tenant_index(tenant))
+            .arg(self.keys().index_member(name));
+    }
+
     /// Deletes over one connection. The steps rely on one server's state, so that a connection that
     /// ends in the middle is an error: another one may lead to a server that has not seen the steps
     /// before. A durable deletion begins again then, and is confirmed on its own connection.
@@ -144,7 +182,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
                 if let Some(token) = sweep {
                     self.sweep_token(session, token).await?;
                 }
-                delete_all(session, names).await
+                self.delete_entries(session, names).await
             }
             What::Tenant(tenant) => {
                 // In this order: see `tenant_then_epoch`.
@@ -190,12 +228,42 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         loop {
             let (next, mut names) = self.scan(session, &pattern, cursor).await?;
             names.retain(|name| self.keys().is_entry_of(name, token));
-            delete_all(session, &names).await?;
+            self.delete_entries(session, &names).await?;
             cursor = next;
             if cursor == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// Deletes entries, and takes them out of their tenants' indexes, as Python's own deletion does.
+    async fn delete_entries(
+        &self,
+        session: &mut Session,
+        names: &[String],
+    ) -> Result<(), StoreError> {
+        for names in names.chunks(STEP) {
+            let mut batch = Batch::new();
+            for name in names {
+                batch.cmd("GET").arg(name);
+            }
+            batch.cmd("DEL").arg(names);
+            let mut values = session.send(&batch).await?;
+            let _: i64 = read(values.pop().ok_or_else(unexpected)?)?;
+            let mut indexed = Batch::new();
+            for (name, value) in names.iter().zip(values) {
+                if let Ok(Raw::BulkString(bytes)) = value
+                    && let Some(tenant) = seed::tenant_of(&bytes)
+                {
+                    self.take_out(&mut indexed, name, &tenant);
+                }
+            }
+            if !indexed.is_empty() {
+                // The entries are deleted; what this leaves in an index ends with it.
+                let _ = session.send(&indexed).await;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what the index names. A member is taken out first, and not the index with it: an entry
@@ -348,9 +416,13 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
     ) -> Reply<'a, Filled> {
         Box::pin(async move {
             let filled = self.level.fill(key, nonce, value, ttl).await;
-            // What was not sent is given back with its lease.
-            if !matches!(filled, Ok(Filled::Unwritable | Filled::NoForm)) {
-                self.unlock(key, nonce).await;
+            match filled {
+                Ok(Filled::Stored(_)) | Err(_) => self.unlock(key, nonce).await,
+                // Nothing is there that the tenant's index should name. Should it fail, the lease and the
+                // lock end by themselves.
+                Ok(Filled::Refused | Filled::Unwritable | Filled::NoForm) => {
+                    let _ = self.give_back(key, nonce, value.tenant_id()).await;
+                }
             }
             filled
         })
@@ -372,11 +444,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
     }
 
     fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()> {
-        Box::pin(async move {
-            let released = self.level.release(key, nonce).await;
-            self.unlock(key, nonce).await;
-            released
-        })
+        Box::pin(self.give_back(key, nonce, None))
     }
 
     fn delete<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, ()> {
