@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use common::{Builder, Cache, Db, Row, ask, found, is_absent, redis, until};
+use common::{Builder, Cache, Db, Row, ask, found, is_absent, redis, redis_at, until};
 use test_support::RedisServer;
 use tower_api_token::test_util::ManualClock;
-use tower_api_token::{Answer, Origin, TokenDigest};
+use tower_api_token::{Answer, Origin, RedisStore, TokenDigest};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const BOUND: Duration = Duration::from_secs(1);
@@ -43,6 +43,14 @@ impl World {
 
     fn instance(&self) -> Cache {
         self.builder().scopes(["app"]).build().unwrap()
+    }
+
+    /// A store that may do everything but enter something into the registry.
+    fn without_registering(&self) -> RedisStore {
+        let rules = ["on", "nopass", "~*", "+@all", "-sadd"];
+        let user = [&["ACL", "SETUSER", "few"], &rules[..]].concat();
+        self.server.command(&user).ok();
+        redis_at(&self.server.url().replace("redis://", "redis://few:x@"))
     }
 
     fn gets(&self) -> u64 {
@@ -269,12 +277,14 @@ async fn a_lost_registry_is_no_confirmation_and_is_mended_for_the_repetition() {
     assert!(error.is_retryable());
     instance.invalidate(TOKEN).await.unwrap();
     // A registry that cannot be read is none either.
-    world
-        .server
-        .command(&["SET", "api_token:scopes", "a string"])
-        .ok();
+    let spoil = || {
+        let set = ["SET", "api_token:scopes", "a string"];
+        world.server.command(&set).ok();
+    };
+    spoil();
     instance.invalidate(TOKEN).await.unwrap_err();
     // Declared scopes need none.
+    spoil();
     let declared = world.instance();
     declared.invalidate(TOKEN).await.unwrap();
     declared.invalidate(TOKEN).and_wait().await.unwrap_err();
@@ -312,11 +322,8 @@ async fn a_scope_that_is_entered_during_an_invalidation_does_not_make_the_regist
 #[tokio::test]
 async fn nothing_is_filled_in_a_scope_that_could_not_be_registered() {
     let world = World::new(Row::new("app"));
-    world
-        .server
-        .command(&["SET", "api_token:scopes", "a string"])
-        .ok();
-    let instance = world.builder().build().unwrap();
+    let builder = world.builder().store(world.without_registering());
+    let instance = builder.build().unwrap();
     for _ in 0..2 {
         assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
     }
@@ -422,11 +429,8 @@ async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
     let world = World::new(Row::new("app"));
     let filler = world.builder().local_capacity(0).build().unwrap();
     found(&filler, TOKEN).await;
-    world
-        .server
-        .command(&["SET", "api_token:scopes", "a string"])
-        .ok();
-    let reader = world.instance();
+    let builder = world.builder().scopes(["app"]);
+    let reader = builder.store(world.without_registering()).build().unwrap();
     for _ in 0..3 {
         assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
     }

@@ -263,9 +263,10 @@ impl Keys {
         name.strip_prefix(self.prefix()).unwrap_or(name)
     }
 
-    /// Where the entry lies that the index calls `member`.
-    pub(crate) fn indexed(&self, member: &str) -> String {
-        format!("{}{member}", self.prefix())
+    /// Where the entry lies that the index calls `member`, if that is an entry's name at all.
+    pub(crate) fn indexed(&self, member: &str) -> Option<String> {
+        let is_entry = member.starts_with("api_token:");
+        is_entry.then(|| format!("{}{member}", self.prefix()))
     }
 
     fn prefix(&self) -> &str {
@@ -397,7 +398,9 @@ mod tests {
             keys.index_member("prod:api_token:app:tok"),
             "api_token:app:tok"
         );
-        assert_eq!(keys.indexed("api_token:app:tok"), "prod:api_token:app:tok");
+        let indexed = keys.indexed("api_token:app:tok");
+        assert_eq!(indexed.unwrap(), "prod:api_token:app:tok");
+        assert_eq!(keys.indexed("another service's"), None);
         assert_eq!(keys.scan_pattern(None), "prod:api_token:*:*");
     }
 

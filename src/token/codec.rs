@@ -83,7 +83,7 @@ struct DenialJson {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum EncodeError {
     TooLarge,
-    /// The metadata's `Serialize` failed, or a time lies outside the years 0 to 9999.
+    /// The metadata's `Serialize` failed.
     Unwritable,
 }
 
@@ -162,12 +162,17 @@ pub(super) fn within_limit(bytes: Vec<u8>) -> Result<Vec<u8>, EncodeError> {
     Ok(bytes)
 }
 
+/// A time that has no such form is written as the nearest one that has: a token that ends in the year
+/// 10000, or never, is a token like any other.
 pub(super) fn write_time(
     at: Option<SystemTime>,
-    write: impl FnOnce(SystemTime) -> Option<String>,
+    write: impl Fn(SystemTime) -> Option<String>,
 ) -> Result<Option<String>, EncodeError> {
-    at.map(|at| write(at).ok_or(EncodeError::Unwritable))
-        .transpose()
+    let write = |at| {
+        let written = write(at).or_else(|| write(times::nearest(at)));
+        written.ok_or(EncodeError::Unwritable)
+    };
+    at.map(write).transpose()
 }
 
 /// Nothing is written of what is null: no metadata, or none of an `Option`.

@@ -20,6 +20,18 @@ fn date_time(at: SystemTime) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()
 }
 
+/// Returns the nearest time that every form here has: the beginning of the year 1, or the last
+/// microsecond of the year 9999. What is out of their range means "since ever" or "never", as a
+/// database's `infinity` does.
+pub(crate) fn nearest(at: SystemTime) -> SystemTime {
+    const YEAR_1: Duration = Duration::from_secs(62_135_596_800);
+    const YEAR_9999: Duration = Duration::from_micros(253_402_300_799_999_999);
+    match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => SystemTime::UNIX_EPOCH + after.min(YEAR_9999),
+        Err(before) => SystemTime::UNIX_EPOCH - before.duration().min(YEAR_1),
+    }
+}
+
 /// `None` where the text is no RFC 3339 time.
 pub(crate) fn from_rfc3339(text: &str) -> Option<SystemTime> {
     OffsetDateTime::parse(text, &Rfc3339)
@@ -160,6 +172,27 @@ mod tests {
     fn a_time_beyond_the_year_9999_is_refused_instead_of_panicking() {
         let far = SystemTime::UNIX_EPOCH + Duration::from_secs(400_000_000_000);
         assert_eq!(to_rfc3339(far), None);
+    }
+
+    #[test]
+    fn the_nearest_time_has_every_form() {
+        let distance = Duration::from_secs(400_000_000_000);
+        for (far, naive) in [
+            (
+                SystemTime::UNIX_EPOCH.checked_add(distance),
+                "9999-12-31T23:59:59.999999",
+            ),
+            (
+                SystemTime::UNIX_EPOCH.checked_sub(distance),
+                "0001-01-01T00:00:00",
+            ),
+        ] {
+            // Not every system has such times.
+            let Some(far) = far else { continue };
+            assert_eq!(to_isoformat(far), None);
+            assert_eq!(to_isoformat(nearest(far)).unwrap(), naive);
+            assert_eq!(to_rfc3339(nearest(far)).unwrap(), format!("{naive}Z"));
+        }
     }
 
     #[test]

@@ -45,6 +45,15 @@ if present then return present end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false";
 
+/// Deletes a key that holds something else than a set. In one step: another instance may have made it a
+/// set again meanwhile.
+const CLEAR_UNLESS_SET: &str = "\
+local reply = redis.pcall('SISMEMBER', KEYS[1], '')
+if type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true) then
+  return redis.call('DEL', KEYS[1])
+end
+return 0";
+
 /// How long a tenant's generation and the epoch last; losing one costs loads, never safety.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -171,9 +180,40 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         let _ = self.connection.send(&batch).await;
     }
 
+    /// The registry, from the reply to `SMEMBERS`. One of another type is lost, which is an error; it is
+    /// made free, so that the scopes can be entered again.
+    async fn registry(&self, members: Replied) -> Result<Registry, StoreError> {
+        if is_wrong_type(&members) {
+            let mut batch = Batch::new();
+            clear_unless_set(&mut batch, &self.keys.scopes());
+            // Should it fail, the next invalidation tries again.
+            let _ = self.connection.insist(&batch).await;
+        }
+        Ok(parse_registry(&read::<Vec<Vec<u8>>>(members)?))
+    }
+
+    /// Sends commands of which the first adds to a set. Something else in the set's place is deleted,
+    /// and they are sent again: adding twice is adding once.
+    pub(super) async fn add<const N: usize>(
+        &self,
+        set: &str,
+        batch: &Batch,
+    ) -> Result<[Replied; N], StoreError> {
+        let replies = self.send(batch).await?;
+        if !replies.first().is_some_and(is_wrong_type) {
+            return Ok(replies);
+        }
+        let mut clear = Batch::new();
+        clear_unless_set(&mut clear, set);
+        let [cleared] = self.send(&clear).await?;
+        cleared?;
+        self.send(batch).await
+    }
+
     fn generation(reply: Replied) -> Result<Option<Generation>, StoreError> {
-        let text: Option<String> = read(reply)?;
+        let bytes: Option<Vec<u8>> = read(reply)?;
         // Something else under the name counts as missing: it costs a load.
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         Ok(text.and_then(|text| Generation::parse(&text)))
     }
 
@@ -238,8 +278,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         if !registry {
             return Ok(None);
         }
-        let members: Vec<String> = read(members.ok_or_else(unexpected)?)?;
-        Ok(Some(parse_registry(&members)))
+        let members = members.ok_or_else(unexpected)?;
+        self.registry(members).await.map(Some)
     }
 }
 
@@ -258,10 +298,14 @@ pub(super) fn read<T: FromRedisValue>(reply: Replied) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|error| refused(RedisError::from(error)))
 }
 
+pub(super) fn clear_unless_set(batch: &mut Batch, name: &str) {
+    batch.cmd("EVAL").arg(CLEAR_UNLESS_SET).arg(1).arg(name);
+}
+
 /// `scope|S in ms`; what cannot be read is another's and left alone.
-fn parse_registry(members: &[String]) -> Registry {
-    let entry = |member: &String| {
-        let (scope, bound) = member.split_once('|')?;
+fn parse_registry(members: &[Vec<u8>]) -> Registry {
+    let entry = |member: &Vec<u8>| {
+        let (scope, bound) = std::str::from_utf8(member).ok()?.split_once('|')?;
         Some((scope.to_owned(), Duration::from_millis(bound.parse().ok()?)))
     };
     Registry(members.iter().filter_map(entry).collect())
@@ -513,9 +557,9 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let mut batch = Batch::ordered();
             batch.cmd("SADD").arg(&name).arg(&members);
             batch.cmd("SMEMBERS").arg(&name);
-            let [added, all] = self.send(&batch).await?;
+            let [added, all] = self.add(&name, &batch).await?;
             let _: i64 = read(added)?;
-            Ok(parse_registry(&read::<Vec<String>>(all)?))
+            self.registry(all).await
         })
     }
 

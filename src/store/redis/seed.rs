@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
-use super::commands::{COMPARE_AND_DELETE, RedisLevel, is_wrong_type, millis, read};
+use super::commands::{
+    COMPARE_AND_DELETE, RedisLevel, clear_unless_set, is_wrong_type, millis, read,
+};
 use super::durable::{DURABLE_ATTEMPTS, wait_for_replicas};
 use super::fault::{Replied, confirmed, unexpected};
 use super::node::Session;
@@ -91,14 +93,20 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
     /// Takes Python's lock. The value is what redis-py's `Lock` would write, 32 hexadecimal digits;
     /// the nonce of the lease that it is taken for serves, since it is new and nobody else's.
     async fn lock(&self, key: &EntryKey, nonce: Nonce) -> Result<bool, StoreError> {
+        let name = self.lock_name(key)?;
         let mut batch = Batch::new();
-        let set = batch.cmd("SET").arg(self.lock_name(key)?);
-        set.arg(nonce.to_string())
-            .arg("NX")
-            .arg("PX")
-            .arg(millis(LOCK));
-        let [set] = self.level.send(&batch).await?;
-        Ok(read::<Option<String>>(set)?.is_some())
+        let set = batch.cmd("SET").arg(&name).arg(nonce.to_string());
+        set.arg("NX").arg("PX").arg(millis(LOCK));
+        batch.cmd("PTTL").arg(&name);
+        let [set, left] = self.level.send(&batch).await?;
+        let locked = read::<Option<String>>(set)?.is_some();
+        if !locked && read::<i64>(left)? == -1 {
+            // Every lock has an end: this is none, and would be waited for at each load.
+            let mut batch = Batch::new();
+            batch.cmd("PEXPIRE").arg(&name).arg(millis(LOCK));
+            let _ = self.level.send::<1>(&batch).await;
+        }
+        Ok(locked)
     }
 
     async fn unlock(&self, key: &EntryKey, nonce: Nonce) {
@@ -267,20 +275,28 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
     }
 
     /// Deletes what the index names. A member is taken out first, and not the index with it: an entry
-    /// that is entered again from then on stays for the next time.
+    /// that is entered again from then on stays for the next time. What is no entry's name is taken out
+    /// alone: it is another's, if it is anything.
     async fn delete_indexed(&self, session: &mut Session, tenant: &str) -> Result<(), StoreError> {
         let index = Keys::tenant_index(tenant);
         let mut batch = Batch::new();
         batch.cmd("SMEMBERS").arg(&index);
         let [members] = replies(session, &batch).await?;
-        let members: Vec<String> = read(members)?;
+        if is_wrong_type(&members) {
+            // Nobody can enter anything there until it is gone. The sweep finds what there is.
+            let mut batch = Batch::new();
+            clear_unless_set(&mut batch, &index);
+            let [cleared] = replies(session, &batch).await?;
+            return read::<i64>(cleared).map(drop);
+        }
+        let members: Vec<Vec<u8>> = read(members)?;
         for members in members.chunks(STEP) {
             let mut batch = Batch::new();
             batch.cmd("SREM").arg(&index).arg(members);
             let [removed] = replies(session, &batch).await?;
             removed?;
-            let name = |member: &String| self.keys().indexed(member);
-            let names: Vec<String> = members.iter().map(name).collect();
+            let name = |member: &Vec<u8>| self.keys().indexed(std::str::from_utf8(member).ok()?);
+            let names: Vec<String> = members.iter().filter_map(name).collect();
             delete_all(session, &names).await?;
         }
         Ok(())
@@ -472,7 +488,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
                 .arg(&index)
                 .arg(self.keys().index_member(&name));
             batch.cmd("EXPIRE").arg(&index).arg(INDEX.as_secs());
-            let replies: [_; 2] = self.level.send(&batch).await?;
+            let replies: [_; 2] = self.level.add(&index, &batch).await?;
             confirmed(&replies)?;
             self.level.tenant_then_epoch(key, tenant, fresh).await
         })
