@@ -73,7 +73,7 @@ impl World {
 
 fn python_json(token: &str, tenant: &str) -> String {
     format!(
-        r#"{{"id": "py-1", "app_id": null, "tenant_id": "{tenant}", "type": "app", "token": "{token}", "last_used_at": null, "created_at": "2026-01-02T03:04:05.000006", "metadata": 41}}"#
+        r#"{{"id": "py-1", "app_id": null, "tenant_id": "{tenant}", "type": "app", "token": "{token}", "last_used_at": null, "created_at": "2026-01-02T03:04:05.000006", "~metadata": 41}}"#
     )
 }
 
@@ -83,7 +83,7 @@ async fn an_entry_is_what_python_would_have_written_with_ours_after() {
     found(&world.instance(), TOKEN).await;
     let text = world.text(ENTRY).unwrap();
     let seven = format!(
-        r#"{{"id":"tok-1","app_id":null,"tenant_id":"t-1","type":"app","token":"{TOKEN}","last_used_at":null,"created_at":null,"generation":""#
+        r#"{{"id":"tok-1","app_id":null,"tenant_id":"t-1","type":"app","token":"{TOKEN}","last_used_at":null,"created_at":null,"~generation":""#
     );
     assert!(text.starts_with(&seven), "{text}");
     let left = world.server.command(&["PTTL", ENTRY]).int();
@@ -422,7 +422,10 @@ async fn a_fill_that_a_tenants_invalidation_overtook_is_not_left_for_python() {
     loaded.open();
     slow.await.unwrap().unwrap();
     let text = world.text(ENTRY).unwrap_or_default();
-    assert!(text.is_empty() || text.contains("\"metadata\":1"), "{text}");
+    assert!(
+        text.is_empty() || text.contains("\"~metadata\":1"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -803,4 +806,26 @@ async fn what_is_not_stored_is_in_no_index() {
     slow.await.unwrap().unwrap();
     assert_eq!(instance.stats().fills_refused, 1);
     assert_eq!(world.server.keys(INDEX), [""; 0]);
+}
+
+#[tokio::test]
+async fn members_of_a_later_python_are_not_taken_for_ours() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    let plain = python_json(TOKEN, "t-1");
+    for later in [
+        r#""generation": 5"#,
+        r#""expires_at": {"never": true}"#,
+        r#""metadata": [1]"#,
+    ] {
+        let json = plain.replace('}', &format!(", {later}}}"));
+        world.server.command(&["SET", ENTRY, &json]).ok();
+        let token = found(&instance, TOKEN).await;
+        assert_eq!((token.id(), *token.metadata()), ("py-1", 41), "{later}");
+    }
+    // What we wrote ourselves under such names is read.
+    let former = plain.replace("~metadata", "metadata");
+    world.server.command(&["SET", ENTRY, &former]).ok();
+    assert_eq!(*found(&instance, TOKEN).await.metadata(), 41);
+    assert_eq!((world.db.loads(), instance.stats().corrupt), (0, 0));
 }

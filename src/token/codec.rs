@@ -188,7 +188,7 @@ pub(super) fn read_metadata<M: DeserializeOwned>(metadata: Option<M>) -> Option<
     metadata.or_else(|| M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok())
 }
 
-pub(super) fn soft(grace: Duration) -> Option<u64> {
+fn soft(grace: Duration) -> Option<u64> {
     let millis = u64::try_from(grace.as_millis()).ok()?;
     (millis > 0).then_some(millis)
 }

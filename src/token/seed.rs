@@ -1,13 +1,13 @@
 //! An entry as the Python service has it: seven members of JSON, naive UTC times, or `null`.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::codec::{
-    Decoded, EncodeError, LEASE, read_metadata, soft, within_limit, write_metadata, write_time,
+    Decoded, EncodeError, LEASE, read_metadata, within_limit, write_metadata, write_time,
 };
 use super::{BearerToken, TokenRecord, times};
 use crate::cache::Absence;
@@ -15,7 +15,8 @@ use crate::store::{Generation, Kept, Value};
 
 const NULL: &[u8] = b"null";
 
-/// In the order in which Python writes them; ours come after, and Python ignores them.
+/// In the order in which Python writes them. Ours come after, and Python ignores them; no name of
+/// Python's begins like theirs, whatever members it may have one day.
 #[derive(Serialize)]
 struct Written<'a> {
     id: &'a str,
@@ -26,13 +27,11 @@ struct Written<'a> {
     token: &'a str,
     last_used_at: Option<String>,
     created_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "~expires_at", skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "~generation", skip_serializing_if = "Option::is_none")]
     generation: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    soft: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "~metadata", skip_serializing_if = "Option::is_none")]
     metadata: Option<serde_json::Value>,
 }
 
@@ -52,12 +51,36 @@ struct Read<M> {
     last_used_at: Option<SystemTime>,
     #[serde(deserialize_with = "present_time")]
     created_at: Option<SystemTime>,
-    #[serde(default, deserialize_with = "present_time")]
+    #[serde(rename = "~expires_at", default, deserialize_with = "present_time")]
     expires_at: Option<SystemTime>,
+    #[serde(rename = "~generation")]
     generation: Option<String>,
-    soft: Option<u64>,
-    #[serde(default = "Option::default")]
+    #[serde(rename = "~metadata", default = "Option::default")]
     metadata: Option<M>,
+    #[serde(rename = "expires_at")]
+    former_expires_at: Option<serde_json::Value>,
+    #[serde(rename = "generation")]
+    former_generation: Option<serde_json::Value>,
+    #[serde(rename = "metadata")]
+    former_metadata: Option<serde_json::Value>,
+}
+
+impl<M: DeserializeOwned> Read<M> {
+    /// Takes our members from the names that they had before, if the entry has none under today's. What
+    /// cannot be read there is not ours: those names are Python's to use.
+    fn with_former_names(mut self) -> Self {
+        if self.expires_at.is_none() && self.generation.is_none() && self.metadata.is_none() {
+            let time = self.former_expires_at.take();
+            self.expires_at = time.and_then(|time| times::from_isoformat(time.as_str()?));
+            let generation = self.former_generation.take();
+            self.generation = generation
+                .and_then(|text| Some(text.as_str()?.to_owned()))
+                .filter(|text| Generation::parse(text).is_some());
+            let metadata = self.former_metadata.take();
+            self.metadata = metadata.and_then(|value| serde_json::from_value(value).ok());
+        }
+        self
+    }
 }
 
 /// A member with a function of its own has no default: left out is an error.
@@ -100,7 +123,6 @@ fn encode_record<M: Serialize>(
         created_at: write_time(record.created_at, times::to_isoformat)?,
         expires_at: write_time(record.expires_at, times::to_isoformat)?,
         generation: kept.generation.map(|generation| generation.to_string()),
-        soft: soft(kept.grace),
         metadata: write_metadata(&record.metadata)?,
     };
     within_limit(serde_json::to_vec(&written).map_err(|_| EncodeError::Unwritable)?)
@@ -124,6 +146,7 @@ fn decode_record<M: DeserializeOwned>(
     token: &BearerToken,
 ) -> Option<Kept<TokenRecord<M>>> {
     let read: Read<M> = serde_json::from_slice(bytes).ok()?;
+    let read = read.with_former_names();
     if read.id.is_empty() || !token.is(&read.token) {
         return None;
     }
@@ -142,8 +165,7 @@ fn decode_record<M: DeserializeOwned>(
         expires_at: read.expires_at,
         metadata: read_metadata(read.metadata)?,
     };
-    let grace = Duration::from_millis(read.soft.unwrap_or(0));
-    Some(Kept::new(record, generation).grace(grace))
+    Some(Kept::new(record, generation))
 }
 
 pub(crate) fn is_lease(bytes: &[u8]) -> bool {
@@ -203,7 +225,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
             format!(
-                r#"{seven},"expires_at":"2023-11-14T22:13:20","generation":"{generation}","metadata":7}}"#
+                r#"{seven},"~expires_at":"2023-11-14T22:13:20","~generation":"{generation}","~metadata":7}}"#
             )
         );
     }
@@ -221,6 +243,43 @@ mod tests {
         assert_eq!(read(&compact), Some(record));
         let more = compact.replace("\"id\"", "\"unknown\":{},\"id\"");
         assert!(read(&more).is_some());
+    }
+
+    #[test]
+    fn what_we_wrote_under_our_former_names_is_read() {
+        let generation = Generation::new();
+        let seven = r#"{"id":"1","app_id":null,"tenant_id":"t","type":"app","token":"app-tok","last_used_at":null,"created_at":null"#;
+        let former = format!(
+            r#"{seven},"expires_at":"2023-11-14T22:13:20","generation":"{generation}","soft":5,"metadata":7}}"#
+        );
+        let Decoded::Value(Value::Found(kept)) = decode::<u8>(former.as_bytes(), &token()) else {
+            panic!("{former}");
+        };
+        assert_eq!((kept.generation, kept.what.metadata), (Some(generation), 7));
+        assert_eq!(kept.what.expires_at, Some(at(TIME)));
+    }
+
+    #[test]
+    fn members_that_python_may_have_one_day_are_not_taken_for_ours() {
+        let seven = r#"{"id":"1","app_id":null,"tenant_id":"t","type":"app","token":"app-tok","last_used_at":null,"created_at":null"#;
+        let strange = r#""expires_at":{"never":true},"generation":"second","metadata":{"a":[1]}"#;
+        let metadata = |ours: &str| {
+            let entry = format!("{seven},{strange}{ours}}}");
+            match decode::<Option<String>>(entry.as_bytes(), &token()) {
+                Decoded::Value(Value::Found(kept)) => {
+                    assert_eq!((kept.generation, kept.what.expires_at), (None, None));
+                    kept.what.metadata.clone()
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(metadata(""), None);
+        assert_eq!(metadata(r#","~metadata":"pro""#).as_deref(), Some("pro"));
+        // What is ours has to be readable.
+        for ours in [r#","~generation":"second""#, r#","~expires_at":"x""#] {
+            let entry = format!("{seven}{ours}}}");
+            assert!(read(&entry).is_none(), "{ours}");
+        }
     }
 
     #[test]

@@ -172,7 +172,7 @@ async fn what_we_add_is_ignored_by_python_and_an_end_counts_for_us() {
         let (rust, mut python) = (world.rust(), world.python(version));
         found(&rust, TOKEN).await;
         let raw = world.text(ENTRY).unwrap();
-        assert!(raw.contains("\"expires_at\":\"20") && raw.contains("\"generation\":\""));
+        assert!(raw.contains("\"~expires_at\":\"20") && raw.contains("\"~generation\":\""));
         let seen = python.fetch_cached(TOKEN, APP);
         assert_eq!(seen, record_of("tok-1", TOKEN, "t-1"));
         assert!(found_shared(&rust, TOKEN).await.expires_at().is_some());
