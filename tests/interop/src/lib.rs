@@ -1,7 +1,7 @@
 //! The other side of `KeyLayout::seed`: a Python node on the same Redis.
 //!
 //! `python/seed` is a program of our own that behaves as the published `api_token_cache.py` does, in
-//! its first version and in its current one, through the real packages `redis` and `pydantic`. The
+//! its first version, its second and its current one, through the real packages `redis` and `pydantic`. The
 //! tests drive it line by line, and play its database; so every order of events is made, not hoped
 //! for. The mixed run puts nodes of both sides under load together.
 //!

@@ -11,7 +11,7 @@ const GLOB: &str = r"*?[]\^a[b-d]*\?";
 
 #[tokio::test]
 async fn pythons_deletion_in_one_scope_is_obeyed_there_and_nowhere_else() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
         found(&rust, TOKEN).await;
@@ -26,7 +26,7 @@ async fn pythons_deletion_in_one_scope_is_obeyed_there_and_nowhere_else() {
 
 #[tokio::test]
 async fn pythons_deletion_in_all_scopes_is_obeyed_in_all() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
         found(&rust, TOKEN).await;
@@ -41,7 +41,7 @@ async fn pythons_deletion_in_all_scopes_is_obeyed_in_all() {
 
 #[tokio::test]
 async fn our_invalidation_in_one_scope_is_obeyed_by_python_there_and_nowhere_else() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
         python.set(APP, &record("py-1", TOKEN));
@@ -54,7 +54,7 @@ async fn our_invalidation_in_one_scope_is_obeyed_by_python_there_and_nowhere_els
 
 #[tokio::test]
 async fn our_invalidation_reaches_scopes_that_only_python_ever_wrote() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
         let scopes = [None, APP, Some("dataset"), Some("a scope of Python's")];
@@ -87,7 +87,7 @@ async fn declared_scopes_are_the_ones_that_are_reached_and_no_others() {
 
 #[tokio::test]
 async fn a_token_full_of_glob_characters_goes_both_ways() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::new();
         world
             .database
@@ -105,7 +105,7 @@ async fn a_token_full_of_glob_characters_goes_both_ways() {
 
 #[tokio::test]
 async fn our_invalidation_of_such_a_token_leaves_the_keys_near_it_alone() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
         // Each would be found by the token as a pattern, or by one that is escaped in part.
@@ -156,6 +156,23 @@ async fn pythons_deletion_takes_our_entry_out_of_the_index_that_we_put_it_in() {
     assert_eq!(world.members("tenant_tokens:t-1"), [ENTRY, pythons]);
     python.delete(TOKEN, "app");
     assert_eq!(world.members("tenant_tokens:t-1"), [pythons]);
+}
+
+#[tokio::test]
+async fn our_invalidation_takes_pythons_entry_out_of_its_index_as_pythons_own_does() {
+    for version in [Version::Second, Version::Current] {
+        let world = World::new();
+        let (rust, mut python) = (world.rust(), world.python(version));
+        for token in ["one", "another"] {
+            python.set(APP, &record_of("py-1", token, "t-1"));
+            python.set(None, &record_of("py-1", token, "t-1"));
+        }
+        rust.invalidate("one").await.unwrap();
+        let others = ["api_token:any:another", "api_token:app:another"];
+        assert_eq!(world.members("tenant_tokens:t-1"), others);
+        rust.invalidate("another").in_scope("app").await.unwrap();
+        assert_eq!(world.members("tenant_tokens:t-1"), others[..1]);
+    }
 }
 
 #[tokio::test]

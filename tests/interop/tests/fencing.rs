@@ -21,7 +21,7 @@ async fn held(world: &World) -> (ApiTokenCache, Gate, common::Answering) {
 
 #[tokio::test]
 async fn our_lease_is_a_miss_for_python() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (_rust, fill, slow) = held(&world).await;
         assert!(world.text(ENTRY).unwrap().starts_with("L1"));
@@ -39,7 +39,7 @@ async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
         |python| python.delete(TOKEN, "app"),
         |python| python.delete_all_scopes(TOKEN),
     ];
-    for version in Version::BOTH {
+    for version in Version::ALL {
         for delete in deletions {
             let world = World::with(Row::new("tok-1"));
             let (rust, fill, slow) = held(&world).await;
@@ -56,7 +56,7 @@ async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
 
 #[tokio::test]
 async fn a_request_after_pythons_deletion_does_not_join_our_older_load() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, fill, slow) = held(&world).await;
         world.database.revoke(TOKEN);
@@ -71,7 +71,7 @@ async fn a_request_after_pythons_deletion_does_not_join_our_older_load() {
 
 #[tokio::test]
 async fn pythons_write_over_our_lease_stays_and_our_fill_is_refused() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, fill, slow) = held(&world).await;
         world.python(version).set(APP, &record("py-1", TOKEN));
@@ -95,7 +95,7 @@ async fn the_first_python_takes_no_lock_so_it_loads_beside_us_and_its_write_stay
 
 #[tokio::test]
 async fn what_stays_weaker_pythons_unfenced_write_brings_back_what_we_revoked_until_the_next() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
         python.start_fetch(TOKEN, APP);
@@ -113,7 +113,7 @@ async fn what_stays_weaker_pythons_unfenced_write_brings_back_what_we_revoked_un
 
 #[tokio::test]
 async fn our_invalidation_is_obeyed_by_a_python_that_asks_afterwards() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
         python.fetch_loaded(TOKEN, APP, &world.database.for_python(TOKEN));

@@ -4,7 +4,9 @@ mod common;
 
 use common::{APP, TOKEN, World, micros_after};
 use interop::database::Row;
-use interop::python::Version;
+use interop::python::{Python, Version};
+use serde_json::json;
+use tower_api_token::{KeyLayout, UsageRecorder};
 
 #[tokio::test]
 async fn each_side_reads_the_uses_that_the_other_recorded() {
@@ -55,7 +57,7 @@ async fn a_later_use_of_pythons_is_not_taken_back() {
 
 #[tokio::test]
 async fn they_outlive_every_deletion_of_entries() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
         world.use_token(TOKEN, APP).await;
@@ -65,4 +67,45 @@ async fn they_outlive_every_deletion_of_entries() {
         python.invalidate_tenant("t-1");
         assert!(python.read_use(TOKEN, APP).is_some());
     }
+}
+
+#[tokio::test]
+async fn the_newest_python_shows_the_later_of_our_use_and_of_the_databases() {
+    let world = World::with(Row::new("tok-1"));
+    let mut python = world.python(Version::Current);
+    world.use_token(TOKEN, APP).await;
+    let ours = python.read_use(TOKEN, APP);
+    let later = Some("2999-01-02T03:04:05".to_owned());
+    for (persisted, shown) in [
+        (None, &ours),
+        (Some("2020-01-02T03:04:05"), &ours),
+        (later.as_deref(), &later),
+    ] {
+        assert_eq!(&python.effective_use(TOKEN, APP, persisted), shown);
+    }
+}
+
+#[tokio::test]
+async fn pythons_flusher_takes_our_uses_to_the_database() {
+    let world = World::with(Row::new("tok-1"));
+    let mut python = world.python(Version::Current);
+    world.use_token(TOKEN, APP).await;
+    let at = python.read_use(TOKEN, APP).unwrap();
+    assert_eq!(python.flush_uses(), json!([[TOKEN, "app", at]]));
+    assert_eq!(python.read_use(TOKEN, APP), None);
+}
+
+#[tokio::test]
+async fn under_a_prefix_pythons_flusher_finds_neither_our_uses_nor_its_own() {
+    let world = World::with(Row::new("tok-1"));
+    let mut python = Python::with_prefix(Version::Current, &world.redis, "prod");
+    let layout = KeyLayout::seed_with_prefix("prod");
+    let builder = world.builder().key_layout(layout);
+    let rust = builder.usage(UsageRecorder::store_only()).build().unwrap();
+    rust.authenticate(TOKEN, APP).await.unwrap();
+    assert_eq!(rust.shutdown().await, 0);
+    python.record_use("pythons-token", APP, "2026-01-02T03:04:05");
+    assert_eq!(python.flush_uses(), json!([]));
+    // They are there, and the newest version shows them, until they end.
+    assert!(python.effective_use(TOKEN, APP, None).is_some());
 }

@@ -26,7 +26,7 @@ async fn an_entry_of_either_side_that_python_deletes_ends_with_the_bound() {
         |python| python.delete_all_scopes(TOKEN),
         |python| python.invalidate_tenant("t-1"),
     ];
-    for version in Version::BOTH {
+    for version in Version::ALL {
         for delete in deletions {
             for pythons in [true, false] {
                 let world = World::with(Row::new("tok-1").of_tenant("t-1"));
@@ -51,7 +51,7 @@ async fn an_entry_of_either_side_that_python_deletes_ends_with_the_bound() {
 
 #[tokio::test]
 async fn a_null_that_python_replaces_ends_with_the_bound() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::new();
         let (rust, clock) = rust(&world);
         let mut python = world.python(version);
@@ -67,7 +67,7 @@ async fn a_null_that_python_replaces_ends_with_the_bound() {
 
 #[tokio::test]
 async fn our_own_invalidation_of_pythons_entry_is_obeyed_here_at_once() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::new();
         let (rust, _clock) = rust(&world);
         world

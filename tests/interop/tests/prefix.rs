@@ -24,7 +24,7 @@ fn python(world: &World, version: Version) -> Python {
 
 #[tokio::test]
 async fn entries_and_nulls_go_both_ways_under_the_prefix() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let (rust, mut python) = (rust(&world), python(&world, version));
         found(&rust, TOKEN).await;
@@ -54,7 +54,7 @@ async fn another_service_without_the_prefix_is_left_alone() {
 
 #[tokio::test]
 async fn deletions_in_a_scope_are_obeyed_from_both_sides() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let (rust, mut python) = (rust(&world), python(&world, version));
         found(&rust, TOKEN).await;
@@ -73,14 +73,14 @@ async fn deletions_in_a_scope_are_obeyed_from_both_sides() {
 
 #[tokio::test]
 async fn the_quirk_pythons_searches_find_nothing_under_the_prefix_and_ours_do() {
-    for version in Version::BOTH {
+    for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (rust(&world), python(&world, version));
         found(&rust, TOKEN).await;
         world.database.revoke(TOKEN);
         python.delete_all_scopes(TOKEN);
         assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");
-        if version == Version::First {
+        if version != Version::Current {
             python.invalidate_tenant("t-1");
             assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");
         }

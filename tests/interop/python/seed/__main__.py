@@ -1,7 +1,8 @@
 """One node of the Python service, driven by JSON lines on stdin and stdout.
 
-It is a program of our own that behaves, towards Redis, as two published versions of the service do:
-`first` (JSON by json.dumps, no tenants' index, no lock) and `current` (pydantic's JSON, index, lock).
+It is a program of our own that behaves, towards Redis, as published versions of the service do: `first`
+(JSON by json.dumps, no tenants' index, no lock), `second` (the same JSON, an index, and a scan that
+compares tenants where there is none) and `current` (pydantic's JSON, index, lock).
 It is the other side of `KeyLayout::Seed`, and speaks through the real packages redis and pydantic, so
 that what they do (escapes, forms of times, the lock's protocol) is theirs and not our belief.
 """
@@ -19,12 +20,12 @@ from cache import Cache, Lifetimes
 from channel import Channel
 from client import PrefixedClient
 from commands import Commands
-from record import CURRENT, FIRST
+from record import FORMS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--version", choices=["first", "current"], required=True)
+    parser.add_argument("--version", choices=FORMS, required=True)
     parser.add_argument("--redis", required=True)
     parser.add_argument("--prefix", default="")
     options = parser.parse_args()
@@ -33,8 +34,8 @@ def main() -> None:
     connection = redis.Redis.from_url(
         options.redis, socket_timeout=10, socket_connect_timeout=10, retry=Retry(NoBackoff(), 0)
     )
-    form = CURRENT if options.version == "current" else FIRST
-    cache = Cache(PrefixedClient(connection, options.prefix), form, Lifetimes())
+    client = PrefixedClient(connection, options.prefix)
+    cache = Cache(client, FORMS[options.version], Lifetimes())
     channel = Channel(sys.stdin.fileno(), sys.stdout.fileno())
     channel.say(
         ready={

@@ -1,5 +1,6 @@
-"""What both versions do in Redis: names, lifetimes, deletions."""
+"""What the versions do in Redis: names, lifetimes, deletions."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -48,7 +49,7 @@ class Cache:
         if data is None:
             return Found(None, "missing")
         if data == b"null":
-            # The same as a miss for the service, in both versions.
+            # The same as a miss for the service, in all versions.
             return Found(None, "null")
         try:
             return Found(self.form.load(data), "record")
@@ -88,14 +89,57 @@ class Cache:
                 self.redis.delete(name)
             return
         index = index_name(tenant)
-        for name in self.redis.smembers(index):
+        names = self.redis.smembers(index)
+        if self.form.scans and not names:
+            for name in self.redis.scan_iter(match="api_token:*"):
+                if self._tenant_of(self.redis.get(name)) == tenant:
+                    self.redis.delete(name)
+            return
+        for name in names:
             self.redis.delete(name)
         self.redis.delete(index)
 
+    def _tenant_of(self, data: bytes | None) -> str | None:
+        """What cannot be read is skipped, with a line in the service's log."""
+        try:
+            return json.loads(data)["tenant_id"] if data else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
     def record_use(self, token: str, scope: str | None, at: datetime) -> None:
-        naive = at.astimezone(timezone.utc).replace(tzinfo=None) if at.tzinfo else at
-        self.redis.set(last_use_name(token, scope), naive.isoformat(), ex=self._lifetimes.last_use)
+        naive = _naive(at).isoformat()
+        self.redis.set(last_use_name(token, scope), naive, ex=self._lifetimes.last_use)
 
     def read_use(self, token: str, scope: str | None) -> datetime | None:
         data = self.redis.get(last_use_name(token, scope))
         return datetime.fromisoformat(data.decode()) if data else None
+
+    def effective_use(self, token: str, scope: str | None, persisted: datetime | None) -> datetime | None:
+        """The later of the database's time and of the one that is recorded: what the newest one shows."""
+        data = self.redis.get(last_use_name(token, scope))
+        try:
+            pending = datetime.fromisoformat(data.decode()) if data else None
+        except (UnicodeDecodeError, ValueError):
+            pending = None
+        if pending is None or persisted is None:
+            return pending or persisted
+        return max(pending, persisted, key=_naive)
+
+    def flush_uses(self) -> list[tuple[str, str | None, datetime]]:
+        """Takes the recorded uses out of Redis, as the service's job does that writes them to the database."""
+        taken = []
+        names = list(self.redis.scan_iter(match="api_token_active:*"))
+        for name in names:
+            data = self.redis.get(name)
+            parts = name.decode().removeprefix("api_token_active:").split(":", 1)
+            if data and len(parts) == 2:
+                scope, token = parts
+                at = datetime.fromisoformat(data.decode())
+                taken.append((token, None if scope == "None" else scope, at))
+        for name in names:
+            self.redis.delete(name)
+        return taken
+
+
+def _naive(at: datetime) -> datetime:
+    return at.astimezone(timezone.utc).replace(tzinfo=None) if at.tzinfo else at

@@ -12,6 +12,7 @@ from cache import Cache
 from channel import Channel
 from lookup import DatabaseFailed, Denied, Lookup, Row
 from record import Record
+from refusal import UNKNOWN, parse
 from serve import Load, serve
 
 
@@ -83,6 +84,24 @@ class Commands:
     def do_read_use(self, token: str, scope: str | None) -> str | None:
         at = self._cache.read_use(token, scope)
         return at.isoformat() if at else None
+
+    def do_effective_use(self, token: str, scope: str | None, persisted: str | None) -> str | None:
+        at = datetime.fromisoformat(persisted) if persisted else None
+        at = self._cache.effective_use(token, scope, at)
+        return at.isoformat() if at else None
+
+    def do_flush_uses(self) -> list[Any]:
+        return [(token, scope, at.isoformat()) for token, scope, at in self._cache.flush_uses()]
+
+    def do_request(self, authorization: str | None, scope: str | None) -> Any:
+        """A request with this header: the record's id, or the body of the refusal."""
+        token = parse(authorization)
+        if isinstance(token, str):
+            record = Lookup(self._cache, self.query).fetch(token, scope)
+            if record:
+                return {"id": record.id}
+            token = UNKNOWN
+        return {"refusal": token.body()}
 
     def do_serve(self, **load: Any) -> int:
         return serve(self._cache, self._channel, self.query, Load(**load))

@@ -1,4 +1,4 @@
-"""An entry's content, and the two forms that it was published in."""
+"""An entry's content, and the forms that it was published in."""
 
 import json
 from collections.abc import Callable
@@ -50,15 +50,21 @@ def _dump_current(record: Record, timespec: str = "auto") -> str:
 
 @dataclass(frozen=True)
 class Form:
-    """How a version writes entries, and whether it has the tenants' index and the load lock."""
+    """How a version writes entries, and whether it has the tenants' index and the load lock.
+
+    A version with an index may scan for a tenant's entries where the tenant has none.
+    """
 
     dump: Callable[..., str]
     load: Callable[[bytes], Record]
     indexed: bool
+    scans: bool
     locked: bool
 
 
-FIRST = Form(dump=_dump_first, load=_load_first, indexed=False, locked=False)
+FIRST = Form(dump=_dump_first, load=_load_first, indexed=False, scans=False, locked=False)
+SECOND = Form(dump=_dump_first, load=_load_first, indexed=True, scans=True, locked=False)
 CURRENT = Form(
-    dump=_dump_current, load=Record.model_validate_json, indexed=True, locked=True
+    dump=_dump_current, load=Record.model_validate_json, indexed=True, scans=False, locked=True
 )
+FORMS = {"first": FIRST, "second": SECOND, "current": CURRENT}

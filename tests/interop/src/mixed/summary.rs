@@ -119,6 +119,7 @@ impl fmt::Display for Summary {
             let name = match by {
                 By::Rust => "Rust",
                 By::Python(Version::First) => "Python first",
+                By::Python(Version::Second) => "Python second",
                 By::Python(Version::Current) => "Python current",
             };
             writeln!(

@@ -20,17 +20,21 @@ use process::Process;
 pub enum Version {
     /// JSON by `json.dumps`, no tenants' index, no lock; a tenant's invalidation deletes everything.
     First,
+    /// The first one's JSON, tenants' index, no lock; where a tenant has no index, its invalidation is a
+    /// scan that compares tenants.
+    Second,
     /// pydantic's JSON, tenants' index, load lock.
     Current,
 }
 
 impl Version {
-    /// Both of them.
-    pub const BOTH: [Self; 2] = [Self::First, Self::Current];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::First, Self::Second, Self::Current];
 
     fn name(self) -> &'static str {
         match self {
             Self::First => "first",
+            Self::Second => "second",
             Self::Current => "current",
         }
     }
@@ -200,6 +204,26 @@ impl Python {
     /// Records a use, at a time in a form of Python's.
     pub fn record_use(&mut self, token: &str, scope: Option<&str>, at: &str) {
         self.run(&json!({ "do": "record_use", "token": token, "scope": scope, "at": at }));
+    }
+
+    /// The later of the database's time and of the recorded one, as `isoformat()` prints it: what the
+    /// newest version shows.
+    pub fn effective_use(
+        &mut self,
+        token: &str,
+        scope: Option<&str>,
+        persisted: Option<&str>,
+    ) -> Option<String> {
+        let at = self.run(&json!({
+            "do": "effective_use", "token": token, "scope": scope, "persisted": persisted,
+        }));
+        at.as_str().map(str::to_owned)
+    }
+
+    /// Takes the recorded uses out of Redis, each as token, scope and time, as the job does that writes
+    /// them to the database.
+    pub fn flush_uses(&mut self) -> Value {
+        self.run(&json!({ "do": "flush_uses" }))
     }
 
     /// The use that is recorded, as `isoformat()` prints it.
