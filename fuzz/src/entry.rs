@@ -33,7 +33,7 @@ fn read_and_written(layout: Layout, data: &[u8]) {
     if let Entry::Found { record, .. } = &read {
         assert!(!record.id().is_empty());
     }
-    // A time can lie outside the years that have a form, and the whole can be too large.
+    // The whole can be too large.
     let Some(written) = layout.encode(&read, &token) else {
         return;
     };

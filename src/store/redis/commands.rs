@@ -182,7 +182,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
 
     /// The registry, from the reply to `SMEMBERS`. One of another type is lost, which is an error; it is
     /// made free, so that the scopes can be entered again.
-    async fn registry(&self, members: Replied) -> Result<Registry, StoreError> {
+    pub(super) async fn registry(&self, members: Replied) -> Result<Registry, StoreError> {
         if is_wrong_type(&members) {
             let mut batch = Batch::new();
             clear_unless_set(&mut batch, &self.keys.scopes());

@@ -41,6 +41,11 @@ impl Node {
         self.deadlines.response
     }
 
+    /// How long what has to be tried in any case may take: a connection may have to be made for it.
+    fn longest(&self) -> Duration {
+        self.deadlines.response + self.deadlines.connect
+    }
+
     /// What its heartbeat deletes from now on.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn set_heartbeat(&self, name: String) {
@@ -87,8 +92,8 @@ impl Node {
 
     /// The same for what has to be tried whatever failed just before: an invalidation.
     pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        let within = self.deadlines.response + self.deadlines.connect;
-        let sent = match timeout(within, self.write(batch, Patience::Insist)).await {
+        let write = self.write(batch, Patience::Insist);
+        let sent = match timeout(self.longest(), write).await {
             Ok(sent) => sent,
             Err(_) => Err(StoreError::timeout()),
         };
@@ -106,9 +111,8 @@ impl Node {
 
     /// Holds the connection that there is, or one that is made now.
     pub(super) async fn hold(self: &Arc<Self>) -> Result<Session, StoreError> {
-        let within = self.deadlines.response + self.deadlines.connect;
         let link = self.supervisor.link(Patience::Insist);
-        self.session(within, link).await
+        self.session(self.longest(), link).await
     }
 
     /// Holds a connection of its own, for what must not share one: `WAIT` blocks it, and counts only
@@ -156,9 +160,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Sends the commands once, in one write, and gives each one's reply.
+    /// Sends the commands once, in one write, and gives each one's reply. They have as long as whatever
+    /// has to be tried in any case.
     pub(super) async fn send(&mut self, batch: &Batch) -> Result<Replies, StoreError> {
-        self.send_within(batch, self.node.deadlines.response).await
+        self.send_within(batch, self.node.longest()).await
     }
 
     /// Sends the commands like [`send`](Self::send), with a deadline of the caller's.

@@ -149,39 +149,50 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
             .arg(self.keys().index_member(name));
     }
 
-    /// Deletes over one connection. The steps rely on one server's state, so that a connection that
-    /// ends in the middle is an error: another one may lead to a server that has not seen the steps
-    /// before. A durable deletion begins again then, and is confirmed on its own connection.
+    /// Deletes over one connection, and reads the registry from it. The steps rely on one server's
+    /// state, so that a connection that ends in the middle is an error: another one may lead to a server
+    /// that has not seen the steps before. A durable deletion begins again then.
     async fn invalidate(
         &self,
         what: What<'_>,
         registry: bool,
         durable: Option<Durability>,
     ) -> Result<Option<Registry>, StoreError> {
-        match durable {
-            None => {
-                let mut session = self.level.connection.hold(false).await?;
-                self.delete_by(&mut session, what).await?;
-            }
-            Some(durable) => {
-                let mut done = Err(StoreError::unconfirmed());
-                for _ in 0..DURABLE_ATTEMPTS {
-                    done = self.delete_durably(what, durable).await;
-                    if done.is_ok() {
-                        break;
-                    }
-                }
-                done?;
+        let attempts = if durable.is_some() {
+            DURABLE_ATTEMPTS
+        } else {
+            1
+        };
+        let mut deleted = Err(StoreError::unconfirmed());
+        for _ in 0..attempts {
+            deleted = self.delete_over_one(what, durable).await;
+            if deleted.is_ok() {
+                break;
             }
         }
-        self.level.delete_all(&[], registry).await
+        let mut session = deleted?;
+        if !registry {
+            return Ok(None);
+        }
+        let mut batch = Batch::new();
+        batch.cmd("SMEMBERS").arg(self.keys().scopes());
+        let [members] = replies(&mut session, &batch).await?;
+        self.level.registry(members).await.map(Some)
     }
 
-    async fn delete_durably(&self, what: What<'_>, durable: Durability) -> Result<(), StoreError> {
-        let mut session = self.level.connection.hold(true).await?;
+    async fn delete_over_one(
+        &self,
+        what: What<'_>,
+        durable: Option<Durability>,
+    ) -> Result<Session, StoreError> {
+        // `WAIT` counts what was written on its own connection, and blocks it.
+        let mut session = self.level.connection.hold(durable.is_some()).await?;
         self.delete_by(&mut session, what).await?;
-        let fence = self.keys().node_fence(None);
-        wait_for_replicas(&mut session, Batch::new(), &fence, durable).await
+        if let Some(durable) = durable {
+            let fence = self.keys().node_fence(None);
+            wait_for_replicas(&mut session, Batch::new(), &fence, durable).await?;
+        }
+        Ok(session)
     }
 
     async fn delete_by(&self, session: &mut Session, what: What<'_>) -> Result<(), StoreError> {
