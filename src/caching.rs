@@ -3,23 +3,24 @@
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue};
 
-/// Nothing, where the token was in `Authorization`: RFC 9111 section 3.5 keeps such responses out of
-/// shared caches.
+/// Defends the inner service's response against caches on its way. One rule for every place of a
+/// token, `Authorization` too: caches that do not follow RFC 9111 section 3.5 (nginx is one) store
+/// responses to requests that have it.
 #[derive(Debug)]
 pub(crate) struct Caching {
-    pub(crate) place: Seen,
-    /// The fields that a cache does not know as a credential's.
+    pub(crate) credential: Credential,
+    /// The fields that were looked at. Not every cache heeds it; `private` is for those. A cache that
+    /// one person has to itself heeds it, and keeps the answers to two tokens apart by it.
     pub(crate) vary: Option<HeaderValue>,
 }
 
 /// Where a cache sees the credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// In `Authorization`, which it knows, or there is none.
-    Known,
-    /// In a field that it does not know as a credential's, and may leave out of what it tells responses
-    /// apart by: not all that are in use heed `Vary`.
-    Unknown,
+pub(crate) enum Credential {
+    /// There is none: everybody may have the answer.
+    Absent,
+    /// In a header field, which a cache may leave out of what it tells responses apart by.
+    InField,
     /// In the URI, which is what it stores the response by (RFC 6750 section 2.3).
     InUri,
 }
@@ -28,12 +29,12 @@ impl Caching {
     pub(crate) fn tell(self, headers: &mut HeaderMap) {
         // Beside a directive that says otherwise, `private` still keeps it out of shared caches (RFC
         // 9111 section 3).
-        let open = match self.place {
-            Seen::Known => false,
-            Seen::Unknown => !says(headers, |directive| {
+        let open = match self.credential {
+            Credential::Absent => false,
+            Credential::InField => !says(headers, |directive| {
                 is_strict(directive) || is_leave(directive)
             }),
-            Seen::InUri => !says(headers, is_strict),
+            Credential::InUri => !says(headers, is_strict),
         };
         if open {
             headers.append(CACHE_CONTROL, HeaderValue::from_static("private"));
@@ -61,10 +62,11 @@ fn is_strict(directive: &str) -> bool {
         .any(|strict| directive.eq_ignore_ascii_case(strict))
 }
 
-/// The service's word that others may have it: what RFC 9111 section 3.5 asks for with `Authorization`.
+/// The service's leave that others may have it. RFC 9111 section 3.5 takes `must-revalidate` for leave as
+/// well; but that speaks of what is stale, and frameworks write it unasked.
 fn is_leave(directive: &str) -> bool {
     let name = directive.split('=').next().unwrap_or_default().trim();
-    ["public", "s-maxage", "must-revalidate"]
+    ["public", "s-maxage"]
         .iter()
         .any(|leave| name.eq_ignore_ascii_case(leave))
 }
@@ -73,15 +75,16 @@ fn is_leave(directive: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn told(place: Seen, lines: &[&'static str]) -> Vec<HeaderValue> {
+    fn told(credential: Credential, lines: &[&'static str]) -> Vec<HeaderValue> {
         let lines = lines.iter().map(|line| HeaderValue::from_static(line));
         let mut headers: HeaderMap = lines.map(|line| (CACHE_CONTROL, line)).collect();
-        Caching { place, vary: None }.tell(&mut headers);
+        let vary = None;
+        Caching { credential, vary }.tell(&mut headers);
         headers.get_all(CACHE_CONTROL).iter().cloned().collect()
     }
 
-    fn is_made_private(place: Seen, lines: &[&'static str]) -> bool {
-        let told = told(place, lines);
+    fn is_made_private(credential: Credential, lines: &[&'static str]) -> bool {
+        let told = told(credential, lines);
         assert_eq!(told[..lines.len()], *lines, "what was there stays");
         told.len() > lines.len()
     }
@@ -96,33 +99,33 @@ mod tests {
             &["no-cache=\"a, no-store, b\""],
             &["s-maxage=60", "must-revalidate"],
         ] {
-            assert!(is_made_private(Seen::InUri, lines), "{lines:?}");
-            assert!(!is_made_private(Seen::Known, lines), "{lines:?}");
+            assert!(is_made_private(Credential::InUri, lines), "{lines:?}");
+            assert!(!is_made_private(Credential::Absent, lines), "{lines:?}");
         }
         for lines in [&["max-age=60, Private"][..], &["public", "no-store ,a"]] {
-            assert!(!is_made_private(Seen::InUri, lines), "{lines:?}");
+            assert!(!is_made_private(Credential::InUri, lines), "{lines:?}");
         }
     }
 
     #[test]
-    fn by_a_token_in_an_unknown_field_it_is_private_unless_the_service_gives_leave() {
+    fn a_response_by_a_token_in_a_field_is_private_unless_the_service_gives_leave() {
         for lines in [
             &[][..],
             &["max-age=60"],
+            &["max-age=60, must-revalidate"],
             &["no-cache"],
             &["publicity, s-maxages=1"],
             &["a=\"b, public, c\""],
         ] {
-            assert!(is_made_private(Seen::Unknown, lines), "{lines:?}");
+            assert!(is_made_private(Credential::InField, lines), "{lines:?}");
         }
         for lines in [
             &["Public"][..],
             &["max-age=1", "S-MaxAge=60"],
-            &["must-revalidate"],
             &["private"],
             &["no-store"],
         ] {
-            assert!(!is_made_private(Seen::Unknown, lines), "{lines:?}");
+            assert!(!is_made_private(Credential::InField, lines), "{lines:?}");
         }
     }
 }

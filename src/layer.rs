@@ -228,8 +228,8 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     }
 
     /// Lets a request without a bearer credential pass, with no token in its extensions. A
-    /// credential that is presented still has to be good. Responses vary by every place that is looked
-    /// at then, `Authorization` too: a cache may keep the anonymous one. Default: required.
+    /// credential that is presented still has to be good. A cache may keep the anonymous response, which
+    /// varies by every header that is looked at. Default: required.
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, loader_fn};

@@ -73,7 +73,8 @@ where
         };
         // Before the policies, which see what the inner service does. Of a request that was refused until
         // here, nobody sees what a token may be in.
-        let caching = shared.hand_on(&mut request);
+        let is_anonymous = matches!(known, Known::Anonymous);
+        let caching = shared.hand_on(&mut request, is_anonymous);
         match known {
             Known::Anonymous => {
                 // That it was this layer that let the request pass.
@@ -136,12 +137,12 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
     }
 
     /// Makes the request one that others may see.
-    fn hand_on<B>(&self, request: &mut Request<B>) -> Caching {
+    fn hand_on<B>(&self, request: &mut Request<B>, is_anonymous: bool) -> Caching {
         // What somebody outside put there is not a verification of ours.
         request.extensions_mut().remove::<CachedApiToken<M>>();
         request.extensions_mut().remove::<Anonymous<M>>();
         self.sources.mark_sensitive(request.headers_mut());
-        self.sources.hide(request)
+        self.sources.hide(request, is_anonymous)
     }
 
     /// Gives a good token to the inner service, if every policy allows it.

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 
-use crate::caching::{Caching, Seen};
+use crate::caching::{Caching, Credential};
 use crate::error::ConfigError;
 use bearer::{BEARER, Limits};
 pub use source::TokenSource;
@@ -47,10 +47,8 @@ pub(crate) struct Sources {
     removed: bool,
     /// Whether a request without a credential passes.
     optional: bool,
-    /// For refusals: every field that was looked at.
+    /// Every field that is looked at.
     vary: Option<HeaderValue>,
-    /// For the inner service's responses: those of the fields that no cache knows as a credential's.
-    vary_served: Option<HeaderValue>,
 }
 
 impl Default for Sources {
@@ -83,16 +81,11 @@ impl Sources {
             }
         }
         let vary = listed(&fields);
-        // Whoever stores responses knows `Authorization` (RFC 9111 section 3.5); it is not needed in
-        // `Vary` (RFC 9110 section 12.5.5).
-        fields.retain(|field| **field != AUTHORIZATION);
-        let vary_served = listed(&fields);
         Self {
             places,
             removed: false,
             optional: false,
             vary,
-            vary_served,
         }
     }
 
@@ -177,13 +170,15 @@ impl Sources {
 
     /// Takes out of the request what the inner service shall not see, and says what caches have to be
     /// told of its response.
-    pub(crate) fn hide<B>(&self, request: &mut Request<B>) -> Caching {
-        let mut seen = Seen::Known;
+    pub(crate) fn hide<B>(&self, request: &mut Request<B>, is_anonymous: bool) -> Caching {
+        let mut credential = if is_anonymous {
+            Credential::Absent
+        } else {
+            Credential::InField
+        };
         for place in &self.places {
             if place.take_from_uri(request) {
-                seen = Seen::InUri;
-            } else if seen == Seen::Known && place.is_in_unknown_field(request) {
-                seen = Seen::Unknown;
+                credential = Credential::InUri;
             }
             if self.removed {
                 place.remove(request.headers_mut());
@@ -193,18 +188,8 @@ impl Sources {
             source::remove_scheme(request.headers_mut(), BEARER);
         }
         Caching {
-            place: seen,
-            vary: self.served().clone(),
-        }
-    }
-
-    /// What the inner service's response varies by. A cache keeps what an anonymous one got, and no rule
-    /// keeps it from giving that to somebody with a token: so there `Authorization` is among it.
-    fn served(&self) -> &Option<HeaderValue> {
-        if self.optional {
-            &self.vary
-        } else {
-            &self.vary_served
+            credential,
+            vary: self.vary.clone(),
         }
     }
 }

@@ -14,14 +14,18 @@ use crate::error::{ConfigError, valid};
 /// | place | in the request | mind |
 /// |---|---|---|
 /// | [`authorization`](Self::authorization) | `Authorization: Bearer …` | the default, and the best place |
-/// | [`header`](Self::header) | `X-API-Key: …` | caches do not know that it is a credential |
+/// | [`header`](Self::header) | `X-API-Key: …` | caches and log filters do not know that it is a credential |
 /// | [`cookie`](Self::cookie) | `Cookie: token=…` | browsers send it with requests that another site made: forbid those (`SameSite`, or a check of `Origin`) |
 /// | [`query`](Self::query) | `?access_token=…` | it is in the logs of every proxy, in the browser's history and in `Referer` |
 ///
-/// In any place but `Authorization`, an empty value is nothing presented. The inner service's response to
-/// a token that was in one of them carries `Cache-Control: private`, because caches know no other place
-/// as a credential's; where it was in a header or in a cookie, a response that says `public`, `s-maxage`
-/// or `must-revalidate` is left to be shared, as it is with `Authorization` (RFC 9111 section 3.5).
+/// In any place but `Authorization`, an empty value is nothing presented.
+///
+/// # Caches
+///
+/// The inner service's response to a token, in any of these places, carries `Cache-Control: private` and
+/// `Vary`, so that no cache on its way gives it to somebody else, or to a token that was revoked since.
+/// The service gives leave to share a response by `public` or `s-maxage` in its `Cache-Control` (RFC 9111
+/// section 3.5): then `private` is not added, unless the token was in the query.
 ///
 /// ```
 /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, TokenSource, loader_fn};
@@ -248,18 +252,6 @@ impl TokenSource {
         };
         *request.uri_mut() = uri;
         true
-    }
-
-    /// Whether a credential is in a field that no cache knows as a credential's.
-    pub(super) fn is_in_unknown_field<B>(&self, request: &Request<B>) -> bool {
-        match &self.place {
-            Place::Authorization { .. } | Place::Query { .. } => false,
-            Place::Header { .. } | Place::Cookie { .. } => {
-                // Whether there is one does not depend on what it may look like.
-                let read = self.read(request.headers(), request.uri(), &Limits::default());
-                read != Presented::Nothing
-            }
-        }
     }
 
     pub(super) fn remove(&self, headers: &mut HeaderMap) {

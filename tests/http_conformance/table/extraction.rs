@@ -7,7 +7,7 @@ use crate::case::{Case, case};
 use crate::world::*;
 
 pub(super) fn cases() -> Vec<Case> {
-    let parts = [authorization(), malformed()];
+    let parts = [authorization(), caches(), malformed()];
     parts.into_iter().flatten().collect()
 }
 
@@ -19,18 +19,6 @@ fn authorization() -> Vec<Case> {
             .anonymous()
             .has("vary", &["authorization"])
             .has("cache-control", &[]),
-        case(
-            &[15],
-            "optional, a good token: the same response varies by it",
-        )
-        .layer(|layer| layer.optional())
-        .bearer(GOOD)
-        .served("tok-good")
-        .has("vary", &["authorization"]),
-        case(&[15], "required, where caches know what Authorization is")
-            .bearer(GOOD)
-            .served("tok-good")
-            .has("vary", &[]),
         case(&[2], "another scheme, whose configured name it is")
             .layer(|layer| layer.with_source(TokenSource::authorization().with_scheme("ApiKey")))
             .authorization("apikey app-Good-0123456789")
@@ -117,6 +105,48 @@ fn authorization() -> Vec<Case> {
     ] {
         let blanks = case(&[6], "blanks around the value");
         cases.push(blanks.authorization(value).served("tok-good"));
+    }
+    cases
+}
+
+/// What a cache on the way is told of a response to `Authorization`, which not all of them know.
+fn caches() -> Vec<Case> {
+    let good = |name| case(&[15], name).bearer(GOOD).served("tok-good");
+    let mut cases = vec![
+        good("a response that says nothing")
+            .has("vary", &["authorization"])
+            .has("cache-control", &["private"]),
+        good("optional, a good token")
+            .layer(|layer| layer.optional())
+            .has("vary", &["authorization"])
+            .has("cache-control", &["private"]),
+        case(&[15], "optional, an anonymous one may be kept")
+            .layer(|layer| layer.optional())
+            .inner("cache-control", "max-age=60")
+            .anonymous()
+            .has("vary", &["authorization"])
+            .has("cache-control", &["max-age=60"]),
+    ];
+    for said in [
+        "max-age=60",
+        "max-age=60, must-revalidate",
+        "proxy-revalidate",
+        "no-cache",
+        r#"private="x-a""#,
+        r#"x="public""#,
+    ] {
+        let no_leave = good("a response without leave").inner("cache-control", said);
+        cases.push(no_leave.has("cache-control", &[said, "private"]));
+    }
+    for said in [
+        "public, max-age=60",
+        "max-age=1, S-MaxAge=60",
+        "private, max-age=60",
+        "no-store",
+    ] {
+        let left = good("a response that says who may keep it").inner("cache-control", said);
+        let left = left.has("vary", &["authorization"]);
+        cases.push(left.has("cache-control", &[said]));
     }
     cases
 }

@@ -29,8 +29,8 @@ fn several_places() -> Vec<Case> {
         everywhere("in Authorization")
             .bearer(GOOD)
             .served("tok-good")
-            .has("vary", &["x-api-key, cookie"])
-            .has("cache-control", &[]),
+            .has("vary", &["authorization, x-api-key, cookie"])
+            .has("cache-control", &["private"]),
         everywhere("in the header")
             .header("x-api-key", GOOD)
             .served("tok-good")
@@ -162,7 +162,7 @@ fn query() -> Vec<Case> {
             .target("/a?b=1")
             .served("tok-good")
             .sees_target("/a?b=1")
-            .has("cache-control", &["max-age=60"]),
+            .has("cache-control", &["max-age=60", "private"]),
         query("a preflight keeps its URI but for the token")
             .method("OPTIONS")
             .header("origin", "https://example.org")

@@ -11,6 +11,7 @@
 //! | [`RedisCluster`] | three masters and three replicas: fail one over, move a slot |
 //! | [`RedisSentinel`] | a master, two replicas and three sentinels that watch them |
 //! | [`PostgresServer`] | a private PostgreSQL, for the source of truth behind the examples |
+//! | [`Nginx`] | a private nginx with a cache, in front of a service |
 //! | [`Example`] | an example as a process, and `curl` to ask it |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
 //! | [`RoundTrips`] | a proxy in front of a Redis that writes down each round trip |
@@ -33,6 +34,7 @@ mod dice;
 mod example;
 mod gate;
 mod needles;
+mod nginx;
 mod postgres;
 mod process;
 mod proxy;
@@ -46,6 +48,7 @@ pub use dice::Dice;
 pub use example::{Answer, Example};
 pub use gate::Gate;
 pub use needles::Needles;
+pub use nginx::Nginx;
 pub use postgres::PostgresServer;
 pub use process::{bound_to_us, free_port};
 pub use proxy::{Direction, FaultProxy};

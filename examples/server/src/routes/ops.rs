@@ -11,14 +11,14 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::AppState;
+use super::{AppState, NO_STORE};
 
 /// How long readiness waits for the database and for the store.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(async || (NO_STORE, "ok\n")))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
 }
@@ -52,7 +52,7 @@ async fn readyz(State(state): State<AppState>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, Json(body)).into_response()
+    (status, NO_STORE, Json(body)).into_response()
 }
 
 async fn metrics(State(state): State<AppState>) -> Response {
@@ -70,6 +70,7 @@ async fn metrics(State(state): State<AppState>) -> Response {
         let _ = writeln!(text, "demo_pending_invalidations {owed}");
     }
     (
+        NO_STORE,
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,
     )

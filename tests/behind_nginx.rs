@@ -1,0 +1,185 @@
+//! A real nginx with a cache in front of the layer. It does not follow RFC 9111 section 3.5: whatever it may store it
+//! gives to everybody, whatever `Authorization` they send.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, header::CACHE_CONTROL};
+use test_support::Nginx;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, TokenSource, loader_fn,
+};
+
+const ACME: &str = "token-of-acme-0123456789";
+const GLOBEX: &str = "token-of-globex-012345678";
+
+/// What an operator of nginx writes, and what a handler says.
+const CACHED: [(&str, &str); 4] = [
+    ("proxy_cache_valid 200 1m;", ""),
+    ("proxy_cache_valid any 1m;", "must-revalidate"),
+    ("", "max-age=60"),
+    ("proxy_cache_valid 200 1m;", "max-age=60, must-revalidate"),
+];
+
+/// A service behind nginx.
+struct World {
+    nginx: Nginx,
+    cache: ApiTokenCache,
+    revoked: Arc<AtomicUsize>,
+}
+
+impl World {
+    async fn start(
+        rules: &str,
+        said: &'static str,
+        configure: impl FnOnce(ApiTokenLayer) -> ApiTokenLayer,
+    ) -> Self {
+        let revoked = Arc::new(AtomicUsize::new(0));
+        let database = Arc::clone(&revoked);
+        let loader = loader_fn(move |lookup: Lookup| {
+            let revoked = database.load(Ordering::SeqCst) > 0;
+            let found = match lookup.token().expose() {
+                ACME if !revoked => Some(TokenRecord::new("acme", "app")),
+                GLOBEX => Some(TokenRecord::new("globex", "app")),
+                _ => None,
+            };
+            async { Ok::<_, std::io::Error>(found) }
+        });
+        let cache = ApiTokenCache::builder(loader).build().unwrap();
+        let app = Router::new()
+            .fallback(async move |request: axum::extract::Request| {
+                let token = request.extensions().get::<CachedApiToken>();
+                let body = token.map_or("anybody", CachedApiToken::id).to_owned();
+                let said: HeaderMap = (!said.is_empty())
+                    .then(|| (CACHE_CONTROL, HeaderValue::from_static(said)))
+                    .into_iter()
+                    .collect();
+                (said, body)
+            })
+            .layer(configure(ApiTokenLayer::new(cache.clone())));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let nginx = Nginx::caching(listener.local_addr().unwrap(), rules);
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self {
+            nginx,
+            cache,
+            revoked,
+        }
+    }
+
+    /// The answer's body and where nginx has it from, or the status of a refusal.
+    async fn ask(&self, header: &str) -> Result<(String, String), u16> {
+        ask(self.nginx.addr(), header).await
+    }
+
+    async fn body(&self, header: &str) -> Result<String, u16> {
+        self.ask(header).await.map(|(body, _)| body)
+    }
+
+    /// Confirmed when it returns.
+    async fn revoke_acme(&self) {
+        self.revoked.store(1, Ordering::SeqCst);
+        self.cache.invalidate(ACME).and_wait().await.unwrap();
+    }
+}
+
+async fn ask(address: SocketAddr, header: &str) -> Result<(String, String), u16> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let header = if header.is_empty() {
+        "X-None: 1"
+    } else {
+        header
+    };
+    let request = format!("GET /report HTTP/1.0\r\nHost: h\r\n{header}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let from = head.lines().find_map(|line| line.strip_prefix("x-cache: "));
+    match status {
+        200 => Ok((body.to_owned(), from.unwrap_or_default().to_owned())),
+        status => Err(status),
+    }
+}
+
+fn authorization(token: &str) -> String {
+    format!("Authorization: Bearer {token}")
+}
+
+async fn nobody_gets_another_tenants_answer(
+    configure: fn(ApiTokenLayer) -> ApiTokenLayer,
+    header: fn(&str) -> String,
+    anonymous: Result<String, u16>,
+) {
+    let (acme, globex) = (header(ACME), header(GLOBEX));
+    for (rules, said) in CACHED {
+        let world = World::start(rules, said, configure).await;
+        let case = format!("{rules} {said}");
+        assert_eq!(world.body(&acme).await.unwrap(), "acme", "{case}");
+        assert_eq!(world.body(&globex).await.unwrap(), "globex", "{case}");
+        assert_eq!(world.body("").await, anonymous, "{case}");
+        assert_eq!(world.body(&acme).await.unwrap(), "acme", "{case}");
+        world.revoke_acme().await;
+        assert_eq!(world.body(&acme).await, Err(401), "revoked: {case}");
+        assert_eq!(world.body(&globex).await.unwrap(), "globex", "{case}");
+    }
+}
+
+#[tokio::test]
+async fn nginx_gives_nobody_the_answer_to_another_authorization() {
+    nobody_gets_another_tenants_answer(|layer| layer, authorization, Err(401)).await;
+}
+
+#[tokio::test]
+async fn nginx_gives_nobody_the_answer_to_another_api_key() {
+    nobody_gets_another_tenants_answer(
+        |layer| layer.with_source(TokenSource::header("x-api-key")),
+        |token| format!("X-API-Key: {token}"),
+        Err(401),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn nginx_gives_nobody_the_answer_to_another_cookie() {
+    nobody_gets_another_tenants_answer(
+        |layer| layer.with_source(TokenSource::cookie("token")),
+        |token| format!("Cookie: token={token}"),
+        Err(401),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn nginx_gives_anonymous_answers_to_nobody_with_a_token() {
+    nobody_gets_another_tenants_answer(
+        |layer| layer.optional(),
+        authorization,
+        Ok("anybody".to_owned()),
+    )
+    .await;
+    let world = World::start("", "max-age=60", |layer| layer.optional()).await;
+    let anybody = |from: &str| Ok(("anybody".to_owned(), from.to_owned()));
+    assert_eq!(world.ask("").await, anybody("MISS"));
+    assert_eq!(world.ask("").await, anybody("HIT"), "it may be shared");
+    assert_eq!(world.body(&authorization(ACME)).await.unwrap(), "acme");
+}
+
+#[tokio::test]
+async fn with_the_services_leave_nginx_keeps_an_answer_for_each_token() {
+    let world = World::start("", "public, max-age=60", |layer| layer).await;
+    let (acme, globex) = (authorization(ACME), authorization(GLOBEX));
+    let answer = |body: &str, from: &str| Ok((body.to_owned(), from.to_owned()));
+    assert_eq!(world.ask(&acme).await, answer("acme", "MISS"));
+    assert_eq!(world.ask(&acme).await, answer("acme", "HIT"));
+    assert_eq!(world.ask(&globex).await, answer("globex", "MISS"));
+    assert_eq!(world.ask("").await, Err(401));
+    // What leave means: the cache does not ask again.
+    world.revoke_acme().await;
+    assert_eq!(world.ask(&acme).await, answer("acme", "HIT"));
+}
