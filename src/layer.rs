@@ -20,15 +20,11 @@ use crate::token::CachedApiToken;
 /// Verifies the bearer token of each request, puts a [`CachedApiToken`](crate::CachedApiToken) into
 /// its extensions, and refuses the request otherwise.
 ///
-/// A CORS preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) passes without a
-/// token, because browsers send it without one. Anybody can send such a request: let nothing inside
-/// do work for `OPTIONS` but answer preflights.
-///
 /// # Order of layers
 ///
 /// | layer | place | because |
 /// |---|---|---|
-/// | CORS | outside | a page of another origin can read a 401, 403 or 503 only with its headers, which the layer does not add |
+/// | CORS | outside | it answers preflights, which browsers send without a token and the layer [refuses](Self::allow_cors_preflight); and a page of another origin can read a 401, 403 or 503 only with its headers, which the layer does not add |
 /// | tracing | outside | refusals are seen too; the credential is not marked as sensitive there yet, and a token in the query is in the URI: log the path alone, or nothing of a request's head |
 /// | limits by address | outside | they spare the look-up |
 /// | limits by caller | inside | they need the token |
@@ -139,6 +135,8 @@ pub(crate) struct Shared<M, R> {
     pub(crate) challenges: Challenges,
     /// Whether gRPC calls are refused in gRPC's way.
     pub(crate) grpc: bool,
+    /// Whether CORS preflights pass without a token.
+    pub(crate) allows_preflight: bool,
     pub(crate) rejection: R,
 }
 
@@ -152,6 +150,7 @@ impl<M, R> Shared<M, R> {
             policies: self.policies.clone(),
             challenges: self.challenges.clone(),
             grpc: self.grpc,
+            allows_preflight: self.allows_preflight,
             rejection,
         }
     }
@@ -174,6 +173,7 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
                 challenges: Challenges::new(sources.schemes()),
                 sources,
                 grpc: true,
+                allows_preflight: false,
                 rejection: ProblemDetails::new(),
             }),
         }
@@ -372,7 +372,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
 
     /// Removes the credential before the inner service sees the request, from every place that the
     /// layer looks at and from `Authorization: Bearer`; also where the request passes without being
-    /// verified, as anonymous or as a preflight. [`CachedApiToken::token`] still has it. Other cookies,
+    /// verified, as anonymous or as an [allowed](Self::allow_cors_preflight) preflight. [`CachedApiToken::token`] still has it. Other cookies,
     /// and credentials of other schemes, stay; a line that has one of each, with a comma between them, goes
     /// as a whole. A second layer inside finds nothing then. Default: the credential stays, marked as
     /// sensitive, but for a token in the query, which never stays.
@@ -492,6 +492,39 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     #[must_use]
     pub fn with_plain_refusals(self) -> Self {
         self.with(|shared| shared.grpc = false)
+    }
+
+    /// Lets CORS preflights pass without a token. Defaults to refusing them like any request without one.
+    ///
+    /// Only a service whose CORS is inside of this layer needs it. With a `CorsLayer` outside, as in the
+    /// [order of layers](Self#order-of-layers), no preflight comes as far as here.
+    ///
+    /// **Anybody can send a preflight**, and it passes every [policy](Self::with_policy) as well: these are
+    /// not asked about requests without a token. Nothing inside may do work for `OPTIONS` but answer
+    /// preflights: no handler for `any` method, no fallback, no proxy. A preflight is `OPTIONS` with one `Origin` and one
+    /// `Access-Control-Request-Method` that is a method; with no `Authorization`, no cookie and no token in
+    /// a header; and with no header that announces a body. (HTTP/2 can carry a body without announcing it.)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, loader_fn};
+    /// use axum::{Router, routing::get};
+    /// use tower_http::cors::CorsLayer;
+    ///
+    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let app: Router = Router::new()
+    ///     .route("/orders", get(|| async { "none" }))
+    ///     .layer(CorsLayer::permissive())
+    ///     // Added later, so it is outside.
+    ///     .layer(ApiTokenLayer::new(cache).allow_cors_preflight());
+    /// # let _ = app;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn allow_cors_preflight(self) -> Self {
+        self.with(|shared| shared.allows_preflight = true)
     }
 
     /// How a refusal is said: a closure `Fn(&Refusal) -> http::Response<T>`, or

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::{Method, Request, Response};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, ORIGIN,
+    TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tower_service::Service;
 
 use crate::cache::Reason;
@@ -113,7 +116,7 @@ enum Known<M> {
 
 impl<M: Send + Sync + 'static, R> Shared<M, R> {
     fn identify<B>(&self, request: &Request<B>) -> Result<Known<M>, Refused> {
-        if is_preflight(request) {
+        if self.allows_preflight && self.is_preflight(request) {
             return Ok(Known::Anonymous);
         }
         let (headers, uri) = (request.headers(), request.uri());
@@ -134,6 +137,24 @@ impl<M: Send + Sync + 'static, R> Shared<M, R> {
             Some(answer) => admitted(answer).map(Known::Token),
             None => Ok(Known::NotYet(BearerToken::new(token))),
         }
+    }
+
+    /// Whether it is a CORS preflight and nothing else. A browser makes one itself (Fetch standard,
+    /// section 4.8): with one method that is asked for, without a body and without credentials. Of a
+    /// body, what announces it is looked at; a token in the query may be there, for a preflight has the
+    /// URL of the request that is to follow.
+    fn is_preflight<B>(&self, request: &Request<B>) -> bool {
+        let headers = request.headers();
+        let is_method = |value: &HeaderValue| Method::from_bytes(value.as_bytes()).is_ok();
+        request.method() == Method::OPTIONS
+            && only(headers, &ORIGIN).is_some()
+            && only(headers, &ACCESS_CONTROL_REQUEST_METHOD).is_some_and(is_method)
+            && headers
+                .get(CONTENT_LENGTH)
+                .is_none_or(|length| length == "0")
+            && !headers.contains_key(TRANSFER_ENCODING)
+            && !headers.contains_key(CONTENT_TYPE)
+            && !self.sources.are_in_a_field(headers)
     }
 
     /// Makes the request one that others may see.
@@ -175,14 +196,10 @@ impl<M, R: MakeRejection> Shared<M, R> {
     }
 }
 
-/// A CORS preflight carries no credentials by design (Fetch standard, section 3.2.2); answering it
-/// with 401 would switch CORS off. A plain `OPTIONS` is a request like any other.
-fn is_preflight<B>(request: &Request<B>) -> bool {
-    request.method() == Method::OPTIONS
-        && request.headers().contains_key(ORIGIN)
-        && request
-            .headers()
-            .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+/// The field's value, if it has one line.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    lines.next().filter(|_| lines.next().is_none())
 }
 
 impl<S: Clone, M, R> Clone for ApiTokenService<S, M, R> {

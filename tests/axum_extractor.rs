@@ -117,7 +117,7 @@ async fn in_optional_mode_a_handler_that_demands_a_token_is_a_mistake_of_the_ser
 
 #[tokio::test]
 async fn a_preflight_that_the_layer_let_pass_is_anonymous() {
-    let app = router().layer(layer());
+    let app = router().layer(layer().allow_cors_preflight());
     let mut preflight = request("/optional", None);
     *preflight.method_mut() = http::Method::OPTIONS;
     for name in ["origin", "access-control-request-method"] {

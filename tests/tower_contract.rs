@@ -366,7 +366,7 @@ async fn a_refusal_is_a_response_and_the_inner_services_error_stays_an_error() {
         counter.fetch_add(1, Ordering::SeqCst);
         async { Err::<Answer, _>("the service itself is broken") }
     });
-    let service = database.layer().layer(inner);
+    let service = database.layer().allow_cors_preflight().layer(inner);
     // Loaded, and from memory where it is kept.
     for _ in 0..2 {
         for (request, status) in [
@@ -417,7 +417,7 @@ async fn a_dropped_future_drops_the_request_in_every_state() {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("served")))
         }
     });
-    let mut service = database.layer().layer(inner);
+    let mut service = database.layer().allow_cors_preflight().layer(inner);
 
     // Refused: the request is gone before the answer is asked for.
     drop(service.call(request("app,")));

@@ -8,7 +8,7 @@ mod source;
 
 use std::borrow::Cow;
 
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 
 use crate::caching::{Caching, Credential};
@@ -142,6 +142,12 @@ impl Sources {
         fields.any(|one| one.as_str().eq_ignore_ascii_case(field))
     }
 
+    /// Whether a field is there that may have a credential, of ours or of anybody's.
+    pub(crate) fn are_in_a_field(&self, headers: &HeaderMap) -> bool {
+        let mut fields = self.fields().chain([&AUTHORIZATION, &COOKIE]);
+        fields.any(|field| headers.contains_key(field))
+    }
+
     pub(crate) fn read<'a>(
         &self,
         headers: &'a HeaderMap,
@@ -205,7 +211,8 @@ fn listed(fields: &[&HeaderName]) -> Option<HeaderValue> {
     list.filter(|list| !list.is_empty())
 }
 
-/// All lines of the field: a preflight passes with however many there are.
+/// All lines of the field: cookies have several over HTTP/2, and of `Authorization` where it is not looked
+/// at there may be any number.
 fn mark_sensitive(headers: &mut HeaderMap, field: &HeaderName) {
     if source::is_repeated(headers, field) {
         for (name, value) in headers {

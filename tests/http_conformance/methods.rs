@@ -4,25 +4,23 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, ORIGIN};
 use http::{HeaderValue, Method, Request, request};
 use http_body_util::Empty;
+use tower_api_token::TokenSource;
 
 use crate::world::*;
 
 /// 31
 #[tokio::test]
-async fn a_cors_preflight_passes_untouched_whatever_it_presents() {
+async fn a_cors_preflight_is_refused_unless_the_service_allows_it() {
     let world = World::new();
-    world.send(preflight()).await.assert_served();
-    for value in ["Bearer app-unknown-0123456", "Bearer", "Basic YTpi"] {
-        let mut request = preflight();
-        let value = HeaderValue::from_static(value);
-        request.headers_mut().insert(AUTHORIZATION, value);
-        world.send(request).await.assert_served();
-    }
+    world.send(preflight()).await.assert_refused(401, BARE);
+    let allowing = world.layer.clone().allow_cors_preflight();
+    let reply = world.send_through(&allowing, preflight()).await;
+    reply.assert_served();
     world.assert_no_lookup();
-    assert_eq!(world.reached(), vec![None; 4]);
     let reached = world.reached.lock().unwrap();
     let expected = preflight().into_parts().0;
-    assert_eq!(reached[0].headers, expected.headers);
+    assert_eq!(reached.len(), 1);
+    assert_eq!(reached[0].headers, expected.headers, "untouched");
     assert_eq!(
         (&reached[0].method, &reached[0].uri),
         (&Method::OPTIONS, &expected.uri)
@@ -32,7 +30,7 @@ async fn a_cors_preflight_passes_untouched_whatever_it_presents() {
 /// 31
 #[tokio::test]
 async fn what_only_resembles_a_preflight_is_authenticated() {
-    let world = World::new();
+    let world = World::new().layer(|layer| layer.allow_cors_preflight());
     let requests = [
         "GET",
         "HEAD",
@@ -54,6 +52,12 @@ async fn what_only_resembles_a_preflight_is_authenticated() {
         }
         let reply = world.send(request).await;
         reply.assert_refused(401, BARE);
+    }
+    for (name, value) in [("content-length", "6"), ("transfer-encoding", "chunked")] {
+        let mut request = preflight().map(|_| Untouchable);
+        let value = HeaderValue::from_static(value);
+        request.headers_mut().insert(name, value);
+        world.send(request).await.assert_refused(401, BARE);
     }
     let plain = Request::options("/").body(Empty::<Bytes>::new()).unwrap();
     world.send(plain).await.assert_refused(401, BARE);
@@ -101,16 +105,16 @@ async fn no_refusal_carries_a_connection_specific_header() {
 async fn the_authorization_that_the_inner_service_sees_is_there_and_marked_sensitive() {
     let world = World::new().layer(|layer| layer.optional());
     let good = format!("Bearer {GOOD}");
-    // Loaded, from memory, another scheme's, and a preflight's two.
+    // Loaded, from memory, and another scheme's.
     world.authorization(&good).await.assert_served();
     world.authorization(&good).await.assert_served();
     world.authorization("Basic YTpi").await.assert_served();
-    let mut request = preflight();
-    for value in ["Basic YTpi", "Basic Yzpk"] {
-        let value = HeaderValue::from_static(value);
-        request.headers_mut().append(AUTHORIZATION, value);
-    }
-    world.send(request).await.assert_served();
+    // Two, where the layer looks at another place.
+    let elsewhere = world.layer.clone();
+    let elsewhere = elsewhere.with_source(TokenSource::header("x-api-key"));
+    let request = get(&[b"Basic YTpi", b"Basic Yzpk"]);
+    let reply = world.send_through(&elsewhere, request).await;
+    reply.assert_served();
     let reached = world.reached.lock().unwrap();
     let values = |parts: &request::Parts| -> Vec<HeaderValue> {
         parts

@@ -18,13 +18,71 @@ fn methods() -> Vec<Case> {
             .header("origin", "https://example.org")
             .header("access-control-request-method", "PUT")
     };
+    let allowed = |name| preflight(name).layer(|layer| layer.allow_cors_preflight());
     let head = |name| case(&[33], name).method("HEAD");
     vec![
-        preflight("a preflight").anonymous(),
-        preflight("a preflight with a bad token")
-            .bearer(UNKNOWN)
+        preflight("a preflight").refused(401, BARE),
+        preflight("a preflight with a good token")
+            .bearer(GOOD)
+            .served("tok-good"),
+        preflight("a preflight in optional mode")
+            .layer(|layer| layer.optional())
+            .anonymous(),
+        allowed("an allowed preflight")
+            .header("access-control-request-headers", "authorization")
+            .header("content-length", "0")
             .anonymous()
-            .sees("authorization", &["Bearer app-unknown-0123456"]),
+            .has("vary", &["authorization"])
+            .has("cache-control", &[]),
+        allowed("an allowed preflight past a policy")
+            .layer(|layer| {
+                let layer = layer.allow_cors_preflight();
+                layer.with_policy(|_, _| Err(InsufficientScope::new()))
+            })
+            .anonymous(),
+        allowed("an allowed preflight with a bad token")
+            .bearer(UNKNOWN)
+            .refused(401, INVALID)
+            .loads(1, 1),
+        allowed("an allowed preflight with a good token")
+            .bearer(GOOD)
+            .served("tok-good"),
+        allowed("with another scheme's credential")
+            .authorization("Basic YTpi")
+            .refused(401, BARE),
+        allowed("with a cookie")
+            .header("cookie", "session=1")
+            .refused(401, BARE),
+        allowed("with a key in a header that is looked at")
+            .layer(|layer| {
+                let layer = layer.allow_cors_preflight();
+                layer.with_source(TokenSource::header("x-api-key"))
+            })
+            .header("x-api-key", UNKNOWN)
+            .vary(&["x-api-key"])
+            .refused(401, INVALID)
+            .loads(1, 1),
+        allowed("with the type of a body")
+            .header("content-type", "text/plain")
+            .refused(401, BARE),
+        allowed("of two origins")
+            .header("origin", "https://example.com")
+            .refused(401, BARE),
+        allowed("for two methods")
+            .header("access-control-request-method", "GET")
+            .refused(401, BARE),
+        case(&[31], "for what is no method")
+            .layer(|layer| layer.allow_cors_preflight())
+            .method("OPTIONS")
+            .header("origin", "https://example.org")
+            .header("access-control-request-method", "a b")
+            .refused(401, BARE),
+        case(&[31], "for an empty method")
+            .layer(|layer| layer.allow_cors_preflight())
+            .method("OPTIONS")
+            .header("origin", "https://example.org")
+            .header("access-control-request-method", "")
+            .refused(401, BARE),
         case(&[31], "a plain OPTIONS")
             .method("OPTIONS")
             .refused(401, BARE),
