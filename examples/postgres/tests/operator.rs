@@ -98,17 +98,26 @@ async fn a_token_ends_when_its_row_says_so() {
     let example = start(&[("DATABASE_URL", &postgres.url())]);
     let mut database = PgConnection::connect(&postgres.url()).await.unwrap();
     let format = TokenFormat::new("demo_app_");
-    for (expires_at, status) in [("-1 second", 401), ("1 hour", 200)] {
+    let ends = [
+        ("now() - interval '1 second'", 401),
+        ("now() + interval '1 hour'", 200),
+        ("NULL", 200),
+        ("'infinity'", 200),
+        ("'10000-01-01'", 200),
+        ("'9999-12-31 23:59:59-14'", 200),
+        ("'-infinity'", 401),
+        ("'4713-01-01 BC'", 401),
+    ];
+    for (expires_at, status) in ends {
         let token = format.generate().unwrap();
-        sqlx::query(
-            "INSERT INTO tokens (tenant_id, type, digest, expires_at) \
-             VALUES ('acme', 'app', $1, now() + $2::interval)",
-        )
-        .bind(token.digest().as_bytes())
-        .bind(expires_at)
-        .execute(&mut database)
-        .await
-        .unwrap();
+        let insert = format!(
+            "INSERT INTO tokens (tenant_id, type, digest, expires_at) VALUES ('acme', 'app', $1, {expires_at})"
+        );
+        sqlx::query(&insert)
+            .bind(token.digest().as_bytes())
+            .execute(&mut database)
+            .await
+            .unwrap();
         let answer = example.curl_as(token.expose(), "/v1/whoami", &[]);
         answer.expect(status);
     }

@@ -109,7 +109,7 @@ impl Database {
                 app_id,
                 token_type,
                 created_at,
-                expires_at,
+                expires_at: Timestamp::end(expires_at),
                 revoked_at,
                 last_used_at,
             })

@@ -131,6 +131,7 @@ fn plan(
     kept: Kept,
 ) -> Result<Rotation, sqlx::Error> {
     let (tenant_id, app_id, token_type, digest, old_text, expires_at) = old;
+    let expires_at = Timestamp::end(expires_at);
     let token_type = match token_type.as_str() {
         "app" => "app",
         "dataset" => "dataset",

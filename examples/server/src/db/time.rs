@@ -1,7 +1,10 @@
 //! Times as the database keeps them: whole microseconds, the finest that both databases hold, so
 //! that what is written and what is read back are equal.
+//!
+//! Whatever a column holds is a [`Timestamp`]: who runs the database by hand writes `infinity`, or a year
+//! with five digits, and no row may end the request that reads it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -10,57 +13,81 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// A moment in UTC: `INTEGER` microseconds in SQLite, `TIMESTAMPTZ` in PostgreSQL.
+///
+/// RFC 3339 has years from 0000 to 9999. A moment outside of them is the first or the last one inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp(OffsetDateTime);
+pub struct Timestamp {
+    /// Since the beginning of 1970.
+    micros: i64,
+}
+
+/// The beginning of the year 0000.
+const FIRST: i64 = -62_167_219_200_000_000;
+
+/// The end of the year 9999.
+const LAST: i64 = 253_402_300_799_999_999;
+
+/// The beginning of 2000, from which PostgreSQL counts.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 impl Timestamp {
     /// The present moment.
     pub fn now() -> Self {
-        Self::truncated(OffsetDateTime::now_utc())
+        SystemTime::now().into()
     }
 
     /// Reads an RFC 3339 time with `Z` or an offset; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        OffsetDateTime::parse(text, &Rfc3339)
-            .ok()
-            .map(Self::truncated)
-    }
-
-    fn truncated(moment: OffsetDateTime) -> Self {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        // Nanoseconds of a year with four digits are far from the end of an i128.
         let micros = moment.unix_timestamp_nanos().div_euclid(1000);
-        // Rounding down leaves the range of years only at its very first moment.
-        OffsetDateTime::from_unix_timestamp_nanos(micros * 1000).map_or(Self(moment), Self)
+        Some(Self::clamped(micros.try_into().unwrap_or(LAST)))
     }
 
-    fn micros(self) -> i64 {
-        // Years have at most four digits here, which is a hundredth of what an i64 of microseconds
-        // holds.
-        i64::try_from(self.0.unix_timestamp_nanos().div_euclid(1000)).unwrap_or(i64::MAX)
+    /// The end of a token as a row has it: `infinity` is PostgreSQL's "never", and nothing that is read
+    /// here ends later than the year 9999.
+    pub(super) fn end(column: Option<Self>) -> Option<Self> {
+        column.filter(|end| end.micros < LAST)
     }
 
-    fn from_micros(micros: i64) -> Result<Self, BoxDynError> {
-        Ok(Self(OffsetDateTime::from_unix_timestamp_nanos(
-            i128::from(micros) * 1000,
-        )?))
+    fn clamped(micros: i64) -> Self {
+        Self {
+            micros: micros.clamp(FIRST, LAST),
+        }
     }
 }
 
 /// RFC 3339, in UTC.
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.format(&Rfc3339).map_err(|_| std::fmt::Error)?)
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.micros) * 1000);
+        let moment = moment.map_err(|_| std::fmt::Error)?;
+        f.write_str(&moment.format(&Rfc3339).map_err(|_| std::fmt::Error)?)
     }
 }
 
 impl From<SystemTime> for Timestamp {
     fn from(moment: SystemTime) -> Self {
-        Self::truncated(moment.into())
+        let (micros, before) = match moment.duration_since(UNIX_EPOCH) {
+            Ok(since) => (since.as_nanos() / 1000, false),
+            // Rounded down, as after 1970.
+            Err(error) => (error.duration().as_nanos().div_ceil(1000), true),
+        };
+        let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+        Self::clamped(if before { -micros } else { micros })
     }
 }
 
 impl From<Timestamp> for SystemTime {
     fn from(moment: Timestamp) -> Self {
-        moment.0.into()
+        let age = Duration::from_micros(moment.micros.unsigned_abs());
+        let time = if moment.micros < 0 {
+            UNIX_EPOCH.checked_sub(age)
+        } else {
+            UNIX_EPOCH.checked_add(age)
+        };
+        // Some systems begin later than the year 0000: what is so old is long over in any case.
+        time.unwrap_or(UNIX_EPOCH)
     }
 }
 
@@ -79,13 +106,13 @@ impl<'q> Encode<'q, Sqlite> for Timestamp {
         &self,
         buf: &mut <Sqlite as sqlx::Database>::ArgumentBuffer<'q>,
     ) -> Result<IsNull, BoxDynError> {
-        Encode::<Sqlite>::encode(self.micros(), buf)
+        Encode::<Sqlite>::encode(self.micros, buf)
     }
 }
 
 impl<'r> Decode<'r, Sqlite> for Timestamp {
     fn decode(value: <Sqlite as sqlx::Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
-        Self::from_micros(<i64 as Decode<'r, Sqlite>>::decode(value)?)
+        <i64 as Decode<'r, Sqlite>>::decode(value).map(Self::clamped)
     }
 }
 
@@ -100,15 +127,16 @@ impl<'q> Encode<'q, Postgres> for Timestamp {
         &self,
         buf: &mut <Postgres as sqlx::Database>::ArgumentBuffer<'q>,
     ) -> Result<IsNull, BoxDynError> {
-        Encode::<Postgres>::encode(self.0, buf)
+        // As the server sends it: microseconds, in eight bytes.
+        Encode::<Postgres>::encode(self.micros - POSTGRES_EPOCH, buf)
     }
 }
 
 impl<'r> Decode<'r, Postgres> for Timestamp {
     fn decode(value: <Postgres as sqlx::Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
-        Ok(Self(<OffsetDateTime as Decode<'r, Postgres>>::decode(
-            value,
-        )?))
+        // `infinity` is the greatest number, and `-infinity` the least.
+        let micros = <i64 as Decode<'r, Postgres>>::decode(value)?;
+        Ok(Self::clamped(micros.saturating_add(POSTGRES_EPOCH)))
     }
 }
 
@@ -132,7 +160,30 @@ mod tests {
     #[test]
     fn microseconds_survive_the_round_trip() {
         let now = Timestamp::now();
-        assert_eq!(Timestamp::from_micros(now.micros()).unwrap(), now);
+        assert_eq!(Timestamp::clamped(now.micros), now);
         assert_eq!(Timestamp::from(SystemTime::from(now)), now);
+        let old = Timestamp::parse("1969-12-31T23:59:59.999999Z").unwrap();
+        assert_eq!(Timestamp::from(SystemTime::from(old)), old);
+    }
+
+    #[test]
+    fn every_moment_can_be_shown() {
+        for (micros, shown) in [
+            (i64::MIN, "0000-01-01T00:00:00Z"),
+            (FIRST, "0000-01-01T00:00:00Z"),
+            (0, "1970-01-01T00:00:00Z"),
+            (LAST, "9999-12-31T23:59:59.999999Z"),
+            (i64::MAX, "9999-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(Timestamp::clamped(micros).to_string(), shown);
+        }
+        for (text, shown) in [
+            ("9999-12-31T23:59:59-02:00", "9999-12-31T23:59:59.999999Z"),
+            ("0000-01-01T00:00:00+02:00", "0000-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(Timestamp::parse(text).unwrap().to_string(), shown);
+        }
+        let far = UNIX_EPOCH + Duration::from_secs(1 << 60);
+        assert_eq!(Timestamp::from(far), Timestamp::clamped(LAST));
     }
 }

@@ -170,7 +170,7 @@ impl Database {
                     // The row's own digest and not the one asked for: the cache compares the two.
                     digest: read_digest(&digest)?,
                     created_at,
-                    expires_at,
+                    expires_at: Timestamp::end(expires_at),
                     last_used_at,
                     tenant_suspended: suspended,
                 })

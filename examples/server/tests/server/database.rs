@@ -224,6 +224,66 @@ async fn concurrent_changes_of_one_subject_all_succeed() {
     .await;
 }
 
+/// Sets the times of a token, as somebody with a console may.
+async fn set_times(database: &Database, id: &str, value: &str) {
+    let update = format!(
+        "UPDATE tokens SET created_at = {value}, expires_at = {value}, last_used_at = {value} \
+         WHERE id = '{id}'"
+    );
+    match database.open().await {
+        Pool::Sqlite(pool) => drop(sqlx::query(&update).execute(&pool).await.unwrap()),
+        Pool::Postgres(pool) => drop(sqlx::query(&update).execute(&pool).await.unwrap()),
+    }
+}
+
+/// A row that cannot be shown would end the request of everybody who reads the list.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_time_in_a_row_is_too_early_or_too_late_to_be_read() {
+    let postgres = [
+        ("'infinity'", 200),
+        ("'10000-01-01'", 200),
+        ("'-infinity'", 401),
+        ("'0044-03-15 BC'", 401),
+    ];
+    let sqlite = [
+        ("9223372036854775807", 200),
+        ("253402300800000000", 200),
+        ("-9223372036854775807", 401),
+    ];
+    for (database, values) in [
+        (Database::postgres(), &postgres[..]),
+        (Database::sqlite(), &sqlite[..]),
+    ] {
+        let demo = Demo::on(&database, &[]);
+        for (value, status) in values {
+            let body = r#"{"tenant_id":"acme","type":"app"}"#;
+            let made = demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
+            let made = made.json();
+            let id = made["id"].as_str().unwrap();
+            set_times(&database, id, value).await;
+            demo.whoami(made["token"].as_str().unwrap()).expect(*status);
+            let listed = demo.admin("GET", "/admin/tokens", None).expect(200).json();
+            let tokens = listed["tokens"].as_array().unwrap();
+            let listed = tokens.iter().find(|token| token["id"] == id).unwrap();
+            assert!(listed["created_at"].is_string(), "{value}");
+            assert_eq!(listed["expires_at"].is_null(), *status == 200, "{value}");
+            if *status == 200 {
+                let path = format!("/admin/tokens/{id}/rotate");
+                let rotated = demo.admin("POST", &path, None).expect(201).json();
+                assert!(rotated["expires_at"].is_null(), "{value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_time_that_is_in_another_year_in_utc_is_taken() {
+    let demo = Demo::on(&Database::sqlite(), &[]);
+    let body = r#"{"tenant_id":"acme","type":"app","expires_at":"9999-12-31T23:59:59-02:00"}"#;
+    let made = demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
+    assert_eq!(made.json()["expires_at"], "9999-12-31T23:59:59.999999Z");
+}
+
 #[test]
 fn no_text_of_a_token_is_in_the_database() {
     let database = Database::sqlite();
