@@ -1,15 +1,17 @@
-//! A WebSocket that is opened by an API token, through the engine and without the layer:
-//! `cargo run -p example-websocket`.
+//! A WebSocket that is opened by an API token: `cargo run -p example-websocket`.
 //!
-//! A page cannot set `Authorization` on a WebSocket. What it can choose are the subprotocols, so the
-//! token comes as one of them, beside the real one: `new WebSocket(url, ["demo.v1", "bearer." + token])`.
+//! Programs send `Authorization`, which the layer reads before the upgrade as it does before any request. A
+//! page cannot set it on a WebSocket. What it can choose are the subprotocols, so its token comes as one of
+//! them, beside the real one: `new WebSocket(url, ["demo.v1", "bearer." + token])`. That is looked up by hand.
 //! (In the URL it would be in every log on the way. In the first message it is well hidden, but then
 //! anybody can open sockets, which wait for that message and need a time-out.)
 //!
 //! What to take from it:
 //!
+//! * The layer is optional there: it refuses a bad `Authorization`, and lets through what has none.
 //! * [`ApiTokenCache::authenticate`] is the whole look-up, for wherever the layer does not fit. What the
-//!   layer checks beforehand one checks oneself, here by [`TokenFormat::check`].
+//!   layer checks beforehand one checks oneself, here by [`TokenFormat::check`], and so one answers a refusal:
+//!   its challenge, `Retry-After`, and that it is not to be cached.
 //! * Who is let in is asked again before each message and each second, so that a revoked or expired token
 //!   ends its sockets too, and not its requests alone. That is a look into this process's memory; Redis
 //!   is asked at most once a second for each token.
@@ -24,7 +26,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::{StatusCode, header::WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use tokio::net::TcpListener;
@@ -93,31 +96,39 @@ impl Service {
         }
     }
 
-    /// The one token among the subprotocols, if it looks like one of ours: what comes from outside is
-    /// not looked up before that.
-    fn token(&self, upgrade: &WebSocketUpgrade) -> Result<BearerToken, Refusal> {
+    /// The token that opens the socket: the layer's, or the one among the subprotocols, if it is good. With
+    /// two of them, which one counts is nothing to be guessed.
+    async fn admit(
+        &self,
+        caller: Option<CachedApiToken>,
+        upgrade: &WebSocketUpgrade,
+    ) -> Result<BearerToken, Refusal> {
         let mut presented = upgrade
             .requested_protocols()
             .filter_map(|protocol| protocol.to_str().ok()?.strip_prefix(TOKEN_PREFIX));
-        let token = presented.next().ok_or(Refusal::NotPresented)?;
-        if presented.next().is_some() {
-            return Err(Refusal::Ambiguous);
-        }
+        let token = match (caller, presented.next(), presented.next()) {
+            (Some(caller), None, _) => return Ok(caller.token().clone()),
+            (None, None, _) => return Err(Refusal::NotPresented),
+            (None, Some(token), None) => token,
+            _ => return Err(Refusal::Ambiguous),
+        };
+        // What comes from outside is not looked up before that.
         if !self.format.check(token) {
             return Err(Refusal::InvalidToken);
         }
-        Ok(BearerToken::new(token))
+        let token = BearerToken::new(token);
+        self.caller(&token).await.map(|_| token)
     }
 }
 
 /// Whoever is refused gets no socket, but an HTTP status. A page sees neither: browsers tell it only
 /// that the socket was not opened.
-async fn open(State(service): State<Service>, upgrade: WebSocketUpgrade) -> Response {
-    let admitted = async {
-        let token = service.token(&upgrade)?;
-        service.caller(&token).await.map(|_| token)
-    };
-    match admitted.await {
+async fn open(
+    State(service): State<Service>,
+    caller: Option<CachedApiToken>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    match service.admit(caller, &upgrade).await {
         Ok(token) => upgrade
             .protocols([PROTOCOL])
             .max_message_size(MAX_MESSAGE)
@@ -126,11 +137,25 @@ async fn open(State(service): State<Service>, upgrade: WebSocketUpgrade) -> Resp
     }
 }
 
+/// As the layer answers.
 fn refuse(refusal: &Refusal) -> Response {
-    let status = refusal.status();
-    let challenge = (status == StatusCode::UNAUTHORIZED)
-        .then_some([(WWW_AUTHENTICATE, "Bearer realm=\"api\"")]);
-    (status, challenge, refusal.detail().to_owned()).into_response()
+    let mut response = (refusal.status(), refusal.detail().to_owned()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match refusal {
+        Refusal::Unavailable { retry_after } => {
+            headers.insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
+        }
+        refused => {
+            let challenge = match refused.error_code() {
+                Some("invalid_token") => r#"Bearer realm="api", error="invalid_token""#,
+                Some("invalid_request") => r#"Bearer realm="api", error="invalid_request""#,
+                _ => r#"Bearer realm="api""#,
+            };
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+    }
+    response
 }
 
 /// Echoes each text with the caller's name, for as long as the token is good.
@@ -192,10 +217,12 @@ async fn revoke(State(service): State<Service>, caller: CachedApiToken) -> Statu
 }
 
 fn app(service: Service) -> Router {
-    let layer = ApiTokenLayer::new(service.cache.clone()).with_scope(SCOPE);
+    let layer = ApiTokenLayer::new(service.cache.clone())
+        .with_scope(SCOPE)
+        .with_token_format(service.format.clone());
     Router::new()
-        .route("/token", delete(revoke).layer(layer))
-        .route("/echo", get(open))
+        .route("/token", delete(revoke).layer(layer.clone()))
+        .route("/echo", get(open).layer(layer.optional()))
         .with_state(service)
 }
 
@@ -231,11 +258,16 @@ fn print_usage(token: &str, address: std::net::SocketAddr) {
         "s = new WebSocket('ws://{address}/echo', ['{PROTOCOL}', '{TOKEN_PREFIX}{token}']); \
          s.onmessage = (e) => console.log(e.data); s.onclose = (e) => console.log(e.code, e.reason)"
     );
-    println!("# The upgrade alone:");
+    println!("# The upgrade alone, as a page does it, and as a program may:");
     println!(
         "curl -i --http1.1 --max-time 1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
          -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' \
          -H 'Sec-WebSocket-Protocol: {PROTOCOL}, {TOKEN_PREFIX}{token}' http://{address}/echo"
+    );
+    println!(
+        "curl -i --http1.1 --max-time 1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
+         -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' \
+         -H 'Authorization: Bearer {token}' http://{address}/echo"
     );
     println!("# The token is revoked, and its sockets are closed:");
     println!("curl -i -X DELETE -H 'Authorization: Bearer {token}' http://{address}/token");

@@ -1,4 +1,4 @@
-//! The program, asked as a browser does: a WebSocket with the token among the subprotocols.
+//! The program, asked as a page does, with the token among the subprotocols, and as programs do.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tower_api_token::TokenFormat;
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The line that is pasted to revoke.
-const REVOKE: usize = 1;
+const REVOKE: usize = 2;
 
 fn start() -> Example {
     Example::start(Path::new(env!("CARGO_BIN_EXE_example-websocket")), &[])
@@ -25,24 +25,38 @@ fn token(example: &Example) -> &str {
     example.token(REVOKE, "Bearer ")
 }
 
-/// A socket, or the status that it was refused with.
-async fn open(example: &Example, protocols: &str) -> Result<Socket, u16> {
+/// A socket, or the status and the challenge that it was refused with.
+async fn open_with(
+    example: &Example,
+    headers: &[(&'static str, &str)],
+) -> Result<Socket, (u16, String)> {
     let url = format!("ws://{}/echo", example.address());
     let mut request = url.into_client_request().unwrap();
-    if !protocols.is_empty() {
-        let protocols = protocols.parse().unwrap();
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", protocols);
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().unwrap());
     }
     match connect_async(request).await {
         Ok((socket, response)) => {
-            assert_eq!(response.headers()["sec-websocket-protocol"], "demo.v1");
+            let selected = response.headers().get("sec-websocket-protocol");
+            let asked = headers.iter().any(|(_, value)| value.contains("demo.v1"));
+            assert_eq!(selected.is_some(), asked);
+            assert!(selected.is_none_or(|protocol| protocol == "demo.v1"));
             Ok(socket)
         }
-        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(Error::Http(response)) => {
+            assert_eq!(response.headers()["cache-control"], "no-store");
+            let challenge = response.headers()["www-authenticate"].to_str().unwrap();
+            Err((response.status().as_u16(), challenge.to_owned()))
+        }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// A socket, or the status that it was refused with.
+async fn open(example: &Example, protocols: &str) -> Result<Socket, u16> {
+    let protocols = [("sec-websocket-protocol", protocols)];
+    let opened = open_with(example, &protocols).await;
+    opened.map_err(|(status, _)| status)
 }
 
 async fn open_as(example: &Example, token: &str) -> Result<Socket, u16> {
@@ -100,7 +114,6 @@ async fn who_presents_no_good_token_gets_a_status_and_no_socket() {
     let good = token(&example);
     let invented = TokenFormat::new("demo_").generate().unwrap();
     let refused = async |protocols: &str| open(&example, protocols).await.unwrap_err();
-    assert_eq!(refused("").await, 401);
     assert_eq!(refused("demo.v1").await, 401);
     assert_eq!(refused(&format!("demo.v1, {good}")).await, 401);
     assert_eq!(refused("demo.v1, bearer.").await, 401);
@@ -111,11 +124,74 @@ async fn who_presents_no_good_token_gets_a_status_and_no_socket() {
     assert_eq!(refused(&two).await, 400);
 }
 
+#[tokio::test]
+async fn a_program_opens_a_socket_by_authorization() {
+    let example = start();
+    let bearer = format!("Bearer {}", token(&example));
+    let mut plain = open_with(&example, &[("authorization", &bearer)])
+        .await
+        .unwrap();
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("sec-websocket-protocol", "demo.v1"),
+    ];
+    let mut named = open_with(&example, &headers).await.unwrap();
+    for socket in [&mut plain, &mut named] {
+        assert_eq!(echo(socket, "hello").await, "tok-1: hello");
+    }
+
+    example.paste(REVOKE).expect(204);
+
+    assert_eq!(closed(&mut plain).await.0, CloseCode::Policy);
+    assert_eq!(closed(&mut named).await.0, CloseCode::Policy);
+    let again = open_with(&example, &headers).await.unwrap_err();
+    assert_eq!(again.0, 401);
+}
+
+#[tokio::test]
+async fn a_refusal_says_whether_a_token_was_presented() {
+    let example = start();
+    let good = token(&example);
+    let invented = TokenFormat::new("demo_").generate().unwrap();
+    let bearer = |token: &str| format!("Bearer {token}");
+    let protocol = |token: &str| format!("demo.v1, bearer.{token}");
+    let none = r#"Bearer realm="api""#;
+    let invalid = r#"Bearer realm="api", error="invalid_token""#;
+    let ambiguous = r#"Bearer realm="api", error="invalid_request""#;
+    let authorization = "authorization";
+    let protocols = "sec-websocket-protocol";
+    let invented = invented.expose();
+    for (headers, status, challenge) in [
+        (vec![], 401, none),
+        (vec![(protocols, "demo.v1".to_owned())], 401, none),
+        (vec![(authorization, "Basic YTpi".to_owned())], 401, none),
+        (vec![(protocols, protocol(invented))], 401, invalid),
+        (vec![(protocols, protocol("made-up"))], 401, invalid),
+        (vec![(authorization, bearer(invented))], 401, invalid),
+        (vec![(authorization, bearer("made-up"))], 401, invalid),
+        (
+            vec![(authorization, bearer(good)), (authorization, bearer(good))],
+            400,
+            ambiguous,
+        ),
+        (
+            vec![(authorization, bearer(good)), (protocols, protocol(good))],
+            400,
+            ambiguous,
+        ),
+    ] {
+        let named: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let refused = open_with(&example, &named).await.unwrap_err();
+        assert_eq!(refused, (status, challenge.to_owned()), "{named:?}");
+    }
+}
+
 #[test]
 fn the_printed_upgrade_is_answered_and_the_token_is_not_echoed() {
     let example = start();
     let answer = example.paste(0).expect(101);
     assert_eq!(answer.header("sec-websocket-protocol"), "demo.v1");
+    example.paste(1).expect(101);
     let challenged = example.curl(
         "/echo",
         &[
