@@ -16,6 +16,7 @@
 //! invalidate. It is read from the table of tokens, by the digest that the row names, so that the
 //! outbox itself holds no text.
 
+use std::fmt;
 use std::time::Duration;
 
 use tower_api_token::{ApiTokenCache, InvalidateError};
@@ -27,6 +28,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The longest pause while invalidations fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How often a store that is away is asked whether it is back, while something is owed.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many rows are taken at once.
 const BATCH: i64 = 100;
@@ -85,9 +89,11 @@ impl Outbox {
     /// Repeats what is left in the table, for ever.
     pub async fn run(self) {
         let mut pause = INTERVAL;
+        tokio::time::sleep(pause).await;
         loop {
-            tokio::time::sleep(pause).await;
-            match self.round().await {
+            let round = self.round().await;
+            let store_failed = matches!(round, Err(Failed::Store(_)));
+            match round {
                 Ok(settled) => {
                     // Without an outage it merely overtook a request that waits for all instances.
                     if settled > 0 && pause > INTERVAL {
@@ -101,12 +107,32 @@ impl Outbox {
                     // The first of a row of failures is worth a line, the others are the same news.
                     if pause == INTERVAL {
                         tracing::warn!(
-                            error,
+                            %error,
                             "pending invalidations cannot be confirmed, trying again"
                         );
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
+            }
+            if store_failed {
+                let _ = tokio::time::timeout(pause, self.store_returns()).await;
+            } else {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// Until a store that is away answers again: what is owed then is what it may answer wrongly, and does not wait
+    /// for the end of a pause. Of a store that answers all the time this says nothing, and there the usual
+    /// interval is kept.
+    async fn store_returns(&self) {
+        if self.cache.check_store().await.is_ok() {
+            return tokio::time::sleep(INTERVAL).await;
+        }
+        loop {
+            tokio::time::sleep(PROBE_INTERVAL).await;
+            if self.cache.check_store().await.is_ok() {
+                return;
             }
         }
     }
@@ -114,32 +140,43 @@ impl Outbox {
     /// Tries what is owed until all is settled or something fails: then the next will most likely
     /// fail as well, each after a deadline. The one that failed goes behind the others, so it
     /// cannot hold them up.
-    async fn round(&self) -> Result<usize, String> {
+    async fn round(&self) -> Result<usize, Failed> {
         let mut settled = 0;
         loop {
-            let owed = self
-                .database
-                .pending(BATCH)
-                .await
-                .map_err(|error| error.to_string())?;
+            let owed = self.database.pending(BATCH).await?;
             let full = i64::try_from(owed.len()).is_ok_and(|length| length == BATCH);
             for pending in &owed {
                 if let Err(error) = self.invalidate(pending, false).await {
-                    self.database
-                        .count_attempt(&pending.id)
-                        .await
-                        .map_err(|error| error.to_string())?;
-                    return Err(error.to_string());
+                    self.database.count_attempt(&pending.id).await?;
+                    return Err(Failed::Store(error));
                 }
-                self.database
-                    .settle(pending)
-                    .await
-                    .map_err(|error| error.to_string())?;
+                self.database.settle(pending).await?;
                 settled += 1;
             }
             if !full {
                 return Ok(settled);
             }
+        }
+    }
+}
+
+/// Why a round ended early.
+enum Failed {
+    Database(sqlx::Error),
+    Store(InvalidateError),
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Redis or the database away, and several instances.
 
+use std::time::{Duration, Instant};
+
+use example_server::db::Database as Pool;
 use test_support::{FaultProxy, RedisServer, free_port};
 use tower_api_token::TokenDigest;
 
@@ -52,6 +55,39 @@ fn revocation_while_redis_is_down(database: &Database, layout: &str) {
         demo.delete(&token.id).status == 200
     });
     demo.whoami(&token.text).expect(401);
+}
+
+/// Its pauses grow to 8 s while invalidations fail: so long the old answer would go on in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_back_wakes_the_outbox_at_once() {
+    let database = Database::sqlite();
+    let redis = RedisServer::start();
+    let demo = Demo::with(&database, "digest", Some(&redis));
+    redis.kill();
+    let token = demo.token("acme", "app");
+    demo.delete(&token.id).expect_unconfirmed();
+    let Pool::Sqlite(pool) = database.open().await else {
+        panic!("another database");
+    };
+    let attempts = async || -> i64 {
+        let select = "SELECT COALESCE(max(attempts), 0) FROM pending_invalidations";
+        sqlx::query_scalar(select).fetch_one(&pool).await.unwrap()
+    };
+    // The first two fail after 1 and 2 s, the third after 4: then the longest pause begins.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while attempts().await < 3 {
+        assert!(Instant::now() < deadline, "{}", demo.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    redis.restart();
+
+    let back = Instant::now();
+    eventually("the outbox is empty", || {
+        demo.metric("demo_pending_invalidations", &[]) == 0
+    });
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?} of a pause of 8 s");
 }
 
 #[test]
