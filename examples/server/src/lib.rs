@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod outbox;
 mod random;
 mod routes;
+mod serve;
 #[cfg(feature = "otel")]
 pub mod spans;
 pub mod startup;

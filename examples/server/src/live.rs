@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_api_token::{Origin, Outcome, Stats};
 
 use crate::latency::{Counts, Latencies, Percentiles};
@@ -19,9 +20,12 @@ use crate::latency::{Counts, Latencies, Percentiles};
 /// What a page that was just opened is shown of the past: samples, one a second.
 const HISTORY: usize = 60;
 
-/// Open streams. Each holds a connection for as long as its page is open, and strangers may open
-/// them.
+/// Open streams of everybody. Each holds a connection for as long as its page is open, and strangers may
+/// open them.
 const MOST_STREAMS: usize = 64;
+
+/// Open streams of the operator, whom no number of strangers keeps out.
+const MOST_OPERATORS: usize = 16;
 
 /// What a slow page may fall behind before it misses something.
 const BACKLOG: usize = 256;
@@ -31,6 +35,13 @@ const BACKLOG: usize = 256;
 pub(crate) enum Message {
     Sample(Arc<str>),
     Change(Arc<str>),
+}
+
+/// Who listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    Anybody,
+    Operator,
 }
 
 /// Whether what we depend on answers; the breaker is the one in front of Redis.
@@ -49,6 +60,9 @@ pub(crate) struct Live {
     failed: AtomicU64,
     health: Mutex<Probed>,
     channel: Mutex<Channel>,
+    /// Places for streams that are not open.
+    anybodys: Arc<Semaphore>,
+    operators: Arc<Semaphore>,
 }
 
 /// The last probe, and whether one since the last sample found the breaker open.
@@ -76,6 +90,8 @@ impl Live {
                 sender: Some(broadcast::Sender::new(BACKLOG)),
                 history: VecDeque::with_capacity(HISTORY),
             }),
+            anybodys: Arc::new(Semaphore::new(MOST_STREAMS)),
+            operators: Arc::new(Semaphore::new(MOST_OPERATORS)),
         }
     }
 
@@ -148,14 +164,20 @@ impl Live {
         sender.is_some_and(|sender| sender.receiver_count() > 0)
     }
 
-    /// The last samples, and from there on every message. Nothing if too many listen, or none may any
-    /// more.
-    pub(crate) fn subscribe(&self) -> Option<Subscription> {
+    /// The last samples, and from there on every message. Nothing if too many of this kind listen, or none
+    /// may any more.
+    pub(crate) fn subscribe(&self, listener: Listener) -> Option<Subscription> {
+        let places = match listener {
+            Listener::Anybody => &self.anybodys,
+            Listener::Operator => &self.operators,
+        };
+        let place = Arc::clone(places).try_acquire_owned().ok()?;
         let channel = self.channel();
         let sender = channel.sender.as_ref()?;
-        (sender.receiver_count() < MOST_STREAMS).then(|| Subscription {
+        Some(Subscription {
             history: channel.history.clone(),
             receiver: sender.subscribe(),
+            _place: place,
         })
     }
 
@@ -189,6 +211,8 @@ impl Channel {
 pub(crate) struct Subscription {
     history: VecDeque<Message>,
     receiver: broadcast::Receiver<Message>,
+    /// Given back when the page is closed.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Subscription {
@@ -253,7 +277,7 @@ mod tests {
         for _ in 0..HISTORY + 5 {
             sampled(&live);
         }
-        let mut page = live.subscribe().unwrap();
+        let mut page = live.subscribe(Listener::Anybody).unwrap();
         live.changed("revoked", "id", "tok-1");
         for _ in 0..HISTORY {
             assert!(matches!(page.next().await, Some(Message::Sample(_))));
@@ -264,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn a_breaker_that_was_open_between_two_samples_is_told_once() {
         let live = Live::new();
-        let mut page = live.subscribe().unwrap();
+        let mut page = live.subscribe(Listener::Anybody).unwrap();
         let mut told = Vec::new();
         for probes in [[false, true, false], [false, false, false]] {
             for breaker_open in probes {
@@ -288,21 +312,26 @@ mod tests {
     #[tokio::test]
     async fn closing_ends_every_stream_and_opens_none() {
         let live = Live::new();
-        let mut page = live.subscribe().unwrap();
+        let mut page = live.subscribe(Listener::Anybody).unwrap();
         live.close();
         assert!(page.next().await.is_none());
-        assert!(live.subscribe().is_none());
+        assert!(live.subscribe(Listener::Anybody).is_none());
         sampled(&live);
     }
 
     #[test]
     fn streams_are_bounded_and_a_closed_page_gives_its_place_back() {
-        let live = Live::new();
-        let mut pages: Vec<_> = (0..MOST_STREAMS)
-            .map(|_| live.subscribe().unwrap())
-            .collect();
-        assert!(live.subscribe().is_none());
-        pages.pop();
-        assert!(live.subscribe().is_some());
+        for (listener, most) in [
+            (Listener::Anybody, MOST_STREAMS),
+            (Listener::Operator, MOST_OPERATORS),
+        ] {
+            let live = Live::new();
+            let mut pages: Vec<_> = (0..most)
+                .map(|_| live.subscribe(listener).unwrap())
+                .collect();
+            assert!(live.subscribe(listener).is_none());
+            pages.pop();
+            assert!(live.subscribe(listener).is_some());
+        }
     }
 }

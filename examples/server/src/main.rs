@@ -47,12 +47,12 @@ async fn start() -> Result<(), StartError> {
         server.banner(),
         server.address()
     ));
-    let ended = server.run(signal()?).await.map_err(StartError::other);
+    server.run(signal()?).await;
     #[cfg(feature = "otel")]
     if let Some(spans) = spans {
         spans.end();
     }
-    ended
+    Ok(())
 }
 
 /// What takes part in logging, with the filter in front of it.
@@ -83,7 +83,7 @@ fn print(text: &str) {
 }
 
 /// Ready when the process is asked to end: by ctrl-c, or by SIGTERM as orchestrators do.
-fn signal() -> Result<impl Future<Output = ()> + Send + 'static, StartError> {
+fn signal() -> Result<impl Future<Output = ()>, StartError> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(StartError::other)?;

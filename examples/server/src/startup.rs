@@ -17,6 +17,7 @@ use crate::loader;
 use crate::metrics;
 use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
+use crate::serve::serve;
 use crate::usage;
 
 /// How long the end may take when requests are drained, or are not: writing what is not written yet,
@@ -37,6 +38,7 @@ pub struct Server {
     cache: ApiTokenCache,
     outbox: Outbox,
     drain: Duration,
+    patience: Duration,
     metrics: PrometheusHandle,
     banner: String,
 }
@@ -90,6 +92,7 @@ impl Server {
             null_ttl: config.null_ttl,
             redis: config.redis.as_ref().map(Redis::kind),
             live: Live::new(),
+            patience: config.client_timeout,
         });
         Ok(Self {
             listener,
@@ -100,6 +103,7 @@ impl Server {
             cache,
             outbox,
             drain: config.drain,
+            patience: config.client_timeout,
             metrics,
             banner,
         })
@@ -117,18 +121,12 @@ impl Server {
 
     /// Serves until `shutdown` is ready, then drains connections and usage records, for a bounded
     /// time: neither a client that never finishes nor a database that hangs holds the process.
-    ///
-    /// # Errors
-    /// None that axum knows of: failures to accept are logged and tried again there.
-    pub async fn run(
-        self,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let outbox = tokio::spawn(self.outbox.run());
         let live = tokio::spawn(routes::live::run(Arc::clone(&self.state)));
         let upkeep = tokio::spawn(metrics::keep_up(self.metrics));
         let (draining, begun) = tokio::sync::oneshot::channel();
-        let serve = axum::serve(self.listener, self.router).with_graceful_shutdown(async move {
+        let serve = serve(self.listener, self.router, self.patience, async {
             shutdown.await;
             tracing::info!("draining");
             self.state.live.close();
@@ -141,13 +139,10 @@ impl Server {
                 Err(_) => std::future::pending().await,
             }
         };
-        let result = tokio::select! {
-            result = serve.into_future() => result,
-            () = too_late => {
-                tracing::warn!("connections are still open and are dropped");
-                Ok(())
-            }
-        };
+        tokio::select! {
+            () = serve => {}
+            () = too_late => tracing::warn!("connections are still open and are dropped"),
+        }
         // In the middle of whatever: its rows are in the database, for the next start or another
         // instance.
         outbox.abort();
@@ -163,7 +158,6 @@ impl Server {
         if tokio::time::timeout(CLOSE_TIMEOUT, close).await.is_err() {
             tracing::warn!("the database does not answer, and its connections are dropped");
         }
-        result
     }
 }
 

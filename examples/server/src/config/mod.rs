@@ -59,6 +59,8 @@ pub struct Config {
     pub admin_token: AdminToken,
     /// How long requests under way may take after the signal to end.
     pub drain: Duration,
+    /// How long a client may take to send a request, and a connection may be idle.
+    pub client_timeout: Duration,
     /// Whether logs are JSON.
     pub log_json: bool,
     /// What is logged.
@@ -151,6 +153,7 @@ impl Values {
                 None => AdminToken::random()?,
             },
             drain: Duration::from_secs(self.number("DRAIN_SECONDS", 0..=3600)?),
+            client_timeout: Duration::from_secs(self.number("CLIENT_TIMEOUT_SECONDS", 1..=3600)?),
             log_json: self.choice("LOG_FORMAT", &["text", "json"])? == "json",
             log_filter: log_filter.parse().map_err(|_| {
                 StartError::of(

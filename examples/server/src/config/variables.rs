@@ -11,7 +11,7 @@ type Variable = (
     &'static str,
 );
 
-const VARIABLES: [Variable; 21] = [
+const VARIABLES: [Variable; 22] = [
     (
         "LISTEN",
         "listen",
@@ -119,6 +119,12 @@ const VARIABLES: [Variable; 21] = [
         "drain-seconds",
         Some("20"),
         "How long requests under way may take after SIGTERM",
+    ),
+    (
+        "CLIENT_TIMEOUT_SECONDS",
+        "client-timeout-seconds",
+        Some("30"),
+        "How long a client may take to send a request's head, and its body, and a connection may be idle",
     ),
     (
         "LOG_FORMAT",

@@ -23,6 +23,15 @@ impl TenantStatus {
 }
 
 impl Database {
+    /// Adds an active tenant; whether there was none of this id. No cache holds anything of a tenant that never
+    /// was, so that nothing is owed.
+    pub async fn insert_tenant(&self, id: &str, name: &str) -> Result<bool, sqlx::Error> {
+        const INSERT: &str =
+            "INSERT INTO tenants (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
+        let inserted = on_pool!(self, pool => sqlx::query(INSERT).bind(id).bind(name).execute(pool).await?.rows_affected());
+        Ok(inserted > 0)
+    }
+
     /// Sets a tenant's status and owes the invalidation of its tokens, also when it had that status
     /// already; `None` if there is no such tenant.
     pub async fn set_tenant_status(

@@ -7,16 +7,18 @@
 
 use std::collections::HashMap;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Path, Query, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::json;
 
 use super::admin_auth::require_admin;
+use super::new_tenant::WantedTenant;
 use super::new_token::{Wanted, is_identifier};
 use super::problem::{Problem, within_deadline};
 use super::rotate::rotate_token;
@@ -34,12 +36,45 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
         .route("/tokens", get(list_tokens).post(create_token))
         .route("/tokens/{id}", delete(revoke_token))
         .route("/tokens/{id}/rotate", post(rotate_token))
+        .route("/tenants", post(create_tenant))
         .route("/tenants/{id}/suspend", post(suspend_tenant))
         .route("/tenants/{id}/resume", post(resume_tenant))
         .fallback(async || Problem::not_found("route"))
+        .layer(middleware::from_fn_with_state(state.clone(), read_body))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         // Outermost, the fallback included: a stranger does not learn which routes there are.
         .layer(middleware::from_fn_with_state(state.clone(), require_admin))
+}
+
+/// Reads the whole body before its handler does, for as long as a client may take. One that is sent byte by byte
+/// would hold its connection for as long as the client likes.
+async fn read_body(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    // With the parts, which the limit of its length is in.
+    let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
+    match tokio::time::timeout(state.patience, body).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(parts, Body::from(body))).await,
+        Ok(Err(refused)) => refused.into_response(),
+        Err(_) => {
+            let detail = "the body did not come in time";
+            Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+        }
+    }
+}
+
+async fn create_tenant(State(state): State<AppState>, body: Bytes) -> Result<Response, Problem> {
+    let WantedTenant { id, name } = WantedTenant::parse(&body)?;
+    let inserted = within_deadline(state.database.insert_tenant(&id, &name))
+        .await
+        .map_err(|error: sqlx::Error| Problem::database(&error))?;
+    if !inserted {
+        let detail = "id: there is a tenant of this id already";
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    tracing::info!(id, "a tenant was created");
+    let status = TenantStatus::Active.as_str();
+    let body = json!({ "id": id, "name": name, "status": status });
+    Ok((StatusCode::CREATED, NO_STORE, Json(body)).into_response())
 }
 
 /// Makes a token, or imports one whose text is given. The text is answered here and never again.

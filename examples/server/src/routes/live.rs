@@ -19,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 use super::ops::PROBE_TIMEOUT;
 use super::problem::Problem;
 use super::{AppState, NO_STORE};
-use crate::live::{Health, Message};
+use crate::live::{Health, Listener, Message};
 use crate::random;
 
 /// The whole page: nothing else is requested, from us or from anybody.
@@ -72,18 +72,18 @@ async fn page(State(state): State<AppState>) -> Result<Response, Problem> {
 
 /// `GET /live`: a sample each second, those of the last minute first.
 async fn samples(State(state): State<AppState>) -> Result<Response, Problem> {
-    events(&state, false)
+    events(&state, Listener::Anybody)
 }
 
 /// `GET /admin/live`: changes too, which name tokens and tenants.
 pub(super) async fn samples_and_changes(
     State(state): State<AppState>,
 ) -> Result<Response, Problem> {
-    events(&state, true)
+    events(&state, Listener::Operator)
 }
 
-fn events(state: &AppState, with_changes: bool) -> Result<Response, Problem> {
-    let Some(subscription) = state.live.subscribe() else {
+fn events(state: &AppState, listener: Listener) -> Result<Response, Problem> {
+    let Some(subscription) = state.live.subscribe(listener) else {
         let detail = "too many streams are open, or the server is about to end";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };
@@ -91,7 +91,7 @@ fn events(state: &AppState, with_changes: bool) -> Result<Response, Problem> {
         loop {
             let event = match subscription.next().await? {
                 Message::Sample(json) => Event::default().event("sample").data(json),
-                Message::Change(json) if with_changes => {
+                Message::Change(json) if listener == Listener::Operator => {
                     Event::default().event("change").data(json)
                 }
                 Message::Change(_) => continue,

@@ -4,6 +4,7 @@ mod admin;
 mod admin_auth;
 mod api;
 pub(crate) mod live;
+mod new_tenant;
 mod new_token;
 mod openapi;
 mod ops;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) redis: Option<RedisKind>,
     /// What the live page is told.
     pub(crate) live: Live,
+    /// How long a client may take to send a body.
+    pub(crate) patience: Duration,
 }
 
 /// All routes.

@@ -30,12 +30,7 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Reads the body.
     pub(super) fn parse(body: &[u8], now: Timestamp, format: Format) -> Result<Self, Problem> {
-        let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
-            return Err(Problem::new(
-                axum::http::StatusCode::BAD_REQUEST,
-                "the body is not a JSON object",
-            ));
-        };
+        let mut members = members(body)?;
         let tenant_id = text(&mut members, "tenant_id")?.ok_or_else(|| missing("tenant_id"))?;
         let token_type = text(&mut members, "type")?.ok_or_else(|| missing("type"))?;
         let token_type = match token_type.as_str() {
@@ -67,12 +62,26 @@ impl Wanted {
     }
 }
 
-fn missing(name: &str) -> Problem {
+/// The members of a body that is a JSON object.
+pub(super) fn members(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Err(Problem::new(
+            axum::http::StatusCode::BAD_REQUEST,
+            "the body is not a JSON object",
+        )),
+    }
+}
+
+pub(super) fn missing(name: &str) -> Problem {
     Problem::unprocessable(format!("{name}: missing"))
 }
 
 /// Takes a member that is a string, or null, or not there.
-fn text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Problem> {
+pub(super) fn text(
+    members: &mut Map<String, Value>,
+    name: &str,
+) -> Result<Option<String>, Problem> {
     match members.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -80,7 +89,7 @@ fn text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, 
     }
 }
 
-fn identifier(name: &str, text: String) -> Result<String, Problem> {
+pub(super) fn identifier(name: &str, text: String) -> Result<String, Problem> {
     if is_identifier(&text) {
         Ok(text)
     } else {

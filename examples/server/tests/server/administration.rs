@@ -6,6 +6,38 @@ use test_support::RedisServer;
 use super::answer::Answer;
 use super::demo::{ADMIN, Database, Demo, unknown};
 
+/// What a newcomer does after the first look.
+#[test]
+fn a_new_tenant_has_tokens_of_its_own() {
+    for database in [Database::sqlite(), Database::postgres()] {
+        let demo = Demo::on(&database, &[]);
+        let token = json!({ "tenant_id": "initech", "type": "app" });
+        create(&demo, &token).expect(422);
+        let tenant = |body: Value| demo.admin("POST", "/admin/tenants", Some(&body.to_string()));
+        let made = tenant(json!({ "id": "initech", "name": "Initech" })).expect(201);
+        assert_eq!(
+            made.json(),
+            json!({ "id": "initech", "name": "Initech", "status": "active" })
+        );
+        let made = create(&demo, &token).expect(201).json();
+        demo.whoami(made["token"].as_str().unwrap()).expect(200);
+        tenant(json!({ "id": "initech" })).expect(409);
+        assert_eq!(
+            tenant(json!({ "id": "hooli" })).expect(201).json()["name"],
+            "hooli"
+        );
+        for bad in [
+            json!({ "name": "nobody" }),
+            json!({ "id": "" }),
+            json!({ "id": "a\u{0}b" }),
+            json!({ "id": 7 }),
+            json!({ "id": "x", "status": "suspended" }),
+        ] {
+            tenant(bad).expect(422);
+        }
+    }
+}
+
 fn create(demo: &Demo, body: &Value) -> Answer {
     demo.admin("POST", "/admin/tokens", Some(&body.to_string()))
 }

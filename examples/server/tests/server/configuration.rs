@@ -163,6 +163,7 @@ fn nonsense_is_refused() {
         ("LOCAL_CAPACITY", &["", "-1", "many", "100000001"]),
         ("STALENESS_BOUND_MS", &["", "0", "9", "-1", "1s", "3600001"]),
         ("LOAD_DELAY_MS", &["", "-1", "abc", "60001"]),
+        ("CLIENT_TIMEOUT_SECONDS", &["", "0", "-1", "abc", "3601"]),
         ("KEY_LAYOUT", &["", "Digest", "sha"]),
         ("REDIS_KEY_PREFIX", &[""]),
         ("TOKEN_FORMAT", &["", "all"]),
@@ -288,6 +289,8 @@ fn help_names_every_variable_and_no_value_of_the_environment() {
         "STALENESS_BOUND_MS",
         "LOAD_DELAY_MS",
         "ADMIN_TOKEN",
+        "DRAIN_SECONDS",
+        "CLIENT_TIMEOUT_SECONDS",
         "LOG_FORMAT",
         "RUST_LOG",
     ] {

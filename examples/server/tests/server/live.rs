@@ -170,6 +170,8 @@ fn streams_are_bounded_and_a_closed_one_makes_room() {
     let streams: Vec<_> = (0..64).map(|_| demo.stream("/live")).collect();
     let full = demo.get("/live").expect(503);
     assert_eq!(full.header("content-type"), "application/problem+json");
+    // Strangers keep the operator out of nothing.
+    let _operator = demo.stream("/admin/live");
     drop(streams);
     // The server notices at the next sample that it cannot be written.
     eventually("a closed page's place is free", || {

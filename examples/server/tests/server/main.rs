@@ -5,6 +5,7 @@ mod administration;
 mod answer;
 mod browser;
 mod configuration;
+mod connections;
 mod database;
 mod demo;
 mod deployments;

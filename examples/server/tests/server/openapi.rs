@@ -183,6 +183,12 @@ fn all_kinds_of_answers(answers: &mut Answers) -> Value {
     let admin = |method: &str, path: &str, id: &str, body: Option<&str>| {
         demo.admin(method, &path.replace("{id}", id), body)
     };
+    let tenants = "/admin/tenants";
+    let tenant = r#"{"id":"initech","name":"Initech"}"#;
+    for (status, body) in [(201, tenant), (409, tenant), (400, "["), (422, "{}")] {
+        let answer = admin("POST", tenants, "", Some(body));
+        answers.keep("POST", tenants, status, answer);
+    }
     let text = unknown("app");
     let body = json!({ "tenant_id": "acme", "type": "app", "token": text, "expires_at": "2100-01-01T00:00:00Z" });
     let made = answers
