@@ -134,6 +134,7 @@ mod properties;
 mod rejection;
 mod service;
 mod store;
+mod task;
 mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod test_util;

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use common::{Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis};
+use common::{Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, until};
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, Point};
 use tower_api_token::{
@@ -409,6 +409,36 @@ async fn a_caller_that_is_polled_no_more_holds_up_neither_the_load_nor_who_joins
         cached.await.expect("the load ends by itself");
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_joins_a_flight_and_blocks_the_thread_holds_up_neither_it_nor_its_caller() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let points = Points::default();
+    let read = points.at(Point::Read);
+    read.close();
+    let cache = db.cache().hooks(points.hooks()).build().unwrap();
+    let (answered, is_answered) = std::sync::mpsc::channel();
+    let first = cache.clone();
+    let first = tokio::spawn(async move {
+        found(&first, TOKEN).await;
+        answered.send(()).unwrap();
+    });
+    read.reached(1).await;
+    let joins = cache.clone();
+    let joins = tokio::spawn(async move {
+        let mut joins = Box::pin(found(&joins, TOKEN));
+        assert!(poll_once(&mut joins).await.is_pending());
+        // As a handler that computes beside its lookup.
+        let answered = is_answered.recv_timeout(Duration::from_secs(10));
+        joins.await;
+        answered
+    });
+    until(|| cache.stats().joined == 1).await;
+    read.open();
+    let answered = joins.await.unwrap();
+    answered.expect("the first caller depends on no thread of another's");
+    first.await.unwrap();
 }
 
 #[tokio::test]

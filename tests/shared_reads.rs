@@ -5,9 +5,12 @@
 
 mod common;
 
+use std::future::poll_fn;
+use std::sync::mpsc::{Receiver, channel};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use common::{Cache, Db, Row, found};
+use common::{Cache, Db, Row, found, until};
 use test_support::RedisServer;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -101,6 +104,53 @@ async fn a_user_without_the_right_to_read_several_keys_at_once_is_answered_and_a
     assert!(denied.is_empty(), "{denied:?}");
 }
 
+/// Begins a lookup of the token, and blocks the thread until somebody sends. Returns whether anybody did.
+async fn ask_and_block(cache: Cache, n: usize, until: Receiver<()>) -> bool {
+    let mut look_up = Box::pin(async { found(&cache, &token(n)).await });
+    let mut poll = |context: &mut Context<'_>| Poll::Ready(look_up.as_mut().poll(context));
+    let begun = poll_fn(&mut poll).await;
+    assert!(begun.is_pending());
+    let sent = until.recv_timeout(Duration::from_secs(20));
+    look_up.await;
+    sent.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_sends_a_read_and_blocks_the_thread_holds_up_no_others() {
+    let (_server, cache) = world().await;
+    for n in 0..20 {
+        let (answered, is_answered) = channel();
+        let blocks = tokio::spawn(ask_and_block(cache.clone(), n, is_answered));
+        until(|| cache.flights() > 0).await;
+        let other = found(&cache, &token(n + 100)).await;
+        assert_eq!(other.origin(), Origin::Shared);
+        answered.send(()).unwrap();
+        assert!(blocks.await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_is_to_send_the_reads_that_wait_and_blocks_the_thread_holds_up_no_others() {
+    let (server, cache) = world().await;
+    server.pause();
+    let look_up = |n| {
+        let cache = cache.clone();
+        tokio::spawn(async move { found(&cache, &token(n)).await.origin() })
+    };
+    let first = look_up(0);
+    until(|| cache.flights() == 1).await;
+    let (answered, is_answered) = channel();
+    let blocks = tokio::spawn(ask_and_block(cache.clone(), 1, is_answered));
+    until(|| cache.flights() == 2).await;
+    let other = look_up(2);
+    until(|| cache.flights() == 3).await;
+    server.resume();
+    assert_eq!(first.await.unwrap(), Origin::Shared);
+    assert_eq!(other.await.unwrap(), Origin::Shared);
+    answered.send(()).unwrap();
+    assert!(blocks.await.unwrap());
+}
+
 fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().unwrap()
@@ -108,7 +158,9 @@ fn runtime() -> Runtime {
 
 /// Driven no further than to where somebody waits to be sent with others.
 fn with_reads_that_wait(cache: &Cache) -> Runtime {
-    let runtime = runtime();
+    // Four lookups, and whoever is to send three of them, who yields first.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().event_interval(5).build().unwrap();
     runtime.block_on(async {
         for n in 0..4 {
             let cache = cache.clone();

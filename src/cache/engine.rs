@@ -28,6 +28,7 @@ use crate::measure::Levels;
 use crate::measure::{Metrics, Stopwatch};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
+use crate::task::spawn_stealable;
 use crate::telemetry::{self, LookupSpan, in_span};
 use crate::token::{BearerToken, CachedApiToken, Origin};
 use crate::usage::Recorder;
@@ -376,7 +377,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             let key = self.key(&lookup);
             if let Some(leader) = self.flights.lead(&key) {
                 self.counters.refreshes.add();
-                tokio::spawn(fetch::fly(Arc::clone(self), leader, key, lookup, true));
+                spawn_stealable(fetch::fly(Arc::clone(self), leader, key, lookup, true));
             }
         }
     }

@@ -13,6 +13,8 @@ use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 use tokio_util::sync::ReusableBoxFuture;
 
+use crate::task::free_lifo_slot;
+
 type Block = ReusableBoxFuture<'static, ()>;
 
 /// As many blocks as a thread keeps.
@@ -115,6 +117,8 @@ impl Pilot {
         if let Some((work, caller)) = self.claim() {
             tokio::spawn(work);
             caller.wake();
+            // Neither waits for whoever joined and blocks the thread now.
+            free_lifo_slot();
         }
     }
 
@@ -206,12 +210,17 @@ impl Caller<'_> {
             Ok(Poll::Pending) => match self.pilot.stand_up(work, context.waker()) {
                 Some(work) => {
                     self.runtime.spawn(work);
+                    free_lifo_slot();
                     Poll::Ready(())
                 }
                 None => Poll::Pending,
             },
             Ok(Poll::Ready(())) | Err(_) => {
-                *self.pilot.lock() = Seat::Left;
+                let seat = std::mem::replace(&mut *self.pilot.lock(), Seat::Left);
+                if matches!(seat, Seat::Taken { claimed: true }) {
+                    // Somebody joined during the poll, and was woken by it.
+                    free_lifo_slot();
+                }
                 Poll::Ready(())
             }
         }
@@ -222,6 +231,7 @@ impl Drop for Caller<'_> {
     fn drop(&mut self) {
         if let Some((work, _)) = self.pilot.claim() {
             self.runtime.spawn(work);
+            free_lifo_slot();
         }
     }
 }

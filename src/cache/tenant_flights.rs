@@ -9,6 +9,7 @@ use super::pilot::Work;
 use super::scopes::Published;
 use super::tenants::TenantCell;
 use crate::store::{Generation, StoreError};
+use crate::task::spawn_stealable;
 
 pub(super) type TenantFlights = Flights<Arc<str>, Generation, StoreError>;
 type TenantLeader = Leader<Arc<str>, Generation, StoreError>;
@@ -19,7 +20,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         if tokio::runtime::Handle::try_current().is_ok()
             && let Some(leader) = self.tenant_flights.lead(&tenant)
         {
-            tokio::spawn(Arc::clone(self).fly_tenant(leader, tenant));
+            spawn_stealable(Arc::clone(self).fly_tenant(leader, tenant));
         }
     }
 

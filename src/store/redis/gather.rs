@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use redis::Value;
 use tokio::sync::oneshot;
-use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::batch::{Batch, Replies};
@@ -14,6 +13,7 @@ use super::fault::{Replied, unexpected};
 use super::lock;
 use super::node::Node;
 use crate::store::StoreError;
+use crate::task::{spawn_stealable, yield_stealable};
 
 /// As many keys as one command asks for: it holds up every other command behind it.
 const MOST: usize = 64;
@@ -60,7 +60,7 @@ impl Gather {
             waiting.len() == 1
         };
         if nobody_sends {
-            tokio::spawn(Arc::clone(self).send_waiting());
+            spawn_stealable(Arc::clone(self).send_waiting());
         }
         match timeout(self.node.deadline(), asked).await {
             Ok(Ok(answer)) => answer,
@@ -69,7 +69,7 @@ impl Gather {
             Err(_) => {
                 // Whoever was to send may stand still, as a runtime does between two calls of
                 // `block_on`. Nobody waits for it again.
-                tokio::spawn(Arc::clone(self).send_waiting());
+                spawn_stealable(Arc::clone(self).send_waiting());
                 Err(StoreError::timeout())
             }
         }
@@ -80,7 +80,7 @@ impl Gather {
         let duty = Duty(Some(self));
         async move {
             // After everybody who is ready to ask.
-            yield_now().await;
+            yield_stealable().await;
             let (gather, mut waiting) = duty.take();
             waiting.retain(|asked| !asked.answer.is_closed());
             while !waiting.is_empty() {

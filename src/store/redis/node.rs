@@ -15,6 +15,7 @@ use super::supervisor::{Heartbeat, Link, Patience, Supervisor};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
+use crate::task::Stealable;
 
 pub(super) struct Node {
     supervisor: Supervisor,
@@ -60,10 +61,11 @@ impl Node {
     /// Sends the commands once, in one write, and gives each one's reply. The deadline covers the
     /// wait for a connection too.
     pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        self.send_for(batch, 1).await
+        Stealable::new(self.send_for(batch, 1)).await
     }
 
-    /// The same for so many who share it, and whose time-outs the breaker counts each.
+    /// The same for so many who share it, and whose time-outs the breaker counts each. For a task of the
+    /// crate's own, which blocks no thread after it.
     pub(super) async fn send_for(
         &self,
         batch: &Batch,
@@ -92,7 +94,7 @@ impl Node {
 
     /// The same for what has to be tried whatever failed just before: an invalidation.
     pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        let write = self.write(batch, Patience::Insist);
+        let write = Stealable::new(self.write(batch, Patience::Insist));
         let sent = match timeout(self.longest(), write).await {
             Ok(sent) => sent,
             Err(_) => Err(StoreError::timeout()),

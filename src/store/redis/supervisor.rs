@@ -19,6 +19,7 @@ use super::endpoint::{Deadlines, Server};
 use super::fault::not_connected;
 use super::lock;
 use crate::store::StoreError;
+use crate::task::{free_lifo_slot, spawn_stealable};
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -40,6 +41,7 @@ impl Link {
     /// Tells the supervisor to replace it now.
     pub(super) fn give_up(&self) {
         self.broken.notify_one();
+        free_lifo_slot();
     }
 }
 
@@ -180,7 +182,7 @@ impl Supervisor {
         };
         // A runtime that has ended drops the task at once, and the task takes the lock for it.
         drop(watch);
-        tokio::spawn(supervise(running));
+        spawn_stealable(supervise(running));
     }
 }
 

@@ -20,6 +20,7 @@ use super::{Settings, lock};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
+use crate::task::spawn_stealable;
 
 /// Requests in trouble have the slots asked for no more often.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -113,7 +114,7 @@ impl Topology {
         asked.last = Some(Instant::now());
         drop(asked);
         let shared = Arc::clone(self);
-        tokio::spawn(async move { shared.learn().await });
+        spawn_stealable(async move { drop(shared.learn().await) });
     }
 
     /// Asks for them now.
