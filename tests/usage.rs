@@ -7,7 +7,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::{Builder, Cache, Db, Row, found, is_absent, redis, redis_at, until};
 use test_support::{FaultProxy, Gate, RedisServer};
@@ -430,6 +430,41 @@ async fn the_stores_copy_goes_forward_only_and_ends_after_an_hour() {
 }
 
 /// The deadline is by tokio's clock, which stands still but for what the test says.
+#[test]
+fn a_recorder_in_a_runtime_that_stands_still_goes_on_in_another() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let short = Duration::from_millis(50);
+    let (db, sink) = (Db::with(TOKEN, Row::new("app")), Sink::default());
+    let usage = recorder(&sink).flush_interval(short).write_deadline(short);
+    let cache = db.cache().usage(usage).build().unwrap();
+    // One flushes in the background, and is left in the middle of a write.
+    sink.0.gate.close();
+    let still = runtime();
+    still.block_on(async {
+        found(&cache, TOKEN).await;
+        sink.0.gate.reached(1).await;
+    });
+    sink.0.gate.open();
+    runtime().block_on(async {
+        let mut tokens = 0;
+        let start = Instant::now();
+        while sink.0.at("tok-1").is_none() {
+            assert!(start.elapsed() < Duration::from_secs(20), "nobody writes");
+            tokens += 1;
+            let token = format!("app-{tokens:020}");
+            let mut row = Row::new("app");
+            row.id.clone_from(&token);
+            db.insert(&token, row);
+            found(&cache, &token).await;
+            tokio::time::sleep(short).await;
+        }
+    });
+    drop(still);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_hangs_is_given_up_at_its_deadline_and_asked_again() {
     const DEADLINE: Duration = Duration::from_secs(7);

@@ -10,6 +10,7 @@ use super::ApiTokenCache;
 use super::bulkhead::Bulkhead;
 use super::clock::Clock;
 use super::engine::{Engine, Waits};
+use super::flight::Flights;
 use super::lifetimes::Lifetimes;
 use super::local::{Entitlement, Local};
 use super::rate_cap::RateCap;
@@ -298,6 +299,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             Recorder::new(settings, store, keys, self.clock.clone())
         };
         let usage = self.usage.map(recorder);
+        let waits = Waits::new(self.load_deadline, self.max_load_wait, store.deadline());
         let engine = Engine {
             order: Sequence::default(),
             usage,
@@ -307,8 +309,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             local: Local::new(entitlement, self.local_capacity, self.local_null_capacity),
             tenants: Tenants::default(),
             unconfirmed: Unconfirmed::new(),
-            flights: Arc::default(),
-            tenant_flights: Arc::default(),
+            flights: Arc::new(Flights::new(waits.step)),
+            tenant_flights: Arc::new(Flights::new(waits.read)),
             bulkhead: Bulkhead::new(self.max_loads, self.max_waiting_loads, self.max_load_wait),
             null_writes: RateCap::new(self.null_writes_per_second),
             scopes: Scopes::new(declared, entitlement.bound(), self.staleness_bound),
@@ -318,7 +320,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 jitter_percent: self.jitter_percent,
                 stale_if_error: self.stale_if_error,
             },
-            waits: Waits::new(self.load_deadline, self.max_load_wait),
+            waits,
             counters: Counters::default(),
             metrics,
             loader_failed: AtomicU64::new(0),

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::error::Elapsed;
-
 use super::answer::{Absence, Answer, Resolved, What};
 use super::bulkhead::Bulkhead;
 use super::clock::{Clock, Tick};
@@ -45,18 +43,22 @@ pub(crate) struct Waits {
     pub(crate) lease_wait: Duration,
     /// P: how long a lease lasts.
     pub(crate) lease: Duration,
-    /// More than a flight can take.
-    pub(crate) flight: Duration,
+    /// More than a flight can take from one send to the next.
+    pub(crate) step: Duration,
+    /// More than one can that reads a tenant's generation.
+    pub(crate) read: Duration,
 }
 
 impl Waits {
-    pub(super) fn new(load: Duration, place: Duration) -> Self {
+    /// `command`: how long one operation of the store may take.
+    pub(super) fn new(load: Duration, place: Duration, command: Duration) -> Self {
         Self {
             load,
             lease_wait: load + Duration::from_secs(1),
             lease: load + Duration::from_secs(2),
-            // Two waits for a place, another's lease, two loads, and the store in between.
-            flight: 2 * place + 4 * load + Duration::from_secs(10),
+            // A wait for a place, or a load, and the store before and after it.
+            step: place.max(load) + command + Duration::from_secs(1),
+            read: command + Duration::from_secs(1),
         }
     }
 }
@@ -185,42 +187,44 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
         let lookup = self.lookup(token, scope);
         let key = self.key(&lookup);
-        let ticket = match self.flights.board(&key) {
-            Boarding::Joins(ticket) => {
-                self.counters.joined.add();
-                span.joined();
-                ticket
+        // One that stands still gives way to another, once.
+        for _ in 0..2 {
+            let ticket = match self.flights.board(&key) {
+                Boarding::Joins(ticket) => {
+                    self.counters.joined.add();
+                    span.joined();
+                    ticket
+                }
+                Boarding::Leads(leader, ticket) => {
+                    let flight = self.flight(leader, key.clone(), lookup.clone());
+                    ticket.fly(flight).await;
+                    ticket
+                }
+            };
+            match Self::served(ticket).await {
+                Some(Ok(resolved)) => {
+                    let origin = resolved.origin;
+                    return Ok((self.decide(resolved, lookup.scope()), origin));
+                }
+                Some(Err(Some(error))) => return Err(self.unavailable(error)),
+                Some(Err(None)) => break,
+                None => {}
             }
-            Boarding::Leads(leader, ticket) => {
-                ticket.fly(self.flight(leader, key, lookup.clone())).await;
-                ticket
-            }
-        };
-        let broken = || Unavailable::new(UnavailableKind::Internal);
-        match self.served(ticket).await {
-            Ok(Ok(resolved)) => {
-                let origin = resolved.origin;
-                Ok((self.decide(resolved, lookup.scope()), origin))
-            }
-            Ok(Err(error)) => Err(self.unavailable(error.unwrap_or_else(broken))),
-            Err(_) => Err(self.unavailable(broken())),
         }
+        Err(self.unavailable(Unavailable::new(UnavailableKind::Internal)))
     }
 
     /// What the ticket's flight lands with, or the next one where that is for others alone; `Err(None)`
-    /// if it broke off.
-    ///
-    /// # Errors
-    /// None has landed. Every part of a flight has a deadline; but the runtime that flies it may stand
-    /// still.
+    /// if it broke off. `None`: it stands still. Every part of a flight has a deadline; but nobody may
+    /// drive the runtime that flies it.
     pub(super) async fn served<T: Clone, E: Clone>(
-        &self,
         mut ticket: Ticket<T, E>,
-    ) -> Result<Result<T, Option<E>>, Elapsed> {
+    ) -> Option<Result<T, Option<E>>> {
         loop {
-            match tokio::time::timeout(self.waits.flight, ticket.wait()).await? {
-                Arrival::Served(answer) => return Ok(answer),
+            match ticket.wait().await {
+                Arrival::Served(answer) => return Some(answer),
                 Arrival::Onward(next) => ticket = next,
+                Arrival::StandsStill => return None,
             }
         }
     }

@@ -8,11 +8,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::pilot::{Pilot, Work};
 
@@ -44,11 +46,15 @@ struct Published<T, E> {
 
 struct Flight<T, E> {
     sends: AtomicU32,
+    began: Instant,
+    /// When the last send was, in nanoseconds since it began.
+    sent: AtomicU64,
     /// One more than the highest count that a ticket holder joined at; 0: nobody waits.
     boarded: AtomicU32,
     pilot: Pilot,
     landing: OnceLock<Published<T, E>>,
     landed: Notify,
+    patience: Duration,
 }
 
 impl<T, E> Drop for Flight<T, E> {
@@ -67,14 +73,27 @@ fn following<T, E>(landing: &mut OnceLock<Published<T, E>>) -> Option<Arc<Flight
 }
 
 impl<T, E> Flight<T, E> {
-    fn new(pilot: Pilot, boarded: u32) -> Arc<Self> {
+    fn new(pilot: Pilot, boarded: u32, patience: Duration) -> Arc<Self> {
         Arc::new(Self {
             sends: AtomicU32::new(0),
+            began: Instant::now(),
+            sent: AtomicU64::new(0),
             boarded: AtomicU32::new(boarded),
             pilot,
             landing: OnceLock::new(),
             landed: Notify::new(),
+            patience,
         })
+    }
+
+    /// When it is taken for one that stands still, unless it sends before.
+    fn due(&self) -> Instant {
+        self.began + Duration::from_nanos(self.sent.load(Ordering::Relaxed)) + self.patience
+    }
+
+    /// Whether nobody drives the runtime that flies it, as between two calls of `block_on`.
+    fn stands_still(&self) -> bool {
+        Instant::now() >= self.due()
     }
 
     /// To be called under the shard's lock, so that no landing comes between the two.
@@ -93,25 +112,30 @@ impl<T, E> Flight<T, E> {
         self.landed.notify_waiters();
     }
 
-    /// How it ended.
-    async fn landing(&self) -> &Published<T, E> {
+    /// How it ended, unless it stands still.
+    async fn landing(&self) -> Option<&Published<T, E>> {
         loop {
             // Before the look: a landing between the two is not missed.
             let landed = self.landed.notified();
             if let Some(published) = self.landing.get() {
-                return published;
+                return Some(published);
             }
-            landed.await;
+            let waited = timeout_at(self.due(), landed).await;
+            if waited.is_err() && self.stands_still() {
+                return None;
+            }
         }
     }
 }
 
 type Shard<K, T, E> = Mutex<HashMap<K, Arc<Flight<T, E>>>>;
 
-/// All flights of one kind in this process, at most one for each key.
+/// All flights of one kind in this process: at most one for each key, apart from those that stand still.
 pub(crate) struct Flights<K, T, E> {
     shards: [Shard<K, T, E>; SHARDS],
     hasher: RandomState,
+    /// A flight that has sent nothing for so long stands still.
+    patience: Duration,
 }
 
 /// A place in a flight.
@@ -140,23 +164,27 @@ pub(crate) enum Arrival<T, E> {
     Served(Result<T, Option<E>>),
     /// The answer is not for them, and the next flight's is: they are in it from before its first send.
     Onward(Ticket<T, E>),
+    /// The flight stands still. Who boards again begins another in its place.
+    StandsStill,
 }
 
-impl<K, T, E> Default for Flights<K, T, E> {
-    fn default() -> Self {
+impl<K, T, E> Flights<K, T, E> {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
+            patience,
         }
     }
 }
 
 impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
     /// Joins the flight of `key`, or starts it. To be called within a runtime: who joins does not
-    /// depend on whether its caller goes on polling.
+    /// depend on whether its caller goes on polling. One that stands still gives way: whatever becomes of
+    /// it later, its answer is for those alone who joined before its proof was sent.
     pub(crate) fn board(self: &Arc<Self>, key: &K) -> Boarding<K, T, E> {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.get(key) {
+        if let Some(flight) = shard.get(key).filter(|flight| !flight.stands_still()) {
             // Outside of a runtime it panics, before it takes a flight from whoever flies it.
             let _ = Handle::current();
             let ticket = flight.join();
@@ -164,7 +192,7 @@ impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
             ticket.flight.pilot.leave_to_a_task();
             return Boarding::Joins(ticket);
         }
-        let flight = Flight::new(Pilot::caller(), 0);
+        let flight = Flight::new(Pilot::caller(), 0, self.patience);
         let ticket = flight.join();
         shard.insert(key.clone(), Arc::clone(&flight));
         Boarding::Leads(self.leader(flight, key), ticket)
@@ -174,10 +202,10 @@ impl<K: Hash + Eq + Clone, T, E> Flights<K, T, E> {
     /// flown by a task.
     pub(crate) fn lead(self: &Arc<Self>, key: &K) -> Option<Leader<K, T, E>> {
         let mut shard = self.shard(key);
-        if shard.contains_key(key) {
+        if shard.get(key).is_some_and(|flight| !flight.stands_still()) {
             return None;
         }
-        let flight = Flight::new(Pilot::task(), 0);
+        let flight = Flight::new(Pilot::task(), 0, self.patience);
         shard.insert(key.clone(), Arc::clone(&flight));
         Some(self.leader(flight, key))
     }
@@ -212,7 +240,10 @@ impl<K: Hash + Eq, T, E> Flights<K, T, E> {
 impl<K: Hash + Eq, T, E> Leader<K, T, E> {
     /// To be called immediately before each send that may become a proof.
     pub(crate) fn send(&self) -> SendNumber {
-        SendNumber(self.flight.sends.fetch_add(1, Ordering::SeqCst) + 1)
+        let flight = &self.flight;
+        let since = u64::try_from(flight.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        flight.sent.store(since, Ordering::Relaxed);
+        SendNumber(flight.sends.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
     /// From here on it waits for more than the store, and may hold what others wait for.
@@ -245,18 +276,19 @@ impl<K: Hash + Eq, T, E> Leader<K, T, E> {
     /// here if `leaves_some` says so of the highest place taken, or one of their own.
     fn close(&self, leaves_some: impl FnOnce(u32) -> bool) -> Option<Arc<Flight<T, E>>> {
         let mut shard = self.flights.shard(&self.key);
-        let present = shard.get_mut(&self.key)?;
-        if !Arc::ptr_eq(present, &self.flight) {
-            return None;
+        let leaves_some = leaves_some(self.flight.boarded.load(Ordering::SeqCst));
+        // Whoever flies this one flies the next.
+        let next = leaves_some.then(|| Flight::new(Pilot::task(), 1, self.flight.patience));
+        // Where it stood still, another may have taken its place: then nobody finds the next one.
+        if let Some(present) = shard.get_mut(&self.key)
+            && Arc::ptr_eq(present, &self.flight)
+        {
+            match &next {
+                Some(next) => *present = Arc::clone(next),
+                None => drop(shard.remove(&self.key)),
+            }
         }
-        if leaves_some(self.flight.boarded.load(Ordering::SeqCst)) {
-            // Whoever flies this one flies the next.
-            let next = Flight::new(Pilot::task(), 1);
-            *present = Arc::clone(&next);
-            return Some(next);
-        }
-        shard.remove(&self.key);
-        None
+        next
     }
 }
 
@@ -277,9 +309,12 @@ impl<T, E> Ticket<T, E> {
 }
 
 impl<T: Clone, E: Clone> Ticket<T, E> {
-    /// Waits for the landing. `Err(None)`: the flight broke off.
+    /// Waits for the landing, while the flight sends something now and then. `Err(None)`: it broke off.
     pub(crate) async fn wait(self) -> Arrival<T, E> {
-        let Published { landing, onward } = self.flight.landing().await;
+        let Some(published) = self.flight.landing().await else {
+            return Arrival::StandsStill;
+        };
+        let Published { landing, onward } = published;
         match (landing, onward) {
             (Landing::Answered { answer, proof }, _) if self.joined_at < *proof => {
                 Arrival::Served(Ok(answer.clone()))
@@ -303,6 +338,8 @@ impl<K, T, E> fmt::Debug for Flights<K, T, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     type Answers = Flights<&'static str, u32, &'static str>;
 
@@ -330,7 +367,7 @@ mod tests {
     ) -> Option<Result<u32, Option<&'static str>>> {
         match ticket.wait().await {
             Arrival::Served(result) => Some(result),
-            Arrival::Onward(_) => None,
+            Arrival::Onward(_) | Arrival::StandsStill => None,
         }
     }
 
@@ -338,12 +375,13 @@ mod tests {
         match ticket.wait().await {
             Arrival::Onward(ticket) => ticket,
             Arrival::Served(result) => panic!("{result:?}"),
+            Arrival::StandsStill => panic!("it stands still"),
         }
     }
 
     #[tokio::test]
     async fn an_answer_is_shared_with_those_who_joined_before_its_proof_was_sent() {
-        let flights = Arc::new(Answers::default());
+        let flights = Arc::new(Answers::new(PATIENCE));
         let (leader, first) = lead(&flights);
         leader.send();
         let before = join(&flights);
@@ -361,7 +399,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_came_too_late_are_in_one_next_flight_from_before_its_first_send() {
-        let flights = Arc::new(Answers::default());
+        let flights = Arc::new(Answers::new(PATIENCE));
         let (leader, first) = lead(&flights);
         let proof = leader.send();
         let late = [join(&flights), join(&flights), join(&flights)];
@@ -385,7 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_shared_with_everybody_and_an_abandoned_flight_with_nobody() {
-        let flights = Arc::new(Answers::default());
+        let flights = Arc::new(Answers::new(PATIENCE));
         let (leader, first) = lead(&flights);
         leader.send();
         let late = join(&flights);
@@ -408,7 +446,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_is_not_polled_while_flights_follow_each_other_lets_go_of_them_all() {
-        let flights = Arc::new(Answers::default());
+        let flights = Arc::new(Answers::new(PATIENCE));
         let (mut leader, not_polled) = lead(&flights);
         for answer in 0..100_000 {
             let proof = leader.send();
@@ -421,7 +459,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_leader_that_is_dropped_releases_everybody_and_the_key() {
-        let flights = Arc::new(Answers::default());
+        let flights = Arc::new(Answers::new(PATIENCE));
         let (leader, first) = lead(&flights);
         let second = join(&flights);
         drop(leader);
@@ -432,5 +470,37 @@ mod tests {
             flights.lead(&"k").is_none(),
             "a refresh does not double a flight"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_that_stands_still_gives_way_and_its_answer_is_for_whom_it_was() {
+        let flights = Arc::new(Answers::new(PATIENCE));
+        let (still, first) = lead(&flights);
+        tokio::time::advance(PATIENCE / 2).await;
+        // A send shows that somebody flies it.
+        let proof = still.send();
+        tokio::time::advance(PATIENCE / 2).await;
+        let (late, waits) = (join(&flights), join(&flights));
+        assert!(matches!(waits.wait().await, Arrival::StandsStill));
+
+        let (leader, ticket) = lead(&flights);
+        let _joins = join(&flights);
+        let next = still.land(Landing::Answered { answer: 7, proof });
+        assert_eq!(served(first).await, Some(Ok(7)));
+        // Who joined too late is in a flight of its own, which nobody else finds.
+        let next = next.expect("somebody is left");
+        let _joins_too = join(&flights);
+        let proof = next.send();
+        assert!(next.land(Landing::Answered { answer: 8, proof }).is_none());
+        assert_eq!(served(onward(late).await).await, Some(Ok(8)));
+
+        let proof = leader.send();
+        assert!(
+            leader
+                .land(Landing::Answered { answer: 9, proof })
+                .is_none()
+        );
+        assert_eq!(served(ticket).await, Some(Ok(9)));
+        assert!(flights.lead(&"k").is_some(), "no flight is left");
     }
 }

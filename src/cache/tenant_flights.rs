@@ -30,18 +30,25 @@ impl<M: Send + Sync + 'static> Engine<M> {
         tenant: &str,
     ) -> Result<Generation, StoreError> {
         let tenant: Arc<str> = tenant.into();
-        let ticket = match self.tenant_flights.board(&tenant) {
-            Boarding::Joins(ticket) => ticket,
-            Boarding::Leads(leader, ticket) => {
-                ticket.fly(self.tenant_flight(leader, tenant)).await;
-                ticket
+        // One that stands still gives way to another, once.
+        for _ in 0..2 {
+            let ticket = match self.tenant_flights.board(&tenant) {
+                Boarding::Joins(ticket) => ticket,
+                Boarding::Leads(leader, ticket) => {
+                    let flight = self.tenant_flight(leader, Arc::clone(&tenant));
+                    ticket.fly(flight).await;
+                    ticket
+                }
+            };
+            match Self::served(ticket).await {
+                Some(Ok(generation)) => return Ok(generation),
+                Some(Err(error)) => {
+                    return Err(error.unwrap_or_else(|| StoreError::not_connected(None)));
+                }
+                None => {}
             }
-        };
-        match self.served(ticket).await {
-            Ok(Ok(generation)) => Ok(generation),
-            Ok(Err(error)) => Err(error.unwrap_or_else(|| StoreError::not_connected(None))),
-            Err(_) => Err(StoreError::timeout()),
         }
+        Err(StoreError::timeout())
     }
 
     /// No `async`: what the caller has to carry is the block alone.

@@ -292,6 +292,11 @@ pub(crate) trait Store<M>: Send + Sync {
     /// Whether it is this process's own memory: then an invalidation is immediate.
     fn is_local(&self) -> bool;
 
+    /// How long one operation may take, and what belongs to it.
+    fn deadline(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// R3.
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>>;
 

@@ -30,6 +30,7 @@ mod pending;
 mod recorder;
 mod settings;
 mod sink;
+mod turn;
 
 pub(crate) use recorder::Recorder;
 pub use settings::UsageRecorder;

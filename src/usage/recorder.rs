@@ -4,22 +4,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::pending::{Noted, Pending, Use};
 use super::settings::UsageRecorder;
 use super::sink::{DynUsageSink, Usage};
+use super::turn::Turn;
 use crate::cache::clock::{Clock, Tick};
 use crate::cache::stats::{Counter, Stats};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
+use crate::task::spawn_stealable;
 use crate::telemetry::{self, UsageFailure};
 use crate::token::{Principal, TokenDigest};
 
 /// The longest pause while the sink fails, unless the flush interval is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// By how much a task may be later than it said before another takes its place.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// How often who wants to flush looks whether another still does.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The pauses between two attempts while the process waits for its end.
 const LAST_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -35,12 +43,12 @@ struct Core<M> {
     keys: Arc<Keys>,
     clock: Clock,
     pending: Pending,
-    /// Whether a task flushes in the background.
-    running: AtomicBool,
+    /// Of the task that flushes in the background.
+    running: Turn,
     closed: AtomicBool,
     closing: Notify,
     /// One flush at a time: two would write the same uses twice.
-    flushing: Mutex<()>,
+    flushing: Turn,
     counters: Counters,
 }
 
@@ -67,10 +75,10 @@ impl<M: Send + Sync + 'static> Recorder<M> {
                 keys,
                 clock,
                 pending,
-                running: AtomicBool::new(false),
+                running: Turn::default(),
                 closed: AtomicBool::new(false),
                 closing: Notify::new(),
-                flushing: Mutex::new(()),
+                flushing: Turn::default(),
                 counters: Counters::default(),
             }),
         }
@@ -179,26 +187,39 @@ impl<M: Send + Sync + 'static> Core<M> {
     /// Sees to it that somebody flushes. Outside of a runtime nobody can; a later use will find one, or
     /// the shutdown.
     fn run(self: &Arc<Self>) {
-        if self.running.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && !self.running.swap(true, Ordering::AcqRel)
+        if tokio::runtime::Handle::try_current().is_ok()
+            && let Some(turn) = self
+                .running
+                .take(self.settings.flush_interval + self.step())
         {
-            runtime.spawn(Running(Arc::clone(self)).work());
+            let core = Arc::clone(self);
+            spawn_stealable(Running { core, turn }.work());
         }
+    }
+
+    /// How long one batch may take, in the store and in the sink.
+    fn step(&self) -> Duration {
+        self.store.deadline() + self.settings.write_deadline + SLACK
     }
 
     /// Whether all that was pending at its beginning is written.
     async fn flush(&self) -> bool {
-        let _one = self.flushing.lock().await;
+        let one = loop {
+            match self.flushing.take(self.step()) {
+                Some(turn) => break Flushing { core: self, turn },
+                None => sleep(LOOK).await,
+            }
+        };
         let uses = self.pending.read();
-        let stored = self.store(&uses).await;
+        let stored = self.store(&uses, &one).await;
         let Some(sink) = &self.settings.sink else {
             return stored;
         };
         let mut all = true;
         for batch in uses.chunks(self.settings.batch_size) {
+            if !one.goes_on() {
+                return false;
+            }
             match self.write(sink, batch).await {
                 Ok(()) => self.settled(batch),
                 // The others would most likely hang as well, each until its deadline.
@@ -212,10 +233,13 @@ impl<M: Send + Sync + 'static> Core<M> {
 
     /// Puts the times into the store. Beside a sink they are a copy, which a later flush brings again
     /// for what is still pending then; without one the store is where they go.
-    async fn store(&self, uses: &[Arc<Use>]) -> bool {
+    async fn store(&self, uses: &[Arc<Use>], one: &Flushing<'_, M>) -> bool {
         let only = self.settings.sink.is_none();
         let mut all = true;
         for batch in uses.chunks(self.settings.batch_size) {
+            if !one.goes_on() {
+                return false;
+            }
             let keyed: Vec<_> = batch.iter().map(|used| self.keyed(used)).collect();
             let put = match self.store.put_last_uses(&keyed).await {
                 Ok(put) => put,
@@ -288,23 +312,45 @@ impl<M: Send + Sync + 'static> Core<M> {
     }
 }
 
-/// The task in the background. A runtime that ends drops it, and the next use begins another in its
-/// own.
-struct Running<M>(Arc<Core<M>>);
+/// A flush, which another takes over when it stands still.
+struct Flushing<'a, M> {
+    core: &'a Core<M>,
+    turn: u64,
+}
+
+impl<M: Send + Sync + 'static> Flushing<'_, M> {
+    /// To be asked before each batch.
+    fn goes_on(&self) -> bool {
+        self.core.flushing.keep(self.turn, self.core.step())
+    }
+}
+
+impl<M> Drop for Flushing<'_, M> {
+    fn drop(&mut self) {
+        self.core.flushing.give_back(self.turn);
+    }
+}
+
+/// The task in the background. Where a runtime ends, which drops it, or stands still, the next use begins
+/// another in its own.
+struct Running<M> {
+    core: Arc<Core<M>>,
+    turn: u64,
+}
 
 impl<M> Drop for Running<M> {
     fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Release);
+        self.core.running.give_back(self.turn);
     }
 }
 
 impl<M: Send + Sync + 'static> Running<M> {
     async fn work(self) {
-        let core = &self.0;
+        let core = &self.core;
         let usual = core.settings.flush_interval;
         let mut pause = usual;
         let mut open = true;
-        while open {
+        while open && core.running.keep(self.turn, pause + core.step()) {
             let until = core.clock.now().after(pause);
             tokio::select! {
                 () = core.clock.sleep_until(until) => {}

@@ -316,6 +316,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         false
     }
 
+    fn deadline(&self) -> Duration {
+        self.connection.deadline()
+    }
+
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
         Box::pin(async move {
             let name = self.keys.entry(key);

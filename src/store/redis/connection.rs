@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::Settings;
 use super::batch::{Batch, Replies};
@@ -58,6 +59,12 @@ impl Connection {
 
     pub(super) fn is_cluster(&self) -> bool {
         !matches!(self.to, To::Server(..))
+    }
+
+    /// How long an operation may take, with what it sends again elsewhere on a cluster.
+    pub(super) fn deadline(&self) -> Duration {
+        let deadlines = self.settings.deadlines;
+        2 * (deadlines.response + deadlines.connect)
     }
 
     /// Counts connections.

@@ -407,6 +407,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         false
     }
 
+    fn deadline(&self) -> Duration {
+        self.level.deadline()
+    }
+
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
         self.level.get(key)
     }

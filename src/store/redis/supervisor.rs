@@ -80,19 +80,25 @@ struct Shared {
     server: Server,
     deadlines: Deadlines,
     heartbeat: Mutex<Heartbeat>,
-    state: watch::Sender<State>,
+    watch: watch::Sender<Watch>,
     hurry: Notify,
     session: Arc<AtomicU64>,
-    watch: Mutex<Watch>,
 }
 
-/// Who supervises.
-#[derive(Default)]
+/// What callers see, and the task that may change it: both under one lock, so that no task publishes
+/// after another has taken over.
 struct Watch {
+    state: State,
     /// Counts tasks: the last one supervises.
     task: u64,
     /// When it last showed itself; nothing if it ended.
     seen: Option<Instant>,
+}
+
+impl Watch {
+    fn is_kept(&self, patience: Duration) -> bool {
+        self.seen.is_some_and(|seen| seen.elapsed() < patience)
+    }
 }
 
 impl Supervisor {
@@ -108,10 +114,13 @@ impl Supervisor {
                 server,
                 deadlines,
                 heartbeat: Mutex::new(heartbeat),
-                state: watch::channel(State::Connecting).0,
+                watch: watch::Sender::new(Watch {
+                    state: State::Connecting,
+                    task: 0,
+                    seen: None,
+                }),
                 hurry: Notify::new(),
                 session,
-                watch: Mutex::default(),
             }),
         }
     }
@@ -124,19 +133,26 @@ impl Supervisor {
 
     /// The connection there is; to be called under the caller's own deadline.
     pub(super) async fn link(&self, patience: Patience) -> Result<Link, StoreError> {
-        self.keep_running();
-        if let State::Up(link) = &*self.shared.state.borrow() {
-            return Ok(link.clone());
+        {
+            let watch = self.shared.watch.borrow();
+            if let State::Up(link) = &watch.state
+                && watch.is_kept(self.shared.patience())
+            {
+                return Ok(link.clone());
+            }
+        }
+        if let Some(running) = self.take_over() {
+            spawn_stealable(supervise(running));
         }
         // Boxed: what waits for a connection is seldom needed, and every command would carry it.
         Box::pin(self.link_to_come(patience)).await
     }
 
     async fn link_to_come(&self, patience: Patience) -> Result<Link, StoreError> {
-        let mut state = self.shared.state.subscribe();
+        let mut watch = self.shared.watch.subscribe();
         let mut insists = patience == Patience::Insist;
         loop {
-            match &*state.borrow_and_update() {
+            match &watch.borrow_and_update().state {
                 State::Up(link) => return Ok(link.clone()),
                 State::Down(error) if !insists => return Err(error.clone()),
                 State::Down(_) => {
@@ -146,7 +162,7 @@ impl Supervisor {
                 }
                 State::Connecting => {}
             }
-            if state.changed().await.is_err() {
+            if watch.changed().await.is_err() {
                 return Err(StoreError::not_connected(None));
             }
         }
@@ -162,27 +178,26 @@ impl Supervisor {
 
     /// The task lives in the runtime that first asked. Should that one end, or stand still, as one
     /// does that is between two calls of `block_on`, the next to ask supervises in theirs: the
-    /// connection lives there too, and answers nobody.
-    fn keep_running(&self) {
-        let mut watch = lock(&self.shared.watch);
-        if watch
-            .seen
-            .is_some_and(|seen| seen.elapsed() < self.shared.patience())
-        {
-            return;
-        }
-        if watch.seen.is_some() {
-            self.shared.state.send_replace(State::Connecting);
-        }
-        watch.task += 1;
-        watch.seen = Some(Instant::now());
-        let running = Running {
+    /// connection lives there too, and answers nobody. Returns nothing while a task supervises.
+    fn take_over(&self) -> Option<Running> {
+        let mut task = None;
+        self.shared.watch.send_if_modified(|watch| {
+            if watch.is_kept(self.shared.patience()) {
+                return false;
+            }
+            let stands_still = watch.seen.is_some();
+            if stands_still {
+                watch.state = State::Connecting;
+            }
+            watch.task += 1;
+            watch.seen = Some(Instant::now());
+            task = Some(watch.task);
+            stands_still
+        });
+        Some(Running {
             shared: Arc::downgrade(&self.shared),
-            task: watch.task,
-        };
-        // A runtime that has ended drops the task at once, and the task takes the lock for it.
-        drop(watch);
-        spawn_stealable(supervise(running));
+            task: task?,
+        })
     }
 }
 
@@ -195,25 +210,48 @@ struct Running {
 impl Running {
     /// What to supervise, until the store is dropped or another task has taken over.
     fn shared(&self) -> Option<Arc<Shared>> {
+        self.show(None)
+    }
+
+    /// Publishes `state`. Returns whether this task still supervises; if not, nothing is published.
+    fn publish(&self, state: State) -> bool {
+        self.show(Some(state)).is_some()
+    }
+
+    /// Shows that the task runs, and publishes, unless another task has taken over.
+    fn show(&self, publish: Option<State>) -> Option<Arc<Shared>> {
         let shared = self.shared.upgrade()?;
-        let mut watch = lock(&shared.watch);
-        if watch.task != self.task {
-            return None;
-        }
-        watch.seen = Some(Instant::now());
-        drop(watch);
-        Some(shared)
+        let mut supervises = false;
+        shared.watch.send_if_modified(|watch| {
+            supervises = watch.task == self.task;
+            if !supervises {
+                return false;
+            }
+            watch.seen = Some(Instant::now());
+            let Some(state) = publish else {
+                return false;
+            };
+            if let State::Up(_) = &state {
+                shared.session.fetch_add(1, Ordering::SeqCst);
+            }
+            watch.state = state;
+            true
+        });
+        supervises.then_some(shared)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            let mut watch = lock(&shared.watch);
-            if watch.task == self.task {
-                watch.seen = None;
-                shared.state.send_replace(State::Connecting);
-            }
+            shared.watch.send_if_modified(|watch| {
+                let supervises = watch.task == self.task;
+                if supervises {
+                    watch.seen = None;
+                    watch.state = State::Connecting;
+                }
+                supervises
+            });
         }
     }
 }
@@ -225,23 +263,17 @@ async fn supervise(running: Running) {
             Ok(link) => {
                 backoff = BACKOFF.0;
                 drop(shared);
-                if let Some(shared) = running.shared() {
-                    shared.session.fetch_add(1, Ordering::SeqCst);
-                    shared.state.send_replace(State::Up(link.clone()));
-                    drop(shared);
-                    watch_over(&running, link).await;
+                if !running.publish(State::Up(link.clone())) {
+                    return;
                 }
-                if let Some(shared) = running.shared() {
-                    shared.state.send_replace(State::Connecting);
-                }
+                watch_over(&running, link).await;
+                running.publish(State::Connecting);
             }
             // It is kept for no longer than the pause: a password that is put right works then.
             Err(error) => {
-                drop(shared);
-                let Some(shared) = running.shared() else {
+                if !running.publish(State::Down(error)) {
                     return;
-                };
-                shared.state.send_replace(State::Down(error));
+                }
                 let pause = backoff.mul_f64(jitter());
                 backoff = (backoff * 2).min(BACKOFF.1);
                 tokio::select! {
@@ -340,4 +372,54 @@ impl Shared {
 fn jitter() -> f64 {
     let dice = getrandom::u32().unwrap_or(u32::MAX);
     0.5 + 0.5 * f64::from(dice) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redis::endpoint::{Endpoint, Tls};
+
+    fn supervisor() -> Supervisor {
+        let endpoint = Endpoint::parse("redis://127.0.0.1:1", &Tls::default());
+        let Ok(Endpoint::Server(server)) = endpoint else {
+            panic!("a server's URL");
+        };
+        let second = Duration::from_secs(1);
+        let deadlines = Deadlines {
+            response: second,
+            connect: second,
+        };
+        let heartbeat = Heartbeat {
+            name: "never".to_owned(),
+            may_move: false,
+        };
+        Supervisor::new(server, deadlines, heartbeat, Arc::default())
+    }
+
+    fn down() -> State {
+        State::Down(StoreError::not_connected(None))
+    }
+
+    #[test]
+    fn a_task_that_stood_still_publishes_nothing_over_its_successors_state() {
+        let supervisor = supervisor();
+        let first = supervisor.take_over().unwrap();
+        assert!(supervisor.take_over().is_none(), "one at a time");
+        assert!(first.publish(down()));
+        supervisor.shared.watch.send_modify(|watch| {
+            watch.seen = Instant::now().checked_sub(supervisor.shared.patience());
+        });
+        let second = supervisor.take_over().unwrap();
+        let is_connecting = || {
+            let watch = supervisor.shared.watch.borrow();
+            matches!(watch.state, State::Connecting)
+        };
+        assert!(is_connecting());
+        assert!(!first.publish(down()) && is_connecting());
+        assert!(second.publish(down()) && !is_connecting());
+        drop(first);
+        assert!(!is_connecting());
+        drop(second);
+        assert!(is_connecting());
+    }
 }
