@@ -1,7 +1,7 @@
 //! A private Redis server behind TLS, with certificates of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -42,7 +42,22 @@ impl TlsRedisServer {
     ///
     /// As [`RedisServer::start`] does, and when the program is built without TLS.
     pub fn start() -> Self {
-        Self::launch("no")
+        Self::launch("no", &[])
+    }
+
+    /// Starts a cluster of one node, which has all the slots and names its TLS port to who asks over TLS.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn start_cluster() -> Self {
+        let bus = free_port().to_string();
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+        let redis = Self::launch("no", &[&cluster[..], &["--tls-cluster", "yes"]].concat());
+        redis
+            .command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+            .ok();
+        redis
     }
 
     /// Starts a server that takes only clients with a certificate of its authority
@@ -54,10 +69,10 @@ impl TlsRedisServer {
     ///
     /// As [`start`](Self::start) does.
     pub fn start_mutual() -> Self {
-        Self::launch("yes")
+        Self::launch("yes", &[])
     }
 
-    fn launch(auth_clients: &str) -> Self {
+    fn launch(auth_clients: &str, further: &[&str]) -> Self {
         let certificates = Certificates::make();
         let mut tls_port = 0;
         let server = RedisServer::start_in(&program(), |dir, port| {
@@ -72,7 +87,7 @@ impl TlsRedisServer {
                 ["--tls-ca-cert-file", CA_CERT],
             ];
             let tls = tls.iter().chain(&auth).chain(files.iter().flatten());
-            args.extend(tls.map(ToString::to_string));
+            args.extend(tls.chain(further).map(ToString::to_string));
             args
         });
         Self {
@@ -80,6 +95,28 @@ impl TlsRedisServer {
             tls_port,
             certificates,
         }
+    }
+
+    /// Makes everything anew, the authority too, over the files of before, and starts the server again with it.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::restart`] does.
+    pub fn renew(&mut self) {
+        self.certificates = Certificates::make();
+        self.certificates.write(self.server.dir());
+        self.server.restart();
+    }
+
+    /// The file that holds [`ca_pem`](Self::ca_pem).
+    pub fn ca_file(&self) -> PathBuf {
+        self.server.dir().join(CA_CERT)
+    }
+
+    /// The files that hold [`client_cert_pem`](Self::client_cert_pem) and [`client_key_pem`](Self::client_key_pem).
+    pub fn client_files(&self) -> (PathBuf, PathBuf) {
+        let dir = self.server.dir();
+        (dir.join(CLIENT_CERT), dir.join(CLIENT_KEY))
     }
 
     /// `rediss://127.0.0.1:PORT/`.
@@ -152,6 +189,8 @@ impl TlsRedisServer {
 const CA_CERT: &str = "ca.crt";
 const SERVER_CERT: &str = "server.crt";
 const SERVER_KEY: &str = "server.key";
+const CLIENT_CERT: &str = "client.crt";
+const CLIENT_KEY: &str = "client.key";
 
 /// All in PEM.
 #[derive(Debug)]
@@ -190,12 +229,14 @@ impl Certificates {
         }
     }
 
-    /// Writes what the server needs.
+    /// Writes what the server needs, and the client's.
     fn write(&self, dir: &Path) {
         for (name, pem) in [
             (CA_CERT, &self.ca),
             (SERVER_CERT, &self.server.cert),
             (SERVER_KEY, &self.server.key),
+            (CLIENT_CERT, &self.client.cert),
+            (CLIENT_KEY, &self.client.key),
         ] {
             std::fs::write(dir.join(name), pem)
                 .unwrap_or_else(|error| panic!("cannot write {name}: {error}"));

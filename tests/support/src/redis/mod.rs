@@ -173,6 +173,11 @@ impl RedisServer {
         self.dir.path().join(SOCKET)
     }
 
+    /// Where it works.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The port, which stays the same across [`restart`](Self::restart).
     pub fn port(&self) -> u16 {
         self.port
