@@ -157,6 +157,8 @@ pub use rejection::{MakeRejection, ProblemDetails, Refusal, RefusedRequest, Resp
 pub use service::ApiTokenService;
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;
+#[cfg(feature = "redis-rustls")]
+pub use store::redis::RedisTls;
 pub use store::{IntoStore, KeyLayout, MemoryStore, StoreError};
 pub use token::{
     BearerToken, CachedApiToken, Denial, Origin, ParseDigestError, TokenDigest, TokenRecord,

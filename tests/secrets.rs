@@ -30,8 +30,8 @@ use tower_api_token::test_util::{Hooks, ManualClock, Point};
 use tower_api_token::{
     Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Denial,
     InsufficientScope, KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome,
-    ProblemDetails, RedisStore, Refusal, RefusedRequest, TokenDigest, TokenFormat, TokenRecord,
-    TokenSource, Usage, UsageRecorder, Verdict, loader_fn, usage_sink_fn,
+    ProblemDetails, RedisStore, RedisTls, Refusal, RefusedRequest, TokenDigest, TokenFormat,
+    TokenRecord, TokenSource, Usage, UsageRecorder, Verdict, loader_fn, usage_sink_fn,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -286,8 +286,21 @@ impl Shown {
         ] {
             self.error("ConfigError", &RedisStore::connect(&broken).unwrap_err());
         }
+        let sentinels = url.replace("redis:", "redis+sentinel:");
+        let sentinels = format!("{sentinels}/name?sentinel_password={PASSWORD}");
+        let store = RedisStore::connect(&sentinels).unwrap();
+        self.of("RedisStore", &store);
+        self.error(
+            "ConfigError",
+            &RedisStore::connect(&format!("{sentinels}&{PASSWORD}")).unwrap_err(),
+        );
+        let tls = RedisTls::new()
+            .identity(PASSWORD, PASSWORD)
+            .ca_certificate(PASSWORD);
+        self.of("RedisTls", &tls);
         let store = RedisStore::connect(&url).unwrap();
         self.of("RedisStore", &store);
+        self.of("RedisStore", &store.clone().tls(tls));
         for layout in [KeyLayout::digest_keys(PEPPER, [PEPPER]), KeyLayout::seed()] {
             let loader = loader_fn(|_| async { Err::<TokenRecord<Account>, _>("away") });
             let cache = ApiTokenCache::builder(loader)

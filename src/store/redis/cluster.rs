@@ -195,8 +195,8 @@ impl Cluster {
             let Some((address, command)) = redirected(reply, asked, batch, at) else {
                 continue;
             };
-            let sent = async { by(&*self.topology.node(address)?, &command, patience).await };
-            *reply = match sent.await {
+            let node = self.topology.node(address);
+            *reply = match by(&node, &command, patience).await {
                 Ok(mut replies) => replies.pop().unwrap_or(Err(Fault::Lost(unexpected()))),
                 Err(error) => Err(Fault::Lost(error)),
             };

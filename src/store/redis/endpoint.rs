@@ -1,21 +1,18 @@
 //! Where Redis is: one server, whatever master the sentinels name, or a cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisResult,
-};
-
-#[cfg(any(
-    feature = "redis-rustls",
-    feature = "redis-sentinel",
-    feature = "redis-cluster"
-))]
+#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
 use redis::ConnectionAddr;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
+use super::handshake::{Link, Opening, Target};
+#[cfg(feature = "redis-sentinel")]
+use super::sentinel::{self, Sentinels};
 use crate::ConfigError;
+use crate::store::StoreError;
 
 /// Made from a URL; see [`RedisStore::connect`](super::RedisStore::connect).
 #[derive(Clone)]
@@ -28,83 +25,145 @@ pub(super) enum Endpoint {
 /// What one connection leads to.
 #[derive(Clone)]
 pub(super) enum Server {
-    Single(Client),
+    Single(Target),
     #[cfg(feature = "redis-sentinel")]
-    Sentinel(sentinel::Sentinels),
+    Sentinel(Sentinels),
+}
+
+/// What every server of one URL is told of us, and how it is spoken to.
+#[derive(Clone)]
+pub(super) struct Login {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: i64,
+    /// `None`: RESP3, and RESP2 where that is refused.
+    pub(super) protocol: Option<ProtocolVersion>,
+    /// Whether those that the URL leads to are spoken to over TLS.
+    #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+    pub(super) encrypted: bool,
 }
 
 impl Endpoint {
     /// # Errors
     /// The text is no such URL, or of a kind that needs another feature. It is not repeated: it may
     /// hold a password.
-    pub(super) fn parse(url: &str, tls: &Tls) -> Result<Self, ConfigError> {
-        let parts = url.split_once("://").unwrap_or_default();
-        if !parts.0.ends_with("unix") && is_cut_short(parts.1) {
+    pub(super) fn parse(url: &str) -> Result<Self, ConfigError> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let scheme = scheme.to_ascii_lowercase().replacen("valkey", "redis", 1);
+        if !scheme.ends_with("unix") && is_cut_short(rest) {
             return Err(ConfigError::new(
-                "the Redis URL has an @ behind its hosts: in a password write / ? # as %2F %3F %23",
+                "the Redis URL has an @ behind its hosts: in a password write / ? # @ as %2F %3F %23 %40",
             ));
         }
-        match parts.0 {
-            "redis" => Self::single(url, tls),
-            "unix" | "redis+unix" if cfg!(unix) => Self::single(url, tls),
-            "rediss" if cfg!(feature = "redis-rustls") => Self::single(url, tls),
+        if scheme.starts_with("rediss") && !cfg!(feature = "redis-rustls") {
+            return Err(needs("TLS", "redis-rustls"));
+        }
+        match &*scheme {
+            "redis" | "rediss" => Self::single(&scheme, rest, &["protocol"]),
+            "unix" | "redis+unix" if cfg!(unix) => {
+                Self::single(&scheme, rest, &["db", "user", "pass", "protocol"])
+            }
             #[cfg(feature = "redis-sentinel")]
-            "redis+sentinel" => sentinel::parse(parts.1)
+            "redis+sentinel" | "rediss+sentinel" => sentinel::parse(&scheme, rest)
                 .map(Server::Sentinel)
                 .map(Self::Server),
             #[cfg(feature = "redis-cluster")]
-            "redis+cluster" => cluster::parse(parts.1).map(Self::Cluster),
-            "rediss" => Err(needs("TLS", "redis-rustls")),
+            "redis+cluster" | "rediss+cluster" => cluster::parse(&scheme, rest).map(Self::Cluster),
             #[cfg(not(feature = "redis-sentinel"))]
-            "redis+sentinel" => Err(needs("Redis Sentinel", "redis-sentinel")),
+            "redis+sentinel" | "rediss+sentinel" => Err(needs("Redis Sentinel", "redis-sentinel")),
             #[cfg(not(feature = "redis-cluster"))]
-            "redis+cluster" => Err(needs("Redis Cluster", "redis-cluster")),
+            "redis+cluster" | "rediss+cluster" => Err(needs("Redis Cluster", "redis-cluster")),
             _ => Err(ConfigError::new(
-                "a Redis URL begins with redis://, rediss://, unix://, redis+sentinel:// or \
-                 redis+cluster://",
+                "a Redis URL begins with redis://, rediss://, unix://, redis+sentinel://, \
+                 rediss+sentinel://, redis+cluster:// or rediss+cluster://",
             )),
         }
     }
 
-    fn single(url: &str, tls: &Tls) -> Result<Self, ConfigError> {
-        let info = connection_info(url)?;
-        #[cfg(feature = "redis-rustls")]
-        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            let client = tls.client(info)?;
-            return Ok(Self::Server(Server::Single(client)));
-        }
-        let _ = tls;
-        let client =
-            Client::open(info).map_err(|_| ConfigError::new("the Redis URL cannot be used"))?;
-        Ok(Self::Server(Server::Single(client)))
+    fn single(scheme: &str, rest: &str, known: &[&str]) -> Result<Self, ConfigError> {
+        let query = Query::parse(rest, known)?;
+        // What a socket's URL has in its query is read by the client's own parser.
+        let rest = if scheme.ends_with("unix") {
+            rest
+        } else {
+            query.before
+        };
+        let info = connection_info(&format!("{scheme}://{rest}"))?;
+        let login = Login::of(&info, query.protocol()?);
+        let target = Target::new(info.addr().clone(), login);
+        Ok(Self::Server(Server::Single(target)))
     }
 
     /// What may be shown: addresses, and no password.
     pub(super) fn shown(&self) -> String {
         match self {
-            Self::Server(Server::Single(client)) => client.get_connection_info().addr().to_string(),
+            Self::Server(Server::Single(target)) => target.shown(),
             #[cfg(feature = "redis-sentinel")]
             Self::Server(Server::Sentinel(sentinels)) => sentinels.shown(),
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(seeds) => seeds.shown(),
         }
     }
+
+    /// Whether all of it is spoken to over TLS.
+    #[cfg(feature = "redis-rustls")]
+    pub(super) fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Server(Server::Single(target)) => target.is_encrypted(),
+            #[cfg(feature = "redis-sentinel")]
+            Self::Server(Server::Sentinel(sentinels)) => sentinels.login.encrypted,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(seeds) => seeds.login.encrypted,
+        }
+    }
 }
 
 impl Server {
-    pub(super) async fn open(
-        &self,
-        config: &AsyncConnectionConfig,
-    ) -> RedisResult<MultiplexedConnection> {
-        match self {
-            Self::Single(client) => {
-                client
-                    .get_multiplexed_async_connection_with_config(config)
-                    .await
-            }
+    /// Within the deadline of connecting.
+    pub(super) async fn open(&self, opening: &Opening) -> Result<Link, StoreError> {
+        let opened = match self {
+            Self::Single(target) => target.clone().open_in_a_task(opening).await,
             #[cfg(feature = "redis-sentinel")]
-            Self::Sentinel(sentinels) => sentinels.open(config).await,
+            Self::Sentinel(sentinels) => sentinels.open(opening).await,
+        };
+        match opened {
+            // No command's: everybody who hears of it at once would be a failure to the breaker.
+            Err(error) if error.is_timeout() => {
+                Err(StoreError::not_connected(Some(Arc::new(error))))
+            }
+            opened => opened,
         }
+    }
+}
+
+impl Login {
+    fn of(info: &ConnectionInfo, protocol: Option<ProtocolVersion>) -> Self {
+        let settings = info.redis_settings();
+        Self {
+            user: settings.username().map(str::to_owned),
+            password: settings.password().map(str::to_owned),
+            database: settings.db(),
+            protocol,
+            #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+            encrypted: false,
+        }
+    }
+
+    /// One of the servers.
+    #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+    pub(super) fn at(&self, host: &str, port: u16) -> Target {
+        let host = host.to_owned();
+        let addr = if self.encrypted {
+            ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                tls_params: None,
+            }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        Target::new(addr, self.clone())
     }
 }
 
@@ -132,21 +191,60 @@ fn is_cut_short(rest: &str) -> bool {
     rest[end..].contains('@')
 }
 
+/// What follows the hosts of a URL. A parameter that is not known is refused: it was meant to do
+/// something. So is a fragment, such as the `#insecure` of other clients.
+pub(super) struct Query<'a> {
+    /// What stands before it.
+    pub(super) before: &'a str,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Query<'a> {
+    pub(super) fn parse(rest: &'a str, known: &[&str]) -> Result<Self, ConfigError> {
+        if rest.contains('#') {
+            return Err(ConfigError::new("a Redis URL has no #fragment"));
+        }
+        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
+        let parameters: Vec<_> = parameters
+            .map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
+            .collect();
+        if parameters.iter().any(|(name, _)| !known.contains(name)) {
+            let known = known.join(", ");
+            return Err(ConfigError::new(format!(
+                "the Redis URL has a parameter that is not known; this kind of URL has: {known}"
+            )));
+        }
+        Ok(Self { before, parameters })
+    }
+
+    /// The last of this name, as it is written.
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        let mut parameters = self.parameters.iter().rev();
+        parameters
+            .find(|parameter| parameter.0 == name)
+            .map(|parameter| parameter.1)
+    }
+
+    pub(super) fn protocol(&self) -> Result<Option<ProtocolVersion>, ConfigError> {
+        match self.get("protocol") {
+            None => Ok(None),
+            Some("resp2" | "2") => Ok(Some(ProtocolVersion::RESP2)),
+            Some("resp3" | "3") => Ok(Some(ProtocolVersion::RESP3)),
+            Some(_) => Err(ConfigError::new(
+                "the parameter protocol of a Redis URL is resp2 or resp3",
+            )),
+        }
+    }
+}
+
 fn connection_info(url: &str) -> Result<ConnectionInfo, ConfigError> {
-    let info = url.into_connection_info().map_err(|_| unreadable())?;
-    // RESP3 tells of a closed connection at once, and not at the next command.
-    let settings = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3);
-    Ok(info
-        .set_tcp_settings(tcp_settings())
-        .set_redis_settings(settings))
+    url.into_connection_info().map_err(|_| unreadable())
 }
 
 /// Small commands are sent at once, and a peer that is gone without a word is found by the kernel
 /// within seconds instead of a quarter of an hour.
-fn tcp_settings() -> TcpSettings {
+pub(super) fn tcp_settings() -> TcpSettings {
     const PATIENCE: Duration = Duration::from_secs(1);
     let keepalive = TcpKeepalive::new()
         .with_time(PATIENCE)
@@ -159,18 +257,27 @@ fn tcp_settings() -> TcpSettings {
     settings
 }
 
-/// `[user:password@]host:port,host:port[/path]`, as the parts that the kinds with several hosts need.
+/// `[user:password@]host:port,host:port[/path][?query]`, as the parts that the kinds with several hosts
+/// need.
 #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
-struct Hosts<'a> {
+pub(super) struct Hosts<'a> {
+    encrypted: bool,
     credentials: Option<&'a str>,
-    hosts: Vec<(String, u16)>,
-    path: Vec<&'a str>,
+    pub(super) hosts: Vec<(String, u16)>,
+    pub(super) path: Vec<&'a str>,
+    pub(super) query: Query<'a>,
 }
 
 #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
 impl<'a> Hosts<'a> {
-    fn parse(rest: &'a str, default_port: u16) -> Result<Self, ConfigError> {
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    pub(super) fn parse(
+        scheme: &str,
+        rest: &'a str,
+        default_port: u16,
+        known: &[&str],
+    ) -> Result<Self, ConfigError> {
+        let query = Query::parse(rest, known)?;
+        let (authority, path) = query.before.split_once('/').unwrap_or((query.before, ""));
         let (credentials, hosts) = match authority.rsplit_once('@') {
             Some((credentials, hosts)) => (Some(credentials), hosts),
             None => (None, authority),
@@ -189,24 +296,43 @@ impl<'a> Hosts<'a> {
         let hosts = hosts.split(',').map(host).collect::<Result<Vec<_>, _>>()?;
         let path = path.split('/').filter(|part| !part.is_empty()).collect();
         Ok(Self {
+            encrypted: scheme.starts_with("rediss"),
             credentials,
             hosts,
             path,
+            query,
         })
     }
 
-    /// The settings of a data connection, by way of the client's own parser.
-    fn settings(&self, database: Option<&str>) -> Result<redis::RedisConnectionInfo, ConfigError> {
-        let credentials = self
-            .credentials
-            .map(|text| format!("{text}@"))
-            .unwrap_or_default();
-        let database = database.map(|text| format!("/{text}")).unwrap_or_default();
-        let info = connection_info(&format!("redis://{credentials}host{database}"))?;
-        Ok(info.redis_settings().clone())
+    /// What the data's servers are told.
+    pub(super) fn login(&self, database: Option<&str>) -> Result<Login, ConfigError> {
+        let credentials = self.credentials.unwrap_or_default();
+        let mut login = login(credentials, database.unwrap_or_default())?;
+        login.protocol = self.query.protocol()?;
+        login.encrypted = self.encrypted;
+        Ok(login)
     }
 
-    fn shown(hosts: &[(String, u16)]) -> String {
+    /// What the sentinels are told: they have users of their own.
+    #[cfg(feature = "redis-sentinel")]
+    pub(super) fn sentinels_login(&self) -> Result<Login, ConfigError> {
+        let user = self.query.get("sentinel_username").unwrap_or_default();
+        let mut login = match self.query.get("sentinel_password") {
+            Some(password) => login(&format!("{user}:{password}"), "")?,
+            None if user.is_empty() => login("", "")?,
+            None => {
+                return Err(ConfigError::new(
+                    "sentinel_username in a Redis URL needs sentinel_password",
+                ));
+            }
+        };
+        // Nothing of RESP3 is of use with them, and old ones have none.
+        login.protocol = Some(ProtocolVersion::RESP2);
+        login.encrypted = self.encrypted;
+        Ok(login)
+    }
+
+    pub(super) fn shown(hosts: &[(String, u16)]) -> String {
         let shown: Vec<String> = hosts
             .iter()
             .map(|(host, port)| format!("{host}:{port}"))
@@ -215,74 +341,18 @@ impl<'a> Hosts<'a> {
     }
 }
 
-#[cfg(feature = "redis-sentinel")]
-pub(super) mod sentinel {
-    use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-
-    use super::*;
-
-    /// Sentinels, and the name of the master that they watch.
-    #[derive(Clone)]
-    pub(in super::super) struct Sentinels {
-        hosts: Vec<(String, u16)>,
-        master: String,
-        settings: redis::RedisConnectionInfo,
+/// By way of the client's own parser, which decodes them.
+#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+fn login(credentials: &str, database: &str) -> Result<Login, ConfigError> {
+    let at = if credentials.is_empty() { "" } else { "@" };
+    let rest = format!("{credentials}{at}host/{database}");
+    if is_cut_short(&rest) {
+        return Err(unreadable());
     }
-
-    pub(super) fn parse(rest: &str) -> Result<Sentinels, ConfigError> {
-        let hosts = Hosts::parse(rest, 26379)?;
-        let (master, database) = match hosts.path[..] {
-            [master] => (master, None),
-            [master, database] => (master, Some(database)),
-            _ => {
-                return Err(ConfigError::new(
-                    "a sentinel URL ends with /master-name[/database]",
-                ));
-            }
-        };
-        Ok(Sentinels {
-            settings: hosts.settings(database)?,
-            master: master.to_owned(),
-            hosts: hosts.hosts,
-        })
-    }
-
-    impl Sentinels {
-        pub(super) fn shown(&self) -> String {
-            format!("{} of {}", self.master, Hosts::shown(&self.hosts))
-        }
-
-        /// To whoever is master now: the sentinels are asked anew at each connection.
-        pub(super) async fn open(
-            &self,
-            config: &AsyncConnectionConfig,
-        ) -> RedisResult<MultiplexedConnection> {
-            self.client()?
-                .get_async_connection_with_config(config)
-                .await
-        }
-
-        fn client(&self) -> RedisResult<SentinelClient> {
-            let address = |(host, port): &(String, u16)| ConnectionAddr::Tcp(host.clone(), *port);
-            let builder = SentinelClientBuilder::new(
-                self.hosts.iter().map(address),
-                self.master.clone(),
-                SentinelServerType::Master,
-            )?;
-            let mut builder = builder
-                .set_client_to_redis_protocol(ProtocolVersion::RESP3)
-                .set_client_to_redis_tcp_settings(tcp_settings())
-                .set_client_to_sentinel_tcp_settings(tcp_settings())
-                .set_client_to_redis_db(self.settings.db());
-            if let Some(username) = self.settings.username() {
-                builder = builder.set_client_to_redis_username(username);
-            }
-            if let Some(password) = self.settings.password() {
-                builder = builder.set_client_to_redis_password(password);
-            }
-            builder.build()
-        }
-    }
+    Ok(Login::of(
+        &connection_info(&format!("redis://{rest}"))?,
+        None,
+    ))
 }
 
 #[cfg(feature = "redis-cluster")]
@@ -293,16 +363,16 @@ pub(super) mod cluster {
     #[derive(Clone)]
     pub(in super::super) struct Seeds {
         hosts: Vec<(String, u16)>,
-        settings: redis::RedisConnectionInfo,
+        pub(super) login: Login,
     }
 
-    pub(super) fn parse(rest: &str) -> Result<Seeds, ConfigError> {
-        let hosts = Hosts::parse(rest, 6379)?;
+    pub(super) fn parse(scheme: &str, rest: &str) -> Result<Seeds, ConfigError> {
+        let hosts = Hosts::parse(scheme, rest, 6379, &["protocol"])?;
         if !hosts.path.is_empty() {
             return Err(ConfigError::new("a cluster URL has no database"));
         }
         Ok(Seeds {
-            settings: hosts.settings(None)?,
+            login: hosts.login(None)?,
             hosts: hosts.hosts,
         })
     }
@@ -317,54 +387,9 @@ pub(super) mod cluster {
         }
 
         /// One of the cluster's nodes.
-        pub(in super::super) fn server(&self, host: &str, port: u16) -> RedisResult<Server> {
-            let info = (host, port)
-                .into_connection_info()?
-                .set_tcp_settings(tcp_settings())
-                .set_redis_settings(self.settings.clone());
-            Client::open(info).map(Server::Single)
+        pub(in super::super) fn server(&self, host: &str, port: u16) -> Server {
+            Server::Single(self.login.at(host, port))
         }
-    }
-}
-
-/// What TLS needs beyond the URL.
-#[derive(Clone, Default)]
-pub(super) struct Tls {
-    #[cfg(feature = "redis-rustls")]
-    pub(super) root_certificates: Option<Vec<u8>>,
-    #[cfg(feature = "redis-rustls")]
-    pub(super) client: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-#[cfg(feature = "redis-rustls")]
-impl Tls {
-    fn client(&self, info: ConnectionInfo) -> Result<Client, ConfigError> {
-        // The client would take a text without any for an empty list, and trust nobody.
-        let any = |pem: &[u8]| {
-            pem.windows(27)
-                .any(|at| at == b"-----BEGIN CERTIFICATE-----")
-        };
-        let certificates = self.client.iter().map(|(certificate, _)| certificate);
-        if !certificates
-            .chain(&self.root_certificates)
-            .all(|pem| any(pem))
-        {
-            return Err(ConfigError::new(
-                "the certificates for Redis are not in PEM",
-            ));
-        }
-        let certificates = redis::TlsCertificates {
-            client_tls: self
-                .client
-                .as_ref()
-                .map(|(certificate, key)| redis::ClientTlsConfig {
-                    client_cert: certificate.clone(),
-                    client_key: key.clone(),
-                }),
-            root_cert: self.root_certificates.clone(),
-        };
-        Client::build_with_tls(info, certificates)
-            .map_err(|_| ConfigError::new("the certificates for Redis cannot be used"))
     }
 }
 
@@ -381,14 +406,51 @@ mod tests {
             .flat_map(|scheme| secrets.map(|it| (scheme, it)))
         {
             let url = format!("{scheme}://user:{secret}@host:6379/0");
-            let error = match Endpoint::parse(&url, &Tls::default()) {
+            let error = match Endpoint::parse(&url) {
                 Ok(endpoint) => panic!("{}", endpoint.shown()),
                 Err(error) => error.to_string(),
             };
             assert!(!error.contains("31337"), "{error}");
         }
         let escaped = "redis://user:31337%2Fword@host:6379/0";
-        let endpoint = Endpoint::parse(escaped, &Tls::default()).unwrap();
+        let endpoint = Endpoint::parse(escaped).unwrap();
         assert_eq!(endpoint.shown(), "host:6379");
+    }
+
+    #[test]
+    fn what_a_url_says_and_is_not_known_is_refused_and_not_shown() {
+        for (url, words) in [
+            ("redis://host?31337=1", "this kind of URL has: protocol"),
+            ("redis://host/0?protocol=resp2&timeout=31337", "not known"),
+            ("redis://host?protocol=31337", "resp2 or resp3"),
+            ("unix:///socket?database=31337", "db, user, pass, protocol"),
+            ("rediss://host/#31337", "fragment"),
+            ("redis+sentinel://host/name?31337", "sentinel_password"),
+            (
+                "redis+sentinel://host/name?sentinel_username=31337",
+                "needs sentinel_password",
+            ),
+            (
+                "redis+sentinel://host/name?sentinel_password=31337/",
+                "cannot be read",
+            ),
+            (
+                "redis+cluster://host?db=31337",
+                "this kind of URL has: protocol",
+            ),
+            ("redis+cluster://host/31337", "no database"),
+            ("http://31337", "begins with"),
+            ("31337", "begins with"),
+        ] {
+            let error = match Endpoint::parse(url) {
+                Ok(endpoint) => panic!("{url} is {}", endpoint.shown()),
+                Err(error) => error.to_string(),
+            };
+            // Without the feature that a kind of URL needs, that is said.
+            if !error.contains("needs the feature") {
+                assert!(error.contains(words), "{url}: {error}");
+            }
+            assert!(!error.contains("31337"), "{error}");
+        }
     }
 }

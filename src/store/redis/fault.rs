@@ -65,15 +65,27 @@ pub(super) fn refused(error: RedisError) -> StoreError {
     }
 }
 
+/// What the server answers to a command that carries no secret and no key.
+pub(super) fn answered(error: &RedisError) -> String {
+    let code = error.code().unwrap_or("an error");
+    let detail = error.detail().unwrap_or_default();
+    format!("the server answered {code} {detail}")
+        .trim_end()
+        .to_owned()
+}
+
 /// Likewise for an error of the connection itself.
 pub(super) fn not_connected(error: RedisError) -> StoreError {
     match error.code() {
-        Some(code) => {
-            let said = format!("the server answered {code}");
-            StoreError::not_connected(Some(Arc::from(Box::<dyn Error + Send + Sync>::from(said))))
-        }
+        Some(code) => unconnected(format!("the server answered {code}")),
         None => StoreError::not_connected(Some(Arc::new(Once(error)))),
     }
+}
+
+/// Why there is no connection, in our own words.
+pub(super) fn unconnected(why: impl Into<String>) -> StoreError {
+    let why: Box<dyn Error + Send + Sync> = why.into().into();
+    StoreError::not_connected(Some(Arc::from(why)))
 }
 
 pub(super) fn lost_or_refused(error: RedisError) -> StoreError {

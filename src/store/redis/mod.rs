@@ -14,12 +14,17 @@ mod durable;
 mod endpoint;
 mod fault;
 mod gather;
+mod handshake;
 mod last_uses;
 mod node;
 mod seed;
+#[cfg(feature = "redis-sentinel")]
+mod sentinel;
 #[cfg(feature = "redis-cluster")]
 mod slots;
 mod supervisor;
+#[cfg(feature = "redis-rustls")]
+mod tls;
 #[cfg(feature = "redis-cluster")]
 mod topology;
 
@@ -33,11 +38,15 @@ use serde::de::DeserializeOwned;
 use self::breaker::BreakerSettings;
 use self::commands::RedisLevel;
 use self::connection::Connection;
-use self::endpoint::{Deadlines, Endpoint, Tls};
+use self::endpoint::{Deadlines, Endpoint};
+use self::handshake::Access;
 use self::seed::SeedLevel;
 use super::keys::Keys;
 use super::sealed::{self, Parts};
 use crate::ConfigError;
+
+#[cfg(feature = "redis-rustls")]
+pub use self::tls::RedisTls;
 
 /// Redis, 6.2 or later, shared by any number of instances.
 ///
@@ -54,6 +63,7 @@ use crate::ConfigError;
 #[derive(Clone)]
 pub struct RedisStore {
     endpoint: Endpoint,
+    access: Access,
     deadlines: Deadlines,
     breaker: BreakerSettings,
     old_server: bool,
@@ -63,6 +73,7 @@ pub struct RedisStore {
 #[derive(Clone)]
 struct Settings {
     deadlines: Deadlines,
+    access: Arc<Access>,
     breaker: BreakerSettings,
     keys: Arc<Keys>,
 }
@@ -73,45 +84,25 @@ impl RedisStore {
     /// | URL | |
     /// |---|---|
     /// | `redis://[user:password@]host[:port][/database]` | one server |
-    /// | `rediss://…` | the same over TLS (feature `redis-rustls`) |
-    /// | `unix:///path[?db=…]` | one server, by its socket |
+    /// | `unix:///path[?db=…&user=…&pass=…]` | one server, by its socket |
     /// | `redis+sentinel://[user:password@]host[:port],…/master-name[/database]` | whatever master the sentinels name (feature `redis-sentinel`) |
     /// | `redis+cluster://[user:password@]host[:port],…` | a cluster, learnt from these nodes (feature `redis-cluster`), with a connection to each master |
     ///
+    /// `rediss` instead of `redis` means TLS (feature `redis-rustls`), to the sentinels and to every
+    /// node too. `valkey` and `valkeys` mean the same as `redis` and `rediss`.
+    ///
+    /// | parameter | |
+    /// |---|---|
+    /// | `?protocol=resp2`, `?protocol=resp3` | speaks this version alone; by default RESP3, and RESP2 where the server refuses or does not know `HELLO` |
+    /// | `?sentinel_username=…&sentinel_password=…` | what the sentinels themselves ask for |
+    ///
     /// # Errors
-    /// The text is no such URL, or needs a feature that is off. The error does not repeat it: it may
-    /// hold a password.
+    /// The text is no such URL, has a parameter that is not known, or needs a feature that is off. The
+    /// error does not repeat it: it may hold a password.
     pub fn connect(url: &str) -> Result<Self, ConfigError> {
-        Self::with_tls(url, Tls::default())
-    }
-
-    /// As [`connect`](Self::connect), over TLS with certificates of one's own, all in PEM: the
-    /// authority that signed the server's, instead of the machine's own list, and where the server
-    /// asks for it a certificate of the client with its key.
-    ///
-    /// The binary has to install a crypto provider of rustls before the first request, for example
-    /// `rustls::crypto::ring::default_provider().install_default()`.
-    ///
-    /// # Errors
-    /// As `connect`; or the certificates cannot be read.
-    #[cfg(feature = "redis-rustls")]
-    pub fn connect_with_certificates(
-        url: &str,
-        root_certificates: Option<Vec<u8>>,
-        client: Option<(Vec<u8>, Vec<u8>)>,
-    ) -> Result<Self, ConfigError> {
-        Self::with_tls(
-            url,
-            Tls {
-                root_certificates,
-                client,
-            },
-        )
-    }
-
-    fn with_tls(url: &str, tls: Tls) -> Result<Self, ConfigError> {
         Ok(Self {
-            endpoint: Endpoint::parse(url, &tls)?,
+            endpoint: Endpoint::parse(url)?,
+            access: Access::default(),
             deadlines: Deadlines {
                 response: Duration::from_millis(250),
                 connect: Duration::from_millis(500),
@@ -122,6 +113,57 @@ impl RedisStore {
             },
             old_server: false,
         })
+    }
+
+    /// As [`connect`](Self::connect), over TLS with certificates of one's own, all in PEM: the
+    /// authority that signed the server's, instead of the machine's own list, and where the server
+    /// asks for it a certificate of the client with its key.
+    ///
+    /// The binary has to install a crypto provider of rustls before the first request, for example
+    /// `rustls::crypto::ring::default_provider().install_default()`.
+    ///
+    /// They are read once: [`tls`](Self::tls) takes files that are read at each connect.
+    ///
+    /// # Errors
+    /// As `connect`; or the certificates cannot be read, or the URL is not one with TLS.
+    #[cfg(feature = "redis-rustls")]
+    pub fn connect_with_certificates(
+        url: &str,
+        root_certificates: Option<Vec<u8>>,
+        client: Option<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Self, ConfigError> {
+        use redis::IntoConnectionInfo;
+
+        let store = Self::connect(url)?;
+        if !store.endpoint.is_encrypted() {
+            return Err(ConfigError::new(RedisTls::NOT_ENCRYPTED));
+        }
+        let mut tls = RedisTls::new();
+        if let Some(pem) = root_certificates {
+            tls = tls.ca_certificate(pem);
+        }
+        if let Some((certificate, key)) = client {
+            tls = tls.identity(certificate, key);
+        }
+        let somewhere = "rediss://host".into_connection_info();
+        let checked = somewhere.map(|info| tls.client(info).map(drop));
+        checked.map_or(Ok(()), |checked| checked.map_err(ConfigError::new))?;
+        Ok(store.tls(tls))
+    }
+
+    /// Sets the certificates for TLS, which is used if the URL begins with `rediss` or `valkeys`.
+    ///
+    /// The binary has to install a crypto provider of rustls before the first request, for example
+    /// `rustls::crypto::ring::default_provider().install_default()`.
+    ///
+    /// Certificates that cannot be used, or a URL without TLS, are found when the store connects:
+    /// requests are then answered by the loader, and the log and
+    /// [`check_store`](crate::ApiTokenCache::check_store) say why.
+    #[cfg(feature = "redis-rustls")]
+    #[must_use]
+    pub fn tls(mut self, tls: RedisTls) -> Self {
+        self.access.tls = Some(tls);
+        self
     }
 
     /// Speaks from the beginning as to a server before 7.0, which has no `SET … NX … GET`. It is found
@@ -166,12 +208,20 @@ impl fmt::Debug for RedisStore {
         // Every field is named, so that a new secret cannot slip in.
         let Self {
             endpoint,
+            access,
             deadlines,
             breaker,
             old_server,
         } = self;
-        f.debug_struct("RedisStore")
-            .field("address", &endpoint.shown())
+        #[cfg(feature = "redis-rustls")]
+        let Access { tls } = access;
+        #[cfg(not(feature = "redis-rustls"))]
+        let Access {} = access;
+        let mut shown = f.debug_struct("RedisStore");
+        shown.field("address", &endpoint.shown());
+        #[cfg(feature = "redis-rustls")]
+        shown.field("tls", tls);
+        shown
             .field("deadlines", deadlines)
             .field("breaker", breaker)
             .field("before_redis_7", old_server)
@@ -186,6 +236,7 @@ where
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
         let settings = Settings {
             deadlines: self.deadlines,
+            access: Arc::new(self.access),
             breaker: self.breaker,
             keys: Arc::clone(&parts.keys),
         };

@@ -11,7 +11,8 @@ use super::batch::{Batch, Replies};
 use super::breaker::Breaker;
 use super::endpoint::{Deadlines, Server};
 use super::fault::lost_or_refused;
-use super::supervisor::{Heartbeat, Link, Patience, Supervisor};
+use super::handshake::Link;
+use super::supervisor::{Heartbeat, Patience, Supervisor};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
@@ -31,7 +32,13 @@ impl Node {
         session: Arc<AtomicU64>,
     ) -> Self {
         Self {
-            supervisor: Supervisor::new(server, settings.deadlines, heartbeat, session),
+            supervisor: Supervisor::new(
+                server,
+                settings.deadlines,
+                Arc::clone(&settings.access),
+                heartbeat,
+                session,
+            ),
             breaker: Breaker::new(settings.breaker, settings.deadlines.response),
             deadlines: settings.deadlines,
         }

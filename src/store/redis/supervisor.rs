@@ -10,16 +10,16 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::batch::Batch;
 use super::endpoint::{Deadlines, Server};
-use super::fault::not_connected;
+use super::fault::{Replied, not_connected};
+use super::handshake::{Access, Link, Opening};
 use super::lock;
 use crate::store::StoreError;
-use crate::task::{free_lifo_slot, spawn_stealable};
+use crate::task::spawn_stealable;
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -30,28 +30,29 @@ const MISSES: u32 = 2;
 /// The shortest and the longest pause between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// A connection that answered a heartbeat. Clones share it.
-#[derive(Clone)]
-pub(super) struct Link {
-    pub(super) connection: MultiplexedConnection,
-    broken: Arc<Notify>,
-}
-
-impl Link {
-    /// Tells the supervisor to replace it now.
-    pub(super) fn give_up(&self) {
-        self.broken.notify_one();
-        free_lifo_slot();
-    }
-}
-
 /// What a heartbeat deletes: a key that never exists. It is a write that changes nothing: unlike PING,
 /// a demoted master, a replica and an isolated one refuse it.
+#[derive(Clone)]
 pub(super) struct Heartbeat {
     pub(super) name: String,
     /// The server belongs to a cluster. That the key's slot has moved, or is on its way, is an answer
     /// then: the server says so of every key that is not its own, and so has nothing wrong to tell.
     pub(super) may_move: bool,
+}
+
+impl Heartbeat {
+    pub(super) fn command(&self, batch: &mut Batch) {
+        batch.cmd("DEL").arg(&self.name);
+    }
+
+    /// Whether it was taken: an error is no answer.
+    pub(super) fn check(&self, reply: Replied) -> Result<(), StoreError> {
+        match reply {
+            Err(fault) if self.may_move && matches!(fault.code(), Some("MOVED" | "ASK")) => Ok(()),
+            Err(fault) => Err(fault.into()),
+            Ok(_) => Ok(()),
+        }
+    }
 }
 
 /// What callers see.
@@ -79,6 +80,7 @@ pub(super) struct Supervisor {
 struct Shared {
     server: Server,
     deadlines: Deadlines,
+    access: Arc<Access>,
     heartbeat: Mutex<Heartbeat>,
     watch: watch::Sender<Watch>,
     hurry: Notify,
@@ -106,6 +108,7 @@ impl Supervisor {
     pub(super) fn new(
         server: Server,
         deadlines: Deadlines,
+        access: Arc<Access>,
         heartbeat: Heartbeat,
         session: Arc<AtomicU64>,
     ) -> Self {
@@ -113,6 +116,7 @@ impl Supervisor {
             shared: Arc::new(Shared {
                 server,
                 deadlines,
+                access,
                 heartbeat: Mutex::new(heartbeat),
                 watch: watch::Sender::new(Watch {
                     state: State::Connecting,
@@ -171,9 +175,7 @@ impl Supervisor {
     /// A connection of its own, which nobody supervises, for what must not share one: `WAIT` blocks
     /// it.
     pub(super) async fn open_apart(&self) -> Result<Link, StoreError> {
-        let broken = Arc::default();
-        let connection = self.shared.open(Arc::clone(&broken)).await?;
-        Ok(Link { connection, broken })
+        self.shared.server.open(&self.shared.opening(None)).await
     }
 
     /// The task lives in the runtime that first asked. Should that one end, or stand still, as one
@@ -310,61 +312,32 @@ impl Shared {
         longest * 2
     }
 
-    /// A connection counts when it has answered a heartbeat: an error is no answer.
+    /// A connection counts when it has answered a heartbeat.
     async fn connect(&self) -> Result<Link, StoreError> {
-        let broken = Arc::new(Notify::new());
-        let attempt = async {
-            let mut connection = self.open(Arc::clone(&broken)).await?;
-            self.beat(&mut connection).await?;
-            Ok::<_, StoreError>(connection)
-        };
-        let connected = match timeout(self.deadlines.connect, attempt).await {
-            Ok(connected) => connected,
-            Err(_) => Err(StoreError::timeout()),
-        };
-        match connected {
-            Ok(connection) => Ok(Link { connection, broken }),
-            // No command's: everybody who hears of it at once would be a failure to the breaker.
-            Err(error) if error.is_timeout() => {
-                Err(StoreError::not_connected(Some(Arc::new(error))))
-            }
-            Err(error) => Err(error),
+        let heartbeat = lock(&self.heartbeat).clone();
+        self.server.open(&self.opening(Some(heartbeat))).await
+    }
+
+    fn opening(&self, heartbeat: Option<Heartbeat>) -> Opening {
+        Opening {
+            deadline: self.deadlines.connect,
+            access: Arc::clone(&self.access),
+            heartbeat,
+            of_a_master: false,
         }
     }
 
-    async fn open(&self, broken: Arc<Notify>) -> Result<MultiplexedConnection, StoreError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.deadlines.connect))
-            // Whoever sends does so under a deadline of ours: a second timer would tell nothing new.
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(256)
-            .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    broken.notify_one();
-                }
-                Ok::<(), redis::aio::SendError>(())
-            });
-        self.server.open(&config).await.map_err(not_connected)
-    }
-
     async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        let heartbeat = lock(&self.heartbeat).clone();
         let mut batch = Batch::new();
-        let may_move = {
-            let heartbeat = lock(&self.heartbeat);
-            batch.cmd("DEL").arg(&heartbeat.name);
-            heartbeat.may_move
-        };
+        heartbeat.command(&mut batch);
         let replies = match timeout(self.deadlines.response, batch.send(connection)).await {
             Ok(replies) => replies.map_err(not_connected)?,
             Err(_) => return Err(StoreError::timeout()),
         };
-        for reply in replies {
-            match reply {
-                Err(fault) if may_move && matches!(fault.code(), Some("MOVED" | "ASK")) => {}
-                reply => drop(reply?),
-            }
-        }
-        Ok(())
+        replies
+            .into_iter()
+            .try_for_each(|reply| heartbeat.check(reply))
     }
 }
 
@@ -377,10 +350,10 @@ fn jitter() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::redis::endpoint::{Endpoint, Tls};
+    use crate::store::redis::endpoint::Endpoint;
 
     fn supervisor() -> Supervisor {
-        let endpoint = Endpoint::parse("redis://127.0.0.1:1", &Tls::default());
+        let endpoint = Endpoint::parse("redis://127.0.0.1:1");
         let Ok(Endpoint::Server(server)) = endpoint else {
             panic!("a server's URL");
         };
@@ -393,7 +366,7 @@ mod tests {
             name: "never".to_owned(),
             may_move: false,
         };
-        Supervisor::new(server, deadlines, heartbeat, Arc::default())
+        Supervisor::new(server, deadlines, Arc::default(), heartbeat, Arc::default())
     }
 
     fn down() -> State {

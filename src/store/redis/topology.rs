@@ -5,14 +5,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redis::AsyncConnectionConfig;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::batch::Batch;
+use super::endpoint::Server;
 use super::endpoint::cluster::Seeds;
 use super::fault::lost_or_refused;
+use super::handshake::Opening;
 use super::node::Node;
 use super::slots::{Address, Owners};
 use super::supervisor::Heartbeat;
@@ -134,7 +135,7 @@ impl Topology {
         round: usize,
         answer: Result<Owners, StoreError>,
     ) -> Result<Arc<Map>, StoreError> {
-        let learnt = answer.and_then(|owners| self.map_of(round, owners).map(Arc::new));
+        let learnt = answer.map(|owners| Arc::new(self.map_of(round, owners)));
         self.state
             .send_if_modified(|state| match (&learnt, &*state) {
                 // The answer to a later question.
@@ -158,26 +159,33 @@ impl Topology {
     /// out of it, knows of some.
     async fn ask(&self, round: usize) -> Result<Owners, StoreError> {
         let mut asking = JoinSet::new();
+        let opening = Opening {
+            deadline: self.settings.deadlines.connect,
+            access: Arc::clone(&self.settings.access),
+            heartbeat: None,
+            of_a_master: false,
+        };
         for (host, port) in self.to_be_asked(round) {
-            let (seeds, deadline) = (self.seeds.clone(), self.settings.deadlines.connect);
+            let (server, opening) = (self.seeds.server(&host, port), opening.clone());
             asking.spawn(async move {
-                match timeout(deadline, owners(&seeds, &host, port)).await {
+                match timeout(opening.deadline, owners(&server, &host, &opening)).await {
                     Ok(owners) => owners,
                     Err(_) => Err(StoreError::timeout()),
                 }
             });
         }
         let mut best: Option<Owners> = None;
-        let mut failed = StoreError::not_connected(None);
+        // The first: one that hangs does not hide what the others say.
+        let mut failed = None;
         while let Some(answer) = asking.join_next().await {
             match answer {
                 Ok(Ok(owners)) if owners.is_whole() => return Ok(owners),
                 Ok(Ok(owners)) => best = best.into_iter().chain([owners]).max_by_key(Owners::len),
-                Ok(Err(error)) => failed = error,
+                Ok(Err(error)) => drop(failed.get_or_insert(error)),
                 Err(_) => {}
             }
         }
-        best.ok_or(failed)
+        best.ok_or_else(|| failed.unwrap_or_else(|| StoreError::not_connected(None)))
     }
 
     /// The seeds and the nodes that are known, others in each round.
@@ -193,17 +201,17 @@ impl Topology {
     }
 
     /// Nodes that are known are the same in it, with their connections and breakers.
-    fn map_of(&self, round: usize, owners: Owners) -> Result<Map, StoreError> {
+    fn map_of(&self, round: usize, owners: Owners) -> Map {
         let mut masters = Vec::with_capacity(owners.masters().len());
         for (address, tag) in owners.masters().iter().zip(owners.tags()) {
-            let node = self.node(address.clone())?;
+            let node = self.node(address.clone());
             masters.push(Master { node, tag });
         }
-        Ok(Map {
+        Map {
             round,
             owners,
             masters,
-        })
+        }
     }
 
     #[cfg(feature = "metrics")]
@@ -225,10 +233,10 @@ impl Topology {
     }
 
     /// The node at an address, whether it owns slots or a redirection named it.
-    pub(super) fn node(&self, address: Address) -> Result<Arc<Node>, StoreError> {
+    pub(super) fn node(&self, address: Address) -> Arc<Node> {
         let mut nodes = lock(&self.nodes);
         if let Some(node) = nodes.get(&address) {
-            return Ok(Arc::clone(node));
+            return Arc::clone(node);
         }
         let server = self.seeds.server(&address.0, address.1);
         let heartbeat = Heartbeat {
@@ -236,20 +244,15 @@ impl Topology {
             may_move: true,
         };
         let session = Arc::clone(&self.session);
-        let server = server.map_err(lost_or_refused)?;
         let node = Arc::new(Node::new(server, &self.settings, heartbeat, session));
         nodes.insert(address, Arc::clone(&node));
-        Ok(node)
+        node
     }
 }
 
 /// Where the slots are, as one node says.
-async fn owners(seeds: &Seeds, host: &str, port: u16) -> Result<Owners, StoreError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None);
-    let server = seeds.server(host, port).map_err(lost_or_refused)?;
-    let mut connection = server.open(&config).await.map_err(lost_or_refused)?;
+async fn owners(server: &Server, host: &str, opening: &Opening) -> Result<Owners, StoreError> {
+    let mut connection = server.open(opening).await?.connection;
     let mut batch = Batch::new();
     batch.cmd("CLUSTER").arg("SLOTS");
     let replies = batch.send(&mut connection).await;
@@ -270,10 +273,10 @@ mod tests {
     use crate::store::keys::Keys;
     use crate::store::layout::KeyLayout;
     use crate::store::redis::breaker::BreakerSettings;
-    use crate::store::redis::endpoint::{Deadlines, Endpoint, Tls};
+    use crate::store::redis::endpoint::{Deadlines, Endpoint};
 
     fn topology() -> Topology {
-        let endpoint = Endpoint::parse("redis+cluster://seed", &Tls::default());
+        let endpoint = Endpoint::parse("redis+cluster://seed");
         let Ok(Endpoint::Cluster(seeds)) = endpoint else {
             panic!("a cluster's URL");
         };
@@ -287,6 +290,7 @@ mod tests {
                 failures: 1,
                 pause: second,
             },
+            access: Arc::default(),
             keys: Arc::new(Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap()),
         };
         Topology::new(seeds, settings, Arc::default())
@@ -308,7 +312,7 @@ mod tests {
         let known = topology.settle(2, Ok(owned_by("heir"))).unwrap();
         topology.settle(1, Ok(owned_by("old"))).unwrap();
         assert!(matches!(&*topology.state.borrow(), State::Known(map) if map.round == 2));
-        let heir = topology.node(("heir".to_owned(), 6379)).unwrap();
+        let heir = topology.node(("heir".to_owned(), 6379));
         assert!(Arc::ptr_eq(&heir, &known.masters[0].node));
     }
 
@@ -316,7 +320,7 @@ mod tests {
     fn nodes_that_no_map_has_any_more_are_forgotten() {
         let topology = topology();
         topology.settle(1, Ok(owned_by("old"))).unwrap();
-        topology.node(("invented".to_owned(), 6379)).unwrap();
+        topology.node(("invented".to_owned(), 6379));
         topology.settle(2, Ok(owned_by("heir"))).unwrap();
         let nodes = lock(&topology.nodes);
         let hosts: Vec<_> = nodes.keys().map(|(host, _)| host.as_str()).collect();
