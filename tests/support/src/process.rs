@@ -5,6 +5,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -153,6 +154,9 @@ impl Process {
     pub(crate) fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         command
+            // A group of its own: the kernel continues the stopped processes of a group that becomes an orphan, as a test
+            // run's does whose shell ends. What a test has paused would go on by itself.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out);
@@ -299,5 +303,15 @@ mod tests {
         let pid = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
         drop(process);
         assert!(rustix::process::test_kill_process(pid).is_err());
+    }
+
+    #[test]
+    fn a_process_has_a_group_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sleep = Command::new("sleep");
+        sleep.arg("600");
+        let process = Process::spawn(sleep, &dir.path().join("log")).unwrap();
+        let pid = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+        assert_eq!(rustix::process::getpgid(Some(pid)), Ok(pid));
     }
 }

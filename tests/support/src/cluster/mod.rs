@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::process::{free_port, side_by_side};
-use crate::redis::{RedisServer, plain_args, program};
+use crate::redis::{RedisServer, ReplicationSecret, plain_args, program};
 use topology::Member;
 
 const MASTERS: usize = 3;
@@ -63,7 +63,7 @@ impl RedisCluster {
     ///
     /// As [`start`](Self::start) does.
     pub fn start_with(node_timeout: Duration, args: &[&str]) -> Self {
-        let program = program();
+        let (program, secret) = (program(), ReplicationSecret::new());
         let timeout = node_timeout.as_millis().to_string();
         let nodes = side_by_side(NODES, |_| {
             RedisServer::start_in(&program, |_, port| {
@@ -77,7 +77,8 @@ impl RedisCluster {
                     ["--repl-diskless-sync-delay", "0"],
                 ];
                 let own = own.iter().flatten().chain(args).map(ToString::to_string);
-                plain_args(port).into_iter().chain(own).collect()
+                let all = plain_args(port).into_iter().chain(secret.args());
+                all.chain(own).collect()
             })
         });
         let cluster = Self { nodes };

@@ -1,5 +1,7 @@
 //! Finding the program, starting it, and knowing that it is ours that answers.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -53,6 +55,29 @@ pub(crate) fn plain_args(port: u16) -> Vec<String> {
         .chain(&memory_only)
         .map(ToString::to_string)
         .collect()
+}
+
+/// What lets the servers of one test, and nobody else, replicate each other. A port is used again: a replica whose
+/// master has died goes on asking there, and would be attached to another test's server, and counted by its `WAIT`.
+#[derive(Debug)]
+pub(crate) struct ReplicationSecret(String);
+
+impl ReplicationSecret {
+    pub(crate) fn new() -> Self {
+        let random = || RandomState::new().build_hasher().finish();
+        Self(format!("{:016x}{:016x}", random(), random()))
+    }
+
+    /// The arguments of a server that may replicate and be replicated. Clients need no password.
+    pub(crate) fn args(&self) -> Vec<String> {
+        let password = format!(">{}", self.0);
+        let clients = ["--user", "default", "on", "nopass", "~*", "&*", "+@all"];
+        let no_replication = ["-psync", "-sync", "-replconf"];
+        let replicas = ["--user", "replica", "on", &password, "+@all"];
+        let as_replica = ["--masteruser", "replica", "--masterauth", &self.0];
+        let all = [&clients[..], &no_replication, &replicas, &as_replica];
+        all.concat().into_iter().map(ToString::to_string).collect()
+    }
 }
 
 /// A server that works in `dir` and answers on `port`, or `None` if a port of its was taken.

@@ -15,12 +15,12 @@ use std::time::Instant;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::process::{PATIENCE, Process, free_port, log_tail};
+use crate::process::{PATIENCE, Process, free_port, log_tail, wait_until};
 use launch::{launch, log_file, remove_data, wait_until_stopped};
 use wire::{Connection, REPLY_LIMIT};
 
 pub use launch::valkey_server;
-pub(crate) use launch::{plain_args, program};
+pub(crate) use launch::{ReplicationSecret, plain_args, program};
 pub use monitor::Monitor;
 pub use wire::Reply;
 
@@ -107,6 +107,48 @@ impl RedisServer {
     /// As [`start`](Self::start) does.
     pub fn start_unix() -> Self {
         Self::start_with(&["--unixsocket", SOCKET])
+    }
+
+    /// Starts a master and a replica, and waits until the replica follows. No other server can attach to them.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does, and when the replica does not follow in time.
+    pub fn start_with_replica() -> (Self, Self) {
+        let (program, secret) = (program(), ReplicationSecret::new());
+        let start = |of: Option<&Self>| {
+            Self::start_in(&program, |_, port| {
+                let mut all = plain_args(port);
+                all.extend(secret.args());
+                all.extend(["--repl-diskless-sync-delay".into(), "0".into()]);
+                if let Some(master) = of {
+                    let port = master.port().to_string();
+                    all.extend(["--replicaof".into(), "127.0.0.1".into(), port]);
+                }
+                all
+            })
+        };
+        let master = start(None);
+        let replica = start(Some(&master));
+        let logs = || format!("{}\n{}", master.log_tail(), replica.log_tail());
+        wait_until("the replica", logs, || {
+            let info = master.replication();
+            info.contains("state=online").then_some(()).ok_or(info)
+        });
+        (master, replica)
+    }
+
+    /// What `INFO` says of its replication.
+    #[track_caller]
+    pub fn replication(&self) -> String {
+        self.command(&["INFO", "replication"]).text()
+    }
+
+    /// How many replicas are attached to it.
+    #[track_caller]
+    pub fn connected_replicas(&self) -> u32 {
+        let count = self.info("replication", "connected_slaves");
+        count.expect("every server has a count")
     }
 
     /// Starts `program` with the arguments that `args` makes, given the server's directory and port.

@@ -300,3 +300,23 @@ fn contents_are_keys_values_and_dumps() {
         assert!(contents.contains(text), "{text} is not in {contents}");
     }
 }
+
+#[test]
+fn a_strangers_replica_is_not_attached() {
+    let (master, _replica) = RedisServer::start_with_replica();
+    let (_, others) = RedisServer::start_with_replica();
+    let port = master.port().to_string();
+    let stranger = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
+    others.command(&["REPLICAOF", "127.0.0.1", &port]).ok();
+    for code in ["NOPERM", "WRONGPASS"] {
+        wait_until(
+            code,
+            || stranger.log_tail() + &others.log_tail(),
+            || {
+                let errors = master.command(&["INFO", "errorstats"]).text();
+                errors.contains(code).then_some(()).ok_or(errors)
+            },
+        );
+    }
+    assert_eq!(master.connected_replicas(), 1, "{}", master.replication());
+}

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::process::side_by_side;
-use crate::redis::{RedisServer, Reply, plain_args, program};
+use crate::redis::{RedisServer, ReplicationSecret, Reply, plain_args, program};
 
 /// A private master with two replicas and three sentinels (quorum 2) that watch them, all on loopback ports.
 ///
@@ -52,10 +52,11 @@ impl RedisSentinel {
     ///
     /// As [`start`](Self::start) does.
     pub fn start_with(down_after: Duration, args: &[&str]) -> Self {
-        let program = program();
+        let (program, secret) = (program(), ReplicationSecret::new());
         let server = |replica_of: Option<&RedisServer>| {
             RedisServer::start_in(&program, |_, port| {
                 let mut all = plain_args(port);
+                all.extend(secret.args());
                 all.extend(["--repl-diskless-sync-delay".into(), "0".into()]);
                 if let Some(master) = replica_of {
                     let port = master.port().to_string();
