@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use test_support::RedisServer;
 use tower_api_token::{
-    ApiTokenCache, CachedApiToken, Lookup, Origin, TokenDigest, TokenRecord, loader_fn,
+    ApiTokenCache, CachedApiToken, KeyLayout, Lookup, Origin, TokenDigest, TokenRecord, loader_fn,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -35,6 +35,10 @@ where
     M: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     fn of(server: &RedisServer, metadata: M) -> Self {
+        Self::with(server, KeyLayout::digest(), metadata)
+    }
+
+    fn with(server: &RedisServer, layout: KeyLayout, metadata: M) -> Self {
         let loads = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&loads);
         let loader = loader_fn(move |_: Lookup| {
@@ -43,7 +47,8 @@ where
             async { Ok::<_, Infallible>(record) }
         });
         let builder = ApiTokenCache::builder(loader).store(redis(server));
-        let cache = builder.local_capacity(0).build().unwrap();
+        let builder = builder.key_layout(layout).local_capacity(0);
+        let cache = builder.build().unwrap();
         Self { cache, loads }
     }
 
@@ -198,4 +203,81 @@ async fn metadata_that_cannot_be_written_is_answered_and_not_cached() {
     }
     assert_eq!((release.loads(), release.cache.stats().unwritable), (2, 2));
     assert_eq!(server.get(&key()), None);
+}
+
+/// Metadata that does, when it is written or read, what a bad implementation does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bad {
+    PanicsWhenWritten,
+    PanicsWhenRead,
+    /// It is written as what it is not read from.
+    IsNotRead,
+    /// It is written as nothing, and has to be something.
+    IsNothing,
+}
+
+impl Serialize for Bad {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::PanicsWhenWritten => panic!("a panic of the test's"),
+            Self::PanicsWhenRead => to.serialize_str("panic"),
+            Self::IsNotRead => to.serialize_str("error"),
+            Self::IsNothing => to.serialize_unit(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bad {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "panic" => panic!("a panic of the test's"),
+            text => Err(serde::de::Error::custom(text)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn metadata_that_does_not_come_back_is_answered_and_not_cached() {
+    for layout in [KeyLayout::digest(), KeyLayout::seed()] {
+        for bad in [
+            Bad::PanicsWhenWritten,
+            Bad::PanicsWhenRead,
+            Bad::IsNotRead,
+            Bad::IsNothing,
+        ] {
+            let server = RedisServer::start();
+            let release = Release::with(&server, layout.clone(), bad);
+            for _ in 0..2 {
+                let answer = release.ask().await;
+                assert_eq!((answer.origin(), answer.metadata()), (Origin::Loaded, &bad));
+                assert_eq!(server.keys("api_token:app:*"), [""; 0], "{bad:?}");
+            }
+            let stats = release.cache.stats();
+            assert_eq!((release.loads(), stats.unwritable), (2, 2), "{bad:?}");
+            assert_eq!((stats.corrupt, stats.fills_refused), (0, 0), "{bad:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_entry_whose_metadata_panics_when_it_is_read_is_a_miss_and_is_replaced() {
+    let server = RedisServer::start();
+    Release::of(&server, "panic".to_owned()).ask().await;
+    // What this release loads can be written and read.
+    let after = Release::of(&server, Some(Careless));
+    assert_eq!(after.ask().await.origin(), Origin::Loaded);
+    assert_eq!(after.ask().await.origin(), Origin::Shared);
+    assert_eq!((after.loads(), after.cache.stats().corrupt), (1, 1));
+}
+
+/// Metadata that panics on what it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Careless;
+
+impl<'de> Deserialize<'de> for Careless {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let known = serde_json::Value::deserialize(from)?.is_null();
+        assert!(known, "a panic of the test's");
+        Ok(Self)
+    }
 }

@@ -1,6 +1,7 @@
 //! A value as it lies in Redis: its kind, the format's version, JSON (`V1{…}`, `N1`, `D1{…}`).
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -83,7 +84,7 @@ struct DenialJson {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum EncodeError {
     TooLarge,
-    /// The metadata's `Serialize` failed.
+    /// The metadata's `Serialize` failed or panicked.
     Unwritable,
 }
 
@@ -179,13 +180,20 @@ pub(super) fn write_time(
 pub(super) fn write_metadata(
     metadata: &impl Serialize,
 ) -> Result<Option<serde_json::Value>, EncodeError> {
-    let metadata = serde_json::to_value(metadata).map_err(|_| EncodeError::Unwritable)?;
+    let metadata =
+        guarded(|| serde_json::to_value(metadata).ok()).ok_or(EncodeError::Unwritable)?;
     Ok((!metadata.is_null()).then_some(metadata))
 }
 
 /// Left out or null: the unit type, or a user's `Option`.
 pub(super) fn read_metadata<M: DeserializeOwned>(metadata: Option<M>) -> Option<M> {
-    metadata.or_else(|| M::deserialize(UnitDeserializer::<serde_json::Error>::new()).ok())
+    let unit = UnitDeserializer::<serde_json::Error>::new();
+    metadata.or_else(|| guarded(|| M::deserialize(unit).ok()))
+}
+
+/// Runs what may call the user's `Serialize` or `Deserialize`: a panic of theirs is as good as an error.
+pub(super) fn guarded<T>(users: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(users)).ok().flatten()
 }
 
 fn soft(grace: Duration) -> Option<u64> {
@@ -223,7 +231,7 @@ fn decode_record<M: DeserializeOwned>(
 ) -> Option<Kept<TokenRecord<M>>> {
     // Looked at once, and not each text of it by itself.
     let json = std::str::from_utf8(json).ok()?;
-    let json: ReadRecordJson<'_, M> = serde_json::from_str(json).ok()?;
+    let json: ReadRecordJson<'_, M> = guarded(|| serde_json::from_str(json).ok())?;
     if json.id.is_empty() || !digest.is_written(&json.digest.0) {
         return None;
     }

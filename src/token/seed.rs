@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::codec::{
-    Decoded, EncodeError, LEASE, read_metadata, within_limit, write_metadata, write_time,
+    Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata, write_time,
 };
 use super::{BearerToken, TokenRecord, times};
 use crate::cache::Absence;
@@ -145,7 +145,7 @@ fn decode_record<M: DeserializeOwned>(
     bytes: &[u8],
     token: &BearerToken,
 ) -> Option<Kept<TokenRecord<M>>> {
-    let read: Read<M> = serde_json::from_slice(bytes).ok()?;
+    let read: Read<M> = guarded(|| serde_json::from_slice(bytes).ok())?;
     let read = read.with_former_names();
     if read.id.is_empty() || !token.is(&read.token) {
         return None;

@@ -77,6 +77,13 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         }
     }
 
+    fn decode(key: &EntryKey, bytes: &[u8]) -> Decoded<M> {
+        match &key.token {
+            None => codec::decode(bytes, &key.digest),
+            Some(token) => seed::decode(bytes, token),
+        }
+    }
+
     fn seen(key: &EntryKey, reply: Replied) -> Result<Seen<M>, StoreError> {
         let bytes = match reply {
             Ok(Raw::Nil) => return Ok(Seen::Vacant),
@@ -87,11 +94,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
             Err(fault) if fault.code() == Some("WRONGTYPE") => return Ok(Seen::WrongType),
             Err(fault) => return Err(fault.into()),
         };
-        let decoded = match &key.token {
-            None => codec::decode(&bytes, &key.digest),
-            Some(token) => seed::decode(&bytes, token),
-        };
-        Ok(match decoded {
+        Ok(match Self::decode(key, &bytes) {
             Decoded::Lease => Seen::Lease,
             Decoded::Value(value) => Seen::Value(value, Observed::Bytes(bytes), None),
             Decoded::Corrupt => Seen::Corrupt(Observed::Bytes(bytes)),
@@ -413,9 +416,12 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 None => Some(codec::encode(value, &key.digest)),
                 Some(token) => seed::encode(value, token),
             };
+            // Read back at once: each request would find it corrupt, and replace it by the same.
+            let comes_back =
+                |bytes: &Vec<u8>| matches!(Self::decode(key, bytes), Decoded::Value(_));
             let bytes = match encoded {
-                Some(Ok(bytes)) => bytes,
-                Some(Err(EncodeError::TooLarge | EncodeError::Unwritable)) => {
+                Some(Ok(bytes)) if comes_back(&bytes) => bytes,
+                Some(Ok(_) | Err(EncodeError::TooLarge | EncodeError::Unwritable)) => {
                     return Ok(Filled::Unwritable);
                 }
                 None => return Ok(Filled::NoForm),
