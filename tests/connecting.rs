@@ -12,7 +12,8 @@ mod common;
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{
@@ -83,6 +84,11 @@ async fn says(cache: &Cache, words: &str) {
 fn sentinel_url(sentinels: &[SocketAddr], name: &str) -> String {
     let hosts: Vec<String> = sentinels.iter().map(ToString::to_string).collect();
     format!("redis+sentinel://{}/{name}", hosts.join(","))
+}
+
+fn cluster_url(cluster: &RedisCluster) -> String {
+    let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+    format!("redis+cluster://{}", hosts.join(","))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -416,4 +422,92 @@ async fn a_cluster_is_spoken_to_over_tls() {
     works(&cache(&db, with(server.ca_pem()))).await;
     let stranger = cache(&db, with(server.stranger_ca_pem()));
     says(&stranger, "UnknownIssuer").await;
+}
+
+/// A password that is another at each connect, and how often it was asked for.
+#[derive(Clone, Default)]
+struct Passwords(Arc<Mutex<String>>, Arc<AtomicUsize>);
+
+impl Passwords {
+    fn are_now(&self, password: &str) {
+        *self.0.lock().unwrap() = password.to_owned();
+    }
+
+    fn given_to(&self, store: RedisStore) -> RedisStore {
+        let passwords = self.clone();
+        store.credentials_provider(move || {
+            let passwords = passwords.clone();
+            async move {
+                passwords.1.fetch_add(1, Ordering::SeqCst);
+                let password = passwords.0.lock().unwrap().clone();
+                assert_ne!(password, "panic");
+                (Some("api".to_owned()), password)
+            }
+        })
+    }
+}
+
+/// Ends what is up, and lets in with another password alone.
+fn change_password(server: &RedisServer, password: &str) {
+    let password = format!(">{password}");
+    server
+        .command(&["ACL", "SETUSER", "api", "resetpass", &password])
+        .ok();
+    server.command(&["CLIENT", "KILL", "USER", "api"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_asked_for_at_each_connect() {
+    let server = RedisServer::start();
+    grant(&server, &[]);
+    let passwords = Passwords::default();
+    let db = db();
+    // Not those of the URL.
+    let store = patient(&format!("redis://nobody:31337@{}", server.addr()));
+    let cache = cache(&db, passwords.given_to(store));
+    says(&cache, "the server answered WRONGPASS").await;
+    passwords.are_now("secret");
+    works(&cache).await;
+    let asked = passwords.1.load(Ordering::SeqCst);
+    works(&cache).await;
+    assert_eq!(
+        passwords.1.load(Ordering::SeqCst),
+        asked,
+        "connections that are up stay up"
+    );
+    change_password(&server, "newer");
+    passwords.are_now("newer");
+    works(&cache).await;
+    cache.invalidate(TOKEN).durable(0).await.unwrap();
+    passwords.are_now("panic");
+    change_password(&server, "newest");
+    says(&cache, "connecting panicked").await;
+    passwords.are_now("newest");
+    works(&cache).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_asked_for_behind_sentinels_and_by_each_node_of_a_cluster() {
+    let passwords = Passwords::default();
+    passwords.are_now("secret");
+    let db = db();
+    let set = RedisSentinel::start();
+    for server in set.servers() {
+        grant(server, &["+role"]);
+        server
+            .command(&["ACL", "SETUSER", "default", "-set", "-get"])
+            .ok();
+    }
+    let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
+    works(&cache(&db, passwords.given_to(patient(&url)))).await;
+    let cluster = RedisCluster::start();
+    for server in cluster.nodes() {
+        grant(server, &["+cluster|slots", "+asking"]);
+        server
+            .command(&["ACL", "SETUSER", "default", "-set", "-get"])
+            .ok();
+    }
+    let cache = cache(&db, passwords.given_to(patient(&cluster_url(&cluster))));
+    works(&cache).await;
+    assert!(passwords.1.load(Ordering::SeqCst) >= 3);
 }

@@ -300,7 +300,10 @@ impl Shown {
         self.of("RedisTls", &tls);
         let store = RedisStore::connect(&url).unwrap();
         self.of("RedisStore", &store);
-        self.of("RedisStore", &store.clone().tls(tls));
+        let provided = store
+            .clone()
+            .credentials_provider(async || (None, PASSWORD.to_owned()));
+        self.of("RedisStore", &provided.tls(tls));
         for layout in [KeyLayout::digest_keys(PEPPER, [PEPPER]), KeyLayout::seed()] {
             let loader = loader_fn(|_| async { Err::<TokenRecord<Account>, _>("away") });
             let cache = ApiTokenCache::builder(loader)

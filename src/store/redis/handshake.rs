@@ -21,7 +21,7 @@ use super::fault::{Fault, Replied, answered, not_connected, unconnected, unexpec
 use super::supervisor::Heartbeat;
 #[cfg(feature = "redis-rustls")]
 use super::tls::RedisTls;
-use crate::store::StoreError;
+use crate::store::{BoxFuture, StoreError};
 use crate::task::free_lifo_slot;
 
 /// What our connections are called in `CLIENT LIST`.
@@ -42,9 +42,16 @@ impl Link {
     }
 }
 
+/// A user's name, if it is not the default one, and the password.
+type Credentials = (Option<String>, String);
+
+pub(super) type CredentialsProvider =
+    Arc<dyn Fn() -> BoxFuture<'static, Credentials> + Send + Sync>;
+
 /// What is asked for anew at each connect, beside the URL.
 #[derive(Clone, Default)]
 pub(super) struct Access {
+    pub(super) credentials: Option<CredentialsProvider>,
     #[cfg(feature = "redis-rustls")]
     pub(super) tls: Option<RedisTls>,
 }
@@ -113,7 +120,7 @@ impl Target {
         Ok(addresses.map(at).collect())
     }
 
-    /// In a task of its own, and within the deadline: a panic, for
+    /// In a task of its own, and within the deadline: a panic, in the provider of credentials or for
     /// want of a provider of cryptography, ends this attempt and not whoever makes it.
     pub(super) async fn open_in_a_task(self, opening: &Opening) -> Result<Link, StoreError> {
         let mut task = JoinSet::new();
@@ -153,11 +160,15 @@ impl Target {
         }
     }
 
-    /// Where it is and who we are there, as files say now.
+    /// Where it is and who we are there, as files and callbacks say now.
     async fn client(&self, access: &Access) -> Result<Client, StoreError> {
-        #[cfg(not(feature = "redis-rustls"))]
-        let Access {} = access;
-        let (user, password) = (self.login.user.as_ref(), self.login.password.as_ref());
+        let (user, password) = match &access.credentials {
+            Some(provider) => {
+                let (user, password) = provider().await;
+                (user, Some(password))
+            }
+            None => (self.login.user.clone(), self.login.password.clone()),
+        };
         let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         if let Some(user) = user {
             settings = settings.set_username(user);

@@ -166,6 +166,35 @@ impl RedisStore {
         self
     }
 
+    /// Sets a callback that returns a user's name (`None`: the default user) and a password. It is used
+    /// instead of those in the URL.
+    ///
+    /// It is asked at each connect, to one server, to the master that sentinels name and to each node of
+    /// a cluster, so that passwords may live for minutes. The sentinels themselves are told what the URL
+    /// has for them. Connections that are up stay up.
+    ///
+    /// Its time counts towards [`connect_deadline`](Self::connect_deadline): fetch what takes longer in a
+    /// task of yours. A callback that panics is an attempt to connect that failed.
+    ///
+    /// ```
+    /// use tower_api_token::RedisStore;
+    ///
+    /// # async fn current_token() -> String { String::new() }
+    /// let store = RedisStore::connect("redis://127.0.0.1:6379")?
+    ///     .credentials_provider(async || (Some("api".to_owned()), current_token().await));
+    /// # let _ = store;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn credentials_provider<F, Fut>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = (Option<String>, String)> + Send + 'static,
+    {
+        self.access.credentials = Some(Arc::new(move || Box::pin(provider())));
+        self
+    }
+
     /// Speaks from the beginning as to a server before 7.0, which has no `SET … NX … GET`. It is found
     /// out by itself otherwise, at the price of one uncached answer.
     #[must_use]
@@ -213,15 +242,17 @@ impl fmt::Debug for RedisStore {
             breaker,
             old_server,
         } = self;
-        #[cfg(feature = "redis-rustls")]
-        let Access { tls } = access;
-        #[cfg(not(feature = "redis-rustls"))]
-        let Access {} = access;
+        let Access {
+            credentials,
+            #[cfg(feature = "redis-rustls")]
+            tls,
+        } = access;
         let mut shown = f.debug_struct("RedisStore");
         shown.field("address", &endpoint.shown());
         #[cfg(feature = "redis-rustls")]
         shown.field("tls", tls);
         shown
+            .field("credentials_provider", &credentials.is_some())
             .field("deadlines", deadlines)
             .field("breaker", breaker)
             .field("before_redis_7", old_server)

@@ -113,7 +113,11 @@ impl Sentinels {
 
 /// The master, as one sentinel says.
 async fn ask(sentinel: &Target, name: &str, opening: &Opening) -> Result<Step, Failed> {
+    let mut access = (*opening.access).clone();
+    // They are of the master's users.
+    access.credentials = None;
     let opening = Opening {
+        access: access.into(),
         heartbeat: None,
         of_a_master: false,
         ..opening.clone()
