@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,29 @@ impl ConfigError {
             message: message.into(),
         }
     }
+
+    /// # Errors
+    /// The value is out of what is allowed; the error says both, and the setting's name.
+    pub(crate) fn unless_within<T: PartialOrd + fmt::Debug>(
+        name: &str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) -> Result<(), Self> {
+        if allowed.contains(&value) {
+            return Ok(());
+        }
+        let (least, most) = allowed.into_inner();
+        Err(Self::new(format!(
+            "{name}: from {least:?} to {most:?}, not {value:?}"
+        )))
+    }
 }
+
+/// The longest deadline, wait or pause: one that is added to another, or to a clock, does not overflow.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
+/// The most that a count of entries may be.
+pub(crate) const MOST_ENTRIES: usize = 1_000_000_000;
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,8 @@ use common::{Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, Point};
 use tower_api_token::{
-    Absence, Answer, ConfigError, KeyLayout, Origin, Outcome, TokenDigest, UnavailableKind,
+    Absence, Answer, ConfigError, KeyLayout, MemoryStore, Origin, Outcome, RedisStore, TokenDigest,
+    UnavailableKind, UsageRecorder,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -923,11 +924,135 @@ fn nonsense_is_refused_by_build_with_the_setters_name() {
     ];
     let db = Db::new();
     for (name, change) in cases {
-        let built: Result<Cache, ConfigError> = change(db.cache()).build();
-        let error = built.err().unwrap_or_else(|| panic!("{name} was taken"));
-        assert!(error.to_string().contains(name), "{name}: {error}");
+        refused(name, change(db.cache()).build());
     }
     assert!(db.cache().build().is_ok());
+}
+
+fn refused(name: &str, built: Result<Cache, ConfigError>) -> String {
+    let error = built.err().unwrap_or_else(|| panic!("{name} was taken"));
+    let error = error.to_string();
+    assert!(error.contains(name), "{name}: {error}");
+    error
+}
+
+/// The least and the most of each setting that is a time or a count, and what is beyond them.
+#[tokio::test]
+async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_request() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const ENTRIES: usize = 1_000_000_000;
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let store = || RedisStore::connect(&server.url()).unwrap();
+    let memory = MemoryStore::new;
+    let of_redis = |store: RedisStore| db.cache().store(store);
+    let of_memory = |store: MemoryStore| db.cache().store(store);
+    let usage = || UsageRecorder::store_only();
+    let of_usage = |usage: UsageRecorder| db.cache().usage(usage);
+    let ms = Duration::from_millis(1);
+
+    let beyond = HOUR + ms;
+    for (name, builder) in [
+        (
+            "RedisStore deadline: from 1ms to 3600s",
+            of_redis(store().deadline(Duration::ZERO)),
+        ),
+        (
+            "RedisStore deadline",
+            of_redis(store().deadline(Duration::MAX)),
+        ),
+        (
+            "RedisStore connect_deadline",
+            of_redis(store().connect_deadline(Duration::ZERO)),
+        ),
+        (
+            "RedisStore connect_deadline",
+            of_redis(store().connect_deadline(beyond)),
+        ),
+        (
+            "RedisStore breaker pause",
+            of_redis(store().breaker(1, Duration::MAX)),
+        ),
+        (
+            "RedisStore breaker failures",
+            of_redis(store().breaker(0, ms)),
+        ),
+        (
+            "MemoryStore capacity",
+            of_memory(memory().capacity(usize::MAX)),
+        ),
+        (
+            "MemoryStore null_capacity",
+            of_memory(memory().null_capacity(ENTRIES + 1)),
+        ),
+        ("local_capacity", db.cache().local_capacity(ENTRIES + 1)),
+        (
+            "local_null_capacity",
+            db.cache().local_null_capacity(usize::MAX),
+        ),
+        (
+            "max_waiting_loads",
+            db.cache().max_waiting_loads(usize::MAX),
+        ),
+        ("max_load_wait", db.cache().max_load_wait(Duration::MAX)),
+        ("load_deadline", db.cache().load_deadline(Duration::MAX)),
+        ("stale_if_error", db.cache().stale_if_error(Duration::MAX)),
+        ("usage interval", of_usage(usage().interval(Duration::MAX))),
+        (
+            "usage flush_interval",
+            of_usage(usage().flush_interval(Duration::MAX)),
+        ),
+        (
+            "usage write_deadline",
+            of_usage(usage().write_deadline(beyond)),
+        ),
+        (
+            "usage shutdown_deadline",
+            of_usage(usage().shutdown_deadline(Duration::ZERO)),
+        ),
+        ("usage batch_size", of_usage(usage().batch_size(0))),
+        ("usage batch_size", of_usage(usage().batch_size(usize::MAX))),
+        ("usage capacity", of_usage(usage().capacity(usize::MAX))),
+    ] {
+        let error = refused(name, builder.build());
+        assert!(error.contains("from ") && error.contains(" to "), "{error}");
+    }
+
+    let longest = store()
+        .deadline(HOUR)
+        .connect_deadline(HOUR)
+        .breaker(1, HOUR);
+    let patient = usage()
+        .interval(HOUR)
+        .flush_interval(HOUR)
+        .write_deadline(HOUR);
+    let builder = of_redis(longest).load_deadline(HOUR).max_load_wait(HOUR);
+    let builder = builder.stale_if_error(720 * HOUR).ttl(720 * HOUR);
+    let cache = builder
+        .usage(
+            patient
+                .shutdown_deadline(HOUR)
+                .batch_size(ENTRIES)
+                .capacity(ENTRIES),
+        )
+        .local_capacity(ENTRIES)
+        .local_null_capacity(ENTRIES)
+        .build()
+        .unwrap();
+    found(&cache, TOKEN).await;
+    cache.invalidate(TOKEN).await.unwrap();
+    assert_eq!(cache.shutdown().await, 0);
+    let full = memory().capacity(ENTRIES).null_capacity(ENTRIES);
+    found(&of_memory(full).build().unwrap(), TOKEN).await;
+
+    let shortest = store()
+        .deadline(ms)
+        .connect_deadline(ms)
+        .breaker(u32::MAX, Duration::ZERO);
+    let cache = of_redis(shortest).build().unwrap();
+    found(&cache, TOKEN).await;
+    // It may be too short for an answer.
+    let _ = cache.invalidate(TOKEN).await;
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::sequence::Sequence;
 use super::stats::Counters;
 use super::tenants::Tenants;
 use super::unconfirmed::Unconfirmed;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, LONGEST_WAIT, MOST_ENTRIES};
 use crate::loader::DynLoader;
 use crate::measure::Metrics;
 use crate::store::keys::{Keys, Scope};
@@ -29,7 +29,7 @@ use crate::usage::{Recorder, UsageRecorder};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-type MakeStore<M> = Box<dyn FnOnce(Parts) -> Erased<M> + Send>;
+type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Send>;
 
 /// Builds an [`ApiTokenCache`]; see [`ApiTokenCache::builder`].
 ///
@@ -112,7 +112,10 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// large as the local level would be.
     #[must_use]
     pub fn store<S: IntoStore<M> + Send + 'static>(mut self, store: S) -> Self {
-        self.store = Some(Box::new(|parts| store.into_store(parts)));
+        self.store = Some(Box::new(|parts| {
+            store.check()?;
+            Ok(store.into_store(parts))
+        }));
         self
     }
 
@@ -279,7 +282,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             stale_if_error: !self.stale_if_error.is_zero(),
         };
         let Erased(store) = match self.store {
-            Some(make) => make(parts),
+            Some(make) => make(parts)?,
             None => sealed::IntoStore::into_store(
                 embedded(self.local_capacity, self.local_null_capacity),
                 parts,
@@ -371,22 +374,28 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 "load_deadline",
                 self.load_deadline,
                 Duration::from_millis(10),
-                DAY / 24,
+                LONGEST_WAIT,
             ),
             (
                 "max_load_wait",
                 self.max_load_wait,
                 Duration::ZERO,
-                DAY / 24,
+                LONGEST_WAIT,
             ),
         ];
         for (name, value, least, most) in times {
-            if !(least..=most).contains(&value) {
-                return Err(ConfigError::new(format!(
-                    "{name}: from {least:?} to {most:?}, not {value:?}"
-                )));
-            }
+            ConfigError::unless_within(name, value, least..=most)?;
         }
+        for (name, value) in [
+            ("local_capacity", self.local_capacity),
+            ("local_null_capacity", self.local_null_capacity),
+            ("max_waiting_loads", self.max_waiting_loads),
+        ] {
+            ConfigError::unless_within(name, value, 0..=MOST_ENTRIES)?;
+        }
+        let permits = 1..=tokio::sync::Semaphore::MAX_PERMITS;
+        ConfigError::unless_within("max_loads", self.max_loads, permits)?;
+        ConfigError::unless_within("ttl_jitter_percent", self.jitter_percent, 0..=50)?;
         if self.layout.is_seed() && self.ttl > Duration::from_secs(600) {
             return Err(ConfigError::new(
                 "ttl: at most 600 s in the seed layout, because Python's index of a tenant ends soon after",
@@ -396,19 +405,6 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             return Err(ConfigError::new(
                 "stale_if_error: not in the seed layout, because Python would answer such records too",
             ));
-        }
-        if self.max_loads == 0 || self.max_loads > tokio::sync::Semaphore::MAX_PERMITS {
-            return Err(ConfigError::new(format!(
-                "max_loads: from 1 to {}, not {}",
-                tokio::sync::Semaphore::MAX_PERMITS,
-                self.max_loads
-            )));
-        }
-        if self.jitter_percent > 50 {
-            return Err(ConfigError::new(format!(
-                "ttl_jitter_percent: from 0 to 50, not {}",
-                self.jitter_percent
-            )));
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::{
     Registry, RegistryEntry, Reply, Seen, Store, StoreError, Value, sealed,
 };
 use crate::cache::clock::{Clock, Tick};
+use crate::error::{ConfigError, MOST_ENTRIES};
 use crate::token::BearerToken;
 
 const SHARDS: usize = 16;
@@ -70,6 +71,12 @@ impl Default for MemoryStore {
 }
 
 impl<M: Send + Sync + 'static> sealed::IntoStore<M> for MemoryStore {
+    fn check(&self) -> Result<(), ConfigError> {
+        let allowed = 0..=MOST_ENTRIES;
+        ConfigError::unless_within("MemoryStore capacity", self.capacity, allowed.clone())?;
+        ConfigError::unless_within("MemoryStore null_capacity", self.null_capacity, allowed)
+    }
+
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
         sealed::Erased(Arc::new(Memory::new(&self, parts.clock)))
     }

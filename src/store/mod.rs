@@ -419,9 +419,13 @@ pub(crate) mod sealed {
 
     use super::Store;
     use super::keys::Keys;
+    use crate::ConfigError;
     use crate::cache::clock::Clock;
 
     pub trait IntoStore<M> {
+        #[doc(hidden)]
+        fn check(&self) -> Result<(), ConfigError>;
+
         #[doc(hidden)]
         fn into_store(self, parts: Parts) -> Erased<M>;
     }

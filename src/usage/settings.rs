@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sink::{DynUsageSink, UsageSink};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, MOST_ENTRIES};
 use crate::store::LAST_USE;
 
 /// The longest interval: beyond it the store's copy would end before the next one comes.
@@ -138,21 +138,18 @@ impl UsageRecorder {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let least = Duration::from_millis(1);
         for (name, value) in [
-            ("interval", self.interval),
-            ("flush_interval", self.flush_interval),
-            ("write_deadline", self.write_deadline),
-            ("shutdown_deadline", self.shutdown_deadline),
+            ("usage interval", self.interval),
+            ("usage flush_interval", self.flush_interval),
+            ("usage write_deadline", self.write_deadline),
+            ("usage shutdown_deadline", self.shutdown_deadline),
         ] {
-            if !(least..=LONGEST).contains(&value) {
-                return Err(ConfigError::new(format!(
-                    "usage {name}: from {least:?} to {LONGEST:?}, not {value:?}"
-                )));
-            }
+            ConfigError::unless_within(name, value, least..=LONGEST)?;
         }
-        for (name, value) in [("batch_size", self.batch_size), ("capacity", self.capacity)] {
-            if value == 0 {
-                return Err(ConfigError::new(format!("usage {name}: at least 1")));
-            }
+        for (name, value) in [
+            ("usage batch_size", self.batch_size),
+            ("usage capacity", self.capacity),
+        ] {
+            ConfigError::unless_within(name, value, 1..=MOST_ENTRIES)?;
         }
         Ok(())
     }

@@ -44,6 +44,7 @@ use self::seed::SeedLevel;
 use super::keys::Keys;
 use super::sealed::{self, Parts};
 use crate::ConfigError;
+use crate::error::LONGEST_WAIT;
 
 #[cfg(feature = "redis-rustls")]
 pub use self::tls::RedisTls;
@@ -204,30 +205,28 @@ impl RedisStore {
     }
 
     /// How long a command may take, a pipeline included. Default: 250 ms, far above what a healthy
-    /// Redis needs, and short enough that a request through the loader is still quick.
+    /// Redis needs, and short enough that a request through the loader is still quick. From
+    /// 1 ms to an hour.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadlines.response = deadline.max(Duration::from_millis(1));
+        self.deadlines.response = deadline;
         self
     }
 
     /// The circuit breaker: so many commands in a row without an answer open it (one that look-ups
     /// share counts for each of them), and for so long nothing is sent, but invalidations, which are
     /// always tried. Then one command probes. Each node of a cluster has one. Default: 5 and 500 ms:
-    /// one blip does not open it, and an outage costs five requests their deadline.
+    /// one blip does not open it, and an outage costs five requests their deadline. From 1, and to an hour.
     #[must_use]
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
-        self.breaker = BreakerSettings {
-            failures: failures.max(1),
-            pause,
-        };
+        self.breaker = BreakerSettings { failures, pause };
         self
     }
 
-    /// How long connecting may take, the first heartbeat included. Default: 500 ms.
+    /// How long connecting may take, the first heartbeat included. Default: 500 ms. From 1 ms to an hour.
     #[must_use]
     pub fn connect_deadline(mut self, deadline: Duration) -> Self {
-        self.deadlines.connect = deadline.max(Duration::from_millis(1));
+        self.deadlines.connect = deadline;
         self
     }
 }
@@ -264,6 +263,23 @@ impl<M> sealed::IntoStore<M> for RedisStore
 where
     M: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
+    fn check(&self) -> Result<(), ConfigError> {
+        let least = Duration::from_millis(1);
+        for (name, value, least) in [
+            ("RedisStore deadline", self.deadlines.response, least),
+            ("RedisStore connect_deadline", self.deadlines.connect, least),
+            (
+                "RedisStore breaker pause",
+                self.breaker.pause,
+                Duration::ZERO,
+            ),
+        ] {
+            ConfigError::unless_within(name, value, least..=LONGEST_WAIT)?;
+        }
+        let failures = self.breaker.failures;
+        ConfigError::unless_within("RedisStore breaker failures", failures, 1..=u32::MAX)
+    }
+
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
         let settings = Settings {
             deadlines: self.deadlines,
