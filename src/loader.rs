@@ -61,6 +61,36 @@ impl Lookup {
 /// [load deadline](crate::ApiTokenCacheBuilder::load_deadline) is dropped and counts as failed; a
 /// panic counts as failed too.
 ///
+/// Work that a load moved to another thread (`spawn_blocking`, a synchronous driver) goes on when the
+/// load is dropped, and [`max_loads`](crate::ApiTokenCacheBuilder::max_loads) does not count it then: a
+/// database that hangs would be asked by more and more threads. A semaphore of the loader's own bounds
+/// it, if its permit is moved into the work:
+///
+/// ```
+/// use std::sync::Arc;
+/// use tokio::sync::Semaphore;
+/// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenRecord, loader_fn};
+///
+/// # fn query(_: &[u8; 32]) -> Result<Option<TokenRecord>, std::io::Error> { Ok(None) }
+/// // As many as `max_loads`.
+/// let permits = Arc::new(Semaphore::new(20));
+/// let loader = loader_fn(move |lookup: Lookup| {
+///     let permits = Arc::clone(&permits);
+///     async move {
+///         let permit = permits.acquire_owned().await?;
+///         let work = tokio::task::spawn_blocking(move || {
+///             // Given back when the query ends, and not when the load does.
+///             let _permit = permit;
+///             query(lookup.digest().as_bytes())
+///         });
+///         Ok::<_, BoxError>(work.await??)
+///     }
+/// });
+/// let cache = ApiTokenCache::builder(loader).max_loads(20).build()?;
+/// # let _ = cache;
+/// # Ok::<(), tower_api_token::ConfigError>(())
+/// ```
+///
 /// ```
 /// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenLoader, TokenRecord, Verdict};
 ///

@@ -5,15 +5,18 @@
 mod common;
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, until};
 use test_support::RedisServer;
+use tokio::sync::Semaphore;
 use tower_api_token::test_util::{ManualClock, Point};
 use tower_api_token::{
-    Absence, Answer, ConfigError, KeyLayout, MemoryStore, Origin, Outcome, RedisStore, TokenDigest,
-    UnavailableKind, UsageRecorder,
+    Absence, Answer, ApiTokenCache, BoxError, ConfigError, KeyLayout, Lookup, MemoryStore, Origin,
+    Outcome, RedisStore, TokenDigest, TokenRecord, UnavailableKind, UsageRecorder, loader_fn,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -531,6 +534,41 @@ async fn loads_never_run_above_the_cap_and_none_is_refused_within_the_queue() {
         assert!(db.most_at_once() <= 5, "{}", db.most_at_once());
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_permit_that_is_moved_into_blocking_work_bounds_it_beyond_the_loads_deadline() {
+    // As `TokenLoader`'s documentation has it; the database hangs until the test ends.
+    let (hangs, until_the_end) = std::sync::mpsc::channel::<()>();
+    let until_the_end = Arc::new(Mutex::new(until_the_end));
+    let (permits, asked) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&asked);
+    let loader = loader_fn(move |_: Lookup| {
+        let (permits, hangs) = (Arc::clone(&permits), Arc::clone(&until_the_end));
+        let asked = Arc::clone(&counted);
+        async move {
+            let permit = permits.acquire_owned().await?;
+            let work = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                asked.fetch_add(1, Ordering::SeqCst);
+                let _ = hangs.lock().map(|hangs| hangs.recv());
+            });
+            work.await?;
+            Ok::<_, BoxError>(None::<TokenRecord>)
+        }
+    });
+    let builder = ApiTokenCache::builder(loader).max_loads(2);
+    let cache = builder
+        .load_deadline(Duration::from_millis(20))
+        .build()
+        .unwrap();
+    for n in 0..10 {
+        let error = cache.authenticate(&format!("app-{n:020}"), "app").await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderTimedOut);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    drop(hangs);
 }
 
 #[tokio::test]

@@ -203,7 +203,9 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     }
 
     /// How many loads run at once: the bulkhead in front of the database. Default: 50, what a
-    /// connection pool of a service has.
+    /// connection pool of a service has. A load that is dropped at its deadline gives its place back,
+    /// though work that it moved to another thread goes on; [`TokenLoader`](crate::TokenLoader) shows how
+    /// to bound that too.
     #[must_use]
     pub fn max_loads(mut self, loads: usize) -> Self {
         self.max_loads = loads;
