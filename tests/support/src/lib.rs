@@ -11,6 +11,7 @@
 //! | [`RedisCluster`] | three masters and three replicas: fail one over, move a slot |
 //! | [`RedisSentinel`] | a master, two replicas and three sentinels that watch them |
 //! | [`PostgresServer`] | a private PostgreSQL, for the source of truth behind the examples |
+//! | [`PgBouncer`] | a private PgBouncer in transaction mode, in front of that |
 //! | [`Nginx`] | a private nginx with a cache, in front of a service |
 //! | [`Example`] | an example as a process, and `curl` to ask it |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
@@ -35,6 +36,7 @@ mod example;
 mod gate;
 mod needles;
 mod nginx;
+mod pgbouncer;
 mod postgres;
 mod process;
 mod proxy;
@@ -49,6 +51,7 @@ pub use example::{Answer, Example};
 pub use gate::Gate;
 pub use needles::Needles;
 pub use nginx::Nginx;
+pub use pgbouncer::PgBouncer;
 pub use postgres::PostgresServer;
 pub use process::{bound_to_us, free_port};
 pub use proxy::{Direction, FaultProxy};

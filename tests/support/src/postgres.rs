@@ -148,14 +148,14 @@ impl Programs {
 
 /// The user that PostgreSQL runs as when we are root.
 #[derive(Debug)]
-struct User {
-    uid: u32,
-    gid: u32,
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl User {
     /// `None` when we are not root: then it runs as we do.
-    fn for_postgres() -> Option<Self> {
+    pub(crate) fn for_postgres() -> Option<Self> {
         if !geteuid().is_root() {
             return None;
         }
@@ -188,7 +188,7 @@ impl User {
 }
 
 /// An empty directory that the server's user can reach and owns.
-fn cluster_dir(user: Option<&User>) -> TempDir {
+pub(crate) fn cluster_dir(user: Option<&User>) -> TempDir {
     let mut builder = tempfile::Builder::new();
     builder
         .prefix("postgres-")

@@ -3,7 +3,7 @@
 use tower_api_token::TokenDigest;
 
 use super::tokens::read_digest;
-use super::{Database, TenantStatus, Timestamp, on_pool};
+use super::{Database, TenantStatus, Timestamp, on_connection};
 
 /// A token of the operator's list, revoked and expired ones included. Its text is not read from the
 /// table; its digest is, to ask for its last use by, and is not shown.
@@ -70,11 +70,11 @@ impl Database {
             Option<Timestamp>,
         );
         // Every id is behind the empty text. One row more than asked for says whether more come.
-        let rows: Vec<Columns> = on_pool!(self, pool => sqlx::query_as(SELECT)
+        let rows: Vec<Columns> = on_connection!(self, connection => sqlx::query_as(SELECT).persistent(false)
             .bind(after.unwrap_or_default())
             .bind(i64::from(limit) + 1)
-            .fetch_all(pool)
-            .await?);
+            .fetch_all(connection)
+            .await);
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > wanted;
         let tokens = rows.into_iter().take(wanted).map(listed);

@@ -2,7 +2,7 @@
 //!
 //! Both databases understand the same statements (`$1`, `RETURNING`, `ON CONFLICT`), so each is
 //! written once and `on_pool!` compiles it against either pool; what differs (opening, locking,
-//! migrations) is in `sqlite` and `postgres`.
+//! migrations) is in `sqlite` and `postgres`. A single statement is by `on_connection!`.
 //!
 //! Every transaction here begins with a write. On SQLite one that began with a read could not
 //! become a writer while another instance writes, and would fail at once however long the busy
@@ -51,6 +51,32 @@ macro_rules! on_pool {
     };
 }
 use on_pool;
+
+/// Compiles one statement against either database, and returns errors to the caller.
+///
+/// On PostgreSQL it is in a transaction of its own. sqlx sends a statement with values in two steps, and behind a
+/// pooler in transaction mode (PgBouncer) only a transaction has both on one connection of the server. For the
+/// same reason no statement here is `persistent`: a prepared one stays on a connection that the next client has
+/// then, who would make one of the same name. At the isolation level `READ COMMITTED` a statement sees what
+/// was committed before it began, so that this is no older than without the transaction.
+macro_rules! on_connection {
+    ($database:expr, $connection:ident => $body:expr) => {
+        match $database {
+            $crate::db::Database::Sqlite(pool) => {
+                let $connection = pool;
+                $body?
+            }
+            $crate::db::Database::Postgres(pool) => {
+                let mut transaction = pool.begin().await?;
+                let $connection = &mut *transaction;
+                let answer = $body?;
+                transaction.commit().await?;
+                answer
+            }
+        }
+    };
+}
+use on_connection;
 
 /// Where the database is.
 #[derive(Clone)]
@@ -127,7 +153,8 @@ impl Database {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
-        on_pool!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop))
+        on_connection!(self, connection => sqlx::query("SELECT 1").persistent(false).execute(connection).await.map(drop));
+        Ok(())
     }
 
     /// Waits for the connections in use and closes all.
@@ -182,10 +209,10 @@ async fn run_migrations<C: Migrate>(
     connection: &mut C,
     migrations: Embedded,
 ) -> Result<(), MigrateError> {
-    Migrator::new(migrations)
-        .await?
-        .run_direct(connection)
-        .await
+    // Whoever calls has a lock, for the transaction that it is in.
+    let mut migrator = Migrator::new(migrations).await?;
+    migrator.set_locking(false);
+    migrator.run_direct(connection).await
 }
 
 #[cfg(test)]

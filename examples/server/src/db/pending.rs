@@ -4,7 +4,7 @@ use std::io;
 
 use tower_api_token::{BearerToken, TokenDigest};
 
-use super::{Database, on_pool};
+use super::{Database, on_connection};
 use crate::random;
 
 /// Writes a row in the transaction of the change that owes the invalidation: both are committed, or
@@ -90,8 +90,7 @@ impl Database {
             FROM pending_invalidations AS owed LEFT JOIN tokens \
                 ON owed.kind = 'token_digest' AND tokens.digest = owed.subject \
             ORDER BY owed.attempts, owed.created_at LIMIT $1";
-        let rows: Vec<(String, String, String, Option<String>)> =
-            on_pool!(self, pool => sqlx::query_as(SELECT).bind(limit).fetch_all(pool).await?);
+        let rows: Vec<(String, String, String, Option<String>)> = on_connection!(self, connection => sqlx::query_as(SELECT).persistent(false).bind(limit).fetch_all(connection).await);
         let mut owed = Vec::with_capacity(rows.len());
         for (id, kind, subject, text) in rows {
             if let Some(subject) = Subject::parse(&kind, subject) {
@@ -112,21 +111,26 @@ impl Database {
 
     /// How many invalidations are owed.
     pub async fn pending_count(&self) -> Result<i64, sqlx::Error> {
-        on_pool!(self, pool => sqlx::query_scalar("SELECT count(*) FROM pending_invalidations").fetch_one(pool).await)
+        const SELECT: &str = "SELECT count(*) FROM pending_invalidations";
+        Ok(
+            on_connection!(self, connection => sqlx::query_scalar(SELECT).persistent(false).fetch_one(connection).await),
+        )
     }
 
     /// Takes a confirmed invalidation out of the outbox; a newer one of the same subject has
     /// another id and stays.
     pub async fn settle(&self, pending: &Pending) -> Result<(), sqlx::Error> {
         const DELETE: &str = "DELETE FROM pending_invalidations WHERE id = $1";
-        on_pool!(self, pool => sqlx::query(DELETE).bind(&pending.id).execute(pool).await.map(drop))
+        on_connection!(self, connection => sqlx::query(DELETE).persistent(false).bind(&pending.id).execute(connection).await.map(drop));
+        Ok(())
     }
 
     /// Counts an attempt that failed.
     pub async fn count_attempt(&self, id: &str) -> Result<(), sqlx::Error> {
         const UPDATE: &str =
             "UPDATE pending_invalidations SET attempts = attempts + 1 WHERE id = $1";
-        on_pool!(self, pool => sqlx::query(UPDATE).bind(id).execute(pool).await.map(drop))
+        on_connection!(self, connection => sqlx::query(UPDATE).persistent(false).bind(id).execute(connection).await.map(drop));
+        Ok(())
     }
 }
 
@@ -134,6 +138,7 @@ impl Database {
 macro_rules! owe {
     ($transaction:expr, $pending:expr) => {
         sqlx::query($crate::db::pending::INSERT)
+            .persistent(false)
             .bind(&$pending.id)
             .bind($pending.subject.kind())
             .bind($pending.subject.text())

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgPool};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 
 use super::{ACQUIRE_TIMEOUT, Embedded, reason, run_migrations};
 
@@ -25,10 +26,20 @@ const MIGRATIONS: Embedded = Embedded(&[
     ),
 ]);
 
+/// A lock, by a number that nobody else has. And each start but the first would say that the table of migrations
+/// is there already.
+const ALONE: &str = "SELECT pg_advisory_xact_lock(8311); SET LOCAL client_min_messages = warning";
+
+/// Drops what another client of a pooler prepared on this connection: sqlx prepares its own statements for
+/// migrations, and names them alike. Sent by itself, for PgBouncer from 1.22 on answers it.
+const FORGET: &str = "DEALLOCATE ALL";
+
 /// How long the server may take to answer at start.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn open(options: PgConnectOptions) -> Result<PgPool, String> {
+    // A pooler may not know it, and no column here is a floating-point number.
+    let options = options.extra_float_digits(None);
     // A connection of its own first: the pool would try again until its time is over and then say
     // "timed out", where this says "connection refused" or "password authentication failed", at
     // once.
@@ -36,14 +47,7 @@ pub(super) async fn open(options: PgConnectOptions) -> Result<PgPool, String> {
         .await
         .map_err(|_| format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))?
         .map_err(|error| reason(&error))?;
-    // Or each start but the first says that the table of migrations is there already.
-    sqlx::query("SET client_min_messages = warning")
-        .execute(&mut connection)
-        .await
-        .map_err(|error| reason(&error))?;
-    // sqlx holds an advisory lock meanwhile, so instances that start together migrate one after the
-    // other.
-    run_migrations(&mut connection, MIGRATIONS)
+    migrate(&mut connection)
         .await
         .map_err(|error| format!("migration failed: {error}"))?;
     connection.close().await.map_err(|error| reason(&error))?;
@@ -52,4 +56,15 @@ pub(super) async fn open(options: PgConnectOptions) -> Result<PgPool, String> {
         .max_connections(20)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_lazy_with(options))
+}
+
+/// All in one transaction, which has one connection of the server also behind a pooler. Instances that start
+/// together come here one after the other.
+async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let mut transaction = connection.begin().await?;
+    transaction.execute(ALONE).await?;
+    transaction.execute(FORGET).await?;
+    run_migrations(&mut *transaction, MIGRATIONS).await?;
+    transaction.commit().await?;
+    Ok(())
 }

@@ -86,18 +86,18 @@ impl Database {
         let now = Timestamp::now();
         on_pool!(self, pool => {
             let mut transaction = pool.begin().await?;
-            let old: Option<Old> = sqlx::query_as(CLAIM)
+            let old: Option<Old> = sqlx::query_as(CLAIM).persistent(false)
                 .bind(id)
                 .bind(&successor_id)
                 .bind(now)
                 .fetch_optional(&mut *transaction)
                 .await?;
             let Some(old) = old else {
-                let state = sqlx::query_as(WHY_NOT).bind(id).fetch_optional(&mut *transaction).await?;
+                let state = sqlx::query_as(WHY_NOT).persistent(false).bind(id).fetch_optional(&mut *transaction).await?;
                 return Err(why_not(state));
             };
             let rotation = plan(old, successor_id, now, overlap, kept)?;
-            sqlx::query(END)
+            sqlx::query(END).persistent(false)
                 .bind(id)
                 .bind(rotation.old_expires_at)
                 .bind(rotation.old_revoked_at)

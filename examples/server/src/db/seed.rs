@@ -52,12 +52,12 @@ impl Database {
         let tokens = tokens(kept)?;
         on_pool!(self, pool => {
             let mut transaction = pool.begin().await?;
-            let inserted = sqlx::query(FIRST).bind(first).bind(first_name).execute(&mut *transaction).await?;
+            let inserted = sqlx::query(FIRST).persistent(false).bind(first).bind(first_name).execute(&mut *transaction).await?;
             if inserted.rows_affected() == 0 {
                 return Ok(None);
             }
             for (id, name) in others {
-                sqlx::query(NEXT).bind(id).bind(name).execute(&mut *transaction).await?;
+                sqlx::query(NEXT).persistent(false).bind(id).bind(name).execute(&mut *transaction).await?;
             }
             // Random and new: no cache can hold anything about them, so nothing is owed to the
             // outbox.

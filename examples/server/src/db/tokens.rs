@@ -3,7 +3,7 @@
 use tower_api_token::{BearerToken, TokenDigest};
 
 use super::pending::{Pending, owe};
-use super::{Database, Timestamp, on_pool};
+use super::{Database, Timestamp, on_connection, on_pool};
 
 /// What the database keeps of a new token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,7 @@ pub(super) const INSERT: &str = "\
 macro_rules! add_token {
     ($transaction:expr, $token:expr) => {
         sqlx::query($crate::db::tokens::INSERT)
+            .persistent(false)
             .bind(&$token.id)
             .bind(&$token.tenant_id)
             .bind(&$token.app_id)
@@ -130,8 +131,8 @@ pub(super) fn read_digest(text: &str) -> Result<TokenDigest, sqlx::Error> {
 impl Database {
     /// The token of this digest, unless it is revoked.
     ///
-    /// One statement, so that token and tenant are of one moment, and outside any transaction, so
-    /// that this moment is after the call: see the loader.
+    /// One statement, so that token and tenant are of one moment, and outside any transaction of the
+    /// caller's, so that this moment is after the call: see the loader.
     pub async fn find_token(&self, digest: TokenDigest) -> Result<Option<TokenRow>, sqlx::Error> {
         const SELECT: &str = "\
             SELECT tokens.id, tenant_id, app_id, type, digest, created_at, expires_at, last_used_at, \
@@ -149,7 +150,7 @@ impl Database {
             Option<Timestamp>,
             bool,
         );
-        let row: Option<Columns> = on_pool!(self, pool => sqlx::query_as(SELECT).bind(digest.to_string()).fetch_optional(pool).await?);
+        let row: Option<Columns> = on_connection!(self, connection => sqlx::query_as(SELECT).persistent(false).bind(digest.to_string()).fetch_optional(connection).await);
         row.map(
             |(
                 id,
@@ -182,7 +183,7 @@ impl Database {
     /// Of how many tokens the text is there.
     pub async fn count_texts(&self) -> Result<TextCount, sqlx::Error> {
         const SELECT: &str = "SELECT count(*), count(token) FROM tokens";
-        let (tokens, texts) = on_pool!(self, pool => sqlx::query_as(SELECT).fetch_one(pool).await?);
+        let (tokens, texts) = on_connection!(self, connection => sqlx::query_as(SELECT).persistent(false).fetch_one(connection).await);
         Ok(TextCount { tokens, texts })
     }
 
@@ -210,7 +211,7 @@ impl Database {
             UPDATE tokens SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 RETURNING digest, token";
         on_pool!(self, pool => {
             let mut transaction = pool.begin().await?;
-            let revoked: Option<(String, Option<String>)> = sqlx::query_as(UPDATE)
+            let revoked: Option<(String, Option<String>)> = sqlx::query_as(UPDATE).persistent(false)
                 .bind(id)
                 .bind(Timestamp::now())
                 .fetch_optional(&mut *transaction)

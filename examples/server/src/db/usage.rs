@@ -32,7 +32,11 @@ macro_rules! record {
             row.push_bind(*id).push_bind(*at);
         });
         statement.push(after);
-        statement.build().execute($pool).await?.rows_affected()
+        let statement = statement.build().persistent(false);
+        let mut transaction = $pool.begin().await?;
+        let written = statement.execute(&mut *transaction).await?.rows_affected();
+        transaction.commit().await?;
+        written
     }};
 }
 

@@ -5,6 +5,9 @@ use std::time::SystemTime;
 use example_server::db::{
     Database as Pool, InsertError, Kept, NewToken, Subject, Target, TenantStatus, Timestamp,
 };
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+use test_support::{PgBouncer, PostgresServer};
 use tower_api_token::TokenDigest;
 
 use super::demo::{Database, Demo};
@@ -222,6 +225,47 @@ async fn concurrent_changes_of_one_subject_all_succeed() {
         assert_eq!(pool.pending_count().await.unwrap(), 0);
     })
     .await;
+}
+
+/// Two connections of the server for all, so that each statement may come to another one than the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_in_transaction_mode_is_no_obstacle() {
+    let server = PostgresServer::start();
+    let pooler = PgBouncer::in_front_of(&server, 2);
+    let url = pooler.url();
+    // Another program, whose prepared statement stays where it was made.
+    let options = url.parse::<PgConnectOptions>().unwrap();
+    let mut other = options.extra_float_digits(None).connect().await.unwrap();
+    let select = sqlx::query("SELECT $1").bind("named like the first of ours");
+    select.execute(&mut other).await.unwrap();
+    let start = || Demo::start(&[("DATABASE_URL", &url), ("LOCAL_CAPACITY", "0")]);
+    let demo = start();
+    let (others, token) = ([start(), start()], demo.token("acme", "app"));
+    let use_it = |demo: &Demo| {
+        for _ in 0..10 {
+            let body = r#"{"tenant_id":"acme","type":"app"}"#;
+            let made = demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
+            let made = made.json();
+            let (id, text) = (
+                made["id"].as_str().unwrap(),
+                made["token"].as_str().unwrap(),
+            );
+            demo.whoami(text).expect(200);
+            demo.admin("GET", "/admin/tokens", None).expect(200);
+            let path = format!("/admin/tokens/{id}/rotate");
+            demo.admin("POST", &path, None).expect(201);
+            demo.delete(id).expect(200);
+            demo.whoami(text).expect(401);
+            demo.get("/readyz").expect(200);
+        }
+    };
+    std::thread::scope(|scope| {
+        for demo in others.iter().chain([&demo]) {
+            scope.spawn(|| use_it(demo));
+        }
+    });
+    demo.whoami(&token.text).expect(200);
+    assert_eq!(demo.metric("demo_pending_invalidations", &[]), 0);
 }
 
 /// Sets the times of a token, as somebody with a console may.
