@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{
-    Cache, Db, Row, ask, cached, confirmed, entry, eventually, found, grant, is_absent,
-    nothing_was_denied, until,
+    Cache, Db, Points, Row, ask, cached, confirmed, entry, eventually, found, grant, is_absent,
+    nothing_was_denied, redis_at, until,
 };
 use test_support::{Direction, FaultProxy, RedisCluster, RedisServer};
+use tower_api_token::test_util::Point;
 use tower_api_token::{Answer, Origin, RedisStore, TokenDigest, UsageRecorder};
 
 const EPOCH: &str = "api_token:tenants";
@@ -410,11 +411,14 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
     let unknown = world.token_of(|node| node == master);
     let replica = world.replica(master);
     until(|| has_heard_all(world.cluster.node(master))).await;
+    let master_node = world.cluster.node(master);
+    assert_eq!(master_node.connected_replicas(), 1);
     world.cluster.node(replica).pause();
     world.db.revoke(token);
     // The first removes nothing, of which the replica would have heard nothing.
     for token in [&unknown, token] {
-        let error = world.cache.invalidate(token).durable(1).await.unwrap_err();
+        let done = world.cache.invalidate(token).durable(1).await;
+        let error = done.expect_err(&master_node.replication());
         // On a busy machine the last of the three tries may not come to its end.
         let expected = ["too few replicas acknowledged in time", "timed out"];
         assert!(expected.contains(&cause(&error).as_str()), "{error:?}");
@@ -470,15 +474,13 @@ async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_du
     let token = "app-token-of-the-tenant";
     world.db.insert(token, Row::new("app").of_tenant(&tenant));
     cached(&world.cache, token).await;
+    let epoch = world.cluster.node(of_epoch);
     let replica = world.cluster.node(world.replica(of_epoch));
+    assert_eq!(epoch.connected_replicas(), 1);
     replica.pause();
     world.db.suspend(&tenant);
-    let error = world
-        .cache
-        .invalidate_tenant(&tenant)
-        .durable(1)
-        .await
-        .unwrap_err();
+    let done = world.cache.invalidate_tenant(&tenant).durable(1).await;
+    let error = done.expect_err(&epoch.replication());
     assert_eq!(cause(&error), "too few replicas acknowledged in time");
     assert!(of_tenant.get(&name(&tenant)).is_some(), "E first");
     replica.resume();
@@ -514,22 +516,66 @@ async fn a_cluster_that_lacks_a_master_is_not_said_to_be_well() {
     }
 }
 
-/// A bound that is entered between the two would otherwise be missed, for an entry that the deletion does not prevent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_registry_is_not_read_before_the_deletion_is_acknowledged() {
-    let world = World::new(|store| store.deadline(Duration::from_millis(200))).await;
+async fn the_registry_is_read_after_the_reply_to_the_deletion() {
+    let world = World::new(|store| store).await;
     let victim = world.bystander();
     let (frozen, healthy) = world.divided(victim);
+    let builder = world.db.cache().store(redis_at(&world.url));
+    let cache = builder.local_capacity(0).build().unwrap();
+    // All connections are there, and the scope is entered under them.
+    for token in healthy.iter().chain(&frozen).chain(&healthy) {
+        found(&cache, token).await;
+    }
     let of_registry = world.cluster.master_for("api_token:scopes");
     let read = || world.cluster.node(of_registry).command_count("smembers");
     let before = read();
     world.cluster.node(victim).pause();
-    let invalidation = world.cache.invalidate(frozen[0]).and_wait().await;
-    world.cluster.node(victim).resume();
-    invalidation.unwrap_err();
+    let invalidation = tokio::spawn(cache.invalidate(frozen[0]).into_future());
+    // More than enough time for whatever is sent with the deletion.
+    for token in healthy.iter().chain(&healthy) {
+        assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
+    }
     assert_eq!(read(), before);
-    world.cache.invalidate(healthy[0]).and_wait().await.unwrap();
+    world.cluster.node(victim).resume();
+    invalidation.await.unwrap().unwrap();
     assert!(read() > before);
+}
+
+/// A lease that was sent on to where its slot goes is given back there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_back() {
+    let world = World::new(|store| store).await;
+    let token = world.token_of(|_| true);
+    world.db.insert(&token, Row::new("app"));
+    let points = Points::default();
+    let store = redis_at(&world.url).deadline(Duration::from_millis(500));
+    let builder = world.db.cache().store(store).scopes(["app"]);
+    let builder = builder.load_deadline(Duration::from_secs(3_600));
+    let builder = builder.local_capacity(0).hooks(points.hooks());
+    let cache = builder.build().unwrap();
+    let (slot, from, to) = world.way(&entry(&token));
+    let target = world.cluster.node(to);
+    // What it is connected to.
+    for token in &world.tokens {
+        found(&cache, token).await;
+    }
+    let gate = points.at(Point::Read);
+    gate.close();
+    let asked = common::start(&cache, &token);
+    gate.reached(gate.arrivals() + 1).await;
+    world.cluster.begin_migration(slot, from, to);
+    let evals = target.command_count("eval");
+    target.pause();
+    gate.open();
+    let Ok(Answer::Found(answer)) = asked.await.unwrap() else {
+        panic!("it is not answered");
+    };
+    assert_eq!(answer.origin(), Origin::Loaded);
+    target.resume();
+    until(|| target.command_count("eval") > evals).await;
+    let gone = async || !target.keys("api_token:app:*").contains(&entry(&token));
+    eventually("the lease is left behind", gone).await;
 }
 
 /// Tokens of all masters in one batch: one master's trouble is no other's.

@@ -493,7 +493,7 @@ async fn what_the_sweep_may_not_read_is_not_confirmed() {
         "+@all",
         "%W~*",
         "%R~tenant_tokens:*",
-        "%R~api_token~*",
+        "~api_token~*",
     ];
     world
         .server

@@ -187,7 +187,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Token(digest, None))
     }
 
-    /// Makes a change of a tenant hold for all of its tokens, however many are cached: one command.
+    /// Makes a change of a tenant hold for all of its tokens, however many are cached: two deletions.
     pub fn invalidate_tenant(&self, tenant: &str) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Tenant(tenant.to_owned()))
     }
@@ -237,10 +237,11 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// Whether the store does what requests need of it; for a readiness probe. A service whose store is
     /// away still works, through its loader.
     ///
-    /// Redis is asked for a write, of a key of its own that ends after a second; on a cluster every
-    /// master is, and all slots have to have one. So it says no where a PING would say yes: of a
-    /// read-only server, of one that is out of memory, and of a cluster that lacks a master, though
-    /// some requests may still be answered from it. Replicas are not asked.
+    /// Runs each command that requests need in Redis, scripts included, on keys of its own that end after
+    /// a second; on a cluster in every master, and all slots have to have one. So it says no where a PING
+    /// would say yes: of a read-only server, of one that is out of memory, of one that refuses a command,
+    /// of one node of a larger cluster, and of a cluster that lacks a master, though some requests may
+    /// still be answered from it. Replicas are not asked.
     ///
     /// # Errors
     /// The store did not answer in its deadline, or refused.

@@ -45,21 +45,10 @@ fn redis(server: &RedisServer) -> AnyStore {
     store.deadline(Duration::from_secs(5)).into_store(parts()).0
 }
 
-/// As to a server before 7.0: the script in the place of `SET … NX … GET`.
-fn redis_before_7(server: &RedisServer) -> AnyStore {
-    let store = RedisStore::connect(&server.url()).unwrap().before_redis_7();
-    let store = store
-        .deadline(Duration::from_secs(5))
-        .connect_deadline(Duration::from_secs(5));
-    store.into_store(parts()).0
-}
-
 async fn each(test: impl AsyncFn(AnyStore)) {
     test(memory()).await;
     let server = RedisServer::start();
     test(redis(&server)).await;
-    server.flushall();
-    test(redis_before_7(&server)).await;
 }
 
 fn entry() -> RegistryEntry {
@@ -519,14 +508,10 @@ mod redis_alone {
     #[tokio::test]
     async fn a_lease_lies_in_redis_for_as_long_as_it_was_given() {
         let server = RedisServer::start();
-        for (store, k) in [
-            (redis(&server), key("a")),
-            (redis_before_7(&server), key("b")),
-        ] {
-            acquire(&store, &k).await;
-            let left = server.command(&["PTTL", &name(&k)]).int();
-            assert!((4_000..=5_000).contains(&left), "{left}");
-        }
+        let (store, k) = (redis(&server), key("a"));
+        acquire(&store, &k).await;
+        let left = server.command(&["PTTL", &name(&k)]).int();
+        assert!((4_000..=5_000).contains(&left), "{left}");
     }
 
     #[tokio::test]

@@ -202,6 +202,11 @@ impl Keys {
         self.tagged("fence:probe", tag)
     }
 
+    /// A set that a check of the store writes.
+    pub(crate) fn probe_set(&self, tag: Option<&str>) -> String {
+        self.tagged("fence:probes", tag)
+    }
+
     /// The fence of a durable invalidation, where it is about a server.
     pub(crate) fn node_fence(&self, tag: Option<&str>) -> String {
         self.tagged("fence:durable", tag)

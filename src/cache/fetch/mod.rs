@@ -6,6 +6,7 @@ mod worth;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::Resolved;
@@ -255,10 +256,12 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         };
         match reply.acquired {
             Acquired::Ours => {
+                let held = Held::new(self, nonce);
                 self.engine.at(Point::Acquired).await;
                 if let Err(error) = self.confirm(reply.registered, session).await {
                     self.store_failed(&error);
                     self.release(nonce).await;
+                    held.settle();
                     return Next::Land(self.load_uncached(Some(permit)).await);
                 }
                 let epoch = match reply.epoch {
@@ -278,7 +281,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     deadline: sent.tick.after(self.engine.waits.load),
                     _permit: permit,
                 };
-                Next::Land(self.load_and_fill(lease).await)
+                let landed = self.load_and_fill(lease).await;
+                held.settle();
+                Next::Land(landed)
             }
             Acquired::Taken(seen) => {
                 drop(permit);
@@ -331,7 +336,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     }
 
     async fn release(&self, nonce: Nonce) {
-        // Should it fail, the lease runs out by itself.
+        // Should it fail, the store tries again, and in the end the lease runs out by itself.
         if let Err(error) = self.engine.store.release(&self.key, nonce).await {
             self.store_failed(&error);
         }
@@ -378,6 +383,39 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     fn count_corrupt(&self) {
         self.engine.counters.corrupt.add();
         telemetry::corrupt_entry();
+    }
+}
+
+/// A lease that has to be filled or given back, whatever becomes of the flight: a panic, of the user's
+/// code say, is no reason for others to wait.
+struct Held<'a, M: Send + Sync + 'static> {
+    engine: &'a Arc<Engine<M>>,
+    key: &'a EntryKey,
+    nonce: Option<Nonce>,
+}
+
+impl<'a, M: Send + Sync + 'static> Held<'a, M> {
+    fn new(fetch: &'a Fetch<'_, M>, nonce: Nonce) -> Self {
+        Self {
+            engine: fetch.engine,
+            key: &fetch.key,
+            nonce: Some(nonce),
+        }
+    }
+
+    /// It was filled or given back, or the store sees to it.
+    fn settle(mut self) {
+        self.nonce = None;
+    }
+}
+
+impl<M: Send + Sync + 'static> Drop for Held<'_, M> {
+    fn drop(&mut self) {
+        if let (Some(nonce), Ok(runtime)) = (self.nonce, Handle::try_current()) {
+            let (store, key) = (Arc::clone(&self.engine.store), self.key.clone());
+            // Should it fail, the lease runs out by itself.
+            runtime.spawn(async move { store.release(&key, nonce).await });
+        }
     }
 }
 

@@ -7,29 +7,18 @@ use super::fault::{Fault, Replied};
 
 pub(super) type Replies = Vec<Replied>;
 
-/// Commands for one round trip. On one server they are one write, and run in their order. On a
-/// cluster there is one write to each node that their keys lie on, at once, unless their order counts.
+/// Commands for one round trip. On one server they are one write, and run in their order. Where keys may
+/// be apart, there is one write to each node that their keys lie on, at once, and one for each stage.
 #[derive(Default)]
 pub(super) struct Batch {
     commands: Vec<Cmd>,
-    #[cfg_attr(
-        not(feature = "redis-cluster"),
-        expect(dead_code, reason = "one server keeps it")
-    )]
-    ordered: bool,
+    /// Where a stage begins, apart from the first.
+    stages: Vec<usize>,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
         Self::default()
-    }
-
-    /// Each command is sent after the reply to the one before, where they may not share a server.
-    pub(super) fn ordered() -> Self {
-        Self {
-            commands: Vec::new(),
-            ordered: true,
-        }
     }
 
     /// Adds a command, whose arguments follow.
@@ -38,8 +27,51 @@ impl Batch {
         self.commands.last_mut().expect("one was pushed")
     }
 
+    /// Begins a stage: where keys may be apart, what follows is sent after the replies to what is before,
+    /// and not at all if one of these is an error.
+    pub(super) fn then(&mut self) {
+        // None is empty.
+        if self.len() > self.stages.last().copied().unwrap_or(0) {
+            self.stages.push(self.len());
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.commands.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    pub(super) fn has_stages(&self) -> bool {
+        !self.stages.is_empty()
+    }
+
+    /// The stages, each a batch.
+    pub(super) fn stages(&self) -> impl Iterator<Item = Self> {
+        let begins = std::iter::once(0).chain(self.stages.iter().copied());
+        let ends = self.stages.iter().copied().chain([self.len()]);
+        begins
+            .zip(ends)
+            .map(|(begin, end)| Self::of(self.commands[begin..end].to_vec()))
+    }
+
+    /// Whether nothing of the batch is to be sent any more, after these replies to its first stages. What
+    /// was to follow an error has that error for a reply.
+    pub(super) fn is_over(&self, replies: &mut Replies) -> bool {
+        let fault = replies.iter().find_map(|reply| reply.clone().err());
+        if let Some(fault) = fault {
+            replies.resize(self.len(), Err(fault));
+        }
+        replies.len() >= self.len()
+    }
+
+    fn of(commands: Vec<Cmd>) -> Self {
+        Self {
+            commands,
+            stages: Vec::new(),
+        }
     }
 
     /// Sends each command once, in one write.
@@ -76,26 +108,6 @@ mod parts {
     }
 
     impl Batch {
-        pub(in super::super) fn is_ordered(&self) -> bool {
-            self.ordered
-        }
-
-        pub(in super::super) fn len(&self) -> usize {
-            self.commands.len()
-        }
-
-        /// The commands alone, each a batch.
-        pub(in super::super) fn singly(&self) -> impl Iterator<Item = Self> {
-            self.commands.iter().cloned().map(Self::of)
-        }
-
-        fn of(command: Cmd) -> Self {
-            Self {
-                commands: vec![command],
-                ordered: false,
-            }
-        }
-
         /// One of the commands, to be executed where its slot is being moved to.
         pub(in super::super) fn asking(&self, position: usize) -> Self {
             let mut batch = Self::new();
@@ -106,7 +118,7 @@ mod parts {
 
         /// One of the commands.
         pub(in super::super) fn only(&self, position: usize) -> Self {
-            Self::of(self.commands[position].clone())
+            Self::of(vec![self.commands[position].clone()])
         }
 
         /// The place of every command's key, if it is one.

@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 
 use super::Settings;
 use super::batch::{Batch, Replies};
+use super::check::check;
 use super::endpoint::cluster::Seeds;
 use super::fault::{Fault, Replied, confirmed, unexpected};
-use super::node::{DurableTarget, Node, probe};
+use super::node::{DurableTarget, Node};
 use super::slots::{Address, slot};
 use super::supervisor::Patience;
 use super::topology::{Map, Topology, nobodys};
@@ -72,16 +73,14 @@ impl Cluster {
             let owner = map.owners.of(slot(name.as_bytes())).ok_or_else(nobodys)?;
             let node = &map.masters[owner].node;
             let same = |place: &&mut DurableTarget| Arc::ptr_eq(&place.node, node);
-            // One command each: names of several slots cannot share one.
-            let deletion = vec![name.clone()];
             match places.iter_mut().find(same) {
-                Some(place) => place.deletions.push(deletion),
+                Some(place) => place.names.push(name.clone()),
                 None => {
                     let tag = map.owners.tag(owner, u32::from(attempt) << 16);
                     let tag = tag.ok_or_else(nobodys)?;
                     places.push(DurableTarget {
                         node: Arc::clone(node),
-                        deletions: vec![deletion],
+                        names: vec![name.clone()],
                         fence: self.topology.settings.keys.node_fence(Some(&tag)),
                     });
                 }
@@ -95,7 +94,7 @@ impl Cluster {
         self.topology.count_breakers(sums);
     }
 
-    /// Every slot has an owner, and every owner takes a write.
+    /// Every slot has an owner, and every owner takes the commands that requests need.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         let map = self.topology.map().await?;
         if !map.owners.is_whole() {
@@ -105,9 +104,9 @@ impl Cluster {
         let mut probes = JoinSet::new();
         for (owner, master) in map.masters.iter().enumerate() {
             let (cluster, map) = (self.clone(), Arc::clone(&map));
-            let probe = probe(&self.topology.settings.keys.probe(Some(&master.tag)));
+            let check = check(&self.topology.settings.keys, Some(&master.tag));
             probes.spawn(async move {
-                let deliver = cluster.deliver(&map, Some(owner), &probe, Patience::FailFast);
+                let deliver = cluster.deliver(&map, Some(owner), &check, Patience::FailFast);
                 confirmed(&deliver.await?)
             });
         }
@@ -124,12 +123,15 @@ impl Cluster {
         batch: &Batch,
         patience: Patience,
     ) -> Result<Replies, StoreError> {
-        if !batch.is_ordered() {
+        if !batch.has_stages() {
             return self.send_at_once(map, batch, patience).await;
         }
-        let mut replies = Vec::with_capacity(batch.len());
-        for command in batch.singly() {
-            replies.append(&mut self.send_at_once(map, &command, patience).await?);
+        let mut replies = Replies::with_capacity(batch.len());
+        for stage in batch.stages() {
+            replies.append(&mut self.send_at_once(map, &stage, patience).await?);
+            if batch.is_over(&mut replies) {
+                break;
+            }
         }
         Ok(replies)
     }

@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use redis::{FromRedisValue, RedisError, ToRedisArgs, Value as Raw};
@@ -11,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
 use super::connection::Connection;
-use super::fault::{Fault, Replied, refused, unexpected};
+use super::fault::{Replied, refused, unexpected};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
@@ -20,11 +19,12 @@ use crate::store::{
     AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Put, Registry,
     RegistryEntry, Reply, Seen, Store, StoreError, Value, bound_millis,
 };
+use crate::task::spawn_stealable;
 use crate::token::codec::{self, Decoded, EncodeError};
 use crate::token::{BearerToken, seed};
 
 /// If the key holds the old value, the new one takes its place.
-const COMPARE_AND_SET: &str = "\
+pub(super) const COMPARE_AND_SET: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   return 1
@@ -38,11 +38,13 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return 0";
 
-/// `SET … NX PX … GET`, which Redis knows from 7.0 on.
-const SET_IF_MISSING: &str = "\
-local present = redis.call('GET', KEYS[1])
+/// If the key is missing, it is created; otherwise its value is the reply. A script, and not `SET … NX PX …
+/// GET`, so that a server that refuses scripts gives no lease: nothing could fill it, or give it back.
+pub(super) const SET_IF_MISSING: &str = "\
+local present = redis.pcall('GET', KEYS[1])
 if present then return present end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if set.err then return set end
 return false";
 
 /// Deletes a key that holds something else than a set. In one step: another instance may have made it a
@@ -58,21 +60,18 @@ return 0";
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) struct RedisLevel<M> {
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     pub(super) keys: Arc<Keys>,
     stale_if_error: bool,
-    /// The server is older than 7.0, as a refused `SET … NX … GET` told.
-    old_server: AtomicBool,
     metadata: PhantomData<fn() -> M>,
 }
 
 impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
-    pub(super) fn new(connection: Connection, parts: Parts, old_server: bool) -> Self {
+    pub(super) fn new(connection: Connection, parts: Parts) -> Self {
         Self {
-            connection,
+            connection: Arc::new(connection),
             keys: parts.keys,
             stale_if_error: parts.stale_if_error,
-            old_server: AtomicBool::new(old_server),
             metadata: PhantomData,
         }
     }
@@ -101,25 +100,6 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         })
     }
 
-    /// `SET key value NX PX ttl GET`, or the script that does the same on an older server.
-    fn set_if_missing(&self, batch: &mut Batch, key: &str, value: &str, ttl: Duration) {
-        if self.old_server.load(Ordering::Relaxed) {
-            let script = batch.cmd("EVAL").arg(SET_IF_MISSING).arg(1).arg(key);
-            script.arg(value).arg(millis(ttl));
-        } else {
-            let set = batch.cmd("SET").arg(key).arg(value).arg("NX");
-            set.arg("PX").arg(millis(ttl)).arg("GET");
-        }
-    }
-
-    /// From the reply to `set_if_missing`: a server that does not know the command is remembered. The
-    /// caller's attempt is lost, and the next one uses the script.
-    fn note_version(&self, reply: &Replied) {
-        if reply.as_ref().is_err_and(Fault::is_syntax_error) {
-            self.old_server.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// The entry's new value in the place of the old one, if that is what lies there.
     fn compare_and_set(
         &self,
@@ -146,13 +126,29 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         ttl: Duration,
     ) -> Result<Filled, StoreError> {
         let mut batch = Batch::new();
-        self.compare_and_set(&mut batch, key, codec::lease(nonce), value, ttl);
-        let [set] = self.send(&batch).await?;
-        Ok(if read(set)? {
+        let lease = codec::lease(nonce);
+        self.compare_and_set(&mut batch, key, &lease, value, ttl);
+        let set = self.send(&batch).await.and_then(|[set]| read(set));
+        // Whatever kept it from being filled, nobody else fills it.
+        let set = set.inspect_err(|_| self.take_back(self.keys.entry(key), lease))?;
+        Ok(if set {
             Filled::Stored(value.len())
         } else {
             Filled::Refused
         })
+    }
+
+    /// Gives a lease back that may be there, by a task: nobody waits for it. The command goes behind the
+    /// one that may have taken the lease, on the same connection, and so runs after it, however late that
+    /// is. It is tried whatever failed just before, and follows a key to another node.
+    pub(super) fn take_back(&self, name: String, value: String) {
+        let connection = Arc::clone(&self.connection);
+        spawn_stealable(async move {
+            let mut batch = Batch::new();
+            compare_and_delete(&mut batch, &name, value.as_bytes());
+            // Should this fail, the lease runs out by itself.
+            let _ = connection.insist(&batch).await;
+        });
     }
 
     /// What an acquire asks in the same round trip.
@@ -226,7 +222,6 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         reply: Replied,
         fresh: Generation,
     ) -> Result<Generation, StoreError> {
-        self.note_version(&reply);
         if matches!(reply, Ok(Raw::Nil)) {
             return Ok(fresh);
         }
@@ -246,28 +241,53 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         replies.try_into().map_err(|_| unexpected())
     }
 
-    /// Deletes, and then reads the registry: in the same round trip, except on a cluster, where the two
-    /// go to different nodes. Read before the deletion ran, it could lack the bound of an instance
-    /// that keeps what the deletion was for.
-    pub(super) async fn delete_all(
+    /// Sends what takes a lease, or a lock, by its first command. Where no reply tells whether that was done,
+    /// it is taken back.
+    pub(super) async fn take<const N: usize>(
         &self,
-        names: &[String],
+        batch: &Batch,
+        name: &str,
+        value: &str,
+    ) -> Result<[Replied; N], StoreError> {
+        let replies = self.send(batch).await;
+        let is_told =
+            |replies: &[Replied; N]| !matches!(&replies[0], Err(fault) if fault.is_lost());
+        if !replies.as_ref().is_ok_and(is_told) {
+            self.take_back(name.to_owned(), value.to_owned());
+        }
+        replies
+    }
+
+    /// Gives a lease or a lock back. If this fails, a task tries again.
+    pub(super) async fn give_back(&self, name: String, value: String) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        compare_and_delete(&mut batch, &name, value.as_bytes());
+        let deleted = self.send(&batch).await;
+        let deleted = deleted.and_then(|[deleted]| read::<bool>(deleted));
+        deleted
+            .map(drop)
+            .inspect_err(|_| self.take_back(name, value))
+    }
+
+    /// Deletes one stage after the other, and then reads the registry: on one server in one round trip.
+    /// Read before the deletion ran, the registry could lack the bound of an instance that keeps what the
+    /// deletion was for.
+    pub(super) async fn delete_all<const N: usize>(
+        &self,
+        stages: [&[String]; N],
         registry: bool,
     ) -> Result<Option<Registry>, StoreError> {
         let mut batch = Batch::new();
-        if self.connection.is_cluster() {
-            if registry && !names.is_empty() {
-                Box::pin(self.delete_all(names, false)).await?;
-                return Box::pin(self.delete_all(&[], true)).await;
-            }
+        for names in stages {
+            batch.then();
             // One command each: names of several slots cannot share one.
             for name in names {
                 batch.cmd("DEL").arg(name);
             }
-        } else if !names.is_empty() {
-            batch.cmd("DEL").arg(names);
         }
         if registry {
+            // What was registered before the deletion is in it.
+            batch.then();
             batch.cmd("SMEMBERS").arg(self.keys.scopes());
         }
         if batch.is_empty() {
@@ -284,6 +304,17 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         let members = members.ok_or_else(unexpected)?;
         self.registry(members).await.map(Some)
     }
+}
+
+pub(super) fn compare_and_delete(batch: &mut Batch, name: &str, value: &[u8]) {
+    let script = batch.cmd("EVAL").arg(COMPARE_AND_DELETE).arg(1);
+    script.arg(name).arg(value);
+}
+
+/// Creates a key if it is missing.
+pub(super) fn set_if_missing(batch: &mut Batch, key: &str, value: &str, ttl: Duration) {
+    let script = batch.cmd("EVAL").arg(SET_IF_MISSING).arg(1).arg(key);
+    script.arg(value).arg(millis(ttl));
 }
 
 pub(super) fn is_wrong_type(reply: &Replied) -> bool {
@@ -366,11 +397,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     ) -> Reply<'a, AcquireReply<M>> {
         Box::pin(async move {
             let mut batch = Batch::new();
-            let value = codec::lease(nonce);
-            self.set_if_missing(&mut batch, &self.keys.entry(key), &value, lease);
+            let (name, value) = (self.keys.entry(key), codec::lease(nonce));
+            set_if_missing(&mut batch, &name, &value, lease);
             self.ask_beside(&mut batch, entry);
-            let [present, epoch, registered] = self.send(&batch).await?;
-            self.note_version(&present);
+            let [present, epoch, registered] = self.take(&batch, &name, &value).await?;
             let acquired = match Self::seen(key, present)? {
                 Seen::Vacant => Acquired::Ours,
                 seen => Acquired::Taken(seen),
@@ -392,9 +422,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 return Err(unexpected());
             };
             let mut batch = Batch::new();
-            self.compare_and_set(&mut batch, key, old, codec::lease(nonce), lease);
+            let (name, value) = (self.keys.entry(key), codec::lease(nonce));
+            self.compare_and_set(&mut batch, key, old, &value, lease);
             self.ask_beside(&mut batch, entry);
-            let [set, epoch, registered] = self.send(&batch).await?;
+            let [set, epoch, registered] = self.take(&batch, &name, &value).await?;
             let acquired = if read(set)? {
                 Acquired::Ours
             } else {
@@ -448,19 +479,15 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
 
     fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()> {
         Box::pin(async move {
-            let mut batch = Batch::new();
-            let script = batch.cmd("EVAL").arg(COMPARE_AND_DELETE).arg(1);
-            script.arg(self.keys.entry(key)).arg(codec::lease(nonce));
-            let [deleted] = self.send(&batch).await?;
-            read::<bool>(deleted).map(drop)
+            self.give_back(self.keys.entry(key), codec::lease(nonce))
+                .await
         })
     }
 
     fn delete<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, ()> {
         Box::pin(async move {
-            self.delete_all(&[self.keys.entry(key)], false)
-                .await
-                .map(drop)
+            let name = [self.keys.entry(key)];
+            self.delete_all([&name[..]], false).await.map(drop)
         })
     }
 
@@ -483,7 +510,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
                 return Ok(generation);
             }
             let mut batch = Batch::new();
-            self.set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
+            set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
             let [created] = self.send(&batch).await?;
             self.created(&name, created, fresh).await
         })
@@ -496,11 +523,12 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         fresh: Generation,
     ) -> Reply<'a, (Generation, Option<Generation>)> {
         Box::pin(async move {
-            let mut batch = Batch::ordered();
+            let mut batch = Batch::new();
             // In this order: with E read first, an invalidation between the two would give its new T
             // and the old E (G3).
             let name = self.keys.tenant(tenant);
-            self.set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
+            set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
+            batch.then();
             batch.cmd("GET").arg(self.keys.epoch());
             let [created, epoch] = self.send(&batch).await?;
             let generation = self.created(&name, created, fresh).await?;
@@ -512,7 +540,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         Box::pin(async move {
             let mut batch = Batch::new();
             let name = self.keys.epoch();
-            self.set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
+            set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
             let [created] = self.send(&batch).await?;
             self.created(&name, created, fresh).await
         })
@@ -531,9 +559,9 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             if let (Some(durable), Some(key)) = (durable, keys.last()) {
                 let fence = self.keys.token_fence(&key.digest);
                 self.delete_durably(&names, &fence, durable).await?;
-                return self.delete_all(&[], registry).await;
+                return self.delete_all([], registry).await;
             }
-            self.delete_all(&names, registry).await
+            self.delete_all([&names[..]], registry).await
         })
     }
 
@@ -544,19 +572,15 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>> {
         Box::pin(async move {
-            // E before T: PROTOCOL.md G3. One command on one server; on a cluster T's deletion is sent
-            // after the reply to E's, and durably after the replicas' too.
+            // E before T: PROTOCOL.md G3. One write on one server; where keys may be apart, T's deletion
+            // is sent after the reply to E's, and durably on a cluster after the replicas' too.
             let names = [self.keys.epoch(), self.keys.tenant(tenant)];
             if let Some(durable) = durable {
                 self.delete_durably(&names, &self.keys.tenant_fence(tenant), durable)
                     .await?;
-                return self.delete_all(&[], registry).await;
+                return self.delete_all([], registry).await;
             }
-            if self.connection.is_cluster() {
-                self.delete_all(&names[..1], false).await?;
-                return self.delete_all(&names[1..], registry).await;
-            }
-            self.delete_all(&names, registry).await
+            self.delete_all([&names[..1], &names[1..]], registry).await
         })
     }
 
@@ -564,8 +588,9 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         Box::pin(async move {
             let name = self.keys.scopes();
             let members: Vec<String> = entries.0.iter().map(member).collect();
-            let mut batch = Batch::ordered();
+            let mut batch = Batch::new();
             batch.cmd("SADD").arg(&name).arg(&members);
+            batch.then();
             batch.cmd("SMEMBERS").arg(&name);
             let [added, all] = self.add(&name, &batch).await?;
             let _: i64 = read(added)?;

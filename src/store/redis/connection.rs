@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Settings;
 use super::batch::{Batch, Replies};
+use super::check::check;
 #[cfg(feature = "redis-cluster")]
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
@@ -13,8 +14,8 @@ use super::endpoint::Endpoint;
 use super::fault::unexpected;
 use super::fault::{Replied, confirmed};
 use super::gather::Gather;
-use super::node::{DurableTarget, Node, Session, probe};
-use super::supervisor::Heartbeat;
+use super::node::{DurableTarget, Node, Session};
+use super::supervisor::{Heartbeat, Kind};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
@@ -39,7 +40,8 @@ impl Connection {
             Endpoint::Server(server) => {
                 let heartbeat = Heartbeat {
                     name: settings.keys.heartbeat(None),
-                    may_move: false,
+                    // The tags' slots are 9842 and 5649.
+                    of: Kind::Server(["1", "2"].map(|tag| settings.keys.heartbeat(Some(tag)))),
                 };
                 let node = Node::new(server, &settings, heartbeat, Arc::clone(&session));
                 let node = Arc::new(node);
@@ -140,7 +142,7 @@ impl Connection {
         match &self.to {
             To::Server(node, _) => Ok(vec![DurableTarget {
                 node: Arc::clone(node),
-                deletions: vec![names.to_vec()],
+                names: names.to_vec(),
                 fence: fence.to_owned(),
             }]),
             #[cfg(feature = "redis-cluster")]
@@ -148,11 +150,12 @@ impl Connection {
         }
     }
 
-    /// Whether every server that requests need takes a write.
+    /// Whether every server that requests need takes the commands that requests need.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         match &self.to {
             To::Server(node, _) => {
-                confirmed(&node.send(&probe(&self.settings.keys.probe(None))).await?)
+                let check = check(&self.settings.keys, None);
+                confirmed(&node.send(&check).await?)
             }
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => cluster.check().await,

@@ -54,8 +54,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
 
     async fn delete_at(place: &DurableTarget, durable: Durability) -> Result<(), StoreError> {
         let mut batch = Batch::new();
-        for names in &place.deletions {
-            batch.cmd("DEL").arg(names);
+        for name in &place.names {
+            batch.cmd("DEL").arg(name);
         }
         let mut session = place.node.hold_apart().await?;
         wait_for_replicas(&mut session, batch, &place.fence, durable).await

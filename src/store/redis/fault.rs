@@ -30,18 +30,12 @@ impl Fault {
         }
     }
 
-    /// Whether the server does not know the command in this form.
-    pub(super) fn is_syntax_error(&self) -> bool {
-        use redis::{ErrorKind, ServerErrorKind};
+    /// Whether no reply came, so that the command may have run or not.
+    pub(super) fn is_lost(&self) -> bool {
         match self {
-            Self::Refused(error) => {
-                error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
-                    && error
-                        .detail()
-                        .is_some_and(|detail| detail.contains("syntax error"))
-            }
+            Self::Refused(_) => false,
             #[cfg(feature = "redis-cluster")]
-            Self::Lost(_) => false,
+            Self::Lost(_) => true,
         }
     }
 }
@@ -60,7 +54,7 @@ impl From<Fault> for StoreError {
 /// token: only the error's code is kept.
 pub(super) fn refused(error: RedisError) -> StoreError {
     match error.code() {
-        Some(code) => StoreError::refused(format!("the server answered {code}")),
+        Some(code) => StoreError::refused(said(code)),
         None => StoreError::refused(Once(error)),
     }
 }
@@ -77,7 +71,7 @@ pub(super) fn answered(error: &RedisError) -> String {
 /// Likewise for an error of the connection itself.
 pub(super) fn not_connected(error: RedisError) -> StoreError {
     match error.code() {
-        Some(code) => unconnected(format!("the server answered {code}")),
+        Some(code) => unconnected(said(code)),
         None => StoreError::not_connected(Some(Arc::new(Once(error)))),
     }
 }
@@ -86,6 +80,14 @@ pub(super) fn not_connected(error: RedisError) -> StoreError {
 pub(super) fn unconnected(why: impl Into<String>) -> StoreError {
     let why: Box<dyn Error + Send + Sync> = why.into().into();
     StoreError::not_connected(Some(Arc::from(why)))
+}
+
+fn said(code: &str) -> String {
+    let why = match code {
+        "MOVED" | "ASK" => ": it is one node of a cluster, to be connected to by redis+cluster://",
+        _ => "",
+    };
+    format!("the server answered {code}{why}")
 }
 
 pub(super) fn lost_or_refused(error: RedisError) -> StoreError {

@@ -24,7 +24,8 @@ pub(super) struct Gather {
     /// Reads whose caller waits for their reply.
     under_way: AtomicUsize,
     waiting: Mutex<Vec<Asked>>,
-    /// The user may not `MGET`, as a refused one told: GETs in one write have to do.
+    /// The server refuses `MGET`, as a refused one told: to this user, or because a cluster is behind its
+    /// one address. GETs in one write have to do.
     forbidden: AtomicBool,
 }
 
@@ -128,7 +129,7 @@ impl Gather {
                 Some(Ok(Value::Array(values))) if values.len() == asked.len() => {
                     return Ok(values.into_iter().map(Ok).collect());
                 }
-                Some(Err(fault)) if fault.code() == Some("NOPERM") => {
+                Some(Err(fault)) if matches!(fault.code(), Some("NOPERM" | "CROSSSLOT")) => {
                     self.forbidden.store(true, Ordering::Relaxed);
                 }
                 Some(Err(fault)) => return Ok(vec![Err(fault); asked.len()]),

@@ -31,6 +31,8 @@ const NAME: &str = "tower-api-token";
 #[derive(Clone)]
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
+    /// The server takes no command about keys of several slots: a cluster is behind its one address.
+    pub(super) keys_are_apart: bool,
     pub(super) broken: Arc<Notify>,
 }
 
@@ -228,17 +230,22 @@ impl Target {
         let mut connection = connection
             .await
             .map_err(|error| refused_hello(error, has_password))?;
-        self.greet(&mut connection, named, opening).await?;
-        Ok(Link { connection, broken })
+        let keys_are_apart = self.greet(&mut connection, named, opening).await?;
+        Ok(Link {
+            connection,
+            keys_are_apart,
+            broken,
+        })
     }
 
     /// One write: our name, which may be refused, the database, and what the connection has to answer.
+    /// Returns whether keys are apart there.
     async fn greet(
         &self,
         connection: &mut MultiplexedConnection,
         named: bool,
         opening: &Opening,
-    ) -> Result<(), Failed> {
+    ) -> Result<bool, Failed> {
         let database = self.login.database;
         let mut batch = Batch::new();
         if named {
@@ -250,11 +257,13 @@ impl Target {
         if opening.of_a_master {
             batch.cmd("ROLE");
         }
+        let mut asks_for_slots = false;
         if let Some(heartbeat) = &opening.heartbeat {
             heartbeat.command(&mut batch);
+            asks_for_slots = heartbeat.ask_for_slots(&mut batch);
         }
         if batch.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut replies = batch.send(connection).await.map_err(failed)?.into_iter();
         let mut reply = || replies.next().ok_or_else(|| Failed::Other(unexpected()));
@@ -271,7 +280,8 @@ impl Target {
         if let Some(heartbeat) = &opening.heartbeat {
             heartbeat.check(reply()?).map_err(Failed::Other)?;
         }
-        Ok(())
+        let apart = |reply: Replied| reply.is_err_and(|fault| fault.code() == Some("CROSSSLOT"));
+        Ok(asks_for_slots && apart(reply()?))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod batch;
 mod breaker;
+mod check;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
 mod commands;
@@ -67,7 +68,6 @@ pub struct RedisStore {
     access: Access,
     deadlines: Deadlines,
     breaker: BreakerSettings,
-    old_server: bool,
 }
 
 /// What a server's connection goes by.
@@ -112,7 +112,6 @@ impl RedisStore {
                 failures: 5,
                 pause: Duration::from_millis(500),
             },
-            old_server: false,
         })
     }
 
@@ -196,14 +195,6 @@ impl RedisStore {
         self
     }
 
-    /// Speaks from the beginning as to a server before 7.0, which has no `SET … NX … GET`. It is found
-    /// out by itself otherwise, at the price of one uncached answer.
-    #[must_use]
-    pub fn before_redis_7(mut self) -> Self {
-        self.old_server = true;
-        self
-    }
-
     /// How long a command may take, a pipeline included. Default: 250 ms, far above what a healthy
     /// Redis needs, and short enough that a request through the loader is still quick. From
     /// 1 ms to an hour.
@@ -239,7 +230,6 @@ impl fmt::Debug for RedisStore {
             access,
             deadlines,
             breaker,
-            old_server,
         } = self;
         let Access {
             credentials,
@@ -254,7 +244,6 @@ impl fmt::Debug for RedisStore {
             .field("credentials_provider", &credentials.is_some())
             .field("deadlines", deadlines)
             .field("breaker", breaker)
-            .field("before_redis_7", old_server)
             .finish()
     }
 }
@@ -289,7 +278,7 @@ where
         };
         let connection = Connection::new(self.endpoint, settings);
         let seed = parts.keys.is_seed();
-        let level = RedisLevel::<M>::new(connection, parts, self.old_server);
+        let level = RedisLevel::<M>::new(connection, parts);
         if seed {
             return sealed::Erased(Arc::new(SeedLevel::new(level)));
         }

@@ -115,7 +115,17 @@ impl Node {
     /// To be called under a deadline.
     async fn write(&self, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
         let mut link = self.supervisor.link(patience).await?;
-        write_to(&mut link, batch).await
+        if !(link.keys_are_apart && batch.has_stages()) {
+            return write_to(&mut link, batch).await;
+        }
+        let mut replies = Replies::new();
+        for stage in batch.stages() {
+            replies.append(&mut Box::pin(write_to(&mut link, &stage)).await?);
+            if batch.is_over(&mut replies) {
+                break;
+            }
+        }
+        Ok(replies)
     }
 
     /// Holds the connection that there is, or one that is made now.
@@ -147,7 +157,7 @@ impl Node {
     }
 }
 
-/// To be called under a deadline.
+/// In one write. To be called under a deadline.
 async fn write_to(link: &mut Link, batch: &Batch) -> Result<Replies, StoreError> {
     batch.send(&mut link.connection).await.map_err(|error| {
         if error.is_timeout() {
@@ -192,17 +202,9 @@ impl Session {
     }
 }
 
-/// Names to be deleted durably by way of one server.
+/// Names to be deleted durably by way of one server, each by a command of its own.
 pub(super) struct DurableTarget {
     pub(super) node: Arc<Node>,
-    /// Those of each command.
-    pub(super) deletions: Vec<Vec<String>>,
+    pub(super) names: Vec<String>,
     pub(super) fence: String,
-}
-
-/// A real write: what a read-only server refuses, and what one without memory does.
-pub(super) fn probe(name: &str) -> Batch {
-    let mut batch = Batch::new();
-    batch.cmd("SET").arg(name).arg(1).arg("PX").arg(1_000);
-    batch
 }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
 use super::commands::{
-    COMPARE_AND_DELETE, RedisLevel, clear_unless_set, is_wrong_type, millis, read,
+    RedisLevel, clear_unless_set, compare_and_delete, is_wrong_type, millis, read, set_if_missing,
 };
 use super::durable::{DURABLE_ATTEMPTS, wait_for_replicas};
 use super::fault::{Replied, confirmed, unexpected};
@@ -70,12 +70,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         nonce: Nonce,
         acquire: Reply<'_, AcquireReply<M>>,
     ) -> Result<AcquireReply<M>, StoreError> {
-        let locked = self.lock(key, nonce).await;
-        if locked.is_err() {
-            // One that timed out may still be taken.
-            self.unlock(key, nonce).await;
-        }
-        if !locked? {
+        if !self.lock(key, nonce).await? {
             return Ok(AcquireReply {
                 acquired: Acquired::Taken(Seen::Lease),
                 epoch: None,
@@ -95,11 +90,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
     async fn lock(&self, key: &EntryKey, nonce: Nonce) -> Result<bool, StoreError> {
         let name = self.lock_name(key)?;
         let mut batch = Batch::new();
-        let set = batch.cmd("SET").arg(&name).arg(nonce.to_string());
-        set.arg("NX").arg("PX").arg(millis(LOCK));
+        let value = nonce.to_string();
+        set_if_missing(&mut batch, &name, &value, LOCK);
         batch.cmd("PTTL").arg(&name);
-        let [set, left] = self.level.send(&batch).await?;
-        let locked = read::<Option<String>>(set)?.is_some();
+        let [present, left] = self.level.take(&batch, &name, &value).await?;
+        let locked = read::<Option<Vec<u8>>>(present)?.is_none();
         if !locked && read::<i64>(left)? == -1 {
             // Every lock has an end: this is none, and would be waited for at each load.
             let mut batch = Batch::new();
@@ -113,10 +108,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         let Ok(name) = self.lock_name(key) else {
             return;
         };
-        let mut batch = Batch::new();
-        compare_and_delete(&mut batch, &name, nonce.to_string().as_bytes());
         // Should it fail, the lock ends by itself.
-        let _ = self.level.send::<1>(&batch).await;
+        let _ = self.level.give_back(name, nonce.to_string()).await;
     }
 
     /// Gives back what a fill that stored nothing still has: the lease, the lock, and with the tenant
@@ -127,18 +120,20 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         nonce: Nonce,
         tenant: Option<&str>,
     ) -> Result<(), StoreError> {
-        let name = self.keys().entry(key);
+        let (name, lease) = (self.keys().entry(key), codec::lease(nonce));
+        let (lock, holder) = (self.lock_name(key)?, nonce.to_string());
         let mut batch = Batch::new();
-        compare_and_delete(&mut batch, &name, codec::lease(nonce).as_bytes());
-        let lock = self.lock_name(key)?;
-        compare_and_delete(&mut batch, &lock, nonce.to_string().as_bytes());
+        compare_and_delete(&mut batch, &name, lease.as_bytes());
+        compare_and_delete(&mut batch, &lock, holder.as_bytes());
         if let Some(tenant) = tenant {
             self.take_out(&mut batch, &name, tenant);
         }
-        let replies = self.level.connection.send(&batch).await?;
-        // Should the others fail, the lock and the index end by themselves.
-        let lease = replies.into_iter().next().ok_or_else(unexpected)?;
-        read::<bool>(lease).map(drop)
+        let replies = self.level.connection.send(&batch).await;
+        let taken = replies.and_then(|replies| confirmed(&replies[..2]));
+        taken.inspect_err(|_| {
+            self.level.take_back(name, lease);
+            self.level.take_back(lock, holder);
+        })
     }
 
     /// On a cluster it is refused, because the two keys are in two slots: the index ends by itself.
@@ -266,9 +261,9 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
             for name in names {
                 batch.cmd("GET").arg(name);
             }
-            batch.cmd("DEL").arg(names);
+            delete_each(&mut batch, names);
             let mut values = session.send(&batch).await?;
-            let _: i64 = read(values.pop().ok_or_else(unexpected)?)?;
+            confirmed(&values.split_off(names.len()))?;
             let mut indexed = Batch::new();
             for (name, value) in names.iter().zip(values) {
                 if let Ok(Raw::BulkString(bytes)) = value
@@ -349,11 +344,17 @@ async fn replies<const N: usize>(
 async fn delete_all(session: &mut Session, names: &[String]) -> Result<(), StoreError> {
     for names in names.chunks(STEP) {
         let mut batch = Batch::new();
-        batch.cmd("DEL").arg(names);
-        let [deleted] = replies(session, &batch).await?;
-        let _: i64 = read(deleted)?;
+        delete_each(&mut batch, names);
+        confirmed(&session.send(&batch).await?)?;
     }
     Ok(())
+}
+
+/// One command each: names of several slots cannot share one.
+fn delete_each(batch: &mut Batch, names: &[String]) {
+    for name in names {
+        batch.cmd("DEL").arg(name);
+    }
 }
 
 /// Each is compared first, and deleted only if it is still the same.
@@ -391,15 +392,6 @@ async fn delete_of_tenant(
     deleted
         .into_iter()
         .try_for_each(|deleted| read::<bool>(deleted).map(drop))
-}
-
-fn compare_and_delete(batch: &mut Batch, name: &str, value: &[u8]) {
-    batch
-        .cmd("EVAL")
-        .arg(COMPARE_AND_DELETE)
-        .arg(1)
-        .arg(name)
-        .arg(value);
 }
 
 impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedLevel<M> {
@@ -497,11 +489,12 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
             // operator finds this key there, or we find T changed.
             let index = Keys::tenant_index(tenant);
             let name = self.keys().entry(key);
-            let mut batch = Batch::ordered();
+            let mut batch = Batch::new();
             batch
                 .cmd("SADD")
                 .arg(&index)
                 .arg(self.keys().index_member(&name));
+            batch.then();
             batch.cmd("EXPIRE").arg(&index).arg(INDEX.as_secs());
             let replies: [_; 2] = self.level.add(&index, &batch).await?;
             confirmed(&replies)?;

@@ -35,9 +35,19 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 #[derive(Clone)]
 pub(super) struct Heartbeat {
     pub(super) name: String,
-    /// The server belongs to a cluster. That the key's slot has moved, or is on its way, is an answer
-    /// then: the server says so of every key that is not its own, and so has nothing wrong to tell.
-    pub(super) may_move: bool,
+    pub(super) of: Kind,
+}
+
+/// What a server is asked as.
+#[derive(Clone)]
+pub(super) enum Kind {
+    /// One server. The names are of two slots, and never exist either: one command that deletes both is
+    /// refused by what is a cluster behind one address.
+    Server([String; 2]),
+    /// A node of a cluster. That the key's slot has moved, or is on its way, is an answer: the server says
+    /// so of every key that is not its own, and so has nothing wrong to tell.
+    #[cfg(feature = "redis-cluster")]
+    Node,
 }
 
 impl Heartbeat {
@@ -45,10 +55,28 @@ impl Heartbeat {
         batch.cmd("DEL").arg(&self.name);
     }
 
+    /// What tells, once for each connection, whether keys are apart there, if that has to be asked.
+    pub(super) fn ask_for_slots(&self, batch: &mut Batch) -> bool {
+        match &self.of {
+            Kind::Server(names) => {
+                batch.cmd("DEL").arg(names);
+                true
+            }
+            #[cfg(feature = "redis-cluster")]
+            Kind::Node => false,
+        }
+    }
+
+    fn may_move(&self) -> bool {
+        !matches!(self.of, Kind::Server(_))
+    }
+
     /// Whether it was taken: an error is no answer.
     pub(super) fn check(&self, reply: Replied) -> Result<(), StoreError> {
         match reply {
-            Err(fault) if self.may_move && matches!(fault.code(), Some("MOVED" | "ASK")) => Ok(()),
+            Err(fault) if self.may_move() && matches!(fault.code(), Some("MOVED" | "ASK")) => {
+                Ok(())
+            }
             Err(fault) => Err(fault.into()),
             Ok(_) => Ok(()),
         }
@@ -364,7 +392,7 @@ mod tests {
         };
         let heartbeat = Heartbeat {
             name: "never".to_owned(),
-            may_move: false,
+            of: Kind::Server(["one", "other"].map(str::to_owned)),
         };
         Supervisor::new(server, deadlines, Arc::default(), heartbeat, Arc::default())
     }

@@ -16,7 +16,7 @@ use super::fault::lost_or_refused;
 use super::handshake::Opening;
 use super::node::Node;
 use super::slots::{Address, Owners};
-use super::supervisor::Heartbeat;
+use super::supervisor::{Heartbeat, Kind};
 use super::{Settings, lock};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
@@ -241,7 +241,7 @@ impl Topology {
         let server = self.seeds.server(&address.0, address.1);
         let heartbeat = Heartbeat {
             name: self.settings.keys.heartbeat(None),
-            may_move: true,
+            of: Kind::Node,
         };
         let session = Arc::clone(&self.session);
         let node = Arc::new(Node::new(server, &self.settings, heartbeat, session));

@@ -21,7 +21,7 @@ async fn while_python_loads_we_wait_and_then_read_its_entry() {
     world.redis.reset_stats();
     let waiting: Vec<_> = (0..5).map(|_| start(&rust, TOKEN)).collect();
     // Tried for the lock, and looked again.
-    until(|| world.redis.command_count("set") >= 2).await;
+    until(|| world.redis.command_count("eval") >= 2).await;
     assert_eq!(world.text(LOCK), Some(lock), "it is Python's to release");
     python.answer(&record("py-1", TOKEN));
     python.end().unwrap();
@@ -91,7 +91,7 @@ async fn the_lock_without_a_scope_is_the_same_for_both() {
     );
     world.redis.reset_stats();
     let waiting = tokio::spawn(async move { rust.authenticate(TOKEN, None).await });
-    until(|| world.redis.command_count("set") >= 2).await;
+    until(|| world.redis.command_count("eval") >= 2).await;
     python.answer(&record("py-1", TOKEN));
     python.end().unwrap();
     let token = waiting.await.unwrap().unwrap().found().unwrap();

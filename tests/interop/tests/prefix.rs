@@ -113,7 +113,7 @@ async fn the_lock_and_the_last_use_have_the_prefix() {
     assert!(world.text(&format!("prod:{LOCK}")).is_some());
     world.redis.reset_stats();
     let waiting = common::start(&rust, TOKEN);
-    until(|| world.redis.command_count("set") >= 2).await;
+    until(|| world.redis.command_count("eval") >= 2).await;
     python.answer(&record("py-1", TOKEN));
     python.end().unwrap();
     let token = waiting.await.unwrap().unwrap().found().unwrap();
