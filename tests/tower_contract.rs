@@ -719,3 +719,31 @@ fn the_auto_traits_depend_on_what_is_inside_and_never_on_the_metadata() {
     fn is_service<S: Service<Request<Body>>>(_: S) {}
     is_service(Database::default().layer().layer(Inner));
 }
+
+// ---------------------------------------------------------------------------------------------
+// A panic of the user's code.
+
+#[tokio::test]
+async fn a_panic_of_a_policy_is_its_requests_and_nobody_elses() {
+    let database = Database::default();
+    let cache = database.cache();
+    let layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+    let inner = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
+    let panics = layer
+        .clone()
+        .with_policy(|_, _| panic!("a panic of the test's"))
+        .layer(inner);
+    let request = || {
+        let request = Request::builder().header(AUTHORIZATION, format!("Bearer {GOOD}"));
+        request.body(()).unwrap()
+    };
+    // Loaded by the first, answered from the cache to the second.
+    for _ in 0..2 {
+        let asked = tokio::spawn(panics.clone().oneshot(request()));
+        assert!(asked.await.unwrap_err().is_panic());
+        assert_eq!(cache.flights(), 0);
+    }
+    let answer = layer.layer(inner).oneshot(request()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(database.calls(), 1);
+}
