@@ -12,8 +12,9 @@ use super::batch::{Batch, Replies};
 use super::fault::{Replied, unexpected};
 use super::lock;
 use super::node::Node;
+use super::stealable::yield_stealable;
 use crate::store::StoreError;
-use crate::task::{spawn_stealable, yield_stealable};
+use crate::task::spawn_stealable;
 
 /// As many keys as one command asks for: it holds up every other command behind it.
 const MOST: usize = 64;

@@ -23,6 +23,7 @@ mod seed;
 mod sentinel;
 #[cfg(feature = "redis-cluster")]
 mod slots;
+mod stealable;
 mod supervisor;
 #[cfg(feature = "redis-rustls")]
 mod tls;

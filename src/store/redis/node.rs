@@ -12,11 +12,11 @@ use super::breaker::Breaker;
 use super::endpoint::{Deadlines, Server};
 use super::fault::lost_or_refused;
 use super::handshake::Link;
+use super::stealable::Stealable;
 use super::supervisor::{Heartbeat, Patience, Supervisor};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
-use crate::task::Stealable;
 
 pub(super) struct Node {
     supervisor: Supervisor,
