@@ -78,19 +78,7 @@ impl RedisSentinel {
             sentinels,
             master_name,
         };
-        for sentinel in &redis.sentinels {
-            // By default a sentinel pings once a second, which makes it a matter of luck whether a healthy server is
-            // silent for one; and it asks for INFO every ten, and puts an old master right only after two of them.
-            let look = [
-                "SENTINEL",
-                "DEBUG",
-                "PING-PERIOD",
-                "100",
-                "INFO-PERIOD",
-                "1000",
-            ];
-            sentinel.command(&look).ok();
-        }
+        redis.sentinels.iter().for_each(look_often);
         redis.wait_until_ok();
         redis
     }
@@ -103,9 +91,20 @@ impl RedisSentinel {
     }
 
     /// The sentinels: kill, pause or ask them. One that is [restarted](RedisServer::restart) still knows everything, but
-    /// looks at the servers as seldom as Redis does by itself, since the shorter periods of this value cannot be stored.
+    /// looks at the servers as seldom as Redis does by itself, since the shorter periods of this value cannot be stored:
+    /// [`restart_sentinel`](Self::restart_sentinel) sets them again.
     pub fn sentinels(&self) -> &[RedisServer] {
         &self.sentinels
+    }
+
+    /// Starts this sentinel again: [`kill`](RedisServer::kill) first, if it is still up. It knows what it knew.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::restart`] does.
+    pub fn restart_sentinel(&self, index: usize) {
+        self.sentinels[index].restart_from_file();
+        look_often(&self.sentinels[index]);
     }
 
     /// The addresses of the sentinels.
@@ -194,6 +193,17 @@ impl RedisSentinel {
     fn sentinels_up(&self) -> impl Iterator<Item = &RedisServer> {
         self.sentinels.iter().filter(|sentinel| sentinel.is_up())
     }
+}
+
+/// By default a sentinel pings once a second, which makes it a matter of luck whether a healthy server is silent for one;
+/// and it asks for INFO every ten, and puts an old master right only after two of them.
+///
+/// A replica can take over only if its last INFO is not older than five periods of PING. While the master is down, INFO
+/// comes once a second, whatever its period is: with less than 200 ms here, half of all failovers would be given up.
+fn look_often(sentinel: &RedisServer) {
+    let periods = ["PING-PERIOD", "250", "INFO-PERIOD", "1000"];
+    let look: Vec<_> = ["SENTINEL", "DEBUG"].into_iter().chain(periods).collect();
+    sentinel.command(&look).ok();
 }
 
 #[cfg(test)]

@@ -90,6 +90,8 @@ fn restarted_sentinel_remembers() {
     let sentinel = &redis.sentinels()[1];
     sentinel.restart();
     assert_eq!(redis.named_by(sentinel).addr(), new);
+    redis.restart_sentinel(1);
+    assert_eq!(redis.named_by(sentinel).addr(), new);
 }
 
 #[test]
