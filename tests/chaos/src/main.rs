@@ -1,9 +1,10 @@
-//! `chaos [SECONDS] [SEED] [WORKERS] [calm]`: see the library. `chaos worker …` is how it runs itself.
+//! `chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel]`: see the library. `chaos worker …` is how it runs itself.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use chaos::driver::{Plan, run};
+use chaos::settings::Mode;
 use chaos::worker::{Options, work};
 use test_support::Dice;
 
@@ -21,10 +22,11 @@ fn main() -> ExitCode {
         return usage();
     };
     println!(
-        "chaos: {} s, seed {}, {} workers",
+        "chaos: {} s, seed {}, {} workers, {}",
         plan.lasts.as_secs(),
         plan.seed,
-        plan.workers
+        plan.workers,
+        plan.mode
     );
     match run(&plan) {
         Ok(summary) => {
@@ -43,8 +45,8 @@ fn main() -> ExitCode {
 }
 
 fn plan(words: &[String]) -> Option<Plan> {
-    let calm = words.last().is_some_and(|word| word == "calm");
-    let numbers: Vec<u64> = words[..words.len() - usize::from(calm)]
+    let mode = words.last().and_then(|word| Mode::from_word(word));
+    let numbers: Vec<u64> = words[..words.len() - usize::from(mode.is_some())]
         .iter()
         .map(|word| word.parse().ok())
         .collect::<Option<_>>()?;
@@ -56,12 +58,12 @@ fn plan(words: &[String]) -> Option<Plan> {
         lasts: Duration::from_secs(number(0).unwrap_or(600)),
         seed: number(1).unwrap_or_else(Dice::any_seed),
         workers: usize::try_from(number(2).unwrap_or(3).max(1)).ok()?,
-        faults: !calm,
+        mode: mode.unwrap_or(Mode::Faults),
         program: std::env::current_exe().ok()?,
     })
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: chaos [SECONDS] [SEED] [WORKERS] [calm]");
+    eprintln!("usage: chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel]");
     ExitCode::from(2)
 }

@@ -8,6 +8,7 @@
 //! harsher.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::ledger::{History, Ledger, Row, Standing, Version};
 use crate::settings::{NEVER_CREATED, TOKENS};
@@ -18,8 +19,8 @@ use crate::wire::{Answered, Origin, Said, Wrong};
 pub struct Instance {
     /// Its number: a worker that is started anew is another instance.
     pub id: u64,
-    /// Whether it has a local level.
-    pub local: bool,
+    /// Its staleness bound; zero without a local level.
+    pub bound: Duration,
 }
 
 /// Why an answer breaks the promise.
@@ -117,8 +118,8 @@ fn read_from(
     let Some(Row::Good(tenant)) = existed.then(|| history.state(version.token)).flatten() else {
         return Err(Violation::NeverSo);
     };
-    let may_be_local = by.local && matches!(origin, None | Some(Origin::Local));
-    let oldest_allowed = history.oldest_allowed(answered.start, by.id, may_be_local);
+    let may_be_local = matches!(origin, None | Some(Origin::Local));
+    let oldest_allowed = history.oldest_allowed(answered.start, by, may_be_local);
     if version.token < oldest_allowed {
         return Err(Violation::OldToken {
             read: version.token,
@@ -139,8 +140,8 @@ fn read_from(
         return Err(Violation::NeverSo);
     }
     // A value from Redis is checked against the local level's copy of the tenant.
-    let may_be_local = by.local && origin != Some(Origin::Loaded);
-    let oldest_allowed = history.oldest_allowed(answered.start, by.id, may_be_local);
+    let may_be_local = origin != Some(Origin::Loaded);
+    let oldest_allowed = history.oldest_allowed(answered.start, by, may_be_local);
     if version.tenant < oldest_allowed {
         return Err(Violation::OldTenant {
             read: version.tenant,
@@ -160,7 +161,7 @@ fn absent(
         return Ok(());
     }
     let history = ledger.token(token);
-    let oldest_allowed = history.oldest_allowed(answered.start, by.id, by.local);
+    let oldest_allowed = history.oldest_allowed(answered.start, by, true);
     let was_absent = history.commits()[oldest_allowed..]
         .iter()
         .take_while(|commit| commit.at <= answered.end)
@@ -184,7 +185,10 @@ mod tests {
     use crate::ledger::{Confirmed, Target};
     use crate::settings::BOUND;
 
-    const HERE: Instance = Instance { id: 1, local: true };
+    const HERE: Instance = Instance {
+        id: 1,
+        bound: BOUND,
+    };
 
     fn answer(start: Stamp, said: Said) -> Answered {
         Answered {
@@ -258,11 +262,28 @@ mod tests {
     }
 
     #[test]
+    fn each_instance_is_held_to_its_own_bound_and_none_after_one_that_waited() {
+        let long = Instance {
+            id: 2,
+            bound: BOUND * 4,
+        };
+        let (ledger, returned) = changed(false, None);
+        let between = answer(returned + nanos(BOUND) + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, HERE, &between), OLD);
+        assert_eq!(judge(&ledger, long, &between), Ok(()));
+        let late = answer(returned + nanos(BOUND * 4) + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, long, &late), OLD);
+        let (ledger, returned) = changed(true, None);
+        let waited = answer(returned + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, long, &waited), OLD);
+    }
+
+    #[test]
     fn the_caller_of_a_plain_one_may_not() {
         let (ledger, returned) = changed(false, Some(HERE.id));
         let local = answer(returned + 1, found(1, 0, Origin::Local));
         assert_eq!(judge(&ledger, HERE, &local), OLD);
-        let there = Instance { id: 2, local: true };
+        let there = Instance { id: 2, ..HERE };
         assert_eq!(judge(&ledger, there, &local), Ok(()));
     }
 
@@ -323,7 +344,7 @@ mod tests {
         assert!(judged(returned + nanos(BOUND) + 1, Origin::Shared, HERE).is_err());
         let without = Instance {
             id: 2,
-            local: false,
+            bound: Duration::ZERO,
         };
         assert!(judged(returned + 1, Origin::Shared, without).is_err());
     }

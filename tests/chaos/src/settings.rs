@@ -1,6 +1,39 @@
 //! What all processes of a run agree on.
 
+use std::fmt;
 use std::time::Duration;
+
+/// The kind of a run, and the last word of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One Redis, and everything breaks. This is the default, and has no word.
+    Faults,
+    /// One Redis, and nothing breaks.
+    Calm,
+    /// One Redis, and two staleness bounds, of which operators know through the registry alone.
+    Bounds,
+    /// A master with replicas and sentinels, and durable invalidations.
+    Sentinel,
+}
+
+impl Mode {
+    /// Reads the word for a mode.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [Self::Calm, Self::Bounds, Self::Sentinel];
+        all.into_iter().find(|mode| mode.to_string() == word)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Faults => "faults",
+            Self::Calm => "calm",
+            Self::Bounds => "bounds",
+            Self::Sentinel => "sentinel",
+        })
+    }
+}
 
 /// The scope of every token here.
 pub const SCOPE: &str = "app";
@@ -8,6 +41,20 @@ pub const SCOPE: &str = "app";
 /// S: how long a local level may answer from before, after a plain invalidation's reply. Shorter
 /// than the default, so that more invalidations fit into a run.
 pub const BOUND: Duration = Duration::from_millis(300);
+
+/// The longer bound of the worker in this place, in a run of [`Mode::Bounds`]. No two places share one,
+/// so that the registry's member for it is one worker's.
+pub fn longer_bound(place: usize) -> Duration {
+    BOUND * 4 + Duration::from_millis(place as u64)
+}
+
+/// The registry's key.
+pub const REGISTRY: &str = "api_token:scopes";
+
+/// Returns the registry's member for a worker with this bound.
+pub fn registry_member(bound: Duration) -> String {
+    format!("{SCOPE}|{}", bound.as_millis())
+}
 
 /// Short, so that loads run over it; a lease then lasts three seconds and is waited for for two.
 pub const LOAD_DEADLINE: Duration = Duration::from_secs(1);

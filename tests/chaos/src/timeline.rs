@@ -25,7 +25,6 @@ pub(crate) fn describe(
         end,
         said,
     } = *answered;
-    let level = if by.local { "with" } else { "without" };
     let mut events = vec![
         (start, "the request starts".to_owned()),
         (end, format!("it is answered: {said:?}")),
@@ -47,8 +46,8 @@ pub(crate) fn describe(
     events.retain(|(at, _)| (start.saturating_sub(nanos(BEFORE))..=end).contains(at));
     events.sort_by_key(|(at, _)| *at);
     let mut text = format!(
-        "{violation}\n  token {token:?}, instance {}, {level} a local level",
-        by.id
+        "{violation}\n  token {token:?}, instance {}, bound {:?}",
+        by.id, by.bound
     );
     for (at, what) in events {
         let _ = write!(text, "\n  {:>10.3} ms  {what}", millis_after(start, at));

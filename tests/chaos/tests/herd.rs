@@ -11,7 +11,7 @@ use chaos::books::Shared;
 use chaos::database::{Database, Pace};
 use chaos::ledger::Row;
 use chaos::process::Process;
-use chaos::settings::TOKENS;
+use chaos::settings::{BOUND, TOKENS};
 use chaos::wire::{Order, Report};
 use chaos::worker::Options;
 use test_support::RedisServer;
@@ -46,10 +46,11 @@ impl World {
             .unwrap();
         let employ = |index| {
             let options = Options {
-                redis: server.addr(),
+                redis: server.url(),
                 database: database.addr(),
                 seed: index,
-                local: true,
+                bound: BOUND,
+                replicas: 0,
                 patient: true,
             };
             let (sender, reports) = mpsc::channel();

@@ -1,18 +1,42 @@
 //! The chaos run, short: `scripts/chaos` is the long form.
 
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-/// Long enough for several faults, and short enough for every test run.
-const SECONDS: &str = "16";
+/// One run at a time: a run that shares the machine with others may do too little to count.
+static ALONE: Mutex<()> = Mutex::new(());
 
-#[test]
-fn nothing_is_answered_from_before_a_complete_change_whatever_breaks() {
+/// Asserts that a run of `words` is without a violation, and had all these faults.
+fn run(words: &[&str], faults: &[&str]) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
-        .arg(SECONDS)
+        .args(words)
         .output()
         .expect("the chaos program starts");
     let printed = String::from_utf8_lossy(&output.stdout);
     println!("{printed}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}", output.status);
     assert!(printed.contains("violations      0\n"));
+    let line = printed.lines().find(|line| line.starts_with("faults "));
+    let line = line.expect("faults are counted");
+    for fault in faults {
+        assert!(line.contains(fault), "{fault} is not in {line}");
+    }
+}
+
+/// Long enough for several faults, and short enough for every test run.
+#[test]
+fn nothing_is_answered_from_before_a_complete_change_whatever_breaks() {
+    run(&["16"], &["writes paused"]);
+}
+
+#[test]
+fn a_longer_bound_that_only_the_registry_holds_is_waited_for() {
+    run(&["12", "bounds"], &["writes paused", "worker killed"]);
+}
+
+#[test]
+fn failovers_do_not_undo_durable_invalidations() {
+    let faults = ["sentinel stopped", "writes paused", "redis killed"];
+    run(&["12", "sentinel"], &faults);
 }

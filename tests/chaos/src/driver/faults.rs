@@ -4,13 +4,16 @@ use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use test_support::{Dice, Direction, FaultProxy, RedisServer};
+use test_support::{Dice, Direction, FaultProxy, RedisSentinel, RedisServer};
 
 use super::fleet::Fleet;
+use super::redis::{Redis, Wire};
 use crate::books::{Injected, Shared, lock};
 use crate::clock::now;
+use crate::settings::{BOUND, Mode, REGISTRY, registry_member};
 
-/// A fault. Proxies are counted with the workers, the operator's comes last.
+/// A fault. Proxies are counted with the workers, the operator's comes last. Where there are replicas,
+/// Redis is the master.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Cut(usize),
@@ -22,8 +25,13 @@ enum Fault {
     KeysDeleted,
     Flushed,
     ClientsKilled,
+    WritesPaused,
     WorkerStopped(usize),
     WorkerKilled(usize),
+    SentinelStopped(usize),
+    SentinelKilled(usize),
+    ReplicaStopped(usize),
+    FailedOver,
 }
 
 /// What a fault breaks: two at once break two things.
@@ -32,23 +40,67 @@ enum Place {
     Wire(usize),
     Server,
     Worker(usize),
+    /// One at a time: the others are a majority.
+    Sentinel,
+    Replica,
 }
 
 impl Fault {
-    fn any(dice: &mut Dice, workers: usize) -> Self {
+    /// Returns the first faults of a run: what is new in the mode, so that a short run has it too.
+    fn opening(mode: Mode) -> Vec<Self> {
+        match mode {
+            Mode::Faults | Mode::Calm => vec![Self::WritesPaused],
+            Mode::Bounds => vec![Self::WritesPaused, Self::WorkerKilled(0)],
+            Mode::Sentinel => vec![
+                Self::SentinelStopped(0),
+                Self::WritesPaused,
+                Self::RedisKilled,
+            ],
+        }
+    }
+
+    fn any(mode: Mode, dice: &mut Dice, workers: usize) -> Self {
+        match mode {
+            Mode::Sentinel => Self::any_with_sentinels(dice, workers),
+            // A longer bound is entered once in the life of a worker (they are in the even places).
+            Mode::Bounds if dice.percent(50) => Self::WorkerKilled(2 * dice.below(workers / 2)),
+            _ => Self::any_with_wires(dice, workers),
+        }
+    }
+
+    fn any_with_sentinels(dice: &mut Dice, workers: usize) -> Self {
+        let (sentinel, replica) = (dice.below(3), dice.below(2));
+        let worker = dice.below(workers);
+        match dice.below(100) {
+            0..20 => Self::SentinelStopped(sentinel),
+            20..30 => Self::SentinelKilled(sentinel),
+            30..42 => Self::ReplicaStopped(replica),
+            42..50 => Self::ClientsKilled,
+            50..60 => Self::KeysDeleted,
+            60..63 => Self::Flushed,
+            63..74 => Self::WritesPaused,
+            74..83 => Self::WorkerStopped(worker),
+            83..89 => Self::WorkerKilled(worker),
+            89..96 => Self::RedisKilled,
+            _ => Self::FailedOver,
+        }
+    }
+
+    fn any_with_wires(dice: &mut Dice, workers: usize) -> Self {
         let directions = [Direction::ToServer, Direction::ToClient, Direction::Both];
         let (wire, worker) = (dice.below(workers + 1), dice.below(workers));
         match dice.below(100) {
             0..10 => Self::Cut(wire),
-            10..28 => Self::Stalled(wire, dice.of(&directions)),
-            28..48 => Self::Delayed(wire, dice.of(&directions), dice.millis(5, 240)),
-            48..52 => Self::BlackHole(wire),
-            52..60 => Self::RedisKilled,
-            60..68 => Self::RedisStopped,
-            68..78 => Self::KeysDeleted,
-            78..81 => Self::Flushed,
-            81..85 => Self::ClientsKilled,
-            85..94 => Self::WorkerStopped(worker),
+            10..26 => Self::Stalled(wire, dice.of(&directions)),
+            26..44 => Self::Delayed(wire, dice.of(&directions), dice.millis(5, 240)),
+            44..48 => Self::BlackHole(wire),
+            48..56 => Self::RedisKilled,
+            56..63 => Self::RedisStopped,
+            63..73 => Self::KeysDeleted,
+            73..76 => Self::Flushed,
+            76..80 => Self::ClientsKilled,
+            80..87 => Self::WritesPaused,
+            87..95 => Self::WorkerStopped(worker),
             _ => Self::WorkerKilled(worker),
         }
     }
@@ -63,17 +115,23 @@ impl Fault {
             | Self::RedisStopped
             | Self::KeysDeleted
             | Self::Flushed
-            | Self::ClientsKilled => Place::Server,
+            | Self::ClientsKilled
+            | Self::WritesPaused
+            | Self::FailedOver => Place::Server,
             Self::WorkerStopped(worker) | Self::WorkerKilled(worker) => Place::Worker(worker),
+            Self::SentinelStopped(_) | Self::SentinelKilled(_) => Place::Sentinel,
+            Self::ReplicaStopped(_) => Place::Replica,
         }
     }
 
     /// How long it lasts; nothing for what is done at once.
     fn length(self, dice: &mut Dice) -> Duration {
         match self {
-            Self::KeysDeleted | Self::Flushed | Self::ClientsKilled | Self::WorkerKilled(_) => {
-                Duration::ZERO
-            }
+            Self::KeysDeleted
+            | Self::Flushed
+            | Self::ClientsKilled
+            | Self::WorkerKilled(_)
+            | Self::FailedOver => Duration::ZERO,
             Self::RedisKilled => dice.magnitude(50, 1_000),
             // Sometimes beyond the end of a lease.
             Self::WorkerStopped(_) => dice.magnitude(50, 4_000),
@@ -93,8 +151,13 @@ impl Fault {
             Self::KeysDeleted => "keys deleted",
             Self::Flushed => "flushed",
             Self::ClientsKilled => "clients killed",
+            Self::WritesPaused => "writes paused",
             Self::WorkerStopped(_) => "worker stopped",
             Self::WorkerKilled(_) => "worker killed",
+            Self::SentinelStopped(_) => "sentinel stopped",
+            Self::SentinelKilled(_) => "sentinel killed",
+            Self::ReplicaStopped(_) => "replica stopped",
+            Self::FailedOver => "failed over",
         }
     }
 }
@@ -109,6 +172,9 @@ impl fmt::Display for Fault {
             Self::WorkerStopped(worker) | Self::WorkerKilled(worker) => {
                 write!(f, ", place {worker}")
             }
+            Self::SentinelStopped(sentinel) | Self::SentinelKilled(sentinel) => {
+                write!(f, ", the one at place {sentinel}")
+            }
             _ => Ok(()),
         }
     }
@@ -116,9 +182,10 @@ impl fmt::Display for Fault {
 
 /// What there is to break.
 pub(super) struct Breaker<'a> {
-    pub(super) server: &'a RedisServer,
+    pub(super) mode: Mode,
+    pub(super) redis: &'a Redis,
     pub(super) fleet: &'a Fleet,
-    pub(super) operators_wire: &'a FaultProxy,
+    pub(super) operators_wire: &'a Wire,
     pub(super) books: &'a Shared,
     pub(super) dice: Dice,
 }
@@ -129,21 +196,23 @@ impl Breaker<'_> {
         for wire in 0..=self.fleet.len() {
             self.rest(wire);
         }
+        let mut opening = Fault::opening(self.mode).into_iter();
         loop {
             let quiet = self.dice.magnitude(200, 3_000);
             thread::sleep(quiet.min(end.saturating_duration_since(Instant::now())));
-            if Instant::now() >= end {
-                return;
-            }
-            let first = Fault::any(&mut self.dice, self.fleet.len());
-            let second = Fault::any(&mut self.dice, self.fleet.len());
+            let first = match opening.next() {
+                Some(first) => first,
+                None if Instant::now() >= end => return,
+                None => self.any(),
+            };
+            let second = self.any();
             let both = self.dice.percent(40) && first.place() != second.place();
-            let begun = self.begin(first);
+            let begun = self.begin(first, None);
             let length = first.length(&mut self.dice);
             if both {
                 let part = length.mul_f64(0.5);
                 thread::sleep(part);
-                let second_begun = self.begin(second);
+                let second_begun = self.begin(second, Some(first.place()));
                 thread::sleep(length - part);
                 self.mend(first, begun);
                 thread::sleep(second.length(&mut self.dice));
@@ -155,7 +224,12 @@ impl Breaker<'_> {
         }
     }
 
-    fn begin(&mut self, fault: Fault) -> usize {
+    fn any(&mut self) -> Fault {
+        Fault::any(self.mode, &mut self.dice, self.fleet.len())
+    }
+
+    /// Begins a fault, while what is at `broken` is broken already.
+    fn begin(&mut self, fault: Fault, broken: Option<Place>) -> usize {
         let place = {
             let mut books = lock(self.books);
             books.faults.push(Injected {
@@ -167,24 +241,36 @@ impl Breaker<'_> {
             books.faults.len() - 1
         };
         match fault {
-            Fault::Cut(wire) => self.wire(wire).cut(),
-            Fault::Stalled(wire, way) => self.wire(wire).stall(way),
-            Fault::Delayed(wire, way, by) => self.wire(wire).delay(way, by),
+            Fault::Cut(wire) => self.proxy(wire).cut(),
+            Fault::Stalled(wire, way) => self.proxy(wire).stall(way),
+            Fault::Delayed(wire, way, by) => self.proxy(wire).delay(way, by),
             Fault::BlackHole(wire) => {
                 // Present connections would not notice.
-                self.wire(wire).cut();
-                self.wire(wire).heal();
-                self.wire(wire).black_hole_new();
+                self.proxy(wire).cut();
+                self.proxy(wire).heal();
+                self.proxy(wire).black_hole_new();
             }
-            Fault::RedisKilled => self.server.kill(),
-            Fault::RedisStopped => self.server.pause(),
+            Fault::RedisKilled => self.redis.kill_master(),
+            Fault::RedisStopped => self.redis.master().pause(),
             Fault::KeysDeleted => self.delete_keys(),
-            Fault::Flushed => self.command(&["FLUSHALL"]),
-            Fault::ClientsKilled => self.command(&["CLIENT", "KILL", "TYPE", "normal"]),
+            Fault::Flushed => self.redis.flush(),
+            Fault::ClientsKilled => self.redis.command(&["CLIENT", "KILL", "TYPE", "normal"]),
+            Fault::WritesPaused => self.redis.pause_writes(),
             Fault::WorkerStopped(worker) => self.fleet.stop(worker),
             Fault::WorkerKilled(worker) => {
-                let replaced = self.fleet.replace(worker);
-                replaced.expect("a worker that could be started before");
+                self.fleet.kill(worker);
+                if broken != Some(Place::Server) {
+                    self.forget_bound(worker);
+                }
+                let employed = self.fleet.employ(worker);
+                employed.expect("a worker that could be started before");
+            }
+            Fault::SentinelStopped(sentinel) => self.sentinels()[sentinel].pause(),
+            Fault::SentinelKilled(sentinel) => self.sentinels()[sentinel].kill(),
+            Fault::ReplicaStopped(replica) => self.stop_replica(replica),
+            Fault::FailedOver => {
+                self.watched().wait_until_ok();
+                self.watched().failover();
             }
         }
         place
@@ -197,11 +283,19 @@ impl Breaker<'_> {
             | Fault::Stalled(wire, _)
             | Fault::Delayed(wire, ..)
             | Fault::BlackHole(wire) => self.rest(wire),
-            Fault::RedisKilled => self.server.restart(),
-            Fault::RedisStopped => self.server.resume(),
-            Fault::WorkerStopped(worker) => self.fleet.go_on(worker),
-            Fault::KeysDeleted | Fault::Flushed | Fault::ClientsKilled | Fault::WorkerKilled(_) => {
+            Fault::RedisKilled => self.redis.restart(),
+            Fault::RedisStopped | Fault::ReplicaStopped(_) => {
+                self.redis.servers().iter().for_each(RedisServer::resume);
             }
+            Fault::WritesPaused => self.redis.resume_writes(),
+            Fault::WorkerStopped(worker) => self.fleet.go_on(worker),
+            Fault::SentinelStopped(sentinel) => self.sentinels()[sentinel].resume(),
+            Fault::SentinelKilled(sentinel) => self.watched().restart_sentinel(sentinel),
+            Fault::KeysDeleted
+            | Fault::Flushed
+            | Fault::ClientsKilled
+            | Fault::WorkerKilled(_)
+            | Fault::FailedOver => {}
         }
         let mut books = lock(self.books);
         books.faults[place].mended = Some(now());
@@ -210,22 +304,20 @@ impl Breaker<'_> {
     /// A healthy wire, which is a long one at times: what may happen between two commands of a flight
     /// has more time to happen.
     fn rest(&mut self, wire: usize) {
-        let latency = self.dice.of(&[0, 0, 1, 5, 20]);
-        let wire = self.wire(wire);
-        wire.heal();
-        wire.delay(Direction::Both, Duration::from_millis(latency));
+        let latency = match self.mode {
+            // What a worker reads before its bound is in the registry is to meet an invalidation.
+            Mode::Bounds => self.dice.of(&[1, 10, 20, 40]),
+            _ => self.dice.of(&[0, 0, 1, 5, 20]),
+        };
+        if let Some(proxy) = self.wire(wire) {
+            proxy.heal();
+            proxy.delay(Direction::Both, Duration::from_millis(latency));
+        }
     }
 
     /// As an eviction would: any key, leases, generations and the epoch among them.
     fn delete_keys(&mut self) {
-        let Ok(keys) = self.server.try_command(&["KEYS", "*"]) else {
-            return;
-        };
-        let keys: Vec<String> = keys
-            .array()
-            .into_iter()
-            .map(|key| String::from_utf8_lossy(&key.bytes()).into_owned())
-            .collect();
+        let keys = self.redis.keys();
         // Few lie there that are not a token's; they matter as much.
         let (others, entries): (Vec<_>, Vec<_>) =
             keys.iter().partition(|key| key.contains(":tenant"));
@@ -237,20 +329,55 @@ impl Breaker<'_> {
             for _ in 0..=self.dice.below(keys.len()) {
                 command.push(keys[self.dice.below(keys.len())]);
             }
-            self.command(&command);
+            self.redis.command(&command);
         }
     }
 
-    fn command(&self, words: &[&str]) {
-        // The fault is what matters, not what Redis says to it.
-        let _ = self.server.try_command(words);
+    /// Takes a dead worker's bound out of the registry (`SREM`, WIRE.md), if it is not another worker's.
+    /// The next worker in its place has to enter it anew before it keeps anything.
+    fn forget_bound(&self, worker: usize) {
+        let bound = self.fleet.bound(worker);
+        if bound > BOUND {
+            let member = registry_member(bound);
+            // The reply is waited for: executed later, it would remove the next worker's.
+            let remove = ["SREM", REGISTRY, &member];
+            self.redis.master().command(&remove).int();
+        }
     }
 
-    fn wire(&self, index: usize) -> &FaultProxy {
+    /// Freezes a server that is a replica now, and so never an old master.
+    fn stop_replica(&self, replica: usize) {
+        let is_replica = |server: &&RedisServer| {
+            let role = || server.info::<String>("replication", "role");
+            server.is_up() && role().is_some_and(|role| role == "slave")
+        };
+        let servers = self.redis.servers().iter();
+        let replicas: Vec<_> = servers.filter(is_replica).collect();
+        if let Some(replica) = replicas.get(replica).or(replicas.first()) {
+            replica.pause();
+        }
+    }
+
+    fn sentinels(&self) -> &[RedisServer] {
+        self.watched().sentinels()
+    }
+
+    fn watched(&self) -> &RedisSentinel {
+        match self.redis {
+            Redis::Watched(redis) => redis,
+            _ => panic!("there are no sentinels in this mode"),
+        }
+    }
+
+    fn proxy(&self, wire: usize) -> &FaultProxy {
+        self.wire(wire).expect("there are proxies in this mode")
+    }
+
+    fn wire(&self, index: usize) -> Option<&FaultProxy> {
         if index < self.fleet.len() {
             self.fleet.proxy(index)
         } else {
-            self.operators_wire
+            self.operators_wire.proxy.as_ref()
         }
     }
 }

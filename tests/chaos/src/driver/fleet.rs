@@ -3,27 +3,30 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use test_support::FaultProxy;
 use tokio::sync::oneshot;
 
+use super::Plan;
+use super::redis::{Redis, Wire};
 use crate::books::{Shared, lock};
 use crate::clock::Stamp;
 use crate::ledger::{Confirmed, Target};
 use crate::oracle::Instance;
 use crate::process::Process;
+use crate::settings::{BOUND, Mode, longer_bound};
 use crate::wire::{Order, Report};
 use crate::worker::Options;
 
 /// All workers of a run.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    program: PathBuf,
+    plan: Plan,
     database: SocketAddr,
-    seed: u64,
+    replicas: usize,
     books: Shared,
     places: Vec<Place>,
     instances: AtomicU64,
@@ -33,8 +36,8 @@ pub(super) struct Fleet {
 /// Where a worker runs: one dies, the next takes its place.
 #[derive(Debug)]
 struct Place {
-    proxy: FaultProxy,
-    local: bool,
+    wire: Wire,
+    bound: Duration,
     worker: Mutex<Option<Arc<Worker>>>,
 }
 
@@ -60,28 +63,35 @@ struct Waiting {
 impl Fleet {
     /// The last worker has no local level: all of its answers are held to the stricter rule.
     pub(super) fn start(
-        program: PathBuf,
-        workers: usize,
-        redis: SocketAddr,
+        plan: &Plan,
+        redis: &Redis,
         database: SocketAddr,
-        seed: u64,
         books: &Shared,
     ) -> io::Result<Self> {
+        let bound = |index| {
+            if index > 0 && index + 1 == plan.workers {
+                Duration::ZERO
+            } else if plan.mode == Mode::Bounds && index % 2 == 0 {
+                longer_bound(index)
+            } else {
+                BOUND
+            }
+        };
         let place = |index| Place {
-            proxy: FaultProxy::start(redis),
-            local: index + 1 < workers || workers == 1,
+            wire: redis.wire(),
+            bound: bound(index),
             worker: Mutex::new(None),
         };
         let fleet = Self {
-            program,
+            plan: plan.clone(),
             database,
-            seed,
+            replicas: redis.replicas(),
             books: Arc::clone(books),
-            places: (0..workers).map(place).collect(),
+            places: (0..plan.workers).map(place).collect(),
             instances: AtomicU64::new(0),
             orders: AtomicU64::new(0),
         };
-        for index in 0..workers {
+        for index in 0..plan.workers {
             fleet.employ(index)?;
         }
         Ok(fleet)
@@ -91,22 +101,28 @@ impl Fleet {
         self.places.len()
     }
 
-    pub(super) fn proxy(&self, index: usize) -> &FaultProxy {
-        &self.places[index].proxy
+    pub(super) fn proxy(&self, index: usize) -> Option<&FaultProxy> {
+        self.places[index].wire.proxy.as_ref()
+    }
+
+    /// Returns the staleness bound of every worker in this place.
+    pub(super) fn bound(&self, index: usize) -> Duration {
+        self.places[index].bound
     }
 
     /// Starts a worker in this place.
-    fn employ(&self, index: usize) -> io::Result<()> {
+    pub(super) fn employ(&self, index: usize) -> io::Result<()> {
         let place = &self.places[index];
         let instance = Instance {
             id: self.instances.fetch_add(1, Ordering::Relaxed),
-            local: place.local,
+            bound: place.bound,
         };
         let options = Options {
-            redis: place.proxy.addr(),
+            redis: place.wire.url.clone(),
             database: self.database,
-            seed: self.seed ^ instance.id,
-            local: place.local,
+            seed: self.plan.seed ^ instance.id,
+            bound: place.bound,
+            replicas: self.replicas,
             patient: false,
         };
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
@@ -115,7 +131,8 @@ impl Fleet {
             books: Arc::clone(&self.books),
             pending: Arc::clone(&pending),
         };
-        let process = Process::start(&self.program, &options, move |report| clerk.take(report))?;
+        let program = &self.plan.program;
+        let process = Process::start(program, &options, move |report| clerk.take(report))?;
         process.order(Order::Load)?;
         let worker = Worker { process, pending };
         *lock(&place.worker) = Some(Arc::new(worker));
@@ -134,13 +151,12 @@ impl Fleet {
         }
     }
 
-    /// Kills the worker, and starts another.
-    pub(super) fn replace(&self, index: usize) -> io::Result<()> {
+    /// Kills the worker.
+    pub(super) fn kill(&self, index: usize) {
         let dying = lock(&self.places[index].worker).take();
         if let Some(worker) = dying {
             worker.process.kill();
         }
-        self.employ(index)
     }
 
     /// Lets every worker finish.

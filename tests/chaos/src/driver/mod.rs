@@ -3,6 +3,7 @@
 mod faults;
 mod fleet;
 mod operator;
+mod redis;
 mod summary;
 
 use std::io;
@@ -11,17 +12,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use test_support::{Dice, FaultProxy, RedisServer};
+use test_support::Dice;
 
 use self::faults::Breaker;
 use self::fleet::Fleet;
 use self::operator::Operator;
+use self::redis::Redis;
 pub use self::summary::Summary;
 use crate::books::{Shared, lock};
 use crate::database::{Database, Pace};
+use crate::settings::Mode;
 
 /// How long changes may take to be confirmed once all is mended.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// After the last change: long enough for every answer to be the newest state.
 const AFTERWARDS: Duration = Duration::from_secs(1);
@@ -35,8 +38,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many worker processes.
     pub workers: usize,
-    /// Whether anything is broken.
-    pub faults: bool,
+    /// What kind of run.
+    pub mode: Mode,
     /// This program, to be run as a worker.
     pub program: PathBuf,
 }
@@ -51,27 +54,21 @@ pub fn run(plan: &Plan) -> io::Result<Summary> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let server = RedisServer::start();
-    let operators_wire = FaultProxy::start(server.addr());
+    let redis = Redis::start(plan.mode);
+    let operators_wire = redis.wire();
     let books = Shared::default();
     let pace = Pace::Wild { seed: plan.seed };
     let database = runtime.block_on(Database::start(Arc::clone(&books), pace))?;
-    let fleet = Arc::new(Fleet::start(
-        plan.program.clone(),
-        plan.workers,
-        server.addr(),
-        database.addr(),
-        plan.seed,
-        &books,
-    )?);
-    let ways = [server.addr(), operators_wire.addr()];
-    let operator = Operator::new(&books, &fleet, ways);
+    let fleet = Arc::new(Fleet::start(plan, &redis, database.addr(), &books)?);
+    let ways = [redis.url(), operators_wire.url.clone()];
+    let operator = Operator::new(&books, &fleet, plan.mode, ways, redis.replicas());
     runtime.spawn(Arc::clone(&operator).work(plan.seed));
 
     let end = began + plan.lasts;
-    if plan.faults {
+    if plan.mode != Mode::Calm {
         let mut breaker = Breaker {
-            server: &server,
+            mode: plan.mode,
+            redis: &redis,
             fleet: &fleet,
             operators_wire: &operators_wire,
             books: &books,
@@ -93,7 +90,7 @@ pub fn run(plan: &Plan) -> io::Result<Summary> {
     let books = lock(&books);
     Ok(Summary::of(
         &books,
-        (plan.seed, plan.workers),
+        plan,
         began.elapsed(),
         database.loads(),
         unconfirmed,

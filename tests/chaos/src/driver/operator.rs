@@ -1,6 +1,5 @@
 //! The operator: commits changes, and invalidates each until it is confirmed.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -11,29 +10,44 @@ use super::fleet::Fleet;
 use crate::books::{Shared, lock};
 use crate::clock::now;
 use crate::ledger::{Confirmed, Ledger, Row, Standing, Target};
-use crate::settings::{BOUND, NEVER_CREATED, SCOPE, TENANTS, TOKENS};
+use crate::settings::{BOUND, Mode, NEVER_CREATED, SCOPE, TENANTS, TOKENS};
 use crate::worker::invalidate;
 
 /// The mean pause between two commits, in milliseconds.
 const PAUSE: u64 = 25;
+
+/// How many changes may be unconfirmed at once: sentinels take ten seconds for a failover.
+const AT_ONCE: usize = 100;
 
 /// The operator's side of a run.
 #[derive(Debug)]
 pub(super) struct Operator {
     books: Shared,
     fleet: Arc<Fleet>,
-    /// One engine at Redis itself, one behind a proxy.
-    engines: [ApiTokenCache<u64>; 2],
+    /// The URLs of Redis itself, and of a proxy.
+    ways: [String; 2],
+    /// An engine for each. There is none in a run of [`Mode::Bounds`]: an engine that has once seen the
+    /// longest bound needs the registry no longer, so that each invalidation is by a new one.
+    engines: Option<[ApiTokenCache<u64>; 2]>,
+    replicas: usize,
     unconfirmed: AtomicUsize,
     ended: AtomicBool,
 }
 
 impl Operator {
-    pub(super) fn new(books: &Shared, fleet: &Arc<Fleet>, redis: [SocketAddr; 2]) -> Arc<Self> {
+    pub(super) fn new(
+        books: &Shared,
+        fleet: &Arc<Fleet>,
+        mode: Mode,
+        ways: [String; 2],
+        replicas: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             books: Arc::clone(books),
             fleet: Arc::clone(fleet),
-            engines: redis.map(engine),
+            engines: (mode != Mode::Bounds).then(|| ways.each_ref().map(|way| engine(way))),
+            ways,
+            replicas,
             unconfirmed: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
         })
@@ -46,6 +60,9 @@ impl Operator {
             tokio::time::sleep(dice.millis(0, 2 * PAUSE)).await;
             if self.ended.load(Ordering::SeqCst) {
                 return;
+            }
+            if self.unconfirmed() >= AT_ONCE {
+                continue;
             }
             let target = {
                 let mut books = lock(&self.books);
@@ -87,8 +104,13 @@ impl Operator {
                     .invalidate(worker, target, about, by_digest, wait)
                     .await
             } else {
-                let engine = &self.engines[dice.below(self.engines.len())];
-                let confirmed = invalidate(engine, target, by_digest, wait).await;
+                let way = dice.below(self.ways.len());
+                let engine = match &self.engines {
+                    Some(engines) => engines[way].clone(),
+                    None => engine(&self.ways[way]),
+                };
+                let replicas = self.replicas;
+                let confirmed = invalidate(&engine, target, by_digest, wait, replicas).await;
                 // After the return.
                 let returned = now();
                 if confirmed {
@@ -116,10 +138,10 @@ impl Operator {
     }
 }
 
-/// Nobody asks it, but it is set up as the workers are: S is the same in all instances.
-fn engine(redis: SocketAddr) -> ApiTokenCache<u64> {
+/// Nobody asks it, but it is set up as the workers are, except for the longer bounds of some.
+fn engine(url: &str) -> ApiTokenCache<u64> {
     let never = |_: Lookup| async { Err::<Verdict<u64>, BoxError>("nobody asks here".into()) };
-    let store = RedisStore::connect(&format!("redis://{redis}")).expect("a good URL");
+    let store = RedisStore::connect(url).expect("a good URL");
     ApiTokenCache::builder(loader_fn(never))
         .store(store)
         .scopes([SCOPE])

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::steps::Steps;
 use crate::clock::{Stamp, nanos};
-use crate::settings::BOUND;
+use crate::oracle::Instance;
 
 /// A state that was committed.
 #[derive(Debug, Clone, Copy)]
@@ -99,15 +99,15 @@ impl<S: Copy> History<S> {
     /// The oldest version that a request may be answered from that started at `start` in `instance`.
     ///
     /// The promise of PROTOCOL.md section 1: after `and_wait` none from before; after a plain
-    /// invalidation likewise, except from a local level for less than S; the caller's own local
-    /// level is not excepted.
-    pub fn oldest_allowed(&self, start: Stamp, instance: u64, may_be_local: bool) -> usize {
+    /// invalidation likewise, except from a local level for less than the instance's bound; the
+    /// caller's own local level is not excepted.
+    pub fn oldest_allowed(&self, start: Stamp, instance: Instance, may_be_local: bool) -> usize {
         let plain = if may_be_local {
-            start.saturating_sub(nanos(BOUND))
+            start.saturating_sub(nanos(instance.bound))
         } else {
             start
         };
-        let own = self.after_own.get(&instance);
+        let own = self.after_own.get(&instance.id);
         self.after_wait
             .before(start)
             .max(self.after_plain.before(plain))

@@ -67,10 +67,10 @@ async fn obey(options: &Options, mut orders: mpsc::UnboundedReceiver<Order>, rep
     while let Some(order) = orders.recv().await {
         match order {
             Order::Load => {
-                let askers = if options.local {
-                    ASKERS
-                } else {
+                let askers = if options.bound.is_zero() {
                     ASKERS_WITHOUT_LOCAL
+                } else {
+                    ASKERS
                 };
                 for asker in 0..askers {
                     tasks.spawn(askers::ask_on(
@@ -92,8 +92,10 @@ async fn obey(options: &Options, mut orders: mpsc::UnboundedReceiver<Order>, rep
                 wait,
             } => {
                 let (cache, reports) = (cache.clone(), reports.clone());
+                let replicas = options.replicas;
                 tasks.spawn(async move {
-                    reports.say(&if invalidate(&cache, target, by_digest, wait).await {
+                    let confirmed = invalidate(&cache, target, by_digest, wait, replicas).await;
+                    reports.say(&if confirmed {
                         Report::Confirmed { id, at: now() }
                     } else {
                         Report::Failed { id }
@@ -160,17 +162,20 @@ pub(crate) async fn invalidate(
     target: Target,
     by_digest: bool,
     wait: bool,
+    replicas: usize,
 ) -> bool {
-    let invalidation = match target {
+    let mut invalidation = match target {
         Target::Token(index) if by_digest => {
             cache.invalidate_digest(TokenDigest::of(&token_text(index)))
         }
         Target::Token(index) => cache.invalidate(&token_text(index)),
         Target::Tenant(index) => cache.invalidate_tenant(&tenant_name(index)),
     };
-    if wait {
-        invalidation.and_wait().await.is_ok()
-    } else {
-        invalidation.await.is_ok()
+    if replicas > 0 {
+        invalidation = invalidation.durable(replicas);
     }
+    if wait {
+        invalidation = invalidation.and_wait();
+    }
+    invalidation.await.is_ok()
 }

@@ -423,8 +423,8 @@ impl RedisServer {
         }
     }
 
-    /// Whether it is neither down nor paused, as far as the controls of this value go.
-    pub(crate) fn is_up(&self) -> bool {
+    /// Returns whether it is neither down nor paused, as far as the controls of this value go.
+    pub fn is_up(&self) -> bool {
         self.process().is_some() && !self.paused.load(Ordering::SeqCst)
     }
 
