@@ -273,7 +273,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(super) fn until_all_has_ended(&self) -> Tick {
         let lease = self.waits.lease;
         // The Python service's entries have its own time to live.
-        let least = self.keys.is_seed().then_some(SEED_TTL).unwrap_or_default();
+        let least = if self.keys.is_seed() {
+            SEED_TTL
+        } else {
+            Duration::ZERO
+        };
         let longest = self.lifetimes.longest().max(least) + lease;
         self.clock.now().after(longest + longest / 20)
     }
