@@ -26,9 +26,14 @@ async fn both_sides_answer_from_the_database_while_redis_is_away_and_share_it_af
         assert!(python.try_run(&delete).is_err());
 
         world.redis.restart();
-        python.fetch_loaded(TOKEN, APP, &record("py-2", TOKEN));
-        // Ours may still believe that Redis is away; it asks again by itself.
+        // What ours could not invalidate it does not answer from Redis until it is.
         let patience = Instant::now() + Duration::from_secs(60);
+        while rust.invalidate(TOKEN).await.is_err() || rust.invalidate_tenant("t-1").await.is_err()
+        {
+            assert!(Instant::now() < patience, "it is not confirmed");
+            tokio::task::yield_now().await;
+        }
+        python.fetch_loaded(TOKEN, APP, &record("py-2", TOKEN));
         while found(&rust, TOKEN).await.id() != "py-2" {
             assert!(Instant::now() < patience, "it does not come back");
             tokio::task::yield_now().await;
