@@ -199,7 +199,8 @@ impl RedisSentinel {
 /// and it asks for INFO every ten, and puts an old master right only after two of them.
 ///
 /// A replica can take over only if its last INFO is not older than five periods of PING. While the master is down, INFO
-/// comes once a second, whatever its period is: with less than 200 ms here, half of all failovers would be given up.
+/// comes once a second, whatever its period is. With less than 200 ms here, failovers would be given up after one half of
+/// the points in that second, and each further try comes at the same point.
 fn look_often(sentinel: &RedisServer) {
     let periods = ["PING-PERIOD", "250", "INFO-PERIOD", "1000"];
     let look: Vec<_> = ["SENTINEL", "DEBUG"].into_iter().chain(periods).collect();
