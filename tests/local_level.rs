@@ -125,6 +125,19 @@ async fn a_hot_token_is_refreshed_in_the_background_and_never_waits() {
     }
 }
 
+#[tokio::test]
+async fn a_hot_token_does_not_wait_for_its_instance_to_register_again() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    for half_bounds in 0..300 {
+        world.clock.advance(BOUND / 2);
+        let origin = found(&instance, TOKEN).await.origin();
+        assert_eq!(origin, Origin::Local, "{half_bounds}");
+        settled(&instance).await;
+    }
+}
+
 /// Until no flight is under way.
 async fn settled(instance: &Cache) {
     until(|| instance.flights() == 0).await;

@@ -251,6 +251,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
     }
 
+    /// Returns whether `scope` and this instance's bound are to be entered before anything is read.
+    pub(super) fn has_to_register(&self, scope: &Scope) -> bool {
+        let (session, now) = (self.store.session(), self.clock.now());
+        !self.store.is_local() && self.scopes.are_due(scope, session, now)
+    }
+
     /// Returns whether what a command proves may be kept, of whose send `published` was said. A session
     /// that ended meanwhile may have taken the registry with it.
     pub(super) fn may_keep(&self, published: Published) -> bool {

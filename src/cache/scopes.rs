@@ -13,8 +13,12 @@ use crate::telemetry;
 /// The longest staleness bound that an instance can be configured for.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How long a registration is relied on.
+/// When a registration is renewed, by the next look-up that Redis is asked for.
 const RENEWAL: Duration = Duration::from_secs(60);
+
+/// How long a registration is relied on. Longer, so that what is read beside the look-up that renews it,
+/// a tenant's generation, is kept too.
+const RELIANCE: Duration = Duration::from_secs(90);
 
 /// Whether operators could know of this instance's bound when a command was sent, so that what the
 /// command proves may be kept (PROTOCOL.md section 2).
@@ -82,15 +86,30 @@ impl Scopes {
     }
 
     /// Returns whether the registry holds this instance's bound, and `scope` if one is given, for
-    /// all that this process knows: it was entered in this session, and less than a minute ago.
+    /// all that this process knows: it was entered in this session, and a short time ago.
     pub(crate) fn are_registered(&self, scope: Option<&Scope>, session: u64, now: Tick) -> bool {
+        self.were_registered(scope, session, now, RELIANCE)
+    }
+
+    /// Returns whether `scope` is to be entered, or entered again.
+    pub(crate) fn are_due(&self, scope: &Scope, session: u64, now: Tick) -> bool {
+        !self.were_registered(Some(scope), session, now, RENEWAL)
+    }
+
+    fn were_registered(
+        &self,
+        scope: Option<&Scope>,
+        session: u64,
+        now: Tick,
+        within: Duration,
+    ) -> bool {
         let known = self.lock();
         known
             .registered
             .as_ref()
             .is_some_and(|(scopes, under, at)| {
                 *under == session
-                    && now.since(*at) < RENEWAL
+                    && now.since(*at) < within
                     && scope.is_none_or(|scope| scopes.contains(scope))
             })
     }
@@ -222,12 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_is_relied_on_for_less_than_a_minute() {
+    fn a_registration_is_renewed_after_a_minute_and_relied_on_for_less_than_another_half() {
         let second = Duration::from_secs(1);
         let scopes = Scopes::new(None, second, second);
         scopes.confirmed(&scope("app"), 1, at(100));
-        assert!(scopes.are_registered(Some(&scope("app")), 1, at(159)));
-        assert!(!scopes.are_registered(Some(&scope("app")), 1, at(160)));
+        assert!(!scopes.are_due(&scope("app"), 1, at(159)));
+        assert!(scopes.are_due(&scope("app"), 1, at(160)));
+        assert!(scopes.are_registered(Some(&scope("app")), 1, at(189)));
+        assert!(!scopes.are_registered(Some(&scope("app")), 1, at(190)));
     }
 
     #[test]
@@ -236,9 +257,9 @@ mod tests {
         let scopes = Scopes::new(None, second, second);
         scopes.confirmed(&scope("app"), 1, at(100));
         scopes.confirmed(&scope("dataset"), 1, at(150));
-        assert!(scopes.are_registered(Some(&scope("app")), 1, at(159)));
-        assert!(scopes.are_registered(Some(&scope("dataset")), 1, at(159)));
-        assert!(!scopes.are_registered(Some(&scope("app")), 1, at(160)));
+        assert!(!scopes.are_due(&scope("app"), 1, at(159)));
+        assert!(!scopes.are_due(&scope("dataset"), 1, at(159)));
+        assert!(scopes.are_due(&scope("app"), 1, at(160)));
     }
 
     #[test]
@@ -247,7 +268,7 @@ mod tests {
         let scopes = Scopes::new(None, second, second);
         scopes.confirmed(&scope("app"), 1, at(100));
         scopes.confirmed(&scope("app"), 1, at(150));
-        assert!(scopes.are_registered(Some(&scope("app")), 1, at(209)));
+        assert!(!scopes.are_due(&scope("app"), 1, at(209)));
     }
 
     #[test]

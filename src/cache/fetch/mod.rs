@@ -361,7 +361,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     /// The store does not answer at all.
     async fn publish(&self) -> Result<(), StoreError> {
         let (engine, scope) = (self.engine, &self.lookup.scope);
-        if engine.published(Some(scope)) != Published::No {
+        if !engine.has_to_register(scope) {
             return Ok(());
         }
         engine.scopes.enter(scope);
