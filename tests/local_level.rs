@@ -451,6 +451,21 @@ async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
 }
 
 #[tokio::test]
+async fn what_is_read_is_kept_where_the_registry_has_the_bound_and_takes_nothing_more() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    world
+        .server
+        .command(&["CONFIG", "SET", "maxmemory", "1"])
+        .ok();
+    world.clock.advance(Duration::from_secs(90));
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+    assert_eq!(instance.stats().store_errors, 0);
+}
+
+#[tokio::test]
 async fn and_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound() {
     let world = World::new(Row::new("app"));
     let operators = ManualClock::new();

@@ -593,8 +593,23 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             batch.then();
             batch.cmd("SMEMBERS").arg(&name);
             let [added, all] = self.add(&name, &batch).await?;
-            let _: i64 = read(added)?;
-            self.registry(all).await
+            let Err(fault) = added else {
+                return self.registry(all).await;
+            };
+            if fault.code() != Some("OOM") {
+                return Err(fault.into());
+            }
+            // What takes nothing more for lack of memory may have them already.
+            let mut batch = Batch::new();
+            batch.cmd("SMEMBERS").arg(&name);
+            let [all] = self.send(&batch).await?;
+            let registry = self.registry(all).await?;
+            let present: Vec<String> = registry.0.iter().map(member).collect();
+            if members.iter().all(|member| present.contains(member)) {
+                Ok(registry)
+            } else {
+                Err(fault.into())
+            }
         })
     }
 
