@@ -19,6 +19,7 @@ use tower_api_token::test_util::Point;
 use tower_api_token::{Answer, Origin, RedisStore, TokenDigest, UsageRecorder};
 
 const EPOCH: &str = "api_token:tenants";
+const SCOPES: &str = "api_token:scopes";
 
 struct World {
     cluster: RedisCluster,
@@ -78,7 +79,7 @@ impl World {
 
     /// A master that holds neither the epoch nor the registry.
     fn bystander(&self) -> usize {
-        let needed = [EPOCH, "api_token:scopes"].map(|key| self.cluster.master_for(key));
+        let needed = [EPOCH, SCOPES].map(|key| self.cluster.master_for(key));
         let masters = self.cluster.masters();
         masters
             .into_iter()
@@ -198,6 +199,23 @@ async fn while_the_epochs_master_is_frozen_no_lease_is_left_in_others_way() {
             .get(&entry)
             .is_none_or(|value| value.starts_with(b"V1"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_registrys_master_is_frozen_what_lies_elsewhere_is_answered_from_there() {
+    let world = World::new(|store| store).await;
+    let of_registry = world.cluster.master_for(SCOPES);
+    let (_, healthy) = world.divided(of_registry);
+    world.cluster.node(of_registry).pause();
+    // It has entered nothing yet.
+    let store = redis_at(&world.url).breaker(1, Duration::from_secs(600));
+    let fresh = world.db.cache().store(store).scopes(["app"]);
+    let fresh = fresh.build().unwrap();
+    for token in healthy {
+        assert_eq!(found(&fresh, token).await.origin(), Origin::Shared);
+        // What operators cannot know of is not kept.
+        assert_eq!(fresh.local_entries(), (0, 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

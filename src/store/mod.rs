@@ -382,6 +382,11 @@ pub(crate) trait Store<M>: Send + Sync {
     /// Counts connections: a registration made under another session may be lost.
     fn session(&self) -> u64;
 
+    /// Whether some keys may be out of reach while others are not. Default: no.
+    fn is_divided(&self) -> bool {
+        false
+    }
+
     /// The circuit breakers in front of it. Default: there are none.
     #[cfg(feature = "metrics")]
     fn breakers(&self) -> Breakers {

@@ -355,7 +355,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     }
 
     /// Enters this scope and our bound into the registry, once a minute, before anything is sent that
-    /// an entry may be kept by. A store that refuses it may still be read; what is read is not kept.
+    /// an entry may be kept by. A store that refuses it, or of which another part has the registry, may
+    /// still be read; what is read is not kept.
     ///
     /// # Errors
     /// The store does not answer at all.
@@ -366,7 +367,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
         engine.scopes.enter(scope);
         match engine.register().await {
-            Err(error) if error.is_refused() => {
+            Err(error) if error.is_refused() || engine.store.is_divided() => {
                 engine.counters.store_errors.add();
                 telemetry::not_registered(&error);
                 Ok(())

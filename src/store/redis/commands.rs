@@ -617,6 +617,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         self.connection.session()
     }
 
+    fn is_divided(&self) -> bool {
+        self.connection.is_cluster()
+    }
+
     #[cfg(feature = "metrics")]
     fn breakers(&self) -> Breakers {
         self.connection.breakers()

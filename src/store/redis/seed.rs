@@ -540,6 +540,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         self.level.session()
     }
 
+    fn is_divided(&self) -> bool {
+        self.level.is_divided()
+    }
+
     #[cfg(feature = "metrics")]
     fn breakers(&self) -> Breakers {
         self.level.breakers()
