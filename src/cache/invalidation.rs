@@ -11,7 +11,7 @@ use super::clock::Tick;
 use super::engine::Engine;
 use super::scopes;
 use super::sequence::Moment;
-use super::unconfirmed::Subject;
+use super::unconfirmed::{self, Subject};
 use crate::error::{ConfigError, InvalidateError};
 use crate::measure::Stopwatch;
 use crate::store::keys::Scope;
@@ -80,10 +80,13 @@ impl<M: Send + Sync + 'static> Drop for Attempt<M> {
         }
         let (subject, scope) = (self.subject.clone(), self.scope.take());
         let until = engine.until_all_has_ended();
-        engine
+        let fits = engine
             .unconfirmed
             .note(subject, scope, self.begun, engine.clock.now(), until);
         self.forget_locally();
+        if !fits {
+            telemetry::too_many_unconfirmed(unconfirmed::CAPACITY);
+        }
     }
 }
 

@@ -166,11 +166,11 @@ impl Scopes {
 
     /// Learns from the registry.
     pub(crate) fn learn(&self, registry: &Registry) {
-        let mut known = self.lock();
         for (name, bound) in &registry.0 {
             let Some(scope) = Scope::written(name) else {
                 continue;
             };
+            self.lock().seen.insert(scope);
             // No instance can be configured for more: a member that says so is not one of ours.
             let bound = &(*bound).min(LONGEST);
             self.longest
@@ -178,7 +178,6 @@ impl Scopes {
             if differ(*bound, self.bound) {
                 telemetry::staleness_bounds_differ(name, *bound, self.bound);
             }
-            known.seen.insert(scope);
         }
     }
 
@@ -230,6 +229,45 @@ mod tests {
         assert_eq!(scopes.longest_bound(), 3 * second);
         scopes.learn(&member(24 * LONGEST));
         assert_eq!(scopes.longest_bound(), LONGEST);
+    }
+
+    #[cfg(feature = "tracing")]
+    #[test]
+    fn nobody_waits_for_a_log_line_about_bounds() {
+        use std::sync::Arc;
+        use std::sync::atomic::AtomicBool;
+        use tracing::span::{Attributes, Id, Record};
+
+        struct Log(Arc<Scopes>, Arc<AtomicBool>);
+
+        impl tracing::Subscriber for Log {
+            fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+                true
+            }
+            fn new_span(&self, _: &Attributes<'_>) -> Id {
+                Id::from_u64(1)
+            }
+            fn record(&self, _: &Id, _: &Record<'_>) {}
+            fn record_follows_from(&self, _: &Id, _: &Id) {}
+            fn event(&self, _: &tracing::Event<'_>) {
+                assert!(self.0.known.try_lock().is_ok());
+                self.1.store(true, Ordering::Relaxed);
+            }
+            fn enter(&self, _: &Id) {}
+            fn exit(&self, _: &Id) {}
+        }
+
+        let second = Duration::from_secs(1);
+        let scopes = Arc::new(Scopes::new(None, second, second));
+        let logged = Arc::new(AtomicBool::new(false));
+        let registry = Registry([("app".to_owned(), 2 * second)].into_iter().collect());
+        let log = Log(Arc::clone(&scopes), Arc::clone(&logged));
+        tracing::subscriber::with_default(log, || {
+            // One line a second is written.
+            while !logged.load(Ordering::Relaxed) {
+                scopes.learn(&registry);
+            }
+        });
     }
 
     fn scope(name: &str) -> Scope {

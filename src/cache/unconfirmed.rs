@@ -11,12 +11,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::clock::Tick;
 use super::sequence::Moment;
 use crate::store::keys::Scope;
-use crate::telemetry;
 use crate::token::TokenDigest;
 
 /// The number of tokens and tenants that are remembered, some 5 MB. Beyond it nothing at all is answered from
 /// the store for a time to live: what is forgotten could be the one that was revoked.
-const CAPACITY: usize = 65_536;
+pub(super) const CAPACITY: usize = 65_536;
 
 /// What an invalidation is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,7 +62,7 @@ impl Unconfirmed {
     }
 
     /// Notes an attempt that began at `begun` and was not confirmed by `now`. The store may hold an
-    /// old value until `until`.
+    /// old value until `until`. Returns whether there was room for it.
     pub(crate) fn note(
         &self,
         subject: Subject,
@@ -71,8 +70,9 @@ impl Unconfirmed {
         begun: Moment,
         now: Tick,
         until: Tick,
-    ) {
+    ) -> bool {
         let mut noted = self.lock();
+        let mut fits = true;
         if noted.subjects.len() >= self.capacity && !noted.subjects.contains_key(&subject) {
             noted.subjects.retain(|_, note| now < note.until);
         }
@@ -89,9 +89,10 @@ impl Unconfirmed {
             noted.subjects.insert(subject, note);
         } else {
             noted.overflow = noted.overflow.max(until);
-            telemetry::too_many_unconfirmed(self.capacity);
+            fits = false;
         }
         self.until.fetch_max(until.0, Ordering::SeqCst);
+        fits
     }
 
     /// Forgets a subject: an invalidation of it that began at `begun` is confirmed. One that began
@@ -203,15 +204,14 @@ mod tests {
         let (unconfirmed, order) = (Unconfirmed::with_capacity(2), Sequence::default());
         let note = |n, now, until| {
             let subject = Subject::Token(token(n));
-            unconfirmed.note(subject, None, order.next(), Tick(now), Tick(until));
+            unconfirmed.note(subject, None, order.next(), Tick(now), Tick(until))
         };
-        note(1, 1, 5);
-        note(2, 1, 9);
+        assert!(note(1, 1, 5) && note(2, 1, 9));
         assert!(!unconfirmed.covers(&token(7), None, Tick(4)));
         // The first is over, and makes room.
-        note(3, 5, 20);
+        assert!(note(3, 5, 20));
         assert!(!unconfirmed.covers(&token(7), None, Tick(5)));
-        note(4, 6, 30);
+        assert!(!note(4, 6, 30));
         assert!(unconfirmed.covers(&token(7), None, Tick(29)));
         // That one of them is confirmed says nothing of the one that did not fit.
         for n in [2, 3, 4] {
