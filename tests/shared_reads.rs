@@ -14,7 +14,7 @@ use common::{Cache, Db, Row, found, until};
 use test_support::RedisServer;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tower_api_token::{Origin, RedisStore};
+use tower_api_token::{KeyLayout, Origin, RedisStore};
 
 const TOKENS: usize = 200;
 
@@ -24,6 +24,10 @@ fn token(n: usize) -> String {
 
 /// Tokens that lie in Redis, and a cache without a local level.
 async fn world() -> (RedisServer, Cache) {
+    world_of(KeyLayout::digest()).await
+}
+
+async fn world_of(layout: KeyLayout) -> (RedisServer, Cache) {
     let server = RedisServer::start();
     let db = Db::with(&token(0), Row::new("app"));
     for n in 1..TOKENS {
@@ -32,7 +36,7 @@ async fn world() -> (RedisServer, Cache) {
     let store = RedisStore::connect(&server.url()).unwrap();
     let store = store.deadline(Duration::from_secs(5));
     let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
-    let cache = builder.build().unwrap();
+    let cache = builder.key_layout(layout).build().unwrap();
     for n in 0..TOKENS {
         cache.prime(&token(n), "app").await.unwrap();
     }
@@ -106,12 +110,16 @@ async fn a_user_without_the_right_to_read_several_keys_at_once_is_answered_and_a
 
 /// Begins a lookup of the token, and blocks the thread until somebody sends. Returns whether anybody did.
 async fn ask_and_block(cache: Cache, n: usize, until: Receiver<()>) -> bool {
-    let mut look_up = Box::pin(async { found(&cache, &token(n)).await });
-    let mut poll = |context: &mut Context<'_>| Poll::Ready(look_up.as_mut().poll(context));
+    begin_and_block(async { drop(found(&cache, &token(n)).await) }, until).await
+}
+
+async fn begin_and_block(call: impl Future<Output = ()>, until: Receiver<()>) -> bool {
+    let mut call = Box::pin(call);
+    let mut poll = |context: &mut Context<'_>| Poll::Ready(call.as_mut().poll(context));
     let begun = poll_fn(&mut poll).await;
     assert!(begun.is_pending());
     let sent = until.recv_timeout(Duration::from_secs(20));
-    look_up.await;
+    call.await;
     sent.is_ok()
 }
 
@@ -122,6 +130,33 @@ async fn who_sends_a_read_and_blocks_the_thread_holds_up_no_others() {
         let (answered, is_answered) = channel();
         let blocks = tokio::spawn(ask_and_block(cache.clone(), n, is_answered));
         until(|| cache.flights() > 0).await;
+        let other = found(&cache, &token(n + 100)).await;
+        assert_eq!(other.origin(), Origin::Shared);
+        answered.send(()).unwrap();
+        assert!(blocks.await.unwrap());
+    }
+}
+
+/// In the layout whose invalidations hold the connection that everything shares.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_invalidates_and_blocks_the_thread_holds_up_no_others() {
+    let (_server, cache) = world_of(KeyLayout::seed()).await;
+    for n in 0..20 {
+        let (answered, is_answered) = channel();
+        let (begins, begun) = channel();
+        let blocks = tokio::spawn({
+            let cache = cache.clone();
+            async move {
+                let token = token(n);
+                let invalidation = async {
+                    let invalidation = cache.invalidate(&token).in_scope("app");
+                    begins.send(()).unwrap();
+                    invalidation.await.unwrap();
+                };
+                begin_and_block(invalidation, is_answered).await
+            }
+        });
+        until(|| begun.try_recv().is_ok()).await;
         let other = found(&cache, &token(n + 100)).await;
         assert_eq!(other.origin(), Origin::Shared);
         answered.send(()).unwrap();

@@ -146,7 +146,7 @@ impl Node {
         within: Duration,
         link: impl Future<Output = Result<Link, StoreError>>,
     ) -> Result<Session, StoreError> {
-        let link = match timeout(within, link).await {
+        let link = match timeout(within, Stealable::new(link)).await {
             Ok(link) => link?,
             Err(_) => return Err(StoreError::timeout()),
         };
@@ -191,7 +191,9 @@ impl Session {
         batch: &Batch,
         deadline: Duration,
     ) -> Result<Replies, StoreError> {
-        let sent = match timeout(deadline, write_to(&mut self.link, batch)).await {
+        // The connection may be the one that everything shares.
+        let write = Stealable::new(write_to(&mut self.link, batch));
+        let sent = match timeout(deadline, write).await {
             Ok(sent) => sent,
             Err(_) => Err(StoreError::timeout()),
         };
