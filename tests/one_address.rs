@@ -155,6 +155,32 @@ async fn what_has_to_be_in_order_is_sent_after_the_reply_to_what_is_before() {
 }
 
 #[tokio::test]
+async fn a_tenant_is_invalidated_in_order_also_where_replicas_or_pythons_entries_are_waited_for() {
+    for (layout, durable) in [
+        (KeyLayout::digest(), true),
+        (KeyLayout::seed(), false),
+        (KeyLayout::seed(), true),
+    ] {
+        let world = World::of(layout).await;
+        world.wire.take();
+        let invalidation = world.cache.invalidate_tenant("t-1");
+        match durable {
+            true => invalidation.durable(0).await.unwrap(),
+            false => invalidation.await.unwrap(),
+        }
+        let deletes = |write: &Vec<String>, end: &str| {
+            let mut commands = write.iter();
+            commands.any(|command| command.starts_with("DEL ") && command.ends_with(end))
+        };
+        let writes = world.wire.take();
+        let first = |end| writes.iter().position(|write| deletes(write, end));
+        let tenant = first("tenant:{t-1}").or(first("tenant:t-1"));
+        let epoch = first("tenants");
+        assert!(epoch.is_some() && epoch < tenant, "{writes:?}");
+    }
+}
+
+#[tokio::test]
 async fn one_node_of_a_larger_cluster_is_said_not_to_be_well() {
     let server = server(["0", "8000"]);
     server

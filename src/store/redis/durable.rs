@@ -55,6 +55,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     async fn delete_at(place: &DurableTarget, durable: Durability) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         for name in &place.names {
+            batch.then();
             batch.cmd("DEL").arg(name);
         }
         let mut session = place.node.hold_apart().await?;
@@ -71,6 +72,7 @@ pub(super) async fn wait_for_replicas(
     durable: Durability,
 ) -> Result<(), StoreError> {
     let random = Nonce::new().to_string();
+    batch.then();
     let set = batch.cmd("SET").arg(fence).arg(random);
     set.arg("PX").arg(millis(FENCE));
     batch

@@ -115,17 +115,7 @@ impl Node {
     /// To be called under a deadline.
     async fn write(&self, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
         let mut link = self.supervisor.link(patience).await?;
-        if !(link.keys_are_apart && batch.has_stages()) {
-            return write_to(&mut link, batch).await;
-        }
-        let mut replies = Replies::new();
-        for stage in batch.stages() {
-            replies.append(&mut Box::pin(write_to(&mut link, &stage)).await?);
-            if batch.is_over(&mut replies) {
-                break;
-            }
-        }
-        Ok(replies)
+        write_to(&mut link, batch).await
     }
 
     /// Holds the connection that there is, or one that is made now.
@@ -157,8 +147,22 @@ impl Node {
     }
 }
 
-/// In one write. To be called under a deadline.
+/// In one write, or in one for each stage if keys are apart there. To be called under a deadline.
 async fn write_to(link: &mut Link, batch: &Batch) -> Result<Replies, StoreError> {
+    if !(link.keys_are_apart && batch.has_stages()) {
+        return write_at_once(link, batch).await;
+    }
+    let mut replies = Replies::new();
+    for stage in batch.stages() {
+        replies.append(&mut Box::pin(write_at_once(link, &stage)).await?);
+        if batch.is_over(&mut replies) {
+            break;
+        }
+    }
+    Ok(replies)
+}
+
+async fn write_at_once(link: &mut Link, batch: &Batch) -> Result<Replies, StoreError> {
     batch.send(&mut link.connection).await.map_err(|error| {
         if error.is_timeout() {
             return StoreError::timeout();

@@ -200,8 +200,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
             }
             What::Tenant(tenant) => {
                 // In this order: see `tenant_then_epoch`.
-                let names = [self.keys().epoch(), self.keys().tenant(tenant)];
-                delete_all(session, &names).await?;
+                let mut batch = Batch::new();
+                batch.cmd("DEL").arg(self.keys().epoch());
+                batch.then();
+                batch.cmd("DEL").arg(self.keys().tenant(tenant));
+                confirmed(&session.send(&batch).await?)?;
                 self.delete_indexed(session, tenant).await?;
                 self.sweep_tenant(session, tenant).await
             }

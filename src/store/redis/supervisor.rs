@@ -203,7 +203,7 @@ impl Supervisor {
     /// A connection of its own, which nobody supervises, for what must not share one: `WAIT` blocks
     /// it.
     pub(super) async fn open_apart(&self) -> Result<Link, StoreError> {
-        self.shared.server.open(&self.shared.opening(None)).await
+        self.shared.connect().await
     }
 
     /// The task lives in the runtime that first asked. Should that one end, or stand still, as one
@@ -342,17 +342,13 @@ impl Shared {
 
     /// A connection counts when it has answered a heartbeat.
     async fn connect(&self) -> Result<Link, StoreError> {
-        let heartbeat = lock(&self.heartbeat).clone();
-        self.server.open(&self.opening(Some(heartbeat))).await
-    }
-
-    fn opening(&self, heartbeat: Option<Heartbeat>) -> Opening {
-        Opening {
+        let opening = Opening {
             deadline: self.deadlines.connect,
             access: Arc::clone(&self.access),
-            heartbeat,
+            heartbeat: Some(lock(&self.heartbeat).clone()),
             of_a_master: false,
-        }
+        };
+        self.server.open(&opening).await
     }
 
     async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
