@@ -41,7 +41,10 @@ impl World {
     }
 
     async fn of(layout: KeyLayout) -> Self {
-        let server = server(["0", "16383"]);
+        Self::behind(server(["0", "16383"]), layout).await
+    }
+
+    async fn behind(server: RedisServer, layout: KeyLayout) -> Self {
         let soundly = || {
             server
                 .command(&["CLUSTER", "INFO"])
@@ -134,6 +137,21 @@ async fn tokens_and_tenants_are_invalidated_there() {
             found(&world.cache, &token(2)).await;
         }
     }
+}
+
+/// Another error than the one that Redis has for keys of several slots.
+#[tokio::test]
+async fn what_refuses_to_say_whether_keys_are_apart_is_taken_for_one_where_they_are() {
+    let server = server(["0", "16383"]);
+    let rights = ["app:*", "tenant*", "scopes", "fence:heartbeat"];
+    let rights = rights.map(|names| format!("~api_token:{names}"));
+    let mut grant = vec!["ACL", "SETUSER", "default", "resetkeys"];
+    grant.extend(rights.iter().map(String::as_str));
+    server.command(&grant).ok();
+    let world = World::behind(server, KeyLayout::digest()).await;
+    world.writes();
+    world.cache.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(world.writes(), ["DEL tenants", "DEL tenant:{t-1}"]);
 }
 
 /// What is behind the address may hand the commands of one write to several servers.

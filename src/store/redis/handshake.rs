@@ -280,8 +280,8 @@ impl Target {
         if let Some(heartbeat) = &opening.heartbeat {
             heartbeat.check(reply()?).map_err(Failed::Other)?;
         }
-        let apart = |reply: Replied| reply.is_err_and(|fault| fault.code() == Some("CROSSSLOT"));
-        Ok(asks_for_slots && apart(reply()?))
+        // Whatever the refusal says: one round trip more is safe.
+        Ok(asks_for_slots && reply()?.is_err())
     }
 }
 
