@@ -270,6 +270,21 @@ async fn an_entry_whose_metadata_panics_when_it_is_read_is_a_miss_and_is_replace
     assert_eq!((after.loads(), after.cache.stats().corrupt), (1, 1));
 }
 
+/// Under the name that the member had before in the layout of Python's entries, which is Python's to use.
+#[tokio::test]
+async fn former_metadata_that_panics_when_it_is_read_is_none_of_ours() {
+    let server = RedisServer::start();
+    let after = Release::with(&server, KeyLayout::seed(), Careless);
+    let former = format!(
+        r#"{{"id":"tok-1","app_id":null,"tenant_id":null,"type":"app","token":"{TOKEN}",
+        "last_used_at":null,"created_at":null,"metadata":"panic"}}"#
+    );
+    let key = format!("api_token:app:{TOKEN}");
+    server.command(&["SET", &key, &former]).ok();
+    assert_eq!(after.ask().await.origin(), Origin::Shared);
+    assert_eq!(after.loads(), 0);
+}
+
 /// Metadata that panics on what it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct Careless;

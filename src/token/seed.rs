@@ -77,7 +77,8 @@ impl<M: DeserializeOwned> Read<M> {
                 .and_then(|text| Some(text.as_str()?.to_owned()))
                 .filter(|text| Generation::parse(text).is_some());
             let metadata = self.former_metadata.take();
-            self.metadata = metadata.and_then(|value| serde_json::from_value(value).ok());
+            self.metadata =
+                metadata.and_then(|value| guarded(|| serde_json::from_value(value).ok()));
         }
         self
     }
