@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Cache, Db, Points, Row, cached, entry, eventually, found, until};
+use common::{Cache, Db, Points, Row, Version, cached, entry, eventually, found, until};
 use serde::{Deserialize, Serialize};
 use test_support::{Direction, FaultProxy, RedisServer};
+use tokio::task::JoinHandle;
 use tower_api_token::test_util::Point;
 use tower_api_token::{
-    Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenRecord, loader_fn,
+    Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenRecord, Unavailable,
+    loader_fn,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -49,6 +51,7 @@ impl World {
         let points = Points::default();
         let store = RedisStore::connect(&url(&server)).unwrap();
         let store = store.deadline(Duration::from_millis(200));
+        let store = store.connect_deadline(Duration::from_secs(10));
         let store = store.breaker(1, Duration::from_secs(3_600));
         let builder = db.cache().store(store).key_layout(layout).scopes(["app"]);
         let builder = builder.load_deadline(Duration::from_secs(3_600));
@@ -122,13 +125,16 @@ async fn a_lease_that_a_frozen_redis_gives_when_it_wakes_up_is_given_back() {
     world.nothing_is_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_whose_reply_is_lost_with_its_connection_is_given_back() {
+/// Behind a proxy, a lease that was taken and whose reply does not come back.
+async fn a_lease_without_a_reply(
+    breaks: impl AsyncFnOnce(&FaultProxy, JoinHandle<Result<Answer<Version>, Unavailable>>),
+) {
     let server = RedisServer::start();
     let proxy = FaultProxy::start(server.addr());
     let url = format!("redis://{}", proxy.addr());
     let world = World::of(server, |_| url, KeyLayout::digest()).await;
-    let taken = || world.server.command_count("eval") > 1;
+    let evals = || world.server.command_count("eval");
+    let before = evals();
     let gate = world.points.at(Point::Read);
     gate.close();
     let arrivals = gate.arrivals();
@@ -136,11 +142,45 @@ async fn a_lease_whose_reply_is_lost_with_its_connection_is_given_back() {
     gate.reached(arrivals + 1).await;
     proxy.stall(Direction::ToClient);
     gate.open();
-    until(taken).await;
-    proxy.cut();
-    proxy.heal();
-    assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+    until(|| evals() > before).await;
+    assert_eq!(world.keys(), [entry(TOKEN)]);
+    breaks(&proxy, asked).await;
     world.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_whose_reply_is_lost_with_its_connection_is_given_back() {
+    a_lease_without_a_reply(async |proxy, asked| {
+        proxy.cut();
+        proxy.heal();
+        assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_given_back_though_some_attempts_to_connect_fail_before() {
+    a_lease_without_a_reply(async |proxy, asked| {
+        let before = proxy.accepted();
+        proxy.cut();
+        assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+        // Each attempt is two connections, the second without HELLO.
+        until(|| proxy.accepted() >= before + 8).await;
+        proxy.heal();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_given_back_though_a_connection_ends_meanwhile() {
+    a_lease_without_a_reply(async |proxy, asked| {
+        proxy.stall(Direction::Both);
+        // It timed out, and what gives the lease back is under way.
+        assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+        proxy.cut();
+        proxy.heal();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

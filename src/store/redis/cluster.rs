@@ -42,20 +42,22 @@ impl Cluster {
     }
 
     /// If it fails, the slots are asked for, and it is sent again if some of them have moved.
-    pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
+    pub(super) async fn insist(
+        &self,
+        batch: &Batch,
+        patience: Patience,
+    ) -> Result<Replies, StoreError> {
         let map = match self.topology.map().await {
             Ok(map) => map,
             Err(_) => self.topology.learn().await?,
         };
-        let sent = self.by_map(&map, batch, Patience::Insist).await;
+        let sent = self.by_map(&map, batch, patience).await;
         let lost = |reply: &Replied| is_misdirected(reply) || matches!(reply, Err(Fault::Lost(_)));
         if sent.as_ref().is_ok_and(|replies| !replies.iter().any(lost)) {
             return sent;
         }
         match self.topology.learn().await {
-            Ok(fresh) if fresh.owners != map.owners => {
-                self.by_map(&fresh, batch, Patience::Insist).await
-            }
+            Ok(fresh) if fresh.owners != map.owners => self.by_map(&fresh, batch, patience).await,
             _ => sent,
         }
     }
@@ -231,7 +233,7 @@ fn redirected(reply: &Replied, asked: &str, batch: &Batch, at: usize) -> Option<
 async fn by(node: &Node, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
     match patience {
         Patience::FailFast => node.send(batch).await,
-        Patience::Insist => node.insist(batch).await,
+        Patience::Insist | Patience::Persist => node.insist(batch, patience).await,
     }
 }
 

@@ -146,8 +146,12 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         spawn_stealable(async move {
             let mut batch = Batch::new();
             compare_and_delete(&mut batch, &name, value.as_bytes());
-            // Should this fail, the lease runs out by itself.
-            let _ = connection.insist(&batch).await;
+            // A connection that ends under it is followed by another, once. Should this fail too, the
+            // lease runs out by itself.
+            let sent = connection.persist(&batch).await;
+            if sent.is_err_and(|error| error.is_not_connected()) {
+                let _ = connection.persist(&batch).await;
+            }
         });
     }
 

@@ -15,7 +15,7 @@ use super::fault::unexpected;
 use super::fault::{Replied, confirmed};
 use super::gather::Gather;
 use super::node::{DurableTarget, Node, Session};
-use super::supervisor::{Heartbeat, Kind};
+use super::supervisor::{Heartbeat, Kind, Patience};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
@@ -98,10 +98,19 @@ impl Connection {
     /// The same for what has to be tried whatever failed just before, and may be sent twice: an
     /// invalidation.
     pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        self.try_anyway(batch, Patience::Insist).await
+    }
+
+    /// The same for what nobody waits for: attempts to connect may fail meanwhile.
+    pub(super) async fn persist(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        self.try_anyway(batch, Patience::Persist).await
+    }
+
+    async fn try_anyway(&self, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
         match &self.to {
-            To::Server(node, _) => node.insist(batch).await,
+            To::Server(node, _) => node.insist(batch, patience).await,
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(cluster) => cluster.insist(batch).await,
+            To::Cluster(cluster) => cluster.insist(batch, patience).await,
         }
     }
 

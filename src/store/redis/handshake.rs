@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -33,14 +34,37 @@ pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
     /// The server takes no command about keys of several slots: a cluster is behind its one address.
     pub(super) keys_are_apart: bool,
-    pub(super) broken: Arc<Notify>,
+    pub(super) broken: Arc<Broken>,
 }
 
 impl Link {
-    /// Tells the supervisor to replace it now.
+    /// Tells the supervisor to replace it now, and whoever comes until then to wait for that.
     pub(super) fn give_up(&self) {
-        self.broken.notify_one();
+        self.broken.tell();
         free_lifo_slot();
+    }
+}
+
+/// Whether a connection ended.
+#[derive(Default)]
+pub(super) struct Broken {
+    is_known: AtomicBool,
+    told: Notify,
+}
+
+impl Broken {
+    fn tell(&self) {
+        self.is_known.store(true, Ordering::Release);
+        self.told.notify_one();
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
+    }
+
+    /// For the supervisor alone.
+    pub(super) async fn told(&self) {
+        self.told.notified().await;
     }
 }
 
@@ -206,7 +230,7 @@ impl Target {
         let has_password = settings.password().is_some();
         let client = Client::open(info.set_redis_settings(settings));
         let client = client.map_err(|error| Failed::Other(not_connected(error)))?;
-        let broken = Arc::new(Notify::new());
+        let broken = Arc::<Broken>::default();
         let mut config = AsyncConnectionConfig::new()
             // Whoever opens and sends does so under a deadline of ours: a second timer would tell
             // nothing new.
@@ -218,7 +242,7 @@ impl Target {
             let broken = Arc::clone(&broken);
             config = config.set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
-                    broken.notify_one();
+                    broken.tell();
                 }
                 Ok::<(), redis::aio::SendError>(())
             });

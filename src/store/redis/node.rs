@@ -99,9 +99,13 @@ impl Node {
         sent
     }
 
-    /// The same for what has to be tried whatever failed just before: an invalidation.
-    pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        let write = Stealable::new(self.write(batch, Patience::Insist));
+    /// The same for what has to be tried whatever failed just before.
+    pub(super) async fn insist(
+        &self,
+        batch: &Batch,
+        patience: Patience,
+    ) -> Result<Replies, StoreError> {
+        let write = Stealable::new(self.write(batch, patience));
         let sent = match timeout(self.longest(), write).await {
             Ok(sent) => sent,
             Err(_) => Err(StoreError::timeout()),

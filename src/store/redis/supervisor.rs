@@ -99,6 +99,8 @@ pub(super) enum Patience {
     FailFast,
     /// Has an attempt made, and hears of it: an invalidation.
     Insist,
+    /// Has an attempt made, and waits for the next ones too: what nobody waits for.
+    Persist,
 }
 
 pub(super) struct Supervisor {
@@ -168,6 +170,7 @@ impl Supervisor {
         {
             let watch = self.shared.watch.borrow();
             if let State::Up(link) = &watch.state
+                && !link.broken.is_known()
                 && watch.is_kept(self.shared.patience())
             {
                 return Ok(link.clone());
@@ -182,16 +185,19 @@ impl Supervisor {
 
     async fn link_to_come(&self, patience: Patience) -> Result<Link, StoreError> {
         let mut watch = self.shared.watch.subscribe();
-        let mut insists = patience == Patience::Insist;
+        let mut insists = patience != Patience::FailFast;
         loop {
             match &watch.borrow_and_update().state {
+                // The supervisor is about to say so.
+                State::Up(link) if link.broken.is_known() => {}
                 State::Up(link) => return Ok(link.clone()),
-                State::Down(error) if !insists => return Err(error.clone()),
-                State::Down(_) => {
+                State::Down(_) if insists => {
                     self.shared.hurry.notify_one();
-                    // What the next attempt says is final.
+                    // To an invalidation, what the next attempt says is final.
                     insists = false;
                 }
+                State::Down(_) if patience == Patience::Persist => {}
+                State::Down(error) => return Err(error.clone()),
                 State::Connecting => {}
             }
             if watch.changed().await.is_err() {
@@ -321,7 +327,7 @@ async fn watch_over(running: &Running, mut link: Link) {
     while missed < MISSES {
         tokio::select! {
             () = sleep(HEARTBEAT) => {}
-            () = link.broken.notified() => return,
+            () = link.broken.told() => return,
         }
         let Some(shared) = running.shared() else {
             return;
