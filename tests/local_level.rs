@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use common::{Builder, Cache, Db, Row, ask, found, is_absent, redis, redis_at, until};
+use common::{Builder, Cache, Db, Row, ask, found, is_absent, redis, redis_at, start, until};
 use test_support::RedisServer;
 use tower_api_token::test_util::ManualClock;
 use tower_api_token::{Answer, Origin, RedisStore, TokenDigest};
@@ -403,6 +403,28 @@ async fn an_instance_that_only_reads_enters_its_bound_once_a_minute() {
     world.clock.advance(Duration::from_secs(3));
     found(&reader, TOKEN).await;
     assert_eq!(registrations(), before + 1);
+}
+
+#[tokio::test]
+async fn of_many_look_ups_at_once_one_enters_the_bound() {
+    let world = World::new(Row::new("app"));
+    let tokens: Vec<String> = (0..100).map(|n| format!("app-token-{n}")).collect();
+    let filler = world.instance();
+    for token in &tokens {
+        world.db.insert(token, Row::new("app"));
+        found(&filler, token).await;
+    }
+    let before = world.server.command_count("sadd");
+    let reader = world.instance();
+    let asked: Vec<_> = tokens.iter().map(|token| start(&reader, token)).collect();
+    for one in asked {
+        one.await.unwrap().unwrap();
+    }
+    assert_eq!(world.server.command_count("sadd"), before + 1);
+    for token in &tokens {
+        found(&reader, token).await;
+    }
+    assert_eq!(reader.local_entries().0, tokens.len());
 }
 
 #[tokio::test]

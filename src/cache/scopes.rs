@@ -39,7 +39,23 @@ pub(crate) struct Scopes {
     bound: Duration,
     /// The longest bound that was ever seen, in milliseconds.
     longest: AtomicU64,
+    /// When the look-up began to register that does so now, by the clock; 0: none does.
+    registering: AtomicU64,
     known: Mutex<Known>,
+}
+
+/// Registers for everybody, until it is dropped.
+pub(crate) struct Registering<'a> {
+    of: &'a AtomicU64,
+    since: u64,
+}
+
+impl Drop for Registering<'_> {
+    fn drop(&mut self) {
+        let (free, order) = (0, Ordering::SeqCst);
+        // Another may have taken over.
+        let _ = self.of.compare_exchange(self.since, free, order, order);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +80,7 @@ impl Scopes {
             declared,
             bound,
             longest: AtomicU64::new(bound_millis(configured)),
+            registering: AtomicU64::new(0),
             known: Mutex::default(),
         }
     }
@@ -94,6 +111,23 @@ impl Scopes {
     /// Returns whether `scope` is to be entered, or entered again.
     pub(crate) fn are_due(&self, scope: &Scope, session: u64, now: Tick) -> bool {
         !self.were_registered(Some(scope), session, now, RENEWAL)
+    }
+
+    /// Lets one register at a time; another one too if that takes longer than `patience`: it may be
+    /// polled no more.
+    pub(crate) fn begin_to_register(
+        &self,
+        now: Tick,
+        patience: Duration,
+    ) -> Option<Registering<'_>> {
+        let (of, order) = (&self.registering, Ordering::SeqCst);
+        let began = of.load(order);
+        if began != 0 && now.since(Tick(began)) <= patience {
+            return None;
+        }
+        let since = now.0.max(1);
+        of.compare_exchange(began, since, order, order).ok()?;
+        Some(Registering { of, since })
     }
 
     fn were_registered(
@@ -287,6 +321,19 @@ mod tests {
         assert!(scopes.are_due(&scope("app"), 1, at(160)));
         assert!(scopes.are_registered(Some(&scope("app")), 1, at(189)));
         assert!(!scopes.are_registered(Some(&scope("app")), 1, at(190)));
+    }
+
+    #[test]
+    fn one_registers_at_a_time_and_nobody_waits_for_one_that_stands_still() {
+        let second = Duration::from_secs(1);
+        let scopes = Scopes::new(None, second, second);
+        let first = scopes.begin_to_register(at(5), second).unwrap();
+        assert!(scopes.begin_to_register(at(6), second).is_none());
+        let other = scopes.begin_to_register(at(7), second).unwrap();
+        drop(first);
+        assert!(scopes.begin_to_register(at(8), second).is_none());
+        drop(other);
+        assert!(scopes.begin_to_register(at(8), second).is_some());
     }
 
     #[test]

@@ -356,7 +356,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     /// Enters this scope and our bound into the registry, once a minute, before anything is sent that
     /// an entry may be kept by. A store that refuses it, or of which another part has the registry, may
-    /// still be read; what is read is not kept.
+    /// still be read; what is read is not kept. Nor is what is read while another look-up does it, so that
+    /// not all of them do when a store is new.
     ///
     /// # Errors
     /// The store does not answer at all.
@@ -366,6 +367,10 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return Ok(());
         }
         engine.scopes.enter(scope);
+        let (now, patience) = (engine.clock.now(), engine.store.deadline());
+        let Some(_registering) = engine.scopes.begin_to_register(now, patience) else {
+            return Ok(());
+        };
         match engine.register().await {
             Err(error) if error.is_refused() || engine.store.is_divided() => {
                 engine.counters.store_errors.add();
