@@ -58,7 +58,7 @@ impl Database {
             let database = Arc::clone(&database);
             async move {
                 database.query(number(lookup.token().expose())).await;
-                Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app"))
+                Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app")))
             }
         });
         let builder = ApiTokenCache::builder(loader).scopes(["app"]);

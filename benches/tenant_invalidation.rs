@@ -28,7 +28,8 @@ fn cache(server: &RedisServer) -> ApiTokenCache {
     let loader = loader_fn(|lookup: Lookup| async move {
         let even = lookup.token().expose().ends_with(['0', '2', '4', '6', '8']);
         let tenant = if even { "a" } else { "b" };
-        Ok::<_, std::io::Error>(TokenRecord::new("tok", "app").tenant_id(tenant.to_owned()))
+        let record = TokenRecord::new("tok", "app").tenant_id(tenant.to_owned());
+        Ok::<_, std::io::Error>(Some(record))
     });
     let store = RedisStore::connect(&server.url()).expect("a url");
     let store = store.deadline(Duration::from_secs(10));

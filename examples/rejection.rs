@@ -17,8 +17,8 @@ use http::{HeaderValue, Response};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Denial, Lookup, MakeRejection,
-    Refusal, TokenDigest, TokenFormat, TokenRecord, Verdict, loader_fn,
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, MakeRejection, Refusal,
+    TokenDigest, TokenFormat, TokenRecord, loader_fn,
 };
 
 /// Every error of this service is `{"error": {"code": …, "message": …, "help": …}}`.
@@ -73,14 +73,15 @@ fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
     let loader = loader_fn(move |lookup: Lookup| {
         let row = table.get(&lookup.digest()).copied();
         async move {
-            Ok::<Verdict, _>(match row {
-                Some(Row::Active) => TokenRecord::new("tok-1", "app").into(),
+            let record = TokenRecord::new("tok-1", "app");
+            match row {
+                Some(Row::Active) => Ok(Some(record)),
                 // The client reads this text,
-                Some(Row::Suspended) => Denial::new("The account is suspended.").into(),
+                Some(Row::Suspended) => Ok(Some(record.denied("The account is suspended."))),
                 // and never this one.
-                Some(Row::Unreachable) => return Err(std::io::Error::other("db-3 is down")),
-                None => Verdict::Absent,
-            })
+                Some(Row::Unreachable) => Err(std::io::Error::other("db-3 is down")),
+                None => Ok(None),
+            }
         }
     });
     ApiTokenCache::builder(loader).scopes(["app"]).build()

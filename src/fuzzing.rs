@@ -14,7 +14,7 @@ use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Generation, Kept, KeyLayout, Value};
 use crate::token::codec::{self, Decoded};
 use crate::token::{seed, times};
-use crate::{BearerToken, Denial, TokenRecord};
+use crate::{BearerToken, TokenRecord};
 
 /// What an `Authorization` field was read as.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,9 +67,8 @@ pub enum Entry {
     Lease,
     Corrupt,
     Absent,
-    Denied(Denial, Option<String>),
     Found {
-        record: TokenRecord<serde_json::Value>,
+        record: Box<TokenRecord<serde_json::Value>>,
         generation: Option<String>,
         grace: Duration,
     },
@@ -120,9 +119,8 @@ fn entry(value: &Value<serde_json::Value>) -> Entry {
     let written = |generation: Option<Generation>| generation.map(|it| it.to_string());
     match value {
         Value::Absent(_) => Entry::Absent,
-        Value::Denied(kept) => Entry::Denied(kept.what.clone(), written(kept.generation)),
         Value::Found(kept) => Entry::Found {
-            record: kept.what.clone(),
+            record: Box::new(kept.what.clone()),
             generation: written(kept.generation),
             grace: kept.grace,
         },
@@ -134,15 +132,12 @@ fn value(entry: &Entry) -> Option<Value<serde_json::Value>> {
     Some(match entry {
         Entry::Lease | Entry::Corrupt => return None,
         Entry::Absent => Value::Absent(Arc::new(Kept::new(crate::Absence::Unknown, None))),
-        Entry::Denied(denial, generation) => {
-            Value::Denied(Arc::new(Kept::new(denial.clone(), parsed(generation))))
-        }
         Entry::Found {
             record,
             generation,
             grace,
         } => Value::Found(Arc::new(
-            Kept::new(record.clone(), parsed(generation)).grace(*grace),
+            Kept::new(TokenRecord::clone(record), parsed(generation)).grace(*grace),
         )),
     })
 }

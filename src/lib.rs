@@ -35,8 +35,8 @@
 //!
 //! * **Commit, then [invalidate](ApiTokenCache::invalidate)**, wherever a token or its tenant
 //!   changes, and repeat it until it is `Ok`. Without it a change holds when the time to live is over.
-//! * **The loader reads the primary**, and calls what is revoked [absent](Verdict::Absent). An error
-//!   of it means "we cannot tell" ([`TokenLoader`]).
+//! * **The loader reads the primary**, and returns `None` for what is revoked. An error of it means
+//!   "we cannot tell" ([`TokenLoader`]).
 //! * **Declare the [scopes](ApiTokenCacheBuilder::scopes)**, and give all instances the same
 //!   [staleness bound](ApiTokenCacheBuilder::staleness_bound).
 //! * **Let Redis keep nothing on disk**, and give it `maxmemory` and a user of its own
@@ -151,7 +151,7 @@ pub use extract::TokenSource;
 pub use extract::format::{GenerateError, TokenFormat};
 pub use future::ResponseFuture;
 pub use layer::ApiTokenLayer;
-pub use loader::{BoxError, IntoVerdict, LoaderFn, Lookup, TokenLoader, loader_fn};
+pub use loader::{BoxError, LoaderFn, Lookup, TokenLoader, loader_fn};
 pub use policy::{InsufficientScope, PolicyRequest};
 pub use rejection::{MakeRejection, ProblemDetails, Refusal, RefusedRequest, ResponseBody};
 pub use service::ApiTokenService;
@@ -162,7 +162,6 @@ pub use store::redis::RedisTls;
 pub use store::{IntoStore, KeyLayout, MemoryStore, StoreError};
 pub use token::{
     BearerToken, CachedApiToken, Denial, Origin, ParseDigestError, TokenDigest, TokenRecord,
-    Verdict,
 };
 pub use usage::{Usage, UsageRecorder, UsageSink, UsageSinkFn, usage_sink_fn};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::store::BoxFuture;
 use crate::store::keys::Scope;
-use crate::token::{BearerToken, Denial, TokenDigest, TokenRecord, Verdict};
+use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
 /// Any error: what a loader may fail with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -51,8 +51,9 @@ impl Lookup {
 /// Says what the database says about a token in a scope. It neither caches nor retries.
 ///
 /// Two rules make the guarantees hold:
-/// * A *revoked* or *disabled* token is [`Verdict::Absent`]. An error means "we cannot tell", is
-///   answered 503, and is never cached.
+/// * A *revoked* or *disabled* token is `None`; one that is good and may not be used now is a record that
+///   is [denied](TokenRecord::denied). An error means "we cannot tell", is answered 503, and is never
+///   cached.
 /// * The query runs on the primary, in a statement of its own that starts when `load` is called: not
 ///   on a replica, nor inside a transaction or snapshot that is older
 ///   ([protocol](crate::guide::protocol), N5).
@@ -92,7 +93,7 @@ impl Lookup {
 /// ```
 ///
 /// ```
-/// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenLoader, TokenRecord, Verdict};
+/// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenLoader, TokenRecord};
 ///
 /// # #[derive(Clone)]
 /// # struct Pool;
@@ -108,13 +109,12 @@ impl Lookup {
 ///     /// What a handler finds in `CachedApiToken::metadata`: requests a minute.
 ///     type Metadata = u32;
 ///
-///     async fn load(&self, lookup: Lookup) -> Result<Verdict<u32>, BoxError> {
+///     async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord<u32>>, BoxError> {
 ///         // `?`: we cannot tell. A revoked token is no error, it is absent.
 ///         let row = self.pool.by_digest(lookup.digest().as_bytes()).await?;
 ///         Ok(row
 ///             .filter(|row| !row.revoked)
-///             .map(|row| TokenRecord::new(row.id, row.kind).metadata(row.rate))
-///             .into())
+///             .map(|row| TokenRecord::new(row.id, row.kind).metadata(row.rate)))
 ///     }
 /// }
 ///
@@ -135,59 +135,13 @@ pub trait TokenLoader: Send + Sync + 'static {
     fn load(
         &self,
         lookup: Lookup,
-    ) -> impl Future<Output = Result<Verdict<Self::Metadata>, BoxError>> + Send;
-}
-
-/// What a closure given to [`loader_fn`] may answer with: a [`Verdict`], a [`TokenRecord`], an
-/// `Option` of one (`None` is absent), or a [`Denial`].
-#[diagnostic::on_unimplemented(
-    message = "a loader cannot answer with `{Self}`",
-    label = "answer with `Verdict<M>`, `Option<TokenRecord<M>>`, `TokenRecord<M>` or `Denial`"
-)]
-pub trait IntoVerdict {
-    /// The record's metadata.
-    type Metadata: Send + Sync + 'static;
-
-    /// The verdict.
-    fn into_verdict(self) -> Verdict<Self::Metadata>;
-}
-
-impl<M: Send + Sync + 'static> IntoVerdict for Verdict<M> {
-    type Metadata = M;
-
-    fn into_verdict(self) -> Self {
-        self
-    }
-}
-
-impl<M: Send + Sync + 'static> IntoVerdict for TokenRecord<M> {
-    type Metadata = M;
-
-    fn into_verdict(self) -> Verdict<M> {
-        self.into()
-    }
-}
-
-impl<M: Send + Sync + 'static> IntoVerdict for Option<TokenRecord<M>> {
-    type Metadata = M;
-
-    fn into_verdict(self) -> Verdict<M> {
-        self.into()
-    }
-}
-
-impl IntoVerdict for Denial {
-    type Metadata = ();
-
-    fn into_verdict(self) -> Verdict {
-        self.into()
-    }
+    ) -> impl Future<Output = Result<Option<TokenRecord<Self::Metadata>>, BoxError>> + Send;
 }
 
 /// A closure as a [`TokenLoader`].
 ///
-/// It is called with a [`Lookup`] and gives a future of a `Result`. What is good is a [`TokenRecord`], an
-/// `Option` of one, a [`Denial`], or a [`Verdict`] where all three can happen; the error is any that is one.
+/// It is called with a [`Lookup`] and gives a future of a `Result` of an `Option` of a [`TokenRecord`];
+/// the error is any that is one.
 ///
 /// ```
 /// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
@@ -210,12 +164,12 @@ impl IntoVerdict for Denial {
 /// let cache = ApiTokenCache::builder(loader).build()?;
 /// # Ok::<(), tower_api_token::ConfigError>(())
 /// ```
-pub fn loader_fn<F, Fut, T, E>(load: F) -> LoaderFn<F, T::Metadata>
+pub fn loader_fn<F, Fut, M, E>(load: F) -> LoaderFn<F, M>
 where
     F: Fn(Lookup) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<T, E>> + Send,
-    T: IntoVerdict,
+    Fut: Future<Output = Result<Option<TokenRecord<M>>, E>> + Send,
     E: Into<BoxError>,
+    M: Send + Sync + 'static,
 {
     LoaderFn {
         load,
@@ -235,35 +189,31 @@ impl<F, M> fmt::Debug for LoaderFn<F, M> {
     }
 }
 
-impl<F, Fut, T, E, M> TokenLoader for LoaderFn<F, M>
+impl<F, Fut, M, E> TokenLoader for LoaderFn<F, M>
 where
     F: Fn(Lookup) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<T, E>> + Send,
-    T: IntoVerdict<Metadata = M>,
+    Fut: Future<Output = Result<Option<TokenRecord<M>>, E>> + Send,
     E: Into<BoxError>,
     M: Send + Sync + 'static,
 {
     type Metadata = M;
 
-    async fn load(&self, lookup: Lookup) -> Result<Verdict<M>, BoxError> {
-        match (self.load)(lookup).await {
-            Ok(answer) => Ok(answer.into_verdict()),
-            Err(error) => Err(error.into()),
-        }
+    async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord<M>>, BoxError> {
+        (self.load)(lookup).await.map_err(Into::into)
     }
 }
+
+/// What a load ends with.
+type Loaded<M> = Result<Option<TokenRecord<M>>, BoxError>;
 
 /// A loader with its type erased. The future owns the loader: each load is a task of its own, so
 /// that a panic or a deadline ends the load alone.
 pub(crate) trait DynLoader<M>: Send + Sync {
-    fn load(self: Arc<Self>, lookup: Lookup) -> BoxFuture<'static, Result<Verdict<M>, BoxError>>;
+    fn load(self: Arc<Self>, lookup: Lookup) -> BoxFuture<'static, Loaded<M>>;
 }
 
 impl<L: TokenLoader> DynLoader<L::Metadata> for L {
-    fn load(
-        self: Arc<Self>,
-        lookup: Lookup,
-    ) -> BoxFuture<'static, Result<Verdict<L::Metadata>, BoxError>> {
+    fn load(self: Arc<Self>, lookup: Lookup) -> BoxFuture<'static, Loaded<L::Metadata>> {
         Box::pin(async move { TokenLoader::load(&*self, lookup).await })
     }
 }

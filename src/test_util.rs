@@ -14,7 +14,7 @@
 //! let clock = ManualClock::new();
 //! let end = clock.wall() + Duration::from_secs(3600);
 //! let loader = loader_fn(move |_: Lookup| async move {
-//!     Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app").expires_at(end))
+//!     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app").expires_at(end)))
 //! });
 //! let cache = ApiTokenCache::builder(loader).clock(clock.clone()).build()?;
 //!

@@ -135,7 +135,11 @@ async fn a_denial_carries_its_reason_and_ends_with_its_tenants_invalidation() {
         db.suspend("t-1");
         for _ in 0..3 {
             match ask(&cache, TOKEN).await.unwrap() {
-                Answer::Denied(denial) => assert_eq!(denial.reason(), "tenant suspended"),
+                Answer::Denied(denial) => {
+                    assert_eq!(denial.reason(), "tenant suspended");
+                    assert_eq!(denial.token_id(), "tok-1");
+                    assert_eq!(denial.tenant_id(), Some("t-1"));
+                }
                 answer => panic!("{answer:?}"),
             }
         }
@@ -143,6 +147,67 @@ async fn a_denial_carries_its_reason_and_ends_with_its_tenants_invalidation() {
         db.resume("t-1");
         cache.invalidate_tenant("t-1").await.unwrap();
         found(&cache, TOKEN).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denied_record_of_another_type_is_absent_in_this_scope() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("dataset").of_tenant("t-1"));
+        let cache = build(db.cache());
+        db.suspend("t-1");
+        for _ in 0..3 {
+            assert!(is_absent(&cache, TOKEN).await);
+            let answer = cache.authenticate(TOKEN, "dataset").await.unwrap();
+            assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
+        }
+        assert_eq!((db.loads(), cache.stats().wrong_type), (2, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denied_record_expires_like_any_other() {
+    each(async |build| {
+        let clock = ManualClock::new();
+        let mut row = Row::new("app").of_tenant("t-1");
+        row.expires_at = Some(clock.wall() + Duration::from_secs(30));
+        let db = Db::with(TOKEN, row);
+        let cache = build(db.cache().clock(clock.clone()));
+        db.suspend("t-1");
+        let answer = ask(&cache, TOKEN).await.unwrap();
+        assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
+        clock.advance(Duration::from_secs(30));
+        // Also when it is loaded after its end.
+        for _ in 0..2 {
+            let answer = ask(&cache, TOKEN).await.unwrap();
+            let expired = matches!(answer, Answer::Absent(Absence::Expired));
+            assert!(expired, "{answer:?}");
+            cache.invalidate(TOKEN).await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denied_record_that_cannot_be_the_answer_is_an_outage() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        db.suspend("t-1");
+        db.change(TOKEN, |row| row.digest = Some(TokenDigest::of("another")));
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        db.change(TOKEN, |row| {
+            row.digest = None;
+            row.id.clear();
+        });
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        db.change(TOKEN, |row| row.id = "tok-1".to_owned());
+        let answer = ask(&cache, TOKEN).await.unwrap();
+        assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
     })
     .await;
 }
@@ -701,6 +766,11 @@ async fn lifetimes_in_redis_are_jittered_downwards_and_capped_by_the_tokens_end(
     is_absent(&cache, "unknown-token").await;
     let null = left("unknown-token");
     assert!((53_000..=60_000).contains(&null), "{null}");
+    db.insert("denied-token", Row::new("app").of_tenant("t-1"));
+    db.suspend("t-1");
+    ask(&cache, "denied-token").await.unwrap();
+    let denied = left("denied-token");
+    assert!((53_000..=60_000).contains(&denied), "{denied}");
     let mut row = Row::new("app");
     row.expires_at = Some(SystemTime::now() + Duration::from_secs(30));
     db.insert("ends-in-30-seconds", row);

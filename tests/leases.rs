@@ -284,7 +284,7 @@ async fn a_flight_that_a_panic_ends_gives_its_lease_back() {
         let record = TokenRecord::new("tok-1", "dataset").metadata(bomb.clone());
         bomb.lit
             .store(lookup.token().expose() == TOKEN, Ordering::SeqCst);
-        async { Ok::<_, std::io::Error>(record) }
+        async { Ok::<_, std::io::Error>(Some(record)) }
     });
     let builder = ApiTokenCache::builder(loader).store(common::redis(&server));
     let builder = builder.load_deadline(Duration::from_secs(3_600));

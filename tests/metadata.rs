@@ -44,7 +44,7 @@ where
         let loader = loader_fn(move |_: Lookup| {
             counted.fetch_add(1, Ordering::SeqCst);
             let record = TokenRecord::new("tok-1", "app").metadata(metadata.clone());
-            async { Ok::<_, Infallible>(record) }
+            async { Ok::<_, Infallible>(Some(record)) }
         });
         let builder = ApiTokenCache::builder(loader).store(redis(server));
         let builder = builder.key_layout(layout).local_capacity(0);

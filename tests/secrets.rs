@@ -28,10 +28,10 @@ use test_support::{Needles, RedisServer, free_port};
 use tower::{Layer, Service, service_fn};
 use tower_api_token::test_util::{Hooks, ManualClock, Point};
 use tower_api_token::{
-    Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Denial,
-    InsufficientScope, KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome,
-    ProblemDetails, RedisStore, RedisTls, Refusal, RefusedRequest, TokenDigest, TokenFormat,
-    TokenRecord, TokenSource, Usage, UsageRecorder, Verdict, loader_fn, usage_sink_fn,
+    Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InsufficientScope,
+    KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome, ProblemDetails,
+    RedisStore, RedisTls, Refusal, RefusedRequest, TokenDigest, TokenFormat, TokenRecord,
+    TokenSource, Usage, UsageRecorder, loader_fn, usage_sink_fn,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -102,12 +102,25 @@ impl Shown {
         }
     }
 
+    async fn of_denials(&mut self) {
+        let loader = loader_fn(|_: Lookup| async {
+            Ok::<_, Infallible>(Some(record().denied("tenant suspended")))
+        });
+        let cache = ApiTokenCache::builder(loader).build().unwrap();
+        let answer = cache.authenticate(TOKEN, "app").await.unwrap();
+        self.of("Answer", &answer);
+        match answer {
+            Answer::Denied(denial) => self.of("Denial", &denial),
+            answer => panic!("{answer:?}"),
+        }
+    }
+
     async fn of_look_ups(&mut self) {
         let asked = Arc::new(Mutex::new(None));
         let ask = Arc::clone(&asked);
         let loader = loader_fn(move |lookup: Lookup| {
             *ask.lock().unwrap() = Some(lookup);
-            async { Ok::<_, Infallible>(record()) }
+            async { Ok::<_, Infallible>(Some(record())) }
         });
         self.of("LoaderFn", &loader);
         let used = Arc::new(Mutex::new(Vec::new()));
@@ -237,13 +250,7 @@ impl Shown {
 
     fn of_values(&mut self) {
         self.of("TokenRecord", &record());
-        self.of("Verdict", &Verdict::Found(record()));
-        let denial = Denial::new("tenant suspended").for_tenant("t-1");
-        self.of("Verdict", &Verdict::<Account>::Denied(denial.clone()));
-        self.of("Verdict", &Verdict::<Account>::Absent);
-        self.of("Answer", &Answer::<Account>::Denied(denial.clone()));
         self.of("Answer", &Answer::<Account>::Absent(Absence::Unknown));
-        self.of("Denial", &denial);
         self.of("Absence", &Absence::OtherType);
         self.of("Outcome", &Outcome::Found);
         self.of("MemoryStore", &MemoryStore::new());
@@ -305,7 +312,7 @@ impl Shown {
             .credentials_provider(async || (None, PASSWORD.to_owned()));
         self.of("RedisStore", &provided.tls(tls));
         for layout in [KeyLayout::digest_keys(PEPPER, [PEPPER]), KeyLayout::seed()] {
-            let loader = loader_fn(|_| async { Err::<TokenRecord<Account>, _>("away") });
+            let loader = loader_fn(|_| async { Err::<Option<TokenRecord<Account>>, _>("away") });
             let cache = ApiTokenCache::builder(loader)
                 .store(store.clone())
                 .key_layout(layout)
@@ -354,6 +361,7 @@ fn public_types(directory: &Path, found: &mut BTreeSet<String>) {
 async fn no_public_type_or_error_shows_a_text() {
     let mut shown = Shown::default();
     shown.of_look_ups().await;
+    shown.of_denials().await;
     shown.of_values();
     shown.of_errors().await;
     let needles = needles();

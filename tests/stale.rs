@@ -16,11 +16,13 @@ use tower_api_token::{Absence, Answer, Origin, UnavailableKind};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const TTL: Duration = Duration::from_secs(600);
+const NULL_TTL: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(300);
 
 fn builder(db: &Arc<Db>) -> Builder {
     db.cache()
         .ttl(TTL)
+        .null_ttl(NULL_TTL)
         .ttl_jitter_percent(0)
         .stale_if_error(GRACE)
 }
@@ -65,6 +67,33 @@ impl World {
             Some(server) => {
                 let left = left.as_millis().to_string();
                 assert_eq!(server.command(&["PEXPIRE", &entry(TOKEN), &left]).int(), 1);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_denied_record_has_no_grace() {
+    for world in World::both() {
+        world.db.suspend("t-1");
+        let denied = async || matches!(ask(&world.cache, TOKEN).await, Ok(Answer::Denied(_)));
+        assert!(denied().await);
+        world.db.mode(Mode::Fails);
+        match &world.server {
+            None => {
+                world.clock.advance(NULL_TTL - Duration::from_millis(1));
+                assert!(denied().await);
+                world.clock.advance(Duration::from_millis(1));
+                let error = ask(&world.cache, TOKEN).await.unwrap_err();
+                assert_eq!(error.kind(), UnavailableKind::LoaderFailed);
+            }
+            Some(server) => {
+                let written = String::from_utf8(server.get(&entry(TOKEN)).unwrap()).unwrap();
+                assert!(written.starts_with("D2"), "{written}");
+                assert!(!written.contains("soft"), "{written}");
+                let left = server.command(&["PTTL", &entry(TOKEN)]).int();
+                assert!((1..=60_000).contains(&left), "{left}");
+                assert!(denied().await);
             }
         }
     }

@@ -22,8 +22,8 @@ use tower::limit::ConcurrencyLimit;
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, ApiTokenService, BoxError, CachedApiToken, Denial, Lookup,
-    Origin, ProblemDetails, ResponseBody, ResponseFuture, TokenLoader, TokenRecord, Verdict,
+    ApiTokenCache, ApiTokenLayer, ApiTokenService, BoxError, CachedApiToken, Lookup, Origin,
+    ProblemDetails, ResponseBody, ResponseFuture, TokenLoader, TokenRecord,
 };
 use tower_test::mock;
 
@@ -66,18 +66,18 @@ impl Database {
 impl TokenLoader for Database {
     type Metadata = Plan;
 
-    async fn load(&self, lookup: Lookup) -> Result<Verdict<Plan>, BoxError> {
+    async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord<Plan>>, BoxError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.gate.pass().await;
         let token = lookup.token().expose();
-        let record = |kind| TokenRecord::new(token, kind).metadata(Plan("gold")).into();
-        Ok(match token {
-            SUSPENDED => Verdict::Denied(Denial::new("suspended")),
+        let record = |kind| TokenRecord::new(token, kind).metadata(Plan("gold"));
+        Ok(Some(match token {
+            SUSPENDED => record("app").denied("suspended"),
             FAILING => return Err("no database".into()),
             app if app.starts_with("app-") => record("app"),
             dataset if dataset.starts_with("dataset-") => record("dataset"),
-            _ => Verdict::Absent,
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -562,7 +562,7 @@ async fn of_two_stacked_layers_both_have_to_agree() {
 async fn stacked_layers_of_different_metadata_each_leave_their_token() {
     let loader = tower_api_token::loader_fn(|lookup: Lookup| async move {
         let id = format!("plain {}", lookup.token().expose());
-        Ok::<_, Infallible>(TokenRecord::new(id, "app"))
+        Ok::<_, Infallible>(Some(TokenRecord::new(id, "app")))
     });
     let plain = ApiTokenLayer::new(ApiTokenCache::builder(loader).build().unwrap());
     let inner = service_fn(|request: Request<Empty<Bytes>>| async move {

@@ -10,6 +10,6 @@ pub(crate) fn token(n: usize) -> String {
 
 /// In front of a loader that knows every token, at once.
 pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
-    let loader = |_: Lookup| async { Ok::<_, Infallible>(TokenRecord::new("tok-1", "app")) };
+    let loader = |_: Lookup| async { Ok::<_, Infallible>(Some(TokenRecord::new("tok-1", "app"))) };
     ApiTokenCache::builder(loader_fn(loader)).scopes(["app"])
 }

@@ -38,7 +38,7 @@ impl Db {
         })
     }
 
-    async fn load(self: Arc<Self>, lookup: Lookup) -> Result<TokenRecord, std::io::Error> {
+    async fn load(self: Arc<Self>, lookup: Lookup) -> std::io::Result<Option<TokenRecord>> {
         self.loads.fetch_add(1, SeqCst);
         let running = self.now.fetch_add(1, SeqCst) + 1;
         self.most.fetch_max(running, SeqCst);
@@ -51,7 +51,7 @@ impl Db {
         // Ten tenants.
         let tenant = format!("t-{}", &token[token.len() - 1..]);
         let tenant = self.tenants.load(SeqCst).then_some(tenant);
-        Ok(TokenRecord::new(token, "app").tenant_id(tenant))
+        Ok(Some(TokenRecord::new(token, "app").tenant_id(tenant)))
     }
 
     pub(crate) fn cache(self: &Arc<Self>, url: &str) -> ApiTokenCache {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 #[cfg(feature = "tracing")]
 use super::stats::Outcome;
-use crate::store::Kept;
 use crate::token::{CachedApiToken, Denial, Origin, Principal};
 
 /// What is known for certain about a presented token. That we cannot tell is the error beside it,
@@ -86,7 +85,6 @@ pub(crate) struct Resolved<M> {
 pub(crate) enum What<M> {
     Found(Arc<Principal<M>>),
     Absent(Absence),
-    Denied(Arc<Kept<Denial>>),
 }
 
 impl<M> Clone for Resolved<M> {
@@ -94,7 +92,6 @@ impl<M> Clone for Resolved<M> {
         let what = match &self.what {
             What::Found(principal) => What::Found(Arc::clone(principal)),
             What::Absent(why) => What::Absent(*why),
-            What::Denied(kept) => What::Denied(Arc::clone(kept)),
         };
         Self {
             what,

@@ -153,7 +153,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
-    /// How long a null or a denial is kept. Default: 60 s, as in the Python original.
+    /// How long a null or a denied record is kept. Default: 60 s, as in the Python original.
     #[must_use]
     pub fn null_ttl(mut self, ttl: Duration) -> Self {
         self.null_ttl = ttl;
@@ -176,8 +176,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
-    /// How many nulls and denials the local level holds, apart from the records, so that a flood of
-    /// invented tokens cannot push a good one out. Default: 25,000.
+    /// How many nulls and denied records the local level holds, apart from the good ones, so that a flood
+    /// of invented tokens cannot push a good one out. Default: 25,000.
     #[must_use]
     pub fn local_null_capacity(mut self, nulls: usize) -> Self {
         self.local_null_capacity = nulls;

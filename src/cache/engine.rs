@@ -10,7 +10,7 @@ use super::clock::{Clock, Tick};
 use super::fetch;
 use super::flight::{Arrival, Boarding, Flights, Leader, Ticket};
 use super::lifetimes::Lifetimes;
-use super::local::{Fingerprint, Hit, Local, Negative, Refresh};
+use super::local::{Fingerprint, Hit, Local, Refresh};
 use super::pilot::Work;
 use super::rate_cap::RateCap;
 use super::scopes::{Published, Scopes};
@@ -28,7 +28,7 @@ use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
 use crate::telemetry::{self, LookupSpan, in_span};
-use crate::token::{BearerToken, CachedApiToken, Origin};
+use crate::token::{BearerToken, CachedApiToken, Denial, Origin};
 use crate::usage::Recorder;
 
 type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
@@ -141,10 +141,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 }
                 What::Found(principal)
             }
-            Hit::Refused(refused) => match &refused.what {
-                Negative::Absent(kept) => What::Absent(kept.what),
-                Negative::Denied(kept) => What::Denied(Arc::clone(kept)),
-            },
+            Hit::Absent(null) => What::Absent(null.kept.what),
         };
         Some(self.decide(Resolved { what, origin }, scope))
     }
@@ -362,13 +359,14 @@ impl<M: Send + Sync + 'static> Engine<M> {
                     (Answer::Absent(Absence::OtherType), Outcome::Absent)
                 } else if record.expires_at.is_some() && record.is_expired(self.clock.wall()) {
                     (Answer::Absent(Absence::Expired), Outcome::Absent)
+                } else if let Some(denial) = Denial::of(record) {
+                    (Answer::Denied(denial), Outcome::Denied)
                 } else {
                     let token = CachedApiToken::new(principal, resolved.origin);
                     (Answer::Found(token), Outcome::Found)
                 }
             }
             What::Absent(why) => (Answer::Absent(why), Outcome::Absent),
-            What::Denied(kept) => (Answer::Denied(kept.what.clone()), Outcome::Denied),
         };
         self.counters.looked_up(outcome, Some(resolved.origin));
         answer
@@ -385,7 +383,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         {
             let token = match hit {
                 Hit::Found(principal) => principal.token.clone(),
-                Hit::Refused(_) => BearerToken::new(token),
+                Hit::Absent(_) => BearerToken::new(token),
             };
             let lookup = self.lookup(token, scope);
             let key = self.key(&lookup);

@@ -56,7 +56,7 @@ impl Lifetimes {
         self.stale_if_error.min(left.saturating_sub(lifetime))
     }
 
-    /// For a null and a denial.
+    /// For a null and a denied record.
     pub(crate) fn of_negative(&self, dice: u32) -> Duration {
         self.shortened(self.null_ttl, dice)
     }

@@ -13,34 +13,30 @@ use crate::loader::{DynLoader, Lookup};
 use crate::measure::Stopwatch;
 use crate::store::{Generation, Kept, Value};
 use crate::telemetry::{self, in_span};
-use crate::token::{Denial, TokenRecord, Verdict};
+use crate::token::TokenRecord;
 
 /// A loader's answer that passed the checks of PROTOCOL.md section 4.
 pub(crate) enum Checked<M> {
     Found(TokenRecord<M>),
     Absent(Absence),
-    Denied(Denial),
 }
 
 impl<M: Send + Sync + 'static> Checked<M> {
-    fn of(verdict: Verdict<M>, lookup: &Lookup) -> Result<Self, UnavailableKind> {
-        match verdict {
-            Verdict::Found(record) => {
-                let other = |digest| digest != lookup.digest;
-                if record.id.is_empty() || record.digest.is_some_and(other) {
-                    return Err(UnavailableKind::LoaderMistaken);
-                }
-                if lookup
-                    .scope()
-                    .is_some_and(|scope| scope != record.token_type)
-                {
-                    return Ok(Self::Absent(Absence::OtherType));
-                }
-                Ok(Self::Found(record))
-            }
-            Verdict::Absent => Ok(Self::Absent(Absence::Unknown)),
-            Verdict::Denied(denial) => Ok(Self::Denied(denial)),
+    fn of(row: Option<TokenRecord<M>>, lookup: &Lookup) -> Result<Self, UnavailableKind> {
+        let Some(record) = row else {
+            return Ok(Self::Absent(Absence::Unknown));
+        };
+        let other = |digest| digest != lookup.digest;
+        if record.id.is_empty() || record.digest.is_some_and(other) {
+            return Err(UnavailableKind::LoaderMistaken);
         }
+        if lookup
+            .scope()
+            .is_some_and(|scope| scope != record.token_type)
+        {
+            return Ok(Self::Absent(Absence::OtherType));
+        }
+        Ok(Self::Found(record))
     }
 
     pub(crate) fn is_absent(&self) -> bool {
@@ -52,7 +48,6 @@ impl<M: Send + Sync + 'static> Checked<M> {
         match self {
             Self::Found(record) => record.tenant_id.as_deref(),
             Self::Absent(_) => None,
-            Self::Denied(denial) => denial.tenant_id.as_deref(),
         }
     }
 
@@ -64,12 +59,12 @@ impl<M: Send + Sync + 'static> Checked<M> {
         dice: u32,
     ) -> (Duration, Duration) {
         match self {
-            Self::Found(record) => {
+            Self::Found(record) if !record.is_denied() => {
                 let lifetime = lifetimes.of_record(record.expires_at, wall, dice);
                 let grace = lifetimes.grace_of_record(record.expires_at, wall, lifetime);
                 (lifetime, grace)
             }
-            Self::Absent(_) | Self::Denied(_) => (lifetimes.of_negative(dice), Duration::ZERO),
+            Self::Found(_) | Self::Absent(_) => (lifetimes.of_negative(dice), Duration::ZERO),
         }
     }
 
@@ -85,14 +80,9 @@ impl<M: Send + Sync + 'static> Checked<M> {
                 let kept = Kept::new(record, generation).until(until).grace(grace);
                 Value::Found(Arc::new(kept))
             }
-            Self::Absent(why) => Value::Absent(kept(why, generation, until)),
-            Self::Denied(denial) => Value::Denied(kept(denial, generation, until)),
+            Self::Absent(why) => Value::Absent(Arc::new(Kept::new(why, generation).until(until))),
         }
     }
-}
-
-fn kept<T>(what: T, generation: Option<Generation>, until: Tick) -> Arc<Kept<T>> {
-    Arc::new(Kept::new(what, generation).until(until))
 }
 
 impl<M: Send + Sync + 'static> Engine<M> {
@@ -115,7 +105,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             }
             Ok(Err(_)) => Err(Unavailable::new(UnavailableKind::LoaderPanicked)),
             Ok(Ok(Err(error))) => Err(Unavailable::loader(error)),
-            Ok(Ok(Ok(verdict))) => Checked::of(verdict, lookup).map_err(Unavailable::new),
+            Ok(Ok(Ok(row))) => Checked::of(row, lookup).map_err(Unavailable::new),
         };
         self.metrics.loaded(watch, loaded.is_ok());
         match &loaded {

@@ -223,7 +223,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.publish_metrics();
     }
 
-    /// How many entries the local level holds: records, and nulls together with denials.
+    /// How many entries the local level holds: records, and nulls together with denied records.
     pub fn local_entries(&self) -> (usize, usize) {
         self.engine.local.len()
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use super::answer::{Resolved, What};
 use super::clock::Tick;
 use super::engine::Engine;
-use super::local::{Negative, Refused};
+use super::local::{Hit, Null};
 use super::scopes::Published;
 use super::tenants::TenantCell;
 use crate::loader::Lookup;
@@ -41,7 +41,6 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 },
             })),
             Value::Absent(kept) => What::Absent(kept.what),
-            Value::Denied(kept) => What::Denied(Arc::clone(kept)),
         };
         Resolved { what, origin }
     }
@@ -57,19 +56,15 @@ impl<M: Send + Sync + 'static> Engine<M> {
         if self.local.entitlement().is_off() || !self.may_keep(proved.published) {
             return;
         }
-        let fingerprint = self.fingerprint(lookup);
-        let what = match (value, &resolved.what) {
-            (_, What::Found(principal)) => {
-                self.local.insert(fingerprint, Arc::clone(principal));
-                return;
-            }
-            (Value::Absent(kept), _) => Negative::Absent(Arc::clone(kept)),
-            (Value::Denied(kept), _) => Negative::Denied(Arc::clone(kept)),
-            (Value::Found(_), _) => return,
+        let hit = match (&resolved.what, value) {
+            (What::Found(principal), _) => Hit::Found(Arc::clone(principal)),
+            (What::Absent(_), Value::Absent(kept)) => Hit::Absent(Arc::new(Null {
+                kept: Arc::clone(kept),
+                proof: self.proof(lookup, value, proved),
+            })),
+            (What::Absent(_), Value::Found(_)) => return,
         };
-        let proof = self.proof(lookup, value, proved);
-        self.local
-            .insert_refused(fingerprint, Arc::new(Refused { what, proof }));
+        self.local.insert(self.fingerprint(lookup), hit);
     }
 
     fn proof(&self, lookup: &Lookup, value: &Value<M>, proved: Proved) -> Proof {
@@ -105,4 +100,5 @@ fn own_bytes<M>(record: &TokenRecord<M>) -> usize {
         + record.token_type.len()
         + optional(&record.app_id)
         + optional(&record.tenant_id)
+        + record.denied.as_ref().map_or(0, |reason| reason.len())
 }

@@ -163,7 +163,7 @@ pub struct Stats {
     pub usage_failures: u64,
     /// Records that the local level pushed out for its capacity.
     pub evicted_records: u64,
-    /// Nulls and denials likewise.
+    /// Nulls and denied records likewise.
     pub evicted_nulls: u64,
     lookups: [[u64; 5]; 4],
     refusals: [u64; Reason::ALL.len()],

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::cache::Absence;
 use crate::cache::clock::Clock;
-use crate::token::{BearerToken, Denial, TokenDigest, TokenRecord};
+use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
 type AnyStore = Arc<dyn Store<u32>>;
 
@@ -298,15 +298,15 @@ async fn all_kinds_of_values_come_back_whole() {
         };
         assert_eq!((&kept.what, kept.generation), (&record(), Some(generation)));
 
-        let denial = Denial::new("tenant \"suspended\"").for_tenant("t-1");
+        let denied = record().denied("tenant \"suspended\"");
         let kept =
-            Kept::new(denial.clone(), Some(generation)).until(Clock::System.now().after(TTL));
-        put(&store, &key("b"), &Value::Denied(Arc::new(kept))).await;
+            Kept::new(denied.clone(), Some(generation)).until(Clock::System.now().after(TTL));
+        put(&store, &key("b"), &Value::Found(Arc::new(kept))).await;
         let (read, _) = value(&store, &key("b")).await;
-        let Value::Denied(kept) = read else {
+        let Value::Found(kept) = read else {
             panic!("{read:?}")
         };
-        assert_eq!((&kept.what, kept.generation), (&denial, Some(generation)));
+        assert_eq!((&kept.what, kept.generation), (&denied, Some(generation)));
 
         put(&store, &key("c"), &absent(TTL)).await;
         assert!(matches!(value(&store, &key("c")).await.0, Value::Absent(_)));
@@ -447,8 +447,11 @@ mod redis_alone {
             "X1",
             "N2",
             "N1 ",
-            "D1{}",
+            "D2{}",
             "null",
+            // Not denied, and denied without a reason.
+            &others.replacen("V1", "D2", 1),
+            &others.replace("\"metadata\"", "\"denied\":\"no\",\"metadata\""),
             &others, // a swapped entry: another token's digest
             &others.replace("\"metadata\":7", "\"metadata\":\"seven\""),
             &others.replace("2023-", "99-"),

@@ -56,7 +56,7 @@ impl MemoryStore {
         self
     }
 
-    /// How many nulls and denials are kept. Default: 25,000, some 5 MB.
+    /// How many nulls and denied records are kept. Default: 25,000, some 5 MB of nulls.
     #[must_use]
     pub fn null_capacity(mut self, nulls: usize) -> Self {
         self.null_capacity = nulls;
@@ -114,7 +114,6 @@ impl<M> Slot<M> {
         match &self.value {
             Value::Found(kept) => kept.until.after(kept.grace),
             Value::Absent(kept) => kept.until,
-            Value::Denied(kept) => kept.until,
         }
     }
 
@@ -208,10 +207,11 @@ impl<M> Shard<M> {
             version: self.version,
             value: value.clone(),
         };
-        match value {
-            Value::Found(_) => self.records.insert(key.clone(), slot),
-            Value::Absent(_) | Value::Denied(_) => self.negatives.insert(key.clone(), slot),
-        }
+        let slots = match value {
+            Value::Found(kept) if !kept.what.is_denied() => &mut self.records,
+            Value::Found(_) | Value::Absent(_) => &mut self.negatives,
+        };
+        slots.insert(key.clone(), slot);
     }
 
     fn seen(&mut self, key: &EntryKey, now: Tick) -> Seen<M> {
@@ -469,10 +469,27 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::keys::{Keys, Scope};
+    use crate::store::{Kept, KeyLayout};
+    use crate::token::TokenRecord;
 
     #[test]
     fn records_and_nulls_have_budgets_of_their_own() {
         let store = MemoryStore::new().capacity(7).null_capacity(8);
         assert_eq!((store.capacity, store.null_capacity), (7, 8));
+    }
+
+    #[test]
+    fn a_denied_record_is_in_the_budget_of_the_nulls() {
+        let keys = Keys::new("memory".to_owned(), KeyLayout::digest()).unwrap();
+        let token = BearerToken::new("abc");
+        let key = keys.key(&token, &token.digest(), Scope::new(None).unwrap());
+        let record = TokenRecord::new("1", "app");
+        for (record, expected) in [(record.clone(), (1, 0)), (record.denied("no"), (0, 1))] {
+            let mut shard = Shard::new(SHARDS, SHARDS);
+            shard.put(&key, &Value::Found(Arc::new(Kept::new(record, None))));
+            let kept = (shard.records.len(), shard.negatives.len());
+            assert_eq!(kept, expected);
+        }
     }
 }

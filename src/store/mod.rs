@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cache::Absence;
 use crate::cache::clock::Tick;
-use crate::token::{BearerToken, Denial, TokenRecord, write_hex};
+use crate::token::{BearerToken, TokenRecord, write_hex};
 
 #[cfg(all(test, feature = "redis"))]
 mod conformance;
@@ -128,11 +128,10 @@ impl<T> Kept<T> {
     }
 }
 
-/// One of the three answers that may be cached.
+/// One of the two answers that may be cached; a denied record is one that is found.
 pub(crate) enum Value<M> {
     Found(Arc<Kept<TokenRecord<M>>>),
     Absent(Arc<Kept<Absence>>),
-    Denied(Arc<Kept<Denial>>),
 }
 
 impl<M> Value<M> {
@@ -140,14 +139,13 @@ impl<M> Value<M> {
         match self {
             Self::Found(kept) => kept.generation,
             Self::Absent(kept) => kept.generation,
-            Self::Denied(kept) => kept.generation,
         }
     }
 
     pub(crate) fn grace(&self) -> Duration {
         match self {
             Self::Found(kept) => kept.grace,
-            Self::Absent(_) | Self::Denied(_) => Duration::ZERO,
+            Self::Absent(_) => Duration::ZERO,
         }
     }
 
@@ -155,7 +153,6 @@ impl<M> Value<M> {
         match self {
             Self::Found(kept) => &kept.revoked,
             Self::Absent(kept) => &kept.revoked,
-            Self::Denied(kept) => &kept.revoked,
         }
     }
 
@@ -163,7 +160,6 @@ impl<M> Value<M> {
         match self {
             Self::Found(kept) => kept.what.tenant_id.as_deref(),
             Self::Absent(_) => None,
-            Self::Denied(kept) => kept.what.tenant_id.as_deref(),
         }
     }
 }
@@ -173,7 +169,6 @@ impl<M> Clone for Value<M> {
         match self {
             Self::Found(kept) => Self::Found(Arc::clone(kept)),
             Self::Absent(kept) => Self::Absent(Arc::clone(kept)),
-            Self::Denied(kept) => Self::Denied(Arc::clone(kept)),
         }
     }
 }
@@ -183,7 +178,6 @@ impl<M> fmt::Debug for Value<M> {
         f.write_str(match self {
             Self::Found(_) => "Found",
             Self::Absent(_) => "Absent",
-            Self::Denied(_) => "Denied",
         })
     }
 }

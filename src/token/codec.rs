@@ -1,4 +1,4 @@
-//! A value as it lies in Redis: its kind, the format's version, JSON (`V1{…}`, `N1`, `D1{…}`).
+//! A value as it lies in Redis: its kind, the format's version, JSON (`V1{…}`, `N1`, `D2{…}`).
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Serialize};
 
-use super::{Denial, TokenRecord, times};
+use super::{TokenRecord, times};
 use crate::cache::Absence;
 use crate::store::keys::KeyDigest;
 use crate::store::{Generation, Kept, Nonce, Value};
 
 const RECORD: &[u8] = b"V1";
 const ABSENT: &[u8] = b"N1";
-const DENIED: &[u8] = b"D1";
+const DENIED: &[u8] = b"D2";
 pub(super) const LEASE: &[u8] = b"L1";
 
 /// A larger record is answered and not cached.
@@ -40,6 +40,8 @@ struct RecordJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     soft: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    denied: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<serde_json::Value>,
 }
 
@@ -62,6 +64,7 @@ struct ReadRecordJson<'a, M> {
     #[serde(borrow)]
     generation: Option<Text<'a>>,
     soft: Option<u64>,
+    denied: Option<String>,
     #[serde(default = "Option::default")]
     metadata: Option<M>,
 }
@@ -70,15 +73,6 @@ struct ReadRecordJson<'a, M> {
 /// `Option<Cow<str>>`.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Serialize, Deserialize)]
-struct DenialJson {
-    reason: String,
-    tenant_id: Option<String>,
-    digest: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    generation: Option<String>,
-}
 
 /// Why a value cannot be written.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,7 +102,6 @@ pub(crate) fn encode<M: Serialize>(
     let bytes = match value {
         Value::Absent(_) => ABSENT.to_vec(),
         Value::Found(kept) => encode_record(kept, digest)?,
-        Value::Denied(kept) => encode_denial(kept, digest)?,
     };
     within_limit(bytes)
 }
@@ -134,25 +127,13 @@ fn encode_record<M: Serialize>(
         expires_at: expires_at.as_deref(),
         generation: generation.as_deref(),
         soft: soft(kept.grace),
+        denied: record.denied.as_deref().map(AsRef::as_ref),
         metadata: write_metadata(&record.metadata)?,
     };
-    write(RECORD, &json)
-}
-
-fn encode_denial(kept: &Kept<Denial>, digest: &KeyDigest) -> Result<Vec<u8>, EncodeError> {
-    let json = DenialJson {
-        reason: kept.what.reason.to_string(),
-        tenant_id: kept.what.tenant_id.clone(),
-        digest: digest.to_string(),
-        generation: kept.generation.map(|generation| generation.to_string()),
-    };
-    write(DENIED, &json)
-}
-
-fn write(kind: &[u8], json: &impl Serialize) -> Result<Vec<u8>, EncodeError> {
+    let kind = if record.is_denied() { DENIED } else { RECORD };
     let mut bytes = Vec::with_capacity(512);
     bytes.extend_from_slice(kind);
-    serde_json::to_writer(&mut bytes, json).map_err(|_| EncodeError::Unwritable)?;
+    serde_json::to_writer(&mut bytes, &json).map_err(|_| EncodeError::Unwritable)?;
     Ok(bytes)
 }
 
@@ -207,12 +188,8 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> D
     }
     let value = if bytes == ABSENT {
         Some(Value::Absent(Arc::new(Kept::new(Absence::Unknown, None))))
-    } else if let Some(json) = bytes.strip_prefix(RECORD) {
-        decode_record(json, digest).map(|kept| Value::Found(Arc::new(kept)))
-    } else if let Some(json) = bytes.strip_prefix(DENIED) {
-        decode_denial(json, digest).map(|kept| Value::Denied(Arc::new(kept)))
     } else {
-        None
+        decode_record(bytes, digest).map(|kept| Value::Found(Arc::new(kept)))
     };
     value.map_or(Decoded::Corrupt, Decoded::Value)
 }
@@ -226,13 +203,17 @@ fn each<T>(text: Option<Text<'_>>, read: impl Fn(&str) -> Option<T>) -> Option<O
 }
 
 fn decode_record<M: DeserializeOwned>(
-    json: &[u8],
+    bytes: &[u8],
     digest: &KeyDigest,
 ) -> Option<Kept<TokenRecord<M>>> {
+    let (json, denied) = match bytes.strip_prefix(RECORD) {
+        Some(json) => (json, false),
+        None => (bytes.strip_prefix(DENIED)?, true),
+    };
     // Looked at once, and not each text of it by itself.
     let json = std::str::from_utf8(json).ok()?;
     let json: ReadRecordJson<'_, M> = guarded(|| serde_json::from_str(json).ok())?;
-    if json.id.is_empty() || !digest.is_written(&json.digest.0) {
+    if json.id.is_empty() || !digest.is_written(&json.digest.0) || json.denied.is_some() != denied {
         return None;
     }
     let generation = each(json.generation, Generation::parse)?;
@@ -246,25 +227,12 @@ fn decode_record<M: DeserializeOwned>(
             last_used_at: each(json.last_used_at, times::from_rfc3339)?,
             created_at: each(json.created_at, times::from_rfc3339)?,
             expires_at: each(json.expires_at, times::from_rfc3339)?,
+            denied: json.denied.map(|reason| Box::new(reason.into())),
             metadata: read_metadata(json.metadata)?,
         },
         generation,
     );
     Some(kept.grace(Duration::from_millis(json.soft.unwrap_or(0))))
-}
-
-fn decode_denial(json: &[u8], digest: &KeyDigest) -> Option<Kept<Denial>> {
-    let json: DenialJson = serde_json::from_slice(json).ok()?;
-    if !digest.is_written(&json.digest) {
-        return None;
-    }
-    let generation = json.generation.map(|text| Text(text.into()));
-    let generation = each(generation, Generation::parse)?;
-    let denial = Denial {
-        reason: json.reason.into(),
-        tenant_id: json.tenant_id,
-    };
-    Some(Kept::new(denial, generation))
 }
 
 #[cfg(test)]

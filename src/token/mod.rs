@@ -12,6 +12,6 @@ pub(crate) mod times;
 
 pub(crate) use cached::{Anonymous, Principal, Proof};
 pub use cached::{CachedApiToken, Origin};
-pub use record::{Denial, TokenRecord, Verdict};
+pub use record::{Denial, TokenRecord};
 pub use secret::{BearerToken, ParseDigestError, TokenDigest};
 pub(crate) use secret::{hex_digits, parse_hex, same, write_hex};

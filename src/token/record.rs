@@ -26,6 +26,8 @@ pub struct TokenRecord<M = ()> {
     pub(crate) last_used_at: Option<SystemTime>,
     pub(crate) created_at: Option<SystemTime>,
     pub(crate) expires_at: Option<SystemTime>,
+    /// Boxed, because few records have one: it would be 16 bytes more for each entry.
+    pub(crate) denied: Option<Box<Cow<'static, str>>>,
     pub(crate) metadata: M,
 }
 
@@ -45,6 +47,7 @@ impl TokenRecord {
             last_used_at: None,
             created_at: None,
             expires_at: None,
+            denied: None,
             metadata: (),
         }
     }
@@ -95,6 +98,32 @@ impl<M> TokenRecord<M> {
         self
     }
 
+    /// Marks the token as known, and not to be used now: its tenant is suspended, its API is switched
+    /// off.
+    ///
+    /// Requests with it are answered with 403 and `reason`, which the client reads. The record passes the
+    /// same checks as any other: an expired token, or one of another type, is answered with 401. The
+    /// answer is cached for the [null time to live](crate::ApiTokenCacheBuilder::null_ttl), and ends at
+    /// once when the token or its [tenant](Self::tenant_id) is invalidated.
+    ///
+    /// A revoked or deleted token is not denied: for it the loader returns `None`.
+    ///
+    /// ```
+    /// use tower_api_token::TokenRecord;
+    ///
+    /// # struct Row { id: String, kind: String, tenant: String, suspended: bool }
+    /// fn record(row: Row) -> TokenRecord {
+    ///     let record = TokenRecord::new(row.id, row.kind).tenant_id(row.tenant);
+    ///     if row.suspended { record.denied("The workspace is suspended.") } else { record }
+    /// }
+    /// # let _ = record;
+    /// ```
+    #[must_use]
+    pub fn denied(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        self.denied = Some(Box::new(reason.into()));
+        self
+    }
+
     /// The user's own typed data (plan, limits, permissions), cached with the record.
     ///
     /// In Redis it is JSON by its `Serialize`. A release that cannot read the data of the one before
@@ -129,6 +158,7 @@ impl<M> TokenRecord<M> {
             last_used_at: self.last_used_at,
             created_at: self.created_at,
             expires_at: self.expires_at,
+            denied: self.denied,
             metadata,
         }
     }
@@ -141,6 +171,10 @@ impl<M> TokenRecord<M> {
     /// The type, which is the scope that the token is good for.
     pub fn token_type(&self) -> &str {
         &self.token_type
+    }
+
+    pub(crate) fn is_denied(&self) -> bool {
+        self.denied.is_some()
     }
 
     pub(crate) fn is_expired(&self, wall: SystemTime) -> bool {
@@ -157,94 +191,46 @@ impl<M> fmt::Debug for TokenRecord<M> {
     }
 }
 
-/// A good token that may not be used now: its tenant is suspended, its API switched off.
-///
-/// The reason is shown to the client with a 403; write it for the client's eyes.
+/// Why a known token may not be used now: the answer to a record that is
+/// [denied](TokenRecord::denied).
 ///
 /// ```
-/// use tower_api_token::{Denial, Verdict};
+/// use tower_api_token::Denial;
 ///
-/// let verdict: Verdict = Denial::new("The workspace is suspended.").for_tenant("t-42").into();
-/// # assert!(matches!(verdict, Verdict::Denied(denial) if denial.tenant_id() == Some("t-42")));
+/// fn to_log(denial: &Denial) -> String {
+///     let tenant = denial.tenant_id().unwrap_or("none");
+///     format!("token {} of tenant {tenant}: {}", denial.token_id(), denial.reason())
+/// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     pub(crate) reason: Cow<'static, str>,
-    pub(crate) tenant_id: Option<String>,
+    token_id: String,
+    tenant_id: Option<String>,
 }
 
 impl Denial {
-    /// A denial with the text that the client may read.
-    pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            reason: reason.into(),
-            tenant_id: None,
-        }
+    pub(crate) fn of<M>(record: &TokenRecord<M>) -> Option<Self> {
+        let reason = record.denied.as_deref()?;
+        Some(Self {
+            reason: reason.clone(),
+            token_id: record.id.clone(),
+            tenant_id: record.tenant_id.clone(),
+        })
     }
 
-    /// Binds the denial to a tenant, so that invalidating the tenant ends it at once. Leave it out,
-    /// and the denial lasts for the null time to live or until the token is invalidated.
-    #[must_use]
-    pub fn for_tenant(mut self, tenant_id: impl Into<String>) -> Self {
-        self.tenant_id = Some(tenant_id.into());
-        self
-    }
-
-    /// The text that the client may read.
+    /// Returns the text that is sent to the client.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// The tenant whose state is the reason.
+    /// Returns the database's id of the token, for logs and audits.
+    pub fn token_id(&self) -> &str {
+        &self.token_id
+    }
+
+    /// Returns the tenant that the token belongs to.
     pub fn tenant_id(&self) -> Option<&str> {
         self.tenant_id.as_deref()
-    }
-}
-
-/// What the database says about a token in a scope. Everything else is an error: *we cannot tell*.
-///
-/// ```
-/// use tower_api_token::{Denial, TokenRecord, Verdict};
-///
-/// # struct Row { id: String, kind: String, tenant: String, revoked: bool, suspended: bool }
-/// fn verdict(row: Option<Row>) -> Verdict {
-///     match row {
-///         None => Verdict::Absent,
-///         Some(row) if row.revoked => Verdict::Absent,
-///         Some(row) if row.suspended => {
-///             Denial::new("The workspace is suspended.").for_tenant(row.tenant).into()
-///         }
-///         Some(row) => TokenRecord::new(row.id, row.kind).tenant_id(row.tenant).into(),
-///     }
-/// }
-/// # assert_eq!(verdict(None), Verdict::Absent);
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict<M = ()> {
-    /// The token is known and good.
-    Found(TokenRecord<M>),
-    /// There is definitely no such token; a revoked or disabled one is absent too. Cached for the
-    /// null time to live.
-    Absent,
-    /// The token is good, and may not be used now.
-    Denied(Denial),
-}
-
-impl<M> From<Option<TokenRecord<M>>> for Verdict<M> {
-    fn from(found: Option<TokenRecord<M>>) -> Self {
-        found.map_or(Self::Absent, Self::Found)
-    }
-}
-
-impl<M> From<TokenRecord<M>> for Verdict<M> {
-    fn from(found: TokenRecord<M>) -> Self {
-        Self::Found(found)
-    }
-}
-
-impl<M> From<Denial> for Verdict<M> {
-    fn from(denial: Denial) -> Self {
-        Self::Denied(denial)
     }
 }

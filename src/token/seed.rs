@@ -97,14 +97,14 @@ fn present_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>
     text.map(read).transpose()
 }
 
-/// `None` for what has no form here: a denial.
+/// `None` for what has no form here: a denied record.
 pub(crate) fn encode<M: Serialize>(
     value: &Value<M>,
     token: &BearerToken,
 ) -> Option<Result<Vec<u8>, EncodeError>> {
     match value {
         Value::Absent(_) => Some(Ok(NULL.to_vec())),
-        Value::Denied(_) => None,
+        Value::Found(kept) if kept.what.is_denied() => None,
         Value::Found(kept) => Some(encode_record(kept, token)),
     }
 }
@@ -164,6 +164,7 @@ fn decode_record<M: DeserializeOwned>(
         last_used_at: read.last_used_at,
         created_at: read.created_at,
         expires_at: read.expires_at,
+        denied: None,
         metadata: read_metadata(read.metadata)?,
     };
     Some(Kept::new(record, generation))

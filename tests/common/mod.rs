@@ -17,8 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub use points::{Points, until};
 use test_support::{Gate, RedisServer};
 use tower_api_token::{
-    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Denial, Lookup, Origin,
-    RedisStore, TokenDigest, TokenRecord, Unavailable, Verdict, loader_fn,
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Lookup, Origin, RedisStore,
+    TokenDigest, TokenRecord, Unavailable, loader_fn,
 };
 
 /// The metadata of a record is the row's version: which commit an answer was read from.
@@ -129,26 +129,27 @@ impl Db {
         self.most.load(Ordering::SeqCst)
     }
 
-    fn query(&self, token: &str) -> Verdict<Version> {
+    fn query(&self, token: &str) -> Option<TokenRecord<Version>> {
         let rows = self.rows.lock().unwrap();
-        let Some(row) = rows.get(token).filter(|row| !row.revoked) else {
-            return Verdict::Absent;
-        };
-        if let Some(tenant) = &row.tenant
-            && self.suspended.lock().unwrap().contains(tenant)
-        {
-            return Verdict::Denied(Denial::new("tenant suspended").for_tenant(tenant));
-        }
+        let row = rows.get(token).filter(|row| !row.revoked)?;
         let mut record = TokenRecord::new(row.id.as_str(), row.token_type.as_str())
             .tenant_id(row.tenant.clone())
             .expires_at(row.expires_at);
         if let Some(digest) = row.digest {
             record = record.digest(digest);
         }
-        Verdict::Found(record.metadata(row.version))
+        if let Some(tenant) = &row.tenant
+            && self.suspended.lock().unwrap().contains(tenant)
+        {
+            record = record.denied("tenant suspended");
+        }
+        Some(record.metadata(row.version))
     }
 
-    async fn load(self: Arc<Self>, lookup: Lookup) -> Result<Verdict<Version>, std::io::Error> {
+    async fn load(
+        self: Arc<Self>,
+        lookup: Lookup,
+    ) -> std::io::Result<Option<TokenRecord<Version>>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let running = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         let _running = Running(&self.now);

@@ -24,6 +24,8 @@ async fn a_token_that_is_not_good_gets_the_same_bytes_for_every_reason() {
         ("revoked", REVOKED),
         ("expired", EXPIRED),
         ("another type", OTHER_TYPE),
+        ("suspended and expired", SUSPENDED_EXPIRED),
+        ("suspended and of another type", SUSPENDED_OTHER_TYPE),
         ("malformed", "app,"),
         ("another's beginning", "app-Good-0123456789a"),
         ("a good one's beginning", "app-Good-012345678"),
@@ -163,6 +165,7 @@ async fn a_loader_that_answers_for_another_token_is_503() {
     let world = World::new();
     let failed = world.bearer(FAILING).await;
     assert_eq!(world.bearer(MISTAKEN).await, failed);
+    assert_eq!(world.bearer(SUSPENDED_MISTAKEN).await, failed);
     assert!(world.reached().is_empty());
 }
 

@@ -17,8 +17,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use test_support::Gate;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, BoxError, CachedApiToken, Denial, Lookup,
-    MakeRejection, ProblemDetails, TokenDigest, TokenLoader, TokenRecord, Verdict,
+    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, BoxError, CachedApiToken, Lookup,
+    MakeRejection, ProblemDetails, TokenDigest, TokenLoader, TokenRecord,
 };
 
 pub(crate) const GOOD: &str = "app-Good-0123456789";
@@ -27,6 +27,9 @@ pub(crate) const REVOKED: &str = "app-revoked-0123456";
 pub(crate) const EXPIRED: &str = "app-expired-0123456";
 pub(crate) const OTHER_TYPE: &str = "dataset-0123456789a";
 pub(crate) const SUSPENDED: &str = "app-suspended-01234";
+pub(crate) const SUSPENDED_OTHER_TYPE: &str = "dataset-suspended-0";
+pub(crate) const SUSPENDED_EXPIRED: &str = "app-suspended-expired";
+pub(crate) const SUSPENDED_MISTAKEN: &str = "app-suspended-mistaken";
 pub(crate) const FAILING: &str = "app-failing-0123456";
 pub(crate) const PANICKING: &str = "app-panicking-01234";
 pub(crate) const HANGING: &str = "app-hanging-0123456";
@@ -53,33 +56,35 @@ pub(crate) struct Database {
 impl TokenLoader for Database {
     type Metadata = ();
 
-    async fn load(&self, lookup: Lookup) -> Result<Verdict, BoxError> {
+    async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord>, BoxError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.asked.lock().unwrap().push(lookup.clone());
         self.gate.pass().await;
         let healthy = self.healthy.load(Ordering::SeqCst);
         let not_yet_revoked = self.not_yet_revoked.load(Ordering::SeqCst);
-        Ok(match lookup.token().expose() {
-            GOOD => TokenRecord::new("tok-good", "app")
-                .digest(lookup.digest())
-                .into(),
-            REVOKED if not_yet_revoked => TokenRecord::new("tok-revoked", "app").into(),
-            EXPIRED => TokenRecord::new("tok-expired", "app")
-                .expires_at(SystemTime::now() - Duration::from_secs(1))
-                .into(),
-            OTHER_TYPE => TokenRecord::new("tok-dataset", "dataset").into(),
-            SUSPENDED => Denial::new(REASON).into(),
-            FAILING | PANICKING | HANGING if healthy => TokenRecord::new("tok-late", "app").into(),
+        let past = SystemTime::now() - Duration::from_secs(1);
+        Ok(Some(match lookup.token().expose() {
+            GOOD => TokenRecord::new("tok-good", "app").digest(lookup.digest()),
+            REVOKED if not_yet_revoked => TokenRecord::new("tok-revoked", "app"),
+            EXPIRED => TokenRecord::new("tok-expired", "app").expires_at(past),
+            OTHER_TYPE => TokenRecord::new("tok-dataset", "dataset"),
+            SUSPENDED => TokenRecord::new("tok-suspended", "app").denied(REASON),
+            SUSPENDED_OTHER_TYPE => TokenRecord::new("tok-dataset-2", "dataset").denied(REASON),
+            SUSPENDED_EXPIRED => TokenRecord::new("tok-expired-2", "app")
+                .expires_at(past)
+                .denied(REASON),
+            SUSPENDED_MISTAKEN => TokenRecord::new("tok-another's", "app")
+                .digest(TokenDigest::of(GOOD))
+                .denied(REASON),
+            FAILING | PANICKING | HANGING if healthy => TokenRecord::new("tok-late", "app"),
             FAILING => return Err(SECRET.into()),
             PANICKING => panic!("{SECRET}"),
             HANGING => std::future::pending().await,
-            MISTAKEN => TokenRecord::new("tok-another's", "app")
-                .digest(TokenDigest::of(GOOD))
-                .into(),
-            any if any.starts_with(ANY) => TokenRecord::new("tok-any", "app").into(),
+            MISTAKEN => TokenRecord::new("tok-another's", "app").digest(TokenDigest::of(GOOD)),
+            any if any.starts_with(ANY) => TokenRecord::new("tok-any", "app"),
             // A revoked one among them: its row is there, and the query does not find it.
-            _ => Verdict::Absent,
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 

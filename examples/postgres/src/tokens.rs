@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use sqlx::PgPool;
 use time::OffsetDateTime;
-use tower_api_token::{Denial, Lookup, TokenDigest, TokenRecord, Verdict};
+use tower_api_token::{Lookup, TokenDigest, TokenRecord};
 
 /// Its statements are harmless when repeated, so that this example needs no list of what was done. For a
 /// second migration take `sqlx::migrate!`.
@@ -20,7 +20,10 @@ pub(crate) async fn migrate(database: &PgPool) -> Result<(), sqlx::Error> {
 /// in the meantime.
 ///
 /// An error is "we cannot tell": the client gets 503, and nothing is cached.
-pub(crate) async fn load(database: PgPool, lookup: Lookup) -> Result<Verdict, sqlx::Error> {
+pub(crate) async fn load(
+    database: PgPool,
+    lookup: Lookup,
+) -> Result<Option<TokenRecord>, sqlx::Error> {
     // PostgreSQL has `infinity`, and years of five digits. The program's times have neither, and to convert
     // one would panic: a token that ends so late has no end here.
     const SELECT: &str = "\
@@ -41,23 +44,23 @@ pub(crate) async fn load(database: PgPool, lookup: Lookup) -> Result<Verdict, sq
         .bind(lookup.digest().as_bytes())
         .fetch_optional(&database)
         .await?;
-    Ok(match row {
-        // Unknown, revoked or expired: it is all the same, to the client too.
-        None => Verdict::Absent,
-        // A good token that may not be used now: 403 with this text. Bound to its tenant, the denial ends
-        // when the tenant is invalidated.
-        Some((_, tenant, .., true)) => Denial::new("The account is suspended.")
-            .for_tenant(tenant)
-            .into(),
-        // The digest is the row's own: the cache compares it with the token's. A cached record ends when its
-        // token does, and a token of another type than the layer's scope is not good there: neither needs
-        // anything here.
-        Some((id, tenant, kind, digest, expires_at, false)) => TokenRecord::new(id, kind)
-            .tenant_id(tenant)
-            .digest(TokenDigest::from_bytes(digest))
-            .expires_at(expires_at.map(SystemTime::from))
-            .into(),
-    })
+    // No row: unknown, revoked or expired. It is all the same, to the client too.
+    let Some((id, tenant, kind, digest, expires_at, suspended)) = row else {
+        return Ok(None);
+    };
+    // The digest is the row's own: the cache compares it with the token's. A cached record ends when its
+    // token does, and a token of another type than the layer's scope is not good there: neither needs
+    // anything here.
+    let record = TokenRecord::new(id, kind)
+        .tenant_id(tenant)
+        .digest(TokenDigest::from_bytes(digest))
+        .expires_at(expires_at.map(SystemTime::from));
+    Ok(Some(if suspended {
+        // A good token that may not be used now: 403 with this text, until the tenant is invalidated.
+        record.denied("The account is suspended.")
+    } else {
+        record
+    }))
 }
 
 /// Revokes a token and says by what digest the cache knows it; `None` if there is no token of this id. Done

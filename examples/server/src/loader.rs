@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tower_api_token::{Denial, Lookup, TokenRecord, Verdict};
+use tower_api_token::{Lookup, TokenRecord};
 
-use crate::db::{Database, Timestamp, TokenRow};
+use crate::db::{Database, TokenRow};
 
 /// Answers one look-up of the cache.
 ///
@@ -21,34 +21,29 @@ pub async fn load(
     database: Database,
     delay: Duration,
     lookup: Lookup,
-) -> Result<Verdict, sqlx::Error> {
+) -> Result<Option<TokenRecord>, sqlx::Error> {
     let row = database.find_token(lookup.digest()).await?;
     // After the query and never before: what is held back is an answer that may have grown old,
     // which is the very thing the protocol is there for.
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    Ok(verdict(row, lookup.scope(), Timestamp::now()))
+    Ok(row.map(record))
 }
 
-/// Unknown, revoked, or of another type: absent. A good token of a suspended tenant: denied, and
-/// bound to the tenant, so that resuming it drops the denial too. An expired one is returned as it
-/// is: expiry is decided on each request, after the cache.
-fn verdict(row: Option<TokenRow>, scope: Option<&str>, now: Timestamp) -> Verdict {
-    let Some(row) = row.filter(|row| scope.is_none_or(|scope| scope == row.token_type)) else {
-        return Verdict::Absent;
-    };
-    if row.tenant_suspended && row.expires_at.is_none_or(|end| end > now) {
-        return Denial::new("tenant suspended")
-            .for_tenant(row.tenant_id)
-            .into();
-    }
-    TokenRecord::new(row.id, row.token_type)
+/// A token of a suspended tenant is denied; resuming the tenant invalidates it, and with it the denial. The
+/// type and the expiry are checked on each request, after the cache.
+fn record(row: TokenRow) -> TokenRecord {
+    let record = TokenRecord::new(row.id, row.token_type)
         .digest(row.digest)
         .tenant_id(row.tenant_id)
         .app_id(row.app_id)
         .created_at(std::time::SystemTime::from(row.created_at))
         .expires_at(row.expires_at.map(std::time::SystemTime::from))
-        .last_used_at(row.last_used_at.map(std::time::SystemTime::from))
-        .into()
+        .last_used_at(row.last_used_at.map(std::time::SystemTime::from));
+    if row.tenant_suspended {
+        record.denied("tenant suspended")
+    } else {
+        record
+    }
 }

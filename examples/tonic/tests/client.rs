@@ -18,7 +18,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_web::GrpcWebClientLayer;
 use tower::ServiceBuilder;
-use tower_api_token::{ApiTokenCache, Denial, Lookup, TokenRecord, Verdict, loader_fn};
+use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
 
 /// Of an application, and so allowed to watch.
 const WATCHER: &str = "app-of-an-application";
@@ -41,15 +41,13 @@ async fn start() -> Running {
     let loader = loader_fn(move |lookup: Lookup| {
         counter.fetch_add(1, Ordering::SeqCst);
         async move {
-            Ok::<Verdict, _>(match lookup.token().expose() {
-                GOOD => TokenRecord::new("tok-1", "app").into(),
-                WATCHER => TokenRecord::new("tok-2", "app")
-                    .app_id("shop".to_owned())
-                    .into(),
-                SUSPENDED => Denial::new(REASON).into(),
+            Ok(Some(match lookup.token().expose() {
+                GOOD => TokenRecord::new("tok-1", "app"),
+                WATCHER => TokenRecord::new("tok-2", "app").app_id("shop".to_owned()),
+                SUSPENDED => TokenRecord::new("tok-3", "app").denied(REASON),
                 FAILING => return Err(std::io::Error::other("password of the database: hunter2")),
-                _ => Verdict::Absent,
-            })
+                _ => return Ok(None),
+            }))
         }
     });
     let cache = ApiTokenCache::builder(loader).build().unwrap();

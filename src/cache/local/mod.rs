@@ -27,37 +27,16 @@ use super::clock::Tick;
 use super::stats::Counter;
 use super::tenants::TenantCell;
 use crate::store::{Generation, Kept};
-use crate::token::{Denial, Principal, Proof, TokenDigest};
+use crate::token::{Principal, Proof, TokenDigest};
 
 /// The keyed hash of a scope and a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(u128);
 
-/// A null or a denial in the local level.
-pub(crate) struct Refused {
-    pub(crate) what: Negative,
+/// A null in the local level.
+pub(crate) struct Null {
+    pub(crate) kept: Arc<Kept<Absence>>,
     pub(crate) proof: Proof,
-}
-
-pub(crate) enum Negative {
-    Absent(Arc<Kept<Absence>>),
-    Denied(Arc<Kept<Denial>>),
-}
-
-impl Negative {
-    fn ended(&self, now: Tick) -> bool {
-        match self {
-            Self::Absent(kept) => ended(kept, now),
-            Self::Denied(kept) => ended(kept, now),
-        }
-    }
-
-    fn generation(&self) -> Option<Generation> {
-        match self {
-            Self::Absent(kept) => kept.generation,
-            Self::Denied(kept) => kept.generation,
-        }
-    }
 }
 
 /// Whether the time to live is over, or the store behind deleted the entry.
@@ -65,10 +44,56 @@ fn ended<T>(kept: &Kept<T>, now: Tick) -> bool {
     kept.revoked.load(Ordering::Acquire) || kept.until <= now
 }
 
-/// A usable entry.
+/// An entry: a record, which may be a denied one, or a null.
 pub(crate) enum Hit<M> {
     Found(Arc<Principal<M>>),
-    Refused(Arc<Refused>),
+    Absent(Arc<Null>),
+}
+
+impl<M> Clone for Hit<M> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Found(principal) => Self::Found(Arc::clone(principal)),
+            Self::Absent(null) => Self::Absent(Arc::clone(null)),
+        }
+    }
+}
+
+impl<M> Hit<M> {
+    /// Whether it answers for `token` at `now`, as far as the entry itself says.
+    fn is_usable(&self, token: &str, now: Tick) -> bool {
+        match self {
+            Self::Found(principal) => principal.token.is(token) && !ended(&principal.kept, now),
+            Self::Absent(null) => !ended(&null.kept, now),
+        }
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::Found(principal) => principal.kept.generation,
+            Self::Absent(null) => null.kept.generation,
+        }
+    }
+}
+
+/// What proves an entry of either map.
+trait Proven {
+    fn proof(&self) -> &Proof;
+}
+
+impl<M> Proven for Arc<Principal<M>> {
+    fn proof(&self) -> &Proof {
+        &self.proof
+    }
+}
+
+impl<M> Proven for Hit<M> {
+    fn proof(&self) -> &Proof {
+        match self {
+            Self::Found(principal) => &principal.proof,
+            Self::Absent(null) => &null.proof,
+        }
+    }
 }
 
 /// What a hit should set off in the background, once.
@@ -83,7 +108,8 @@ type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions>;
 pub(crate) struct Local<M> {
     entitlement: Entitlement,
     records: Map<Arc<Principal<M>>>,
-    negatives: Map<Arc<Refused>>,
+    /// Nulls, and denied records.
+    negatives: Map<Hit<M>>,
     evicted: (Arc<Counter>, Arc<Counter>),
     invalidated: Invalidated,
     keys: (u64, u64),
@@ -130,19 +156,15 @@ impl<M> Local<M> {
         if self.entitlement.is_off() {
             return None;
         }
-        if let Some(principal) = self.records.get(&fingerprint) {
-            if principal.token.is(token) && !ended(&principal.kept, now) {
-                let refresh = self.entitled(&principal.proof, principal.kept.generation, now)?;
-                return Some((Hit::Found(principal), refresh));
-            }
+        let hit = match self.records.get(&fingerprint) {
+            Some(principal) => Hit::Found(principal),
+            None => self.negatives.get(&fingerprint)?,
+        };
+        if !hit.is_usable(token, now) {
             return None;
         }
-        let refused = self.negatives.get(&fingerprint)?;
-        if refused.what.ended(now) {
-            return None;
-        }
-        let refresh = self.entitled(&refused.proof, refused.what.generation(), now)?;
-        Some((Hit::Refused(refused), refresh))
+        let refresh = self.entitled(hit.proof(), hit.generation(), now)?;
+        Some((hit, refresh))
     }
 
     fn entitled(
@@ -173,42 +195,33 @@ impl<M> Local<M> {
         Some(Refresh { entry, tenant })
     }
 
-    /// Takes a proven record. Only the flight of its key calls this, and there is one at a time.
-    pub(crate) fn insert(&self, fingerprint: Fingerprint, principal: Arc<Principal<M>>) {
-        if self.entitlement.is_off() || self.outdated(&principal.proof) {
+    /// Takes a proven answer. Only the flight of its key calls this, and there is one at a time.
+    pub(crate) fn insert(&self, fingerprint: Fingerprint, hit: Hit<M>) {
+        if self.entitlement.is_off() || self.outdated(hit.proof()) {
             return;
         }
-        let newer = |present: &Arc<Principal<M>>| present.proof.sent >= principal.proof.sent;
-        if self.entitlement.is_bounded()
-            && self.records.peek(&fingerprint).as_ref().is_some_and(newer)
-        {
-            return;
+        match hit {
+            Hit::Found(principal) if !principal.kept.what.is_denied() => {
+                self.put(fingerprint, principal, &self.records, &self.negatives);
+            }
+            negative => self.put(fingerprint, negative, &self.negatives, &self.records),
         }
-        self.negatives.remove(&fingerprint);
-        let mut inserting = Inserting::of(fingerprint);
-        self.records
-            .insert_with_lifecycle(fingerprint, principal, &mut inserting);
     }
 
-    /// The same for a null or a denial.
-    pub(crate) fn insert_refused(&self, fingerprint: Fingerprint, refused: Arc<Refused>) {
-        if self.entitlement.is_off() || self.outdated(&refused.proof) {
+    fn put<V: Proven + Clone, O: Proven + Clone>(
+        &self,
+        fingerprint: Fingerprint,
+        entry: V,
+        map: &Map<V>,
+        other: &Map<O>,
+    ) {
+        let newer = |present: &V| present.proof().sent >= entry.proof().sent;
+        if self.entitlement.is_bounded() && map.peek(&fingerprint).as_ref().is_some_and(newer) {
             return;
         }
-        let newer = |present: &Arc<Refused>| present.proof.sent >= refused.proof.sent;
-        if self.entitlement.is_bounded()
-            && self
-                .negatives
-                .peek(&fingerprint)
-                .as_ref()
-                .is_some_and(newer)
-        {
-            return;
-        }
-        self.records.remove(&fingerprint);
+        other.remove(&fingerprint);
         let mut inserting = Inserting::of(fingerprint);
-        self.negatives
-            .insert_with_lifecycle(fingerprint, refused, &mut inserting);
+        map.insert_with_lifecycle(fingerprint, entry, &mut inserting);
     }
 
     fn outdated(&self, proof: &Proof) -> bool {
@@ -221,7 +234,7 @@ impl<M> Local<M> {
         self.invalidated.note(digest, now);
     }
 
-    /// Entries held: records, and nulls with denials.
+    /// Entries held: records, and nulls with denied records.
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.records.len(), self.negatives.len())
     }
@@ -232,10 +245,7 @@ impl<M> Local<M> {
     }
 }
 
-fn map<V: Clone>(capacity: usize, evicted: &Arc<Counter>) -> Map<V>
-where
-    Weigh: Weighter<Fingerprint, V>,
-{
+fn map<V: Proven + Clone>(capacity: usize, evicted: &Arc<Counter>) -> Map<V> {
     Cache::with(
         capacity.max(1),
         capacity as u64,
@@ -259,15 +269,9 @@ fn random() -> u64 {
 #[derive(Clone)]
 struct Weigh;
 
-impl<M> Weighter<Fingerprint, Arc<Principal<M>>> for Weigh {
-    fn weight(&self, _: &Fingerprint, principal: &Arc<Principal<M>>) -> u64 {
-        u64::from(principal.proof.size).div_ceil(1024).max(1)
-    }
-}
-
-impl Weighter<Fingerprint, Arc<Refused>> for Weigh {
-    fn weight(&self, _: &Fingerprint, refused: &Arc<Refused>) -> u64 {
-        u64::from(refused.proof.size).div_ceil(1024).max(1)
+impl<V: Proven> Weighter<Fingerprint, V> for Weigh {
+    fn weight(&self, _: &Fingerprint, entry: &V) -> u64 {
+        u64::from(entry.proof().size).div_ceil(1024).max(1)
     }
 }
 
@@ -371,19 +375,36 @@ mod tests {
     }
 
     fn put_of(local: &Local<()>, token: &str, generation: Option<Generation>, proof: Proof) {
+        put_record(
+            local,
+            token,
+            TokenRecord::new("1", "app"),
+            generation,
+            proof,
+        );
+    }
+
+    fn put_record(
+        local: &Local<()>,
+        token: &str,
+        record: TokenRecord,
+        generation: Option<Generation>,
+        proof: Proof,
+    ) {
         let principal = Principal {
-            kept: Arc::new(Kept::new(TokenRecord::new("1", "app"), generation)),
+            kept: Arc::new(Kept::new(record, generation)),
             token: BearerToken::new(token),
             noted: AtomicU64::new(0),
             proof,
         };
-        local.insert(local.fingerprint(token, None), Arc::new(principal));
+        let hit = Hit::Found(Arc::new(principal));
+        local.insert(local.fingerprint(token, None), hit);
     }
 
     fn put_null(local: &Local<()>, token: &str, proof: Proof) {
-        let what = Negative::Absent(Arc::new(Kept::new(Absence::Unknown, None)));
-        let refused = Refused { what, proof };
-        local.insert_refused(local.fingerprint(token, None), Arc::new(refused));
+        let kept = Arc::new(Kept::new(Absence::Unknown, None));
+        let null = Hit::Absent(Arc::new(Null { kept, proof }));
+        local.insert(local.fingerprint(token, None), null);
     }
 
     fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(Hit<()>, Refresh)> {
@@ -394,7 +415,7 @@ mod tests {
     fn proved(local: &Local<()>, token: &str, now: u64) -> Option<(u64, bool)> {
         hit(local, token, now).map(|(hit, _)| match hit {
             Hit::Found(principal) => (principal.proof.sent.0, true),
-            Hit::Refused(refused) => (refused.proof.sent.0, false),
+            Hit::Absent(null) => (null.proof.sent.0, false),
         })
     }
 
@@ -423,6 +444,19 @@ mod tests {
         put(&local, "a", proof("a", 11, 0));
         assert_eq!(proved(&local, "a", 20), Some((11, true)));
         assert_eq!(local.len(), (1, 1));
+    }
+
+    #[test]
+    fn a_denied_record_is_in_the_budget_of_the_nulls_and_takes_the_good_ones_place() {
+        let local = bounded();
+        put(&local, "a", proof("a", 8, 0));
+        assert_eq!(local.len(), (1, 0));
+        let denied = TokenRecord::new("1", "app").denied("no");
+        put_record(&local, "a", denied, None, proof("a", 9, 0));
+        assert_eq!(local.len(), (0, 1));
+        assert_eq!(proved(&local, "a", 20), Some((9, true)));
+        put(&local, "a", proof("a", 10, 0));
+        assert_eq!(local.len(), (1, 0));
     }
 
     #[test]

@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use test_support::{Gate, RedisServer};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, Denial, KeyLayout, Lookup, RedisStore, TokenRecord,
-    Verdict, loader_fn,
+    ApiTokenCache, ApiTokenCacheBuilder, KeyLayout, Lookup, RedisStore, TokenRecord, loader_fn,
 };
 
 /// A row, as the loader of either side gets it.
@@ -126,20 +125,15 @@ impl Database {
             .map_or(Value::Null, |row| row.for_python(token))
     }
 
-    async fn load(self: Arc<Self>, lookup: Lookup) -> io::Result<Verdict> {
+    async fn load(self: Arc<Self>, lookup: Lookup) -> io::Result<Option<TokenRecord>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let row = lock(&self.rows).get(lookup.token().expose()).cloned();
         let suspended = lock(&self.suspended).clone();
         self.gate.pass().await;
-        let Some(row) = row else {
-            return Ok(Verdict::Absent);
-        };
-        Ok(match &row.tenant {
-            Some(tenant) if suspended.contains(tenant) => {
-                Verdict::Denied(Denial::new("suspended").for_tenant(tenant.as_str()))
-            }
-            _ => Verdict::Found(row.record()),
-        })
+        Ok(row.map(|row| match &row.tenant {
+            Some(tenant) if suspended.contains(tenant) => row.record().denied("suspended"),
+            _ => row.record(),
+        }))
     }
 
     /// A cache of ours in front of it, in the shared layout, to be finished by the test.

@@ -186,7 +186,7 @@ where
 {
     let loader = loader_fn(move |_: Lookup| {
         let record = TokenRecord::new("tok-1", "app").metadata(metadata.clone());
-        async move { Ok::<_, std::io::Error>(record) }
+        async move { Ok::<_, std::io::Error>(Some(record)) }
     });
     ApiTokenCache::builder(loader)
         .store(interop::database::patient(&world.redis))

@@ -6,7 +6,7 @@ use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
 
 fn main() {
     let loader = loader_fn(|_: Lookup| async {
-        Ok::<_, std::io::Error>(TokenRecord::new("tok-1", "app").metadata(Rc::new(())))
+        Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app").metadata(Rc::new(()))))
     });
     let _ = ApiTokenCache::builder(loader);
 }

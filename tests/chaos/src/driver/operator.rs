@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use test_support::Dice;
-use tower_api_token::{ApiTokenCache, BoxError, Lookup, RedisStore, Verdict, loader_fn};
+use tower_api_token::{ApiTokenCache, BoxError, Lookup, RedisStore, TokenRecord, loader_fn};
 
 use super::fleet::Fleet;
 use crate::books::{Shared, lock};
@@ -140,7 +140,8 @@ impl Operator {
 
 /// Nobody asks it, but it is set up as the workers are, except for the longer bounds of some.
 fn engine(url: &str) -> ApiTokenCache<u64> {
-    let never = |_: Lookup| async { Err::<Verdict<u64>, BoxError>("nobody asks here".into()) };
+    let never =
+        |_: Lookup| async { Err::<Option<TokenRecord<u64>>, BoxError>("nobody asks here".into()) };
     let store = RedisStore::connect(url).expect("a good URL");
     ApiTokenCache::builder(loader_fn(never))
         .store(store)

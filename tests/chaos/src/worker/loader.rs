@@ -6,11 +6,11 @@ use std::sync::Mutex;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
-use tower_api_token::{BoxError, Denial, Lookup, TokenLoader, TokenRecord, Verdict};
+use tower_api_token::{BoxError, Lookup, TokenLoader, TokenRecord};
 
 use crate::books::lock;
 use crate::database::Reply;
-use crate::ledger::Read;
+use crate::ledger::{Read, Version};
 use crate::settings::{SCOPE, tenant_name};
 
 /// A loader with a pool of connections.
@@ -53,21 +53,21 @@ impl FromDriver {
 impl TokenLoader for FromDriver {
     type Metadata = u64;
 
-    async fn load(&self, lookup: Lookup) -> Result<Verdict<u64>, BoxError> {
+    async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord<u64>>, BoxError> {
         let token = lookup.token().expose();
+        let record = |version: Version, tenant: Option<usize>| {
+            // The id is the token's text, so that an answer says whose it is.
+            TokenRecord::new(token, SCOPE)
+                .tenant_id(tenant.map(tenant_name))
+                .metadata(version.pack())
+        };
         match self.ask(token).await? {
             Reply::Error => Err("the database is in trouble".into()),
-            Reply::Row(Read::Absent) => Ok(Verdict::Absent),
-            Reply::Row(Read::Found(version, tenant)) => Ok(Verdict::Found(
-                // The id is the token's text, so that an answer says whose it is.
-                TokenRecord::new(token, SCOPE)
-                    .tenant_id(tenant.map(tenant_name))
-                    .metadata(version.pack()),
-            )),
+            Reply::Row(Read::Absent) => Ok(None),
+            Reply::Row(Read::Found(version, tenant)) => Ok(Some(record(version, tenant))),
             Reply::Row(Read::Denied(version, tenant)) => {
-                let reason = format!("{token} {}", version.pack());
-                let denial = Denial::new(reason).for_tenant(tenant_name(tenant));
-                Ok(Verdict::Denied(denial))
+                let reason = version.pack().to_string();
+                Ok(Some(record(version, Some(tenant)).denied(reason)))
             }
         }
     }

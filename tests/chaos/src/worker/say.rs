@@ -18,15 +18,13 @@ pub(super) fn said(token: &str, answer: Result<Answer<u64>, Unavailable>) -> Sai
         }
         Ok(Answer::Found(_)) => Said::Wrong(Wrong::OtherToken),
         Ok(Answer::Absent(Absence::Unknown)) => Said::Absent,
-        Ok(Answer::Denied(denial)) => match denial.reason().split_once(' ') {
-            Some((about, packed)) if about == token => {
-                packed.parse().map_or(Said::Wrong(Wrong::Denial), |packed| {
-                    Said::Denied(Version::unpack(packed))
-                })
-            }
-            Some(_) => Said::Wrong(Wrong::OtherToken),
-            None => Said::Wrong(Wrong::Denial),
-        },
+        Ok(Answer::Denied(denial)) if denial.token_id() == token => {
+            let packed = denial.reason().parse();
+            packed.map_or(Said::Wrong(Wrong::Denial), |packed| {
+                Said::Denied(Version::unpack(packed))
+            })
+        }
+        Ok(Answer::Denied(_)) => Said::Wrong(Wrong::OtherToken),
         Ok(_) => Said::Wrong(Wrong::Absence),
         Err(error) => match error.kind() {
             UnavailableKind::LoaderFailed

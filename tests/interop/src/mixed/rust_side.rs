@@ -8,14 +8,12 @@ use std::time::Duration;
 use test_support::{Dice, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use tower_api_token::{
-    Answer, ApiTokenCache, Denial, KeyLayout, Lookup, Origin, TokenRecord, Verdict, loader_fn,
-};
+use tower_api_token::{Answer, ApiTokenCache, KeyLayout, Lookup, Origin, TokenRecord, loader_fn};
 
 use super::books::Books;
 use super::clock::now;
 use super::judge::{Answered, Said};
-use super::ledger::{By, Found, Key, SCOPES, tenant_name, tenant_of, token_text};
+use super::ledger::{By, Found, Id, Key, SCOPES, tenant_name, tenant_of, token_text};
 use super::{BOUND, TOKENS, database_pause};
 use crate::database::patient;
 
@@ -80,20 +78,22 @@ impl RustSide {
     }
 }
 
-async fn load(books: Arc<Books>, mut dice: Dice, lookup: Lookup) -> io::Result<Verdict> {
+async fn load(
+    books: Arc<Books>,
+    mut dice: Dice,
+    lookup: Lookup,
+) -> io::Result<Option<TokenRecord>> {
     let key = Key::of(lookup.token().expose(), lookup.scope()).ok_or(io::ErrorKind::NotFound)?;
     tokio::time::sleep(database_pause(&mut dice)).await;
     let (load, found) = books.ledger().load(key, By::Rust, now());
     tokio::time::sleep(database_pause(&mut dice)).await;
     books.ledger().answered(load, now());
     let tenant = tenant_name(tenant_of(key.token));
+    let record = |id: Id| TokenRecord::new(id.to_string(), "app").tenant_id(tenant);
     Ok(match found {
-        Found::Record(id) => {
-            let record = TokenRecord::new(id.to_string(), "app").tenant_id(tenant);
-            Verdict::Found(record)
-        }
-        Found::Absent => Verdict::Absent,
-        Found::Denied(id) => Verdict::Denied(Denial::new(id.to_string()).for_tenant(tenant)),
+        Found::Record(id) => Some(record(id)),
+        Found::Absent => None,
+        Found::Denied(id) => Some(record(id).denied(id.to_string())),
     })
 }
 
