@@ -15,7 +15,7 @@ use table::{aside, median, median_ratio, row};
 use test_support::RedisServer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tower_api_token::{ApiTokenCache, Lookup, RedisStore, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, Lookup, RedisStore, TokenRecord};
 
 const CONNECTIONS: usize = 50;
 const QUERY: Duration = Duration::from_millis(5);
@@ -54,13 +54,13 @@ impl Database {
 
     fn cache(self: &Arc<Self>, store: Option<RedisStore>) -> ApiTokenCache {
         let database = Arc::clone(self);
-        let loader = loader_fn(move |lookup: Lookup| {
+        let loader = move |lookup: Lookup| {
             let database = Arc::clone(&database);
             async move {
                 database.query(number(lookup.token().expose())).await;
                 Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app")))
             }
-        });
+        };
         let builder = ApiTokenCache::builder(loader).scopes(["app"]);
         let builder = match store {
             Some(store) => builder.store(store),

@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tower_api_token::{
     Answer, ApiTokenCache, BoxError, Lookup, RedisStore, TokenRecord, Usage, UsageRecorder,
-    UsageSink, loader_fn,
+    UsageSink,
 };
 
 const TOKENS: usize = 1_000;
@@ -67,10 +67,10 @@ async fn run(name: &str, seconds: u64, table: Option<Table>) {
 }
 
 fn cache(server: &RedisServer, table: Option<Table>) -> ApiTokenCache {
-    let loader = loader_fn(|lookup: Lookup| async move {
+    let loader = |lookup: Lookup| async move {
         let id = lookup.token().expose();
         Ok::<_, std::io::Error>(Some(TokenRecord::new(id, "app")))
-    });
+    };
     let store = RedisStore::connect(&server.url()).expect("a url");
     let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
     let builder = match table {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use test_support::RedisServer;
-use tower_api_token::{ApiTokenCache, Lookup, Origin, RedisStore, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, Lookup, Origin, RedisStore, TokenRecord};
 
 const TOKENS: usize = 100_000;
 const OTHERS: usize = 1_000_000;
@@ -25,12 +25,12 @@ fn token(n: usize) -> String {
 
 /// Even tokens are of tenant `a`, odd ones of tenant `b`.
 fn cache(server: &RedisServer) -> ApiTokenCache {
-    let loader = loader_fn(|lookup: Lookup| async move {
+    let loader = |lookup: Lookup| async move {
         let even = lookup.token().expose().ends_with(['0', '2', '4', '6', '8']);
         let tenant = if even { "a" } else { "b" };
         let record = TokenRecord::new("tok", "app").tenant_id(tenant.to_owned());
         Ok::<_, std::io::Error>(Some(record))
-    });
+    };
     let store = RedisStore::connect(&server.url()).expect("a url");
     let store = store.deadline(Duration::from_secs(10));
     let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);

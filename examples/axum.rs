@@ -8,7 +8,7 @@ use std::convert::Infallible;
 
 use axum::{Router, routing::get};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenFormat, TokenRecord, loader_fn,
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenFormat, TokenRecord,
 };
 
 #[tokio::main]
@@ -16,11 +16,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A new one at each start. A service has a table of digests, and shows a token's text once.
     let token = TokenFormat::new("demo_").generate()?;
     let known = token.digest();
-    let loader = loader_fn(move |lookup: Lookup| async move {
+    let loader = move |lookup: Lookup| async move {
         // SELECT id, type FROM tokens WHERE digest = $1 AND revoked_at IS NULL
         let found = lookup.digest() == known;
         Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
-    });
+    };
     let cache = ApiTokenCache::builder(loader).scopes(["app"]).build()?;
     let app = Router::new()
         .route("/", get(whoami))

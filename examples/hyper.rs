@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
 use tower_api_token::{
     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, TokenDigest, TokenFormat,
-    TokenRecord, loader_fn,
+    TokenRecord,
 };
 
 async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -30,10 +30,10 @@ async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
 
 /// In a service `known` is a table, and this is a query by `lookup.digest()`.
 fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
-    let loader = loader_fn(move |lookup: Lookup| async move {
+    let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;
         Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
-    });
+    };
     ApiTokenCache::builder(loader).scopes(["app"]).build()
 }
 

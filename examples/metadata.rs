@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower_api_token::{
     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, RedisStore, TokenDigest,
-    TokenFormat, TokenRecord, loader_fn,
+    TokenFormat, TokenRecord,
 };
 
 /// What the service wants to know of a token, beside who it is. JSON in Redis; what is added later
@@ -65,11 +65,11 @@ async fn export(
 
 fn cache(table: Table, redis_url: Option<&str>) -> Result<ApiTokenCache<Plan>, ConfigError> {
     let table = Arc::new(table);
-    let loader = loader_fn(move |lookup: Lookup| {
+    let loader = move |lookup: Lookup| {
         let row = table.get(&lookup.digest()).cloned();
         let record = row.map(|(id, plan)| TokenRecord::new(id, "app").metadata(plan));
         async { Ok::<_, Infallible>(record) }
-    });
+    };
     let mut builder = ApiTokenCache::builder(loader).scopes(["app"]);
     if let Some(url) = redis_url {
         builder = builder.store(RedisStore::connect(url)?);

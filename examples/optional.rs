@@ -11,7 +11,7 @@ use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 use tower_api_token::{
     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, TokenDigest, TokenFormat,
-    TokenRecord, loader_fn,
+    TokenRecord,
 };
 
 /// The price list, and the caller's own prices for whoever says who they are.
@@ -39,10 +39,10 @@ async fn orders(token: CachedApiToken) -> String {
 
 /// In a service `known` is a table, and this is a query by `lookup.digest()`.
 fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
-    let loader = loader_fn(move |lookup: Lookup| async move {
+    let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;
         Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
-    });
+    };
     ApiTokenCache::builder(loader).scopes(["app"]).build()
 }
 

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tower_api_token::{
     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, MakeRejection, Refusal,
-    TokenDigest, TokenFormat, TokenRecord, loader_fn,
+    TokenDigest, TokenFormat, TokenRecord,
 };
 
 /// Every error of this service is `{"error": {"code": …, "message": …, "help": …}}`.
@@ -70,7 +70,7 @@ type Table = HashMap<TokenDigest, Row>;
 
 fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
     let table = Arc::new(table);
-    let loader = loader_fn(move |lookup: Lookup| {
+    let loader = move |lookup: Lookup| {
         let row = table.get(&lookup.digest()).copied();
         async move {
             let record = TokenRecord::new("tok-1", "app");
@@ -83,7 +83,7 @@ fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
                 None => Ok(None),
             }
         }
-    });
+    };
     ApiTokenCache::builder(loader).scopes(["app"]).build()
 }
 

@@ -15,7 +15,7 @@ use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 use tower_api_token::{
     ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, GenerateError, Lookup,
-    TokenDigest, TokenFormat, TokenRecord, loader_fn,
+    TokenDigest, TokenFormat, TokenRecord,
 };
 
 /// Both types. A cache that knows its scopes deletes in exactly these when a token is invalidated, and
@@ -46,10 +46,10 @@ type Table = HashMap<TokenDigest, (String, &'static str)>;
 
 fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
     let table = Arc::new(table);
-    let loader = loader_fn(move |lookup: Lookup| {
+    let loader = move |lookup: Lookup| {
         let row = table.get(&lookup.digest()).cloned();
         async move { Ok::<_, Infallible>(row.map(|(id, kind)| TokenRecord::new(id, kind))) }
-    });
+    };
     ApiTokenCache::builder(loader).scopes(SCOPES).build()
 }
 

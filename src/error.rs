@@ -71,15 +71,15 @@ pub(crate) fn valid<T>(configured: Result<T, ConfigError>) -> T {
 /// [`source`](Error::source), for logs.
 ///
 /// ```
-/// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+/// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 /// use std::error::Error;
 /// use tower_api_token::UnavailableKind;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn Error>> {
-/// let loader = loader_fn(|_: Lookup| async {
+/// let loader = |_: Lookup| async {
 ///     Err::<Option<TokenRecord>, _>(std::io::Error::other("the database is away"))
-/// });
+/// };
 /// let cache = ApiTokenCache::builder(loader).build()?;
 /// let error = cache.authenticate("app-0123456789abcdef", "app").await.unwrap_err();
 /// assert_eq!(error.kind(), UnavailableKind::LoaderFailed);

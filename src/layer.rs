@@ -72,11 +72,11 @@ use crate::token::CachedApiToken;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use tower_api_token::{Lookup, TokenRecord, loader_fn};
-/// # let loader = loader_fn(|lookup: Lookup| async move {
+/// # use tower_api_token::{Lookup, TokenRecord};
+/// # let loader = |lookup: Lookup| async move {
 /// #     let known = lookup.token().expose() == "app-0123456789abcdef";
 /// #     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
-/// # });
+/// # };
 /// # let cache = ApiTokenCache::builder(loader).build()?;
 /// # let app = app(cache, HeaderValue::from_static("https://page.example"));
 /// # let request = |token: &str| {
@@ -107,9 +107,9 @@ use crate::token::CachedApiToken;
 ///
 /// ```
 /// use tower::{Layer, service_fn};
-/// use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, loader_fn};
+/// use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord};
 ///
-/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+/// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
 /// let cache = ApiTokenCache::builder(loader).build()?;
 /// let service = ApiTokenLayer::new(cache).with_scope("app").layer(service_fn(
 ///     |request: http::Request<String>| async move {
@@ -232,8 +232,8 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// varies by every header that is looked at. Default: required.
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, loader_fn};
-    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// let layer = ApiTokenLayer::new(cache).with_scope("app").optional();
     ///
@@ -277,8 +277,8 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// [policy](Self::with_policy) checks. Default: none.
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, loader_fn};
-    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// // WWW-Authenticate: Bearer realm="orders", scope="orders:read orders:write", resource_metadata="…"
     /// let layer = ApiTokenLayer::new(cache)
@@ -388,11 +388,11 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// ```
     /// # use tower_api_token::{
     /// #     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, InsufficientScope, Lookup,
-    /// #     PolicyRequest, TokenRecord, loader_fn,
+    /// #     PolicyRequest, TokenRecord,
     /// # };
     /// # #[derive(Clone)]
     /// # struct Plan { may_write: bool }
-    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord<Plan>>) });
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord<Plan>>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// let needs_write = InsufficientScope::naming("orders:write")?;
     /// let layer = ApiTokenLayer::new(cache).with_policy(
@@ -460,8 +460,8 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// it instead.
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenFormat, TokenRecord, loader_fn};
-    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenFormat, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// let layer = ApiTokenLayer::new(cache)
     ///     .with_token_format(TokenFormat::new("acme_live_"))
@@ -508,11 +508,11 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// # Examples
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, loader_fn};
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord};
     /// use axum::{Router, routing::get};
     /// use tower_http::cors::CorsLayer;
     ///
-    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// let app: Router = Router::new()
     ///     .route("/orders", get(|| async { "none" }))
@@ -531,8 +531,8 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// [`ProblemDetails::empty`] for no body at all. Default: [`ProblemDetails`].
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, Refusal, TokenRecord, loader_fn};
-    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, Refusal, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// let layer = ApiTokenLayer::new(cache).with_rejection(|refusal: &Refusal| {
     ///     let mut response = http::Response::new(refusal.detail().to_owned());

@@ -5,22 +5,20 @@
 //!   request's extensions or refuses it.
 //! * [`ApiTokenCache`] is what it asks, and can be asked without HTTP.
 //! * [`TokenFormat`] makes tokens, and tells invented ones before they are looked up.
-//! * [`TokenLoader`], or a closure in [`loader_fn`], is your database.
+//! * [`TokenLoader`] asks your database. A closure is one.
 //! * [`RedisStore`] shares the cache in a fleet; without it a [`MemoryStore`] keeps it in the process.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
 //! use axum::{Router, routing::get};
-//! use tower_api_token::{
-//!     ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, loader_fn,
-//! };
+//! use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord};
 //!
 //! # fn app() -> Result<Router, tower_api_token::ConfigError> {
-//! let loader = loader_fn(|lookup: Lookup| async move {
+//! let loader = |lookup: Lookup| async move {
 //!     // `SELECT … WHERE digest = $1 AND type = $2 AND revoked_at IS NULL`
 //!     let _ = (lookup.digest(), lookup.scope());
 //!     Ok::<_, std::io::Error>(None::<TokenRecord>)
-//! });
+//! };
 //! let cache = ApiTokenCache::builder(loader).scopes(["app"]).build()?;
 //! let app = Router::new()
 //!     .route("/v1/whoami", get(|token: CachedApiToken| async move { token.id().to_owned() }))
@@ -151,7 +149,7 @@ pub use extract::TokenSource;
 pub use extract::format::{GenerateError, TokenFormat};
 pub use future::ResponseFuture;
 pub use layer::ApiTokenLayer;
-pub use loader::{BoxError, LoaderFn, Lookup, TokenLoader, loader_fn};
+pub use loader::{BoxError, Lookup, TokenLoader};
 pub use policy::{InsufficientScope, PolicyRequest};
 pub use rejection::{MakeRejection, ProblemDetails, Refusal, RefusedRequest, ResponseBody};
 pub use service::ApiTokenService;
@@ -163,7 +161,7 @@ pub use store::{IntoStore, KeyLayout, MemoryStore, StoreError};
 pub use token::{
     BearerToken, CachedApiToken, Denial, Origin, ParseDigestError, TokenDigest, TokenRecord,
 };
-pub use usage::{Usage, UsageRecorder, UsageSink, UsageSinkFn, usage_sink_fn};
+pub use usage::{Usage, UsageRecorder, UsageSink};
 
 /// The README's examples.
 #[cfg(all(doctest, feature = "axum", feature = "redis"))]

@@ -1,9 +1,7 @@
 //! The user's database.
 
 use std::error::Error;
-use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::store::BoxFuture;
@@ -50,6 +48,31 @@ impl Lookup {
 
 /// Says what the database says about a token in a scope. It neither caches nor retries.
 ///
+/// An async function or a closure that takes a [`Lookup`] is a loader; its error may be of any type. So
+/// is an [`Arc`] of a loader.
+///
+/// ```
+/// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
+///
+/// # #[derive(Clone)]
+/// # struct Pool;
+/// # impl Pool {
+/// #     async fn id_by(&self, _: &[u8; 32]) -> std::io::Result<Option<String>> { Ok(None) }
+/// # }
+/// # let pool = Pool;
+/// // The closure is called for each load: it clones the pool into the future.
+/// let loader = move |lookup: Lookup| {
+///     let pool = pool.clone();
+///     async move {
+///         // SELECT id FROM tokens WHERE digest = $1 AND revoked_at IS NULL
+///         let id = pool.id_by(lookup.digest().as_bytes()).await?;
+///         Ok::<_, std::io::Error>(id.map(|id| TokenRecord::new(id, "app")))
+///     }
+/// };
+/// let cache = ApiTokenCache::builder(loader).build()?;
+/// # Ok::<(), tower_api_token::ConfigError>(())
+/// ```
+///
 /// Two rules make the guarantees hold:
 /// * A *revoked* or *disabled* token is `None`; one that is good and may not be used now is a record that
 ///   is [denied](TokenRecord::denied). An error means "we cannot tell", is answered 503, and is never
@@ -70,12 +93,12 @@ impl Lookup {
 /// ```
 /// use std::sync::Arc;
 /// use tokio::sync::Semaphore;
-/// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenRecord, loader_fn};
+/// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenRecord};
 ///
 /// # fn query(_: &[u8; 32]) -> Result<Option<TokenRecord>, std::io::Error> { Ok(None) }
 /// // As many as `max_loads`.
 /// let permits = Arc::new(Semaphore::new(20));
-/// let loader = loader_fn(move |lookup: Lookup| {
+/// let loader = move |lookup: Lookup| {
 ///     let permits = Arc::clone(&permits);
 ///     async move {
 ///         let permit = permits.acquire_owned().await?;
@@ -86,7 +109,7 @@ impl Lookup {
 ///         });
 ///         Ok::<_, BoxError>(work.await??)
 ///     }
-/// });
+/// };
 /// let cache = ApiTokenCache::builder(loader).max_loads(20).build()?;
 /// # let _ = cache;
 /// # Ok::<(), tower_api_token::ConfigError>(())
@@ -124,8 +147,8 @@ impl Lookup {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a token loader",
-    label = "wrap an async function or closure in `loader_fn`, or implement `TokenLoader`",
-    note = "`loader_fn(|lookup: Lookup| async move {{ Ok::<_, MyError>(record_or_none) }})`"
+    label = "expected an async function or closure of one `Lookup`, or an implementation of `TokenLoader`",
+    note = "`|lookup: Lookup| async move {{ Ok::<_, MyError>(record_or_none) }}`"
 )]
 pub trait TokenLoader: Send + Sync + 'static {
     /// The user's typed data in each record; `()` for none.
@@ -138,68 +161,26 @@ pub trait TokenLoader: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<TokenRecord<Self::Metadata>>, BoxError>> + Send;
 }
 
-/// A closure as a [`TokenLoader`].
-///
-/// It is called with a [`Lookup`] and gives a future of a `Result` of an `Option` of a [`TokenRecord`];
-/// the error is any that is one.
-///
-/// ```
-/// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
-///
-/// # #[derive(Clone)]
-/// # struct Pool;
-/// # impl Pool {
-/// #     async fn id_by(&self, _: &[u8; 32]) -> std::io::Result<Option<String>> { Ok(None) }
-/// # }
-/// # let pool = Pool;
-/// // The closure is called for each load: it clones the pool into the future.
-/// let loader = loader_fn(move |lookup: Lookup| {
-///     let pool = pool.clone();
-///     async move {
-///         // SELECT id FROM tokens WHERE digest = $1 AND revoked_at IS NULL
-///         let id = pool.id_by(lookup.digest().as_bytes()).await?;
-///         Ok::<_, std::io::Error>(id.map(|id| TokenRecord::new(id, "app")))
-///     }
-/// });
-/// let cache = ApiTokenCache::builder(loader).build()?;
-/// # Ok::<(), tower_api_token::ConfigError>(())
-/// ```
-pub fn loader_fn<F, Fut, M, E>(load: F) -> LoaderFn<F, M>
+impl<F, Fut, M, E> TokenLoader for F
 where
     F: Fn(Lookup) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Option<TokenRecord<M>>, E>> + Send,
-    E: Into<BoxError>,
     M: Send + Sync + 'static,
-{
-    LoaderFn {
-        load,
-        metadata: PhantomData,
-    }
-}
-
-/// What [`loader_fn`] returns.
-pub struct LoaderFn<F, M> {
-    load: F,
-    metadata: PhantomData<fn() -> M>,
-}
-
-impl<F, M> fmt::Debug for LoaderFn<F, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoaderFn").finish_non_exhaustive()
-    }
-}
-
-impl<F, Fut, M, E> TokenLoader for LoaderFn<F, M>
-where
-    F: Fn(Lookup) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Option<TokenRecord<M>>, E>> + Send,
     E: Into<BoxError>,
-    M: Send + Sync + 'static,
 {
     type Metadata = M;
 
     async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord<M>>, BoxError> {
-        (self.load)(lookup).await.map_err(Into::into)
+        self(lookup).await.map_err(Into::into)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<L: TokenLoader> TokenLoader for Arc<L> {
+    type Metadata = L::Metadata;
+
+    async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord<L::Metadata>>, BoxError> {
+        TokenLoader::load(&**self, lookup).await
     }
 }
 

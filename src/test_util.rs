@@ -7,15 +7,15 @@
 //! ```
 //! use std::time::Duration;
 //! use tower_api_token::test_util::ManualClock;
-//! use tower_api_token::{Absence, Answer, ApiTokenCache, Lookup, TokenRecord, loader_fn};
+//! use tower_api_token::{Absence, Answer, ApiTokenCache, Lookup, TokenRecord};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let clock = ManualClock::new();
 //! let end = clock.wall() + Duration::from_secs(3600);
-//! let loader = loader_fn(move |_: Lookup| async move {
+//! let loader = move |_: Lookup| async move {
 //!     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app").expires_at(end)))
-//! });
+//! };
 //! let cache = ApiTokenCache::builder(loader).clock(clock.clone()).build()?;
 //!
 //! let answer = cache.authenticate("app-0123456789abcdef", "app").await?;
@@ -35,16 +35,16 @@
 //! use std::sync::atomic::{AtomicBool, Ordering};
 //! use tokio::sync::Notify;
 //! use tower_api_token::test_util::{Hooks, Point};
-//! use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+//! use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let revoked = Arc::new(AtomicBool::new(false));
 //! let row = Arc::clone(&revoked);
-//! let loader = loader_fn(move |_: Lookup| {
+//! let loader = move |_: Lookup| {
 //!     let good = !row.load(Ordering::SeqCst);
 //!     async move { Ok::<_, std::io::Error>(good.then(|| TokenRecord::new("tok-1", "app"))) }
-//! });
+//! };
 //! let (loaded, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
 //! let gates = (Arc::clone(&loaded), Arc::clone(&go_on));
 //! let first = AtomicBool::new(true);

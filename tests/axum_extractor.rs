@@ -9,9 +9,7 @@ use axum::routing::any;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
-use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, loader_fn,
-};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord};
 
 const GOOD: &str = "app-0123456789abcdef";
 
@@ -19,11 +17,11 @@ const GOOD: &str = "app-0123456789abcdef";
 struct Plan(&'static str);
 
 fn layer() -> ApiTokenLayer<Plan> {
-    let loader = loader_fn(|lookup: Lookup| async move {
+    let loader = |lookup: Lookup| async move {
         let known = lookup.token().expose() == GOOD;
         let record = TokenRecord::new("tok-1", "app").metadata(Plan("gold"));
         Ok::<_, Infallible>(known.then_some(record))
-    });
+    };
     ApiTokenLayer::new(ApiTokenCache::builder(loader).build().unwrap()).with_scope("app")
 }
 

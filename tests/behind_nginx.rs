@@ -11,7 +11,7 @@ use test_support::Nginx;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, TokenSource, loader_fn,
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, TokenSource,
 };
 
 const ACME: &str = "token-of-acme-0123456789";
@@ -40,7 +40,7 @@ impl World {
     ) -> Self {
         let revoked = Arc::new(AtomicUsize::new(0));
         let database = Arc::clone(&revoked);
-        let loader = loader_fn(move |lookup: Lookup| {
+        let loader = move |lookup: Lookup| {
             let revoked = database.load(Ordering::SeqCst) > 0;
             let found = match lookup.token().expose() {
                 ACME if !revoked => Some(TokenRecord::new("acme", "app")),
@@ -48,7 +48,7 @@ impl World {
                 _ => None,
             };
             async { Ok::<_, std::io::Error>(found) }
-        });
+        };
         let cache = ApiTokenCache::builder(loader).build().unwrap();
         let app = Router::new()
             .fallback(async move |request: axum::extract::Request| {

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tower_api_token::test_util::{ManualClock, Point};
 use tower_api_token::{
     Absence, Answer, ApiTokenCache, BoxError, ConfigError, KeyLayout, Lookup, MemoryStore, Origin,
-    Outcome, RedisStore, TokenDigest, TokenRecord, UnavailableKind, UsageRecorder, loader_fn,
+    Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind, UsageRecorder,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -59,6 +59,35 @@ async fn a_good_token_is_loaded_once_and_then_found() {
         assert_eq!((db.loads(), cache.stats().loads), (1, 1));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_type_an_arc_of_one_a_function_and_a_closure_are_loaders() {
+    struct Own;
+
+    impl TokenLoader for Own {
+        type Metadata = ();
+
+        async fn load(&self, _: Lookup) -> Result<Option<TokenRecord>, BoxError> {
+            Ok(Some(TokenRecord::new("own", "app")))
+        }
+    }
+
+    async fn function(_: Lookup) -> std::io::Result<Option<TokenRecord>> {
+        Ok(Some(TokenRecord::new("function", "app")))
+    }
+
+    let closure = |_: Lookup| async { Ok::<_, BoxError>(Some(TokenRecord::new("closure", "app"))) };
+    for (builder, id) in [
+        (ApiTokenCache::builder(Own), "own"),
+        (ApiTokenCache::builder(Arc::new(Own)), "own"),
+        (ApiTokenCache::builder(function), "function"),
+        (ApiTokenCache::builder(closure), "closure"),
+    ] {
+        let cache = builder.build().unwrap();
+        let answer = cache.authenticate(TOKEN, "app").await.unwrap();
+        assert_eq!(answer.found().unwrap().id(), id);
+    }
 }
 
 #[tokio::test]
@@ -608,7 +637,7 @@ async fn a_permit_that_is_moved_into_blocking_work_bounds_it_beyond_the_loads_de
     let until_the_end = Arc::new(Mutex::new(until_the_end));
     let (permits, asked) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&asked);
-    let loader = loader_fn(move |_: Lookup| {
+    let loader = move |_: Lookup| {
         let (permits, hangs) = (Arc::clone(&permits), Arc::clone(&until_the_end));
         let asked = Arc::clone(&counted);
         async move {
@@ -621,7 +650,7 @@ async fn a_permit_that_is_moved_into_blocking_work_bounds_it_beyond_the_loads_de
             work.await?;
             Ok::<_, BoxError>(None::<TokenRecord>)
         }
-    });
+    };
     let builder = ApiTokenCache::builder(loader).max_loads(2);
     let cache = builder
         .load_deadline(Duration::from_millis(20))

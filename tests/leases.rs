@@ -16,7 +16,6 @@ use tokio::task::JoinHandle;
 use tower_api_token::test_util::Point;
 use tower_api_token::{
     Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenRecord, Unavailable,
-    loader_fn,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -279,13 +278,13 @@ async fn a_flight_that_a_panic_ends_gives_its_lease_back() {
     let bomb = Bomb {
         lit: Arc::clone(&lit),
     };
-    let loader = loader_fn(move |lookup: Lookup| {
+    let loader = move |lookup: Lookup| {
         // Of another type: what is kept of it is that there is none, and the record is dropped.
         let record = TokenRecord::new("tok-1", "dataset").metadata(bomb.clone());
         bomb.lit
             .store(lookup.token().expose() == TOKEN, Ordering::SeqCst);
         async { Ok::<_, std::io::Error>(Some(record)) }
-    });
+    };
     let builder = ApiTokenCache::builder(loader).store(common::redis(&server));
     let builder = builder.load_deadline(Duration::from_secs(3_600));
     let cache = builder.local_capacity(0).build().unwrap();

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use test_support::RedisServer;
 use tower_api_token::{
-    ApiTokenCache, CachedApiToken, KeyLayout, Lookup, Origin, TokenDigest, TokenRecord, loader_fn,
+    ApiTokenCache, CachedApiToken, KeyLayout, Lookup, Origin, TokenDigest, TokenRecord,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -41,11 +41,11 @@ where
     fn with(server: &RedisServer, layout: KeyLayout, metadata: M) -> Self {
         let loads = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&loads);
-        let loader = loader_fn(move |_: Lookup| {
+        let loader = move |_: Lookup| {
             counted.fetch_add(1, Ordering::SeqCst);
             let record = TokenRecord::new("tok-1", "app").metadata(metadata.clone());
             async { Ok::<_, Infallible>(Some(record)) }
-        });
+        };
         let builder = ApiTokenCache::builder(loader).store(redis(server));
         let builder = builder.key_layout(layout).local_capacity(0);
         let cache = builder.build().unwrap();

@@ -13,7 +13,6 @@ use test_support::RedisServer;
 use tokio::task::JoinSet;
 use tower_api_token::{
     Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenDigest, TokenRecord,
-    loader_fn,
 };
 
 const TOKENS: usize = 10_000;
@@ -47,7 +46,7 @@ impl Instance {
             Arc::clone(&running),
             Arc::clone(&most),
         );
-        let loader = loader_fn(move |lookup: Lookup| {
+        let loader = move |lookup: Lookup| {
             let (database, running, most) = loads.clone();
             async move {
                 database.loads.fetch_add(1, Ordering::SeqCst);
@@ -64,7 +63,7 @@ impl Instance {
                 running.fetch_sub(1, Ordering::SeqCst);
                 Ok::<_, Infallible>((!revoked).then(|| TokenRecord::new("tok-1", "app")))
             }
-        });
+        };
         let patient = Duration::from_secs(10);
         let store = RedisStore::connect(&server.url()).unwrap();
         let cache = ApiTokenCache::builder(loader)

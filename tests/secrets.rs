@@ -31,7 +31,7 @@ use tower_api_token::{
     Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InsufficientScope,
     KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome, ProblemDetails,
     RedisStore, RedisTls, Refusal, RefusedRequest, TokenDigest, TokenFormat, TokenRecord,
-    TokenSource, Usage, UsageRecorder, loader_fn, usage_sink_fn,
+    TokenSource, Usage, UsageRecorder,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -103,9 +103,8 @@ impl Shown {
     }
 
     async fn of_denials(&mut self) {
-        let loader = loader_fn(|_: Lookup| async {
-            Ok::<_, Infallible>(Some(record().denied("tenant suspended")))
-        });
+        let loader =
+            |_: Lookup| async { Ok::<_, Infallible>(Some(record().denied("tenant suspended"))) };
         let cache = ApiTokenCache::builder(loader).build().unwrap();
         let answer = cache.authenticate(TOKEN, "app").await.unwrap();
         self.of("Answer", &answer);
@@ -118,17 +117,16 @@ impl Shown {
     async fn of_look_ups(&mut self) {
         let asked = Arc::new(Mutex::new(None));
         let ask = Arc::clone(&asked);
-        let loader = loader_fn(move |lookup: Lookup| {
+        let loader = move |lookup: Lookup| {
             *ask.lock().unwrap() = Some(lookup);
             async { Ok::<_, Infallible>(Some(record())) }
-        });
-        self.of("LoaderFn", &loader);
+        };
         let used = Arc::new(Mutex::new(Vec::new()));
         let uses = Arc::clone(&used);
-        let sink = usage_sink_fn(move |batch: Vec<Usage>| {
+        let sink = move |batch: Vec<Usage>| {
             uses.lock().unwrap().extend(batch);
             async { Ok::<_, Infallible>(()) }
-        });
+        };
         let builder = ApiTokenCache::builder(loader)
             .key_layout(KeyLayout::digest_keys(PEPPER, [PEPPER]))
             .usage(UsageRecorder::new(sink));
@@ -272,8 +270,7 @@ impl Shown {
             self.of("Refusal", &refusal);
         }
         self.of("TokenFormat", &TokenFormat::new("app-"));
-        let sink = usage_sink_fn(|_: Vec<Usage>| async { Ok::<_, Infallible>(()) });
-        self.of("UsageSinkFn", &sink);
+        let sink = |_: Vec<Usage>| async { Ok::<_, Infallible>(()) };
         self.of("UsageRecorder", &UsageRecorder::new(sink));
         self.of("ManualClock", &ManualClock::new());
         self.of("Hooks", &Hooks::new(|_| async {}));
@@ -312,7 +309,7 @@ impl Shown {
             .credentials_provider(async || (None, PASSWORD.to_owned()));
         self.of("RedisStore", &provided.tls(tls));
         for layout in [KeyLayout::digest_keys(PEPPER, [PEPPER]), KeyLayout::seed()] {
-            let loader = loader_fn(|_| async { Err::<Option<TokenRecord<Account>>, _>("away") });
+            let loader = |_: Lookup| async { Err::<Option<TokenRecord<Account>>, _>("away") };
             let cache = ApiTokenCache::builder(loader)
                 .store(store.clone())
                 .key_layout(layout)

@@ -19,7 +19,7 @@ use common::{Cache, Db, Mode, Row, ask, found, is_absent, redis, start, until};
 use http::{Request, Response};
 use test_support::{Needles, RedisServer};
 use tower::{Layer as _, ServiceExt, service_fn};
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
@@ -188,13 +188,13 @@ async fn those_who_join_a_flight_have_spans_of_their_own_that_say_so() {
 async fn the_loader_runs_within_the_span_of_the_miss_and_that_within_the_requests() {
     let capture = Capture::default();
     let _guard = capture.install();
-    let loader = loader_fn(|_: Lookup| {
+    let loader = |_: Lookup| {
         async {
             tracing::info!(target: "query", "the query");
             Ok::<_, Infallible>(Some(TokenRecord::new("tok-1", "app")))
         }
         .instrument(tracing::info_span!("query"))
-    });
+    };
     let cache = ApiTokenCache::builder(loader).build().unwrap();
     let request = tracing::info_span!("request");
     let answer = cache.authenticate(TOKEN, "app").instrument(request).await;

@@ -560,10 +560,10 @@ async fn of_two_stacked_layers_both_have_to_agree() {
 
 #[tokio::test]
 async fn stacked_layers_of_different_metadata_each_leave_their_token() {
-    let loader = tower_api_token::loader_fn(|lookup: Lookup| async move {
+    let loader = |lookup: Lookup| async move {
         let id = format!("plain {}", lookup.token().expose());
         Ok::<_, Infallible>(Some(TokenRecord::new(id, "app")))
-    });
+    };
     let plain = ApiTokenLayer::new(ApiTokenCache::builder(loader).build().unwrap());
     let inner = service_fn(|request: Request<Empty<Bytes>>| async move {
         let plan = request.extensions().get::<CachedApiToken<Plan>>().unwrap();

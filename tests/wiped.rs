@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use common::redis;
 use test_support::RedisServer;
 use tower_api_token::{
-    Answer, ApiTokenCache, ApiTokenCacheBuilder, BearerToken, Lookup, TokenRecord, loader_fn,
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, BearerToken, Lookup, TokenRecord,
 };
 use zeroize::Zeroizing;
 
@@ -118,10 +118,10 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// A loader that knows this text alone.
 fn builder(hidden: Hidden) -> ApiTokenCacheBuilder<()> {
-    ApiTokenCache::builder(loader_fn(move |lookup: Lookup| async move {
+    ApiTokenCache::builder(move |lookup: Lookup| async move {
         let known = lookup.token().expose() == hidden.text().as_str();
         Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
-    }))
+    })
 }
 
 /// A miss, hits, a revocation; and the same for a text that is unknown.

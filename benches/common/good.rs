@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, TokenRecord};
 
 pub(crate) fn token(n: usize) -> String {
     format!("app-{n:024}")
@@ -11,5 +11,5 @@ pub(crate) fn token(n: usize) -> String {
 /// In front of a loader that knows every token, at once.
 pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
     let loader = |_: Lookup| async { Ok::<_, Infallible>(Some(TokenRecord::new("tok-1", "app"))) };
-    ApiTokenCache::builder(loader_fn(loader)).scopes(["app"])
+    ApiTokenCache::builder(loader).scopes(["app"])
 }

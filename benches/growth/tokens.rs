@@ -4,9 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use test_support::RedisServer;
-use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, Lookup, TokenDigest, TokenRecord, loader_fn,
-};
+use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, TokenDigest, TokenRecord};
 
 pub(crate) const TENANT: &str = "tenant-1";
 /// Of so many tokens one is the tenant's.
@@ -31,7 +29,7 @@ fn key(n: usize) -> String {
 }
 
 pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
-    let loader = loader_fn(|lookup: Lookup| async move {
+    let loader = |lookup: Lookup| async move {
         let id = lookup.token().expose().strip_prefix("app-");
         let record = id.map(|id| {
             let of_tenant = id
@@ -40,7 +38,7 @@ pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
             TokenRecord::new(id, "app").tenant_id(of_tenant.then(|| TENANT.to_owned()))
         });
         Ok::<_, Infallible>(record)
-    });
+    };
     ApiTokenCache::builder(loader).scopes(["app"])
 }
 

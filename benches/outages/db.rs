@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, Lookup, RedisStore, TokenRecord, loader_fn,
-};
+use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, RedisStore, TokenRecord};
 
 /// Milliseconds of a load, if the database is well.
 pub(crate) const LOAD: u64 = 2;
@@ -64,7 +62,7 @@ impl Db {
         more: impl FnOnce(ApiTokenCacheBuilder<()>) -> ApiTokenCacheBuilder<()>,
     ) -> ApiTokenCache {
         let db = Arc::clone(self);
-        let loader = loader_fn(move |lookup| Arc::clone(&db).load(lookup));
+        let loader = move |lookup| Arc::clone(&db).load(lookup);
         let store = RedisStore::connect(url).expect("a url");
         let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
         more(builder.local_capacity(0)).build().expect("a cache")

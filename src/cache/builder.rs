@@ -38,12 +38,10 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Se
 /// ```
 /// # #[cfg(feature = "redis")] {
 /// use std::time::Duration;
-/// use tower_api_token::{
-///     ApiTokenCache, ConfigError, KeyLayout, Lookup, RedisStore, TokenRecord, loader_fn,
-/// };
+/// use tower_api_token::{ApiTokenCache, ConfigError, KeyLayout, Lookup, RedisStore, TokenRecord};
 ///
 /// fn cache(pepper: &str) -> Result<ApiTokenCache, ConfigError> {
-/// #   let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+/// #   let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
 ///     ApiTokenCache::builder(loader)
 ///         .store(RedisStore::connect("redis://127.0.0.1:6379")?)
 ///         .namespace("orders")                            // where several services share one Redis

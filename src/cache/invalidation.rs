@@ -131,8 +131,8 @@ pub(crate) enum Target {
 /// }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use tower_api_token::{Lookup, TokenRecord, loader_fn};
-/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+/// # use tower_api_token::{Lookup, TokenRecord};
+/// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
 /// # let cache = ApiTokenCache::builder(loader).build()?;
 /// # revoked(&cache, "app-0123456789abcdef").await?;
 /// # Ok(())

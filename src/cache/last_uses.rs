@@ -22,15 +22,15 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// the scope: both are looked at.
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, Usage, loader_fn, usage_sink_fn};
+    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, Usage};
     /// use tower_api_token::UsageRecorder;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let loader = loader_fn(|_: Lookup| async {
+    /// # let loader = |_: Lookup| async {
     /// #     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app")))
-    /// # });
-    /// # let sink = usage_sink_fn(|_: Vec<Usage>| async { Ok::<_, std::io::Error>(()) });
+    /// # };
+    /// # let sink = |_: Vec<Usage>| async { Ok::<_, std::io::Error>(()) };
     /// let recorder = UsageRecorder::new(sink);
     /// let cache = ApiTokenCache::builder(loader).usage(recorder).build()?;
     /// cache.prime("app-0123456789abcdef", "app").await?; // no use
@@ -69,10 +69,10 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// keys a token that has a scope.
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenDigest, TokenRecord, loader_fn};
+    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenDigest, TokenRecord};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// # let page = [(TokenDigest::of("app-0123456789abcdef"), "app".to_owned(), None)];
     /// let asked = page.iter().map(|(digest, kind, _)| (*digest, Some(kind.as_str())));

@@ -46,14 +46,14 @@ use crate::token::{BearerToken, Origin, TokenDigest};
 /// clones share everything.
 ///
 /// ```
-/// use tower_api_token::{Answer, ApiTokenCache, Lookup, TokenRecord, loader_fn};
+/// use tower_api_token::{Answer, ApiTokenCache, Lookup, TokenRecord};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let loader = loader_fn(|lookup: Lookup| async move {
+/// let loader = |lookup: Lookup| async move {
 ///     let known = lookup.token().expose() == "app-0123456789abcdef";
 ///     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
-/// });
+/// };
 /// let cache = ApiTokenCache::builder(loader).build()?;
 ///
 /// match cache.authenticate("app-0123456789abcdef", "app").await {
@@ -131,12 +131,12 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// used most. It is no use of the token.
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let loader = loader_fn(|_: Lookup| async {
+    /// # let loader = |_: Lookup| async {
     /// #     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app")))
-    /// # });
+    /// # };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// assert!(cache.peek("app-0123456789abcdef", "app").await?.is_none());
     /// cache.prime("app-0123456789abcdef", "app").await?;
@@ -208,8 +208,8 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// would add up, and their levels overwrite each other.
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
-    /// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build().unwrap();
     /// # let recorder = || String::new();
     /// let scrape = move || {

@@ -104,12 +104,12 @@ impl From<Absence> for Reason {
 /// Counters since the cache was built. Take two and subtract for a rate.
 ///
 /// ```
-/// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+/// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 /// use tower_api_token::{Origin, Outcome};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+/// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
 /// # let cache = ApiTokenCache::builder(loader).build()?;
 /// for _ in 0..2 {
 ///     cache.authenticate("app-nobody-knows-it", "app").await?;

@@ -28,8 +28,8 @@ use crate::error::{ConfigError, valid};
 /// section 3.5): then `private` is not added, unless the token was in the query.
 ///
 /// ```
-/// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, TokenSource, loader_fn};
-/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
+/// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord, TokenSource};
+/// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
 /// # let cache = ApiTokenCache::builder(loader).build()?;
 /// let layer = ApiTokenLayer::new(cache).with_sources([
 ///     TokenSource::authorization(),

@@ -34,4 +34,4 @@ mod turn;
 
 pub(crate) use recorder::Recorder;
 pub use settings::UsageRecorder;
-pub use sink::{Usage, UsageSink, UsageSinkFn, usage_sink_fn};
+pub use sink::{Usage, UsageSink};

@@ -28,16 +28,14 @@ const LONGEST: Duration = LAST_USE;
 /// | uses that wait | [`capacity`](Self::capacity); beyond it the newest is dropped, and counted |
 ///
 /// ```
-/// use tower_api_token::{
-///     ApiTokenCache, Lookup, TokenRecord, Usage, UsageRecorder, loader_fn, usage_sink_fn,
-/// };
+/// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, Usage, UsageRecorder};
 ///
-/// # let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) });
-/// let sink = usage_sink_fn(|batch: Vec<Usage>| async move {
+/// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+/// let sink = |batch: Vec<Usage>| async move {
 ///     // UPDATE tokens SET last_used_at = … WHERE last_used_at IS NULL OR last_used_at < …
 ///     # drop(batch);
 ///     Ok::<_, std::io::Error>(())
-/// });
+/// };
 /// let cache = ApiTokenCache::builder(loader)
 ///     .usage(UsageRecorder::new(sink))
 ///     .build()?;

@@ -64,6 +64,8 @@ impl fmt::Debug for Usage {
 ///   slowly while it fails. A token that is gone from the database is no error: its row is simply not
 ///   there to be changed.
 ///
+/// An async function or a closure that takes a `Vec<Usage>` is a sink; its error may be of any type.
+///
 /// A batch names no token twice. In PostgreSQL, one statement for a batch:
 ///
 /// ```sql
@@ -106,55 +108,22 @@ impl fmt::Debug for Usage {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a usage sink",
-    label = "implement `UsageSink`, or wrap a closure in `usage_sink_fn`",
-    note = "`usage_sink_fn(|batch: Vec<Usage>| async move {{ Ok::<_, MyError>(()) }})`"
+    label = "expected an async function or closure of one `Vec<Usage>`, or an implementation of `UsageSink`",
+    note = "`|batch: Vec<Usage>| async move {{ Ok::<_, MyError>(()) }}`"
 )]
 pub trait UsageSink: Send + Sync + 'static {
     /// Writes the batch.
     fn write(&self, batch: Vec<Usage>) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// A closure as a [`UsageSink`].
-///
-/// ```
-/// use tower_api_token::{Usage, usage_sink_fn};
-///
-/// let sink = usage_sink_fn(|batch: Vec<Usage>| async move {
-///     for usage in &batch {
-///         println!("{} was used at {:?}", usage.token_id(), usage.last_used_at());
-///     }
-///     Ok::<_, std::io::Error>(())
-/// });
-/// # let _ = sink;
-/// ```
-pub fn usage_sink_fn<F, Fut, E>(write: F) -> UsageSinkFn<F>
-where
-    F: Fn(Vec<Usage>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send,
-    E: Into<BoxError>,
-{
-    UsageSinkFn { write }
-}
-
-/// What [`usage_sink_fn`] returns.
-pub struct UsageSinkFn<F> {
-    write: F,
-}
-
-impl<F> fmt::Debug for UsageSinkFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UsageSinkFn").finish_non_exhaustive()
-    }
-}
-
-impl<F, Fut, E> UsageSink for UsageSinkFn<F>
+impl<F, Fut, E> UsageSink for F
 where
     F: Fn(Vec<Usage>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send,
     E: Into<BoxError>,
 {
     async fn write(&self, batch: Vec<Usage>) -> Result<(), BoxError> {
-        (self.write)(batch).await.map_err(Into::into)
+        self(batch).await.map_err(Into::into)
     }
 }
 

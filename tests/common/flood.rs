@@ -20,7 +20,7 @@ use tower::util::ServiceFn;
 use tower::{Layer, Service, service_fn};
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, ApiTokenService, CachedApiToken, Lookup,
-    TokenFormat, TokenRecord, loader_fn,
+    TokenFormat, TokenRecord,
 };
 
 /// Requests under way at once.
@@ -96,13 +96,13 @@ impl Flood {
             .collect();
         let loads = Arc::<AtomicU64>::default();
         let (known, counted) = (Arc::clone(&tokens), Arc::clone(&loads));
-        let loader = loader_fn(move |lookup: Lookup| {
+        let loader = move |lookup: Lookup| {
             counted.fetch_add(1, Ordering::Relaxed);
             let known = known.iter().any(|token| token == lookup.token().expose());
             ready(Ok::<_, Infallible>(
                 known.then(|| TokenRecord::new("tok-1", "app")),
             ))
-        });
+        };
         let builder = ApiTokenCache::builder(loader).scopes(["app"]);
         let cache = build(builder).build().expect("a cache");
         let mut layer = ApiTokenLayer::new(cache.clone()).with_scope("app");

@@ -17,7 +17,7 @@ use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, ApiTokenService, Lookup, ResponseBody,
-    TokenFormat, TokenRecord, loader_fn,
+    TokenFormat, TokenRecord,
 };
 
 /// The inner service.
@@ -75,13 +75,13 @@ pub fn builder_without_tenant() -> ApiTokenCacheBuilder<()> {
 }
 
 fn builder_of(tenant: Option<&'static str>) -> ApiTokenCacheBuilder<()> {
-    ApiTokenCache::builder(loader_fn(move |lookup: Lookup| async move {
+    ApiTokenCache::builder(move |lookup: Lookup| async move {
         let text = lookup.token().expose();
         let good = text
             .strip_prefix("app-")
             .map(|id| TokenRecord::new(id, TYPE).tenant_id(tenant.map(str::to_owned)));
         Ok::<_, Infallible>(good)
-    }))
+    })
 }
 
 pub fn layered(cache: &ApiTokenCache) -> Layered {

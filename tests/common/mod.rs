@@ -18,7 +18,7 @@ pub use points::{Points, until};
 use test_support::{Gate, RedisServer};
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Lookup, Origin, RedisStore,
-    TokenDigest, TokenRecord, Unavailable, loader_fn,
+    TokenDigest, TokenRecord, Unavailable,
 };
 
 /// The metadata of a record is the row's version: which commit an answer was read from.
@@ -167,7 +167,7 @@ impl Db {
     /// A cache in front of it, to be finished by the test.
     pub fn cache(self: &Arc<Self>) -> Builder {
         let db = Arc::clone(self);
-        ApiTokenCache::builder(loader_fn(move |lookup| Arc::clone(&db).load(lookup)))
+        ApiTokenCache::builder(move |lookup| Arc::clone(&db).load(lookup))
     }
 }
 

@@ -75,15 +75,15 @@ async fn a_cached_token_that_expires_gets_the_bytes_of_an_unknown_one() {
     use std::time::Duration;
 
     use tower_api_token::test_util::ManualClock;
-    use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+    use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 
     let clock = ManualClock::new();
     let end = clock.wall() + Duration::from_secs(30);
-    let loader = loader_fn(move |lookup: Lookup| {
+    let loader = move |lookup: Lookup| {
         let known = lookup.token().expose() == GOOD;
         let record = known.then(|| TokenRecord::new("tok-good", "app").expires_at(end));
         async { Ok::<_, Infallible>(record) }
-    });
+    };
     let cache = ApiTokenCache::builder(loader).clock(clock.clone()).build();
     let cache = cache.unwrap();
     let world = World::new().layer(|_| ApiTokenLayer::new(cache).with_scope("app"));

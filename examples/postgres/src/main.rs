@@ -25,8 +25,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, RedisStore,
-    TokenFormat, loader_fn,
+    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, RedisStore, TokenFormat,
 };
 
 /// The types of tokens: whose holders use the service, and whose run it.
@@ -39,7 +38,7 @@ async fn whoami(token: CachedApiToken) -> String {
 }
 
 fn cache(database: PgPool, redis_url: Option<&str>) -> Result<ApiTokenCache, ConfigError> {
-    let loader = loader_fn(move |lookup| tokens::load(database.clone(), lookup));
+    let loader = move |lookup| tokens::load(database.clone(), lookup);
     let mut builder = ApiTokenCache::builder(loader).scopes([APP, OPERATOR]);
     if let Some(url) = redis_url {
         builder = builder.store(RedisStore::connect(url)?);

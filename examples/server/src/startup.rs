@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tower_api_token::{ApiTokenCache, loader_fn};
+use tower_api_token::ApiTokenCache;
 
 use crate::config::{Config, Layout, Redis, StartError};
 use crate::db::{Database, Kept, Seeded, TextCount};
@@ -187,7 +187,7 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
         .flush_interval(config.usage_flush)
         .shutdown_deadline(CLOSE_TIMEOUT * 4 / 5);
     let (database, delay) = (database.clone(), config.load_delay);
-    let loader = loader_fn(move |lookup| loader::load(database.clone(), delay, lookup));
+    let loader = move |lookup| loader::load(database.clone(), delay, lookup);
     let mut builder = ApiTokenCache::builder(loader)
         .key_layout(config.layout.keys())
         .usage(recorder)

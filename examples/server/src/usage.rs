@@ -1,12 +1,12 @@
 //! Where last uses go: the table of tokens.
 
-use tower_api_token::{Usage, UsageRecorder, usage_sink_fn};
+use tower_api_token::{Usage, UsageRecorder};
 
 use crate::db::{Database, Timestamp};
 
 /// A recorder that writes to the database.
 pub fn recorder(database: Database) -> UsageRecorder {
-    UsageRecorder::new(usage_sink_fn(move |batch| write(database.clone(), batch)))
+    UsageRecorder::new(move |batch| write(database.clone(), batch))
 }
 
 async fn write(database: Database, batch: Vec<Usage>) -> Result<(), sqlx::Error> {

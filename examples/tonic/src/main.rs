@@ -4,17 +4,17 @@ use std::convert::Infallible;
 use std::error::Error;
 
 use tokio::net::TcpListener;
-use tower_api_token::{ApiTokenCache, Lookup, TokenFormat, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, Lookup, TokenFormat, TokenRecord};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     // A new one at each start. In a service `known` is a table, and the loader a query by `lookup.digest()`.
     let token = TokenFormat::new("demo_").generate()?;
     let known = token.digest();
-    let loader = loader_fn(move |lookup: Lookup| async move {
+    let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;
         Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
-    });
+    };
     let cache = ApiTokenCache::builder(loader).scopes(["app"]).build()?;
 
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());

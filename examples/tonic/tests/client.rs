@@ -18,7 +18,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_web::GrpcWebClientLayer;
 use tower::ServiceBuilder;
-use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 
 /// Of an application, and so allowed to watch.
 const WATCHER: &str = "app-of-an-application";
@@ -38,7 +38,7 @@ struct Running {
 async fn start() -> Running {
     let loads = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&loads);
-    let loader = loader_fn(move |lookup: Lookup| {
+    let loader = move |lookup: Lookup| {
         counter.fetch_add(1, Ordering::SeqCst);
         async move {
             Ok(Some(match lookup.token().expose() {
@@ -49,7 +49,7 @@ async fn start() -> Running {
                 _ => return Ok(None),
             }))
         }
-    });
+    };
     let cache = ApiTokenCache::builder(loader).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Lookup, Refusal,
-    TokenDigest, TokenFormat, TokenRecord, loader_fn,
+    TokenDigest, TokenFormat, TokenRecord,
 };
 
 const SCOPE: &str = "app";
@@ -230,10 +230,10 @@ fn app(service: Service) -> Router {
 async fn main() -> Result<(), Box<dyn Error>> {
     let table = Table::default();
     let rows = table.clone();
-    let loader = loader_fn(move |lookup: Lookup| {
+    let loader = move |lookup: Lookup| {
         let found = rows.find(lookup.digest());
         async { Ok::<_, Infallible>(found) }
-    });
+    };
     let cache = ApiTokenCache::builder(loader).scopes([SCOPE]).build()?;
     let format = TokenFormat::new("demo_");
     // A new one at each start.

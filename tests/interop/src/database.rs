@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use test_support::{Gate, RedisServer};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, KeyLayout, Lookup, RedisStore, TokenRecord, loader_fn,
+    ApiTokenCache, ApiTokenCacheBuilder, KeyLayout, Lookup, RedisStore, TokenRecord,
 };
 
 /// A row, as the loader of either side gets it.
@@ -139,7 +139,7 @@ impl Database {
     /// A cache of ours in front of it, in the shared layout, to be finished by the test.
     pub fn cache(self: &Arc<Self>, redis: &RedisServer) -> ApiTokenCacheBuilder<()> {
         let database = Arc::clone(self);
-        ApiTokenCache::builder(loader_fn(move |lookup| Arc::clone(&database).load(lookup)))
+        ApiTokenCache::builder(move |lookup| Arc::clone(&database).load(lookup))
             .store(patient(redis))
             .key_layout(KeyLayout::seed())
     }

@@ -6,7 +6,7 @@ use common::{APP, ENTRY, TOKEN, World, found, found_shared, micros_after, record
 use interop::database::Row;
 use interop::python::Version;
 use serde_json::json;
-use tower_api_token::{Answer, ApiTokenCache, Lookup, Origin, TokenRecord, loader_fn};
+use tower_api_token::{Answer, ApiTokenCache, Lookup, Origin, TokenRecord};
 
 #[tokio::test]
 async fn we_read_every_field_of_what_either_python_version_wrote() {
@@ -184,10 +184,10 @@ fn with_metadata<M>(world: &World, metadata: M) -> ApiTokenCache<M>
 where
     M: Clone + serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
-    let loader = loader_fn(move |_: Lookup| {
+    let loader = move |_: Lookup| {
         let record = TokenRecord::new("tok-1", "app").metadata(metadata.clone());
         async move { Ok::<_, std::io::Error>(Some(record)) }
-    });
+    };
     ApiTokenCache::builder(loader)
         .store(interop::database::patient(&world.redis))
         .key_layout(tower_api_token::KeyLayout::seed())

@@ -1,10 +1,10 @@
 //! The loader answers with a row of its own instead of a `TokenRecord`.
 
-use tower_api_token::{ApiTokenCache, Lookup, loader_fn};
+use tower_api_token::{ApiTokenCache, Lookup};
 
 struct Row;
 
 fn main() {
-    let loader = loader_fn(|_: Lookup| async { Ok::<_, std::io::Error>(Some(Row)) });
+    let loader = |_: Lookup| async { Ok::<_, std::io::Error>(Some(Row)) };
     let _ = ApiTokenCache::builder(loader);
 }

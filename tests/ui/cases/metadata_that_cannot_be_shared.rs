@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 
 fn main() {
-    let loader = loader_fn(|_: Lookup| async {
+    let loader = |_: Lookup| async {
         Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app").metadata(Rc::new(()))))
-    });
+    };
     let _ = ApiTokenCache::builder(loader);
 }

@@ -1,14 +1,14 @@
 //! Metadata that is no JSON, with Redis.
 
-use tower_api_token::{ApiTokenCache, Lookup, RedisStore, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, Lookup, RedisStore, TokenRecord};
 
 #[derive(Debug, Clone)]
 struct Plan;
 
 fn main() {
-    let loader = loader_fn(|_: Lookup| async {
+    let loader = |_: Lookup| async {
         Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app").metadata(Plan)))
-    });
+    };
     let store = RedisStore::connect("redis://127.0.0.1").unwrap();
     let _ = ApiTokenCache::builder(loader).store(store);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use test_support::Dice;
-use tower_api_token::{ApiTokenCache, BoxError, Lookup, RedisStore, TokenRecord, loader_fn};
+use tower_api_token::{ApiTokenCache, BoxError, Lookup, RedisStore, TokenRecord};
 
 use super::fleet::Fleet;
 use crate::books::{Shared, lock};
@@ -143,7 +143,7 @@ fn engine(url: &str) -> ApiTokenCache<u64> {
     let never =
         |_: Lookup| async { Err::<Option<TokenRecord<u64>>, BoxError>("nobody asks here".into()) };
     let store = RedisStore::connect(url).expect("a good URL");
-    ApiTokenCache::builder(loader_fn(never))
+    ApiTokenCache::builder(never)
         .store(store)
         .scopes([SCOPE])
         .staleness_bound(BOUND)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use test_support::{Dice, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use tower_api_token::{Answer, ApiTokenCache, KeyLayout, Lookup, Origin, TokenRecord, loader_fn};
+use tower_api_token::{Answer, ApiTokenCache, KeyLayout, Lookup, Origin, TokenRecord};
 
 use super::books::Books;
 use super::clock::now;
@@ -36,11 +36,11 @@ impl RustSide {
         let engines = (0..engines)
             .map(|engine| {
                 let (books, loads) = (Arc::clone(books), AtomicU64::new(0));
-                let loader = loader_fn(move |lookup: Lookup| {
+                let loader = move |lookup: Lookup| {
                     let stream = loads.fetch_add(1, Ordering::Relaxed);
                     let dice = Dice::new(engine as u64, stream);
                     load(Arc::clone(&books), dice, lookup)
-                });
+                };
                 ApiTokenCache::builder(loader)
                     .store(patient(redis))
                     .key_layout(KeyLayout::seed())
