@@ -11,7 +11,7 @@ use super::bulkhead::Bulkhead;
 use super::clock::Clock;
 use super::engine::{Engine, Waits};
 use super::flight::Flights;
-use super::lifetimes::Lifetimes;
+use super::lifetimes::{Lifetimes, SEED_TTL};
 use super::local::{Entitlement, Local};
 use super::rate_cap::RateCap;
 use super::scopes::{LONGEST, Scopes};
@@ -396,7 +396,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         let permits = 1..=tokio::sync::Semaphore::MAX_PERMITS;
         ConfigError::unless_within("max_loads", self.max_loads, permits)?;
         ConfigError::unless_within("ttl_jitter_percent", self.jitter_percent, 0..=50)?;
-        if self.layout.is_seed() && self.ttl > Duration::from_secs(600) {
+        if self.layout.is_seed() && self.ttl > SEED_TTL {
             return Err(ConfigError::new(
                 "ttl: at most 600 s in the seed layout, because Python's index of a tenant ends soon after",
             ));

@@ -9,7 +9,7 @@ use super::bulkhead::Bulkhead;
 use super::clock::{Clock, Tick};
 use super::fetch;
 use super::flight::{Arrival, Boarding, Flights, Leader, Ticket};
-use super::lifetimes::Lifetimes;
+use super::lifetimes::{Lifetimes, SEED_TTL};
 use super::local::{Fingerprint, Hit, Local, Refresh};
 use super::pilot::Work;
 use super::rate_cap::RateCap;
@@ -65,9 +65,6 @@ impl Waits {
 
 /// For how long a loader that failed is not asked again for a record that may be answered stale.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// The Python service's time to live.
-const SEED_TTL: Duration = Duration::from_secs(600);
 
 pub(crate) struct Engine<M> {
     pub(crate) clock: Clock,

@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime};
 /// `PX 0` is an error in Redis.
 const LEAST: Duration = Duration::from_millis(1);
 
+/// The Python service's time to live for a record.
+pub(crate) const SEED_TTL: Duration = Duration::from_secs(600);
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetimes {
     pub(crate) ttl: Duration,
