@@ -1,4 +1,4 @@
-//! `CachedApiToken` as an axum extractor (HTTP.md line 30).
+//! `CachedApiToken` as an axum extractor (http.md line 30).
 #![cfg(feature = "axum")]
 
 use std::convert::Infallible;

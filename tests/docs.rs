@@ -21,7 +21,7 @@ fn documents() -> impl Iterator<Item = PathBuf> {
         "README.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
-        "docs/mutants.md",
+        "docs/internals/mutants.md",
         "examples/README.md",
         "examples/server/README.md",
         "model/README.md",

@@ -380,7 +380,7 @@ async fn a_redis_that_is_still_loading_is_no_redis_yet() {
     world.works().await;
 }
 
-/// PROTOCOL.md section 7, item 1: what Redis forgot of a deletion, no instance can know. It is why
+/// protocol.md section 7, item 1: what Redis forgot of a deletion, no instance can know. It is why
 /// docs/failures.md says to switch persistence off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_that_the_file_does_not_hold_is_undone_by_the_restart_until_it_is_repeated() {

@@ -1,4 +1,4 @@
-//! A new pepper, rolled out over a running fleet (WIRE.md): both generations at work on one Redis,
+//! A new pepper, rolled out over a running fleet (wire.md): both generations at work on one Redis,
 //! ten thousand tokens to be filled anew, and revocations from either side.
 
 #![cfg(all(feature = "redis", feature = "local"))]

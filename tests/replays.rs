@@ -1,4 +1,4 @@
-//! The counterexamples of PROTOCOL.md section 8, replayed on a real Redis: each test fails when its
+//! The counterexamples of protocol.md section 8, replayed on a real Redis: each test fails when its
 //! rule is taken out. `scripts/guards` takes them out, one after the other, and watches.
 
 #![cfg(all(feature = "redis", feature = "local", feature = "test-util"))]

@@ -1,4 +1,4 @@
-//! HTTP.md line 17: a token that fails the test of its own prefix or checksum.
+//! http.md line 17: a token that fails the test of its own prefix or checksum.
 
 #![cfg(all(feature = "redis", feature = "test-util"))]
 

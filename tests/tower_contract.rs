@@ -579,7 +579,7 @@ async fn stacked_layers_of_different_metadata_each_leave_their_token() {
     }
 }
 
-/// The attack of HTTP.md line 29, on the way that a careless outer layer would open.
+/// The attack of http.md line 29, on the way that a careless outer layer would open.
 #[tokio::test]
 async fn a_token_in_the_extensions_does_not_survive_an_optional_layer() {
     let database = Database::default();

@@ -34,7 +34,7 @@ use crate::usage::Recorder;
 type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
 pub(crate) type EntryLeader<M> = Leader<EntryKey, Resolved<M>, Unavailable>;
 
-/// The waits of PROTOCOL.md section 2, in their order: load deadline < wait < lease.
+/// The waits of protocol.md section 2, in their order: load deadline < wait < lease.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waits {
     /// From the acquire's send to the fill's send.
@@ -405,7 +405,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(crate) async fn at(&self, _: Point) {}
 }
 
-/// The named points of PROTOCOL.md section 8, where tests hold a flight.
+/// The named points of protocol.md section 8, where tests hold a flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[cfg_attr(not(feature = "test-util"), allow(unreachable_pub))]

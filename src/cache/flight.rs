@@ -1,4 +1,4 @@
-//! Single flight, sealed: who may share a flight's answer (PROTOCOL.md section 3).
+//! Single flight, sealed: who may share a flight's answer (protocol.md section 3).
 //!
 //! A joiner who simply took the answer of the flight it found would break the promise without any
 //! fault: the flight may have read the database before a revocation that the joiner started after

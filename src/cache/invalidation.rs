@@ -1,4 +1,4 @@
-//! Invalidation: what makes a change in the database hold everywhere (PROTOCOL.md I1 to I5).
+//! Invalidation: what makes a change in the database hold everywhere (protocol.md I1 to I5).
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -15,7 +15,7 @@ use crate::store::{Generation, Kept, Value};
 use crate::telemetry::{self, in_span};
 use crate::token::TokenRecord;
 
-/// A loader's answer that passed the checks of PROTOCOL.md section 4.
+/// A loader's answer that passed the checks of protocol.md section 4.
 pub(crate) enum Checked<M> {
     Found(TokenRecord<M>),
     Absent(Absence),

@@ -1,4 +1,4 @@
-//! The scopes that someone, somewhere, fills, and their staleness bounds (PROTOCOL.md section 2).
+//! The scopes that someone, somewhere, fills, and their staleness bounds (protocol.md section 2).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ const RENEWAL: Duration = Duration::from_secs(60);
 const RELIANCE: Duration = Duration::from_secs(90);
 
 /// Whether operators could know of this instance's bound when a command was sent, so that what the
-/// command proves may be kept (PROTOCOL.md section 2).
+/// command proves may be kept (protocol.md section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Published {
     /// The store is this process's own memory: there is nobody else to know of it.

@@ -41,7 +41,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why a request was refused. The client is told less: HTTP.md, lines 18 to 22.
+/// Why a request was refused. The client is told less: http.md, lines 18 to 22.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// Nothing was presented.

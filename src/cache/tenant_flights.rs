@@ -1,4 +1,4 @@
-//! Reads of tenants' generations, which are flights of their own (PROTOCOL.md sections 3 and 5).
+//! Reads of tenants' generations, which are flights of their own (protocol.md sections 3 and 5).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What this process knows of tenants' generations (PROTOCOL.md section 5 and 6).
+//! What this process knows of tenants' generations (protocol.md section 5 and 6).
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Invalidations from here that the store did not confirm (PROTOCOL.md I6).
+//! Invalidations from here that the store did not confirm (protocol.md I6).
 //!
 //! The change is committed, and the store may still hold what it replaced. What the store says of such
 //! a token or tenant is not answered, until an invalidation of it is confirmed or the time to live of

@@ -57,13 +57,13 @@ pub mod migrating_from_dify {}
 pub mod architecture {}
 
 #[doc = include_str!("links.md")]
-#[doc = include_str!("../../docs/PROTOCOL.md")]
+#[doc = include_str!("../../docs/internals/protocol.md")]
 pub mod protocol {}
 
 #[doc = include_str!("links.md")]
-#[doc = include_str!("../../docs/WIRE.md")]
+#[doc = include_str!("../../docs/internals/wire.md")]
 pub mod wire {}
 
 #[doc = include_str!("links.md")]
-#[doc = include_str!("../../docs/HTTP.md")]
+#[doc = include_str!("../../docs/http.md")]
 pub mod http {}

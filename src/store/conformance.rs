@@ -1,4 +1,4 @@
-//! One suite for every store: PROTOCOL.md's operations, as an engine relies on them.
+//! One suite for every store: protocol.md's operations, as an engine relies on them.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! Names of keys (WIRE.md). Pure.
+//! Names of keys (wire.md). Pure.
 
 use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};

@@ -1,4 +1,4 @@
-//! The in-memory store: PROTOCOL.md's operations on this process's own memory.
+//! The in-memory store: protocol.md's operations on this process's own memory.
 
 use std::collections::HashMap;
 use std::future::ready;

@@ -1,4 +1,4 @@
-//! The level that fills are fenced in, spoken to in PROTOCOL.md's operations.
+//! The level that fills are fenced in, spoken to in protocol.md's operations.
 
 // Without Redis there is nothing to be written, and nothing that fails.
 #![cfg_attr(not(feature = "redis"), allow(dead_code))]
@@ -33,7 +33,7 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) type Reply<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// 128 random bits, new for every transmission that creates something: a late duplicate of a
-/// command must not be able to pass for a new one (PROTOCOL.md N9).
+/// command must not be able to pass for a new one (protocol.md N9).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Nonce([u8; 16]);
 
@@ -280,7 +280,7 @@ pub(crate) const LAST_USE: Duration = Duration::from_secs(3600);
 /// What became of one of several writes.
 pub(crate) type Put = Result<(), StoreError>;
 
-/// PROTOCOL.md's operations. Every call has a deadline of the store's own, and is sent at most once
+/// protocol.md's operations. Every call has a deadline of the store's own, and is sent at most once
 /// unless it is a GET or a DEL: a command that timed out here may still run there.
 pub(crate) trait Store<M>: Send + Sync {
     /// Whether it is this process's own memory: then an invalidation is immediate.

@@ -51,7 +51,7 @@ impl<M> Clone for Anonymous<M> {
 /// What proves an entry of the local level, and until when.
 pub(crate) struct Proof {
     pub(crate) digest: TokenDigest,
-    /// The clock before the command that proved the entry was sent (PROTOCOL.md section 6).
+    /// The clock before the command that proved the entry was sent (protocol.md section 6).
     pub(crate) sent: Tick,
     /// The tenant that it belongs to, by the generation that is kept with the value: a second copy of it
     /// would be 16 bytes for each entry.

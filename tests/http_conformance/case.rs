@@ -18,7 +18,7 @@ pub(crate) enum Reached {
 /// time it is answered from memory.
 #[derive(Clone)]
 pub(crate) struct Case {
-    /// Of HTTP.md.
+    /// Of http.md.
     pub(crate) lines: Vec<u8>,
     pub(crate) name: &'static str,
     layer: fn(ApiTokenLayer) -> ApiTokenLayer,

@@ -1,4 +1,4 @@
-//! That no line of the checklist is without a test: docs/HTTP.md names them, and they exist.
+//! That no line of the checklist is without a test: docs/http.md names them, and they exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,9 +8,9 @@ use crate::table::cases;
 
 const LINES: u8 = 43;
 
-/// The checklist's lines as docs/HTTP.md has them, with what belongs to each.
+/// The checklist's lines as docs/http.md has them, with what belongs to each.
 fn checklist() -> Vec<(u8, String)> {
-    let text = fs::read_to_string(root().join("docs/HTTP.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/http.md")).unwrap();
     let mut lines: Vec<(u8, String)> = Vec::new();
     for line in text.lines() {
         let number = line

@@ -1,4 +1,4 @@
-//! HTTP.md, line by line: the numbers in the comments are its lines.
+//! http.md, line by line: the numbers in the comments are its lines.
 //!
 //! A table of cases, run by calling the service and over real connections; and what does not fit into a
 //! table, a module a section.

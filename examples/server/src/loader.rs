@@ -9,7 +9,7 @@ use crate::db::{Database, TokenRow};
 /// Answers one look-up of the cache.
 ///
 /// The query runs when it is called, in a statement of its own on the primary: no transaction
-/// that began before, no snapshot from before. PROTOCOL.md needs that (rule N5): a fill is safe because the
+/// that began before, no snapshot from before. protocol.md needs that (rule N5): a fill is safe because the
 /// load began after the lease was taken, so an invalidation that comes between takes the lease
 /// away. A query that saw the database as it was *before* the lease (inside an older transaction,
 /// or on a replica that lags) would bring a token back that was revoked and invalidated in the

@@ -1,4 +1,4 @@
-//! A flight: PROTOCOL.md section 2 from R3 to R6, with the tenants of section 5.
+//! A flight: protocol.md section 2 from R3 to R6, with the tenants of section 5.
 
 mod fill;
 mod worth;

@@ -1,4 +1,4 @@
-//! What a value in the store is worth (PROTOCOL.md section 5).
+//! What a value in the store is worth (protocol.md section 5).
 
 use std::sync::Arc;
 

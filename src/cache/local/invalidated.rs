@@ -1,4 +1,4 @@
-//! What was invalidated from this process within the last staleness bound (PROTOCOL.md I4).
+//! What was invalidated from this process within the last staleness bound (protocol.md I4).
 //!
 //! After that an entry from before is too old by its own rule, so nothing is remembered longer. The
 //! local level is keyed by the token's text and an operator may hold only the digest: an entry knows

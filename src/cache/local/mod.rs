@@ -1,4 +1,4 @@
-//! The local level: answers in this process's memory (PROTOCOL.md section 6).
+//! The local level: answers in this process's memory (protocol.md section 6).
 //!
 //! An entry is found by a keyed hash of the presented token, so that a hit computes no SHA-256; the
 //! key is random for each process, so that nobody outside can make two tokens collide.

@@ -1,4 +1,4 @@
-//! PROTOCOL.md's operations as Redis commands.
+//! protocol.md's operations as Redis commands.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -576,7 +576,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         durable: Option<Durability>,
     ) -> Reply<'a, Option<Registry>> {
         Box::pin(async move {
-            // E before T: PROTOCOL.md G3. One write on one server; where keys may be apart, T's deletion
+            // E before T: protocol.md G3. One write on one server; where keys may be apart, T's deletion
             // is sent after the reply to E's, and durably on a cluster after the replicas' too.
             let names = [self.keys.epoch(), self.keys.tenant(tenant)];
             if let Some(durable) = durable {

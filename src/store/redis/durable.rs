@@ -1,4 +1,4 @@
-//! Durable invalidation: a deletion that replicas hold before it is confirmed (PROTOCOL.md I3).
+//! Durable invalidation: a deletion that replicas hold before it is confirmed (protocol.md I3).
 
 use std::time::Duration;
 

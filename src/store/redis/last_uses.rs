@@ -1,4 +1,4 @@
-//! The store's copy of last uses (WIRE.md).
+//! The store's copy of last uses (wire.md).
 
 use std::time::SystemTime;
 

@@ -2,7 +2,7 @@
 //!
 //! Every command has a deadline of ours and is sent at most once, unless it is a read or a deletion:
 //! a command that timed out here may still run there, seconds later. That is why every write of an
-//! entry is a compare-and-set on the server (PROTOCOL.md section 2).
+//! entry is a compare-and-set on the server (protocol.md section 2).
 
 mod batch;
 mod breaker;

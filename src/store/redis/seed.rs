@@ -1,4 +1,4 @@
-//! The layout that is shared with the Python service (WIRE.md): the same protocol, on the entry keys
+//! The layout that is shared with the Python service (wire.md): the same protocol, on the entry keys
 //! themselves, beside Python's load lock and tenants' index.
 //!
 //! Our lease lies where the entry will lie. Python reads it as an entry that cannot be decoded, which

@@ -1,4 +1,4 @@
-//! The chaos run: the promise of `PROTOCOL.md` section 1, watched while everything breaks.
+//! The chaos run: the promise of `protocol.md` section 1, watched while everything breaks.
 //!
 //! A driver starts a real Redis and several worker *processes*, each with an engine of its own behind
 //! a fault proxy. It is the database, too: it commits changes, invalidates each until that is
@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | none | one Redis, one staleness bound | all of the above |
 //! | `calm` | the same | nothing |
-//! | `bounds` | some workers have a longer bound, of which operators know through the registry alone; each invalidation of the operator's is by a new engine, because one that has seen the longest bound remembers it | all of the above, but the registry is never lost (section 7, item 6): a killed Redis comes back with its data. When a worker with a longer bound dies, its bound is taken out of the registry (`SREM`, WIRE.md), so that the next one has to enter it anew |
+//! | `bounds` | some workers have a longer bound, of which operators know through the registry alone; each invalidation of the operator's is by a new engine, because one that has seen the longest bound remembers it | all of the above, but the registry is never lost (section 7, item 6): a killed Redis comes back with its data. When a worker with a longer bound dies, its bound is taken out of the registry (`SREM`, wire.md), so that the next one has to enter it anew |
 //! | `sentinel` | a master, two replicas and three sentinels, no proxies; invalidations are durable on both replicas (section 7, items 1 and 2) | a sentinel is stopped or killed, a replica is stopped, the master is killed and comes back as a replica, `SENTINEL FAILOVER`; keys, writes, clients and workers as above. No master is frozen |
 //!
 //! An instance is held to its own bound after a plain invalidation; after one that waited, nothing from

@@ -1,4 +1,4 @@
-//! Judges an answer by what the ledger knows: PROTOCOL.md section 1, and that an answer is a state
+//! Judges an answer by what the ledger knows: protocol.md section 1, and that an answer is a state
 //! that the database once had.
 //!
 //! What is not judged: an answer to a request that started before an invalidation returned may be

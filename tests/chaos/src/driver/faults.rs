@@ -333,7 +333,7 @@ impl Breaker<'_> {
         }
     }
 
-    /// Takes a dead worker's bound out of the registry (`SREM`, WIRE.md), if it is not another worker's.
+    /// Takes a dead worker's bound out of the registry (`SREM`, wire.md), if it is not another worker's.
     /// The next worker in its place has to enter it anew before it keeps anything.
     fn forget_bound(&self, worker: usize) {
         let bound = self.fleet.bound(worker);

@@ -98,7 +98,7 @@ impl<S: Copy> History<S> {
 
     /// The oldest version that a request may be answered from that started at `start` in `instance`.
     ///
-    /// The promise of PROTOCOL.md section 1: after `and_wait` none from before; after a plain
+    /// The promise of protocol.md section 1: after `and_wait` none from before; after a plain
     /// invalidation likewise, except from a local level for less than the instance's bound; the
     /// caller's own local level is not excepted.
     pub fn oldest_allowed(&self, start: Stamp, instance: Instance, may_be_local: bool) -> usize {

@@ -3,7 +3,7 @@
 //! A version is *over* when an invalidation of a later one is complete. An answer to a request that
 //! started after that is late, by the time since. Our local level may be late by less than the bound;
 //! nothing else of ours may, and a Python node, which has no local level, not at all — unless one of
-//! the weaknesses that WIRE.md names explains the answer for *every* invalidation that it is late by:
+//! the weaknesses that wire.md names explains the answer for *every* invalidation that it is late by:
 //!
 //! * [`Cause::UnfencedFill`]: a Python node's load, which it wrote after the invalidation had begun.
 //! * [`Cause::NotInIndex`]: a tenant's invalidation by the current Python version, and an entry that
