@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::extract::Presented;
-use crate::extract::bearer::{self, Limits};
+use crate::middleware::credentials::Presented;
+use crate::middleware::credentials::bearer::{self, Limits};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Generation, Kept, KeyLayout, Value};
 use crate::token::codec::{self, Decoded};

@@ -104,13 +104,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
 
-#[cfg(feature = "axum")]
-mod axum;
 mod cache;
-mod caching;
 mod error;
-mod extract;
-mod future;
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -123,14 +118,11 @@ pub mod fuzzing;
     )
 ))]
 pub mod guide;
-mod layer;
 mod loader;
 mod measure;
-mod policy;
+mod middleware;
 #[cfg(all(test, feature = "redis"))]
 mod properties;
-mod rejection;
-mod service;
 mod store;
 mod task;
 mod telemetry;
@@ -139,27 +131,27 @@ pub mod test_util;
 mod token;
 mod usage;
 
-#[cfg(feature = "axum")]
-pub use axum::MissingApiToken;
 pub use cache::{
     Absence, Answer, ApiTokenCache, ApiTokenCacheBuilder, Invalidation, Outcome, Stats,
 };
 pub use error::{ConfigError, InvalidateError, Unavailable, UnavailableKind};
-pub use extract::TokenSource;
-pub use extract::format::{GenerateError, TokenFormat};
-pub use future::ResponseFuture;
-pub use layer::ApiTokenLayer;
 pub use loader::{BoxError, Lookup, TokenLoader};
-pub use policy::{InsufficientScope, PolicyRequest};
-pub use rejection::{MakeRejection, ProblemDetails, Refusal, RefusedRequest, ResponseBody};
-pub use service::ApiTokenService;
+#[cfg(feature = "axum")]
+pub use middleware::MissingApiToken;
+pub use middleware::credentials::TokenSource;
+pub use middleware::rejection::{MakeRejection, ProblemDetails, Refusal};
+pub use middleware::{
+    ApiTokenLayer, ApiTokenService, InsufficientScope, PolicyRequest, RefusedRequest, ResponseBody,
+    ResponseFuture,
+};
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;
 #[cfg(feature = "redis-rustls")]
 pub use store::redis::RedisTls;
 pub use store::{IntoStore, KeyLayout, MemoryStore, StoreError};
 pub use token::{
-    BearerToken, CachedApiToken, Denial, Origin, ParseDigestError, TokenDigest, TokenRecord,
+    BearerToken, CachedApiToken, Denial, GenerateError, Origin, ParseDigestError, TokenDigest,
+    TokenFormat, TokenRecord,
 };
 pub use usage::{Usage, UsageRecorder, UsageSink};
 

@@ -3,6 +3,7 @@
 mod cached;
 #[cfg(feature = "redis")]
 pub(crate) mod codec;
+pub(crate) mod format;
 mod record;
 mod secret;
 #[cfg(feature = "redis")]
@@ -12,6 +13,7 @@ pub(crate) mod times;
 
 pub(crate) use cached::{Anonymous, Principal, Proof};
 pub use cached::{CachedApiToken, Origin};
+pub use format::{GenerateError, TokenFormat};
 pub use record::{Denial, TokenRecord};
 pub use secret::{BearerToken, ParseDigestError, TokenDigest};
 pub(crate) use secret::{hex_digits, parse_hex, same, write_hex};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
-use crate::extract::Sources;
+use crate::middleware::credentials::Sources;
 
 /// What a [`MakeRejection`](crate::MakeRejection) can see of the request that it refuses: enough to
 /// choose a language or a format by, and to name the request in what is answered.
@@ -50,12 +50,12 @@ impl<'a> RefusedRequest<'a> {
         self.headers.get(name)
     }
 
-    pub(super) fn headers(&self) -> &'a HeaderMap {
+    pub(crate) fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
 
     /// Every field that was looked at.
-    pub(super) fn vary(&self) -> Option<&'a HeaderValue> {
+    pub(crate) fn vary(&self) -> Option<&'a HeaderValue> {
         self.sources.vary()
     }
 }

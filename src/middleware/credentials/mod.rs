@@ -2,7 +2,6 @@
 
 pub(crate) mod bearer;
 mod cookie;
-pub(crate) mod format;
 mod query;
 mod source;
 
@@ -11,8 +10,8 @@ use std::borrow::Cow;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 
-use crate::caching::{Caching, Credential};
 use crate::error::ConfigError;
+use crate::middleware::cache_control::{Caching, Credential};
 use bearer::{BEARER, Limits};
 pub use source::TokenSource;
 

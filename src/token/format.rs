@@ -6,7 +6,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::error::{ConfigError, valid};
-use crate::token::BearerToken;
+use crate::token::secret::BearerToken;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -162,7 +162,7 @@ impl TokenFormat {
         self.check_bytes(token.as_bytes())
     }
 
-    pub(super) fn check_bytes(&self, token: &[u8]) -> bool {
+    pub(crate) fn check_bytes(&self, token: &[u8]) -> bool {
         if token.len() != self.token_length() {
             return false;
         }

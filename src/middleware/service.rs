@@ -13,14 +13,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tower_service::Service;
 
 use crate::cache::Reason;
-use crate::caching::Caching;
-use crate::extract::Presented;
-use crate::future::{Held, ResponseFuture};
-use crate::layer::Shared;
-use crate::policy::PolicyRequest;
-use crate::rejection::{
-    MakeRejection, Refusal, Refused, RefusedRequest, ResponseBody, admitted, respond,
-};
+use crate::middleware::body::ResponseBody;
+use crate::middleware::cache_control::Caching;
+use crate::middleware::credentials::Presented;
+use crate::middleware::future::{Held, ResponseFuture};
+use crate::middleware::layer::Shared;
+use crate::middleware::policy::PolicyRequest;
+use crate::middleware::rejection::{MakeRejection, Refusal, Refused, admitted, respond};
+use crate::middleware::request_head::RefusedRequest;
 use crate::telemetry;
 use crate::token::{Anonymous, BearerToken, CachedApiToken};
 

@@ -8,14 +8,14 @@ use tower_layer::Layer;
 
 use crate::cache::ApiTokenCache;
 use crate::error::{ConfigError, valid};
-use crate::extract::bearer::Limits;
-use crate::extract::format::TokenFormat;
-use crate::extract::{Sources, TokenSource};
-use crate::policy::{InsufficientScope, Policy, PolicyRequest};
-use crate::rejection::{Challenges, MakeRejection, ProblemDetails};
-use crate::service::ApiTokenService;
+use crate::middleware::credentials::bearer::Limits;
+use crate::middleware::credentials::{Sources, TokenSource};
+use crate::middleware::policy::{InsufficientScope, Policy, PolicyRequest};
+use crate::middleware::rejection::{Challenges, MakeRejection, ProblemDetails};
+use crate::middleware::service::ApiTokenService;
 use crate::store::keys::Scope;
 use crate::token::CachedApiToken;
+use crate::token::format::TokenFormat;
 
 /// Verifies the bearer token of each request, puts a [`CachedApiToken`](crate::CachedApiToken) into
 /// its extensions, and refuses the request otherwise.

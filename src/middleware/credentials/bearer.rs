@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::Presented;
-use super::format::TokenFormat;
 use crate::error::ConfigError;
+use crate::token::format::TokenFormat;
 
 /// The scheme of RFC 6750.
 pub(crate) const BEARER: &str = "Bearer";

@@ -12,10 +12,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::cache::Answer;
-use crate::caching::Caching;
 use crate::error::Unavailable;
-use crate::layer::Shared;
-use crate::rejection::{MakeRejection, Refused, ResponseBody, admitted};
+use crate::middleware::body::ResponseBody;
+use crate::middleware::cache_control::Caching;
+use crate::middleware::layer::Shared;
+use crate::middleware::rejection::{MakeRejection, Refused, admitted};
 
 /// The look-up of a request that no local answer was found for.
 type Waiting<M> = Pin<Box<dyn Future<Output = Result<Answer<M>, Unavailable>> + Send>>;

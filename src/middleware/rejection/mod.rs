@@ -9,12 +9,10 @@
 //! | a good token that may not do this | 403 `error="insufficient_scope"` | 7 |
 //! | we cannot tell | 503 and `Retry-After`, no challenge | 14 |
 
-mod body;
 mod challenge;
 mod grpc;
 mod length;
 mod problem;
-mod request;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -22,14 +20,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-pub use body::ResponseBody;
 pub(crate) use challenge::Challenges;
 pub use problem::ProblemDetails;
-pub use request::RefusedRequest;
 
 use crate::cache::{Answer, Reason};
 use crate::error::Unavailable;
-use crate::policy::InsufficientScope;
+use crate::middleware::policy::InsufficientScope;
+use crate::middleware::request_head::RefusedRequest;
 use crate::token::CachedApiToken;
 
 /// Why a request is refused.

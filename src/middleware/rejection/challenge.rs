@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Uri, header::WWW_AUTHENTICATE};
 
 use super::Refusal;
 use crate::error::ConfigError;
-use crate::policy::{InsufficientScope, scope_list};
+use crate::middleware::policy::{InsufficientScope, scope_list};
 
 /// What the challenges of one layer say beside the error.
 #[derive(Debug, Clone)]
