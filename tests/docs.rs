@@ -23,9 +23,9 @@ fn documents() -> impl Iterator<Item = PathBuf> {
         "CHANGELOG.md",
         "docs/internals/mutants.md",
         "examples/README.md",
-        "examples/server/README.md",
+        "demo/README.md",
         "model/README.md",
-        "ops/README.md",
+        "demo/ops/README.md",
     ];
     guides().into_iter().chain(others.map(PathBuf::from))
 }
@@ -178,7 +178,9 @@ fn every_file_that_a_document_names_is_there() {
 #[test]
 fn every_test_that_a_document_names_is_there() {
     let mut all = String::new();
-    for directory in ["src", "tests", "examples", "model"] {
+    for directory in [
+        "src", "tests", "demo", "examples", "fuzz", "model", "testing",
+    ] {
         sources(&root().join(directory), &mut all);
     }
     let is_of_a_name = |one: char| one == '_' || one.is_ascii_alphanumeric();

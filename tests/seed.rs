@@ -1,5 +1,5 @@
 //! The layout shared with the Python service: what lies in Redis, whose fills count, and how far an
-//! invalidation reaches. Python's commands are sent as they are; `tests/interop` has the real client.
+//! invalidation reaches. Python's commands are sent as they are; `testing/interop` has the real client.
 
 #![cfg(all(feature = "redis", feature = "local", feature = "test-util"))]
 

@@ -3,7 +3,7 @@
 use tower_api_token::RedisStore;
 
 /// The demo server's own, by its source: the server as a whole would bring two databases along.
-#[path = "../../examples/server/src/config"]
+#[path = "../../demo/src/config"]
 mod demo {
     #[allow(dead_code, unreachable_pub, reason = "the server uses all of it")]
     mod error;

@@ -1,4 +1,4 @@
-//! `ops/grafana.json` and `ops/alerts.yml` ask for what exists.
+//! `demo/ops/grafana.json` and `demo/ops/alerts.yml` ask for what exists.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::promql::unknown;
 use crate::table;
 
 fn file(name: &str) -> String {
-    let path = format!("{}/ops/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/demo/ops/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap()
 }
 

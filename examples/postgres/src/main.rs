@@ -9,7 +9,7 @@
 //! * A change commits first and is invalidated afterwards, in a task that outlives its request; success is
 //!   answered when the cache has confirmed (`operator.rs`).
 //!
-//! What it leaves out, and the demo server (`examples/server`) has: an outbox, by which an invalidation
+//! What it leaves out, and the demo server (`demo`) has: an outbox, by which an invalidation
 //! outlives a crash between the commit and the confirmation. Without it such a change holds from the next
 //! time to live on, or when the operator repeats it.
 

@@ -1,0 +1,295 @@
+//! What `/admin` takes, refuses and answers.
+
+use serde_json::{Value, json};
+use test_support::RedisServer;
+
+use super::answer::Answer;
+use super::server::{ADMIN, Database, Demo, unknown};
+
+/// What a newcomer does after the first look.
+#[test]
+fn a_new_tenant_has_tokens_of_its_own() {
+    for database in [Database::sqlite(), Database::postgres()] {
+        let demo = Demo::on(&database, &[]);
+        let token = json!({ "tenant_id": "initech", "type": "app" });
+        create(&demo, &token).expect(422);
+        let tenant = |body: Value| demo.admin("POST", "/admin/tenants", Some(&body.to_string()));
+        let made = tenant(json!({ "id": "initech", "name": "Initech" })).expect(201);
+        assert_eq!(
+            made.json(),
+            json!({ "id": "initech", "name": "Initech", "status": "active" })
+        );
+        let made = create(&demo, &token).expect(201).json();
+        demo.whoami(made["token"].as_str().unwrap()).expect(200);
+        tenant(json!({ "id": "initech" })).expect(409);
+        assert_eq!(
+            tenant(json!({ "id": "hooli" })).expect(201).json()["name"],
+            "hooli"
+        );
+        for bad in [
+            json!({ "name": "nobody" }),
+            json!({ "id": "" }),
+            json!({ "id": "a\u{0}b" }),
+            json!({ "id": 7 }),
+            json!({ "id": "x", "status": "suspended" }),
+        ] {
+            tenant(bad).expect(422);
+        }
+    }
+}
+
+fn create(demo: &Demo, body: &Value) -> Answer {
+    demo.admin("POST", "/admin/tokens", Some(&body.to_string()))
+}
+
+#[test]
+fn admin_routes_refuse_everybody_without_the_admin_token() {
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[]);
+    let token = demo.token("acme", "app");
+    let delete = format!("/admin/tokens/{}", token.id);
+    let rotate = format!("{delete}/rotate");
+    let routes = [
+        ("POST", rotate.as_str()),
+        ("GET", "/admin/tokens"),
+        ("POST", "/admin/tokens"),
+        ("DELETE", delete.as_str()),
+        ("POST", "/admin/tenants/acme/suspend"),
+        ("POST", "/admin/tenants/acme/resume"),
+        ("GET", "/admin/no-such-route"),
+    ];
+    for (method, path) in routes {
+        let body = (method == "POST").then_some("");
+        let missing = demo.send(method, path, &[], body).expect(401);
+        assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"admin\"");
+        assert_eq!(missing.header("content-type"), "application/problem+json");
+        let basic = [("authorization", "Basic YTpi")];
+        assert_eq!(
+            demo.send(method, path, &basic, body)
+                .expect(401)
+                .header("www-authenticate"),
+            "Bearer realm=\"admin\""
+        );
+        // A client's token is no admin's, and neither is a beginning of the admin's.
+        for wrong in [
+            token.text.as_str(),
+            &ADMIN[..ADMIN.len() - 1],
+            &format!("{ADMIN}x"),
+        ] {
+            let wrong = format!("Bearer {wrong}");
+            let refused = demo
+                .send(method, path, &[("authorization", &wrong)], body)
+                .expect(401);
+            assert_eq!(
+                refused.header("www-authenticate"),
+                "Bearer realm=\"admin\", error=\"invalid_token\""
+            );
+        }
+    }
+    demo.whoami(&token.text).expect(200);
+    demo.admin("GET", "/admin/no-such-route", None).expect(404);
+}
+
+/// A created token works at once, also if its text was refused a moment before.
+fn create_after_a_cached_null(database: &Database, layout: &str, redis: Option<&RedisServer>) {
+    let demo = Demo::with(database, layout, redis);
+    // With the layout seed every text of the grammar is looked up.
+    let text = match layout {
+        "seed" => "imported/0123456789+_~.-==".to_owned(),
+        _ => unknown("app"),
+    };
+    let text = text.as_str();
+    demo.whoami(text).expect(401);
+    demo.whoami(text).expect(401);
+    assert_eq!(
+        demo.metric("api_token_loads_total", &[]),
+        1,
+        "the null was cached"
+    );
+
+    let body = json!({ "tenant_id": "globex", "app_id": "billing", "type": "app", "token": text });
+    let created = create(&demo, &body).expect(201);
+    assert_eq!(created.header("cache-control"), "no-store");
+    assert_eq!(created.json()["token"], text);
+    let seen = demo.whoami(text).expect_origin("loaded").json();
+    assert_eq!(seen["id"], created.json()["id"]);
+    assert_eq!(seen["app_id"], "billing");
+
+    let duplicate = create(&demo, &body).expect(409);
+    assert!(!duplicate.body.contains(text), "{duplicate:?}");
+    // Revoked, it is still taken: its text does not come back under another name.
+    demo.delete(seen["id"].as_str().unwrap()).expect(200);
+    create(&demo, &body).expect(409);
+}
+
+#[test]
+fn created_token_works_after_a_cached_null_in_memory() {
+    create_after_a_cached_null(&Database::sqlite(), "digest", None);
+}
+
+#[test]
+fn created_token_works_after_a_cached_null_in_redis() {
+    create_after_a_cached_null(&Database::sqlite(), "digest", Some(&RedisServer::start()));
+}
+
+#[test]
+fn created_token_works_after_a_cached_null_on_postgres() {
+    create_after_a_cached_null(&Database::postgres(), "digest", None);
+}
+
+#[test]
+fn created_token_works_after_a_cached_null_in_the_seed_layout() {
+    create_after_a_cached_null(&Database::sqlite(), "seed", None);
+    create_after_a_cached_null(&Database::postgres(), "seed", Some(&RedisServer::start()));
+}
+
+#[test]
+fn random_tokens_are_shown_once_and_work_in_their_scope_alone() {
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[]);
+    let created = create(&demo, &json!({ "tenant_id": "acme", "type": "dataset" }))
+        .expect(201)
+        .json();
+    let text = created["token"].as_str().unwrap();
+    assert_eq!(text.len(), "demo_dataset_".len() + 30 + 6);
+    assert!(created["expires_at"].is_null() && created["app_id"].is_null());
+    demo.get_as("/v1/datasets", text).expect(200);
+    demo.whoami(text).expect(401);
+}
+
+#[test]
+fn expired_token_is_refused() {
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[]);
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_millis(1500);
+    let soon = demo::db::Timestamp::from(soon).to_string();
+    let created = create(
+        &demo,
+        &json!({ "tenant_id": "acme", "type": "app", "expires_at": soon }),
+    )
+    .expect(201)
+    .json();
+    assert_eq!(created["expires_at"], soon.as_str());
+    let text = created["token"].as_str().unwrap();
+    demo.whoami(text).expect(200);
+    // Its end is what is waited for; no invalidation happens.
+    super::server::eventually("the token expires", || demo.whoami(text).status == 401);
+}
+
+#[test]
+fn bad_requests_change_nothing_and_are_not_repeated() {
+    let database = Database::postgres();
+    let demo = Demo::on(&database, &[]);
+    let refused = [
+        (422, json!({ "type": "app" })),
+        (422, json!({ "tenant_id": "acme" })),
+        (
+            422,
+            json!({ "tenant_id": "hunter22hunter22", "type": "app" }),
+        ),
+        (422, json!({ "tenant_id": "acme\u{0}", "type": "app" })),
+        (
+            422,
+            json!({ "tenant_id": "acme", "type": "hunter22hunter22" }),
+        ),
+        (
+            422,
+            json!({ "tenant_id": "acme", "type": "app", "token": "hunter22" }),
+        ),
+        (
+            422,
+            json!({ "tenant_id": "acme", "type": "app", "token": "hunter22 hunter22" }),
+        ),
+        (
+            422,
+            json!({ "tenant_id": "acme", "type": "app", "token": "x".repeat(513) }),
+        ),
+        (
+            422,
+            json!({ "tenant_id": "acme", "type": "app", "expires_at": "2001-01-01T00:00:00Z" }),
+        ),
+        (
+            422,
+            json!({ "tenant_id": "acme", "type": "app", "expires_at": "tomorrow" }),
+        ),
+        (
+            422,
+            json!({ "tenant_id": "acme", "type": "app", "hunter22": 1 }),
+        ),
+        (400, json!("hunter22hunter22")),
+    ];
+    for (status, body) in refused {
+        let answer = create(&demo, &body).expect(status);
+        assert_eq!(
+            answer.header("content-type"),
+            "application/problem+json",
+            "{body}"
+        );
+        assert!(!answer.body.contains("hunter22"), "{answer:?}");
+    }
+    demo.admin("POST", "/admin/tokens", Some("{")).expect(400);
+    demo.admin("POST", "/admin/tokens", Some(&"x".repeat(20_000)))
+        .expect(413);
+    for id in ["tok_none", "%00", "%F0%9F", &"x".repeat(300)] {
+        let answer = demo.delete(id);
+        assert!([400, 404].contains(&answer.status), "{id}: {answer:?}");
+    }
+    demo.admin("DELETE", "/admin/tokens/tok_none?wait=perhaps", None)
+        .expect(400);
+    demo.admin("POST", "/admin/tenants/nobody/suspend", None)
+        .expect(404);
+    demo.admin("POST", "/admin/tenants/%00/resume", None)
+        .expect(404);
+    assert_eq!(demo.metric("demo_pending_invalidations", &[]), 0);
+}
+
+/// Suspension denies all tokens of the tenant and of nobody else, at once, and resuming ends it at
+/// once.
+fn suspension(database: &Database, layout: &str, redis: Option<&RedisServer>) {
+    let demo = Demo::with(database, layout, redis);
+    let (app, dataset) = (
+        demo.token("acme", "app").text,
+        demo.token("acme", "dataset").text,
+    );
+    let other = demo.token("globex", "app").text;
+    demo.whoami(&app).expect(200);
+    demo.whoami(&other).expect(200);
+
+    // Twice: it may be repeated.
+    for _ in 0..2 {
+        let answer = demo
+            .admin("POST", "/admin/tenants/acme/suspend?wait=true", None)
+            .expect(200);
+        assert_eq!(answer.json(), json!({ "confirmed": true }));
+        for _ in 0..2 {
+            let denied = demo.whoami(&app).expect(403);
+            assert!(denied.body.contains("tenant suspended"), "{denied:?}");
+            demo.get_as("/v1/datasets", &dataset).expect(403);
+            // Of the wrong type, it is not even a token that could be denied.
+            demo.whoami(&dataset).expect(401);
+            demo.whoami(&other).expect(200);
+        }
+    }
+    for _ in 0..2 {
+        demo.admin("POST", "/admin/tenants/acme/resume?wait=true", None)
+            .expect(200);
+        demo.whoami(&app).expect(200);
+        demo.get_as("/v1/datasets", &dataset).expect(200);
+    }
+}
+
+#[test]
+fn suspension_is_obeyed_at_once_and_ends_at_once_in_memory() {
+    suspension(&Database::sqlite(), "digest", None);
+}
+
+#[test]
+fn suspension_is_obeyed_at_once_and_ends_at_once_in_redis() {
+    suspension(&Database::postgres(), "digest", Some(&RedisServer::start()));
+}
+
+#[test]
+fn suspension_is_obeyed_at_once_and_ends_at_once_in_the_seed_layout() {
+    suspension(&Database::postgres(), "seed", None);
+    suspension(&Database::sqlite(), "seed", Some(&RedisServer::start()));
+}

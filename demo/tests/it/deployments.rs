@@ -1,0 +1,224 @@
+//! The same on every kind of Redis: by its socket, over TLS, behind sentinels, as a cluster.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
+
+use super::server::{Database, Demo, eventually, unknown};
+
+/// An instance without a local level, so that what is not loaded comes from Redis.
+#[track_caller]
+fn on(database: &Database, redis: &[(&str, &str)]) -> Demo {
+    Demo::on(database, &[&[("LOCAL_CAPACITY", "0")], redis].concat())
+}
+
+/// Until Redis answers: what is asked is that it does, and not how soon on a busy machine.
+#[track_caller]
+fn wait_for_store(demo: &Demo, kind: &str) {
+    let mut ready = Value::Null;
+    eventually("the store answers", || {
+        ready = demo.get("/readyz").expect(200).json();
+        ready["store"] == "ok"
+    });
+    assert_eq!(
+        ready,
+        json!({ "status": "ready", "database": "ok", "store": "ok", "store_kind": kind })
+    );
+}
+
+/// Repeated until it is confirmed, as the answer asks for.
+#[track_caller]
+fn revoke(demo: &Demo, id: &str) {
+    let path = format!("/admin/tokens/{id}?wait=true");
+    eventually("the revocation is confirmed", || {
+        let answer = demo.admin("DELETE", &path, None);
+        if answer.status == 200 {
+            assert_eq!(answer.json(), json!({ "confirmed": true }));
+            return true;
+        }
+        answer.expect_unconfirmed();
+        false
+    });
+}
+
+/// 200 loaded, 200 from Redis, revoked, 401.
+#[track_caller]
+fn transcript(demo: &Demo, kind: &str) {
+    wait_for_store(demo, kind);
+    let token = demo.token("acme", "app");
+    demo.whoami(&token.text).expect_origin("loaded");
+    eventually("the token comes from Redis", || {
+        demo.whoami(&token.text).expect(200).json()["origin"] == "shared"
+    });
+    revoke(demo, &token.id);
+    demo.whoami(&token.text).expect(401);
+    demo.whoami(&demo.token("globex", "app").text).expect(200);
+}
+
+#[test]
+fn transcript_by_a_unix_socket() {
+    let redis = RedisServer::start_unix();
+    for scheme in ["unix", "redis+unix"] {
+        let url = format!("{scheme}://{}", redis.unix_path().display());
+        let database = Database::sqlite();
+        let demo = on(&database, &[("REDIS_URL", &url)]);
+        transcript(&demo, "single");
+        redis.flushall();
+    }
+}
+
+fn file(directory: &Path, name: &str, pem: &str) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, pem).unwrap();
+    path
+}
+
+#[test]
+fn transcript_over_tls_with_an_authority_of_ones_own() {
+    let redis = TlsRedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let ca = file(directory.path(), "ca.pem", redis.ca_pem());
+    let stranger = file(directory.path(), "stranger.pem", redis.stranger_ca_pem());
+    let url = redis.url();
+    let with = |database: &Database, ca: &Path| {
+        let ca = ("REDIS_CA_FILE", ca.to_str().unwrap());
+        on(database, &[("REDIS_URL", &url), ca])
+    };
+    let database = Database::sqlite();
+    transcript(&with(&database, &ca), "single");
+
+    // Somebody else's authority: Redis is not believed, and requests succeed without it.
+    let database = Database::sqlite();
+    let demo = with(&database, &stranger);
+    let token = demo.token("acme", "app").text;
+    demo.whoami(&token).expect_origin("loaded");
+    demo.whoami(&token).expect_origin("loaded");
+    assert_eq!(
+        demo.get("/readyz").expect(200).json()["store"],
+        "unavailable"
+    );
+}
+
+#[test]
+fn transcript_over_tls_with_a_certificate_of_the_client() {
+    let redis = TlsRedisServer::start_mutual();
+    let directory = tempfile::tempdir().unwrap();
+    let files = [
+        ("REDIS_CA_FILE", redis.ca_pem()),
+        ("REDIS_CLIENT_CERT_FILE", redis.client_cert_pem()),
+        ("REDIS_CLIENT_KEY_FILE", redis.client_key_pem()),
+    ]
+    .map(|(name, pem)| (name, file(directory.path(), name, pem)));
+    let url = redis.url();
+    let mut variables = vec![("REDIS_URL", url.as_str())];
+    variables.extend(
+        files
+            .iter()
+            .map(|(name, path)| (*name, path.to_str().unwrap())),
+    );
+    let database = Database::sqlite();
+    transcript(&on(&database, &variables), "single");
+}
+
+fn sentinel_url(set: &RedisSentinel) -> String {
+    let hosts: Vec<_> = set
+        .sentinel_addrs()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name())
+}
+
+/// The master is killed in the middle: a good token is good all the time, and what could not be
+/// confirmed is confirmed by the new master.
+#[test]
+fn transcript_behind_sentinels_and_through_the_death_of_the_master() {
+    let set = RedisSentinel::start();
+    let database = Database::sqlite();
+    let demo = on(&database, &[("REDIS_URL", &sentinel_url(&set))]);
+    transcript(&demo, "sentinel");
+
+    let good = demo.token("globex", "app").text;
+    let text = unknown("app");
+    let body = json!({ "tenant_id": "acme", "type": "app", "token": text });
+    let revoked = demo
+        .admin("POST", "/admin/tokens", Some(&body.to_string()))
+        .json();
+    demo.whoami(&text).expect(200);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                demo.whoami(&good).expect(200);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let outage = scope.spawn(|| {
+            let old = set.master();
+            old.kill();
+            let id = revoked["id"].as_str().unwrap();
+            demo.delete(id).expect_unconfirmed();
+            set.wait_for_failover(old);
+            revoke(&demo, id);
+            demo.whoami(&text).expect(401);
+            wait_for_store(&demo, "sentinel");
+        });
+        let outage = outage.join();
+        over.store(true, Ordering::Relaxed);
+        client.join().expect("a good token is good all the time");
+        outage.expect("the fail-over is survived");
+    });
+    eventually("the good token comes from the new master", || {
+        demo.whoami(&good).expect(200).json()["origin"] == "shared"
+    });
+    assert_eq!(demo.metric("demo_pending_invalidations", &[]), 0);
+}
+
+#[test]
+fn transcript_on_a_cluster() {
+    let cluster = RedisCluster::start();
+    let hosts: Vec<_> = cluster.addrs().iter().map(ToString::to_string).collect();
+    let url = format!("redis+cluster://{}", hosts.join(","));
+    let database = Database::sqlite();
+    let demo = on(&database, &[("REDIS_URL", &url)]);
+    transcript(&demo, "cluster");
+    assert_ne!(cluster.keys("*"), [""; 0], "the entries are there");
+}
+
+/// What the banner shows of a URL.
+#[test]
+fn the_banner_names_the_kind_and_the_hosts_and_no_password() {
+    for (url, line) in [
+        ("redis://:hunter22@127.0.0.1:1/2", "Redis, 127.0.0.1:1"),
+        (
+            "rediss://u:hunter22@localhost:1",
+            "Redis over TLS, localhost:1",
+        ),
+        (
+            "unix:///no/redis.sock?pass=hunter22",
+            "Redis, /no/redis.sock",
+        ),
+        (
+            "redis+sentinel://u:hunter22@127.0.0.1:1,127.0.0.2:1/main",
+            "Redis Sentinel, 127.0.0.1:1,127.0.0.2:1",
+        ),
+        (
+            "redis+cluster://u:hunter22@127.0.0.1:1,127.0.0.2:1",
+            "Redis Cluster, 127.0.0.1:1,127.0.0.2:1",
+        ),
+    ] {
+        let database = Database::sqlite();
+        let demo = Demo::on(&database, &[("REDIS_URL", url)]);
+        assert!(
+            demo.banner.contains(&format!("store: {line}\n")) && !demo.banner.contains("hunter22"),
+            "{}",
+            demo.banner
+        );
+        // It starts and serves without.
+        demo.whoami(&demo.token("acme", "app").text).expect(200);
+    }
+}

@@ -1,0 +1,299 @@
+//! Redis or the database away, and several instances.
+
+use std::time::{Duration, Instant};
+
+use demo::db::Database as Pool;
+use test_support::{FaultProxy, RedisServer, free_port};
+use tower_api_token::TokenDigest;
+
+use super::server::{Database, Demo, eventually};
+
+#[test]
+fn absent_redis_is_no_obstacle_to_starting_and_serving() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[("REDIS_URL", &url)]);
+    let token = demo.token("acme", "app").text;
+    demo.whoami(&token).expect_origin("loaded");
+    demo.whoami(&token).expect_origin("loaded");
+    let ready = demo.get("/readyz").expect(200).json();
+    assert_eq!(
+        ready,
+        serde_json::json!({ "status": "ready", "database": "ok", "store": "unavailable" })
+    );
+}
+
+/// 503 while Redis is down, and the outbox catches up by itself when it is back.
+fn revocation_while_redis_is_down(database: &Database, layout: &str) {
+    let redis = RedisServer::start();
+    let demo = Demo::with(database, layout, Some(&redis));
+    let token = demo.token("acme", "app");
+    demo.whoami(&token.text).expect(200);
+
+    redis.kill();
+    for _ in 0..2 {
+        let answer = demo.delete(&token.id).expect_unconfirmed();
+        assert!(
+            answer.json()["detail"]
+                .as_str()
+                .unwrap()
+                .contains("revoked in the database"),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(
+        demo.metric("demo_pending_invalidations", &[]),
+        1,
+        "one row a subject"
+    );
+
+    redis.restart();
+    eventually("the outbox is empty", || {
+        demo.metric("demo_pending_invalidations", &[]) == 0
+    });
+    eventually("the revocation is confirmed", || {
+        demo.delete(&token.id).status == 200
+    });
+    demo.whoami(&token.text).expect(401);
+}
+
+/// Its pauses grow to 8 s while invalidations fail: so long the old answer would go on in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_back_wakes_the_outbox_at_once() {
+    let database = Database::sqlite();
+    let redis = RedisServer::start();
+    let demo = Demo::with(&database, "digest", Some(&redis));
+    redis.kill();
+    let token = demo.token("acme", "app");
+    demo.delete(&token.id).expect_unconfirmed();
+    let Pool::Sqlite(pool) = database.open().await else {
+        panic!("another database");
+    };
+    let attempts = async || -> i64 {
+        let select = "SELECT COALESCE(max(attempts), 0) FROM pending_invalidations";
+        sqlx::query_scalar(select).fetch_one(&pool).await.unwrap()
+    };
+    // The first two fail after 1 and 2 s, the third after 4: then the longest pause begins.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while attempts().await < 3 {
+        assert!(Instant::now() < deadline, "{}", demo.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    redis.restart();
+
+    let back = Instant::now();
+    eventually("the outbox is empty", || {
+        demo.metric("demo_pending_invalidations", &[]) == 0
+    });
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?} of a pause of 8 s");
+}
+
+#[test]
+fn revocation_while_redis_is_down_is_confirmed_later_on_sqlite() {
+    revocation_while_redis_is_down(&Database::sqlite(), "digest");
+}
+
+#[test]
+fn revocation_while_redis_is_down_is_confirmed_later_on_postgres() {
+    revocation_while_redis_is_down(&Database::postgres(), "digest");
+}
+
+#[test]
+fn revocation_while_redis_is_down_is_confirmed_later_in_the_seed_layout() {
+    revocation_while_redis_is_down(&Database::sqlite(), "seed");
+}
+
+#[test]
+fn suspension_while_redis_is_down_is_confirmed_later() {
+    let redis = RedisServer::start();
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[("REDIS_URL", &redis.url())]);
+    let token = demo.token("acme", "app").text;
+    demo.whoami(&token).expect(200);
+    redis.kill();
+    demo.admin("POST", "/admin/tenants/acme/suspend", None)
+        .expect_unconfirmed();
+    redis.restart();
+    eventually("it is confirmed", || {
+        demo.admin("POST", "/admin/tenants/acme/suspend", None)
+            .status
+            == 200
+    });
+    eventually("it is obeyed", || demo.whoami(&token).status == 403);
+}
+
+#[test]
+fn creation_while_redis_is_down_still_shows_the_only_copy_of_the_text() {
+    let redis = RedisServer::start();
+    let database = Database::sqlite();
+    let demo = Demo::on(&database, &[("REDIS_URL", &redis.url())]);
+    redis.kill();
+    let answer = demo.admin(
+        "POST",
+        "/admin/tokens",
+        Some(r#"{"tenant_id":"acme","type":"app"}"#),
+    );
+    let created = answer.expect_unconfirmed().json();
+    assert!(
+        created["detail"].as_str().unwrap().contains("60 s"),
+        "{created}"
+    );
+    redis.restart();
+    let text = created["token"].as_str().unwrap();
+    let seen = demo.whoami(text).expect(200).json();
+    assert_eq!(seen["id"], created["id"]);
+    demo.delete(created["id"].as_str().unwrap());
+    eventually("the outbox is empty", || {
+        demo.metric("demo_pending_invalidations", &[]) == 0
+    });
+}
+
+/// What one instance owes, another one settles: the outbox is in the database that they share.
+#[test]
+fn another_instance_confirms_what_a_cut_off_one_could_not() {
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    let proxy = FaultProxy::start(redis.addr());
+    let cut_off = Demo::on(
+        &database,
+        &[("REDIS_URL", &format!("redis://{}", proxy.addr()))],
+    );
+    let token = cut_off.token("acme", "app");
+    let other = Demo::on(&database, &[("REDIS_URL", &redis.url())]);
+    cut_off.whoami(&token.text).expect_origin("loaded");
+    other.whoami(&token.text).expect_origin("shared");
+
+    proxy.cut();
+    cut_off.delete(&token.id).expect_unconfirmed();
+    eventually("the other one confirms", || {
+        other.metric("demo_pending_invalidations", &[]) == 0
+    });
+    eventually("the other one refuses", || {
+        other.whoami(&token.text).status == 401
+    });
+    let digest = TokenDigest::of(&token.text).to_string();
+    for key in redis.keys("*").iter().filter(|key| key.contains(&digest)) {
+        // At most a null: nothing that could be accepted.
+        assert!(
+            !redis.get(key).is_some_and(|value| value.starts_with(b"V")),
+            "{key}"
+        );
+    }
+}
+
+/// A crash between commit and confirmation loses nothing.
+fn invalidation_owed_by_a_dead_instance(database: &Database, layout: &str) {
+    let redis = RedisServer::start();
+    let demo = Demo::with(database, layout, Some(&redis));
+    let token = demo.token("acme", "app");
+    demo.whoami(&token.text).expect(200);
+    // Frozen, it keeps its memory: the value is still there afterwards, as it is not after a
+    // restart.
+    redis.pause();
+    demo.delete(&token.id).expect_unconfirmed();
+    drop(demo);
+    redis.resume();
+
+    let next = Demo::with(database, layout, Some(&redis));
+    eventually("the outbox is empty", || {
+        next.metric("demo_pending_invalidations", &[]) == 0
+    });
+    eventually("the token is refused", || {
+        next.whoami(&token.text).status == 401
+    });
+}
+
+#[test]
+fn invalidation_owed_by_a_dead_instance_is_made_up_for_by_the_next() {
+    invalidation_owed_by_a_dead_instance(&Database::postgres(), "digest");
+}
+
+#[test]
+fn invalidation_owed_by_a_dead_instance_is_made_up_for_in_the_seed_layout() {
+    // The text comes from the table of tokens, by way of either database.
+    invalidation_owed_by_a_dead_instance(&Database::sqlite(), "seed");
+    invalidation_owed_by_a_dead_instance(&Database::postgres(), "seed");
+}
+
+/// With `wait=true` the other instance obeys from the moment the answer is there.
+fn two_instances(database: &Database, layout: &str) {
+    let redis = RedisServer::start();
+    let start = || Demo::with(database, layout, Some(&redis));
+    let (one, other) = (start(), start());
+    assert!(other.seeded().is_empty(), "{}", other.banner);
+    let token = one.token("acme", "app");
+    one.whoami(&token.text).expect_origin("loaded");
+    other.whoami(&token.text).expect_origin("shared");
+    other.whoami(&token.text).expect_origin("local");
+
+    one.admin(
+        "DELETE",
+        &format!("/admin/tokens/{}?wait=true", token.id),
+        None,
+    )
+    .expect(200);
+    other.whoami(&token.text).expect(401);
+    one.whoami(&token.text).expect(401);
+
+    let token = one.token("globex", "app");
+    other.whoami(&token.text).expect(200);
+    one.admin("POST", "/admin/tenants/globex/suspend?wait=true", None)
+        .expect(200);
+    other.whoami(&token.text).expect(403);
+    other
+        .admin("POST", "/admin/tenants/globex/resume?wait=true", None)
+        .expect(200);
+    one.whoami(&token.text).expect(200);
+}
+
+#[test]
+fn revocation_on_one_instance_is_obeyed_by_the_other_on_sqlite() {
+    two_instances(&Database::sqlite(), "digest");
+}
+
+#[test]
+fn revocation_on_one_instance_is_obeyed_by_the_other_on_postgres() {
+    two_instances(&Database::postgres(), "digest");
+}
+
+#[test]
+fn revocation_on_one_instance_is_obeyed_by_the_other_in_the_seed_layout() {
+    two_instances(&Database::sqlite(), "seed");
+}
+
+#[test]
+fn database_outage_is_told_from_a_bad_token() {
+    let database = Database::postgres();
+    let Database::Postgres(server) = &database else {
+        unreachable!()
+    };
+    let proxy = FaultProxy::start(server.addr());
+    let demo = Demo::start(&[("DATABASE_URL", &server.url_at(proxy.addr()))]);
+    let token = demo.token("acme", "app");
+    demo.whoami(&token.text).expect(200);
+
+    proxy.cut();
+    demo.whoami(&token.text).expect_origin("local");
+    let answer = demo.whoami(&demo.token("globex", "app").text).expect(503);
+    assert!(
+        !answer.header("retry-after").is_empty() && answer.header("www-authenticate").is_empty(),
+        "{answer:?}"
+    );
+    let ready = demo.get("/readyz").expect(503).json();
+    assert_eq!(ready["database"], "unavailable");
+    demo.get("/healthz").expect(200);
+    demo.get("/metrics").expect(200);
+    let answer = demo.delete(&token.id).expect(503);
+    assert!(
+        answer.json()["detail"].as_str().unwrap().contains("repeat"),
+        "{answer:?}"
+    );
+
+    proxy.heal();
+    demo.delete(&token.id).expect(200);
+    demo.whoami(&token.text).expect(401);
+    demo.get("/readyz").expect(200);
+    // Nothing negative was cached.
+    demo.whoami(&demo.token("globex", "app").text).expect(200);
+}

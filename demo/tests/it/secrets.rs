@@ -1,0 +1,395 @@
+//! No text of a token comes out: not in logs at level TRACE, metrics, refusals, or Redis.
+//!
+//! One run with all that can go wrong in it, under load. Whatever comes out of the server is kept,
+//! and searched for every token that went in, in whole or in pieces, as it is or encoded.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::thread;
+
+use serde_json::Value;
+use test_support::{FaultProxy, Monitor, Needles, PostgresServer, RedisServer};
+use tower_api_token::TokenDigest;
+
+use super::answer::Answer;
+use super::server::{ADMIN, Demo, eventually};
+
+/// Text that nothing else looks like: 64 digits after a prefix.
+fn invented(name: &str) -> String {
+    format!("app-{}", TokenDigest::of(name))
+}
+
+/// A token that the operator made.
+struct Made {
+    id: String,
+    text: String,
+}
+
+struct Run {
+    // Before what it talks to.
+    demo: Demo,
+    proxy: FaultProxy,
+    redis: RedisServer,
+    _postgres: PostgresServer,
+    /// What must not come out, wherever.
+    texts: Needles,
+    /// The ids of tokens, which do come out: by them it is seen that a place was looked at.
+    ids: Needles,
+    /// Status lines, headers and bodies.
+    answers: Mutex<String>,
+    /// What Redis was told, and what lay there.
+    in_redis: String,
+}
+
+impl Run {
+    fn start(layout: &str) -> Self {
+        let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
+        let proxy = FaultProxy::start(postgres.addr());
+        let demo = Demo::start(&[
+            ("DATABASE_URL", &postgres.url_at(proxy.addr())),
+            ("REDIS_URL", &redis.url()),
+            ("KEY_LAYOUT", layout),
+            // What is invented is looked up all the same.
+            ("TOKEN_FORMAT", "any"),
+            ("LOG_FORMAT", "json"),
+            ("RUST_LOG", "trace"),
+        ]);
+        let mut run = Self {
+            demo,
+            proxy,
+            redis,
+            _postgres: postgres,
+            texts: Needles::new(),
+            ids: Needles::new(),
+            answers: Mutex::default(),
+            in_redis: String::new(),
+        };
+        run.texts.add("the admin token", ADMIN);
+        for token in run.demo.seeded() {
+            run.texts.add("a token of the seed", &token.text);
+        }
+        run
+    }
+
+    /// Sends it, and keeps the answer.
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Answer {
+        let answer = self.demo.send(method, path, headers, body);
+        self.keep(&answer.headers, &answer.body);
+        answer
+    }
+
+    fn keep(&self, headers: &ureq::http::HeaderMap, body: &str) {
+        let mut answers = self.answers.lock().unwrap();
+        for (name, value) in headers {
+            // Writing to a String cannot fail.
+            let _ = writeln!(answers, "{name}: {}", value.as_bytes().escape_ascii());
+        }
+        answers.push_str(body);
+        answers.push('\n');
+    }
+
+    fn ask(&self, path: &str, text: &str) -> Answer {
+        let line = format!("Bearer {text}");
+        self.send("GET", path, &[("authorization", &line)], None)
+    }
+
+    fn admin(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
+        let line = format!("Bearer {ADMIN}");
+        let body = body.or((method == "POST").then_some(""));
+        self.send(method, path, &[("authorization", &line)], body)
+    }
+
+    /// Makes or imports a token.
+    fn make(&mut self, tenant: &str, import: Option<&str>, status: u16) -> Made {
+        let body = serde_json::json!({ "tenant_id": tenant, "type": "app", "token": import });
+        let answer = self
+            .demo
+            .admin("POST", "/admin/tokens", Some(&body.to_string()));
+        self.shown_once(&answer.expect(status))
+    }
+
+    /// A successor.
+    fn rotate(&mut self, id: &str) -> Made {
+        let path = format!("/admin/tokens/{id}/rotate");
+        let answer = self.demo.admin("POST", &path, None);
+        self.shown_once(&answer.expect(201))
+    }
+
+    /// The answers that show a text, this once. The rest of them is kept.
+    fn shown_once(&mut self, answer: &Answer) -> Made {
+        let made = answer.json();
+        let text = |name: &str| made[name].as_str().expect(name).to_owned();
+        let made = Made {
+            id: text("id"),
+            text: text("token"),
+        };
+        self.texts.add("a token that was made", &made.text);
+        self.ids.add("an id", &made.id);
+        self.keep(&answer.headers, &answer.body.replacen(&made.text, "", 1));
+        made
+    }
+
+    /// A text that is no token, and never was.
+    fn never_made(&mut self, name: &str) -> String {
+        let text = invented(name);
+        self.texts.add("a token that was never made", &text);
+        text
+    }
+
+    /// Each way to present a text, good or bad: in its place, in a wrong one, malformed.
+    fn present(&self, text: &str) {
+        for path in [
+            "/v1/whoami",
+            "/v1/datasets",
+            "/metrics",
+            "/readyz",
+            "/nowhere",
+        ] {
+            self.ask(path, text);
+        }
+        let bearer = |rest: &str| format!("Bearer {text}{rest}");
+        for line in [
+            bearer(" and more"),
+            bearer(&format!(", Bearer {text}")),
+            bearer("=x"),
+            bearer(&"x".repeat(600)),
+            format!("bearer   {text}"),
+            format!("Basic {text}"),
+            format!("Token {text}"),
+            text.to_owned(),
+        ] {
+            self.send("GET", "/v1/whoami", &[("authorization", &line)], None);
+            self.send(
+                "POST",
+                "/admin/tokens",
+                &[("authorization", &line)],
+                Some("{}"),
+            );
+        }
+        let line = bearer("");
+        let twice = [("authorization", line.as_str()), ("authorization", &line)];
+        self.send("GET", "/v1/whoami", &twice, None);
+        self.send("HEAD", "/v1/whoami", &twice[..1], None);
+        self.send("OPTIONS", "/v1/whoami", &twice[..1], None);
+        let elsewhere = [("cookie", text), ("x-api-key", text), ("user-agent", text)];
+        self.send(
+            "GET",
+            &format!("/v1/whoami?access_token={text}"),
+            &elsewhere,
+            None,
+        );
+        self.send(
+            "DELETE",
+            &format!("/admin/tokens/{text}"),
+            &twice[..1],
+            None,
+        );
+    }
+
+    /// The operator's slips: a text where none belongs.
+    fn slip(&self, text: &str) {
+        self.admin("DELETE", &format!("/admin/tokens/{text}"), None);
+        self.admin("POST", &format!("/admin/tenants/{text}/suspend"), None);
+        self.admin("DELETE", &format!("/admin/tokens/1?wait={text}"), None);
+        for body in [
+            text.to_owned(),
+            format!(r#"["{text}"]"#),
+            format!(r#"{{"tenant_id":"acme","type":"{text}"}}"#),
+            format!(r#"{{"tenant_id":"{text}","type":"app"}}"#),
+            format!(r#"{{"tenant_id":"acme","type":"app","expires_at":"{text}"}}"#),
+            format!(r#"{{"tenant_id":"acme","type":"app","{text}":1}}"#),
+            format!(r#"{{"tenant_id":"acme","type":"app","token":"{text} "}}"#),
+            // Imported once, this one is there already.
+            format!(r#"{{"tenant_id":"acme","type":"app","token":"{text}"}}"#),
+        ] {
+            let answer = self.admin("POST", "/admin/tokens", Some(&body));
+            assert!(answer.status >= 400, "{answer:?}");
+        }
+    }
+
+    /// Four clients at once.
+    fn load(&self, texts: &[&str]) {
+        thread::scope(|scope| {
+            for client in 0..4 {
+                scope.spawn(move || {
+                    for (number, text) in texts.iter().enumerate() {
+                        self.ask("/v1/whoami", text);
+                        if number % 4 == client {
+                            self.present(text);
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    /// Everything that lies in Redis, readable and as it is dumped.
+    fn look_into_redis(&mut self) {
+        self.in_redis += &String::from_utf8_lossy(&self.redis.contents());
+    }
+
+    fn overhear(&mut self, monitor: &mut Monitor) {
+        self.in_redis += &monitor.take().join("\n");
+    }
+
+    /// Hits, misses, revocations, a suspended tenant, and then Redis, then the database, away.
+    fn run(&mut self) {
+        let good: Vec<_> = (0..8).map(|_| self.make("acme", None, 201)).collect();
+        let imported = invented("imported");
+        let imported = self.make("globex", Some(&imported), 201);
+        let wrong = self.never_made("a wrong admin token");
+        let bad: Vec<_> = (0..4)
+            .map(|n| self.never_made(&format!("bad {n}")))
+            .collect();
+        let mut texts: Vec<_> = good.iter().map(|made| made.text.as_str()).collect();
+        texts.extend(bad.iter().map(String::as_str));
+        texts.extend([imported.text.as_str(), &wrong, ADMIN]);
+
+        let mut monitor = self.redis.monitor();
+        self.load(&texts);
+        self.ask("/v1/whoami", &good[0].text).expect(200);
+        self.slip(&imported.text);
+        self.look_into_redis();
+        self.admin("POST", "/admin/tenants/acme/suspend", None)
+            .expect(200);
+        self.ask("/v1/whoami", &good[0].text).expect(403);
+        self.load(&texts[..4]);
+        self.admin("POST", "/admin/tenants/acme/resume?wait=true", None)
+            .expect(200);
+        self.admin(
+            "DELETE",
+            &format!("/admin/tokens/{}?wait=true", good[0].id),
+            None,
+        )
+        .expect(200);
+        self.ask("/v1/whoami", &good[0].text).expect(401);
+        let successor = self.rotate(&good[3].id);
+        self.ask("/v1/whoami", &successor.text).expect(200);
+        self.admin("GET", "/admin/tokens", None).expect(200);
+        self.load(&texts);
+        self.overhear(&mut monitor);
+
+        self.redis.kill();
+        self.load(&texts[..4]);
+        self.admin("DELETE", &format!("/admin/tokens/{}", good[1].id), None)
+            .expect(503);
+        let unconfirmed = self.make("globex", None, 503);
+        self.ask("/v1/whoami", &unconfirmed.text).expect(200);
+        self.redis.restart();
+        let mut monitor = self.redis.monitor();
+        eventually("the store answers again", || {
+            self.send("GET", "/readyz", &[], None).json()["store"] == "ok"
+        });
+        eventually("Redis, empty after its restart, is filled again", || {
+            self.ask("/v1/whoami", &unconfirmed.text).expect(200);
+            let digest = TokenDigest::of(&unconfirmed.text).to_string();
+            let keys = self.redis.keys("*");
+            keys.iter()
+                .any(|key| key.contains(&digest) || key.ends_with(&unconfirmed.text))
+        });
+        self.load(&texts);
+
+        self.proxy.cut();
+        self.ask("/v1/whoami", &self.demo.token("globex", "app").text)
+            .expect(503);
+        self.admin("DELETE", &format!("/admin/tokens/{}", good[2].id), None)
+            .expect(503);
+        self.slip_without_database(&imported.text);
+        self.proxy.heal();
+        eventually("the database answers again", || {
+            self.send("GET", "/readyz", &[], None).status == 200
+        });
+        self.load(&texts[..4]);
+        self.send("GET", "/metrics", &[], None).expect(200);
+        self.overhear(&mut monitor);
+        self.look_into_redis();
+    }
+
+    /// What the database refuses to answer, quoted by nobody.
+    fn slip_without_database(&self, text: &str) {
+        let body = format!(r#"{{"tenant_id":"acme","type":"app","token":"{text}"}}"#);
+        self.admin("POST", "/admin/tokens", Some(&body)).expect(503);
+    }
+
+    /// Everything that the server wrote, by the name of its place.
+    fn places(&self) -> [(&'static str, String); 3] {
+        [
+            ("the logs", self.demo.logs()),
+            ("standard output", self.demo.printed()),
+            ("an answer", self.answers.lock().unwrap().clone()),
+        ]
+    }
+}
+
+/// That it was all logged, by everybody who says something, and that each line is an object. (hyper, and
+/// Redis' client on one server, say nothing at any level.)
+fn everything_was_logged(logs: &str) {
+    let mut targets = std::collections::BTreeSet::new();
+    for line in logs.lines() {
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(
+            line["level"].is_string() && line["timestamp"].is_string(),
+            "{line}"
+        );
+        targets.insert(line["target"].as_str().expect("a target").to_owned());
+    }
+    for who in [
+        "tower_api_token",
+        "demo::routes",
+        "demo::outbox",
+        "sqlx::query",
+        "sqlx_core::pool",
+    ] {
+        assert!(
+            targets.iter().any(|target| target.starts_with(who)),
+            "{who} is not among {targets:?}"
+        );
+    }
+}
+
+fn no_text_comes_out(layout: &str) -> Run {
+    let mut run = Run::start(layout);
+    run.run();
+    for (place, text) in run.places() {
+        run.texts.assert_none_in(place, &text);
+    }
+    let [(_, logs), _, (_, answers)] = run.places();
+    everything_was_logged(&logs);
+    assert!(
+        logs.contains("INSERT INTO tokens") && logs.contains("$1"),
+        "statements are logged"
+    );
+    // The same search finds what does come out.
+    assert!(run.ids.find(logs.as_bytes()).is_some() && run.ids.find(answers.as_bytes()).is_some());
+    run
+}
+
+#[test]
+fn no_text_of_a_token_comes_out_in_the_digest_layout() {
+    let run = no_text_comes_out("digest");
+    run.texts.assert_none_in("Redis", &run.in_redis);
+    assert!(
+        run.ids.find(run.in_redis.as_bytes()).is_some(),
+        "records are legible"
+    );
+    for told in ["\"SET\"", "\"DEL\"", "\"EVAL\""] {
+        assert!(run.in_redis.contains(told), "{told} was overheard");
+    }
+}
+
+/// Database and Redis hold the texts there, and nothing else does.
+#[test]
+fn no_text_of_a_token_comes_out_in_the_seed_layout() {
+    let run = no_text_comes_out("seed");
+    assert!(
+        run.texts.find(run.in_redis.as_bytes()).is_some(),
+        "the keys hold the texts"
+    );
+}

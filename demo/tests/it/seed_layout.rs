@@ -1,0 +1,414 @@
+//! `KEY_LAYOUT=seed`: one Redis with the Python service, whose commands are sent here as they are.
+
+use demo::db::{Database as Pool, Kept, NewToken, TextCount, Timestamp};
+use serde_json::{Value, json};
+use test_support::RedisServer;
+use tower_api_token::{BearerToken, TokenDigest};
+
+use super::configuration::run_to_end;
+use super::server::{Database, Demo, Seeded, command, eventually};
+
+const SEVEN: [&str; 7] = [
+    "id",
+    "app_id",
+    "tenant_id",
+    "type",
+    "token",
+    "last_used_at",
+    "created_at",
+];
+
+fn entry(token: &str) -> String {
+    format!("api_token:app:{token}")
+}
+
+/// No local level: what is asked is what lies in Redis.
+fn without_local_level(database: &Database, redis: &RedisServer, more: &[(&str, &str)]) -> Demo {
+    let url = redis.url();
+    let variables = [
+        ("KEY_LAYOUT", "seed"),
+        ("REDIS_URL", &url),
+        ("LOCAL_CAPACITY", "0"),
+    ];
+    Demo::on(database, &[&variables, more].concat())
+}
+
+/// What `redis.setex(key, 600, json.dumps(…))` sends: a blank after each comma and colon, and a naive
+/// time.
+fn python_sets(redis: &RedisServer, key: &str, id: &str, token: &Seeded) {
+    let json = format!(
+        r#"{{"id": "{id}", "app_id": null, "tenant_id": "{}", "type": "app", "token": "{}", "last_used_at": null, "created_at": "2026-01-02T03:04:05.000006"}}"#,
+        token.tenant, token.text
+    );
+    redis.command(&["SETEX", key, "600", &json]).ok();
+}
+
+/// Runs one statement, as another program on the same database would.
+pub(crate) async fn execute(database: &Database, statement: &str) {
+    match database.open().await {
+        Pool::Sqlite(pool) => {
+            sqlx::query(statement).execute(&pool).await.unwrap();
+            pool.close().await;
+        }
+        Pool::Postgres(pool) => {
+            sqlx::query(statement).execute(&pool).await.unwrap();
+            pool.close().await;
+        }
+    }
+}
+
+#[test]
+fn keys_and_values_are_pythons() {
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    let demo = Demo::with(&database, "seed", Some(&redis));
+    let token = demo.token("acme", "app");
+    demo.whoami(&token.text).expect_origin("loaded");
+    demo.whoami("no-such-token-anywhere").expect(401);
+
+    let key = entry(&token.text);
+    let null = entry("no-such-token-anywhere");
+    let mut expected = vec![key.clone(), null.clone()];
+    expected.sort();
+    assert_eq!(redis.keys("api_token:*"), expected);
+    assert_eq!(redis.get(&null).unwrap(), b"null");
+    let members = redis.command(&["SMEMBERS", "tenant_tokens:acme"]).array();
+    assert_eq!(
+        members
+            .into_iter()
+            .map(|member| member.text())
+            .collect::<Vec<_>>(),
+        [key.as_str()]
+    );
+    assert!(redis.keys("api_token_query_lock:*").is_empty());
+
+    let text = String::from_utf8(redis.get(&key).unwrap()).unwrap();
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let id = format!(r#"{{"id":"{}","app_id":"acme-chat""#, token.id);
+    assert!(text.starts_with(&id), "{text}");
+    assert!(
+        SEVEN.iter().all(|member| value.get(member).is_some()),
+        "{text}"
+    );
+    assert_eq!(
+        [&value["tenant_id"], &value["type"], &value["token"]],
+        [&json!("acme"), &json!("app"), &json!(token.text)]
+    );
+    assert!(value["last_used_at"].is_null(), "{text}");
+    // Naive, as `datetime.isoformat()` has it.
+    let created = value["created_at"].as_str().unwrap();
+    assert!(
+        created.starts_with("20") && !created.ends_with('Z') && !created.contains('+'),
+        "{text}"
+    );
+}
+
+#[test]
+fn entry_of_pythons_is_served_and_goes_with_a_revocation() {
+    let (database, redis) = (Database::postgres(), RedisServer::start());
+    let demo = Demo::with(&database, "seed", Some(&redis));
+    let token = demo.token("acme", "app");
+    let key = entry(&token.text);
+    // Python may ask for any scope, and then names the key so.
+    let any = format!("api_token:any:{}", token.text);
+    python_sets(&redis, &key, "python-1", &token);
+    python_sets(&redis, &any, "python-1", &token);
+
+    assert_eq!(
+        demo.whoami(&token.text).expect_origin("shared").json()["id"],
+        "python-1"
+    );
+    assert_eq!(
+        demo.whoami(&token.text).expect_origin("local").json()["id"],
+        "python-1"
+    );
+    assert_eq!(demo.metric("api_token_loads_total", &[]), 0);
+
+    demo.admin(
+        "DELETE",
+        &format!("/admin/tokens/{}?wait=true", token.id),
+        None,
+    )
+    .expect(200);
+    assert_eq!(redis.keys(&format!("*{}*", token.text)), [""; 0]);
+    demo.whoami(&token.text).expect(401);
+    assert_eq!(redis.get(&key).unwrap(), b"null");
+}
+
+#[test]
+fn entry_of_pythons_that_is_in_no_index_goes_with_a_suspension() {
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    let demo = without_local_level(&database, &redis, &[]);
+    let (token, other) = (demo.token("acme", "app"), demo.token("globex", "app"));
+    python_sets(&redis, &entry(&token.text), "python-1", &token);
+    python_sets(&redis, &entry(&other.text), "python-2", &other);
+    demo.whoami(&token.text).expect_origin("shared");
+
+    demo.admin("POST", "/admin/tenants/acme/suspend", None)
+        .expect(200);
+    assert_eq!(redis.keys("api_token:*"), [entry(&other.text)]);
+    demo.whoami(&token.text).expect(403);
+    assert_eq!(
+        demo.whoami(&other.text).expect_origin("shared").json()["id"],
+        "python-2"
+    );
+}
+
+/// Python revokes in the database, and then deletes the entry.
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_by_python_is_obeyed() {
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    let demo = without_local_level(&database, &redis, &[]);
+    let token = demo.token("acme", "app");
+    let revoke = "UPDATE tokens SET revoked_at = created_at WHERE tenant_id = 'acme'";
+    let key = entry(&token.text);
+
+    demo.whoami(&token.text).expect_origin("loaded");
+    demo.whoami(&token.text).expect_origin("shared");
+    assert_eq!(redis.command(&["DEL", &key]).int(), 1);
+    demo.whoami(&token.text).expect_origin("loaded");
+    execute(&database, revoke).await;
+    demo.whoami(&token.text).expect_origin("shared");
+    assert_eq!(redis.command(&["DEL", &key]).int(), 1);
+    demo.whoami(&token.text).expect(401);
+}
+
+/// With a local level it is obeyed within the staleness bound, though nobody tells the instance.
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_by_python_is_obeyed_by_the_local_level() {
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    let demo = Demo::with(&database, "seed", Some(&redis));
+    let token = demo.token("acme", "app");
+    demo.whoami(&token.text).expect_origin("loaded");
+    demo.whoami(&token.text).expect_origin("local");
+    execute(&database, "UPDATE tokens SET revoked_at = created_at").await;
+    redis.command(&["DEL", &entry(&token.text)]).int();
+    eventually("the local entry ends", || {
+        demo.whoami(&token.text).status == 401
+    });
+    assert_eq!(demo.metric("api_token_invalidations_total", &[]), 0);
+}
+
+#[test]
+fn pythons_key_prefix_is_honoured() {
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    // White space does not count, as in Python.
+    let demo = without_local_level(&database, &redis, &[("REDIS_KEY_PREFIX", " dify ")]);
+    assert!(demo.banner.contains("\"dify\""), "{}", demo.banner);
+    let token = demo.token("acme", "app");
+    let key = format!("dify:{}", entry(&token.text));
+    // Of another service on the same Redis, and none of ours.
+    python_sets(&redis, &entry(&token.text), "python-1", &token);
+    assert_eq!(
+        demo.whoami(&token.text).expect_origin("loaded").json()["id"],
+        token.id
+    );
+    assert_eq!(redis.keys("dify:api_token:*"), [key.as_str()]);
+    python_sets(&redis, &key, "python-2", &token);
+    assert_eq!(
+        demo.whoami(&token.text).expect_origin("shared").json()["id"],
+        "python-2"
+    );
+
+    demo.delete(&token.id).expect(200);
+    assert_eq!(redis.get(&key), None);
+    assert!(redis.get(&entry(&token.text)).is_some());
+    demo.whoami(&token.text).expect(401);
+}
+
+#[test]
+fn banner_says_which_layout_it_is_and_warns_of_the_text() {
+    let redis = RedisServer::start();
+    let warning = |layout: &str, redis: Option<&RedisServer>| {
+        let demo = Demo::with(&Database::sqlite(), layout, redis);
+        let line = format!("key layout: {layout}");
+        assert!(demo.banner.contains(&line), "{}", demo.banner);
+        let mut lines = demo.banner.lines();
+        lines
+            .find(|line| line.starts_with("warning: "))
+            .map(str::to_owned)
+    };
+    assert_eq!(warning("digest", Some(&redis)), None);
+    let with_redis = warning("seed", Some(&redis)).unwrap();
+    assert!(
+        with_redis.contains("Redis and the database hold the tokens' text"),
+        "{with_redis}"
+    );
+    let in_memory = warning("seed", None).unwrap();
+    assert!(
+        in_memory.contains("the database holds the tokens' text"),
+        "{in_memory}"
+    );
+}
+
+/// A token without its text could not be invalidated: the server does not start.
+#[track_caller]
+fn refused(database: &Database, count: &str) {
+    let mut command = command();
+    command
+        .env("LISTEN", "127.0.0.1:0")
+        .env("DATABASE_URL", database.url())
+        .env("KEY_LAYOUT", "seed");
+    let (status, output, errors) = run_to_end(&mut command);
+    assert_eq!(
+        (status, output.as_str(), errors.lines().count()),
+        (Some(1), "", 1),
+        "{errors}"
+    );
+    assert!(
+        errors.starts_with("error: KEY_LAYOUT: ")
+            && errors.contains("digests only")
+            && errors.contains(count),
+        "{errors}"
+    );
+}
+
+#[test]
+fn database_of_the_digest_layout_is_refused() {
+    for database in [Database::sqlite(), Database::postgres()] {
+        let demo = Demo::with(&database, "digest", None);
+        let token = demo.token("acme", "app");
+        drop(demo);
+        refused(&database, "4 of its 4 tokens");
+
+        // Nothing was spoiled by the attempt.
+        let demo = Demo::with(&database, "digest", None);
+        demo.whoami(&token.text).expect(200);
+        // A revoked one counts as well: its invalidation may be asked for again.
+        demo.delete(&token.id).expect(200);
+        drop(demo);
+        refused(&database, "4 of its 4 tokens");
+    }
+}
+
+#[test]
+fn one_token_without_its_text_is_enough_to_be_refused() {
+    let database = Database::sqlite();
+    drop(Demo::with(&database, "seed", None));
+    let demo = Demo::with(&database, "digest", None);
+    let body = r#"{"tenant_id":"acme","type":"app"}"#;
+    demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
+    drop(demo);
+    refused(&database, "1 of its 5 tokens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn database_of_the_seed_layout_serves_the_digest_layout() {
+    for database in [Database::sqlite(), Database::postgres()] {
+        let redis = RedisServer::start();
+        let demo = Demo::with(&database, "seed", Some(&redis));
+        let (token, other) = (demo.token("acme", "app"), demo.token("globex", "app"));
+        demo.whoami(&token.text).expect(200);
+        drop(demo);
+        redis.flushall();
+
+        let demo = Demo::with(&database, "digest", Some(&redis));
+        demo.whoami(&token.text).expect_origin("loaded");
+        demo.whoami(&other.text).expect_origin("loaded");
+        demo.admin(
+            "DELETE",
+            &format!("/admin/tokens/{}?wait=true", token.id),
+            None,
+        )
+        .expect(200);
+        demo.whoami(&token.text).expect(401);
+        // What README.md says: the text may go while the server runs.
+        execute(&database, "UPDATE tokens SET token = NULL").await;
+        demo.whoami(&other.text).expect(200);
+        demo.admin(
+            "DELETE",
+            &format!("/admin/tokens/{}?wait=true", other.id),
+            None,
+        )
+        .expect(200);
+        demo.whoami(&other.text).expect(401);
+        let contents = redis.keys("*").join(" ");
+        assert!(!contents.contains(&token.text) && !contents.contains(&other.text));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_was_cleared_is_gone_from_the_file() {
+    let database = Database::sqlite();
+    let demo = Demo::with(&database, "seed", None);
+    let tokens = demo.seeded();
+    drop(demo);
+    assert!(tokens.iter().all(|token| database.holds(&token.text)));
+    execute(&database, "UPDATE tokens SET token = NULL").await;
+    execute(&database, "VACUUM").await;
+    // Until then the new pages are in the log, and the old ones in the file.
+    execute(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    for token in &tokens {
+        assert!(database.holds(&token.id) && !database.holds(&token.text));
+    }
+}
+
+/// The outbox names the digest, and whoever settles it finds the text with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn outbox_holds_no_text_and_gives_it_back() {
+    for database in [Database::sqlite(), Database::postgres()] {
+        let pool = database.open().await;
+        pool.seed(Kept::Text).await.unwrap();
+        let text = "app-0123456789abcdef";
+        let token = NewToken {
+            id: "tok_1".to_owned(),
+            tenant_id: "acme".to_owned(),
+            app_id: None,
+            token_type: "app",
+            digest: TokenDigest::of(text),
+            text: Some(BearerToken::new(text)),
+            created_at: Timestamp::now(),
+            expires_at: None,
+        };
+        assert!(!format!("{token:?}").contains(text));
+        let created = pool.insert_token(&token).await.unwrap();
+        let revoked = pool.revoke_token("tok_1").await.unwrap().unwrap();
+        let owed = pool.pending(10).await.unwrap();
+        for pending in [&created, &revoked, &owed[0]] {
+            assert_eq!(pending.text.as_ref().map(BearerToken::expose), Some(text));
+            assert!(!format!("{pending:?}").contains(text));
+        }
+        const SUBJECT: &str = "SELECT subject FROM pending_invalidations";
+        let subject: String = match &pool {
+            Pool::Sqlite(pool) => sqlx::query_scalar(SUBJECT).fetch_one(pool).await.unwrap(),
+            Pool::Postgres(pool) => sqlx::query_scalar(SUBJECT).fetch_one(pool).await.unwrap(),
+        };
+        assert_eq!(subject, token.digest.to_string());
+        assert_eq!(
+            pool.count_texts().await.unwrap(),
+            TextCount {
+                tokens: 5,
+                texts: 5
+            }
+        );
+    }
+}
+
+#[test]
+fn logs_have_no_text_of_a_token() {
+    let (database, redis) = (Database::postgres(), RedisServer::start());
+    let demo = without_local_level(&database, &redis, &[("RUST_LOG", "trace")]);
+    let token = demo.token("acme", "app");
+    demo.whoami(&token.text).expect(200);
+    demo.whoami("a-token-that-was-never-made").expect(401);
+    let body = r#"{"tenant_id":"acme","type":"app","token":"an-imported-token"}"#;
+    demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
+    demo.admin("POST", "/admin/tokens", Some(body)).expect(409);
+    demo.whoami("an-imported-token").expect(200);
+    // What cannot be read is logged without its content.
+    let broken = format!("{{\"token\": \"{}\"", token.text);
+    redis.command(&["SET", &entry(&token.text), &broken]).ok();
+    demo.whoami(&token.text).expect_origin("loaded");
+    redis.kill();
+    demo.delete(&token.id).expect_unconfirmed();
+    demo.whoami(&token.text).expect(401);
+
+    let logs = demo.logs();
+    assert!(logs.lines().count() > 10, "{logs}");
+    for text in [
+        token.text.as_str(),
+        "a-token-that-was-never-made",
+        "an-imported-token",
+    ] {
+        assert!(!logs.contains(text), "{text} is in the logs");
+    }
+}

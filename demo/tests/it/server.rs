@@ -1,0 +1,351 @@
+//! A running demo server, and how to talk to it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use demo::db::{Database as Pool, Target};
+use tempfile::TempDir;
+use test_support::{PostgresServer, RedisServer};
+use tower_api_token::TokenFormat;
+use ureq::http;
+
+use super::answer::Answer;
+
+/// Bounds a hang; it measures nothing.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The operator's token in these tests.
+pub(crate) const ADMIN: &str = "an-admin-token-for-tests";
+
+/// A private database.
+pub(crate) enum Database {
+    Sqlite(TempDir),
+    Postgres(PostgresServer),
+}
+
+impl Database {
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub(crate) fn postgres() -> Self {
+        Self::Postgres(PostgresServer::start())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite(directory) => format!("sqlite://{}/demo.db", directory.path().display()),
+            Self::Postgres(server) => server.url(),
+        }
+    }
+
+    /// The server's own way to it.
+    pub(crate) async fn open(&self) -> Pool {
+        let target = Target::parse(&self.url()).expect("a URL");
+        Pool::open(target).await.expect("the database opens")
+    }
+
+    /// Whether the files of a SQLite database hold the text, its log included.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        let Self::Sqlite(directory) = self else {
+            panic!("only SQLite's files are looked into");
+        };
+        let files = std::fs::read_dir(directory.path()).expect("a directory");
+        files.flatten().any(|file| {
+            let bytes = match std::fs::read(file.path()) {
+                // The log goes with the last connection, which a pool closes when it likes.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                bytes => bytes.expect("a file"),
+            };
+            bytes.windows(text.len()).any(|at| at == text.as_bytes())
+        })
+    }
+}
+
+/// A token of the seed, as the banner prints it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seeded {
+    pub(crate) tenant: String,
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) text: String,
+}
+
+/// One instance of the demo server, ended when dropped.
+pub(crate) struct Demo {
+    child: Child,
+    pub(crate) base: String,
+    pub(crate) banner: String,
+    agent: ureq::Agent,
+    logs: PathBuf,
+    /// What comes on standard output after the banner.
+    printed: Arc<Mutex<String>>,
+    _directory: TempDir,
+}
+
+impl Demo {
+    /// Starts an instance with these variables (an empty one is unset) and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let logs = directory.path().join("stderr");
+        let mut command = command();
+        command
+            .env("LISTEN", "127.0.0.1:0")
+            .env("ADMIN_TOKEN", ADMIN);
+        for (name, value) in variables {
+            if value.is_empty() {
+                command.env_remove(name)
+            } else {
+                command.env(name, value)
+            };
+        }
+        let mut child = command
+            .current_dir(directory.path())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&logs).expect("a file for the logs"))
+            .spawn()
+            .expect("the demo server starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut banner = String::new();
+        let base = loop {
+            let Some(Ok(line)) = lines.next() else {
+                let _ = child.kill();
+                panic!(
+                    "it ended: {banner}\n{}",
+                    std::fs::read_to_string(&logs).unwrap_or_default()
+                );
+            };
+            if let Some(base) = line.strip_prefix("listening on ") {
+                break base.to_owned();
+            }
+            banner.push_str(&line);
+            banner.push('\n');
+        };
+        let printed = Arc::new(Mutex::new(String::new()));
+        let rest = Arc::clone(&printed);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                *rest.lock().unwrap() += &(line + "\n");
+            }
+        });
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            // The server closes the connection of a request that it refuses before the body is read,
+            // and who takes it from a pool at that moment is disconnected.
+            .max_idle_connections(0)
+            .max_idle_connections_per_host(0)
+            .timeout_global(Some(PATIENCE));
+        Self {
+            child,
+            base,
+            banner,
+            agent: config.build().into(),
+            logs,
+            printed,
+            _directory: directory,
+        }
+    }
+
+    pub(crate) fn on(database: &Database, more: &[(&str, &str)]) -> Self {
+        let url = database.url();
+        Self::start(&[&[("DATABASE_URL", url.as_str())], more].concat())
+    }
+
+    /// With this `KEY_LAYOUT`, and with Redis or the store in memory.
+    #[track_caller]
+    pub(crate) fn with(database: &Database, layout: &str, redis: Option<&RedisServer>) -> Self {
+        let url = redis.map(RedisServer::url).unwrap_or_default();
+        Self::on(database, &[("KEY_LAYOUT", layout), ("REDIS_URL", &url)])
+    }
+
+    /// The tokens that the banner shows: a comment with their names, then a `curl` line.
+    pub(crate) fn seeded(&self) -> Vec<Seeded> {
+        let lines: Vec<_> = self.banner.lines().collect();
+        let tokens = lines.windows(2).filter_map(|pair| {
+            let names: Vec<_> = pair[0].strip_prefix("# ")?.split(", ").collect();
+            let [tenant, kind, id] = names[..] else {
+                return None;
+            };
+            let text = pair[1].split_once("Bearer ")?.1.split_once('\'')?.0;
+            let (tenant, kind, id) = (tenant.to_owned(), kind.to_owned(), id.to_owned());
+            Some(Seeded {
+                tenant,
+                kind,
+                id,
+                text: text.to_owned(),
+            })
+        });
+        tokens.collect()
+    }
+
+    /// The seeded token of this tenant and type.
+    #[track_caller]
+    pub(crate) fn token(&self, tenant: &str, kind: &str) -> Seeded {
+        let found = self
+            .seeded()
+            .into_iter()
+            .find(|token| token.tenant == tenant && token.kind == kind);
+        found.unwrap_or_else(|| panic!("no such token in {}", self.banner))
+    }
+
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Answer {
+        let url = format!("{}{path}", self.base);
+        let mut request = http::Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let sent = match body {
+            Some(body) => self
+                .agent
+                .run(request.body(body.to_owned()).expect("a request")),
+            None => self.agent.run(request.body(()).expect("a request")),
+        };
+        let mut answer = sent.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let body = answer.body_mut().read_to_string().expect("a body of text");
+        Answer {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            body,
+        }
+    }
+
+    /// Opens a stream of events; without the admin token if it is not for `/admin`.
+    #[track_caller]
+    pub(crate) fn stream(&self, path: &str) -> impl BufRead + use<> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if path.starts_with("/admin") {
+            request = request.header("authorization", format!("Bearer {ADMIN}"));
+        }
+        let answer = request.call().expect("an answer");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        BufReader::new(answer.into_body().into_reader())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], None)
+    }
+
+    /// A request with a bearer token.
+    pub(crate) fn get_as(&self, path: &str, token: &str) -> Answer {
+        self.send(
+            "GET",
+            path,
+            &[("authorization", &format!("Bearer {token}"))],
+            None,
+        )
+    }
+
+    pub(crate) fn whoami(&self, token: &str) -> Answer {
+        self.get_as("/v1/whoami", token)
+    }
+
+    /// A request with the admin token.
+    pub(crate) fn admin(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
+        // POST without a body is sent with an empty one, as curl does.
+        let body = body.or((method == "POST").then_some(""));
+        self.send(
+            method,
+            path,
+            &[("authorization", &format!("Bearer {ADMIN}"))],
+            body,
+        )
+    }
+
+    pub(crate) fn delete(&self, id: &str) -> Answer {
+        self.admin("DELETE", &format!("/admin/tokens/{id}"), None)
+    }
+
+    /// The sum of a metric's samples that have all of these labels.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let text = self.get("/metrics").expect(200).body;
+        let samples = text.lines().filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([' ', '{']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        samples
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+
+    /// Everything that was logged so far.
+    pub(crate) fn logs(&self) -> String {
+        std::fs::read_to_string(&self.logs).expect("the file of the logs")
+    }
+
+    /// What was printed on standard output after the banner so far.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
+    }
+
+    /// Sends the process a signal, such as `TERM`.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        let kill = kill.args(["-s", name, &self.child.id().to_string()]);
+        assert!(kill.status().expect("kill starts").success());
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it does not end: {}",
+                self.logs()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("logs of {}:\n{}", self.base, self.logs());
+        }
+    }
+}
+
+/// A token of this type as the server would make it, and never made.
+pub(crate) fn unknown(kind: &str) -> String {
+    let format = TokenFormat::new(&format!("demo_{kind}_"));
+    let token = format.generate().expect("random bytes");
+    token.expose().to_owned()
+}
+
+/// The binary, without any variable of whoever runs the tests.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Asks again until the condition holds: for what another task does in its own time.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}

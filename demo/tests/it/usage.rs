@@ -1,0 +1,150 @@
+//! Last uses, from the request to the row.
+
+use std::process::ExitStatus;
+
+use demo::db::Timestamp;
+use test_support::RedisServer;
+use tower_api_token::TokenDigest;
+
+use super::server::{Database, Demo, eventually};
+
+/// What the table says of the token of this text.
+fn last_used(database: &Database, token: &str) -> Option<Timestamp> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let pool = database.open().await;
+        let row = pool.find_token(TokenDigest::of(token)).await.unwrap();
+        pool.close().await;
+        row.unwrap().last_used_at
+    })
+}
+
+fn both(test: fn(Database)) {
+    test(Database::sqlite());
+    test(Database::postgres());
+}
+
+#[test]
+fn uses_on_two_instances_are_written_once_each() {
+    both(|database| {
+        let redis = RedisServer::start();
+        let url = redis.url();
+        let variables = [("REDIS_URL", url.as_str()), ("USAGE_FLUSH_SECONDS", "1")];
+        let one = Demo::on(&database, &variables);
+        let other = Demo::on(&database, &variables);
+        let before = Timestamp::now();
+        let (app, dataset) = (
+            one.token("acme", "app").text,
+            one.token("acme", "dataset").text,
+        );
+        for _ in 0..5 {
+            one.whoami(&app).expect(200);
+            other.get_as("/v1/datasets", &dataset).expect(200);
+        }
+        for demo in [&one, &other] {
+            eventually("it is written", || {
+                demo.metric("api_token_usage_written_total", &[]) == 1
+            });
+            assert_eq!(demo.metric("api_token_usage_recorded_total", &[]), 1);
+        }
+        for token in [&app, &dataset] {
+            assert!(last_used(&database, token).is_some_and(|at| before <= at));
+        }
+    });
+}
+
+fn end(demo: &mut Demo, signal: &str) -> ExitStatus {
+    demo.signal(signal);
+    demo.wait()
+}
+
+#[test]
+fn sigterm_writes_what_is_pending() {
+    both(|database| {
+        let mut demo = Demo::on(&database, &[("USAGE_FLUSH_SECONDS", "3600")]);
+        let token = demo.token("acme", "app").text;
+        demo.whoami(&token).expect(200);
+        assert_eq!(demo.metric("api_token_usage_written_total", &[]), 0);
+        assert_eq!(last_used(&database, &token), None);
+        assert!(end(&mut demo, "TERM").success());
+        assert!(last_used(&database, &token).is_some());
+        let again = Demo::on(&database, &[]);
+        assert!(again.whoami(&token).expect(200).json()["last_used_at"].is_string());
+    });
+}
+
+/// What is older than a flush interval is in the database; what was lost bars no later use.
+#[test]
+fn a_killed_process_loses_no_more_than_what_it_saw_since_its_last_flush() {
+    both(|database| {
+        let variables = [("USAGE_FLUSH_SECONDS", "1")];
+        let mut demo = Demo::on(&database, &variables);
+        let [app, dataset] = ["app", "dataset"].map(|kind| demo.token("acme", kind).text);
+        demo.whoami(&app).expect(200);
+        let written = |demo: &Demo| demo.metric("api_token_usage_written_total", &[]);
+        eventually("it is written", || written(&demo) == 1);
+        demo.get_as("/v1/datasets", &dataset).expect(200);
+        assert!(!end(&mut demo, "KILL").success());
+        assert!(last_used(&database, &app).is_some());
+        let before = Timestamp::now();
+        let again = Demo::on(&database, &variables);
+        again.get_as("/v1/datasets", &dataset).expect(200);
+        eventually("it is written", || written(&again) == 1);
+        assert!(last_used(&database, &dataset).is_some_and(|at| before <= at));
+    });
+}
+
+#[tokio::test]
+async fn a_batch_is_one_statement_that_goes_forward_only() {
+    for database in [Database::sqlite(), Database::postgres()] {
+        let demo = Demo::on(&database, &[]);
+        let pool = database.open().await;
+        let seeded = demo.seeded();
+        let at = |text| Timestamp::parse(text).unwrap();
+        let (early, late) = (
+            at("2026-01-01T00:00:00.000001Z"),
+            at("2026-01-02T00:00:00Z"),
+        );
+        let of = |time| {
+            seeded
+                .iter()
+                .map(|token| (token.id.as_str(), time))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(pool.record_uses(&of(early)[..1]).await.unwrap(), 1);
+        assert_eq!(pool.record_uses(&of(late)).await.unwrap(), 4);
+        assert_eq!(pool.record_uses(&of(late)).await.unwrap(), 0, "repeated");
+        assert_eq!(pool.record_uses(&of(early)).await.unwrap(), 0, "late");
+        assert_eq!(pool.record_uses(&[("tok_gone", late)]).await.unwrap(), 0);
+        assert_eq!(pool.record_uses(&[]).await.unwrap(), 0);
+        let row = pool
+            .find_token(TokenDigest::of(&seeded[0].text))
+            .await
+            .unwrap();
+        assert_eq!(row.unwrap().last_used_at, Some(late));
+        pool.close().await;
+    }
+}
+
+/// Each instance has the same tokens in another order.
+#[tokio::test]
+async fn instances_that_write_the_same_tokens_at_once_do_not_lock_each_other_out() {
+    for database in [Database::sqlite(), Database::postgres()] {
+        let demo = Demo::on(&database, &[]);
+        let ids: Vec<_> = demo.seeded().into_iter().map(|token| token.id).collect();
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..4_usize {
+            let (pool, mut ids) = (database.open().await, ids.clone());
+            ids.rotate_left(writer);
+            writers.spawn(async move {
+                for _ in 0..25 {
+                    let now = Timestamp::now();
+                    let uses: Vec<_> = ids.iter().map(|id| (id.as_str(), now)).collect();
+                    pool.record_uses(&uses).await.unwrap();
+                }
+                pool.close().await;
+            });
+        }
+        writers.join_all().await;
+    }
+}
