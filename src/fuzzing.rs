@@ -131,7 +131,10 @@ fn value(entry: &Entry) -> Option<Value<serde_json::Value>> {
     let parsed = |text: &Option<String>| text.as_deref().and_then(Generation::parse);
     Some(match entry {
         Entry::Lease | Entry::Corrupt => return None,
-        Entry::Absent => Value::Absent(Arc::new(Kept::new(crate::Absence::Unknown, None))),
+        Entry::Absent => Value::Absent(Arc::new(Kept::new(
+            crate::token::InvalidReason::Unknown,
+            None,
+        ))),
         Entry::Found {
             record,
             generation,

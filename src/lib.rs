@@ -131,9 +131,7 @@ pub mod test_util;
 mod token;
 mod usage;
 
-pub use cache::{
-    Absence, Answer, ApiTokenCache, ApiTokenCacheBuilder, Invalidation, Outcome, Stats,
-};
+pub use cache::{Answer, ApiTokenCache, ApiTokenCacheBuilder, Invalidation, Outcome, Stats};
 pub use error::{ConfigError, InvalidateError, Unavailable, UnavailableKind};
 pub use loader::{BoxError, Lookup, TokenLoader};
 #[cfg(feature = "axum")]
@@ -150,8 +148,8 @@ pub use store::redis::RedisStore;
 pub use store::redis::RedisTls;
 pub use store::{IntoStore, KeyLayout, MemoryStore, StoreError};
 pub use token::{
-    BearerToken, CachedApiToken, Denial, GenerateError, Origin, ParseDigestError, TokenDigest,
-    TokenFormat, TokenRecord,
+    BearerToken, CachedApiToken, Denial, GenerateError, InvalidReason, Origin, ParseDigestError,
+    TokenDigest, TokenFormat, TokenRecord,
 };
 pub use usage::{Usage, UsageRecorder, UsageSink};
 

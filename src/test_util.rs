@@ -7,7 +7,7 @@
 //! ```
 //! use std::time::Duration;
 //! use tower_api_token::test_util::ManualClock;
-//! use tower_api_token::{Absence, Answer, ApiTokenCache, Lookup, TokenRecord};
+//! use tower_api_token::{InvalidReason, Answer, ApiTokenCache, Lookup, TokenRecord};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +22,7 @@
 //! assert!(matches!(answer, Answer::Found(_)));
 //! clock.advance(Duration::from_secs(3600));
 //! let answer = cache.authenticate("app-0123456789abcdef", "app").await?;
-//! assert!(matches!(answer, Answer::Absent(Absence::Expired)));
+//! assert!(matches!(answer, Answer::Absent(InvalidReason::Expired)));
 //! # Ok(())
 //! # }
 //! ```

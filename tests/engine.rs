@@ -15,8 +15,9 @@ use test_support::RedisServer;
 use tokio::sync::Semaphore;
 use tower_api_token::test_util::{ManualClock, Point};
 use tower_api_token::{
-    Absence, Answer, ApiTokenCache, BoxError, ConfigError, KeyLayout, Lookup, MemoryStore, Origin,
-    Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind, UsageRecorder,
+    Answer, ApiTokenCache, BoxError, ConfigError, InvalidReason, KeyLayout, Lookup, MemoryStore,
+    Origin, Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind,
+    UsageRecorder,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -211,7 +212,7 @@ async fn a_denied_record_expires_like_any_other() {
         // Also when it is loaded after its end.
         for _ in 0..2 {
             let answer = ask(&cache, TOKEN).await.unwrap();
-            let expired = matches!(answer, Answer::Absent(Absence::Expired));
+            let expired = matches!(answer, Answer::Absent(InvalidReason::Expired));
             assert!(expired, "{answer:?}");
             cache.invalidate(TOKEN).await.unwrap();
         }
@@ -750,7 +751,7 @@ async fn a_token_is_absent_from_the_moment_it_expires_whatever_is_cached() {
     clock.advance(Duration::from_millis(1));
     let answer = ask(&cache, TOKEN).await;
     assert!(
-        matches!(answer, Ok(Answer::Absent(Absence::Expired))),
+        matches!(answer, Ok(Answer::Absent(InvalidReason::Expired))),
         "{answer:?}"
     );
     let loads = db.loads();
@@ -768,7 +769,7 @@ async fn an_expired_record_is_not_a_null_so_that_an_extension_needs_no_other_pro
         for _ in 0..3 {
             let answer = ask(&cache, TOKEN).await;
             assert!(
-                matches!(answer, Ok(Answer::Absent(Absence::Expired))),
+                matches!(answer, Ok(Answer::Absent(InvalidReason::Expired))),
                 "{answer:?}"
             );
         }

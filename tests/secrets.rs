@@ -28,10 +28,10 @@ use test_support::{Needles, RedisServer, free_port};
 use tower::{Layer, Service, service_fn};
 use tower_api_token::test_util::{Hooks, ManualClock, Point};
 use tower_api_token::{
-    Absence, Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InsufficientScope,
-    KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome, ProblemDetails,
-    RedisStore, RedisTls, Refusal, RefusedRequest, TokenDigest, TokenFormat, TokenRecord,
-    TokenSource, Usage, UsageRecorder,
+    Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InsufficientScope,
+    InvalidReason, KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome,
+    ProblemDetails, RedisStore, RedisTls, Refusal, RefusedRequest, TokenDigest, TokenFormat,
+    TokenRecord, TokenSource, Usage, UsageRecorder,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -248,8 +248,8 @@ impl Shown {
 
     fn of_values(&mut self) {
         self.of("TokenRecord", &record());
-        self.of("Answer", &Answer::<Account>::Absent(Absence::Unknown));
-        self.of("Absence", &Absence::OtherType);
+        self.of("Answer", &Answer::<Account>::Absent(InvalidReason::Unknown));
+        self.of("InvalidReason", &InvalidReason::WrongTokenType);
         self.of("Outcome", &Outcome::Found);
         self.of("MemoryStore", &MemoryStore::new());
         self.of("KeyLayout", &KeyLayout::digest_keys(PEPPER, [PEPPER]));

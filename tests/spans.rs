@@ -242,7 +242,7 @@ async fn a_refusal_is_an_event_under_its_own_target_with_the_reason_that_the_cli
         (Some("Bearer app-unknown-0000"), 401, "unknown"),
         (Some("Bearer app-unknown-0000"), 401, "unknown"),
         (Some("Bearer app-expired-0000"), 401, "expired"),
-        (Some("Bearer app-other-type-0"), 401, "other_type"),
+        (Some("Bearer app-other-type-0"), 401, "wrong_token_type"),
         (Some("Bearer app-suspended-00"), 403, "denied"),
     ] {
         assert_eq!(request(&cache, header).await, status);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, start};
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, Point};
-use tower_api_token::{Absence, Answer, Origin, UnavailableKind};
+use tower_api_token::{Answer, InvalidReason, Origin, UnavailableKind};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const TTL: Duration = Duration::from_secs(600);
@@ -207,7 +207,7 @@ async fn a_token_that_expired_is_not_answered_in_its_grace() {
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Stale);
     clock.advance(GRACE / 2);
     match ask(&cache, TOKEN).await {
-        Ok(Answer::Absent(Absence::Expired)) | Err(_) => {}
+        Ok(Answer::Absent(InvalidReason::Expired)) | Err(_) => {}
         answer => panic!("{answer:?}"),
     }
 }

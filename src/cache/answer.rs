@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "tracing")]
 use super::stats::Outcome;
-use crate::token::{CachedApiToken, Denial, Origin, Principal};
+use crate::token::{CachedApiToken, Denial, InvalidReason, Origin, Principal};
 
 /// What is known for certain about a presented token. That we cannot tell is the error beside it,
 /// [`Unavailable`](crate::Unavailable).
@@ -30,7 +30,7 @@ pub enum Answer<M = ()> {
     /// A good token. HTTP: the request goes on.
     Found(CachedApiToken<M>),
     /// No such token. HTTP: 401.
-    Absent(Absence),
+    Absent(InvalidReason),
     /// A good token that may not be used now. HTTP: 403 with the reason.
     Denied(Denial),
 }
@@ -64,18 +64,6 @@ impl<M> Clone for Answer<M> {
     }
 }
 
-/// Why a token counts as absent. For metrics and traces: the client is told the same for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Absence {
-    /// The database does not know it, or it is revoked or disabled there.
-    Unknown,
-    /// Its `expires_at` has passed.
-    Expired,
-    /// It is of another type than the scope asked for.
-    OtherType,
-}
-
 /// An answer of a flight, before what is decided for every request.
 pub(crate) struct Resolved<M> {
     pub(crate) what: What<M>,
@@ -84,7 +72,7 @@ pub(crate) struct Resolved<M> {
 
 pub(crate) enum What<M> {
     Found(Arc<Principal<M>>),
-    Absent(Absence),
+    Absent(InvalidReason),
 }
 
 impl<M> Clone for Resolved<M> {

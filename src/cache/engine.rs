@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::answer::{Absence, Answer, Resolved, What};
+use super::answer::{Answer, Resolved, What};
 use super::bulkhead::Bulkhead;
 use super::clock::{Clock, Tick};
 use super::fetch;
@@ -28,7 +28,7 @@ use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
 use crate::telemetry::{self, LookupSpan, in_span};
-use crate::token::{BearerToken, CachedApiToken, Denial, Origin};
+use crate::token::{BearerToken, CachedApiToken, Denial, InvalidReason, Origin};
 use crate::usage::Recorder;
 
 type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
@@ -353,9 +353,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
             What::Found(principal) => {
                 let record = &principal.kept.what;
                 if scope.is_some_and(|scope| scope != record.token_type) {
-                    (Answer::Absent(Absence::OtherType), Outcome::Absent)
+                    (
+                        Answer::Absent(InvalidReason::WrongTokenType),
+                        Outcome::Absent,
+                    )
                 } else if record.expires_at.is_some() && record.is_expired(self.clock.wall()) {
-                    (Answer::Absent(Absence::Expired), Outcome::Absent)
+                    (Answer::Absent(InvalidReason::Expired), Outcome::Absent)
                 } else if let Some(denial) = Denial::of(record) {
                     (Answer::Denied(denial), Outcome::Denied)
                 } else {

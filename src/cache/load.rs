@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::answer::Absence;
 use super::clock::Tick;
 use super::engine::Engine;
 use super::lifetimes::Lifetimes;
@@ -13,18 +12,18 @@ use crate::loader::{DynLoader, Lookup};
 use crate::measure::Stopwatch;
 use crate::store::{Generation, Kept, Value};
 use crate::telemetry::{self, in_span};
-use crate::token::TokenRecord;
+use crate::token::{InvalidReason, TokenRecord};
 
 /// A loader's answer that passed the checks of protocol.md section 4.
 pub(crate) enum Checked<M> {
     Found(TokenRecord<M>),
-    Absent(Absence),
+    Absent(InvalidReason),
 }
 
 impl<M: Send + Sync + 'static> Checked<M> {
     fn of(row: Option<TokenRecord<M>>, lookup: &Lookup) -> Result<Self, UnavailableKind> {
         let Some(record) = row else {
-            return Ok(Self::Absent(Absence::Unknown));
+            return Ok(Self::Absent(InvalidReason::Unknown));
         };
         let other = |digest| digest != lookup.digest;
         if record.id.is_empty() || record.digest.is_some_and(other) {
@@ -34,7 +33,7 @@ impl<M: Send + Sync + 'static> Checked<M> {
             .scope()
             .is_some_and(|scope| scope != record.token_type)
         {
-            return Ok(Self::Absent(Absence::OtherType));
+            return Ok(Self::Absent(InvalidReason::WrongTokenType));
         }
         Ok(Self::Found(record))
     }
@@ -109,7 +108,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         };
         self.metrics.loaded(watch, loaded.is_ok());
         match &loaded {
-            Ok(Checked::Absent(Absence::OtherType)) => self.counters.wrong_type.add(),
+            Ok(Checked::Absent(InvalidReason::WrongTokenType)) => self.counters.wrong_type.add(),
             Ok(_) => {}
             Err(error) => {
                 self.counters.load_failures.add();

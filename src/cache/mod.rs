@@ -25,7 +25,7 @@ mod unconfirmed;
 use std::fmt;
 use std::sync::Arc;
 
-pub use answer::{Absence, Answer};
+pub use answer::Answer;
 pub use builder::ApiTokenCacheBuilder;
 use engine::Engine;
 pub use invalidation::Invalidation;

@@ -4,8 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::answer::Absence;
-use crate::token::Origin;
+use crate::token::{InvalidReason, Origin};
 
 /// How a look-up ended. `Display` prints the lower-case word that metrics use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,7 +53,7 @@ pub(crate) enum Reason {
     Unknown,
     Expired,
     /// Of another type than the scope asks for.
-    OtherType,
+    WrongTokenType,
     /// By the loader.
     Denied,
     /// By a policy.
@@ -70,7 +69,7 @@ impl Reason {
         Self::Ambiguous,
         Self::Unknown,
         Self::Expired,
-        Self::OtherType,
+        Self::WrongTokenType,
         Self::Denied,
         Self::InsufficientScope,
         Self::Unavailable,
@@ -83,7 +82,7 @@ impl Reason {
             Self::Ambiguous => "ambiguous",
             Self::Unknown => "unknown",
             Self::Expired => "expired",
-            Self::OtherType => "other_type",
+            Self::WrongTokenType => "wrong_token_type",
             Self::Denied => "denied",
             Self::InsufficientScope => "insufficient_scope",
             Self::Unavailable => "unavailable",
@@ -91,12 +90,12 @@ impl Reason {
     }
 }
 
-impl From<Absence> for Reason {
-    fn from(why: Absence) -> Self {
+impl From<InvalidReason> for Reason {
+    fn from(why: InvalidReason) -> Self {
         match why {
-            Absence::Unknown => Self::Unknown,
-            Absence::Expired => Self::Expired,
-            Absence::OtherType => Self::OtherType,
+            InvalidReason::Unknown => Self::Unknown,
+            InvalidReason::Expired => Self::Expired,
+            InvalidReason::WrongTokenType => Self::WrongTokenType,
         }
     }
 }
@@ -192,7 +191,7 @@ impl Stats {
     }
 
     /// Requests that layers refused, by the reason: `not_presented`, `malformed`, `ambiguous`,
-    /// `unknown`, `expired`, `other_type`, `denied`, `insufficient_scope`, `unavailable`. The client
+    /// `unknown`, `expired`, `wrong_token_type`, `denied`, `insufficient_scope`, `unavailable`. The client
     /// is told less of it. All are given, zeros too.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let count = |reason: Reason| (reason.as_str(), self.refusals[reason as usize]);

@@ -13,9 +13,8 @@ use super::{
     Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, RegistryEntry, Seen, Store,
     Value,
 };
-use crate::cache::Absence;
 use crate::cache::clock::Clock;
-use crate::token::{BearerToken, TokenDigest, TokenRecord};
+use crate::token::{BearerToken, InvalidReason, TokenDigest, TokenRecord};
 
 type AnyStore = Arc<dyn Store<u32>>;
 
@@ -80,7 +79,9 @@ fn found(generation: Option<Generation>, ttl: Duration) -> Value<u32> {
 
 fn absent(ttl: Duration) -> Value<u32> {
     let until = Clock::System.now().after(ttl);
-    Value::Absent(Arc::new(Kept::new(Absence::Unknown, None).until(until)))
+    Value::Absent(Arc::new(
+        Kept::new(InvalidReason::Unknown, None).until(until),
+    ))
 }
 
 async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use crate::cache::Absence;
 use crate::cache::clock::Tick;
-use crate::token::{BearerToken, TokenRecord, write_hex};
+use crate::token::{BearerToken, InvalidReason, TokenRecord, write_hex};
 
 #[cfg(all(test, feature = "redis"))]
 mod conformance;
@@ -131,7 +130,7 @@ impl<T> Kept<T> {
 /// One of the two answers that may be cached; a denied record is one that is found.
 pub(crate) enum Value<M> {
     Found(Arc<Kept<TokenRecord<M>>>),
-    Absent(Arc<Kept<Absence>>),
+    Absent(Arc<Kept<InvalidReason>>),
 }
 
 impl<M> Value<M> {

@@ -9,8 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Serialize};
 
-use super::{TokenRecord, times};
-use crate::cache::Absence;
+use super::{InvalidReason, TokenRecord, times};
 use crate::store::keys::KeyDigest;
 use crate::store::{Generation, Kept, Nonce, Value};
 
@@ -187,7 +186,10 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> D
         return Decoded::Lease;
     }
     let value = if bytes == ABSENT {
-        Some(Value::Absent(Arc::new(Kept::new(Absence::Unknown, None))))
+        Some(Value::Absent(Arc::new(Kept::new(
+            InvalidReason::Unknown,
+            None,
+        ))))
     } else {
         decode_record(bytes, digest).map(|kept| Value::Found(Arc::new(kept)))
     };

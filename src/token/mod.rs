@@ -4,6 +4,7 @@ mod cached;
 #[cfg(feature = "redis")]
 pub(crate) mod codec;
 pub(crate) mod format;
+mod invalid_reason;
 mod record;
 mod secret;
 #[cfg(feature = "redis")]
@@ -14,6 +15,7 @@ pub(crate) mod times;
 pub(crate) use cached::{Anonymous, Principal, Proof};
 pub use cached::{CachedApiToken, Origin};
 pub use format::{GenerateError, TokenFormat};
+pub use invalid_reason::InvalidReason;
 pub use record::{Denial, TokenRecord};
 pub use secret::{BearerToken, ParseDigestError, TokenDigest};
 pub(crate) use secret::{hex_digits, parse_hex, same, write_hex};

@@ -9,8 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::codec::{
     Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata, write_time,
 };
-use super::{BearerToken, TokenRecord, times};
-use crate::cache::Absence;
+use super::{BearerToken, InvalidReason, TokenRecord, times};
 use crate::store::{Generation, Kept, Value};
 
 const NULL: &[u8] = b"null";
@@ -134,7 +133,10 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], token: &BearerToken) -> 
         return Decoded::Lease;
     }
     if bytes == NULL {
-        return Decoded::Value(Value::Absent(Arc::new(Kept::new(Absence::Unknown, None))));
+        return Decoded::Value(Value::Absent(Arc::new(Kept::new(
+            InvalidReason::Unknown,
+            None,
+        ))));
     }
     match decode_record(bytes, token) {
         Some(kept) => Decoded::Value(Value::Found(Arc::new(kept))),

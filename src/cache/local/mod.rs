@@ -22,12 +22,11 @@ pub(crate) use entitlement::Entitlement;
 use evictions::{Evictions, Inserting};
 use invalidated::Invalidated;
 
-use super::answer::Absence;
 use super::clock::Tick;
 use super::stats::Counter;
 use super::tenants::TenantCell;
 use crate::store::{Generation, Kept};
-use crate::token::{Principal, Proof, TokenDigest};
+use crate::token::{InvalidReason, Principal, Proof, TokenDigest};
 
 /// The keyed hash of a scope and a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,7 +34,7 @@ pub(crate) struct Fingerprint(u128);
 
 /// A null in the local level.
 pub(crate) struct Null {
-    pub(crate) kept: Arc<Kept<Absence>>,
+    pub(crate) kept: Arc<Kept<InvalidReason>>,
     pub(crate) proof: Proof,
 }
 
@@ -402,7 +401,7 @@ mod tests {
     }
 
     fn put_null(local: &Local<()>, token: &str, proof: Proof) {
-        let kept = Arc::new(Kept::new(Absence::Unknown, None));
+        let kept = Arc::new(Kept::new(InvalidReason::Unknown, None));
         let null = Hit::Absent(Arc::new(Null { kept, proof }));
         local.insert(local.fingerprint(token, None), null);
     }

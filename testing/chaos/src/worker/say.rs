@@ -1,6 +1,6 @@
 //! An engine's answer, in the words of the wire.
 
-use tower_api_token::{Absence, Answer, Origin as Came, Unavailable, UnavailableKind};
+use tower_api_token::{Answer, InvalidReason, Origin as Came, Unavailable, UnavailableKind};
 
 use crate::ledger::Version;
 use crate::wire::{Origin, Said, Wrong};
@@ -17,7 +17,7 @@ pub(super) fn said(token: &str, answer: Result<Answer<u64>, Unavailable>) -> Sai
             Said::Found(Version::unpack(*found.metadata()), origin)
         }
         Ok(Answer::Found(_)) => Said::Wrong(Wrong::OtherToken),
-        Ok(Answer::Absent(Absence::Unknown)) => Said::Absent,
+        Ok(Answer::Absent(InvalidReason::Unknown)) => Said::Absent,
         Ok(Answer::Denied(denial)) if denial.token_id() == token => {
             let packed = denial.reason().parse();
             packed.map_or(Said::Wrong(Wrong::Denial), |packed| {
