@@ -119,7 +119,7 @@ pub mod fuzzing;
 ))]
 pub mod guide;
 mod loader;
-mod measure;
+mod metrics;
 mod middleware;
 #[cfg(all(test, feature = "redis"))]
 mod properties;
@@ -131,9 +131,10 @@ pub mod test_util;
 mod token;
 mod usage;
 
-pub use cache::{Answer, ApiTokenCache, ApiTokenCacheBuilder, Invalidation, Outcome, Stats};
+pub use cache::{Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Invalidation};
 pub use error::{ConfigError, InvalidateError, Unavailable, UnavailableKind};
 pub use loader::{BoxError, Lookup, TokenLoader};
+pub use metrics::{Origin, Outcome, Stats};
 #[cfg(feature = "axum")]
 pub use middleware::MissingApiToken;
 pub use middleware::credentials::TokenSource;
@@ -148,8 +149,8 @@ pub use store::redis::RedisStore;
 pub use store::redis::RedisTls;
 pub use store::{IntoStore, KeyLayout, MemoryStore, StoreError};
 pub use token::{
-    BearerToken, CachedApiToken, Denial, GenerateError, InvalidReason, Origin, ParseDigestError,
-    TokenDigest, TokenFormat, TokenRecord,
+    BearerToken, Denial, GenerateError, InvalidReason, ParseDigestError, TokenDigest, TokenFormat,
+    TokenRecord,
 };
 pub use usage::{Usage, UsageRecorder, UsageSink};
 

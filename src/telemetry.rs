@@ -39,10 +39,11 @@ mod on {
     use tracing::{Instrument as _, Span};
 
     use super::UsageFailure;
-    use crate::cache::{Answer, Reason};
+    use crate::cache::Answer;
     use crate::error::Unavailable;
+    use crate::metrics::Origin;
+    use crate::metrics::Reason;
     use crate::store::StoreError;
-    use crate::token::Origin;
 
     /// The span of a look-up that no local answer was found for; a local hit has none. A child of the
     /// request's own, if there is one.
@@ -238,8 +239,8 @@ mod off {
     use super::UsageFailure;
     use crate::cache::Answer;
     use crate::error::Unavailable;
+    use crate::metrics::Origin;
     use crate::store::StoreError;
-    use crate::token::Origin;
 
     pub(crate) struct LookupSpan;
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::cached_token::{CachedApiToken, Principal};
+use crate::metrics::Origin;
 #[cfg(feature = "tracing")]
-use super::stats::Outcome;
-use crate::token::{CachedApiToken, Denial, InvalidReason, Origin, Principal};
+use crate::metrics::Outcome;
+use crate::token::{Denial, InvalidReason};
 
 /// What is known for certain about a presented token. That we cannot tell is the error beside it,
 /// [`Unavailable`](crate::Unavailable).

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, Resolved, What};
 use super::bulkhead::Bulkhead;
+use super::cached_token::CachedApiToken;
 use super::clock::{Clock, Tick};
 use super::fetch;
 use super::flight::{Arrival, Boarding, Flights, Leader, Ticket};
@@ -15,20 +16,21 @@ use super::pilot::Work;
 use super::rate_cap::RateCap;
 use super::scopes::{Published, Scopes};
 use super::sequence::Sequence;
-use super::stats::{Counters, Outcome, Stats};
 use super::tenant_flights::TenantFlights;
 use super::tenants::Tenants;
 use super::unconfirmed::Unconfirmed;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::{DynLoader, Lookup};
 #[cfg(feature = "metrics")]
-use crate::measure::Levels;
-use crate::measure::{Metrics, Stopwatch};
+use crate::metrics::Levels;
+use crate::metrics::Origin;
+use crate::metrics::{Counters, Outcome, Stats};
+use crate::metrics::{Metrics, Stopwatch};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
 use crate::telemetry::{self, LookupSpan, in_span};
-use crate::token::{BearerToken, CachedApiToken, Denial, InvalidReason, Origin};
+use crate::token::{BearerToken, Denial, InvalidReason};
 use crate::usage::Recorder;
 
 type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;

@@ -13,7 +13,7 @@ use super::scopes;
 use super::sequence::Moment;
 use super::unconfirmed::{self, Subject};
 use crate::error::{ConfigError, InvalidateError};
-use crate::measure::Stopwatch;
+use crate::metrics::Stopwatch;
 use crate::store::keys::Scope;
 use crate::store::{Durability, Registry, StoreError};
 use crate::telemetry;

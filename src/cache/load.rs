@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::lifetimes::Lifetimes;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::{DynLoader, Lookup};
-use crate::measure::Stopwatch;
+use crate::metrics::Stopwatch;
 use crate::store::{Generation, Kept, Value};
 use crate::telemetry::{self, in_span};
 use crate::token::{InvalidReason, TokenRecord};

@@ -3,6 +3,7 @@
 mod answer;
 mod builder;
 mod bulkhead;
+pub(crate) mod cached_token;
 pub(crate) mod clock;
 pub(crate) mod engine;
 mod fetch;
@@ -17,7 +18,6 @@ mod proved;
 mod rate_cap;
 mod scopes;
 mod sequence;
-pub(crate) mod stats;
 mod tenant_flights;
 pub(crate) mod tenants;
 mod unconfirmed;
@@ -27,17 +27,17 @@ use std::sync::Arc;
 
 pub use answer::Answer;
 pub use builder::ApiTokenCacheBuilder;
+pub use cached_token::CachedApiToken;
 use engine::Engine;
 pub use invalidation::Invalidation;
 use invalidation::Target;
-pub(crate) use stats::Reason;
-pub use stats::{Outcome, Stats};
 
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::TokenLoader;
+use crate::metrics::Stats;
 use crate::store::StoreError;
 use crate::store::keys::Scope;
-use crate::token::{BearerToken, Origin, TokenDigest};
+use crate::token::{BearerToken, TokenDigest};
 
 /// Verified tokens, cached: in this process, in the store, from the loader.
 ///
@@ -290,6 +290,3 @@ impl<M> fmt::Debug for ApiTokenCache<M> {
         f.debug_struct("ApiTokenCache").finish_non_exhaustive()
     }
 }
-
-// The word that `Origin` counts by is an index into the statistics.
-const _: () = assert!(Origin::Stale as usize == 3 && Outcome::Unavailable as usize == 3);

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::answer::{Resolved, What};
+use super::cached_token::{Principal, Proof};
 use super::clock::Tick;
 use super::engine::Engine;
 use super::local::{Hit, Null};
 use super::scopes::Published;
 use super::tenants::TenantCell;
 use crate::loader::Lookup;
+use crate::metrics::Origin;
 use crate::store::Value;
-use crate::token::{Origin, Principal, Proof, TokenRecord};
+use crate::token::TokenRecord;
 
 /// When, and by how many bytes, an answer was proved.
 #[derive(Debug, Clone, Copy)]

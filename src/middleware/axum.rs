@@ -5,7 +5,7 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
-use crate::token::{Anonymous, CachedApiToken};
+use crate::cache::cached_token::{Anonymous, CachedApiToken};
 
 /// There is no verified token in the request: [`ApiTokenLayer`](crate::ApiTokenLayer) is not
 /// installed on the route, or is [optional](crate::ApiTokenLayer::optional) there and the handler

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use crate::cache::ApiTokenCache;
+use crate::cache::cached_token::CachedApiToken;
 use crate::error::{ConfigError, valid};
 use crate::middleware::credentials::bearer::Limits;
 use crate::middleware::credentials::{Sources, TokenSource};
@@ -14,7 +15,6 @@ use crate::middleware::policy::{InsufficientScope, Policy, PolicyRequest};
 use crate::middleware::rejection::{Challenges, MakeRejection, ProblemDetails};
 use crate::middleware::service::ApiTokenService;
 use crate::store::keys::Scope;
-use crate::token::CachedApiToken;
 use crate::token::format::TokenFormat;
 
 /// Verifies the bearer token of each request, puts a [`CachedApiToken`](crate::CachedApiToken) into

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 
+use crate::cache::cached_token::CachedApiToken;
 use crate::error::ConfigError;
-use crate::token::CachedApiToken;
 
 /// What a layer keeps of a policy.
 pub(crate) type Policy<M> = Arc<

@@ -12,7 +12,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tower_service::Service;
 
-use crate::cache::Reason;
+use crate::cache::cached_token::{Anonymous, CachedApiToken};
+use crate::metrics::Reason;
 use crate::middleware::body::ResponseBody;
 use crate::middleware::cache_control::Caching;
 use crate::middleware::credentials::Presented;
@@ -22,7 +23,7 @@ use crate::middleware::policy::PolicyRequest;
 use crate::middleware::rejection::{MakeRejection, Refusal, Refused, admitted, respond};
 use crate::middleware::request_head::RefusedRequest;
 use crate::telemetry;
-use crate::token::{Anonymous, BearerToken, CachedApiToken};
+use crate::token::BearerToken;
 
 /// The service that [`ApiTokenLayer`](crate::ApiTokenLayer) makes.
 pub struct ApiTokenService<S, M = (), R = crate::ProblemDetails> {

@@ -1,6 +1,5 @@
-//! Tokens: as presented, as a record from the loader, as cached, and as JSON.
+//! Tokens: their text and digest, their format, and their record from the database.
 
-mod cached;
 #[cfg(feature = "redis")]
 pub(crate) mod codec;
 pub(crate) mod format;
@@ -12,8 +11,6 @@ pub(crate) mod seed;
 #[cfg(feature = "redis")]
 pub(crate) mod times;
 
-pub(crate) use cached::{Anonymous, Principal, Proof};
-pub use cached::{CachedApiToken, Origin};
 pub use format::{GenerateError, TokenFormat};
 pub use invalid_reason::InvalidReason;
 pub use record::{Denial, TokenRecord};

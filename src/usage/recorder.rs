@@ -12,13 +12,14 @@ use super::pending::{Noted, Pending, Use};
 use super::settings::UsageRecorder;
 use super::sink::{DynUsageSink, Usage};
 use super::turn::Turn;
+use crate::cache::cached_token::Principal;
 use crate::cache::clock::{Clock, Tick};
-use crate::cache::stats::{Counter, Stats};
+use crate::metrics::{Counter, Stats};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
 use crate::telemetry::{self, UsageFailure};
-use crate::token::{Principal, TokenDigest};
+use crate::token::TokenDigest;
 
 /// The longest pause while the sink fails, unless the flush interval is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

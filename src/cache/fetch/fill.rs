@@ -11,9 +11,9 @@ use crate::cache::load::Checked;
 use crate::cache::proved::Proved;
 use crate::cache::scopes::Published;
 use crate::error::Unavailable;
+use crate::metrics::Origin;
 use crate::store::{Filled, Generation, Nonce, StoreError, Value};
 use crate::telemetry;
-use crate::token::Origin;
 
 use super::{Fetch, KnownTenant, Landed, Sent, Soft, dice};
 

@@ -19,11 +19,11 @@ use super::sequence::Moment;
 use super::tenants::TenantCell;
 use crate::error::{Unavailable, UnavailableKind};
 use crate::loader::Lookup;
-use crate::measure::Stopwatch;
+use crate::metrics::Origin;
+use crate::metrics::Stopwatch;
 use crate::store::keys::EntryKey;
 use crate::store::{AcquireReply, Acquired, Generation, Nonce, Observed, Seen, StoreError, Value};
 use crate::telemetry;
-use crate::token::Origin;
 use fill::Lease;
 use worth::{Worth, appraise_value};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quick_cache::Lifecycle;
 
-use crate::cache::stats::Counter;
+use crate::metrics::Counter;
 
 /// Counts what a map pushes out for its budget. What is removed is not among them, and what is replaced
 /// would be, so that each insertion says which key it is for.

@@ -23,10 +23,11 @@ use evictions::{Evictions, Inserting};
 use invalidated::Invalidated;
 
 use super::clock::Tick;
-use super::stats::Counter;
 use super::tenants::TenantCell;
+use crate::cache::cached_token::{Principal, Proof};
+use crate::metrics::Counter;
 use crate::store::{Generation, Kept};
-use crate::token::{InvalidReason, Principal, Proof, TokenDigest};
+use crate::token::{InvalidReason, TokenDigest};
 
 /// The keyed hash of a scope and a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

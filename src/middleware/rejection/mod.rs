@@ -23,11 +23,13 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 pub(crate) use challenge::Challenges;
 pub use problem::ProblemDetails;
 
-use crate::cache::{Answer, Reason};
+use crate::cache::Answer;
+
+use crate::cache::cached_token::CachedApiToken;
 use crate::error::Unavailable;
+use crate::metrics::Reason;
 use crate::middleware::policy::InsufficientScope;
 use crate::middleware::request_head::RefusedRequest;
-use crate::token::CachedApiToken;
 
 /// Why a request is refused.
 ///

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::SystemTime;
 
-use super::{BearerToken, TokenDigest, TokenRecord};
-use crate::cache::clock::Tick;
-use crate::cache::tenants::TenantCell;
+use super::clock::Tick;
+use super::tenants::TenantCell;
+use crate::metrics::Origin;
 use crate::store::Kept;
+use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
 /// Who is calling: a verified token, in the request's extensions.
 ///
@@ -153,39 +154,5 @@ impl<M> fmt::Debug for CachedApiToken<M> {
             .field("id", &self.id())
             .field("type", &self.token_type())
             .finish_non_exhaustive()
-    }
-}
-
-/// Where an answer came from. `Display` prints the lower-case word that metrics use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Origin {
-    /// This process's memory, the in-memory store included.
-    Local,
-    /// Redis.
-    Shared,
-    /// The loader, for this request or for one that it joined.
-    Loaded,
-    /// A record past its soft end, because the loader failed (stale-if-error).
-    Stale,
-}
-
-impl Origin {
-    pub(crate) const ALL: [Self; 4] = [Self::Local, Self::Shared, Self::Loaded, Self::Stale];
-
-    /// The word that metrics and the demo server use.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Shared => "shared",
-            Self::Loaded => "loaded",
-            Self::Stale => "stale",
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use metrics::{counter, gauge, histogram};
 
+use super::label::{Origin, Outcome};
 use super::names::*;
-use crate::cache::{Outcome, Stats};
+use super::stats::Stats;
 use crate::store::Breakers;
-use crate::token::Origin;
 
 /// When something began.
 #[derive(Clone, Copy)]

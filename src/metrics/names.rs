@@ -2,7 +2,7 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-use crate::cache::Stats;
+use super::stats::Stats;
 
 pub(super) const LOOKUPS: &str = "api_token_lookups_total";
 pub(super) const REFUSALS: &str = "api_token_refusals_total";

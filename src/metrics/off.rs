@@ -1,6 +1,6 @@
 //! Without the feature `metrics`.
 
-use crate::token::Origin;
+use super::label::Origin;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Stopwatch;

@@ -1,0 +1,110 @@
+//! The counters behind [`Stats`].
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::label::{Origin, Outcome, Reason};
+use super::stats::{ByEnd, Stats, column};
+
+/// Off the hot path: one counter each.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) loads: Counter,
+    pub(crate) load_failures: Counter,
+    pub(crate) joined: Counter,
+    pub(crate) fills_refused: Counter,
+    pub(crate) unwritable: Counter,
+    pub(crate) corrupt: Counter,
+    pub(crate) wrong_type: Counter,
+    pub(crate) overloaded: Counter,
+    pub(crate) store_errors: Counter,
+    pub(crate) refreshes: Counter,
+    pub(crate) nulls_capped: Counter,
+    pub(crate) invalidations: Counter,
+    pub(crate) invalidation_failures: Counter,
+    hot: Hot,
+}
+
+impl Counters {
+    pub(crate) fn looked_up(&self, outcome: Outcome, origin: Option<Origin>) {
+        self.hot.0[stripe()].lookups[outcome as usize][column(origin)]
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.hot.0[stripe()].refusals[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All but what the local level and the recorder count.
+    pub(crate) fn read(&self) -> Stats {
+        let mut lookups = ByEnd::<u64>::default();
+        let mut refusals = [0; Reason::ALL.len()];
+        for stripe in &self.hot.0 {
+            for (sum, cell) in refusals.iter_mut().zip(&stripe.refusals) {
+                *sum += cell.load(Ordering::Relaxed);
+            }
+            for (sums, row) in lookups.iter_mut().zip(&stripe.lookups) {
+                for (sum, cell) in sums.iter_mut().zip(row) {
+                    *sum += cell.load(Ordering::Relaxed);
+                }
+            }
+        }
+        Stats {
+            loads: self.loads.get(),
+            load_failures: self.load_failures.get(),
+            joined: self.joined.get(),
+            fills_refused: self.fills_refused.get(),
+            unwritable: self.unwritable.get(),
+            corrupt: self.corrupt.get(),
+            wrong_type: self.wrong_type.get(),
+            overloaded: self.overloaded.get(),
+            store_errors: self.store_errors.get(),
+            refreshes: self.refreshes.get(),
+            nulls_capped: self.nulls_capped.get(),
+            invalidations: self.invalidations.get(),
+            invalidation_failures: self.invalidation_failures.get(),
+            lookups,
+            refusals,
+            ..Stats::default()
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_many(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+const STRIPES: usize = 16;
+
+/// Look-ups and refusals are counted on the hot path: each thread has a stripe, so that threads do not
+/// pass one cache line back and forth.
+#[derive(Debug, Default)]
+struct Hot([Stripe; STRIPES]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe {
+    lookups: ByEnd<AtomicU64>,
+    refusals: [AtomicU64; Reason::ALL.len()],
+}
+
+fn stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static STRIPE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+    }
+    STRIPE.with(Cell::get)
+}
