@@ -15,7 +15,7 @@ use crate::middleware::policy::{InsufficientScope, Policy, PolicyRequest};
 use crate::middleware::rejection::{Challenges, MakeRejection, ProblemDetails};
 use crate::middleware::service::ApiTokenService;
 use crate::store::keys::Scope;
-use crate::token::format::TokenFormat;
+use crate::token::TokenFormat;
 
 /// Verifies the bearer token of each request, puts a [`CachedApiToken`](crate::CachedApiToken) into
 /// its extensions, and refuses the request otherwise.

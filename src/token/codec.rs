@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidReason, TokenRecord, times};
+use super::invalid_reason::InvalidReason;
+use super::record::TokenRecord;
+use super::times;
 use crate::store::keys::KeyDigest;
 use crate::store::{Generation, Kept, Nonce, Value};
 

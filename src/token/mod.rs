@@ -2,7 +2,8 @@
 
 #[cfg(feature = "redis")]
 pub(crate) mod codec;
-pub(crate) mod format;
+mod denial;
+mod format;
 mod invalid_reason;
 mod record;
 mod secret;
@@ -11,8 +12,9 @@ pub(crate) mod seed;
 #[cfg(feature = "redis")]
 pub(crate) mod times;
 
+pub use denial::Denial;
 pub use format::{GenerateError, TokenFormat};
 pub use invalid_reason::InvalidReason;
-pub use record::{Denial, TokenRecord};
+pub use record::TokenRecord;
 pub use secret::{BearerToken, ParseDigestError, TokenDigest};
 pub(crate) use secret::{hex_digits, parse_hex, same, write_hex};

@@ -9,7 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::codec::{
     Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata, write_time,
 };
-use super::{BearerToken, InvalidReason, TokenRecord, times};
+use super::invalid_reason::InvalidReason;
+use super::record::TokenRecord;
+use super::secret::BearerToken;
+use super::times;
 use crate::store::{Generation, Kept, Value};
 
 const NULL: &[u8] = b"null";

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::Presented;
 use crate::error::ConfigError;
-use crate::token::format::TokenFormat;
+use crate::token::TokenFormat;
 
 /// The scheme of RFC 6750.
 pub(crate) const BEARER: &str = "Bearer";
