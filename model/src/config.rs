@@ -55,6 +55,9 @@ pub struct Config {
     pub requests: Requests,
     /// The tenant of the token in its first, second, … version.
     pub tenant_of: [Option<u8>; 4],
+    /// The token's type, 0 or 1, in its first, second, … version, if requests are for one of two types. Otherwise types
+    /// do not matter.
+    pub type_of: Option<[u8; 4]>,
     /// True if E exists (without it, a generation that was not known before the load costs a second load).
     pub e: bool,
     /// The local level, if there is one.
@@ -62,6 +65,8 @@ pub struct Config {
     /// S of the first instance, where it is longer than that of the others and of the operators, who know it through the
     /// registry of bounds alone.
     pub longer: Option<u8>,
+    /// The registry may vanish with every connection, whenever no local entry is usable (see `registry.rs`).
+    pub registry_lost: bool,
     /// True if reads of T for other tokens refresh T's local entries at any time.
     pub reader: bool,
     /// Stale-if-error; any value may be past its soft end at any time.
@@ -94,9 +99,11 @@ impl Config {
         operators: &[Operator::Token],
         requests: Requests::Observed(1),
         tenant_of: [None; 4],
+        type_of: None,
         e: false,
         local: None,
         longer: None,
+        registry_lost: false,
         reader: false,
         stale: false,
         simple_proof: false,

@@ -19,8 +19,8 @@
 //! * **Random bits** never repeat here. Real ones do so with probability 2⁻¹²⁸.
 //! * **Time** exists only with a local level, in ticks. Poll intervals, deadlines and W are "at any time", so nothing is
 //!   shown about their order, which is a matter of liveness and of load, not of safety.
-//! * **Operators commit once each**, and at most three act. Not modelled at all: the names of scopes, a registry that
-//!   is lost, Seed's layout, a change of pepper, durable mode and failovers, replicas, the bulkhead and the breaker, caps on nulls, an instance's
+//! * **Operators commit once each**, and at most three act. Not modelled at all: a registry
+//!   that is lost while a local entry is usable, Seed's layout, a change of pepper, durable mode and failovers, replicas, the bulkhead and the breaker, caps on nulls, an instance's
 //!   own invalidations dropping its local entries, several tokens (but for their reads of T), expiry of the record.
 
 pub mod catalog;

@@ -58,6 +58,15 @@ pub enum Rule {
     GuardedStale,
     /// A stale answer goes to those who joined before the GET that found it. Without: before the failed load.
     StaleProofPoint,
+    /// Nothing is kept whose connection was replaced since its proof was sent, because the registry may be lost with
+    /// it. Without: it is kept.
+    KeptFromOneConnection,
+    /// Each request compares the record's type with its own. Without: a record is valid for every request.
+    TypePerRequest,
+    /// A loaded record is stored whatever type it has. Without: as a negative entry if the call is for another type.
+    OtherTypeIsStored,
+    /// A value is current whatever type it has. Without: a call for another type replaces it.
+    OtherTypeIsCurrent,
 }
 
 impl Rule {
@@ -90,6 +99,10 @@ impl Rule {
         (Self::BoundsAfterDeletion, "section 2"),
         (Self::GuardedStale, "section 4"),
         (Self::StaleProofPoint, "table of section 3"),
+        (Self::KeptFromOneConnection, "R6"),
+        (Self::TypePerRequest, "K1"),
+        (Self::OtherTypeIsStored, "K2"),
+        (Self::OtherTypeIsCurrent, "K3"),
     ];
 
     /// The rule of this name, as `Debug` prints it.

@@ -155,6 +155,28 @@ fn an_instance_with_a_longer_bound_than_the_operators() {
 }
 
 #[test]
+fn a_registry_that_is_lost_while_nothing_kept_is_usable() {
+    let ways = [
+        "the registry is lost, with every connection",
+        "enters its bound into the registry",
+        "reads the registry",
+        "the request is answered by the local entries",
+        "has waited S: Ok",
+    ];
+    holds("local-bounds-lost", &ways);
+}
+
+#[test]
+fn requests_for_two_types() {
+    holds("types", &["GET K: a value", "a CAS runs late"]);
+    holds(
+        "types-local",
+        &["the request is answered by the local entries"],
+    );
+    holds("loads-types", &["GET K: a value", "the CAS returns 1"]);
+}
+
+#[test]
 fn one_load_for_many_requests_on_many_instances() {
     holds("loads", &["GET K: a lease, to be polled"]);
     holds(

@@ -169,3 +169,23 @@ fn a_stale_value_put_back_blindly_brings_a_revoked_token_back() {
 fn a_stale_value_put_back_proves_nothing_about_the_tenant() {
     is_needed(Rule::StaleProofPoint);
 }
+
+#[test]
+fn an_entry_outlives_the_wait_if_it_is_kept_after_the_registry_was_lost() {
+    is_needed(Rule::KeptFromOneConnection);
+}
+
+#[test]
+fn a_token_of_another_type_is_accepted_if_requests_do_not_compare() {
+    is_needed(Rule::TypePerRequest);
+}
+
+#[test]
+fn a_valid_token_is_refused_if_a_call_for_another_type_stores_a_negative_entry() {
+    is_needed(Rule::OtherTypeIsStored);
+}
+
+#[test]
+fn each_request_loads_again_if_a_value_of_another_type_is_replaced() {
+    is_needed(Rule::OtherTypeIsCurrent);
+}

@@ -53,6 +53,12 @@ const BOUNDS: Config = Config {
     local: Some(SHORT),
     ..Config::LOCAL
 };
+/// One operator, who changes the token's type too.
+const TYPES: Config = Config {
+    type_of: Some([0, 1, 1, 1]),
+    late: 0,
+    ..Config::KEY
+};
 const SHORT: Clock = Clock {
     staleness: 1,
     margin: 1,

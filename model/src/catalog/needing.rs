@@ -1,6 +1,7 @@
 //! For every rule, the model that shows what it is for.
 
-use super::{BOUNDS, LOCAL_TENANT, SHORT, TENANT};
+use super::small::LOADS_TYPES;
+use super::{BOUNDS, LOCAL_TENANT, SHORT, TENANT, TYPES};
 use crate::config::Config;
 use crate::rules::Rule;
 
@@ -53,5 +54,12 @@ pub fn needing(rule: Rule) -> Config {
             stale: true,
             ..TENANT
         },
+        Rule::KeptFromOneConnection => Config {
+            registry_lost: true,
+            late: 0,
+            ..BOUNDS
+        },
+        Rule::TypePerRequest | Rule::OtherTypeIsStored => TYPES,
+        Rule::OtherTypeIsCurrent => LOADS_TYPES,
     }
 }

@@ -1,6 +1,6 @@
 //! What `cargo test` explores.
 
-use super::{BOUNDS, CALM, EVERYBODY, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, whole};
+use super::{BOUNDS, CALM, EVERYBODY, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, TYPES, whole};
 use crate::config::{Config, Operator, Requests};
 
 /// As the protocol is written, a local entry of T of any age may cost this a second load.
@@ -12,6 +12,16 @@ pub const LOADS_LOCAL: Config = Config {
     operators: &[Operator::Tenant(0)],
     most_loads: Some(1),
     loads_after_operators: true,
+    ..CALM
+};
+
+/// Requests for the token's type and for another share one load.
+pub(super) const LOADS_TYPES: Config = Config {
+    type_of: Some([0; 4]),
+    tenant_of: [None; 4],
+    e: false,
+    operators: &[],
+    most_loads: Some(1),
     ..CALM
 };
 
@@ -53,6 +63,19 @@ pub const SMALL: &[Named] = &[
             requests: Requests::Only(3),
             late: 0,
             ..Config::KEY
+        },
+    ),
+    whole(
+        "types",
+        "requests for two types; two instances, an operator who changes the token's type, one late command",
+        Config { late: 1, ..TYPES },
+    ),
+    whole(
+        "types-local",
+        "requests for two types, and the local level; one instance, an operator that waits, one late command",
+        Config {
+            type_of: TYPES.type_of,
+            ..Config::LOCAL
         },
     ),
     whole(
@@ -162,6 +185,15 @@ pub const SMALL: &[Named] = &[
         },
     ),
     whole(
+        "local-bounds-lost",
+        "K and the local level; one instance, with S = 2 that it enters into a registry that may be lost, an operator with S = 1",
+        Config {
+            registry_lost: true,
+            late: 0,
+            ..BOUNDS
+        },
+    ),
+    whole(
         "loads",
         "no fault and no operator: two instances load once",
         Config {
@@ -187,6 +219,11 @@ pub const SMALL: &[Named] = &[
             most_loads: Some(2),
             ..CALM
         },
+    ),
+    whole(
+        "loads-types",
+        "no fault and no operator: two instances load once for requests of two types",
+        LOADS_TYPES,
     ),
     whole(
         "loads-local",

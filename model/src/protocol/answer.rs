@@ -9,7 +9,7 @@ impl Steps<'_> {
         let mut state = *self.from;
         let flight = *self.flight(i);
         let Some(record) = flight.record else { return };
-        let mut left = false;
+        let mut left = None;
         for r in 0..state.requests.len() {
             let request = state.requests[r];
             let Stage::Joined { before } = request.stage else {
@@ -36,7 +36,7 @@ impl Steps<'_> {
                 );
             } else {
                 state.requests[r].stage = Stage::Joined { before: 0 };
-                left = true;
+                left = left.or(Some(request.token_type));
             }
         }
         if flight.keep {
@@ -51,8 +51,8 @@ impl Steps<'_> {
             );
         }
         state.instances[i].flight = Flight::default();
-        if left {
-            self.start_flight(&mut state, i);
+        if let Some(token_type) = left {
+            self.start_flight(&mut state, i, token_type);
             self.by(
                 i,
                 "hands its answer over; those who joined too late are a new flight",
@@ -80,7 +80,8 @@ impl Steps<'_> {
             Some(t) => record.tenant >= required.tenant[t],
             None => true,
         };
-        if record.token < required.token || !tenant_is_current {
+        let wrong_type = self.is_wrong_for_type(record, state.requests[r].token_type);
+        if record.token < required.token || !tenant_is_current || wrong_type {
             state.broken = true;
         }
         state.requests[r].stage = Stage::Done;
@@ -108,8 +109,13 @@ impl Steps<'_> {
         self.config.tenant_of[usize::from(record.token)].map(usize::from)
     }
 
-    pub(super) fn start_flight(&self, state: &mut State, i: usize) {
+    pub(super) fn start_flight(&self, state: &mut State, i: usize, token_type: u8) {
         let instance = &mut state.instances[i];
+        instance.asked = if self.flights_have_types() {
+            token_type
+        } else {
+            0
+        };
         instance.flight = Flight {
             at: At::Get,
             ..Flight::default()

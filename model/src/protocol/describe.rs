@@ -90,6 +90,9 @@ fn write(line: &mut String, config: &Config, state: &State) -> std::fmt::Result 
             "  request at {} needs {needs}",
             ["A", "B", "C"][usize::from(request.instance)]
         )?;
+        if config.type_of.is_some() {
+            write!(line, " of type {}", request.token_type)?;
+        }
     }
     Ok(())
 }
@@ -106,7 +109,9 @@ fn versions(tenants: bool, versions: Versions) -> String {
 }
 
 fn value(tenants: bool, record: Record, generation: u8) -> String {
-    if tenants {
+    if record.negative {
+        format!("negative v{}", record.token)
+    } else if tenants {
         format!(
             "v{}/t{} {}",
             record.token,

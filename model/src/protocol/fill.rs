@@ -134,7 +134,7 @@ impl Steps<'_> {
         let flight = *self.flight(i);
         let Some(record) = flight.record else { return };
         let value = Value {
-            record,
+            record: self.stored(i, record),
             generation: flight.generation,
         };
         let mut state = self.running(i);

@@ -82,7 +82,14 @@ impl Steps<'_> {
             t_was_usable: before.t_was_usable,
             ..Flight::default()
         };
-        if self.tenant(value.record).is_some() {
+        if self.replaces_other_type(i, value.record) {
+            state.instances[i].flight = Flight {
+                at: At::Acquire,
+                old: Some(value),
+                ..Flight::default()
+            };
+            self.by(i, "the value has another type, and is replaced", state);
+        } else if self.tenant(value.record).is_some() {
             state.instances[i].flight.at = At::CheckT;
             self.by(i, what, state);
         } else {
@@ -218,7 +225,10 @@ impl Steps<'_> {
     /// The record that a load sees.
     pub(super) fn current_record(&self, state: &State) -> Record {
         let token = state.database.token;
-        let mut record = Record { token, tenant: 0 };
+        let mut record = Record {
+            token,
+            ..Record::default()
+        };
         if let Some(t) = self.tenant(record) {
             record.tenant = state.database.tenant[t];
         }

@@ -18,6 +18,7 @@ mod operator;
 mod registry;
 mod request;
 mod state;
+mod types;
 
 pub use self::state::State;
 
@@ -90,6 +91,7 @@ impl Model for Protocol {
             steps.fly(i);
             steps.read_t_for_others(i);
             steps.register(i);
+            steps.lose_registry(i);
             steps.tick(i);
         }
         steps.faults();
@@ -113,6 +115,9 @@ impl Model for Protocol {
     fn violation(&self, state: &State) -> Option<&'static str> {
         state.broken.then_some(match self.config.most_loads {
             Some(_) => "too many loads",
+            None if self.config.type_of.is_some() => {
+                "answered for another type, or from a state of the database that lacks a change whose invalidation had returned"
+            }
             None => "answered from a state of the database that lacks a change whose invalidation had returned",
         })
     }

@@ -32,7 +32,7 @@ impl Steps<'_> {
             let acts = self.acts(operator);
             let done = usize::from(self.from.operators[o].steps);
             match acts.get(done) {
-                Some(&act) => self.act(o, operator, act, done + 1 == acts.len()),
+                Some(&act) => self.act(o, operator, act, &acts[done + 1..]),
                 None if done == acts.len() => self.finish_waiting(o, operator),
                 None => {}
             }
@@ -68,8 +68,9 @@ impl Steps<'_> {
         }
     }
 
-    fn act(&mut self, o: usize, operator: Operator, act: Act, last: bool) {
+    fn act(&mut self, o: usize, operator: Operator, act: Act, rest: &[Act]) {
         let mut state = *self.from;
+        let last = rest.is_empty();
         let mine = &mut state.operators[o];
         mine.steps += 1;
         let counts_from_here = match act {
@@ -109,7 +110,8 @@ impl Steps<'_> {
             }
             (Act::DeleteT, Operator::Token) => unreachable!("a token has no T"),
         };
-        if last {
+        // A plain invalidation is confirmed by its last deletion; only one that waits reads the registry.
+        if rest.iter().all(|&act| act == Act::ReadBounds) {
             let version = state.operators[o].version;
             require(&mut state.now, operator, version);
         }

@@ -1,9 +1,13 @@
 //! The registry of staleness bounds: how an operator knows for how long it has to wait.
 //!
 //! Only the first instance's bound is longer than what an operator knows by its own configuration. It may enter it at any
-//! time, which is more freedom than the code has. The set itself does not vanish here: what that costs is said in section 7.
+//! time, which is more freedom than the code has.
+//!
+//! Where the registry may be lost, it goes with every connection, and only while no local entry of the first instance is
+//! usable: for entries that were kept before, nothing is promised (section 7, item 6).
 
 use super::Steps;
+use super::state::Reader;
 use crate::rules::Rule;
 
 impl Steps<'_> {
@@ -23,6 +27,40 @@ impl Steps<'_> {
         }
         state.instances[i].registered = true;
         self.by(i, "enters its bound into the registry", state);
+    }
+
+    /// Redis restarts without the registry, and what is kept from then on may count on nothing that was entered before.
+    pub(super) fn lose_registry(&mut self, i: usize) {
+        let Some(clock) = self.config.local else {
+            return;
+        };
+        let instance = self.instance(i);
+        let bound = self.config.staleness(i, clock);
+        let usable = instance.entry.is_some_and(|entry| entry.age < bound)
+            || instance
+                .cells
+                .iter()
+                .any(|cell| cell.generation != 0 && cell.age < bound);
+        if i != 0 || !self.config.registry_lost || !self.from.registry || usable {
+            return;
+        }
+        let mut state = *self.from;
+        state.registry = false;
+        let instance = &mut state.instances[i];
+        instance.registered = false;
+        if self.holds(Rule::KeptFromOneConnection) {
+            let end = bound + clock.nap;
+            instance.flight.age = end;
+            instance.flight.t_age = end;
+            if let Reader::Sent { age } | Reader::Replied { age, .. } = &mut instance.reader {
+                *age = end;
+            }
+        }
+        self.push(
+            "fault",
+            "the registry is lost, with every connection",
+            state,
+        );
     }
 
     /// The age that an entry starts with, if the command that proves it is sent now.

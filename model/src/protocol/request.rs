@@ -20,13 +20,15 @@ impl Steps<'_> {
                 }
                 for i in 0..self.config.instances {
                     if self.flight(i).at == At::Ground {
-                        let mut state = *self.from;
-                        self.start_flight(&mut state, i);
-                        self.by(
-                            i,
-                            "a flight starts, for a request that is not watched or a refresh ahead",
-                            state,
-                        );
+                        for &token_type in self.types_of_flights() {
+                            let mut state = *self.from;
+                            self.start_flight(&mut state, i, token_type);
+                            self.by(
+                                i,
+                                "a flight starts, for a request that is not watched or a refresh ahead",
+                                state,
+                            );
+                        }
                     }
                 }
             }
@@ -48,7 +50,9 @@ impl Steps<'_> {
                     && !(nothing_to_watch && matches!(self.config.requests, Requests::Observed(_)))
                 {
                     for &i in at {
-                        self.start_request(r, i);
+                        for &token_type in self.types() {
+                            self.start_request(r, i, token_type);
+                        }
                     }
                 }
             }
@@ -57,10 +61,11 @@ impl Steps<'_> {
         }
     }
 
-    fn start_request(&mut self, r: usize, i: usize) {
+    fn start_request(&mut self, r: usize, i: usize, token_type: u8) {
         let mut state = *self.from;
         state.requests[r] = Request {
             instance: i as u8,
+            token_type,
             now: state.now,
             waited: state.waited,
             ..Request::default()
@@ -117,7 +122,8 @@ impl Steps<'_> {
     fn join(&self, state: &mut State, r: usize, i: usize) {
         state.requests[r].stage = Stage::Joined { before: 0 };
         if state.instances[i].flight.at == At::Ground {
-            self.start_flight(state, i);
+            let token_type = state.requests[r].token_type;
+            self.start_flight(state, i, token_type);
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Versions {
 pub(crate) struct Record {
     pub(crate) token: u8,
     pub(crate) tenant: u8,
+    /// A negative entry in place of a record of another type (only without `OtherTypeIsStored`).
+    pub(crate) negative: bool,
 }
 
 /// Bytes in K.
@@ -165,6 +167,8 @@ pub(crate) enum Reader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Instance {
     pub(crate) flight: Flight,
+    /// The type that the flight is for (only where a rule about types is taken out).
+    pub(crate) asked: u8,
     pub(crate) entry: Option<Entry>,
     pub(crate) cells: [Cell; 2],
     pub(crate) reader: Reader,
@@ -193,6 +197,8 @@ pub(crate) enum Stage {
 pub(crate) struct Request {
     pub(crate) stage: Stage,
     pub(crate) instance: u8,
+    /// The token type that it demands.
+    pub(crate) token_type: u8,
     /// Included in every invalidation that had returned.
     pub(crate) now: Versions,
     /// The same, of those that had waited.
@@ -249,6 +255,6 @@ mod tests {
     #[test]
     fn a_state_is_small() {
         // Millions of them wait to be explored at a time.
-        assert!(size_of::<State>() <= 200, "{}", size_of::<State>());
+        assert!(size_of::<State>() <= 208, "{}", size_of::<State>());
     }
 }
