@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench floods --all-features`; some two minutes, or `-- 100000` for fewer tokens.
 
-#[path = "../tests/common/flood.rs"]
+#[path = "../tests/it/common/flood.rs"]
 mod flood;
 #[path = "common/table.rs"]
 mod table;

@@ -7,7 +7,7 @@
 //!
 //! `cargo bench --bench hot_path --all-features`; a minute, and some more with valgrind.
 
-#[path = "../tests/common/hot.rs"]
+#[path = "common/hot.rs"]
 mod hot;
 #[path = "common/table.rs"]
 mod table;

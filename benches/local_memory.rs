@@ -4,7 +4,7 @@
 //! `cargo bench --bench local_memory`, or `-- 100000` for fewer tokens; two or three minutes. Linux, for
 //! its memory figures.
 
-#[path = "../tests/common/hot.rs"]
+#[path = "common/hot.rs"]
 mod hot;
 #[path = "common/table.rs"]
 mod table;

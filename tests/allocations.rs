@@ -2,7 +2,7 @@
 
 #![cfg(all(feature = "redis", feature = "local"))]
 
-#[path = "common/hot.rs"]
+#[path = "../benches/common/hot.rs"]
 mod hot;
 
 use std::time::Duration;

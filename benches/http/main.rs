@@ -14,7 +14,7 @@ mod serve;
 mod server;
 #[path = "../common/table.rs"]
 mod table;
-#[path = "../../tests/common/hot.rs"]
+#[path = "../common/hot.rs"]
 mod tokens;
 
 fn main() {

@@ -7,7 +7,7 @@
     reason = "each test file uses its own part"
 )]
 
-#[path = "../../../../tests/common/points.rs"]
+#[path = "../../../../tests/it/common/points.rs"]
 mod points;
 
 use std::sync::Arc;

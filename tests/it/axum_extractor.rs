@@ -1,0 +1,156 @@
+//! `CachedApiToken` as an axum extractor (http.md line 30).
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::any;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord};
+
+const GOOD: &str = "app-0123456789abcdef";
+
+#[derive(Debug, Clone, PartialEq)]
+struct Plan(&'static str);
+
+fn layer() -> ApiTokenLayer<Plan> {
+    let loader = |lookup: Lookup| async move {
+        let known = lookup.token().expose() == GOOD;
+        let record = TokenRecord::new("tok-1", "app").metadata(Plan("gold"));
+        Ok::<_, Infallible>(known.then_some(record))
+    };
+    ApiTokenLayer::new(ApiTokenCache::builder(loader).build().unwrap()).with_scope("app")
+}
+
+fn router() -> Router {
+    async fn required(token: CachedApiToken<Plan>) -> String {
+        format!("{} {}", token.id(), token.metadata().0)
+    }
+    async fn optional(token: Option<CachedApiToken<Plan>>) -> String {
+        token.map_or("nobody".to_owned(), |token| token.id().to_owned())
+    }
+    async fn other_required(_: CachedApiToken<()>) -> &'static str {
+        "somebody"
+    }
+    async fn other_optional(token: Option<CachedApiToken<()>>) -> String {
+        format!("anonymous: {}", token.is_none())
+    }
+    Router::new()
+        .route("/required", any(required))
+        .route("/optional", any(optional))
+        .route("/other/required", any(other_required))
+        .route("/other/optional", any(other_optional))
+}
+
+async fn send(app: &Router, request: Request<Body>) -> (StatusCode, String) {
+    let response = app.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.into()).unwrap())
+}
+
+fn request(path: &str, token: Option<&str>) -> Request<Body> {
+    let mut request = Request::builder().uri(path);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+fn ok(text: &str) -> (StatusCode, String) {
+    (StatusCode::OK, text.to_owned())
+}
+
+fn missing() -> (StatusCode, String) {
+    let text = "no verified API token in the request: is ApiTokenLayer installed on this route?";
+    (StatusCode::INTERNAL_SERVER_ERROR, text.to_owned())
+}
+
+#[tokio::test]
+async fn a_handler_gets_the_verified_token_with_its_metadata() {
+    let app = router().layer(layer());
+    // Loaded, and then from memory.
+    for _ in 0..2 {
+        let reply = send(&app, request("/required", Some(GOOD))).await;
+        assert_eq!(reply, ok("tok-1 gold"));
+        let reply = send(&app, request("/optional", Some(GOOD))).await;
+        assert_eq!(reply, ok("tok-1"));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_reaches_no_handler() {
+    let required = router().layer(layer());
+    let optional = router().layer(layer().optional());
+    for path in ["/required", "/optional"] {
+        for app in [&required, &optional] {
+            let (status, body) = send(app, request(path, Some("app-unknown"))).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+            assert!(body.contains("not valid"), "{body}");
+        }
+        let (status, _) = send(&required, request(path, None)).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn in_optional_mode_an_anonymous_request_is_none() {
+    let app = router().layer(layer().optional());
+    let mut basic = request("/optional", None);
+    let value = http::HeaderValue::from_static("Basic YTpi");
+    basic.headers_mut().insert("authorization", value);
+    for request in [request("/optional", None), basic] {
+        assert_eq!(send(&app, request).await, ok("nobody"));
+    }
+}
+
+#[tokio::test]
+async fn in_optional_mode_a_handler_that_demands_a_token_is_a_mistake_of_the_service() {
+    let app = router().layer(layer().optional());
+    assert_eq!(send(&app, request("/required", None)).await, missing());
+}
+
+#[tokio::test]
+async fn a_preflight_that_the_layer_let_pass_is_anonymous() {
+    let app = router().layer(layer().allow_cors_preflight());
+    let mut preflight = request("/optional", None);
+    *preflight.method_mut() = http::Method::OPTIONS;
+    for name in ["origin", "access-control-request-method"] {
+        let value = http::HeaderValue::from_static("x");
+        preflight.headers_mut().insert(name, value);
+    }
+    assert_eq!(send(&app, preflight).await, ok("nobody"));
+}
+
+#[tokio::test]
+async fn without_the_layer_both_extractors_say_what_is_missing_and_nobody_is_anonymous() {
+    let app = router();
+    for path in ["/required", "/optional"] {
+        for token in [None, Some(GOOD)] {
+            assert_eq!(send(&app, request(path, token)).await, missing(), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_metadata_type_than_the_layers_is_missing_and_not_anonymous() {
+    for app in [router().layer(layer()), router().layer(layer().optional())] {
+        for path in ["/other/required", "/other/optional"] {
+            let reply = send(&app, request(path, Some(GOOD))).await;
+            assert_eq!(reply, missing(), "{path}");
+        }
+    }
+    let app = router().layer(layer().optional());
+    let reply = send(&app, request("/other/optional", None)).await;
+    assert_eq!(reply, missing());
+}
+
+#[tokio::test]
+async fn a_route_outside_the_layer_is_not_covered_by_it() {
+    async fn open(token: Option<CachedApiToken<Plan>>) -> String {
+        format!("anonymous: {}", token.is_none())
+    }
+    let app = router().layer(layer()).route("/open", any(open));
+    assert_eq!(send(&app, request("/open", Some(GOOD))).await, missing());
+}

@@ -1,0 +1,60 @@
+//! A cold start: all tokens are asked for at once, and none is cached. How long that takes is measured by
+//! `cargo bench --bench cold_start`.
+
+use std::time::Duration;
+
+use crate::common::{Builder, Db, Row, start, until};
+use test_support::RedisServer;
+use tower_api_token::{Answer, Origin, RedisStore};
+
+const TOKENS: usize = 10_000;
+/// The default of `max_loads`.
+const CAP: usize = 50;
+/// A busy machine is not what is tested.
+const PATIENT: Duration = Duration::from_secs(300);
+
+fn token(n: usize) -> String {
+    format!("app-{n:016}")
+}
+
+async fn start_cold(build: impl FnOnce(Builder) -> Builder) {
+    let db = Db::new();
+    for n in 0..TOKENS {
+        db.insert(&token(n), Row::new("app"));
+    }
+    let builder = build(db.cache().scopes(["app"]));
+    let builder = builder.max_load_wait(PATIENT).load_deadline(PATIENT);
+    let cache = builder.build().unwrap();
+    // All have come before anybody may leave the database, and then they leave it fifty at a time.
+    db.gate.close();
+    let asked: Vec<_> = (0..TOKENS).map(|n| start(&cache, &token(n))).collect();
+    until(|| cache.flights() == TOKENS).await;
+    for loads in (CAP..=TOKENS).step_by(CAP) {
+        db.gate.reached(loads).await;
+        db.gate.open();
+        db.gate.close();
+    }
+    for one in asked {
+        match one.await.unwrap() {
+            Ok(Answer::Found(token)) => assert_eq!(token.origin(), Origin::Loaded),
+            answer => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!((db.loads(), db.most_at_once()), (TOKENS, CAP));
+    let counted = cache.stats();
+    assert_eq!((counted.overloaded, counted.store_errors), (0, 0));
+}
+
+#[tokio::test]
+async fn a_cold_start_in_memory_loads_each_token_once_and_never_above_the_cap() {
+    start_cold(|builder| builder).await;
+}
+
+#[tokio::test]
+async fn a_cold_start_over_redis_loads_each_token_once_and_never_above_the_cap() {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url()).unwrap();
+    let store = store.deadline(PATIENT).connect_deadline(PATIENT);
+    start_cold(|builder| builder.store(store)).await;
+    assert_eq!(server.keys("api_token:app:*").len(), TOKENS, "all cached");
+}

@@ -1,0 +1,294 @@
+//! The same promises on every kind of Redis: by its socket, over TLS, with few rights, behind
+//! sentinels, as a cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::common::{
+    Cache, Db, Row, cached, confirmed, found, grant, is_absent, nothing_was_denied,
+};
+use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
+use tokio::task::JoinSet;
+use tower_api_token::{Origin, RedisStore, UsageRecorder};
+
+/// Longer than the defaults, so that a busy machine is not taken for an outage.
+fn patient(store: RedisStore) -> RedisStore {
+    store
+        .deadline(Duration::from_secs(1))
+        .connect_deadline(Duration::from_secs(2))
+}
+
+fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
+    let builder = db.cache().store(patient(store)).local_capacity(0);
+    builder.scopes(["app"]).build().unwrap()
+}
+
+fn cache_at(db: &Arc<Db>, url: &str) -> Cache {
+    cache(db, RedisStore::connect(url).unwrap())
+}
+
+/// Several tokens, so that a cluster's nodes all have some.
+fn db() -> Arc<Db> {
+    let db = Db::new();
+    for n in 0..12 {
+        db.insert(
+            &token(n),
+            Row::new("app").of_tenant(&format!("t-{}", n % 3)),
+        );
+    }
+    db
+}
+
+fn token(n: usize) -> String {
+    format!("app-token-number-{n}")
+}
+
+/// The whole of it: caching, an invalidation of a token, of a tenant, a created token.
+async fn keeps_its_promises(db: &Arc<Db>, cache: &Cache) {
+    for n in 0..12 {
+        cached(cache, &token(n)).await;
+        db.change(&token(n), |_| {});
+    }
+    confirmed(async || cache.invalidate(&token(0)).await.is_ok()).await;
+    let now = *found(cache, &token(0)).await.metadata();
+    let before = *found(cache, &token(1)).await.metadata();
+    confirmed(async || cache.invalidate_tenant("t-1").await.is_ok()).await;
+    for n in [1, 4, 7, 10] {
+        let version = *found(cache, &token(n)).await.metadata();
+        assert!(version >= now && version > before, "{n}: {version}");
+    }
+    let new = format!("app-created-{}", db.loads());
+    assert!(is_absent(cache, &new).await);
+    db.insert(&new, Row::new("app"));
+    confirmed(async || cache.invalidate(&new).await.is_ok()).await;
+    found(cache, &new).await;
+}
+
+#[tokio::test]
+async fn by_a_unix_socket_and_in_a_database_of_its_own() {
+    let server = RedisServer::start_unix();
+    let db = db();
+    let url = format!("{}?db=2", server.unix_url());
+    keeps_its_promises(&db, &cache_at(&db, &url)).await;
+    assert_eq!(server.keys("*"), [""; 0], "nothing in database 0");
+    let url = format!("redis://{}/3", server.addr());
+    keeps_its_promises(&db, &cache_at(&db, &url)).await;
+    assert_eq!(server.keys("*"), [""; 0]);
+}
+
+/// Those that lie in Redis: they share commands.
+async fn all_at_once(cache: &Cache) -> Vec<Origin> {
+    let mut look_ups = JoinSet::new();
+    for n in 0..12 {
+        let cache = cache.clone();
+        look_ups.spawn(async move { found(&cache, &token(n)).await.origin() });
+    }
+    look_ups.join_all().await
+}
+
+#[tokio::test]
+async fn with_the_few_rights_that_the_guide_names() {
+    let server = RedisServer::start();
+    grant(&server, &[]);
+    let db = db();
+    let url = format!("redis://api:secret@{}", server.addr());
+    let store = patient(RedisStore::connect(&url).unwrap());
+    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let recorder = UsageRecorder::store_only();
+    let cache = builder.usage(recorder).build().unwrap();
+    keeps_its_promises(&db, &cache).await;
+    assert_eq!(all_at_once(&cache).await, [Origin::Shared; 12]);
+    assert!(server.command_count("mget") > 0);
+    cache.check_store().await.unwrap();
+    cache.invalidate(&token(0)).durable(0).await.unwrap();
+    assert_eq!(cache.shutdown().await, 0, "last uses are written");
+    assert!(!server.keys("api_token:used:app:*").is_empty());
+    let used = cache.effective_last_used_at(&token(0), "app").await;
+    assert!(used.unwrap().is_some());
+    nothing_was_denied(&server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels_one_more_right_is_enough() {
+    let set = RedisSentinel::start();
+    for server in set.servers() {
+        grant(server, &["+role"]);
+    }
+    let url = sentinel_url(&set).replace("://", "://api:secret@");
+    let db = db();
+    let cache = cache_at(&db, &url);
+    keeps_its_promises(&db, &cache).await;
+    cache.check_store().await.unwrap();
+    cache.invalidate_tenant("t-1").durable(1).await.unwrap();
+    for server in set.servers() {
+        nothing_was_denied(server);
+    }
+}
+
+#[tokio::test]
+async fn over_tls_with_an_authority_of_ones_own() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = TlsRedisServer::start();
+    let db = db();
+    let with = |ca: &str| {
+        let ca = Some(ca.as_bytes().to_vec());
+        RedisStore::connect_with_certificates(&server.url(), ca, None).unwrap()
+    };
+    keeps_its_promises(&db, &cache(&db, with(server.ca_pem()))).await;
+    let stranger = cache(&db, with(server.stranger_ca_pem()));
+    assert!(stranger.check_store().await.unwrap_err().is_not_connected());
+    assert_eq!(found(&stranger, &token(0)).await.origin(), Origin::Loaded);
+}
+
+#[tokio::test]
+async fn over_tls_with_a_certificate_of_the_client() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = TlsRedisServer::start_mutual();
+    let db = db();
+    let ca = || Some(server.ca_pem().as_bytes().to_vec());
+    let client = (
+        server.client_cert_pem().as_bytes().to_vec(),
+        server.client_key_pem().as_bytes().to_vec(),
+    );
+    let url = server.url();
+    let store = RedisStore::connect_with_certificates(&url, ca(), Some(client)).unwrap();
+    keeps_its_promises(&db, &cache(&db, store)).await;
+    let without = RedisStore::connect_with_certificates(&url, ca(), None).unwrap();
+    assert!(cache(&db, without).check_store().await.is_err());
+    assert!(RedisStore::connect_with_certificates(&url, Some(b"nonsense".to_vec()), None).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels_and_through_a_fail_over() {
+    let set = RedisSentinel::start();
+    let db = db();
+    let cache = cache_at(&db, &sentinel_url(&set));
+    keeps_its_promises(&db, &cache).await;
+    // The old master lives on, as a replica: its answers do not count any more.
+    set.failover();
+    keeps_its_promises(&db, &cache).await;
+    set.wait_until_replicated();
+    confirmed(async || cache.invalidate(&token(0)).durable(1).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels_when_the_master_is_killed() {
+    let set = RedisSentinel::start();
+    let db = db();
+    let cache = cache_at(&db, &sentinel_url(&set));
+    cached(&cache, &token(0)).await;
+    let old = set.master();
+    old.kill();
+    assert_eq!(
+        found(&cache, &token(1)).await.origin(),
+        Origin::Loaded,
+        "no 401, and no wait"
+    );
+    set.wait_for_failover(old);
+    keeps_its_promises(&db, &cache).await;
+}
+
+fn sentinel_url(set: &RedisSentinel) -> String {
+    let hosts = set.sentinel_addrs();
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name())
+}
+
+fn cluster_url(cluster: &RedisCluster) -> String {
+    let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+    format!("redis+cluster://{}", hosts.join(","))
+}
+
+/// To another master.
+fn move_slot_of(cluster: &RedisCluster, key: &str) {
+    let from = cluster.master_for(key);
+    let mut masters = cluster.masters().into_iter();
+    let to = masters.find(|node| *node != from).unwrap();
+    cluster.migrate_slot(cluster.slot_for(key), from, to);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_cluster_whose_slots_move() {
+    let cluster = RedisCluster::start();
+    let db = db();
+    let cache = cache_at(&db, &cluster_url(&cluster));
+    keeps_its_promises(&db, &cache).await;
+    let entries = cluster.keys("api_token:app:*");
+    let nodes: std::collections::BTreeSet<usize> =
+        entries.iter().map(|key| cluster.master_for(key)).collect();
+    assert!(nodes.len() > 1, "the entries lie on several nodes");
+    for entry in entries.iter().take(4) {
+        move_slot_of(&cluster, entry);
+    }
+    keeps_its_promises(&db, &cache).await;
+    for n in 0..12 {
+        confirmed(async || cache.invalidate(&token(n)).durable(1).await.is_ok()).await;
+    }
+    cache.check_store().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_cluster_while_slots_move_under_load_every_answer_is_right() {
+    let cluster = RedisCluster::start();
+    let db = db();
+    let cache = cache_at(&db, &cluster_url(&cluster));
+    for n in 0..12 {
+        cached(&cache, &token(n)).await;
+    }
+    let entries = cluster.keys("api_token:app:*");
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ask = |n: usize| {
+        let (cache, done) = (cache.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut asked = 0;
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                found(&cache, &token(n)).await;
+                asked += 1;
+            }
+            asked
+        })
+    };
+    let asking: Vec<_> = (0..12).map(ask).collect();
+    tokio::task::block_in_place(|| {
+        for entry in entries.iter().cycle().take(20) {
+            move_slot_of(&cluster, entry);
+        }
+    });
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    for one in asking {
+        assert!(one.await.unwrap() > 10);
+    }
+    keeps_its_promises(&db, &cache).await;
+}
+
+#[tokio::test]
+async fn on_valkey() {
+    let Some(program) = test_support::valkey_server() else {
+        eprintln!("skipped: no valkey-server on this machine (set VALKEY_SERVER)");
+        return;
+    };
+    let server = RedisServer::start_program(&program, &[]);
+    let db = db();
+    keeps_its_promises(&db, &cache_at(&db, &server.url())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_cluster_one_of_whose_masters_is_killed_or_frozen() {
+    for kills in [true, false] {
+        let cluster = RedisCluster::start();
+        let db = db();
+        let cache = cache_at(&db, &cluster_url(&cluster));
+        keeps_its_promises(&db, &cache).await;
+        let victim = cluster.masters()[0];
+        if kills {
+            cluster.node(victim).kill();
+        } else {
+            cluster.node(victim).pause();
+        }
+        for n in 0..12 {
+            found(&cache, &token(n)).await;
+        }
+        cluster.wait_until_ok();
+        keeps_its_promises(&db, &cache).await;
+    }
+}

@@ -1,0 +1,1261 @@
+//! The engine over both stores: what is answered, what is cached, what is loaded.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::common::{
+    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, until,
+};
+use test_support::RedisServer;
+use tokio::sync::Semaphore;
+use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::{
+    Answer, ApiTokenCache, BoxError, ConfigError, InvalidReason, KeyLayout, Lookup, MemoryStore,
+    Origin, Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind,
+    UsageRecorder,
+};
+
+const TOKEN: &str = "app-0123456789abcdef";
+
+/// Runs a test with the in-memory store, with Redis, and with Redis and no local level.
+async fn each(test: impl AsyncFn(&dyn Fn(Builder) -> Cache)) {
+    test(&|builder| builder.build().unwrap()).await;
+    let server = RedisServer::start();
+    test(&|builder| builder.store(redis(&server)).build().unwrap()).await;
+    server.flushall();
+    test(&|builder| {
+        builder
+            .store(redis(&server))
+            .local_capacity(0)
+            .build()
+            .unwrap()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_good_token_is_loaded_once_and_then_found() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        let first = found(&cache, TOKEN).await;
+        assert_eq!((first.origin(), first.id()), (Origin::Loaded, "tok-1"));
+        assert_eq!(
+            (first.tenant_id(), first.token().expose()),
+            (Some("t-1"), TOKEN)
+        );
+        for _ in 0..3 {
+            let again = found(&cache, TOKEN).await;
+            assert_ne!(again.origin(), Origin::Loaded);
+            assert_eq!(
+                (again.tenant_id(), again.token().expose()),
+                (Some("t-1"), TOKEN)
+            );
+        }
+        assert_eq!((db.loads(), cache.stats().loads), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_type_an_arc_of_one_a_function_and_a_closure_are_loaders() {
+    struct Own;
+
+    impl TokenLoader for Own {
+        type Metadata = ();
+
+        async fn load(&self, _: Lookup) -> Result<Option<TokenRecord>, BoxError> {
+            Ok(Some(TokenRecord::new("own", "app")))
+        }
+    }
+
+    async fn function(_: Lookup) -> std::io::Result<Option<TokenRecord>> {
+        Ok(Some(TokenRecord::new("function", "app")))
+    }
+
+    let closure = |_: Lookup| async { Ok::<_, BoxError>(Some(TokenRecord::new("closure", "app"))) };
+    for (builder, id) in [
+        (ApiTokenCache::builder(Own), "own"),
+        (ApiTokenCache::builder(Arc::new(Own)), "own"),
+        (ApiTokenCache::builder(function), "function"),
+        (ApiTokenCache::builder(closure), "closure"),
+    ] {
+        let cache = builder.build().unwrap();
+        let answer = cache.authenticate(TOKEN, "app").await.unwrap();
+        assert_eq!(answer.found().unwrap().id(), id);
+    }
+}
+
+#[tokio::test]
+async fn the_origin_tells_where_an_answer_came_from() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().build().unwrap();
+    found(&cache, TOKEN).await;
+    assert_eq!(
+        found(&cache, TOKEN).await.origin(),
+        Origin::Local,
+        "the in-memory store"
+    );
+
+    let server = RedisServer::start();
+    let one = db.cache().store(redis(&server)).build().unwrap();
+    let two = db.cache().store(redis(&server)).build().unwrap();
+    assert_eq!(found(&one, TOKEN).await.origin(), Origin::Loaded);
+    assert_eq!(found(&one, TOKEN).await.origin(), Origin::Local);
+    assert_eq!(found(&two, TOKEN).await.origin(), Origin::Shared);
+    assert_eq!(found(&two, TOKEN).await.origin(), Origin::Local);
+    let counted = two.stats();
+    assert_eq!(counted.lookups_of(Outcome::Found, Some(Origin::Shared)), 1);
+    assert_eq!(counted.lookups_of(Outcome::Found, Some(Origin::Local)), 1);
+    assert_eq!(counted.lookups().count(), 2);
+}
+
+#[tokio::test]
+async fn an_unknown_token_is_loaded_once_and_then_known_to_be_absent() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache());
+        for _ in 0..5 {
+            assert!(is_absent(&cache, TOKEN).await);
+        }
+        assert_eq!(db.loads(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_record_of_another_type_is_absent_in_this_scope_alone() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("dataset"));
+        let cache = build(db.cache());
+        for _ in 0..3 {
+            let answer = cache.authenticate(TOKEN, "app").await;
+            assert!(matches!(answer, Ok(Answer::Absent(_))), "{answer:?}");
+        }
+        assert_eq!((db.loads(), cache.stats().wrong_type), (1, 1));
+        let token = cache
+            .authenticate(TOKEN, "dataset")
+            .await
+            .unwrap()
+            .found()
+            .unwrap();
+        assert_eq!(token.token_type(), "dataset");
+        let token = cache
+            .authenticate(TOKEN, None)
+            .await
+            .unwrap()
+            .found()
+            .unwrap();
+        assert_eq!(token.token_type(), "dataset");
+        assert_eq!(db.loads(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denial_carries_its_reason_and_ends_with_its_tenants_invalidation() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        db.suspend("t-1");
+        for _ in 0..3 {
+            match ask(&cache, TOKEN).await.unwrap() {
+                Answer::Denied(denial) => {
+                    assert_eq!(denial.reason(), "tenant suspended");
+                    assert_eq!(denial.token_id(), "tok-1");
+                    assert_eq!(denial.tenant_id(), Some("t-1"));
+                }
+                answer => panic!("{answer:?}"),
+            }
+        }
+        assert_eq!(db.loads(), 1);
+        db.resume("t-1");
+        cache.invalidate_tenant("t-1").await.unwrap();
+        found(&cache, TOKEN).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denied_record_of_another_type_is_absent_in_this_scope() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("dataset").of_tenant("t-1"));
+        let cache = build(db.cache());
+        db.suspend("t-1");
+        for _ in 0..3 {
+            assert!(is_absent(&cache, TOKEN).await);
+            let answer = cache.authenticate(TOKEN, "dataset").await.unwrap();
+            assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
+        }
+        assert_eq!((db.loads(), cache.stats().wrong_type), (2, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denied_record_expires_like_any_other() {
+    each(async |build| {
+        let clock = ManualClock::new();
+        let mut row = Row::new("app").of_tenant("t-1");
+        row.expires_at = Some(clock.wall() + Duration::from_secs(30));
+        let db = Db::with(TOKEN, row);
+        let cache = build(db.cache().clock(clock.clone()));
+        db.suspend("t-1");
+        let answer = ask(&cache, TOKEN).await.unwrap();
+        assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
+        clock.advance(Duration::from_secs(30));
+        // Also when it is loaded after its end.
+        for _ in 0..2 {
+            let answer = ask(&cache, TOKEN).await.unwrap();
+            let expired = matches!(answer, Answer::Absent(InvalidReason::Expired));
+            assert!(expired, "{answer:?}");
+            cache.invalidate(TOKEN).await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denied_record_that_cannot_be_the_answer_is_an_outage() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        db.suspend("t-1");
+        db.change(TOKEN, |row| row.digest = Some(TokenDigest::of("another")));
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        db.change(TOKEN, |row| {
+            row.digest = None;
+            row.id.clear();
+        });
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        db.change(TOKEN, |row| row.id = "tok-1".to_owned());
+        let answer = ask(&cache, TOKEN).await.unwrap();
+        assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_loader_that_fails_is_no_absence_and_nothing_is_cached_of_it() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        db.mode(Mode::Fails);
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderFailed);
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(source, "the database is away");
+        db.mode(Mode::Panics);
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderPanicked);
+        db.mode(Mode::Answers);
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+        assert_eq!((db.loads(), cache.stats().load_failures), (3, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_load_beyond_its_deadline_is_unavailable_and_the_next_request_tries_again() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache().load_deadline(Duration::from_secs(1)));
+        db.gate.close();
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderTimedOut);
+        db.gate.open();
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+        assert_eq!(db.loads(), 2);
+    })
+    .await;
+}
+
+/// Every part of a flight has a deadline of its own; this is for the part that nobody thought of.
+#[tokio::test]
+async fn a_flight_that_never_lands_gives_way_to_one_other_and_then_it_is_unavailable() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let points = Points::default();
+    points.at(Point::Loaded).close();
+    let builder = db.cache().hooks(points.hooks());
+    let cache = builder
+        .load_deadline(Duration::from_millis(100))
+        .max_load_wait(Duration::ZERO)
+        .build()
+        .unwrap();
+    let start = Instant::now();
+    let error = ask(&cache, TOKEN).await.unwrap_err();
+    assert_eq!(error.kind(), UnavailableKind::Internal);
+    // Two that stand still, and what is left of the first one's lease.
+    let step = Duration::from_millis(1_100);
+    assert!(start.elapsed() >= 2 * step && start.elapsed() < 9 * step);
+    points.at(Point::Loaded).open();
+    found(&cache, TOKEN).await;
+}
+
+fn driven_by_hand() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+#[test]
+fn a_flight_in_a_runtime_that_stands_still_is_nobodys_hostage() {
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let points = Points::default();
+    let held = points.at(Point::Loaded);
+    held.close();
+    let builder = db.cache().hooks(points.hooks());
+    let builder = builder.load_deadline(Duration::from_millis(500));
+    let builder = builder.max_load_wait(Duration::from_millis(500));
+    let cache = builder.build().unwrap();
+    let still = driven_by_hand();
+    still.block_on(async {
+        let (gave_up, holds) = (Box::pin(ask(&cache, TOKEN)), held.reached(1));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), gave_up)
+                .await
+                .is_err()
+        );
+        holds.await;
+    });
+    held.open();
+    // Nobody drives it any more, and others ask: those who come at once, and those who come later.
+    driven_by_hand().block_on(async {
+        let (first, second) = tokio::join!(ask(&cache, TOKEN), ask(&cache, TOKEN));
+        assert!(matches!(first, Ok(Answer::Found(_))), "{first:?}");
+        assert!(matches!(second, Ok(Answer::Found(_))), "{second:?}");
+        db.revoke(TOKEN);
+        cache.invalidate(TOKEN).await.unwrap();
+        assert!(is_absent(&cache, TOKEN).await);
+    });
+    // It goes on, and what it loaded once is nobody's answer.
+    still.block_on(async {
+        points.at(Point::Loaded).reached(2).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(is_absent(&cache, TOKEN).await);
+    });
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_the_answer_is_an_outage_and_not_cached() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        db.change(TOKEN, |row| row.id.clear());
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        db.change(TOKEN, |row| {
+            row.id = "tok-1".to_owned();
+            row.digest = Some(TokenDigest::of("another"));
+        });
+        let error = ask(&cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        db.change(TOKEN, |row| row.digest = Some(TokenDigest::of(TOKEN)));
+        found(&cache, TOKEN).await;
+        assert_eq!(db.loads(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_absent_after_its_invalidation() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        found(&cache, TOKEN).await;
+        db.revoke(TOKEN);
+        cache.invalidate(TOKEN).await.unwrap();
+        assert!(is_absent(&cache, TOKEN).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_created_token_is_found_after_its_invalidation() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache());
+        assert!(is_absent(&cache, TOKEN).await);
+        db.insert(TOKEN, Row::new("app"));
+        assert!(is_absent(&cache, TOKEN).await, "the null is still cached");
+        cache
+            .invalidate_digest(TokenDigest::of(TOKEN))
+            .await
+            .unwrap();
+        found(&cache, TOKEN).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidation_in_one_scope_leaves_the_others() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache());
+        assert!(is_absent(&cache, TOKEN).await);
+        cache.authenticate(TOKEN, "dataset").await.unwrap();
+        cache.invalidate(TOKEN).in_scope("dataset").await.unwrap();
+        assert!(is_absent(&cache, TOKEN).await);
+        assert_eq!(db.loads(), 2);
+        cache.authenticate(TOKEN, "dataset").await.unwrap();
+        assert_eq!(db.loads(), 3);
+        cache.invalidate(TOKEN).await.unwrap();
+        assert!(is_absent(&cache, TOKEN).await);
+        cache.authenticate(TOKEN, "dataset").await.unwrap();
+        assert_eq!(db.loads(), 5);
+        let error = cache
+            .invalidate(TOKEN)
+            .in_scope("no scope")
+            .await
+            .unwrap_err();
+        assert!(!error.is_retryable());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalidated_tenant_is_read_again_and_no_other_is() {
+    each(async |build| {
+        let db = Db::new();
+        let tokens = ["t1-token-a", "t1-token-b", "t2-token-a", "no-tenant-a"];
+        for token in tokens {
+            let tenant = token.starts_with('t').then(|| token[..2].to_owned());
+            let row = Row::new("app");
+            db.insert(token, Row { tenant, ..row });
+        }
+        let cache = build(db.cache());
+        for token in tokens {
+            found(&cache, token).await;
+            db.change(token, |_| {});
+        }
+        cache.invalidate_tenant("t1").await.unwrap();
+        for (token, version) in tokens.into_iter().zip([1, 1, 0, 0]) {
+            assert_eq!(*found(&cache, token).await.metadata(), version, "{token}");
+        }
+        assert_eq!(db.loads(), 6);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_herd_for_one_cold_token_is_one_load() {
+    for token in [TOKEN, "an-unknown-token"] {
+        each(async |build| {
+            let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+            let cache = build(db.cache());
+            db.gate.close();
+            let ask = |_| {
+                let (cache, token) = (cache.clone(), token.to_owned());
+                tokio::spawn(async move { ask(&cache, &token).await })
+            };
+            let herd: Vec<_> = (0..1_000).map(ask).collect();
+            db.gate.reached(1).await;
+            while cache.stats().joined < 999 {
+                tokio::task::yield_now().await;
+            }
+            db.gate.open();
+            for one in herd {
+                one.await.unwrap().unwrap();
+            }
+            assert_eq!(db.loads(), 1);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn waiters_on_a_failing_load_all_hear_of_it_and_the_next_request_loads_again() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        db.mode(Mode::Fails);
+        db.gate.close();
+        let ask = |_| {
+            let cache = cache.clone();
+            tokio::spawn(async move { ask(&cache, TOKEN).await })
+        };
+        let herd: Vec<_> = (0..50).map(ask).collect();
+        db.gate.reached(1).await;
+        while cache.stats().joined < 49 {
+            tokio::task::yield_now().await;
+        }
+        db.gate.open();
+        for one in herd {
+            one.await.unwrap().unwrap_err();
+        }
+        assert_eq!(db.loads(), 1);
+        db.mode(Mode::Answers);
+        found(&cache, TOKEN).await;
+        assert_eq!(db.loads(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_costs_the_others_nothing() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        db.gate.close();
+        let first = {
+            let cache = cache.clone();
+            tokio::spawn(async move { ask(&cache, TOKEN).await })
+        };
+        db.gate.reached(1).await;
+        let second = {
+            let cache = cache.clone();
+            tokio::spawn(async move { found(&cache, TOKEN).await })
+        };
+        while cache.stats().joined < 1 {
+            tokio::task::yield_now().await;
+        }
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        db.gate.open();
+        second.await.unwrap();
+        assert_ne!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+        assert_eq!(db.loads(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_is_polled_no_more_holds_up_neither_the_load_nor_who_joins_it() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        let mut left = Box::pin(ask(&cache, TOKEN));
+        assert!(poll_once(&mut left).await.is_pending());
+        let joined = tokio::time::timeout(Duration::from_secs(10), found(&cache, TOKEN));
+        joined.await.expect("it does not depend on the other");
+        drop(left);
+
+        cache.invalidate(TOKEN).await.unwrap();
+        db.gate.close();
+        let mut left = Box::pin(ask(&cache, TOKEN));
+        while db.loads() < 2 {
+            assert!(poll_once(&mut left).await.is_pending());
+            tokio::task::yield_now().await;
+        }
+        db.gate.open();
+        let cached = async {
+            while cache.peek(TOKEN, "app").await.unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let cached = tokio::time::timeout(Duration::from_secs(10), cached);
+        cached.await.expect("the load ends by itself");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_joins_a_flight_and_blocks_the_thread_holds_up_neither_it_nor_its_caller() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let points = Points::default();
+    let read = points.at(Point::Read);
+    read.close();
+    let cache = db.cache().hooks(points.hooks()).build().unwrap();
+    let (answered, is_answered) = std::sync::mpsc::channel();
+    let first = cache.clone();
+    let first = tokio::spawn(async move {
+        found(&first, TOKEN).await;
+        answered.send(()).unwrap();
+    });
+    read.reached(1).await;
+    let joins = cache.clone();
+    let joins = tokio::spawn(async move {
+        let mut joins = Box::pin(found(&joins, TOKEN));
+        assert!(poll_once(&mut joins).await.is_pending());
+        // As a handler that computes beside its lookup.
+        let answered = is_answered.recv_timeout(Duration::from_secs(10));
+        joins.await;
+        answered
+    });
+    until(|| cache.stats().joined == 1).await;
+    read.open();
+    let answered = joins.await.unwrap();
+    answered.expect("the first caller depends on no thread of another's");
+    first.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_asks_outside_of_a_runtime_takes_no_flight_with_them() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let cache = build(db.cache());
+        let mut first = Box::pin(found(&cache, TOKEN));
+        assert!(poll_once(&mut first).await.is_pending());
+        let outside = cache.clone();
+        let outside = std::thread::spawn(move || {
+            let mut context = Context::from_waker(Waker::noop());
+            Box::pin(ask(&outside, TOKEN))
+                .as_mut()
+                .poll(&mut context)
+                .is_ready()
+        });
+        assert!(outside.join().is_err(), "it panics, for want of a runtime");
+        let first = tokio::time::timeout(Duration::from_secs(10), first);
+        first.await.expect("it does not depend on the other");
+    })
+    .await;
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
+}
+
+#[tokio::test]
+async fn loads_never_run_above_the_cap_and_none_is_refused_within_the_queue() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache().max_loads(5));
+        let ask = |n: usize| {
+            let cache = cache.clone();
+            tokio::spawn(async move { is_absent(&cache, &format!("unknown-token-{n}")).await })
+        };
+        for one in (0..300).map(ask).collect::<Vec<_>>() {
+            assert!(one.await.unwrap());
+        }
+        assert_eq!(db.loads(), 300);
+        assert!(db.most_at_once() <= 5, "{}", db.most_at_once());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_permit_that_is_moved_into_blocking_work_bounds_it_beyond_the_loads_deadline() {
+    // As `TokenLoader`'s documentation has it; the database hangs until the test ends.
+    let (hangs, until_the_end) = std::sync::mpsc::channel::<()>();
+    let until_the_end = Arc::new(Mutex::new(until_the_end));
+    let (permits, asked) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&asked);
+    let loader = move |_: Lookup| {
+        let (permits, hangs) = (Arc::clone(&permits), Arc::clone(&until_the_end));
+        let asked = Arc::clone(&counted);
+        async move {
+            let permit = permits.acquire_owned().await?;
+            let work = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                asked.fetch_add(1, Ordering::SeqCst);
+                let _ = hangs.lock().map(|hangs| hangs.recv());
+            });
+            work.await?;
+            Ok::<_, BoxError>(None::<TokenRecord>)
+        }
+    };
+    let builder = ApiTokenCache::builder(loader).max_loads(2);
+    let cache = builder
+        .load_deadline(Duration::from_millis(20))
+        .build()
+        .unwrap();
+    for n in 0..10 {
+        let error = cache.authenticate(&format!("app-{n:020}"), "app").await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderTimedOut);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    drop(hangs);
+}
+
+#[tokio::test]
+async fn beyond_the_queue_a_request_is_unavailable_at_once() {
+    let db = Db::new();
+    let cache = db
+        .cache()
+        .max_loads(1)
+        .max_waiting_loads(1)
+        .build()
+        .unwrap();
+    db.gate.close();
+    let ask = |n: usize| {
+        let cache = cache.clone();
+        tokio::spawn(async move { ask(&cache, &format!("unknown-token-{n}")).await })
+    };
+    let first = ask(1);
+    db.gate.reached(1).await;
+    let others = [ask(2), ask(3)];
+    while cache.stats().overloaded < 1 {
+        tokio::task::yield_now().await;
+    }
+    db.gate.open();
+    assert!(first.await.unwrap().is_ok());
+    let mut refused = 0;
+    for other in others {
+        if let Err(error) = other.await.unwrap() {
+            assert_eq!(error.kind(), UnavailableKind::Overloaded);
+            refused += 1;
+        }
+    }
+    assert_eq!((refused, db.loads()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_hit_is_kept_for_its_time_to_live_and_not_prolonged_by_use() {
+    let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
+    let cache = db
+        .cache()
+        .clock(clock.clone())
+        .ttl_jitter_percent(0)
+        .build()
+        .unwrap();
+    found(&cache, TOKEN).await;
+    for _ in 0..599 {
+        clock.advance(Duration::from_secs(1));
+        found(&cache, TOKEN).await;
+    }
+    assert_eq!(db.loads(), 1);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+    assert_eq!(db.loads(), 2);
+}
+
+#[tokio::test]
+async fn a_null_is_kept_for_its_own_time_to_live() {
+    let (db, clock) = (Db::new(), ManualClock::new());
+    let cache = db
+        .cache()
+        .clock(clock.clone())
+        .ttl_jitter_percent(0)
+        .build()
+        .unwrap();
+    assert!(is_absent(&cache, TOKEN).await);
+    clock.advance(Duration::from_millis(59_999));
+    assert!(is_absent(&cache, TOKEN).await);
+    assert_eq!(db.loads(), 1);
+    clock.advance(Duration::from_millis(1));
+    assert!(is_absent(&cache, TOKEN).await);
+    assert_eq!(db.loads(), 2);
+}
+
+#[tokio::test]
+async fn a_token_is_absent_from_the_moment_it_expires_whatever_is_cached() {
+    let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
+    db.change(TOKEN, |row| {
+        row.expires_at = Some(clock.wall() + Duration::from_secs(700))
+    });
+    let cache = db.cache().clock(clock.clone()).build().unwrap();
+    found(&cache, TOKEN).await;
+    clock.advance(Duration::from_secs(610));
+    found(&cache, TOKEN).await;
+    clock.advance(Duration::from_millis(89_999));
+    found(&cache, TOKEN).await;
+    clock.advance(Duration::from_millis(1));
+    let answer = ask(&cache, TOKEN).await;
+    assert!(
+        matches!(answer, Ok(Answer::Absent(InvalidReason::Expired))),
+        "{answer:?}"
+    );
+    let loads = db.loads();
+    assert!(is_absent(&cache, TOKEN).await);
+    assert_eq!(db.loads(), loads, "an expired record is cached too");
+}
+
+#[tokio::test]
+async fn an_expired_record_is_not_a_null_so_that_an_extension_needs_no_other_proof() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let past = SystemTime::now() - Duration::from_secs(5);
+        db.change(TOKEN, |row| row.expires_at = Some(past));
+        let cache = build(db.cache());
+        for _ in 0..3 {
+            let answer = ask(&cache, TOKEN).await;
+            assert!(
+                matches!(answer, Ok(Answer::Absent(InvalidReason::Expired))),
+                "{answer:?}"
+            );
+        }
+        assert_eq!(db.loads(), 1);
+        db.change(TOKEN, |row| row.expires_at = None);
+        cache.invalidate(TOKEN).await.unwrap();
+        found(&cache, TOKEN).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lifetimes_in_redis_are_jittered_downwards_and_capped_by_the_tokens_end() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    let left = |token: &str| server.command(&["PTTL", &entry(token)]).int();
+    found(&cache, TOKEN).await;
+    assert!(
+        (539_000..=600_000).contains(&left(TOKEN)),
+        "{}",
+        left(TOKEN)
+    );
+    is_absent(&cache, "unknown-token").await;
+    let null = left("unknown-token");
+    assert!((53_000..=60_000).contains(&null), "{null}");
+    db.insert("denied-token", Row::new("app").of_tenant("t-1"));
+    db.suspend("t-1");
+    ask(&cache, "denied-token").await.unwrap();
+    let denied = left("denied-token");
+    assert!((53_000..=60_000).contains(&denied), "{denied}");
+    let mut row = Row::new("app");
+    row.expires_at = Some(SystemTime::now() + Duration::from_secs(30));
+    db.insert("ends-in-30-seconds", row);
+    found(&cache, "ends-in-30-seconds").await;
+    let capped = left("ends-in-30-seconds");
+    assert!((25_000..=30_000).contains(&capped), "{capped}");
+}
+
+#[tokio::test]
+async fn an_entry_that_does_not_count_is_counted_and_repaired() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    db.insert("another-token", Row::new("app"));
+    let build = || db.cache().store(redis(&server)).build().unwrap();
+    found(&build(), "another-token").await;
+    let swapped = String::from_utf8(server.get(&entry("another-token")).unwrap()).unwrap();
+    let spoilt: [&[&str]; 5] = [
+        &["SET", "", "V1{broken"],
+        &["SET", "", "X9"],
+        &["SET", "", &swapped],
+        &["LPUSH", "", "a list"],
+        &["HSET", "", "field", "a hash"],
+    ];
+    for command in spoilt {
+        let name = entry(TOKEN);
+        server.command(&["DEL", &name]).int();
+        let mut command = command.to_vec();
+        command[1] = &name;
+        server.command(&command);
+        let (cache, loads) = (build(), db.loads());
+        found(&cache, TOKEN).await;
+        assert_eq!(
+            (db.loads(), cache.stats().corrupt),
+            (loads + 1, 1),
+            "{command:?}"
+        );
+        assert_eq!(
+            found(&build(), TOKEN).await.origin(),
+            Origin::Shared,
+            "{command:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_record_too_large_for_the_store_is_answered_and_counted() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    db.change(TOKEN, |row| row.id = "x".repeat(20_000));
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(found(&cache, TOKEN).await.id().len(), 20_000);
+    }
+    assert_eq!((db.loads(), cache.stats().unwritable), (2, 2));
+    assert_eq!(server.get(&entry(TOKEN)), None, "the lease is given back");
+}
+
+#[tokio::test]
+async fn two_instances_on_one_redis_share_loads_and_obey_each_others_invalidations() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let build = || {
+        db.cache()
+            .store(redis(&server))
+            .local_capacity(0)
+            .build()
+            .unwrap()
+    };
+    let (one, two) = (build(), build());
+    found(&one, TOKEN).await;
+    assert_eq!(found(&two, TOKEN).await.origin(), Origin::Shared);
+    db.change(TOKEN, |_| {});
+    one.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(*found(&two, TOKEN).await.metadata(), 1);
+    db.revoke(TOKEN);
+    two.invalidate(TOKEN).await.unwrap();
+    assert!(is_absent(&one, TOKEN).await);
+    assert_eq!(db.loads(), 3);
+}
+
+#[tokio::test]
+async fn a_service_starts_while_redis_is_away_and_caches_when_it_has_come() {
+    let server = RedisServer::start();
+    server.kill();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    assert!(cache.check_store().await.is_err());
+    for _ in 0..2 {
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+    }
+    assert!(is_absent(&cache, "unknown-token").await);
+    let error = cache.invalidate(TOKEN).await.unwrap_err();
+    assert!(error.is_retryable());
+    assert!(cache.stats().store_errors > 0);
+    server.restart();
+    while cache.check_store().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    cache.invalidate(TOKEN).await.unwrap();
+    found(&cache, TOKEN).await;
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Local);
+}
+
+#[tokio::test]
+async fn an_outage_of_both_is_unavailable_and_never_absent() {
+    let server = RedisServer::start();
+    server.kill();
+    let db = Db::with(TOKEN, Row::new("app"));
+    db.mode(Mode::Fails);
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    for _ in 0..3 {
+        assert!(ask(&cache, TOKEN).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_invented_tokens_writes_no_more_nulls_than_the_cap() {
+    let (server, db, clock) = (RedisServer::start(), Db::new(), ManualClock::new());
+    let builder = db.cache().store(redis(&server)).null_writes_per_second(10);
+    let cache = builder.clock(clock.clone()).build().unwrap();
+    for n in 0..50 {
+        assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
+    }
+    assert_eq!(cache.stats().nulls_capped, 40);
+    assert_eq!(server.keys("api_token:app:*").len(), 10);
+    clock.advance(Duration::from_secs(1));
+    assert!(is_absent(&cache, "unknown-token-x").await);
+    assert_eq!(cache.stats().nulls_capped, 40);
+}
+
+#[tokio::test]
+async fn peek_answers_from_the_caches_and_loads_nothing() {
+    each(async |build| {
+        let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+        let cache = build(db.cache());
+        assert!(cache.peek(TOKEN, "app").await.unwrap().is_none());
+        assert_eq!(db.loads(), 0);
+        cache.prime(TOKEN, "app").await.unwrap();
+        let peeked = cache.peek(TOKEN, "app").await.unwrap().unwrap();
+        assert_eq!(peeked.found().unwrap().id(), "tok-1");
+        cache.invalidate_tenant("t-1").await.unwrap();
+        assert!(cache.peek(TOKEN, "app").await.unwrap().is_none());
+        assert_eq!(db.loads(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_scope_that_is_not_declared_is_a_mistake_of_the_service_and_no_bad_token() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().scopes(["app"]).build().unwrap();
+    found(&cache, TOKEN).await;
+    for scope in ["dataset", "no scope", "any"] {
+        let error = cache.authenticate(TOKEN, scope).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::UnknownScope, "{scope}");
+    }
+    assert_eq!(db.loads(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_scope_is_none_and_never_somebody_elses_answer() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().build().unwrap();
+    cache
+        .authenticate(TOKEN, None)
+        .await
+        .unwrap()
+        .found()
+        .unwrap();
+    let error = cache.authenticate(TOKEN, "").await.unwrap_err();
+    assert_eq!(error.kind(), UnavailableKind::UnknownScope);
+}
+
+#[tokio::test]
+async fn an_invalidation_in_a_scope_that_is_not_declared_is_an_error() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().scopes(["app", "any"]).build().unwrap();
+    found(&cache, TOKEN).await;
+    cache
+        .authenticate(TOKEN, None)
+        .await
+        .unwrap()
+        .found()
+        .unwrap();
+    cache.invalidate(TOKEN).in_scope("app").await.unwrap();
+    cache.invalidate(TOKEN).in_scope(None).await.unwrap();
+    let error = cache.invalidate(TOKEN).in_scope("ap").await.unwrap_err();
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn without_a_local_level_the_default_store_is_as_large_as_ever() {
+    let db = Db::new();
+    let cache = db.cache().local_capacity(0).build().unwrap();
+    for _ in 0..2 {
+        for n in 0..200 {
+            assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
+        }
+    }
+    assert_eq!(db.loads(), 200);
+}
+
+#[tokio::test]
+async fn a_pepper_keeps_the_plain_digest_out_of_redis_and_an_old_one_is_still_invalidated() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let with = |layout| {
+        db.cache()
+            .store(redis(&server))
+            .key_layout(layout)
+            .local_capacity(0)
+    };
+    let old = with(KeyLayout::digest_keys("old", [""; 0]))
+        .build()
+        .unwrap();
+    let new = with(KeyLayout::digest_keys("new", ["old"]))
+        .build()
+        .unwrap();
+    found(&old, TOKEN).await;
+    found(&new, TOKEN).await;
+    assert_eq!(db.loads(), 2);
+    let digest = TokenDigest::of(TOKEN).to_string();
+    for key in server.keys("api_token:app:*") {
+        let value = String::from_utf8(server.get(&key).unwrap()).unwrap();
+        assert!(!key.contains(&digest) && !value.contains(&digest), "{key}");
+    }
+    db.revoke(TOKEN);
+    new.invalidate(TOKEN).await.unwrap();
+    assert!(is_absent(&old, TOKEN).await && is_absent(&new, TOKEN).await);
+}
+
+#[test]
+fn nonsense_is_refused_by_build_with_the_setters_name() {
+    type Change = fn(Builder) -> Builder;
+    let cases: [(&str, Change); 15] = [
+        ("seed layout", |b| {
+            b.key_layout(KeyLayout::seed())
+                .ttl(Duration::from_secs(601))
+        }),
+        ("seed layout", |b| {
+            b.key_layout(KeyLayout::seed())
+                .stale_if_error(Duration::from_secs(1))
+        }),
+        ("ttl", |b| b.ttl(Duration::ZERO)),
+        ("ttl", |b| b.ttl(Duration::MAX)),
+        ("null_ttl", |b| b.null_ttl(Duration::ZERO)),
+        ("null_ttl", |b| b.null_ttl(Duration::from_secs(90_000))),
+        ("staleness_bound", |b| b.staleness_bound(Duration::ZERO)),
+        ("staleness_bound", |b| {
+            b.staleness_bound(Duration::from_secs(4_000))
+        }),
+        ("load_deadline", |b| b.load_deadline(Duration::ZERO)),
+        ("max_loads", |b| b.max_loads(0)),
+        ("max_loads", |b| b.max_loads(usize::MAX)),
+        ("ttl_jitter_percent", |b| b.ttl_jitter_percent(51)),
+        ("namespace", |b| b.namespace("a b")),
+        ("scopes", |b| b.scopes([""; 0])),
+        ("reserved", |b| b.scopes(["tenant"])),
+    ];
+    let db = Db::new();
+    for (name, change) in cases {
+        refused(name, change(db.cache()).build());
+    }
+    assert!(db.cache().build().is_ok());
+}
+
+fn refused(name: &str, built: Result<Cache, ConfigError>) -> String {
+    let error = built.err().unwrap_or_else(|| panic!("{name} was taken"));
+    let error = error.to_string();
+    assert!(error.contains(name), "{name}: {error}");
+    error
+}
+
+/// The least and the most of each setting that is a time or a count, and what is beyond them.
+#[tokio::test]
+async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_request() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const ENTRIES: usize = 1_000_000_000;
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let store = || RedisStore::connect(&server.url()).unwrap();
+    let memory = MemoryStore::new;
+    let of_redis = |store: RedisStore| db.cache().store(store);
+    let of_memory = |store: MemoryStore| db.cache().store(store);
+    let usage = || UsageRecorder::store_only();
+    let of_usage = |usage: UsageRecorder| db.cache().usage(usage);
+    let ms = Duration::from_millis(1);
+
+    let beyond = HOUR + ms;
+    for (name, builder) in [
+        (
+            "RedisStore deadline: from 1ms to 3600s",
+            of_redis(store().deadline(Duration::ZERO)),
+        ),
+        (
+            "RedisStore deadline",
+            of_redis(store().deadline(Duration::MAX)),
+        ),
+        (
+            "RedisStore connect_deadline",
+            of_redis(store().connect_deadline(Duration::ZERO)),
+        ),
+        (
+            "RedisStore connect_deadline",
+            of_redis(store().connect_deadline(beyond)),
+        ),
+        (
+            "RedisStore breaker pause",
+            of_redis(store().breaker(1, Duration::MAX)),
+        ),
+        (
+            "RedisStore breaker failures",
+            of_redis(store().breaker(0, ms)),
+        ),
+        (
+            "MemoryStore capacity",
+            of_memory(memory().capacity(usize::MAX)),
+        ),
+        (
+            "MemoryStore null_capacity",
+            of_memory(memory().null_capacity(ENTRIES + 1)),
+        ),
+        ("local_capacity", db.cache().local_capacity(ENTRIES + 1)),
+        (
+            "local_null_capacity",
+            db.cache().local_null_capacity(usize::MAX),
+        ),
+        (
+            "max_waiting_loads",
+            db.cache().max_waiting_loads(usize::MAX),
+        ),
+        ("max_load_wait", db.cache().max_load_wait(Duration::MAX)),
+        ("load_deadline", db.cache().load_deadline(Duration::MAX)),
+        ("stale_if_error", db.cache().stale_if_error(Duration::MAX)),
+        ("usage interval", of_usage(usage().interval(Duration::MAX))),
+        (
+            "usage flush_interval",
+            of_usage(usage().flush_interval(Duration::MAX)),
+        ),
+        (
+            "usage write_deadline",
+            of_usage(usage().write_deadline(beyond)),
+        ),
+        (
+            "usage shutdown_deadline",
+            of_usage(usage().shutdown_deadline(Duration::ZERO)),
+        ),
+        ("usage batch_size", of_usage(usage().batch_size(0))),
+        ("usage batch_size", of_usage(usage().batch_size(usize::MAX))),
+        ("usage capacity", of_usage(usage().capacity(usize::MAX))),
+    ] {
+        let error = refused(name, builder.build());
+        assert!(error.contains("from ") && error.contains(" to "), "{error}");
+    }
+
+    let longest = store()
+        .deadline(HOUR)
+        .connect_deadline(HOUR)
+        .breaker(1, HOUR);
+    let patient = usage()
+        .interval(HOUR)
+        .flush_interval(HOUR)
+        .write_deadline(HOUR);
+    let builder = of_redis(longest).load_deadline(HOUR).max_load_wait(HOUR);
+    let builder = builder.stale_if_error(720 * HOUR).ttl(720 * HOUR);
+    let cache = builder
+        .usage(
+            patient
+                .shutdown_deadline(HOUR)
+                .batch_size(ENTRIES)
+                .capacity(ENTRIES),
+        )
+        .local_capacity(ENTRIES)
+        .local_null_capacity(ENTRIES)
+        .build()
+        .unwrap();
+    found(&cache, TOKEN).await;
+    cache.invalidate(TOKEN).await.unwrap();
+    assert_eq!(cache.shutdown().await, 0);
+    let full = memory().capacity(ENTRIES).null_capacity(ENTRIES);
+    found(&of_memory(full).build().unwrap(), TOKEN).await;
+
+    let shortest = store()
+        .deadline(ms)
+        .connect_deadline(ms)
+        .breaker(u32::MAX, Duration::ZERO);
+    let cache = of_redis(shortest).build().unwrap();
+    found(&cache, TOKEN).await;
+    // It may be too short for an answer.
+    let _ = cache.invalidate(TOKEN).await;
+}
+
+#[test]
+fn a_redis_url_that_cannot_be_used_is_refused_without_being_repeated() {
+    for url in [
+        "",
+        "http://h",
+        "redis://",
+        "redis://:secret@h:99999",
+        "redis://h:secret",
+        "redis+sentinel://h",
+        "redis+sentinel://:secret@h",
+        "redis+cluster://h/3",
+        "redis+cluster://",
+        "redis://h/secret",
+    ] {
+        let error = tower_api_token::RedisStore::connect(url).expect_err(url);
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_redis_does_not_let_us_read_is_left_where_it_is() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db
+        .cache()
+        .store(redis(&server))
+        .local_capacity(0)
+        .build()
+        .unwrap();
+    found(&cache, TOKEN).await;
+    server.command(&["ACL", "SETUSER", "default", "-get"]).ok();
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
+    server.command(&["ACL", "SETUSER", "default", "+get"]).ok();
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Shared);
+    assert_eq!(db.loads(), 2);
+}
+
+#[tokio::test]
+async fn records_are_not_under_the_cap_of_nulls() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    db.insert("another-token", Row::new("app"));
+    let cache = db
+        .cache()
+        .store(redis(&server))
+        .clock(ManualClock::new())
+        .null_writes_per_second(1)
+        .build()
+        .unwrap();
+    for token in ["no-such-token", TOKEN, "another-token"] {
+        ask(&cache, token).await.unwrap();
+        assert!(server.get(&entry(token)).is_some(), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn a_young_generation_is_not_prolonged_and_one_past_half_of_its_day_is() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let build = || db.cache().store(redis(&server)).build().unwrap();
+    found(&build(), TOKEN).await;
+    assert_eq!(found(&build(), TOKEN).await.origin(), Origin::Shared);
+    assert_eq!(server.command_count("pexpire"), 0);
+    let tenant = "api_token:tenant:{t-1}";
+    server.command(&["EXPIRE", tenant, "40000"]).int();
+    assert_eq!(found(&build(), TOKEN).await.origin(), Origin::Shared);
+    assert!(server.command(&["TTL", tenant]).int() > 86_000);
+}

@@ -1,0 +1,102 @@
+//! A flood of invented tokens: each costs what it must, and no good token its place. The same at a
+//! million, with memory and times, is `cargo bench --bench floods`.
+
+use std::time::Duration;
+
+use crate::common::flood::{Flood, Report};
+use test_support::RedisServer;
+use tower_api_token::test_util::ManualClock;
+use tower_api_token::{MemoryStore, RedisStore};
+
+const GOOD: usize = 200;
+const INVENTED: usize = 20_000;
+const NULLS: usize = 1_000;
+
+fn redis(server: &RedisServer) -> RedisStore {
+    let patient = Duration::from_secs(10);
+    let store = RedisStore::connect(&server.url()).unwrap();
+    store.deadline(patient).connect_deadline(patient)
+}
+
+#[track_caller]
+fn all_are_local(report: &Report) {
+    let asked = (INVENTED / 10) as u64;
+    assert_eq!(
+        report.origins.get("local"),
+        Some(&asked),
+        "{:?}",
+        report.origins
+    );
+}
+
+/// How many entries of the scope lie in Redis: leases are given back by then.
+fn entries(server: &RedisServer) -> usize {
+    server.keys("api_token:app:*").len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_costs_no_good_token_its_place_and_redis_no_more_nulls_than_the_cap() {
+    let server = RedisServer::start();
+    let clock = ManualClock::new();
+    let cap = 2 * NULLS;
+    let mut flood = Flood::new(GOOD, false, |builder| {
+        let builder = builder.store(redis(&server)).clock(clock.clone());
+        builder
+            .local_null_capacity(NULLS)
+            .null_writes_per_second(cap as u32)
+    });
+    flood.prime().await;
+    all_are_local(&flood.run(INVENTED).await);
+    let (records, nulls) = flood.cache.local_entries();
+    assert_eq!(records, GOOD);
+    assert!((NULLS / 2..=NULLS).contains(&nulls), "{nulls}");
+    // The clock stood still: all of it was one second.
+    assert_eq!(entries(&server), GOOD + cap);
+    assert_eq!(flood.cache.stats().nulls_capped, (INVENTED - cap) as u64);
+    assert_eq!(flood.loads(), (GOOD + INVENTED) as u64, "one each");
+
+    clock.advance(Duration::from_millis(400));
+    flood.run(NULLS).await;
+    assert_eq!(entries(&server), GOOD + cap);
+    clock.advance(Duration::from_millis(600));
+    flood.run(2 * cap).await;
+    assert_eq!(entries(&server), GOOD + 2 * cap);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_format_neither_redis_nor_the_loader_hears_of_a_flood() {
+    let server = RedisServer::start();
+    let clock = ManualClock::new();
+    let mut flood = Flood::new(GOOD, true, |builder| {
+        builder.store(redis(&server)).clock(clock)
+    });
+    flood.prime().await;
+    let mut monitor = server.monitor();
+    all_are_local(&flood.run(INVENTED).await);
+    let told = monitor.take();
+    // The supervisor's heartbeat, and nothing else.
+    let of_entries = told.iter().filter(|line| !line.contains("fence:heartbeat"));
+    assert_eq!(of_entries.count(), 0, "{told:?}");
+    assert_eq!(entries(&server), GOOD);
+    assert_eq!(flood.cache.local_entries(), (GOOD, 0));
+    assert_eq!(flood.loads(), GOOD as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_stays_within_the_nulls_budget_of_the_store_in_memory() {
+    let store = MemoryStore::new().capacity(10 * NULLS);
+    let store = store.null_capacity(NULLS);
+    let mut flood = Flood::new(GOOD, false, |builder| {
+        builder.store(store).local_null_capacity(NULLS)
+    });
+    flood.prime().await;
+    all_are_local(&flood.run(INVENTED).await);
+    let (records, nulls) = flood.cache.local_entries();
+    assert!(records == GOOD && nulls <= NULLS, "{records} {nulls}");
+    let remembered = flood.remembered().await;
+    // Each of the store's 16 parts rounds its share up.
+    assert!(
+        (NULLS / 2..=NULLS + 16).contains(&remembered),
+        "{remembered}"
+    );
+}

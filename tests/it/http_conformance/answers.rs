@@ -1,0 +1,377 @@
+//! Lines 37 to 42: what every answer of ours has in common.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+    TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty, Full};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_api_token::{
+    CachedApiToken, Lookup, MakeRejection, Origin, ProblemDetails, Refusal, RefusedRequest,
+    TokenDigest, TokenSource,
+};
+
+use crate::http_conformance::world::*;
+
+/// 38
+#[tokio::test]
+async fn the_realm_is_quoted_and_stands_once_in_each_challenge() {
+    let world = World::new().layer(|layer| layer.with_realm(r#"a "b\c", d"#));
+    let realm = r#"Bearer realm="a \"b\\c\", d""#;
+    for (status, error, request) in [
+        (401, "", get(&[])),
+        (401, r#", error="invalid_token""#, bearer(UNKNOWN)),
+        (
+            400,
+            r#", error="invalid_request""#,
+            get(&[b"Bearer a", b"x"]),
+        ),
+        (403, "", bearer(SUSPENDED)),
+    ] {
+        let reply = world.send(request).await;
+        reply.assert_refused(status, &format!("{realm}{error}"));
+    }
+}
+
+/// 38, 39, 40, 41
+#[tokio::test]
+async fn a_closure_makes_the_body_and_the_layer_adds_the_rest_beside_its_headers() {
+    let world = World::new().layer(|layer| {
+        layer.with_rejection(|refusal: &Refusal| {
+            Response::builder()
+                .status(refusal.status())
+                .header(WWW_AUTHENTICATE, r#"Basic realm="old""#)
+                .header(VARY, "origin")
+                .header(CACHE_CONTROL, "public")
+                .header(CONTENT_LENGTH, "7")
+                .header("x-request-id", "42")
+                .body(format!("<p>{}</p>", refusal.detail()))
+                .unwrap()
+        })
+    });
+    let reply = world.bearer(UNKNOWN).await;
+    assert_eq!(reply.status, 401);
+    let challenges = [r#"Basic realm="old""#, INVALID];
+    assert_eq!(reply.all(WWW_AUTHENTICATE), challenges);
+    assert_eq!(reply.all(VARY), ["origin", "authorization"]);
+    assert_eq!(reply.one(CACHE_CONTROL), "no-store");
+    assert_eq!(reply.one("x-request-id"), "42");
+    assert_eq!(reply.body, "<p>The bearer token is not valid.</p>");
+    assert_eq!(reply.one(CONTENT_LENGTH), reply.body.len().to_string());
+    let reply = world.bearer(FAILING).await;
+    assert_eq!((reply.status.as_u16(), reply.one(RETRY_AFTER)), (503, "1"));
+}
+
+/// 39
+#[tokio::test]
+async fn the_default_body_is_problem_details() {
+    let world = World::new();
+    let titles = [
+        "Unauthorized",
+        "Unauthorized",
+        "Bad Request",
+        "Forbidden",
+        "Service Unavailable",
+    ];
+    for ((name, request), title) in refused().into_iter().zip(titles) {
+        let reply = world.send(request).await;
+        assert_eq!(
+            reply.one(CONTENT_TYPE),
+            "application/problem+json",
+            "{name}"
+        );
+        let json = reply.json();
+        let members = json.as_object().unwrap();
+        assert_eq!(members.len(), 4, "{name}: {json}");
+        assert_eq!(members["type"], "about:blank", "{name}");
+        assert_eq!(members["title"], title, "{name}");
+        assert_eq!(members["status"], reply.status.as_u16(), "{name}");
+        assert!(members["detail"].as_str().is_some(), "{name}");
+    }
+}
+
+/// 39, 41
+#[tokio::test]
+async fn an_empty_body_is_one_setter_away_and_changes_nothing_else() {
+    let full = World::new();
+    let empty = World::new().layer(|layer| layer.with_rejection(ProblemDetails::empty()));
+    for ((name, one), (_, other)) in refused().into_iter().zip(refused()) {
+        let (mut full, empty) = (full.send(one).await, empty.send(other).await);
+        assert!(empty.body.is_empty(), "{name}");
+        assert_eq!(empty.one(CONTENT_LENGTH), "0", "{name}");
+        full.headers.retain(|(key, _)| key != "content-type");
+        for (key, value) in &mut full.headers {
+            if key == "content-length" {
+                "0".clone_into(value);
+            }
+        }
+        full.headers.sort();
+        let mut headers = empty.headers.clone();
+        headers.sort();
+        assert_eq!(
+            (full.status, full.headers),
+            (empty.status, headers),
+            "{name}"
+        );
+    }
+}
+
+/// 40, 41
+#[tokio::test]
+async fn every_refusal_is_uncacheable_varies_and_has_its_exact_length() {
+    let world = World::new();
+    for (name, request) in refused() {
+        let reply = world.send(request).await;
+        assert_eq!(reply.one(CACHE_CONTROL), "no-store", "{name}");
+        assert!(
+            reply.one(VARY).eq_ignore_ascii_case("authorization"),
+            "{name}"
+        );
+        let length = reply.body.len().to_string();
+        assert_eq!(reply.one(CONTENT_LENGTH), length, "{name}");
+    }
+    for (name, mut request) in refused() {
+        let grpc = HeaderValue::from_static("application/grpc");
+        request.headers_mut().insert(CONTENT_TYPE, grpc);
+        let reply = world.send(request).await;
+        assert_eq!(reply.one(CACHE_CONTROL), "no-store", "{name}");
+        assert!(
+            reply.one(VARY).eq_ignore_ascii_case("authorization"),
+            "{name}"
+        );
+    }
+}
+
+/// 37
+#[tokio::test]
+async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
+    let world = World::new();
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS] {
+        assert_eq!(world.send(grpc(method)).await.status, 401);
+    }
+    assert_eq!(world.send(grpc(Method::POST)).await.status, 200);
+    let forgetful = World::new().layer(|layer| {
+        let layer = layer.with_plain_refusals();
+        layer.with_rejection(|_: &Refusal| Response::new("no"))
+    });
+    assert_eq!(forgetful.send(grpc(Method::POST)).await.status, 401);
+    let switching = World::new().layer(|layer| {
+        layer.with_rejection(|_: &Refusal| {
+            let mut response = Response::new("no");
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response
+        })
+    });
+    assert_eq!(switching.send(get(&[])).await.status, 401);
+}
+
+/// 37
+#[tokio::test]
+async fn with_plain_refusals_even_what_looks_like_a_grpc_call_gets_no_success() {
+    let world = World::new().layer(|layer| layer.with_plain_refusals());
+    assert_eq!(world.send(grpc(Method::POST)).await.status, 401);
+}
+
+fn grpc(method: Method) -> Request<Empty<Bytes>> {
+    let mut request = get(&[]);
+    *request.method_mut() = method;
+    let grpc = HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert(CONTENT_TYPE, grpc);
+    request
+}
+
+/// 41
+#[tokio::test]
+async fn a_refusal_that_was_handed_on_from_another_service_has_one_length() {
+    let world = World::new().layer(|layer| {
+        layer.with_rejection(|_: &Refusal| {
+            let mut response = Response::new("no");
+            let chunked = HeaderValue::from_static("chunked");
+            response.headers_mut().insert(TRANSFER_ENCODING, chunked);
+            response
+        })
+    });
+    let reply = world.send(get(&[])).await;
+    assert_eq!(reply.one(CONTENT_LENGTH), "2");
+    assert_eq!(reply.all(TRANSFER_ENCODING), [""; 0]);
+}
+
+/// Sends elsewhere, and writes down all that it can see of the request.
+#[derive(Clone, Default)]
+struct Elsewhere(Arc<Mutex<Vec<String>>>);
+
+impl MakeRejection for Elsewhere {
+    fn make(&self, _: &Refusal) -> Response<Bytes> {
+        panic!("the layer asks what is made for the request")
+    }
+
+    fn make_for(&self, refusal: &Refusal, request: &RefusedRequest<'_>) -> Response<Bytes> {
+        let fields = ["accept", "authorization", "COOKIE", "X-Api-Key", "x-other"];
+        let fields = fields.map(|name| request.header(name));
+        let (method, path) = (request.method(), request.path());
+        let seen = format!("{method} {path} {fields:?} {request:?} {request:#?}");
+        self.0.lock().unwrap().push(seen);
+        let mut response = ProblemDetails::empty().make(refusal);
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        let there = HeaderValue::from_static("/log-in");
+        response.headers_mut().insert(LOCATION, there);
+        response
+    }
+}
+
+/// 39: at once and after a look-up, wherever the token is.
+#[tokio::test]
+async fn what_depends_on_the_request_sees_it_without_what_a_token_may_be_in() {
+    let elsewhere = Elsewhere::default();
+    let world = World::new().layer(|layer| {
+        let layer = layer.with_sources([
+            TokenSource::header("x-api-key"),
+            TokenSource::cookie("token"),
+            TokenSource::query("access_token"),
+        ]);
+        layer.with_rejection(elsewhere.clone())
+    });
+    let cookie = format!("token={UNKNOWN}");
+    let query = format!("/a?access_token={UNKNOWN}");
+    for (target, name, value) in [
+        ("/a", "x-api-key", UNKNOWN),
+        ("/a", "cookie", cookie.as_str()),
+        (query.as_str(), "x-other", "b"),
+    ] {
+        for _ in 0..2 {
+            let request = Request::put(target)
+                .header("accept", "text/html")
+                // Looked at by nobody here, and somebody's credential.
+                .header(AUTHORIZATION, "Basic YTpi")
+                .header(name, value)
+                .body(Empty::<Bytes>::new())
+                .unwrap();
+            let reply = world.send(request).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.one(LOCATION)),
+                (303, "/log-in")
+            );
+            assert_eq!(reply.one(WWW_AUTHENTICATE), INVALID);
+        }
+    }
+    assert_eq!(
+        world.calls(),
+        1,
+        "asked once, and answered at once from then on"
+    );
+    let other = |there: &str| {
+        let debug = r#"RefusedRequest { method: PUT, path: "/a", .. }"#;
+        let fields = format!(r#"[Some("text/html"), None, None, None, {there}]"#);
+        format!("PUT /a {fields} {debug} ")
+    };
+    let seen = elsewhere.0.lock().unwrap();
+    let other = [other("None"), other(r#"Some("b")"#)];
+    let expected = [0, 0, 0, 0, 1, 1].map(|which| &other[which]);
+    assert_eq!(seen.len(), expected.len());
+    for (seen, expected) in seen.iter().zip(expected) {
+        assert!(seen.starts_with(expected), "{seen}");
+        assert!(!seen.contains(UNKNOWN), "{seen}");
+    }
+}
+
+/// 41: with the exact size hint a server needs no chunks.
+#[tokio::test]
+async fn a_refusals_body_knows_its_size_and_its_end() {
+    let world = World::new();
+    let inner = service_fn(|_: Request<Empty<Bytes>>| async {
+        Ok::<_, Infallible>(Response::new(Full::from("served")))
+    });
+    let response = world.layer.layer(inner).oneshot(get(&[])).await.unwrap();
+    let mut body = response.into_body();
+    let length = body.size_hint().exact().unwrap();
+    assert!(length > 0 && !body.is_end_stream());
+    let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(data.len() as u64, length);
+    assert!(body.is_end_stream() && body.size_hint().exact() == Some(0));
+    assert!(body.frame().await.is_none());
+}
+
+/// 41
+#[tokio::test]
+async fn a_refusal_echoes_nothing_of_the_request() {
+    const MARK: &str = "zebra-0123456789";
+    let world = World::new();
+    let authorizations = [
+        format!("Bearer {MARK}"),
+        format!("Bearer {MARK},"),
+        format!("Basic {MARK}"),
+        format!("{MARK} {MARK}"),
+    ];
+    for value in &authorizations {
+        let request = Request::builder()
+            .method("ZEBRA")
+            .uri(format!("http://{MARK}/{MARK}?{MARK}"))
+            .header(AUTHORIZATION, value)
+            .header("user-agent", MARK)
+            .header("x-request-id", MARK)
+            .header(CONTENT_TYPE, MARK)
+            .header("cookie", MARK)
+            .header("accept", MARK)
+            .body(Full::<Bytes>::from(MARK))
+            .unwrap();
+        let reply = world.send(request).await;
+        assert!(reply.status == 401, "{reply:?}");
+        assert!(
+            !format!("{reply:?}").to_lowercase().contains("zebra"),
+            "{reply:?}"
+        );
+    }
+    // What is presented decides who is asked, and never what is said.
+    let denied = world.bearer(SUSPENDED).await;
+    let failed = world.bearer(FAILING).await;
+    for (reply, token) in [(denied, SUSPENDED), (failed, FAILING)] {
+        assert!(!format!("{reply:?}").contains(token), "{reply:?}");
+    }
+}
+
+/// 42
+#[tokio::test]
+async fn the_loader_is_asked_by_the_digest_of_the_whole_token_and_its_scope() {
+    let world = World::new();
+    let near = "app-Good-0123456780";
+    for token in [GOOD, near] {
+        world.bearer(token).await;
+    }
+    // Both from memory now: the one that is only alike is still not the other.
+    world.bearer(GOOD).await.assert_served();
+    world.bearer(near).await.assert_refused(401, INVALID);
+    let asked = world.database.asked.lock().unwrap();
+    let digests: Vec<_> = asked.iter().map(Lookup::digest).collect();
+    assert_eq!(digests, [TokenDigest::of(GOOD), TokenDigest::of(near)]);
+    assert!(asked.iter().all(|lookup| lookup.scope() == Some("app")));
+}
+
+/// What a handler gets: the record, the token, and where the answer came from.
+#[tokio::test]
+async fn a_good_token_is_in_the_extensions_with_its_origin() {
+    let world = World::new();
+    world.bearer(GOOD).await.assert_served();
+    world.bearer(GOOD).await.assert_served();
+    let reached = world.reached.lock().unwrap();
+    let seen: Vec<_> = reached
+        .iter()
+        .map(|parts| {
+            let token = parts.extensions.get::<CachedApiToken>().unwrap();
+            (token.id(), token.token().expose(), token.origin())
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("tok-good", GOOD, Origin::Loaded),
+            ("tok-good", GOOD, Origin::Local)
+        ]
+    );
+    assert_eq!(world.calls(), 1);
+}

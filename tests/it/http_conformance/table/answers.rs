@@ -1,0 +1,60 @@
+//! Lines 38 to 41: challenges, and what every answer of ours has in common.
+
+use crate::http_conformance::case::{Case, case};
+use crate::http_conformance::world::*;
+
+const METADATA: &str = "https://api.example.org/.well-known/oauth-protected-resource";
+
+/// With every parameter that there is.
+fn full(middle: &str) -> String {
+    format!(r#"Bearer realm="shop"{middle}, resource_metadata="{METADATA}""#)
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let every = |name| {
+        case(&[38], name).layer(|layer| {
+            layer
+                .with_resource_metadata(METADATA)
+                .with_error_description()
+                .with_challenge_scope("orders:read")
+                .with_realm("shop")
+        })
+    };
+    let invalid = concat!(
+        r#", error="invalid_token", error_description="The bearer token is not valid.""#,
+        r#", scope="orders:read""#
+    );
+    let ambiguous = concat!(
+        r#", error="invalid_request""#,
+        r#", error_description="The request carries more than one credential.""#
+    );
+    vec![
+        every("every parameter, nothing presented").refused(401, &full(r#", scope="orders:read""#)),
+        every("every parameter, unknown")
+            .bearer(UNKNOWN)
+            .refused(401, &full(invalid))
+            .loads(1, 1),
+        every("every parameter, denied: no scope would help")
+            .bearer(SUSPENDED)
+            .refused(403, &full(""))
+            .loads(1, 1),
+        every("every parameter, ambiguous")
+            .authorization("")
+            .authorization("")
+            .refused(400, &full(ambiguous)),
+        every("every parameter, cannot tell")
+            .bearer(FAILING)
+            .status(503)
+            .loads(1, 2),
+        case(&[38], "a realm that has to be quoted")
+            .layer(|layer| layer.with_realm(r#"a "b\c", d"#))
+            .refused(401, r#"Bearer realm="a \"b\\c\", d""#),
+        case(&[39], "the default body")
+            .refused(401, BARE)
+            .has("content-type", &["application/problem+json"]),
+        case(&[40, 41], "uncacheable, varying, and of its length")
+            .bearer(SUSPENDED)
+            .refused(403, BARE)
+            .loads(1, 1),
+    ]
+}

@@ -1,0 +1,174 @@
+//! Lines 18 to 22, 24, 26 and 27: what is answered to a token.
+
+use tower_api_token::{ApiTokenLayer, InsufficientScope, TokenSource};
+
+use crate::http_conformance::case::{Case, case};
+use crate::http_conformance::world::*;
+
+pub(super) fn cases() -> Vec<Case> {
+    let parts = [verdicts(), unavailable(), policies()];
+    parts.into_iter().flatten().collect()
+}
+
+fn verdicts() -> Vec<Case> {
+    let dataset = |layer: ApiTokenLayer| layer.with_scope("dataset");
+    let mut cases = vec![
+        case(&[21], "a good token in its own scope")
+            .layer(dataset)
+            .bearer(OTHER_TYPE)
+            .served("tok-dataset"),
+        case(&[21], "a good token in another scope")
+            .layer(dataset)
+            .bearer(GOOD)
+            .refused(401, INVALID)
+            .loads(1, 1),
+        case(&[22], "a denial, loaded and cached")
+            .bearer(SUSPENDED)
+            .refused(403, BARE)
+            .loads(1, 1),
+    ];
+    // 19: the second time it is a cached null.
+    for (reason, token) in [
+        ("unknown", UNKNOWN),
+        ("revoked", REVOKED),
+        ("expired", EXPIRED),
+        ("of another type", OTHER_TYPE),
+    ] {
+        let bad = case(&[18, 19, 20], reason).bearer(token).loads(1, 1);
+        cases.push(bad.clone().refused(401, INVALID));
+        let optional = bad.layer(|layer| layer.optional());
+        let optional = optional.line(27);
+        cases.push(optional.refused(401, INVALID));
+    }
+    let described = concat!(
+        r#"Bearer realm="api", error="invalid_token""#,
+        r#", error_description="The bearer token is not valid.""#
+    );
+    for (reason, token, loads) in [
+        ("unknown, described", UNKNOWN, 1),
+        ("revoked, described", REVOKED, 1),
+        ("expired, described", EXPIRED, 1),
+        ("malformed, described", "short", 0),
+    ] {
+        let bad = case(&[20], reason).layer(|layer| layer.with_error_description());
+        cases.push(
+            bad.bearer(token)
+                .refused(401, described)
+                .loads(loads, loads),
+        );
+    }
+    cases
+}
+
+fn unavailable() -> Vec<Case> {
+    let cannot_tell = |lines, name, token| {
+        let case = case(lines, name).bearer(token).status(503).loads(1, 2);
+        case.has("retry-after", &["1"])
+    };
+    vec![
+        cannot_tell(&[24], "the loader fails", FAILING),
+        cannot_tell(&[24, 42], "the loader answers for another token", MISTAKEN),
+        cannot_tell(&[26], "the loader panics", PANICKING),
+        cannot_tell(&[24, 27], "optional, the loader fails", FAILING)
+            .layer(|layer| layer.optional()),
+    ]
+}
+
+fn policies() -> Vec<Case> {
+    let insufficient = r#"Bearer realm="api", error="insufficient_scope""#;
+    vec![
+        case(&[21], "a policy allows it")
+            .layer(|layer| {
+                layer.with_policy(|token, request| {
+                    if token.id() == "tok-good" && request.uri().path() == "/a" {
+                        Ok(())
+                    } else {
+                        Err(InsufficientScope::new())
+                    }
+                })
+            })
+            .target("/a")
+            .bearer(GOOD)
+            .served("tok-good"),
+        case(&[21], "a policy refuses it and names no scope")
+            .layer(|layer| layer.with_policy(|_, _| Err(InsufficientScope::new())))
+            .bearer(GOOD)
+            .refused(403, insufficient)
+            .loads(1, 1),
+        case(&[21, 38], "a policy refuses it and names the scope")
+            .layer(|layer| {
+                let needed = InsufficientScope::naming("orders stock").unwrap();
+                layer.with_policy(move |_, _| Err(needed.clone()))
+            })
+            .bearer(GOOD)
+            .refused(
+                403,
+                r#"Bearer realm="api", error="insufficient_scope", scope="orders stock""#,
+            )
+            .loads(1, 1),
+        case(&[21, 38], "a policy's scope goes before the layer's")
+            .layer(|layer| {
+                let needed = InsufficientScope::naming("orders:write").unwrap();
+                layer
+                    .with_challenge_scope("orders")
+                    .with_policy(move |_, _| Err(needed.clone()))
+            })
+            .bearer(GOOD)
+            .refused(
+                403,
+                r#"Bearer realm="api", error="insufficient_scope", scope="orders:write""#,
+            )
+            .loads(1, 1),
+        case(&[21], "of two policies the first refuses")
+            .layer(|layer| {
+                let named = |scope| InsufficientScope::naming(scope).unwrap();
+                let (one, two) = (named("one"), named("two"));
+                layer
+                    .with_policy(|_, _| Ok(()))
+                    .with_policy(move |_, _| Err(one.clone()))
+                    .with_policy(move |_, _| Err(two.clone()))
+            })
+            .bearer(GOOD)
+            .refused(
+                403,
+                r#"Bearer realm="api", error="insufficient_scope", scope="one""#,
+            )
+            .loads(1, 1),
+        case(
+            &[21],
+            "a policy is not asked about a token that is not good",
+        )
+        .layer(|layer| layer.with_policy(|_, _| Err(InsufficientScope::new())))
+        .bearer(UNKNOWN)
+        .refused(401, INVALID)
+        .loads(1, 1),
+        case(&[21], "nor about nobody")
+            .layer(|layer| {
+                layer
+                    .with_policy(|_, _| Err(InsufficientScope::new()))
+                    .optional()
+            })
+            .anonymous(),
+        case(&[14, 28], "a policy sees what the inner service does")
+            .layer(|layer| {
+                layer
+                    .with_source(TokenSource::query("access_token"))
+                    .without_credentials()
+                    .with_policy(|_, request| {
+                        let target = request.uri().path_and_query();
+                        let headers = request.headers();
+                        if target.is_some_and(|target| target == "/a?b=1")
+                            && !headers.contains_key("authorization")
+                            && request.method() == "GET"
+                        {
+                            Ok(())
+                        } else {
+                            Err(InsufficientScope::new())
+                        }
+                    })
+            })
+            .target("/a?access_token=app-Good-0123456789&b=1")
+            .bearer("another-0123456789")
+            .served("tok-good"),
+    ]
+}

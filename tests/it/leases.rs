@@ -1,0 +1,294 @@
+//! A lease that nobody will fill is in nobody's way: whatever became of the command that took it, of the
+//! one that was to fill it, and of the flight in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::common::{Cache, Db, Points, Row, Version, cached, entry, eventually, found, until};
+use serde::{Deserialize, Serialize};
+use test_support::{Direction, FaultProxy, RedisServer};
+use tokio::task::JoinHandle;
+use tower_api_token::test_util::Point;
+use tower_api_token::{
+    Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenRecord, Unavailable,
+};
+
+const TOKEN: &str = "app-0123456789abcdef";
+const OTHER: &str = "app-fedcba9876543210";
+
+struct World {
+    server: RedisServer,
+    db: Arc<Db>,
+    points: Points,
+    cache: Cache,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::of(
+            RedisServer::start(),
+            |server| server.url(),
+            KeyLayout::digest(),
+        )
+        .await
+    }
+
+    /// A cache that is connected, and whose leases outlast the test: none goes by itself. One time-out
+    /// opens its breaker for good.
+    async fn of(
+        server: RedisServer,
+        url: impl FnOnce(&RedisServer) -> String,
+        layout: KeyLayout,
+    ) -> Self {
+        let db = Db::with(TOKEN, Row::new("app"));
+        db.insert(OTHER, Row::new("app"));
+        let points = Points::default();
+        let store = RedisStore::connect(&url(&server)).unwrap();
+        let store = store.deadline(Duration::from_millis(200));
+        let store = store.connect_deadline(Duration::from_secs(10));
+        let store = store.breaker(1, Duration::from_secs(3_600));
+        let builder = db.cache().store(store).key_layout(layout).scopes(["app"]);
+        let builder = builder.load_deadline(Duration::from_secs(3_600));
+        let builder = builder.local_capacity(0).hooks(points.hooks());
+        let world = Self {
+            cache: builder.build().unwrap(),
+            server,
+            db,
+            points,
+        };
+        cached(&world.cache, OTHER).await;
+        world
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let mut keys = self.server.keys("api_token:app:*");
+        keys.extend(self.server.keys("api_token_query_lock:*"));
+        keys.retain(|key| key.contains(TOKEN) || *key == entry(TOKEN));
+        keys
+    }
+
+    async fn nothing_is_left(&self) {
+        let what = "a lease or a lock is left behind";
+        eventually(what, async || self.keys().is_empty()).await;
+    }
+
+    /// A look-up that is held at a point of the protocol while something happens.
+    async fn loads_through(&self, point: Point, happens: impl FnOnce(&RedisServer)) {
+        let gate = self.points.at(point);
+        gate.close();
+        let arrivals = gate.arrivals();
+        let asked = crate::common::start(&self.cache, TOKEN);
+        gate.reached(arrivals + 1).await;
+        happens(&self.server);
+        gate.open();
+        let Ok(Answer::Found(token)) = asked.await.unwrap() else {
+            panic!("it is not answered");
+        };
+        assert_eq!(token.origin(), Origin::Loaded);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_is_taken_after_its_request_gave_up_is_given_back() {
+    for layout in [KeyLayout::digest(), KeyLayout::seed()] {
+        let world = World::of(RedisServer::start(), |server| server.url(), layout).await;
+        let pause = |server: &RedisServer| {
+            server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).ok();
+        };
+        world.loads_through(Point::Read, pause).await;
+        assert_eq!(world.keys(), [""; 0], "it is not taken yet");
+        world.server.command(&["CLIENT", "UNPAUSE"]).ok();
+        world.nothing_is_left().await;
+        assert_eq!(world.db.loads(), 2);
+    }
+}
+
+/// The connection is replaced meanwhile, and the commands that were written to it still run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_a_frozen_redis_gives_when_it_wakes_up_is_given_back() {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.addr());
+    let url = format!("redis://{}", proxy.addr());
+    let world = World::of(server, |_| url, KeyLayout::digest()).await;
+    let evals = || world.server.command_count("eval");
+    let (before, connections) = (evals(), proxy.accepted());
+    world.loads_through(Point::Read, RedisServer::pause).await;
+    until(|| proxy.accepted() > connections).await;
+    world.server.resume();
+    until(|| evals() > before).await;
+    world.nothing_is_left().await;
+}
+
+/// Behind a proxy, a lease that was taken and whose reply does not come back.
+async fn a_lease_without_a_reply(
+    breaks: impl AsyncFnOnce(&FaultProxy, JoinHandle<Result<Answer<Version>, Unavailable>>),
+) {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.addr());
+    let url = format!("redis://{}", proxy.addr());
+    let world = World::of(server, |_| url, KeyLayout::digest()).await;
+    let evals = || world.server.command_count("eval");
+    let before = evals();
+    let gate = world.points.at(Point::Read);
+    gate.close();
+    let arrivals = gate.arrivals();
+    let asked = crate::common::start(&world.cache, TOKEN);
+    gate.reached(arrivals + 1).await;
+    proxy.stall(Direction::ToClient);
+    gate.open();
+    until(|| evals() > before).await;
+    assert_eq!(world.keys(), [entry(TOKEN)]);
+    breaks(&proxy, asked).await;
+    world.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_whose_reply_is_lost_with_its_connection_is_given_back() {
+    a_lease_without_a_reply(async |proxy, asked| {
+        proxy.cut();
+        proxy.heal();
+        assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_given_back_though_some_attempts_to_connect_fail_before() {
+    a_lease_without_a_reply(async |proxy, asked| {
+        let before = proxy.accepted();
+        proxy.cut();
+        assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+        // Each attempt is two connections, the second without HELLO.
+        until(|| proxy.accepted() >= before + 8).await;
+        proxy.heal();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_given_back_though_a_connection_ends_meanwhile() {
+    // It may be told of the end before the supervisor or after it.
+    for _ in 0..4 {
+        a_lease_without_a_reply(async |proxy, asked| {
+            proxy.stall(Direction::Both);
+            // It timed out, and what gives the lease back is under way.
+            assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+            proxy.cut();
+            proxy.heal();
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_redis_does_not_let_us_fill_is_given_back() {
+    let world = World::new().await;
+    let full = |server: &RedisServer| {
+        server.command(&["CONFIG", "SET", "maxmemory", "1"]).ok();
+    };
+    world.loads_through(Point::BeforeFill, full).await;
+    world.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_runs_no_scripts_gives_no_lease_and_is_said_not_to_be_well() {
+    for layout in [KeyLayout::digest(), KeyLayout::seed()] {
+        let world = World::of(RedisServer::start(), |server| server.url(), layout).await;
+        world.cache.check_store().await.unwrap();
+        let set = |rule: &str| {
+            world
+                .server
+                .command(&["ACL", "SETUSER", "default", rule])
+                .ok()
+        };
+        set("-eval");
+        for _ in 0..2 {
+            assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Loaded);
+            assert_eq!(world.keys(), [""; 0]);
+        }
+        // What is there is read, and invalidations need no script.
+        assert_eq!(found(&world.cache, OTHER).await.origin(), Origin::Shared);
+        world.cache.check_store().await.unwrap_err();
+        world.cache.invalidate(OTHER).in_scope("app").await.unwrap();
+        set("+eval");
+        cached(&world.cache, TOKEN).await;
+        world.cache.check_store().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_lacks_any_right_that_requests_need_is_not_said_to_be_well() {
+    let seed = ["expire", "srem", "scan"];
+    let all = [
+        "set",
+        "get",
+        "del",
+        "eval",
+        "pttl",
+        "pexpire",
+        "sadd",
+        "smembers",
+        "sismember",
+    ];
+    for command in all.iter().chain(&seed) {
+        let server = RedisServer::start();
+        let db = Db::new();
+        let build = |layout| {
+            let builder = db
+                .cache()
+                .store(crate::common::redis(&server))
+                .local_capacity(0);
+            builder.key_layout(layout).build().unwrap()
+        };
+        let (digest, of_seed) = (build(KeyLayout::digest()), build(KeyLayout::seed()));
+        digest.check_store().await.unwrap();
+        of_seed.check_store().await.unwrap();
+        let rule = format!("-{command}");
+        server.command(&["ACL", "SETUSER", "default", &rule]).ok();
+        assert_eq!(
+            digest.check_store().await.is_ok(),
+            seed.contains(command),
+            "{command}"
+        );
+        of_seed.check_store().await.expect_err(command);
+    }
+}
+
+/// Metadata whose `Drop` panics, once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Bomb {
+    #[serde(skip)]
+    lit: Arc<AtomicBool>,
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.lit.swap(false, Ordering::SeqCst) {
+            panic!("a panic of the test's");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flight_that_a_panic_ends_gives_its_lease_back() {
+    let server = RedisServer::start();
+    let lit = Arc::<AtomicBool>::default();
+    let bomb = Bomb {
+        lit: Arc::clone(&lit),
+    };
+    let loader = move |lookup: Lookup| {
+        // Of another type: what is kept of it is that there is none, and the record is dropped.
+        let record = TokenRecord::new("tok-1", "dataset").metadata(bomb.clone());
+        bomb.lit
+            .store(lookup.token().expose() == TOKEN, Ordering::SeqCst);
+        async { Ok::<_, std::io::Error>(Some(record)) }
+    };
+    let builder = ApiTokenCache::builder(loader).store(crate::common::redis(&server));
+    let builder = builder.load_deadline(Duration::from_secs(3_600));
+    let cache = builder.local_capacity(0).build().unwrap();
+    cache.authenticate(TOKEN, "app").await.unwrap_err();
+    let vacant = async || server.get(&entry(TOKEN)).is_none();
+    eventually("the lease is left behind", vacant).await;
+    assert!(!lit.load(Ordering::SeqCst));
+}

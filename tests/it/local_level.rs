@@ -1,0 +1,619 @@
+//! The local level in front of Redis: its bound, its refreshes, its budgets, and how far an
+//! invalidation reaches.
+
+use std::future::IntoFuture as _;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::common::{
+    Builder, Cache, Db, Row, ask, found, is_absent, redis, redis_at, start, until,
+};
+use test_support::RedisServer;
+use tower_api_token::test_util::ManualClock;
+use tower_api_token::{Answer, Origin, RedisStore, TokenDigest};
+
+const TOKEN: &str = "app-0123456789abcdef";
+const BOUND: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_nanos(1);
+
+struct World {
+    server: RedisServer,
+    db: Arc<Db>,
+    clock: ManualClock,
+}
+
+impl World {
+    fn new(row: Row) -> Self {
+        Self {
+            server: RedisServer::start(),
+            db: Db::with(TOKEN, row),
+            clock: ManualClock::new(),
+        }
+    }
+
+    fn builder(&self) -> Builder {
+        self.db
+            .cache()
+            .store(redis(&self.server))
+            .clock(self.clock.clone())
+    }
+
+    fn instance(&self) -> Cache {
+        self.builder().scopes(["app"]).build().unwrap()
+    }
+
+    /// A store that may do everything but enter something into the registry.
+    fn without_registering(&self) -> RedisStore {
+        let rules = ["on", "nopass", "~*", "+@all", "-sadd"];
+        let user = [&["ACL", "SETUSER", "few"], &rules[..]].concat();
+        self.server.command(&user).ok();
+        redis_at(&self.server.url().replace("redis://", "redis://few:x@"))
+    }
+
+    fn gets(&self) -> u64 {
+        self.server.command_count("get")
+    }
+}
+
+#[tokio::test]
+async fn another_instances_entry_is_stale_for_less_than_the_bound() {
+    for tenant in [None, Some("t-1")] {
+        let mut row = Row::new("app");
+        row.tenant = tenant.map(str::to_owned);
+        let world = World::new(row);
+        let (one, two) = (world.instance(), world.instance());
+        found(&two, TOKEN).await;
+        world.db.change(TOKEN, |_| {});
+        match tenant {
+            None => one.invalidate(TOKEN).await.unwrap(),
+            Some(tenant) => one.invalidate_tenant(tenant).await.unwrap(),
+        }
+        world.clock.advance(BOUND - TICK);
+        let stale = found(&two, TOKEN).await;
+        assert_eq!((*stale.metadata(), stale.origin()), (0, Origin::Local));
+        world.clock.advance(TICK);
+        assert_eq!(*found(&two, TOKEN).await.metadata(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_instance_that_invalidates_obeys_at_once() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.instance();
+    for version in 1..=6 {
+        found(&instance, TOKEN).await;
+        assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+        world.db.change(TOKEN, |_| {});
+        match version % 3 {
+            0 => instance.invalidate(TOKEN).await.unwrap(),
+            1 => instance
+                .invalidate_digest(TokenDigest::of(TOKEN))
+                .await
+                .unwrap(),
+            _ => instance.invalidate_tenant("t-1").await.unwrap(),
+        }
+        // What is filled next is sent after this, by the clock too.
+        world.clock.advance(TICK);
+        assert_eq!(*found(&instance, TOKEN).await.metadata(), version);
+    }
+}
+
+#[tokio::test]
+async fn a_hot_token_is_refreshed_in_the_background_and_never_waits() {
+    for tenant in [None, Some("t-1")] {
+        let mut row = Row::new("app");
+        row.tenant = tenant.map(str::to_owned);
+        let world = World::new(row);
+        let instance = world.instance();
+        found(&instance, TOKEN).await;
+        for round in 1..=4 {
+            let gets = world.gets();
+            world.clock.advance(BOUND / 2);
+            for _ in 0..10 {
+                assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+            }
+            settled(&instance).await;
+            assert_eq!(instance.stats().refreshes, round);
+            // The entry, and where there is one its tenant's generation.
+            let expected = if tenant.is_some() { 2 } else { 1 };
+            assert_eq!(world.gets() - gets, expected);
+        }
+        assert_eq!(world.db.loads(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_hot_token_does_not_wait_for_its_instance_to_register_again() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    for half_bounds in 0..300 {
+        world.clock.advance(BOUND / 2);
+        let origin = found(&instance, TOKEN).await.origin();
+        assert_eq!(origin, Origin::Local, "{half_bounds}");
+        settled(&instance).await;
+    }
+}
+
+/// Until no flight is under way.
+async fn settled(instance: &Cache) {
+    until(|| instance.flights() == 0).await;
+}
+
+#[tokio::test]
+async fn a_refresh_that_finds_a_change_puts_it_into_the_local_level() {
+    let world = World::new(Row::new("app"));
+    let (instance, operator) = (world.instance(), world.instance());
+    found(&instance, TOKEN).await;
+    world.db.change(TOKEN, |_| {});
+    operator.invalidate(TOKEN).await.unwrap();
+    world.clock.advance(BOUND / 2);
+    assert_eq!(*found(&instance, TOKEN).await.metadata(), 0);
+    settled(&instance).await;
+    let refreshed = found(&instance, TOKEN).await;
+    assert_eq!(
+        (*refreshed.metadata(), refreshed.origin()),
+        (1, Origin::Local)
+    );
+}
+
+#[tokio::test]
+async fn a_refresh_while_redis_is_away_loads_nothing_and_the_entry_ends_at_its_bound() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    world.server.kill();
+    world.clock.advance(BOUND / 2);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+    until(|| instance.stats().store_errors > 0).await;
+    settled(&instance).await;
+    assert_eq!(world.db.loads(), 1);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+    world.clock.advance(BOUND / 2);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
+}
+
+#[tokio::test]
+async fn a_tenant_remembered_for_longer_than_the_bound_fills_nothing_that_is_dead_already() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("another-token", Row::new("app").of_tenant("t-1"));
+    let (instance, operator) = (world.instance(), world.instance());
+    found(&instance, TOKEN).await;
+    operator.invalidate_tenant("t-1").await.unwrap();
+    world.clock.advance(BOUND);
+    found(&instance, "another-token").await;
+    let loads = world.db.loads();
+    assert_eq!(
+        found(&operator, "another-token").await.origin(),
+        Origin::Shared
+    );
+    assert_eq!(world.db.loads(), loads);
+}
+
+#[tokio::test]
+async fn a_flood_of_invented_tokens_pushes_no_good_one_out() {
+    let world = World::new(Row::new("app"));
+    let builder = world.builder().local_capacity(100).local_null_capacity(50);
+    for instance in [
+        builder.null_writes_per_second(1_000_000).build().unwrap(),
+        world
+            .db
+            .cache()
+            .local_capacity(160)
+            .local_null_capacity(50)
+            .build()
+            .unwrap(),
+    ] {
+        let good: Vec<String> = (0..60).map(|n| format!("good-token-{n}")).collect();
+        for token in &good {
+            world.db.insert(token, Row::new("app"));
+            found(&instance, token).await;
+        }
+        let kept = instance.local_entries().0;
+        for n in 0..2_000 {
+            assert!(is_absent(&instance, &format!("invented-token-{n}")).await);
+        }
+        let (records, nulls) = instance.local_entries();
+        assert_eq!(records, kept);
+        assert!(nulls <= 64, "{nulls}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_record_weighs_what_it_is() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().local_capacity(64).build().unwrap();
+    for n in 0..200 {
+        let (token, mut row) = (format!("large-token-{n}"), Row::new("app"));
+        row.id = "x".repeat(8_000);
+        world.db.insert(&token, row);
+        found(&instance, &token).await;
+    }
+    let (records, _) = instance.local_entries();
+    assert!(
+        (1..=8).contains(&records),
+        "{records} records of 8 KiB in 64 KiB"
+    );
+}
+
+#[tokio::test]
+async fn the_local_level_can_be_switched_off() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.builder().local_capacity(0).build().unwrap();
+    found(&instance, TOKEN).await;
+    for _ in 0..3 {
+        assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
+    }
+    assert_eq!(instance.local_entries(), (0, 0));
+}
+
+#[tokio::test]
+async fn an_invalidation_reaches_scopes_that_only_another_instance_fills() {
+    let world = World::new(Row::new("dataset"));
+    let (instance, operator) = (
+        world.builder().build().unwrap(),
+        world.builder().build().unwrap(),
+    );
+    instance
+        .authenticate(TOKEN, "dataset")
+        .await
+        .unwrap()
+        .found()
+        .unwrap();
+    instance
+        .authenticate(TOKEN, None)
+        .await
+        .unwrap()
+        .found()
+        .unwrap();
+    world.db.revoke(TOKEN);
+    operator.invalidate(TOKEN).await.unwrap();
+    world.clock.advance(BOUND);
+    for scope in [Some("dataset"), None] {
+        let answer = instance.authenticate(TOKEN, scope).await.unwrap();
+        assert!(matches!(answer, Answer::Absent(_)), "{scope:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_registry_is_no_confirmation_and_is_mended_for_the_repetition() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().build().unwrap();
+    found(&instance, TOKEN).await;
+    world.server.command(&["DEL", "api_token:scopes"]).int();
+    let error = instance.invalidate(TOKEN).await.unwrap_err();
+    assert!(error.is_retryable());
+    instance.invalidate(TOKEN).await.unwrap();
+    // A registry that cannot be read is none either.
+    let spoil = || {
+        let set = ["SET", "api_token:scopes", "a string"];
+        world.server.command(&set).ok();
+    };
+    spoil();
+    instance.invalidate(TOKEN).await.unwrap_err();
+    // Declared scopes need none.
+    spoil();
+    let declared = world.instance();
+    declared.invalidate(TOKEN).await.unwrap();
+    declared.invalidate(TOKEN).and_wait().await.unwrap_err();
+    // A registry that was lost may have lost another instance's longer bound.
+    world.server.command(&["DEL", "api_token:scopes"]).int();
+    declared.invalidate_tenant("t-1").await.unwrap();
+    instance
+        .invalidate_tenant("t-1")
+        .and_wait()
+        .await
+        .unwrap_err();
+}
+
+/// The reply to the invalidation is in, and not looked at before a scope is entered.
+#[tokio::test]
+async fn a_scope_that_is_entered_during_an_invalidation_does_not_make_the_registry_a_lost_one() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().build().unwrap();
+    found(&instance, TOKEN).await;
+    let reads = || world.server.command_count("smembers");
+    let before = reads();
+    let mut invalidation = instance.invalidate(TOKEN).into_future();
+    let sent = invalidation
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(sent.is_pending());
+    until(|| reads() > before).await;
+    instance
+        .authenticate("dataset-token-1", "dataset")
+        .await
+        .unwrap();
+    invalidation.await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_filled_in_a_scope_that_could_not_be_registered() {
+    let world = World::new(Row::new("app"));
+    let builder = world.builder().store(world.without_registering());
+    let instance = builder.build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
+    }
+    assert_eq!(world.server.keys("api_token:app:*"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_fill_finds_out_by_itself_that_the_registry_lacks_its_scope() {
+    let world = World::new(Row::new("app"));
+    let instance = world.builder().build().unwrap();
+    let registrations = || world.server.command_count("sadd");
+    is_absent(&instance, "unknown-token-1").await;
+    is_absent(&instance, "unknown-token-2").await;
+    assert_eq!(registrations(), 1);
+    // Lost by itself, or with everything else: an operator that knows nothing still reaches it.
+    for lose in [
+        ["DEL", "api_token:scopes"].as_slice(),
+        ["FLUSHALL"].as_slice(),
+    ] {
+        world.server.command(lose);
+        world.db.change(TOKEN, |row| row.revoked = false);
+        found(&instance, TOKEN).await;
+        instance.invalidate(TOKEN).await.unwrap();
+        found(&instance, TOKEN).await;
+        let operator = world.builder().build().unwrap();
+        world.db.revoke(TOKEN);
+        operator.invalidate(TOKEN).await.unwrap();
+        world.clock.advance(BOUND);
+        assert!(is_absent(&instance, TOKEN).await, "{lose:?}");
+        instance.invalidate(TOKEN).await.unwrap();
+        world.clock.advance(TICK);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_only_reads_enters_its_bound_once_a_minute() {
+    let world = World::new(Row::new("app"));
+    let filler = world
+        .builder()
+        .local_capacity(0)
+        .scopes(["app"])
+        .build()
+        .unwrap();
+    found(&filler, TOKEN).await;
+    let reader = world
+        .builder()
+        .scopes(["app"])
+        .staleness_bound(BOUND * 3)
+        .build()
+        .unwrap();
+    assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
+    let members = world
+        .server
+        .command(&["SMEMBERS", "api_token:scopes"])
+        .array();
+    let mut members: Vec<String> = members.into_iter().map(|member| member.text()).collect();
+    members.sort();
+    assert_eq!(members, ["app|0", "app|3000"]);
+    let registrations = || world.server.command_count("sadd");
+    let before = registrations();
+    world.clock.advance(Duration::from_secs(59));
+    found(&reader, TOKEN).await;
+    assert_eq!(registrations(), before);
+    world.clock.advance(Duration::from_secs(3));
+    found(&reader, TOKEN).await;
+    assert_eq!(registrations(), before + 1);
+}
+
+#[tokio::test]
+async fn of_many_look_ups_at_once_one_enters_the_bound() {
+    let world = World::new(Row::new("app"));
+    let tokens: Vec<String> = (0..100).map(|n| format!("app-token-{n}")).collect();
+    let filler = world.instance();
+    for token in &tokens {
+        world.db.insert(token, Row::new("app"));
+        found(&filler, token).await;
+    }
+    let before = world.server.command_count("sadd");
+    let reader = world.instance();
+    let asked: Vec<_> = tokens.iter().map(|token| start(&reader, token)).collect();
+    for one in asked {
+        one.await.unwrap().unwrap();
+    }
+    assert_eq!(world.server.command_count("sadd"), before + 1);
+    for token in &tokens {
+        found(&reader, token).await;
+    }
+    assert_eq!(reader.local_entries().0, tokens.len());
+}
+
+#[tokio::test]
+async fn an_instance_that_only_reads_enters_its_bound_again_in_a_redis_that_was_lost() {
+    let world = World::new(Row::new("app"));
+    let filler = world
+        .builder()
+        .local_capacity(0)
+        .scopes(["app"])
+        .build()
+        .unwrap();
+    let reader = world
+        .builder()
+        .scopes(["app"])
+        .staleness_bound(BOUND * 3)
+        .build()
+        .unwrap();
+    let reads_and_is_known = async || {
+        found(&filler, TOKEN).await;
+        assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
+        let member = ["SISMEMBER", "api_token:scopes", "app|3000"];
+        assert_eq!(world.server.command(&member).int(), 1);
+    };
+    reads_and_is_known().await;
+    world.server.restart();
+    for instance in [&filler, &reader] {
+        while instance.check_store().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    world.clock.advance(BOUND * 3);
+    reads_and_is_known().await;
+}
+
+#[tokio::test]
+async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
+    let world = World::new(Row::new("app"));
+    let filler = world.builder().local_capacity(0).build().unwrap();
+    found(&filler, TOKEN).await;
+    let builder = world.builder().scopes(["app"]);
+    let reader = builder.store(world.without_registering()).build().unwrap();
+    for _ in 0..3 {
+        assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
+    }
+    assert_eq!(reader.stats().store_errors, 3);
+}
+
+#[tokio::test]
+async fn what_is_read_is_kept_where_the_registry_has_the_bound_and_takes_nothing_more() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    world
+        .server
+        .command(&["CONFIG", "SET", "maxmemory", "1"])
+        .ok();
+    world.clock.advance(Duration::from_secs(90));
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
+    assert_eq!(instance.stats().store_errors, 0);
+}
+
+#[tokio::test]
+async fn and_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound() {
+    let world = World::new(Row::new("app"));
+    let operators = ManualClock::new();
+    let builder = world
+        .db
+        .cache()
+        .store(redis(&world.server))
+        .clock(operators.clone());
+    let operator = builder.local_capacity(0).scopes(["app"]).build().unwrap();
+    // The registry is empty: lost, for all that is known.
+    let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+    until(|| operators.sleepers() == 1).await;
+    operators.advance(BOUND);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished());
+    operators.advance(Duration::from_millis(50));
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn and_wait_outlasts_the_longest_bound_of_any_instance() {
+    let world = World::new(Row::new("app"));
+    let slow = world.builder().staleness_bound(BOUND * 3).build().unwrap();
+    found(&slow, TOKEN).await;
+    let operators = ManualClock::new();
+    let builder = world
+        .db
+        .cache()
+        .store(redis(&world.server))
+        .clock(operators.clone());
+    let operator = builder.local_capacity(0).build().unwrap();
+    let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+    until(|| operators.sleepers() == 1).await;
+    operators.advance(BOUND * 3 + Duration::from_millis(150) - TICK);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished());
+    operators.advance(TICK);
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn in_memory_an_invalidation_is_immediate_and_there_is_nothing_to_wait_for() {
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let clock = ManualClock::new();
+    let cache = db.cache().clock(clock.clone()).build().unwrap();
+    for version in 0..5 {
+        clock.advance(TICK);
+        assert_eq!(*found(&cache, TOKEN).await.metadata(), version);
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Local);
+        db.change(TOKEN, |_| {});
+        match version % 2 {
+            0 => cache.invalidate(TOKEN).and_wait().await.unwrap(),
+            _ => cache.invalidate_tenant("t-1").and_wait().await.unwrap(),
+        }
+    }
+    let error = cache.invalidate(TOKEN).durable(1).await.unwrap_err();
+    assert!(!error.is_retryable());
+    assert!(ask(&cache, TOKEN).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_known_is_not_asked_for_again_after_a_load() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("another-token", Row::new("app").of_tenant("t-1"));
+    let instance = world.instance();
+    found(&instance, TOKEN).await;
+    let gets = world.gets();
+    found(&instance, "another-token").await;
+    // The entry, once more in the acquire's script and in the fill's, and E beside the acquire.
+    assert_eq!(world.gets() - gets, 4);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_known_is_not_asked_for_again_with_its_next_entry() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    world
+        .db
+        .insert("another-token", Row::new("app").of_tenant("t-1"));
+    let (filler, reader) = (world.instance(), world.instance());
+    found(&filler, TOKEN).await;
+    found(&filler, "another-token").await;
+    for (token, expected) in [(TOKEN, 2), ("another-token", 1)] {
+        let gets = world.gets();
+        assert_eq!(found(&reader, token).await.origin(), Origin::Shared);
+        assert_eq!(world.gets() - gets, expected, "{token}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_went_to_another_tenant_is_filled_under_that_ones_generation() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let build = || world.builder().local_capacity(0).build().unwrap();
+    let (instance, operator) = (build(), build());
+    found(&instance, TOKEN).await;
+    world
+        .db
+        .change(TOKEN, |row| row.tenant = Some("t-2".to_owned()));
+    operator.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
+}
+
+#[tokio::test]
+async fn a_large_denial_that_another_instance_filled_weighs_what_it_is() {
+    let world = World::new(Row::new("app"));
+    let filler = world.builder().local_capacity(0).build().unwrap();
+    let reader = world.builder().local_null_capacity(64).build().unwrap();
+    let tenant = "t".repeat(8_000);
+    world.db.suspend(&tenant);
+    for n in 0..100 {
+        let token = format!("denied-token-{n}");
+        world.db.insert(&token, Row::new("app").of_tenant(&tenant));
+        for instance in [&filler, &reader] {
+            assert!(matches!(
+                ask(instance, &token).await.unwrap(),
+                Answer::Denied(_)
+            ));
+        }
+    }
+    let (_, denials) = reader.local_entries();
+    assert!(
+        (1..=8).contains(&denials),
+        "{denials} denials of 8 KiB in 64 KiB"
+    );
+}

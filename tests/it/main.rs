@@ -1,0 +1,50 @@
+//! The integration tests: a module for each subject, in one binary.
+//!
+//! Beside it are those that need a process of their own, and the documents' tests, which need nothing of
+//! the crate.
+
+mod common;
+
+#[cfg(feature = "axum")]
+mod axum_extractor;
+mod behind_nginx;
+#[cfg(feature = "redis-cluster")]
+mod cluster;
+mod cold_start;
+#[cfg(all(
+    feature = "redis-cluster",
+    feature = "redis-sentinel",
+    feature = "redis-rustls"
+))]
+mod connecting;
+#[cfg(all(
+    feature = "redis-cluster",
+    feature = "redis-sentinel",
+    feature = "redis-rustls"
+))]
+mod deployments;
+mod engine;
+mod floods;
+mod foreign_contents;
+mod http_conformance;
+mod leases;
+mod local_level;
+mod metadata;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod one_address;
+mod outages;
+mod pepper;
+mod replays;
+mod round_trips;
+#[cfg(feature = "axum")]
+mod secrets;
+mod seed;
+mod shared_reads;
+#[cfg(feature = "tracing")]
+mod spans;
+mod stale;
+mod token_format;
+mod tower_contract;
+mod unconfirmed;
+mod usage;

@@ -1,0 +1,215 @@
+//! A cluster behind one address, and a URL that says nothing of it: a cluster of one node, or what is sold
+//! as "serverless". It takes no command about keys of several slots.
+
+use std::sync::Arc;
+
+use crate::common::{Cache, Db, Row, ask, cached, found, is_absent, redis_at, until};
+use test_support::{RedisServer, RoundTrips, free_port};
+use tower_api_token::{Answer, KeyLayout, Origin};
+
+const TOKENS: usize = 24;
+
+fn token(n: usize) -> String {
+    format!("app-token-{n}")
+}
+
+/// A cluster of one node.
+fn server(slots: [&str; 2]) -> RedisServer {
+    let bus = free_port().to_string();
+    let server = RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+    let [first, last] = slots;
+    server
+        .command(&["CLUSTER", "ADDSLOTSRANGE", first, last])
+        .ok();
+    server
+}
+
+struct World {
+    _server: RedisServer,
+    wire: RoundTrips,
+    db: Arc<Db>,
+    cache: Cache,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::of(KeyLayout::digest()).await
+    }
+
+    async fn of(layout: KeyLayout) -> Self {
+        Self::behind(server(["0", "16383"]), layout).await
+    }
+
+    async fn behind(server: RedisServer, layout: KeyLayout) -> Self {
+        let soundly = || {
+            server
+                .command(&["CLUSTER", "INFO"])
+                .text()
+                .contains("cluster_state:ok")
+        };
+        until(soundly).await;
+        let db = Db::new();
+        for n in 0..TOKENS {
+            db.insert(&token(n), Row::new("app").of_tenant("t-1"));
+        }
+        let wire = RoundTrips::start(server.addr());
+        let url = format!("redis://{}/", wire.addr());
+        let builder = db.cache().store(redis_at(&url)).key_layout(layout);
+        let cache = builder.local_capacity(0).build().unwrap();
+        for n in 0..TOKENS {
+            cached(&cache, &token(n)).await;
+        }
+        Self {
+            _server: server,
+            wire,
+            db,
+            cache,
+        }
+    }
+
+    /// The writes until now about tenants and the registry, by their first words.
+    fn writes(&self) -> Vec<String> {
+        let writes = self.wire.take().into_iter().map(|commands| {
+            let of_requests = commands
+                .iter()
+                .filter(|command| !command.contains("fence:"));
+            let short = of_requests.map(|command| match command.split_once(" api_token") {
+                Some((name, key)) => {
+                    let name = name.split(' ').next().unwrap_or_default();
+                    let key = key.split(' ').next().unwrap_or_default();
+                    format!("{name} {}", key.trim_start_matches(':'))
+                }
+                None => command.clone(),
+            });
+            short.collect::<Vec<_>>().join(", ")
+        });
+        writes.filter(|write| !write.is_empty()).collect()
+    }
+}
+
+#[tokio::test]
+async fn look_ups_at_once_are_answered_from_it() {
+    let world = World::new().await;
+    for _ in 0..2 {
+        let start = |n| crate::common::start(&world.cache, &token(n));
+        let asked: Vec<_> = (0..TOKENS).map(start).collect();
+        for one in asked {
+            let Ok(Answer::Found(token)) = one.await.unwrap() else {
+                panic!("it is not answered");
+            };
+            assert_eq!(token.origin(), Origin::Shared);
+        }
+    }
+    assert_eq!(world.db.loads(), TOKENS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_and_tenants_are_invalidated_there() {
+    for layout in [
+        KeyLayout::digest(),
+        KeyLayout::digest_keys("new", ["old", ""]),
+        KeyLayout::seed(),
+    ] {
+        let world = World::of(layout).await;
+        world.cache.check_store().await.unwrap();
+        world.cache.authenticate(&token(0), None).await.unwrap();
+        world.db.revoke(&token(0));
+        world.cache.invalidate(&token(0)).await.unwrap();
+        assert!(is_absent(&world.cache, &token(0)).await);
+        world.db.revoke(&token(1));
+        world.cache.invalidate(&token(1)).durable(0).await.unwrap();
+        assert!(is_absent(&world.cache, &token(1)).await);
+        for durable in [false, true] {
+            world.db.suspend("t-1");
+            let invalidation = world.cache.invalidate_tenant("t-1");
+            match durable {
+                true => invalidation.durable(0).await.unwrap(),
+                false => invalidation.await.unwrap(),
+            }
+            let answer = ask(&world.cache, &token(2)).await;
+            assert!(matches!(answer, Ok(Answer::Denied(_))), "{answer:?}");
+            world.db.resume("t-1");
+            world.cache.invalidate_tenant("t-1").await.unwrap();
+            found(&world.cache, &token(2)).await;
+        }
+    }
+}
+
+/// Another error than the one that Redis has for keys of several slots.
+#[tokio::test]
+async fn what_refuses_to_say_whether_keys_are_apart_is_taken_for_one_where_they_are() {
+    let server = server(["0", "16383"]);
+    let rights = ["app:*", "tenant*", "scopes", "fence:heartbeat"];
+    let rights = rights.map(|names| format!("~api_token:{names}"));
+    let mut grant = vec!["ACL", "SETUSER", "default", "resetkeys"];
+    grant.extend(rights.iter().map(String::as_str));
+    server.command(&grant).ok();
+    let world = World::behind(server, KeyLayout::digest()).await;
+    world.writes();
+    world.cache.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(world.writes(), ["DEL tenants", "DEL tenant:{t-1}"]);
+}
+
+/// What is behind the address may hand the commands of one write to several servers.
+#[tokio::test]
+async fn what_has_to_be_in_order_is_sent_after_the_reply_to_what_is_before() {
+    let world = World::new().await;
+    world.writes();
+    world.cache.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(world.writes(), ["DEL tenants", "DEL tenant:{t-1}"]);
+    world.cache.invalidate(&token(0)).await.unwrap();
+    let writes = world.writes();
+    assert_eq!(writes.len(), 2, "{writes:?}");
+    assert!(writes[0].starts_with("DEL app:{"), "{writes:?}");
+    assert_eq!(writes[1], "SMEMBERS scopes");
+    found(&world.cache, &token(0)).await;
+    let writes = world.writes();
+    let created = writes.iter().position(|write| write == "EVAL tenant:{t-1}");
+    assert_eq!(writes[created.unwrap() + 1], "GET tenants", "{writes:?}");
+}
+
+#[tokio::test]
+async fn a_tenant_is_invalidated_in_order_also_where_replicas_or_pythons_entries_are_waited_for() {
+    for (layout, durable) in [
+        (KeyLayout::digest(), true),
+        (KeyLayout::seed(), false),
+        (KeyLayout::seed(), true),
+    ] {
+        let world = World::of(layout).await;
+        world.wire.take();
+        let invalidation = world.cache.invalidate_tenant("t-1");
+        match durable {
+            true => invalidation.durable(0).await.unwrap(),
+            false => invalidation.await.unwrap(),
+        }
+        let deletes = |write: &Vec<String>, end: &str| {
+            let mut commands = write.iter();
+            commands.any(|command| command.starts_with("DEL ") && command.ends_with(end))
+        };
+        let writes = world.wire.take();
+        let first = |end| writes.iter().position(|write| deletes(write, end));
+        let tenant = first("tenant:{t-1}").or(first("tenant:t-1"));
+        let epoch = first("tenants");
+        assert!(epoch.is_some() && epoch < tenant, "{writes:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_node_of_a_larger_cluster_is_said_not_to_be_well() {
+    let server = server(["0", "8000"]);
+    server
+        .command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"])
+        .ok();
+    let soundly = || {
+        server
+            .command(&["CLUSTER", "INFO"])
+            .text()
+            .contains("cluster_state:ok")
+    };
+    until(soundly).await;
+    let db = Db::with(&token(0), Row::new("app"));
+    let builder = db.cache().store(redis_at(&server.url()));
+    let cache = builder.local_capacity(0).build().unwrap();
+    cache.check_store().await.unwrap_err();
+    assert_eq!(found(&cache, &token(0)).await.origin(), Origin::Loaded);
+}

@@ -1,0 +1,192 @@
+//! A new pepper, rolled out over a running fleet (wire.md): both generations at work on one Redis,
+//! ten thousand tokens to be filled anew, and revocations from either side.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use test_support::RedisServer;
+use tokio::task::JoinSet;
+use tower_api_token::{
+    Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenDigest, TokenRecord,
+};
+
+const TOKENS: usize = 10_000;
+/// How many loads an instance may run at once, and how many requests it has at once.
+const MAX_LOADS: usize = 8;
+const CLIENTS: usize = 64;
+
+fn token(n: usize) -> String {
+    format!("app-{n:020}")
+}
+
+/// Who is revoked, in the database.
+#[derive(Default)]
+struct Database {
+    revoked: Mutex<HashSet<String>>,
+    loads: AtomicUsize,
+}
+
+/// An instance, and how many of its loads ran at once.
+#[derive(Clone)]
+struct Instance {
+    cache: ApiTokenCache,
+    most: Arc<AtomicUsize>,
+}
+
+impl Instance {
+    fn start(database: &Arc<Database>, server: &RedisServer, layout: KeyLayout) -> Self {
+        let (running, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let loads = (
+            Arc::clone(database),
+            Arc::clone(&running),
+            Arc::clone(&most),
+        );
+        let loader = move |lookup: Lookup| {
+            let (database, running, most) = loads.clone();
+            async move {
+                database.loads.fetch_add(1, Ordering::SeqCst);
+                let at_once = running.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(at_once, Ordering::SeqCst);
+                let revoked = {
+                    let revoked = database.revoked.lock().unwrap();
+                    revoked.contains(lookup.token().expose())
+                };
+                // Long enough to meet others.
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, Infallible>((!revoked).then(|| TokenRecord::new("tok-1", "app")))
+            }
+        };
+        let patient = Duration::from_secs(10);
+        let store = RedisStore::connect(&server.url()).unwrap();
+        let cache = ApiTokenCache::builder(loader)
+            .store(store.deadline(patient).connect_deadline(patient))
+            .key_layout(layout)
+            .scopes(["app"])
+            .staleness_bound(Duration::from_millis(200))
+            .max_loads(MAX_LOADS)
+            .max_load_wait(patient)
+            .build()
+            .unwrap();
+        Self { cache, most }
+    }
+
+    async fn ask(&self, n: usize) -> Answer {
+        self.cache.authenticate(&token(n), "app").await.unwrap()
+    }
+
+    /// Asks for every token once, by many clients, and gives the answers' origins; `None`: absent.
+    async fn ask_all(&self) -> Vec<Option<Origin>> {
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
+            let instance = self.clone();
+            clients.spawn(async move {
+                let mut origins = Vec::new();
+                for n in (client..TOKENS).step_by(CLIENTS) {
+                    origins.push(instance.ask(n).await.found().map(|token| token.origin()));
+                }
+                origins
+            });
+        }
+        clients.join_all().await.into_iter().flatten().collect()
+    }
+
+    async fn accepts(&self, n: usize) -> bool {
+        self.ask(n).await.found().is_some()
+    }
+}
+
+/// Commits, invalidates at `at`, and looks whether any instance still accepts it.
+async fn revoke(database: Arc<Database>, at: Instance, fleet: Vec<Instance>, n: usize) {
+    database.revoked.lock().unwrap().insert(token(n));
+    at.cache.invalidate(&token(n)).and_wait().await.unwrap();
+    for (place, instance) in fleet.iter().enumerate() {
+        assert!(!instance.accepts(n).await, "{n} at instance {place}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_pepper_is_rolled_out_under_load_without_a_herd_and_revocations_reach_both_generations()
+ {
+    let server = RedisServer::start();
+    let database = Arc::<Database>::default();
+    let start = |current: &str, previous: &[&str]| {
+        let previous = previous.iter().copied();
+        Instance::start(
+            &database,
+            &server,
+            KeyLayout::digest_keys(current, previous),
+        )
+    };
+    let loads = || database.loads.swap(0, Ordering::SeqCst);
+
+    // The first step: all instances know both.
+    let old = [start("old", &["new"]), start("old", &["new"])];
+    assert_eq!(old[0].ask_all().await.len(), TOKENS);
+    old[1].ask_all().await;
+    assert_eq!(loads(), TOKENS);
+
+    // The second: half of them have switched, and are asked for everything at once; the others go on.
+    let new = [start("new", &["old"]), start("new", &["old"])];
+    let fleet = [old.clone(), new.clone()].concat();
+    let mut work = JoinSet::new();
+    for instance in fleet.clone() {
+        work.spawn(async move { drop(instance.ask_all().await) });
+    }
+    let revocations = 200;
+    for n in 0..revocations {
+        // By each in turn, spread over the time that it takes.
+        let at = fleet[n % fleet.len()].clone();
+        let step = TOKENS / revocations;
+        work.spawn(revoke(
+            Arc::clone(&database),
+            at,
+            fleet.clone(),
+            n * step + n % step,
+        ));
+    }
+    while let Some(done) = work.join_next().await {
+        done.unwrap();
+    }
+    // One load for each token, and one more for who was revoked: of each generation's entry.
+    let loaded = loads();
+    assert!(
+        (TOKENS..=TOKENS + 3 * revocations).contains(&loaded),
+        "{loaded}"
+    );
+    for (place, instance) in fleet.iter().enumerate() {
+        let most = instance.most.load(Ordering::SeqCst);
+        assert!(most <= MAX_LOADS, "{most} at once in instance {place}");
+    }
+    let most = |instances: &[Instance]| {
+        let most = instances.iter().map(|one| one.most.load(Ordering::SeqCst));
+        most.max()
+    };
+    assert_eq!(
+        most(&new),
+        Some(MAX_LOADS),
+        "there was a herd to be held back"
+    );
+
+    // The third: all have switched, and the old pepper is dropped. Nothing is loaded for it.
+    let last = [start("new", &[]), start("new", &[])];
+    let mut absent = 0;
+    for instance in &last {
+        let origins = instance.ask_all().await;
+        absent += origins.iter().filter(|origin| origin.is_none()).count();
+        assert!(!origins.contains(&Some(Origin::Loaded)));
+    }
+    assert_eq!((absent, loads()), (2 * revocations, 0));
+    let at = last[0].clone();
+    revoke(Arc::clone(&database), at, last.to_vec(), 5_001).await;
+
+    // Neither pepper's entries lie under the digest itself.
+    let plain = format!("api_token:app:{{{}}}", TokenDigest::of(&token(0)));
+    assert_eq!(server.get(&plain), None);
+    assert!(server.keys("api_token:app:*").len() >= 2 * TOKENS - 2 * revocations);
+}

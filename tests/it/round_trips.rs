@@ -1,0 +1,309 @@
+//! How many round trips to Redis a look-up costs, counted on the wire, and of which commands.
+//!
+//! What is due once, for a connection, in a minute or after an invalidation, has tests of its own; in the
+//! others it is done before the count begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::common::{Builder, Cache, Db, Row, found, is_absent, redis, redis_at};
+use test_support::{RedisServer, RoundTrips};
+use tower_api_token::Origin;
+use tower_api_token::test_util::ManualClock;
+
+const TOKEN: &str = "app-0123456789abcdef";
+/// Of the same tenant, where that has one.
+const SIBLING: &str = "app-fedcba9876543210";
+/// Of no tenant.
+const OTHER: &str = "app-00000000deadbeef";
+const UNKNOWN: &str = "app-unknown";
+const TENANT: &str = "t-1";
+/// The default staleness bound.
+const BOUND: Duration = Duration::from_secs(1);
+
+/// R1 and R2, where the value counts by itself.
+const READ: [&str; 1] = ["GET entry"];
+/// The tenant's generation, of a value that counts if that does.
+const TENANT_OF_VALUE: [&str; 2] = ["GET T", "PTTL T"];
+/// R4, over nothing or in the place of a value that does not count.
+const ACQUIRE: [&str; 3] = ["EVAL entry", "GET E", "SISMEMBER scopes"];
+/// The tenant's generation, of a record that was just loaded.
+const TENANT_OF_LOAD: [&str; 2] = ["EVAL T", "GET E"];
+/// R6.
+const FILL: [&str; 1] = ["EVAL entry"];
+
+struct World {
+    server: RedisServer,
+    wire: RoundTrips,
+    db: Arc<Db>,
+    clock: ManualClock,
+}
+
+impl World {
+    /// Two tokens, of a tenant or of none, and another of none.
+    fn new(tenant: Option<&str>) -> Self {
+        let mut row = Row::new("app");
+        row.tenant = tenant.map(str::to_owned);
+        let db = Db::with(TOKEN, row.clone());
+        db.insert(SIBLING, row);
+        db.insert(OTHER, Row::new("app"));
+        let server = RedisServer::start();
+        Self {
+            wire: RoundTrips::start(server.addr()),
+            server,
+            db,
+            clock: ManualClock::new(),
+        }
+    }
+
+    fn builder(&self) -> Builder {
+        self.db.cache().clock(self.clock.clone()).scopes(["app"])
+    }
+
+    /// The instance whose round trips are counted, with what is due once behind it.
+    async fn instance(&self) -> Cache {
+        self.warm(self.builder()).await
+    }
+
+    async fn warm(&self, builder: Builder) -> Cache {
+        let url = format!("redis://{}/", self.wire.addr());
+        let cache = builder.store(redis_at(&url)).build().unwrap();
+        found(&cache, OTHER).await;
+        cache
+    }
+
+    /// Another instance, which fills Redis.
+    fn another(&self) -> Cache {
+        self.builder().store(redis(&self.server)).build().unwrap()
+    }
+
+    /// The round trips of a question that is answered from there.
+    async fn of(&self, cache: &Cache, token: &str, origin: Origin) -> Vec<Vec<String>> {
+        self.trips();
+        assert_eq!(found(cache, token).await.origin(), origin);
+        self.trips()
+    }
+
+    /// The round trips until now: the names of their commands, and what they are about.
+    fn trips(&self) -> Vec<Vec<String>> {
+        let name = |command: &String| {
+            let mut words = command.split_whitespace();
+            let name = words.next().unwrap_or_default();
+            let key = words.find_map(|word| word.strip_prefix("api_token:"));
+            let about = match key.unwrap_or_default() {
+                "tenants" => "E",
+                "scopes" => "scopes",
+                key if key.starts_with("app:{") => "entry",
+                key if key.starts_with("tenant:{") => "T",
+                key => key,
+            };
+            format!("{name} {about}")
+        };
+        let trips = self.wire.take().into_iter().map(|commands| {
+            // The supervisor's, which goes by time.
+            let of_requests = commands
+                .iter()
+                .filter(|command| !command.contains("fence:heartbeat"));
+            of_requests.map(name).collect::<Vec<_>>()
+        });
+        trips.filter(|commands| !commands.is_empty()).collect()
+    }
+}
+
+fn trips<const N: usize>(expected: [&[&str]; N]) -> Vec<Vec<String>> {
+    let owned = |commands: &&[&str]| commands.iter().map(|&command| command.to_owned()).collect();
+    expected.iter().map(owned).collect()
+}
+
+#[tokio::test]
+async fn a_local_hit_costs_none() {
+    for tenant in [None, Some(TENANT)] {
+        let world = World::new(tenant);
+        let cache = world.instance().await;
+        found(&cache, TOKEN).await;
+        assert_eq!(world.of(&cache, TOKEN, Origin::Local).await, trips([]));
+    }
+}
+
+#[tokio::test]
+async fn a_hit_without_a_tenant_costs_one() {
+    let world = World::new(None);
+    let cache = world.instance().await;
+    found(&world.another(), TOKEN).await;
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Shared).await,
+        trips([&READ])
+    );
+}
+
+#[tokio::test]
+async fn a_hit_whose_tenant_is_known_here_costs_one() {
+    let world = World::new(Some(TENANT));
+    let cache = world.instance().await;
+    found(&cache, SIBLING).await;
+    found(&world.another(), TOKEN).await;
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Shared).await,
+        trips([&READ])
+    );
+}
+
+#[tokio::test]
+async fn a_hit_whose_tenant_is_not_known_here_costs_two() {
+    let world = World::new(Some(TENANT));
+    let cache = world.instance().await;
+    found(&world.another(), TOKEN).await;
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Shared).await,
+        trips([&READ, &TENANT_OF_VALUE])
+    );
+    // From now on it is.
+    found(&world.another(), SIBLING).await;
+    assert_eq!(
+        world.of(&cache, SIBLING, Origin::Shared).await,
+        trips([&READ])
+    );
+}
+
+#[tokio::test]
+async fn without_a_local_level_no_tenant_is_known_here() {
+    let world = World::new(Some(TENANT));
+    let cache = world.warm(world.builder().local_capacity(0)).await;
+    found(&cache, TOKEN).await;
+    for _ in 0..2 {
+        assert_eq!(
+            world.of(&cache, TOKEN, Origin::Shared).await,
+            trips([&READ, &TENANT_OF_VALUE])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_miss_without_a_tenant_costs_three() {
+    let world = World::new(None);
+    let cache = world.instance().await;
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Loaded).await,
+        trips([&READ, &ACQUIRE, &FILL])
+    );
+}
+
+#[tokio::test]
+async fn a_miss_whose_tenant_is_known_here_costs_three() {
+    let world = World::new(Some(TENANT));
+    let cache = world.instance().await;
+    found(&cache, SIBLING).await;
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Loaded).await,
+        trips([&READ, &ACQUIRE, &FILL])
+    );
+}
+
+#[tokio::test]
+async fn a_miss_whose_tenant_is_not_known_here_costs_four() {
+    // Known to Redis or not is the same.
+    for known in [false, true] {
+        let world = World::new(Some(TENANT));
+        let cache = world.instance().await;
+        if known {
+            found(&world.another(), SIBLING).await;
+        }
+        assert_eq!(
+            world.of(&cache, TOKEN, Origin::Loaded).await,
+            trips([&READ, &ACQUIRE, &TENANT_OF_LOAD, &FILL])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_null_costs_three_and_another_instance_one() {
+    let world = World::new(None);
+    let cache = world.instance().await;
+    world.trips();
+    assert!(is_absent(&cache, UNKNOWN).await);
+    assert_eq!(world.trips(), trips([&READ, &ACQUIRE, &FILL]));
+    assert!(is_absent(&cache, UNKNOWN).await);
+    assert_eq!(world.trips(), trips([]));
+
+    let second = world.instance().await;
+    world.trips();
+    assert!(is_absent(&second, UNKNOWN).await);
+    assert_eq!(world.trips(), trips([&READ]));
+}
+
+#[tokio::test]
+async fn the_first_miss_after_a_tenants_invalidation_makes_its_generation_and_the_epoch_anew() {
+    let world = World::new(Some(TENANT));
+    let cache = world.instance().await;
+    found(&cache, TOKEN).await;
+    found(&cache, SIBLING).await;
+    world.another().invalidate_tenant(TENANT).await.unwrap();
+    world.clock.advance(BOUND);
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Loaded).await,
+        trips([
+            &READ,
+            &TENANT_OF_VALUE,
+            &["EVAL T"],
+            &ACQUIRE,
+            &["EVAL E"],
+            &FILL
+        ])
+    );
+    // The tenant's others find both.
+    assert_eq!(
+        world.of(&cache, SIBLING, Origin::Loaded).await,
+        trips([&READ, &TENANT_OF_VALUE, &ACQUIRE, &FILL])
+    );
+}
+
+#[tokio::test]
+async fn an_instance_registers_its_scope_once_a_minute() {
+    let world = World::new(None);
+    let cache = world.instance().await;
+    found(&world.another(), TOKEN).await;
+    world.clock.advance(Duration::from_secs(60));
+    let register: &[&str] = &["SADD scopes", "SMEMBERS scopes"];
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Shared).await,
+        trips([register, &READ])
+    );
+    assert_eq!(
+        world.of(&cache, SIBLING, Origin::Loaded).await,
+        trips([&READ, &ACQUIRE, &FILL])
+    );
+}
+
+#[tokio::test]
+async fn the_first_miss_in_an_empty_redis_makes_the_epoch_and_registers() {
+    let world = World::new(None);
+    let cache = world.instance().await;
+    world.server.flushall();
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Loaded).await,
+        trips([
+            &READ,
+            &ACQUIRE,
+            &["SADD scopes", "SMEMBERS scopes"],
+            &["EVAL E"],
+            &FILL
+        ])
+    );
+}
+
+#[tokio::test]
+async fn stale_if_error_costs_no_more() {
+    let world = World::new(None);
+    let lenient = |builder: Builder| builder.stale_if_error(Duration::from_secs(60));
+    let cache = world.warm(lenient(world.builder())).await;
+    let read: &[&str] = &["GET entry", "PTTL entry"];
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Loaded).await,
+        trips([read, &ACQUIRE, &FILL])
+    );
+    let second = world.warm(lenient(world.builder())).await;
+    assert_eq!(
+        world.of(&second, TOKEN, Origin::Shared).await,
+        trips([read])
+    );
+}

@@ -1,0 +1,468 @@
+//! No text of a token comes out of the crate: what its types show of themselves, what its errors say
+//! down to the last source, what Redis is told. The demo server's tests look at logs and answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::common::{Db, Row, found, is_absent, redis};
+use axum::extract::FromRequestParts;
+use bytes::Bytes;
+use http::{Request, Response};
+use serde::{Deserialize, Serialize};
+use test_support::{Needles, RedisServer, free_port};
+use tower::{Layer, Service, service_fn};
+use tower_api_token::test_util::{Hooks, ManualClock, Point};
+use tower_api_token::{
+    Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InsufficientScope,
+    InvalidReason, KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome,
+    ProblemDetails, RedisStore, RedisTls, Refusal, RefusedRequest, TokenDigest, TokenFormat,
+    TokenRecord, TokenSource, Usage, UsageRecorder,
+};
+
+const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
+const UNKNOWN: &str = "app-Yt5rEw3qPl9oKj2h";
+const PEPPER: &str = "pepper-Jd6cYs0aUe5G";
+const PASSWORD: &str = "Qf8nWi2oKx7tHr4y";
+const METADATA: &str = "Vb1gMz6uCj9eSl3d";
+
+/// Metadata of somebody who derives `Debug` without a thought.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Account {
+    upstream_key: String,
+}
+
+type Cache = ApiTokenCache<Account>;
+
+fn needles() -> Needles {
+    let mut needles = Needles::new();
+    needles.add("the token", TOKEN);
+    needles.add("a pepper", PEPPER);
+    needles.add("Redis' password", PASSWORD);
+    needles.add("metadata", METADATA);
+    needles
+}
+
+fn record() -> TokenRecord<Account> {
+    let upstream_key = METADATA.to_owned();
+    TokenRecord::new("tok-1", "app")
+        .tenant_id("t-1".to_owned())
+        .digest(TokenDigest::of(TOKEN))
+        .metadata(Account { upstream_key })
+}
+
+/// Writes down what it can see of the requests that it refuses.
+#[derive(Clone, Default)]
+struct Refused(Arc<Mutex<String>>);
+
+impl MakeRejection for Refused {
+    fn make(&self, refusal: &Refusal) -> Response<Bytes> {
+        ProblemDetails::new().make(refusal)
+    }
+
+    fn make_for(&self, refusal: &Refusal, request: &RefusedRequest<'_>) -> Response<Bytes> {
+        let fields = ["authorization", "x-api-key", "cookie", "a"];
+        let fields = fields.map(|name| request.header(name));
+        *self.0.lock().unwrap() += &format!("{request:?} {request:#?} {fields:?}\n");
+        self.make(refusal)
+    }
+}
+
+/// What types show, by the type's name.
+#[derive(Default)]
+struct Shown(BTreeMap<&'static str, String>);
+
+impl Shown {
+    fn of(&mut self, name: &'static str, value: &dyn Debug) {
+        let text = self.0.entry(name).or_default();
+        *text += &format!("{value:?}\n{value:#?}\n");
+    }
+
+    /// The error and all of its sources, to be read and to be debugged.
+    fn error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            self.of(name, &error);
+            *self.0.entry(name).or_default() += &format!("{error}\n");
+            next = error.source();
+        }
+    }
+
+    async fn of_denials(&mut self) {
+        let loader =
+            |_: Lookup| async { Ok::<_, Infallible>(Some(record().denied("tenant suspended"))) };
+        let cache = ApiTokenCache::builder(loader).build().unwrap();
+        let answer = cache.authenticate(TOKEN, "app").await.unwrap();
+        self.of("Answer", &answer);
+        match answer {
+            Answer::Denied(denial) => self.of("Denial", &denial),
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    async fn of_look_ups(&mut self) {
+        let asked = Arc::new(Mutex::new(None));
+        let ask = Arc::clone(&asked);
+        let loader = move |lookup: Lookup| {
+            *ask.lock().unwrap() = Some(lookup);
+            async { Ok::<_, Infallible>(Some(record())) }
+        };
+        let used = Arc::new(Mutex::new(Vec::new()));
+        let uses = Arc::clone(&used);
+        let sink = move |batch: Vec<Usage>| {
+            uses.lock().unwrap().extend(batch);
+            async { Ok::<_, Infallible>(()) }
+        };
+        let builder = ApiTokenCache::builder(loader)
+            .key_layout(KeyLayout::digest_keys(PEPPER, [PEPPER]))
+            .usage(UsageRecorder::new(sink));
+        self.of("ApiTokenCacheBuilder", &builder);
+        let cache: Cache = builder.build().unwrap();
+        let answer = cache.authenticate(TOKEN, "app").await.unwrap();
+        self.of("Answer", &answer);
+        let token = answer.found().unwrap();
+        self.of("CachedApiToken", &token);
+        self.of("Origin", &token.origin());
+        self.of("BearerToken", token.token());
+        self.of("TokenDigest", &token.token().digest());
+        self.of("Lookup", asked.lock().unwrap().as_ref().unwrap());
+        for invalidation in [
+            cache.invalidate(TOKEN).and_wait().durable(1),
+            cache
+                .invalidate_digest(TokenDigest::of(TOKEN))
+                .in_scope("app"),
+            cache.invalidate_tenant("t-1"),
+        ] {
+            self.of("Invalidation", &invalidation);
+        }
+        self.of("Stats", &cache.stats());
+        self.of("ApiTokenCache", &cache);
+        assert_eq!(cache.shutdown().await, 0);
+        self.of("Usage", used.lock().unwrap().first().unwrap());
+        self.of_http(cache.clone()).await;
+        self.of_sources(cache).await;
+    }
+
+    /// Wherever the token is read from, a policy and the inner service can print the request.
+    async fn of_sources(&mut self, cache: Cache) {
+        let sources = [
+            TokenSource::authorization(),
+            TokenSource::header("x-api-key"),
+            TokenSource::cookie("session"),
+            TokenSource::query("access_token"),
+        ];
+        for source in &sources {
+            self.of("TokenSource", source);
+        }
+        let seen = Arc::new(Mutex::new(String::new()));
+        let (policy, inner) = (Arc::clone(&seen), Arc::clone(&seen));
+        let (refused, is_refused) = (Refused::default(), Arc::new(AtomicBool::new(false)));
+        let refuses = Arc::clone(&is_refused);
+        let layer = ApiTokenLayer::new(cache).with_scope("app");
+        let layer = layer
+            .with_sources(sources)
+            .with_rejection(refused.clone())
+            .with_policy(move |token, request| {
+                *policy.lock().unwrap() += &format!("{token:?} {request:?} {request:#?}\n");
+                if refuses.load(Ordering::SeqCst) {
+                    return Err(InsufficientScope::new());
+                }
+                Ok(())
+            });
+        let mut service = layer.layer(service_fn(move |request: Request<()>| {
+            *inner.lock().unwrap() += &format!("{request:?}\n");
+            async { Ok::<_, Infallible>(Response::new(String::new())) }
+        }));
+        for (field, value, uri) in [
+            ("authorization", format!("Bearer {TOKEN}"), "/".to_owned()),
+            ("x-api-key", TOKEN.to_owned(), "/".to_owned()),
+            ("cookie", format!("a=b; session={TOKEN}"), "/".to_owned()),
+            ("a", "b".to_owned(), format!("/?a=b&access_token={TOKEN}")),
+        ] {
+            for (refuses, status) in [(false, 200), (true, 403)] {
+                is_refused.store(refuses, Ordering::SeqCst);
+                let request = Request::builder().uri(&uri).header(field, &value);
+                let response = service.call(request.body(()).unwrap()).await.unwrap();
+                assert_eq!(response.status(), status, "{field}");
+            }
+        }
+        let text = seen.lock().unwrap().clone();
+        assert_eq!(text.matches("PolicyRequest").count(), 16, "{text}");
+        self.of("PolicyRequest", &text);
+        let text = refused.0.lock().unwrap().clone();
+        assert_eq!(text.matches("RefusedRequest").count(), 8, "{text}");
+        self.of("RefusedRequest", &text);
+    }
+
+    async fn of_http(&mut self, cache: Cache) {
+        let layer = ApiTokenLayer::new(cache).with_scope("app");
+        self.of("ApiTokenLayer", &layer);
+        // What any layer further in may print.
+        let seen = Arc::new(Mutex::new(String::new()));
+        let inner = Arc::clone(&seen);
+        let mut service = layer.layer(service_fn(move |request: Request<()>| {
+            let account = request.extensions().get::<CachedApiToken<Account>>();
+            *inner.lock().unwrap() += &format!("{request:?}\n{request:#?}\n{account:?}\n");
+            async { Ok::<_, Infallible>(Response::new(String::new())) }
+        }));
+        let request = |scheme: &str, text: &str| {
+            let line = format!("{scheme} {text}");
+            Request::builder()
+                .header("authorization", line)
+                .body(())
+                .unwrap()
+        };
+        for (scheme, text) in [
+            ("Bearer", TOKEN),
+            ("Basic", TOKEN),
+            ("Bearer", "app-unknown"),
+        ] {
+            let future = service.call(request(scheme, text));
+            self.of("ResponseFuture", &future);
+            let response = future.await.unwrap();
+            self.of("ResponseBody", response.body());
+        }
+        self.of("ApiTokenService", &service);
+        let text = seen.lock().unwrap().clone();
+        assert!(text.contains("Sensitive"), "{text}");
+        self.of("ApiTokenService", &text);
+        let (mut parts, ()) = Request::new(()).into_parts();
+        let missing = CachedApiToken::<Account>::from_request_parts(&mut parts, &()).await;
+        let missing: MissingApiToken = missing.unwrap_err();
+        self.error("MissingApiToken", &missing);
+    }
+
+    fn of_values(&mut self) {
+        self.of("TokenRecord", &record());
+        self.of("Answer", &Answer::<Account>::Absent(InvalidReason::Unknown));
+        self.of("InvalidReason", &InvalidReason::WrongTokenType);
+        self.of("Outcome", &Outcome::Found);
+        self.of("MemoryStore", &MemoryStore::new());
+        self.of("KeyLayout", &KeyLayout::digest_keys(PEPPER, [PEPPER]));
+        self.of("KeyLayout", &KeyLayout::seed());
+        self.of("ProblemDetails", &ProblemDetails::new());
+        let insufficient = InsufficientScope::naming("orders:write").unwrap();
+        self.of("InsufficientScope", &insufficient);
+        for refusal in [
+            Refusal::InsufficientScope(insufficient),
+            Refusal::NotPresented,
+            Refusal::InvalidToken,
+            Refusal::Ambiguous,
+            Refusal::Denied("tenant suspended".into()),
+            Refusal::Unavailable {
+                retry_after: Duration::from_secs(1),
+            },
+        ] {
+            self.of("Refusal", &refusal);
+        }
+        self.of("TokenFormat", &TokenFormat::new("app-"));
+        let sink = |_: Vec<Usage>| async { Ok::<_, Infallible>(()) };
+        self.of("UsageRecorder", &UsageRecorder::new(sink));
+        self.of("ManualClock", &ManualClock::new());
+        self.of("Hooks", &Hooks::new(|_| async {}));
+        self.of("Point", &Point::Read);
+    }
+
+    async fn of_errors(&mut self) {
+        self.error(
+            "ParseDigestError",
+            &TOKEN.parse::<TokenDigest>().unwrap_err(),
+        );
+        let url = format!("redis://user:{PASSWORD}@127.0.0.1:{}", free_port());
+        for broken in [
+            format!("{url}x"),
+            url.replace("redis:", "http:"),
+            format!("{url}/{PASSWORD}"),
+        ] {
+            self.error("ConfigError", &RedisStore::connect(&broken).unwrap_err());
+        }
+        let sentinels = url.replace("redis:", "redis+sentinel:");
+        let sentinels = format!("{sentinels}/name?sentinel_password={PASSWORD}");
+        let store = RedisStore::connect(&sentinels).unwrap();
+        self.of("RedisStore", &store);
+        self.error(
+            "ConfigError",
+            &RedisStore::connect(&format!("{sentinels}&{PASSWORD}")).unwrap_err(),
+        );
+        let tls = RedisTls::new()
+            .identity(PASSWORD, PASSWORD)
+            .ca_certificate(PASSWORD);
+        self.of("RedisTls", &tls);
+        let store = RedisStore::connect(&url).unwrap();
+        self.of("RedisStore", &store);
+        let provided = store
+            .clone()
+            .credentials_provider(async || (None, PASSWORD.to_owned()));
+        self.of("RedisStore", &provided.tls(tls));
+        for layout in [KeyLayout::digest_keys(PEPPER, [PEPPER]), KeyLayout::seed()] {
+            let loader = |_: Lookup| async { Err::<Option<TokenRecord<Account>>, _>("away") };
+            let cache = ApiTokenCache::builder(loader)
+                .store(store.clone())
+                .key_layout(layout)
+                .build()
+                .unwrap();
+            let unavailable = cache.authenticate(TOKEN, "app").await.unwrap_err();
+            self.of("UnavailableKind", &unavailable.kind());
+            self.error("Unavailable", &unavailable);
+            self.error("StoreError", &cache.peek(TOKEN, "app").await.unwrap_err());
+            self.error(
+                "InvalidateError",
+                &cache.invalidate(TOKEN).await.unwrap_err(),
+            );
+            let nowhere = cache.invalidate(TOKEN).in_scope("no scope").await;
+            self.error("InvalidateError", &nowhere.unwrap_err());
+        }
+    }
+}
+
+/// Each `pub struct` and `pub enum` of `src/`, and where it is.
+fn public_types(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            public_types(&path, found);
+            continue;
+        }
+        // The fuzzers' own door, hidden and behind a feature of theirs: what they read is shown to them.
+        if path.ends_with("src/fuzzing.rs") {
+            continue;
+        }
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            let line = line.trim_start();
+            let rest = ["pub struct ", "pub enum ", "pub union "]
+                .into_iter()
+                .find_map(|kind| line.strip_prefix(kind));
+            if let Some(rest) = rest {
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+                found.insert(rest[..end.unwrap_or(rest.len())].to_owned());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_public_type_or_error_shows_a_text() {
+    let mut shown = Shown::default();
+    shown.of_look_ups().await;
+    shown.of_denials().await;
+    shown.of_values();
+    shown.of_errors().await;
+    let needles = needles();
+    for (name, text) in &shown.0 {
+        needles.assert_none_in(name, text);
+    }
+
+    // A new type has to be shown here. Some cannot be: nobody outside can name or hold one; or it takes
+    // an operating system without random bytes.
+    let out_of_reach = ["Erased", "Parts", "GenerateError"];
+    let mut types = BTreeSet::new();
+    public_types(Path::new("src"), &mut types);
+    let looked_at = |name: &&String| {
+        shown.0.contains_key(name.as_str()) || out_of_reach.contains(&name.as_str())
+    };
+    assert!(types.len() > 30, "{types:?}");
+    let forgotten: Vec<_> = types.iter().filter(|name| !looked_at(name)).collect();
+    assert!(
+        forgotten.is_empty(),
+        "to be shown by this test: {forgotten:?}"
+    );
+}
+
+#[test]
+fn what_is_shown_would_be_found() {
+    let token = BearerToken::new(TOKEN);
+    let account = Account {
+        upstream_key: METADATA.to_owned(),
+    };
+    for shown in [format!("{:?}", token.expose()), format!("{account:?}")] {
+        assert!(needles().find(shown.as_bytes()).is_some(), "{shown}");
+    }
+}
+
+/// Runs all that writes to Redis, or asks it, and gives every command and all that lay there.
+async fn overheard(layout: KeyLayout) -> String {
+    let server = RedisServer::start();
+    let mut monitor = server.monitor();
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let build = |layout: &KeyLayout| {
+        let builder = db.cache().store(redis(&server)).local_capacity(0);
+        builder.key_layout(layout.clone()).build().unwrap()
+    };
+    let cache = build(&layout);
+    let mut lay_there = String::new();
+    let mut look = || lay_there += &String::from_utf8_lossy(&server.contents());
+
+    found(&cache, TOKEN).await;
+    found(&cache, TOKEN).await;
+    assert!(is_absent(&cache, UNKNOWN).await);
+    cache.authenticate(TOKEN, None).await.unwrap();
+    cache.authenticate(TOKEN, "dataset").await.unwrap();
+    cache.peek(TOKEN, "app").await.unwrap();
+    let recorder = db.cache().store(redis(&server)).key_layout(layout.clone());
+    let recorder = recorder.usage(UsageRecorder::store_only()).build().unwrap();
+    found(&recorder, TOKEN).await;
+    assert_eq!(recorder.shutdown().await, 0);
+    let used = cache.effective_last_used_at(TOKEN, "app").await.unwrap();
+    assert!(used.is_some());
+    look();
+    // A denial; an entry that is none; a key of another type; a record that is too large.
+    db.suspend("t-1");
+    cache.invalidate_tenant("t-1").await.unwrap();
+    assert!(matches!(
+        cache.authenticate(TOKEN, "app").await,
+        Ok(Answer::Denied(_))
+    ));
+    look();
+    db.resume("t-1");
+    let entries = server.keys("api_token:app:*");
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    server.command(&["SET", &entries[0], "V1{}"]).ok();
+    server.command(&["DEL", &entries[1]]).int();
+    server.command(&["SADD", &entries[1], "x"]).int();
+    found(&cache, TOKEN).await;
+    assert!(is_absent(&cache, UNKNOWN).await);
+    db.change(TOKEN, |row| row.id = "x".repeat(20_000));
+    cache.invalidate(TOKEN).and_wait().await.unwrap();
+    found(&cache, TOKEN).await;
+    assert_eq!(cache.stats().unwritable, 1);
+    db.revoke(TOKEN);
+    cache
+        .invalidate_digest(TokenDigest::of(TOKEN))
+        .await
+        .unwrap();
+    assert!(is_absent(&cache, TOKEN).await);
+    look();
+    let told = monitor.take().join("\n");
+    for command in ["SET", "GET", "EVAL", "DEL", "SADD", "SMEMBERS"] {
+        let quoted = format!("\"{command}\"");
+        assert!(told.contains(&quoted), "{command} was not overheard");
+    }
+    assert!(
+        lay_there.contains("tok-1") && told.contains("tok-1"),
+        "records are legible"
+    );
+    told + &lay_there
+}
+
+#[tokio::test]
+async fn nothing_in_redis_gives_a_token_away() {
+    let mut texts = needles();
+    texts.add("an unknown token", UNKNOWN);
+    for layout in [KeyLayout::digest(), KeyLayout::digest_keys(PEPPER, [""])] {
+        texts.assert_none_in("Redis", overheard(layout).await);
+    }
+}
+
+/// With a pepper a dump does not even tell whether a known token is in use.
+#[tokio::test]
+async fn with_a_pepper_redis_does_not_have_the_digest_of_a_token_either() {
+    let digest = TokenDigest::of(UNKNOWN).to_string();
+    let pepper_alone = KeyLayout::digest_keys(PEPPER, [""; 0]);
+    assert!(!overheard(pepper_alone).await.contains(&digest));
+    assert!(overheard(KeyLayout::digest()).await.contains(&digest));
+}

@@ -1,0 +1,232 @@
+//! Look-ups that come while others are under way share a read of Redis: each gets its own answer, and
+//! nobody depends on another.
+
+use std::future::poll_fn;
+use std::sync::mpsc::{Receiver, channel};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::common::{Cache, Db, Row, found, until};
+use test_support::RedisServer;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tower_api_token::{KeyLayout, Origin, RedisStore};
+
+const TOKENS: usize = 200;
+
+fn token(n: usize) -> String {
+    format!("app-{n:020}")
+}
+
+/// Tokens that lie in Redis, and a cache without a local level.
+async fn world() -> (RedisServer, Cache) {
+    world_of(KeyLayout::digest()).await
+}
+
+async fn world_of(layout: KeyLayout) -> (RedisServer, Cache) {
+    let server = RedisServer::start();
+    let db = Db::with(&token(0), Row::new("app"));
+    for n in 1..TOKENS {
+        db.insert(&token(n), Row::new("app"));
+    }
+    let store = RedisStore::connect(&server.url()).unwrap();
+    let store = store.deadline(Duration::from_secs(5));
+    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let cache = builder.key_layout(layout).build().unwrap();
+    for n in 0..TOKENS {
+        cache.prime(&token(n), "app").await.unwrap();
+    }
+    (server, cache)
+}
+
+/// Everybody at once: the answers, in the order of the tokens.
+async fn all(cache: &Cache) -> Vec<(String, Origin)> {
+    let mut look_ups = JoinSet::new();
+    for n in 0..TOKENS {
+        let cache = cache.clone();
+        look_ups.spawn(async move {
+            let found = found(&cache, &token(n)).await;
+            (n, (found.token().expose().to_owned(), found.origin()))
+        });
+    }
+    let mut answers = look_ups.join_all().await;
+    answers.sort_by_key(|(n, _)| *n);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+#[tokio::test]
+async fn look_ups_at_once_share_a_few_commands_and_each_gets_its_own_answer() {
+    let (server, cache) = world().await;
+    let before = (server.command_count("get"), server.command_count("mget"));
+    let answers = all(&cache).await;
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(*answer, (token(n), Origin::Shared));
+    }
+    let asked = (
+        server.command_count("get") - before.0,
+        server.command_count("mget") - before.1,
+    );
+    // The first goes alone; the others, 64 to a command.
+    assert_eq!(asked, (1, 4));
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_spoils_no_other_read_and_is_replaced() {
+    let (server, cache) = world().await;
+    let name = server.keys("api_token:app:*").pop().unwrap();
+    server.command(&["DEL", &name]);
+    server.command(&["RPUSH", &name, "x"]);
+    let origins = |answers: &[(String, Origin)], origin| {
+        let of = |(_, found): &&(String, Origin)| *found == origin;
+        answers.iter().filter(of).count()
+    };
+    let answers = all(&cache).await;
+    assert_eq!(origins(&answers, Origin::Loaded), 1);
+    assert_eq!(origins(&answers, Origin::Shared), TOKENS - 1);
+    let answers = all(&cache).await;
+    assert_eq!(origins(&answers, Origin::Shared), TOKENS);
+}
+
+#[tokio::test]
+async fn a_user_without_the_right_to_read_several_keys_at_once_is_answered_and_asks_no_more() {
+    let (server, cache) = world().await;
+    server.command(&["ACL", "SETUSER", "default", "-mget"]).ok();
+    let shared = |answers: &[(String, Origin)]| {
+        let is_own =
+            |(n, answer): (usize, &(String, Origin))| *answer == (token(n), Origin::Shared);
+        answers.iter().enumerate().all(is_own)
+    };
+    assert!(shared(&all(&cache).await));
+    assert!(!server.command(&["ACL", "LOG"]).array().is_empty());
+    server.command(&["ACL", "LOG", "RESET"]).ok();
+    assert!(shared(&all(&cache).await));
+    let denied = server.command(&["ACL", "LOG"]).array();
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
+/// Begins a lookup of the token, and blocks the thread until somebody sends. Returns whether anybody did.
+async fn ask_and_block(cache: Cache, n: usize, until: Receiver<()>) -> bool {
+    begin_and_block(async { drop(found(&cache, &token(n)).await) }, until).await
+}
+
+async fn begin_and_block(call: impl Future<Output = ()>, until: Receiver<()>) -> bool {
+    let mut call = Box::pin(call);
+    let mut poll = |context: &mut Context<'_>| Poll::Ready(call.as_mut().poll(context));
+    let begun = poll_fn(&mut poll).await;
+    assert!(begun.is_pending());
+    let sent = until.recv_timeout(Duration::from_secs(20));
+    call.await;
+    sent.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_sends_a_read_and_blocks_the_thread_holds_up_no_others() {
+    let (_server, cache) = world().await;
+    for n in 0..20 {
+        let (answered, is_answered) = channel();
+        let blocks = tokio::spawn(ask_and_block(cache.clone(), n, is_answered));
+        until(|| cache.flights() > 0).await;
+        let other = found(&cache, &token(n + 100)).await;
+        assert_eq!(other.origin(), Origin::Shared);
+        answered.send(()).unwrap();
+        assert!(blocks.await.unwrap());
+    }
+}
+
+/// In the layout whose invalidations hold the connection that everything shares.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_invalidates_and_blocks_the_thread_holds_up_no_others() {
+    let (_server, cache) = world_of(KeyLayout::seed()).await;
+    for n in 0..20 {
+        let (answered, is_answered) = channel();
+        let (begins, begun) = channel();
+        let blocks = tokio::spawn({
+            let cache = cache.clone();
+            async move {
+                let token = token(n);
+                let invalidation = async {
+                    let invalidation = cache.invalidate(&token).in_scope("app");
+                    begins.send(()).unwrap();
+                    invalidation.await.unwrap();
+                };
+                begin_and_block(invalidation, is_answered).await
+            }
+        });
+        until(|| begun.try_recv().is_ok()).await;
+        let other = found(&cache, &token(n + 100)).await;
+        assert_eq!(other.origin(), Origin::Shared);
+        answered.send(()).unwrap();
+        assert!(blocks.await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_is_to_send_the_reads_that_wait_and_blocks_the_thread_holds_up_no_others() {
+    let (server, cache) = world().await;
+    server.pause();
+    let look_up = |n| {
+        let cache = cache.clone();
+        tokio::spawn(async move { found(&cache, &token(n)).await.origin() })
+    };
+    let first = look_up(0);
+    until(|| cache.flights() == 1).await;
+    let (answered, is_answered) = channel();
+    let blocks = tokio::spawn(ask_and_block(cache.clone(), 1, is_answered));
+    until(|| cache.flights() == 2).await;
+    let other = look_up(2);
+    until(|| cache.flights() == 3).await;
+    server.resume();
+    assert_eq!(first.await.unwrap(), Origin::Shared);
+    assert_eq!(other.await.unwrap(), Origin::Shared);
+    answered.send(()).unwrap();
+    assert!(blocks.await.unwrap());
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+/// Driven no further than to where somebody waits to be sent with others.
+fn with_reads_that_wait(cache: &Cache) -> Runtime {
+    // Four lookups, and whoever is to send three of them, who yields first.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().event_interval(5).build().unwrap();
+    runtime.block_on(async {
+        for n in 0..4 {
+            let cache = cache.clone();
+            tokio::spawn(async move { found(&cache, &token(n)).await });
+        }
+        tokio::task::yield_now().await;
+    });
+    runtime
+}
+
+#[test]
+fn reads_that_wait_in_a_runtime_that_ends_hold_up_no_others() {
+    let driven = runtime();
+    let (_server, cache) = driven.block_on(world());
+    drop(with_reads_that_wait(&cache));
+    let answers = driven.block_on(all(&cache));
+    assert!(answers.iter().all(|(_, origin)| *origin == Origin::Shared));
+}
+
+#[test]
+fn reads_that_wait_in_a_runtime_that_stands_still_hold_up_no_others() {
+    let driven = runtime();
+    let (_server, cache) = driven.block_on(world());
+    let _kept = with_reads_that_wait(&cache);
+    driven.block_on(async {
+        let start = Instant::now();
+        while all(&cache)
+            .await
+            .iter()
+            .any(|(_, origin)| *origin != Origin::Shared)
+        {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "nobody is sent any more"
+            );
+        }
+    });
+}

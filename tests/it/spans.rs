@@ -1,0 +1,285 @@
+//! What `tracing` is told: one span for each miss, one event for each refusal, and no text of a token.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use crate::common::{Cache, Db, Mode, Row, ask, found, is_absent, redis, start, until};
+use http::{Request, Response};
+use test_support::{Needles, RedisServer};
+use tower::{Layer as _, ServiceExt, service_fn};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Instrument as _, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
+
+const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
+const UNKNOWN: &str = "app-Yt5rEw3qPl9oKj2hGf7D";
+
+type Fields = BTreeMap<String, String>;
+
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    name: String,
+    target: String,
+    level: Option<Level>,
+    parent: Option<String>,
+    fields: Fields,
+}
+
+/// Everything that this thread's runtime says, at all levels.
+#[derive(Clone, Default)]
+struct Capture {
+    spans: Arc<Mutex<Vec<(Id, Seen)>>>,
+    events: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Capture {
+    fn install(&self) -> DefaultGuard {
+        tracing::subscriber::set_default(Registry::default().with(self.clone()))
+    }
+
+    /// The look-ups' spans, in the order that they began in.
+    fn lookups(&self) -> Vec<Seen> {
+        let spans = self.spans.lock().unwrap();
+        let ours = spans
+            .iter()
+            .filter(|(_, span)| span.name == "api_token.lookup");
+        ours.map(|(_, span)| span.clone()).collect()
+    }
+
+    fn refusals(&self) -> Vec<Fields> {
+        let events = self.events.lock().unwrap();
+        let refusal = |event: &&Seen| event.target == "tower_api_token::refusal";
+        let fields = |event: &Seen| {
+            assert_eq!(event.level, Some(Level::DEBUG));
+            event.fields.clone()
+        };
+        events.iter().filter(refusal).map(fields).collect()
+    }
+}
+
+struct Visitor<'a>(&'a mut Fields);
+
+impl Visit for Visitor<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let metadata = attributes.metadata();
+        let parent = context.span(id).and_then(|span| span.parent());
+        let mut span = Seen {
+            name: metadata.name().to_owned(),
+            target: metadata.target().to_owned(),
+            level: Some(*metadata.level()),
+            parent: parent.map(|parent| parent.name().to_owned()),
+            fields: Fields::new(),
+        };
+        attributes.record(&mut Visitor(&mut span.fields));
+        self.spans.lock().unwrap().push((id.clone(), span));
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut spans = self.spans.lock().unwrap();
+        // Ids are used again: the latest with this one.
+        let (_, span) = spans.iter_mut().rfind(|(known, _)| known == id).unwrap();
+        values.record(&mut Visitor(&mut span.fields));
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut seen = Seen {
+            target: event.metadata().target().to_owned(),
+            level: Some(*event.metadata().level()),
+            parent: context.event_span(event).map(|span| span.name().to_owned()),
+            ..Seen::default()
+        };
+        event.record(&mut Visitor(&mut seen.fields));
+        self.events.lock().unwrap().push(seen);
+    }
+}
+
+fn fields(span: &Seen, names: [&str; 4]) -> [String; 4] {
+    names.map(|name| span.fields.get(name).cloned().unwrap_or_default())
+}
+
+const ENDS: [&str; 4] = ["outcome", "origin", "reason", "joined"];
+
+#[tokio::test]
+async fn a_miss_has_one_span_which_says_how_it_ended_and_a_hit_has_none() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    let other = db.cache().store(redis(&server)).build().unwrap();
+    for _ in 0..3 {
+        found(&cache, TOKEN).await;
+    }
+    found(&other, TOKEN).await;
+    for _ in 0..3 {
+        assert!(is_absent(&cache, UNKNOWN).await);
+    }
+    cache.invalidate(TOKEN).await.unwrap();
+    db.mode(Mode::Fails);
+    ask(&cache, TOKEN).await.unwrap_err();
+    let spans = capture.lookups();
+    let ends: Vec<_> = spans.iter().map(|span| fields(span, ENDS)).collect();
+    assert_eq!(
+        ends,
+        [
+            ["found", "loaded", "", "false"],
+            ["found", "shared", "", "false"],
+            ["absent", "loaded", "unknown", "false"],
+            ["unavailable", "none", "loader_failed", "false"],
+        ]
+    );
+    for span in spans {
+        assert_eq!(
+            (span.target.as_str(), span.level),
+            ("tower_api_token", Some(Level::INFO))
+        );
+        assert_eq!(span.fields["scope"], "app");
+    }
+}
+
+#[tokio::test]
+async fn those_who_join_a_flight_have_spans_of_their_own_that_say_so() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().build().unwrap();
+    db.gate.close();
+    let asked = [(); 3].map(|()| start(&cache, TOKEN));
+    until(|| cache.stats().joined == 2).await;
+    db.gate.open();
+    for asked in asked {
+        asked.await.unwrap().unwrap();
+    }
+    let joined = capture
+        .lookups()
+        .into_iter()
+        .map(|span| span.fields["joined"].clone());
+    assert_eq!(joined.collect::<Vec<_>>(), ["false", "true", "true"]);
+}
+
+#[tokio::test]
+async fn the_loader_runs_within_the_span_of_the_miss_and_that_within_the_requests() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let loader = |_: Lookup| {
+        async {
+            tracing::info!(target: "query", "the query");
+            Ok::<_, Infallible>(Some(TokenRecord::new("tok-1", "app")))
+        }
+        .instrument(tracing::info_span!("query"))
+    };
+    let cache = ApiTokenCache::builder(loader).build().unwrap();
+    let request = tracing::info_span!("request");
+    let answer = cache.authenticate(TOKEN, "app").instrument(request).await;
+    assert!(answer.unwrap().found().is_some());
+    let spans = capture.spans.lock().unwrap();
+    let parent = |name: &str| {
+        let (_, span) = spans.iter().find(|(_, span)| span.name == name).unwrap();
+        span.parent.clone()
+    };
+    assert_eq!(parent("query").as_deref(), Some("api_token.lookup"));
+    assert_eq!(parent("api_token.lookup").as_deref(), Some("request"));
+    assert_eq!(parent("request"), None);
+}
+
+/// Sends a request through a layer of the scope `app`; its status.
+async fn request(cache: &Cache, header: Option<&str>) -> u16 {
+    let inner =
+        service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
+    let layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+    let mut request = Request::builder();
+    if let Some(line) = header {
+        request = request.header("authorization", line);
+    }
+    let response = layer.layer(inner).oneshot(request.body(()).unwrap()).await;
+    response.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_refusal_is_an_event_under_its_own_target_with_the_reason_that_the_client_is_not_told() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let db = Db::new();
+    let expired = Row {
+        expires_at: Some(SystemTime::UNIX_EPOCH),
+        ..Row::new("app")
+    };
+    db.insert("app-expired-0000", expired);
+    db.insert("app-other-type-0", Row::new("dataset"));
+    db.insert("app-suspended-00", Row::new("app").of_tenant("t"));
+    db.suspend("t");
+    let cache = db.cache().build().unwrap();
+    for (header, status, reason) in [
+        (None, 401, "not_presented"),
+        (Some("Bearer a b"), 401, "malformed"),
+        (Some("Bearer app-unknown-0000"), 401, "unknown"),
+        (Some("Bearer app-unknown-0000"), 401, "unknown"),
+        (Some("Bearer app-expired-0000"), 401, "expired"),
+        (Some("Bearer app-other-type-0"), 401, "wrong_token_type"),
+        (Some("Bearer app-suspended-00"), 403, "denied"),
+    ] {
+        assert_eq!(request(&cache, header).await, status);
+        let last = capture.refusals().pop().unwrap();
+        assert_eq!(
+            (last["reason"].as_str(), last["scope"].as_str()),
+            (reason, "app")
+        );
+    }
+    db.mode(Mode::Fails);
+    assert_eq!(request(&cache, Some("Bearer app-never-seen-0")).await, 503);
+    let reasons = capture.refusals();
+    assert_eq!(reasons.last().unwrap()["reason"], "unavailable");
+    assert_eq!(reasons.len(), 8, "one each");
+    let counted: u64 = cache.stats().refusals().map(|(_, count)| count).sum();
+    assert_eq!(counted, 8);
+}
+
+#[tokio::test]
+async fn nothing_that_is_said_holds_a_tokens_text_or_its_digest() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t"));
+    let cache = db.cache().store(redis(&server)).build().unwrap();
+    assert_eq!(request(&cache, Some(&format!("Bearer {TOKEN}"))).await, 200);
+    assert_eq!(
+        request(&cache, Some(&format!("Bearer {UNKNOWN}"))).await,
+        401
+    );
+    cache.invalidate(TOKEN).await.unwrap();
+    db.mode(Mode::Fails);
+    assert_eq!(request(&cache, Some(&format!("Bearer {TOKEN}"))).await, 503);
+    cache.invalidate(TOKEN).in_scope("a b").await.unwrap_err();
+    assert_eq!(capture.lookups().len(), 3);
+    assert!(capture.events.lock().unwrap().len() >= 2);
+    let mut needles = Needles::new();
+    for token in [TOKEN, UNKNOWN] {
+        needles.add("a token", token);
+        let digest = tower_api_token::TokenDigest::of(token).to_string();
+        needles.add("a digest", &digest);
+    }
+    let said = format!(
+        "{:?}{:?}",
+        capture.spans.lock().unwrap(),
+        capture.events.lock().unwrap()
+    );
+    needles.assert_none_in("spans and events", said);
+}

@@ -1,0 +1,279 @@
+//! Stale-if-error: a record past its time is answered while the loader fails, and nothing that was
+//! invalidated is.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::common::{
+    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, start,
+};
+use test_support::RedisServer;
+use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::{Answer, InvalidReason, Origin, UnavailableKind};
+
+const TOKEN: &str = "app-0123456789abcdef";
+const TTL: Duration = Duration::from_secs(600);
+const NULL_TTL: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(300);
+
+fn builder(db: &Arc<Db>) -> Builder {
+    db.cache()
+        .ttl(TTL)
+        .null_ttl(NULL_TTL)
+        .ttl_jitter_percent(0)
+        .stale_if_error(GRACE)
+}
+
+/// In memory time is the clock's; in Redis an entry is aged by shortening its life.
+struct World {
+    db: Arc<Db>,
+    cache: Cache,
+    clock: ManualClock,
+    server: Option<RedisServer>,
+    points: Points,
+    aged: Cell<Duration>,
+}
+
+impl World {
+    fn both() -> [Self; 2] {
+        [None, Some(RedisServer::start())].map(|server| {
+            let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+            let (clock, points) = (ManualClock::new(), Points::default());
+            let mut builder = builder(&db).hooks(points.hooks()).clock(clock.clone());
+            if let Some(server) = &server {
+                builder = builder.store(redis(server)).local_capacity(0);
+            }
+            Self {
+                cache: builder.build().unwrap(),
+                db,
+                clock,
+                server,
+                points,
+                aged: Cell::default(),
+            }
+        })
+    }
+
+    /// So that `left` of the entry's whole life is left.
+    fn age(&self, left: Duration) {
+        match &self.server {
+            None => {
+                let age = TTL + GRACE - left;
+                self.clock.advance(age - self.aged.replace(age));
+            }
+            Some(server) => {
+                let left = left.as_millis().to_string();
+                assert_eq!(server.command(&["PEXPIRE", &entry(TOKEN), &left]).int(), 1);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_denied_record_has_no_grace() {
+    for world in World::both() {
+        world.db.suspend("t-1");
+        let denied = async || matches!(ask(&world.cache, TOKEN).await, Ok(Answer::Denied(_)));
+        assert!(denied().await);
+        world.db.mode(Mode::Fails);
+        match &world.server {
+            None => {
+                world.clock.advance(NULL_TTL - Duration::from_millis(1));
+                assert!(denied().await);
+                world.clock.advance(Duration::from_millis(1));
+                let error = ask(&world.cache, TOKEN).await.unwrap_err();
+                assert_eq!(error.kind(), UnavailableKind::LoaderFailed);
+            }
+            Some(server) => {
+                let written = String::from_utf8(server.get(&entry(TOKEN)).unwrap()).unwrap();
+                assert!(written.starts_with("D2"), "{written}");
+                assert!(!written.contains("soft"), "{written}");
+                let left = server.command(&["PTTL", &entry(TOKEN)]).int();
+                assert!((1..=60_000).contains(&left), "{left}");
+                assert!(denied().await);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_past_its_time_is_answered_while_the_loader_fails() {
+    for world in World::both() {
+        found(&world.cache, TOKEN).await;
+        world.db.mode(Mode::Fails);
+        world.age(GRACE + Duration::from_secs(60));
+        assert_ne!(
+            found(&world.cache, TOKEN).await.origin(),
+            Origin::Stale,
+            "not past it yet"
+        );
+        world.age(GRACE - Duration::from_secs(1));
+        for _ in 0..3 {
+            let stale = found(&world.cache, TOKEN).await;
+            assert_eq!((stale.origin(), *stale.metadata()), (Origin::Stale, 0));
+        }
+        assert!(world.db.loads() >= 2, "the loader is asked first");
+        world.db.mode(Mode::Answers);
+        world.db.change(TOKEN, |_| {});
+        // A loader that failed is left in peace for a second.
+        assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Stale);
+        world.clock.advance(Duration::from_secs(1));
+        let fresh = found(&world.cache, TOKEN).await;
+        assert_eq!((fresh.origin(), *fresh.metadata()), (Origin::Loaded, 1));
+    }
+}
+
+#[tokio::test]
+async fn past_the_grace_it_is_unavailable() {
+    for world in World::both() {
+        found(&world.cache, TOKEN).await;
+        world.db.mode(Mode::Fails);
+        match &world.server {
+            None => world.clock.advance(TTL + GRACE),
+            Some(server) => server.flushall(),
+        }
+        let error = ask(&world.cache, TOKEN).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::LoaderFailed);
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_was_invalidated_is_answered() {
+    for world in World::both() {
+        for invalidates_tenant in [false, true] {
+            world.db.mode(Mode::Answers);
+            found(&world.cache, TOKEN).await;
+            world.aged.set(Duration::ZERO);
+            world.age(GRACE / 2);
+            world.db.mode(Mode::Fails);
+            if invalidates_tenant {
+                world.cache.invalidate_tenant("t-1").await.unwrap();
+            } else {
+                world.cache.invalidate(TOKEN).await.unwrap();
+            }
+            ask(&world.cache, TOKEN).await.unwrap_err();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_invalidation_during_the_failing_load_keeps_the_record_from_coming_back() {
+    for world in World::both() {
+        found(&world.cache, TOKEN).await;
+        world.age(GRACE / 2);
+        world.db.mode(Mode::Fails);
+        let loaded = world.points.at(Point::Loaded);
+        let before = loaded.arrivals();
+        loaded.close();
+        let slow = start(&world.cache, TOKEN);
+        loaded.reached(before + 1).await;
+        world.db.revoke(TOKEN);
+        world.cache.invalidate(TOKEN).await.unwrap();
+        loaded.open();
+        slow.await.unwrap().unwrap_err();
+        ask(&world.cache, TOKEN).await.unwrap_err();
+        world.db.mode(Mode::Answers);
+        assert!(is_absent(&world.cache, TOKEN).await);
+    }
+}
+
+#[tokio::test]
+async fn a_null_has_no_grace() {
+    for world in World::both() {
+        assert!(is_absent(&world.cache, "unknown-token").await);
+        world.db.mode(Mode::Fails);
+        match &world.server {
+            None => world.clock.advance(Duration::from_secs(60)),
+            Some(server) => server.flushall(),
+        }
+        ask(&world.cache, "unknown-token").await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_expired_is_not_answered_in_its_grace() {
+    let db = Db::with(TOKEN, Row::new("app"));
+    let clock = ManualClock::new();
+    let cache = builder(&db).clock(clock.clone()).build().unwrap();
+    db.change(TOKEN, |row| {
+        row.expires_at = Some(clock.wall() + TTL + GRACE / 2)
+    });
+    found(&cache, TOKEN).await;
+    db.mode(Mode::Fails);
+    clock.advance(TTL + GRACE / 4);
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Stale);
+    clock.advance(GRACE / 2);
+    match ask(&cache, TOKEN).await {
+        Ok(Answer::Absent(InvalidReason::Expired)) | Err(_) => {}
+        answer => panic!("{answer:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_local_level_says_stale_too_and_asks_the_loader_once_in_a_bound() {
+    let server = RedisServer::start();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let clock = ManualClock::new();
+    let cache = builder(&db)
+        .store(redis(&server))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    found(&cache, TOKEN).await;
+    db.mode(Mode::Fails);
+    let left = (GRACE / 2).as_millis().to_string();
+    server.command(&["PEXPIRE", &entry(TOKEN), &left]).int();
+    clock.advance(Duration::from_secs(1));
+    for _ in 0..5 {
+        assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Stale);
+    }
+    assert_eq!(db.loads(), 2);
+    let left = server.command(&["PTTL", &entry(TOKEN)]).int();
+    assert!(left <= 150_000, "its end stays where it was: {left}");
+}
+
+#[tokio::test]
+async fn switched_off_a_record_ends_with_its_time() {
+    let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
+    let cache = db.cache().ttl(TTL).clock(clock.clone()).build().unwrap();
+    found(&cache, TOKEN).await;
+    db.mode(Mode::Fails);
+    clock.advance(TTL);
+    ask(&cache, TOKEN).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn an_entry_lies_in_redis_for_its_time_and_its_grace() {
+    let (server, db) = (RedisServer::start(), Db::with(TOKEN, Row::new("app")));
+    let cache = builder(&db).store(redis(&server)).build().unwrap();
+    found(&cache, TOKEN).await;
+    let left = server.command(&["PTTL", &entry(TOKEN)]).int();
+    assert!((890_000..=900_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn another_instances_grace_is_no_lifetime_to_one_that_has_none() {
+    let (server, db) = (RedisServer::start(), Db::with(TOKEN, Row::new("app")));
+    let graceful = builder(&db).store(redis(&server)).build().unwrap();
+    found(&graceful, TOKEN).await;
+    db.change(TOKEN, |_| {});
+    let without = || db.cache().store(redis(&server)).build().unwrap();
+    assert_eq!(found(&without(), TOKEN).await.origin(), Origin::Shared);
+    let left = (GRACE.as_millis() - 1_000).to_string();
+    server.command(&["PEXPIRE", &entry(TOKEN), &left]).int();
+    let anew = found(&without(), TOKEN).await;
+    assert_eq!((anew.origin(), *anew.metadata()), (Origin::Loaded, 1));
+}
+
+#[tokio::test]
+async fn peek_sees_a_record_until_its_time_is_over_and_not_in_its_grace() {
+    for world in World::both() {
+        found(&world.cache, TOKEN).await;
+        let peeked = async || world.cache.peek(TOKEN, "app").await.unwrap();
+        assert!(peeked().await.is_some());
+        world.age(GRACE);
+        assert!(peeked().await.is_none());
+        assert_eq!(world.db.loads(), 1);
+    }
+}

@@ -1,0 +1,208 @@
+//! Invalidations that the store did not confirm: until one is, this instance does not answer from what
+//! the store may still hold.
+
+use std::future::IntoFuture as _;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::common::{
+    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis_at, start,
+};
+use test_support::{Direction, FaultProxy, RedisServer};
+use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::{Answer, Origin};
+
+const TOKEN: &str = "app-0123456789abcdef";
+const OTHER: &str = "app-fedcba9876543210";
+const TENANT: &str = "t-1";
+
+/// An instance that can be cut off from its Redis.
+struct World {
+    server: RedisServer,
+    proxy: FaultProxy,
+    db: Arc<Db>,
+    clock: ManualClock,
+}
+
+impl World {
+    fn new() -> Self {
+        let server = RedisServer::start();
+        let proxy = FaultProxy::start(server.addr());
+        let db = Db::with(TOKEN, Row::new("app").of_tenant(TENANT));
+        db.insert(OTHER, Row::new("app"));
+        Self {
+            server,
+            proxy,
+            db,
+            clock: ManualClock::new(),
+        }
+    }
+
+    fn builder(&self) -> Builder {
+        let store = redis_at(&format!("redis://{}", self.proxy.addr()));
+        let builder = self.db.cache().store(store).scopes(["app"]);
+        builder.clock(self.clock.clone())
+    }
+
+    /// With both tokens in Redis and in its local level.
+    async fn instance(&self) -> Cache {
+        let cache = self.builder().build().unwrap();
+        for token in [TOKEN, OTHER] {
+            found(&cache, token).await;
+        }
+        cache
+    }
+
+    /// While Redis is away.
+    async fn cut_off<T>(&self, cache: &Cache, then: impl AsyncFnOnce() -> T) -> T {
+        self.proxy.cut();
+        let result = then().await;
+        self.proxy.heal();
+        while cache.check_store().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        result
+    }
+
+    async fn revoke_unconfirmed(&self, cache: &Cache) {
+        self.db.revoke(TOKEN);
+        let invalidated = self
+            .cut_off(cache, async || cache.invalidate(TOKEN).await)
+            .await;
+        invalidated.unwrap_err();
+        // What was revoked is still there.
+        assert!(self.server.get(&entry(TOKEN)).unwrap().starts_with(b"V1"));
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_does_not_come_back_with_redis() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.revoke_unconfirmed(&cache).await;
+    for _ in 0..3 {
+        assert!(is_absent(&cache, TOKEN).await);
+        assert!(cache.peek(TOKEN, "app").await.unwrap().is_none());
+    }
+    // One load each, and none for any other token.
+    assert_eq!(world.db.loads(), 2 + 3);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(found(&cache, OTHER).await.origin(), Origin::Shared);
+    // Confirmed, it is cached like any other.
+    cache.invalidate(TOKEN).await.unwrap();
+    for _ in 0..3 {
+        assert!(is_absent(&cache, TOKEN).await);
+    }
+    assert_eq!(world.db.loads(), 2 + 3 + 1);
+}
+
+#[tokio::test]
+async fn a_suspended_tenants_tokens_do_not_come_back_with_redis() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.db.suspend(TENANT);
+    world
+        .cut_off(&cache, async || cache.invalidate_tenant(TENANT).await)
+        .await
+        .unwrap_err();
+    let denied = async || matches!(ask(&cache, TOKEN).await.unwrap(), Answer::Denied(_));
+    for _ in 0..3 {
+        assert!(denied().await);
+    }
+    assert_eq!(world.db.loads(), 2 + 3);
+    cache.invalidate_tenant(TENANT).await.unwrap();
+    assert!(denied().await && denied().await);
+    assert_eq!(world.db.loads(), 2 + 3 + 1);
+}
+
+#[tokio::test]
+async fn what_the_store_says_counts_again_when_all_that_it_held_has_ended() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.revoke_unconfirmed(&cache).await;
+    assert!(is_absent(&cache, TOKEN).await);
+    // The time to live, a lease, and a twentieth.
+    world.clock.advance(Duration::from_secs(605) * 21 / 20);
+    // Redis' own clock has not moved.
+    assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Shared);
+}
+
+#[tokio::test]
+async fn without_the_database_it_is_unavailable_and_not_what_the_store_says() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.revoke_unconfirmed(&cache).await;
+    world.db.mode(Mode::Fails);
+    ask(&cache, TOKEN).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn an_invalidation_whose_caller_hangs_up_is_not_confirmed() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.db.revoke(TOKEN);
+    world.proxy.stall(Direction::ToServer);
+    let mut invalidation = cache.invalidate(TOKEN).into_future();
+    let polled = invalidation
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending());
+    drop(invalidation);
+    // The deletion is lost with the connection.
+    world.cut_off(&cache, async || ()).await;
+    assert!(world.server.get(&entry(TOKEN)).unwrap().starts_with(b"V1"));
+    assert!(is_absent(&cache, TOKEN).await);
+}
+
+/// The lease of a load from before the change is still there, because no deletion removed it.
+#[tokio::test]
+async fn a_load_from_before_the_change_is_not_filled_after_it() {
+    let world = World::new();
+    let points = Points::default();
+    let cache = world.builder().hooks(points.hooks()).build().unwrap();
+    let loaded = points.at(Point::Loaded);
+    loaded.close();
+    let before = start(&cache, TOKEN);
+    loaded.reached(1).await;
+    world.db.revoke(TOKEN);
+    world
+        .cut_off(&cache, async || cache.invalidate(TOKEN).await)
+        .await
+        .unwrap_err();
+    let after = start(&cache, TOKEN);
+    crate::common::until(|| cache.stats().joined == 1).await;
+    loaded.open();
+    before.await.unwrap().unwrap();
+    let after = after.await.unwrap().unwrap();
+    assert!(matches!(after, Answer::Absent(_)), "{after:?}");
+    assert!(is_absent(&cache, TOKEN).await);
+}
+
+#[tokio::test]
+async fn a_stale_record_is_not_put_back_after_the_change() {
+    let world = World::new();
+    let points = Points::default();
+    let builder = world.builder().stale_if_error(Duration::from_secs(600));
+    let cache = builder
+        .ttl(Duration::from_millis(50))
+        .hooks(points.hooks())
+        .build()
+        .unwrap();
+    found(&cache, TOKEN).await;
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    world.clock.advance(Duration::from_secs(1));
+    world.db.mode(Mode::Fails);
+    let loaded = points.at(Point::Loaded);
+    loaded.close();
+    let before = start(&cache, TOKEN);
+    loaded.reached(2).await;
+    world.db.revoke(TOKEN);
+    world
+        .cut_off(&cache, async || cache.invalidate(TOKEN).await)
+        .await
+        .unwrap_err();
+    loaded.open();
+    before.await.unwrap().unwrap_err();
+    ask(&cache, TOKEN).await.unwrap_err();
+}
