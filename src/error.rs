@@ -1,15 +1,14 @@
-//! What can go wrong: in the configuration, and at run time.
+//! Errors of the configuration, and the type of other people's errors.
 
 use std::error::Error;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::loader::BoxError;
-use crate::store::StoreError;
+/// An error of any type, such as a [`TokenLoader`](crate::TokenLoader) may return.
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The configuration makes no sense; the text says which part and why.
+/// An invalid configuration. The text names the setting and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     message: String,
@@ -22,8 +21,10 @@ impl ConfigError {
         }
     }
 
+    /// Checks that `value` is in the `allowed` range.
+    ///
     /// # Errors
-    /// The value is out of what is allowed; the error says both, and the setting's name.
+    /// Returns an error that names the setting, the range and the value.
     pub(crate) fn unless_within<T: PartialOrd + fmt::Debug>(
         name: &str,
         value: T,
@@ -39,10 +40,10 @@ impl ConfigError {
     }
 }
 
-/// The longest deadline, wait or pause: one that is added to another, or to a clock, does not overflow.
+/// The longest timeout, wait or pause that a setting accepts: sums of them do not overflow.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
-/// The most that a count of entries may be.
+/// The largest number of entries that a setting accepts.
 pub(crate) const MOST_ENTRIES: usize = 1_000_000_000;
 
 impl fmt::Display for ConfigError {
@@ -61,180 +62,5 @@ pub(crate) fn valid<T>(configured: Result<T, ConfigError>) -> T {
         Ok(value) => value,
         // A closure of `unwrap_or_else` would be the place that the panic names.
         Err(error) => panic!("{error}"),
-    }
-}
-
-/// We cannot tell who is calling: neither a cache nor the loader could say. Over HTTP it is a 503
-/// with `Retry-After`, never a 401, and nothing is cached.
-///
-/// `Display` names the kind of trouble and never repeats the loader's text; that is the
-/// [`source`](Error::source), for logs.
-///
-/// ```
-/// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
-/// use std::error::Error;
-/// use tower_api_token::UnavailableKind;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn Error>> {
-/// let loader = |_: Lookup| async {
-///     Err::<Option<TokenRecord>, _>(std::io::Error::other("the database is away"))
-/// };
-/// let cache = ApiTokenCache::builder(loader).build()?;
-/// let error = cache.authenticate("app-0123456789abcdef", "app").await.unwrap_err();
-/// assert_eq!(error.kind(), UnavailableKind::LoaderFailed);
-/// assert_eq!(error.to_string(), "the token loader failed");
-/// assert_eq!(error.source().unwrap().to_string(), "the database is away");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-pub struct Unavailable {
-    kind: UnavailableKind,
-    source: Option<Arc<dyn Error + Send + Sync>>,
-}
-
-/// Why we cannot tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum UnavailableKind {
-    /// The loader returned an error.
-    LoaderFailed,
-    /// The load deadline passed.
-    LoaderTimedOut,
-    /// The loader panicked.
-    LoaderPanicked,
-    /// The loader's answer is not about the token that was asked for, or has an empty id.
-    LoaderMistaken,
-    /// All loads are taken, and so is the queue, or the wait in it was too long.
-    Overloaded,
-    /// The scope is not one that the cache was configured for, or no scope's name at all.
-    UnknownScope,
-    /// Something of this crate's own failed.
-    Internal,
-}
-
-#[cfg(feature = "tracing")]
-impl UnavailableKind {
-    /// The word that spans use.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::LoaderFailed => "loader_failed",
-            Self::LoaderTimedOut => "loader_timed_out",
-            Self::LoaderPanicked => "loader_panicked",
-            Self::LoaderMistaken => "loader_mistaken",
-            Self::Overloaded => "overloaded",
-            Self::UnknownScope => "unknown_scope",
-            Self::Internal => "internal",
-        }
-    }
-}
-
-impl Unavailable {
-    pub(crate) fn new(kind: UnavailableKind) -> Self {
-        Self { kind, source: None }
-    }
-
-    pub(crate) fn loader(source: BoxError) -> Self {
-        Self {
-            kind: UnavailableKind::LoaderFailed,
-            source: Some(Arc::from(source)),
-        }
-    }
-
-    /// Why.
-    pub fn kind(&self) -> UnavailableKind {
-        self.kind
-    }
-
-    /// When it is worth asking again: one second.
-    pub fn retry_after(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-}
-
-impl fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            UnavailableKind::LoaderFailed => "the token loader failed",
-            UnavailableKind::LoaderTimedOut => "the token loader did not answer in time",
-            UnavailableKind::LoaderPanicked => "the token loader panicked",
-            UnavailableKind::LoaderMistaken => "the token loader answered for another token",
-            UnavailableKind::Overloaded => "too many tokens are being loaded",
-            UnavailableKind::UnknownScope => "the scope is not configured",
-            UnavailableKind::Internal => "the look-up broke off",
-        })
-    }
-}
-
-impl Error for Unavailable {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
-
-/// An invalidation was not confirmed: the change may not be in force everywhere. Repeat it until it
-/// is `Ok`, as the example of [`Invalidation`](crate::Invalidation) does.
-#[derive(Debug, Clone)]
-pub struct InvalidateError {
-    kind: InvalidateErrorKind,
-}
-
-#[derive(Debug, Clone)]
-enum InvalidateErrorKind {
-    Scope(ConfigError),
-    Store(StoreError),
-    Registry,
-}
-
-impl InvalidateError {
-    pub(crate) fn scope(error: ConfigError) -> Self {
-        Self {
-            kind: InvalidateErrorKind::Scope(error),
-        }
-    }
-
-    pub(crate) fn store(error: StoreError) -> Self {
-        Self {
-            kind: InvalidateErrorKind::Store(error),
-        }
-    }
-
-    pub(crate) fn registry() -> Self {
-        Self {
-            kind: InvalidateErrorKind::Registry,
-        }
-    }
-
-    /// Whether repeating it can help: not where a scope's name is none, or the store cannot do what
-    /// was asked.
-    pub fn is_retryable(&self) -> bool {
-        match &self.kind {
-            InvalidateErrorKind::Scope(_) => false,
-            InvalidateErrorKind::Store(error) => !error.is_unsupported(),
-            InvalidateErrorKind::Registry => true,
-        }
-    }
-}
-
-impl fmt::Display for InvalidateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            InvalidateErrorKind::Scope(_) => f.write_str("the invalidation names no scope of ours"),
-            InvalidateErrorKind::Store(_) => f.write_str("the invalidation was not confirmed"),
-            InvalidateErrorKind::Registry => {
-                f.write_str("the invalidation was not confirmed: the known scopes lack our own")
-            }
-        }
-    }
-}
-
-impl Error for InvalidateError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.kind {
-            InvalidateErrorKind::Scope(error) => Some(error),
-            InvalidateErrorKind::Store(error) => Some(error),
-            InvalidateErrorKind::Registry => None,
-        }
     }
 }

@@ -105,6 +105,7 @@
 #![warn(missing_docs)]
 
 mod cache;
+mod clock;
 mod error;
 #[cfg(feature = "__fuzz")]
 #[doc(hidden)]
@@ -123,17 +124,22 @@ mod metrics;
 mod middleware;
 #[cfg(all(test, feature = "redis"))]
 mod properties;
+mod rate_limiter;
 mod store;
 mod task;
-mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod token;
+mod trace;
 mod usage;
+mod util;
 
-pub use cache::{Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Invalidation};
-pub use error::{ConfigError, InvalidateError, Unavailable, UnavailableKind};
-pub use loader::{BoxError, Lookup, TokenLoader};
+pub use cache::{
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, InvalidateError, Invalidation,
+    Unavailable, UnavailableKind,
+};
+pub use error::{BoxError, ConfigError};
+pub use loader::{Lookup, TokenLoader};
 pub use metrics::{Origin, Outcome, Stats};
 #[cfg(feature = "axum")]
 pub use middleware::MissingApiToken;

@@ -1,15 +1,12 @@
 //! The user's database.
 
-use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::store::BoxFuture;
+use crate::error::BoxError;
 use crate::store::keys::Scope;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
-
-/// Any error: what a loader may fail with.
-pub type BoxError = Box<dyn Error + Send + Sync>;
+use crate::util::BoxFuture;
 
 /// The question to a loader.
 ///

@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use super::ApiTokenCache;
 use super::bulkhead::Bulkhead;
-use super::clock::Clock;
 use super::engine::{Engine, Waits};
 use super::flight::Flights;
 use super::lifetimes::{Lifetimes, SEED_TTL};
 use super::local::{Entitlement, Local};
-use super::rate_cap::RateCap;
 use super::scopes::{LONGEST, Scopes};
-use super::sequence::Sequence;
 use super::tenants::Tenants;
 use super::unconfirmed::Unconfirmed;
+use crate::clock::{Clock, LogicalClock};
 use crate::error::{ConfigError, LONGEST_WAIT, MOST_ENTRIES};
 use crate::loader::DynLoader;
 use crate::metrics::Counters;
 use crate::metrics::Metrics;
+use crate::rate_limiter::RateLimiter;
 use crate::store::keys::{Keys, Scope};
 use crate::store::sealed::{self, Erased, Parts};
 use crate::store::{IntoStore, KeyLayout, MemoryStore};
@@ -76,7 +75,7 @@ pub struct ApiTokenCacheBuilder<M> {
     usage: Option<UsageRecorder>,
     clock: Clock,
     #[cfg(feature = "test-util")]
-    hooks: Option<crate::test_util::Hooks>,
+    sync_points: Option<crate::test_util::SyncPoints>,
 }
 
 impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
@@ -102,7 +101,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             usage: None,
             clock: Clock::default(),
             #[cfg(feature = "test-util")]
-            hooks: None,
+            sync_points: None,
         }
     }
 
@@ -262,8 +261,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// Places in the protocol where a test holds a flight.
     #[cfg(feature = "test-util")]
     #[must_use]
-    pub fn hooks(mut self, hooks: crate::test_util::Hooks) -> Self {
-        self.hooks = Some(hooks);
+    pub fn sync_points(mut self, sync_points: crate::test_util::SyncPoints) -> Self {
+        self.sync_points = Some(sync_points);
         self
     }
 
@@ -304,7 +303,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         let usage = self.usage.map(recorder);
         let waits = Waits::new(self.load_deadline, self.max_load_wait, store.deadline());
         let engine = Engine {
-            order: Sequence::default(),
+            order: LogicalClock::default(),
             usage,
             keys,
             store,
@@ -315,7 +314,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             flights: Arc::new(Flights::new(waits.step)),
             tenant_flights: Arc::new(Flights::new(waits.read)),
             bulkhead: Bulkhead::new(self.max_loads, self.max_waiting_loads, self.max_load_wait),
-            null_writes: RateCap::new(self.null_writes_per_second),
+            null_writes: RateLimiter::new(self.null_writes_per_second),
             scopes: Scopes::new(declared, entitlement.bound(), self.staleness_bound),
             lifetimes: Lifetimes {
                 ttl: self.ttl,
@@ -329,7 +328,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             loader_failed: AtomicU64::new(0),
             clock: self.clock,
             #[cfg(feature = "test-util")]
-            hooks: self.hooks,
+            sync_points: self.sync_points,
         };
         Ok(ApiTokenCache {
             engine: Arc::new(engine),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::SystemTime;
 
-use super::clock::Tick;
 use super::tenants::TenantCell;
+use crate::clock::Tick;
 use crate::metrics::Origin;
 use crate::store::Kept;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};

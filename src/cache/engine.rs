@@ -7,30 +7,33 @@ use std::time::Duration;
 use super::answer::{Answer, Resolved, What};
 use super::bulkhead::Bulkhead;
 use super::cached_token::CachedApiToken;
-use super::clock::{Clock, Tick};
+use super::error::{Unavailable, UnavailableKind};
 use super::fetch;
 use super::flight::{Arrival, Boarding, Flights, Leader, Ticket};
 use super::lifetimes::{Lifetimes, SEED_TTL};
 use super::local::{Fingerprint, Hit, Local, Refresh};
+use super::lookup_span::LookupSpan;
 use super::pilot::Work;
-use super::rate_cap::RateCap;
 use super::scopes::{Published, Scopes};
-use super::sequence::Sequence;
+use super::sync_points::SyncPoint;
+#[cfg(feature = "test-util")]
+use super::sync_points::SyncPoints;
 use super::tenant_flights::TenantFlights;
 use super::tenants::Tenants;
 use super::unconfirmed::Unconfirmed;
-use crate::error::{Unavailable, UnavailableKind};
+use crate::clock::{Clock, LogicalClock, Tick};
 use crate::loader::{DynLoader, Lookup};
 #[cfg(feature = "metrics")]
 use crate::metrics::Levels;
 use crate::metrics::Origin;
 use crate::metrics::{Counters, Outcome, Stats};
 use crate::metrics::{Metrics, Stopwatch};
+use crate::rate_limiter::RateLimiter;
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
-use crate::telemetry::{self, LookupSpan, in_span};
 use crate::token::{BearerToken, Denial, InvalidReason};
+use crate::trace::{in_span, limited};
 use crate::usage::Recorder;
 
 type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
@@ -70,7 +73,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Engine<M> {
     pub(crate) clock: Clock,
-    pub(crate) order: Sequence,
+    pub(crate) order: LogicalClock,
     pub(crate) keys: Arc<Keys>,
     pub(crate) store: Arc<dyn Store<M>>,
     pub(crate) loader: Arc<dyn DynLoader<M>>,
@@ -80,7 +83,7 @@ pub(crate) struct Engine<M> {
     pub(crate) flights: Arc<EntryFlights<M>>,
     pub(crate) tenant_flights: Arc<TenantFlights>,
     pub(crate) bulkhead: Bulkhead,
-    pub(crate) null_writes: RateCap,
+    pub(crate) null_writes: RateLimiter,
     pub(crate) scopes: Scopes,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) waits: Waits,
@@ -90,7 +93,7 @@ pub(crate) struct Engine<M> {
     /// When the loader last failed, by the clock; 0: never.
     pub(crate) loader_failed: AtomicU64,
     #[cfg(feature = "test-util")]
-    pub(crate) hooks: Option<crate::test_util::Hooks>,
+    pub(crate) sync_points: Option<SyncPoints>,
 }
 
 impl<M: Send + Sync + 'static> Engine<M> {
@@ -177,7 +180,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
         span: &LookupSpan,
     ) -> Result<(Answer<M>, Origin), Unavailable> {
         if !self.scopes.allows(&scope) {
-            telemetry::unknown_scope(scope.as_written());
+            limited!(
+                error,
+                "a lookup in a scope that is not declared; answering unavailable",
+                scope = scope.as_written()
+            );
             let error = Unavailable::new(UnavailableKind::UnknownScope);
             return Err(self.unavailable(error));
         }
@@ -396,35 +403,16 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
     }
 
-    /// A place in the protocol where a test may hold the flight.
+    /// Lets a test hold the flight at `point`.
     #[cfg(feature = "test-util")]
-    pub(crate) async fn at(&self, point: Point) {
-        if let Some(hooks) = &self.hooks {
-            hooks.reach(point).await;
+    pub(crate) async fn reach(&self, point: SyncPoint) {
+        if let Some(sync_points) = &self.sync_points {
+            sync_points.reach(point).await;
         }
     }
 
-    /// A place in the protocol where a test may hold the flight.
+    /// Lets a test hold the flight at a point: without `test-util` there are none.
     #[cfg(not(feature = "test-util"))]
     #[expect(clippy::unused_async, reason = "the same signature as with test-util")]
-    pub(crate) async fn at(&self, _: Point) {}
-}
-
-/// The named points of protocol.md section 8, where tests hold a flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[cfg_attr(not(feature = "test-util"), allow(unreachable_pub))]
-pub enum Point {
-    /// After the reply to GET K.
-    Read,
-    /// After the reply to the acquire of a lease.
-    Acquired,
-    /// After the loader's answer.
-    Loaded,
-    /// After a reply with T.
-    TenantRead,
-    /// Before the fill is sent.
-    BeforeFill,
-    /// After the fill's reply.
-    Filled,
+    pub(crate) async fn reach(&self, _: SyncPoint) {}
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::pilot::{Pilot, Work};
+use crate::util::lock;
 
 const SHARDS: usize = 16;
 
@@ -224,16 +225,12 @@ impl<K: Hash + Eq, T, E> Flights<K, T, E> {
     /// How many are under way.
     #[cfg(feature = "test-util")]
     pub(crate) fn len(&self) -> usize {
-        let len =
-            |shard: &Shard<K, T, E>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
-        self.shards.iter().map(len).sum()
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
     fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Arc<Flight<T, E>>>> {
         let hash = self.hasher.hash_one(key);
-        let shard = &self.shards[usize::try_from(hash >> 57).unwrap_or(0) % SHARDS];
-        // No user code runs under the lock; what a panic left behind is whole.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[usize::try_from(hash >> 57).unwrap_or(0) % SHARDS])
     }
 }
 

@@ -7,17 +7,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::Tick;
 use super::engine::Engine;
+use super::error::InvalidateError;
 use super::scopes;
-use super::sequence::Moment;
 use super::unconfirmed::{self, Subject};
-use crate::error::{ConfigError, InvalidateError};
+use crate::clock::{LogicalTime, Tick};
+use crate::error::ConfigError;
 use crate::metrics::Stopwatch;
 use crate::store::keys::Scope;
 use crate::store::{Durability, Registry, StoreError};
-use crate::telemetry;
 use crate::token::{BearerToken, TokenDigest};
+use crate::trace::{chain, limited};
 
 /// Returns what `and_wait` adds to the staleness bound, because the clocks of two machines run at
 /// different rates (L11): a twentieth, and at least 50 ms.
@@ -38,7 +38,7 @@ struct Attempt<M: Send + Sync + 'static> {
     engine: Arc<Engine<M>>,
     subject: Subject,
     scope: Option<Scope>,
-    begun: Moment,
+    begun: LogicalTime,
     confirmed: bool,
 }
 
@@ -85,7 +85,11 @@ impl<M: Send + Sync + 'static> Drop for Attempt<M> {
             .note(subject, scope, self.begun, engine.clock.now(), until);
         self.forget_locally();
         if !fits {
-            telemetry::too_many_unconfirmed(unconfirmed::CAPACITY);
+            limited!(
+                error,
+                "too many invalidations are not confirmed; for one TTL nothing is answered from the token store",
+                capacity = unconfirmed::CAPACITY
+            );
         }
     }
 }
@@ -218,7 +222,11 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             Ok(_) => counters.invalidations.add(),
             Err(error) => {
                 counters.invalidation_failures.add();
-                telemetry::invalidation_failed(error);
+                limited!(
+                    error,
+                    "an invalidation was not confirmed; repeat it",
+                    error = chain(error)
+                );
             }
         }
         let replied = result?;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::clock::Tick;
 use super::engine::Engine;
+use super::error::{Unavailable, UnavailableKind};
 use super::lifetimes::Lifetimes;
-use crate::error::{Unavailable, UnavailableKind};
+use crate::clock::Tick;
 use crate::loader::{DynLoader, Lookup};
 use crate::metrics::Stopwatch;
 use crate::store::{Generation, Kept, Value};
-use crate::telemetry::{self, in_span};
 use crate::token::{InvalidReason, TokenRecord};
+use crate::trace::{chain, in_span, limited};
 
 /// A loader's answer that passed the checks of protocol.md section 4.
 pub(crate) enum Checked<M> {
@@ -114,7 +114,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 self.counters.load_failures.add();
                 self.loader_failed
                     .store(self.clock.now().0, Ordering::Relaxed);
-                telemetry::load_failed(error);
+                limited!(
+                    warn,
+                    "a token could not be loaded; answering unavailable",
+                    error = error.to_string()
+                );
+                limited!(debug, "the loader's error", error = chain(error));
             }
         }
         loaded

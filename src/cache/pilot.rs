@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
 use pin_project_lite::pin_project;
@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::task::free_lifo_slot;
+use crate::util::lock;
 
 type Block = ReusableBoxFuture<'static, ()>;
 
@@ -185,8 +186,7 @@ impl Pilot {
     }
 
     fn lock(&self) -> MutexGuard<'_, Seat> {
-        // Nothing but moves under the lock: what a panic left behind is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

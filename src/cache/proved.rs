@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::answer::{Resolved, What};
 use super::cached_token::{Principal, Proof};
-use super::clock::Tick;
 use super::engine::Engine;
 use super::local::{Hit, Null};
 use super::scopes::Published;
 use super::tenants::TenantCell;
+use crate::clock::Tick;
 use crate::loader::Lookup;
 use crate::metrics::Origin;
 use crate::store::Value;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::clock::Tick;
+use crate::clock::Tick;
 use crate::store::keys::Scope;
 use crate::store::{Registry, RegistryEntry, bound_millis};
-use crate::telemetry;
+use crate::trace::limited;
+use crate::util::lock;
 
 /// The longest staleness bound that an instance can be configured for.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
@@ -210,7 +211,13 @@ impl Scopes {
             self.longest
                 .fetch_max(bound_millis(*bound), Ordering::Relaxed);
             if differ(*bound, self.bound) {
-                telemetry::staleness_bounds_differ(name, *bound, self.bound);
+                limited!(
+                    error,
+                    "an instance has another staleness bound; and_wait sleeps for the longest",
+                    scope = name.as_str(),
+                    theirs = format!("{bound:?}"),
+                    ours = format!("{:?}", self.bound)
+                );
             }
         }
     }
@@ -232,7 +239,7 @@ impl Scopes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

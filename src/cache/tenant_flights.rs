@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::clock::Tick;
-use super::engine::{Engine, Point};
+use super::engine::Engine;
 use super::flight::{Boarding, Flights, Landing, Leader};
 use super::pilot::Work;
 use super::scopes::Published;
+use super::sync_points::SyncPoint;
 use super::tenants::TenantCell;
+use crate::clock::Tick;
 use crate::store::{Generation, StoreError};
 use crate::task::spawn_stealable;
 
@@ -63,7 +64,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             let published = self.published(None);
             let sent = self.clock.now();
             let read = self.store.tenant(&tenant, Generation::new()).await;
-            self.at(Point::TenantRead).await;
+            self.reach(SyncPoint::TenantRead).await;
             next = leader.land(match read {
                 Ok(answer) => {
                     self.observe_tenant(&tenant, answer, sent, published);

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
-use super::clock::Tick;
-use super::sequence::Moment;
+use crate::clock::{LogicalTime, Tick};
 use crate::store::Generation;
+use crate::util::lock;
 
 /// One tenant, as seen last. Shared by every local entry of the tenant, so that a hit costs three
 /// loads and no look-up.
@@ -28,7 +28,7 @@ struct Writer {
     generation: Option<Generation>,
     /// When this process first held a reply with this generation. A generation never comes back,
     /// so a later sighting of the same one proves nothing new.
-    arrived: Option<Moment>,
+    arrived: Option<LogicalTime>,
     sent: Option<Tick>,
 }
 
@@ -68,7 +68,7 @@ impl TenantCell {
 
     /// The generation that was this tenant's at some time before `moment`, if one is known, and when
     /// it was last proved.
-    pub(crate) fn known_before(&self, moment: Moment) -> Option<(Generation, Tick)> {
+    pub(crate) fn known_before(&self, moment: LogicalTime) -> Option<(Generation, Tick)> {
         let writer = self.lock();
         let (arrived, sent) = (writer.arrived?, writer.sent?);
         let generation = writer.generation.filter(|_| arrived < moment)?;
@@ -76,7 +76,7 @@ impl TenantCell {
     }
 
     /// Takes a reply with T's generation. `sent`: the clock before the command was sent.
-    pub(crate) fn observe(&self, generation: Generation, sent: Tick, arrived: Moment) {
+    pub(crate) fn observe(&self, generation: Generation, sent: Tick, arrived: LogicalTime) {
         let mut writer = self.lock();
         if writer.sent.is_some_and(|present| sent <= present) || self.invalidated_since(sent) {
             return;
@@ -102,8 +102,7 @@ impl TenantCell {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Writer> {
-        // Nothing inside can panic half-way through a change.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.writer)
     }
 }
 
@@ -161,14 +160,14 @@ impl Tenants {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Cells> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cells)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::sequence::Sequence;
+    use crate::clock::LogicalClock;
 
     fn generation(n: u64) -> Generation {
         Generation::from_halves(n, n)
@@ -176,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_generation_is_proved_by_its_latest_send() {
-        let (cell, order) = (TenantCell::new("t", None), Sequence::default());
+        let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
         assert_eq!(cell.proved(generation(1)), None);
         cell.observe(generation(1), Tick(5), order.next());
         assert_eq!(cell.proved(generation(1)), Some(Tick(5)));
@@ -196,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_reply_sent_before_an_invalidation_from_here_proves_nothing() {
-        let (cell, order) = (TenantCell::new("t", None), Sequence::default());
+        let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
         cell.observe(generation(1), Tick(5), order.next());
         cell.invalidate(Tick(7));
         assert_eq!(cell.proved(generation(1)), None);
@@ -208,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_generation_first_seen_during_a_load_is_not_known_before_it() {
-        let (cell, order) = (TenantCell::new("t", None), Sequence::default());
+        let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
         let load = order.next();
         cell.observe(generation(1), Tick(5), order.next());
         assert_eq!(cell.known_before(load), None);
@@ -223,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_reply_from_before_an_invalidation_does_not_enter_a_cell_made_after_it() {
-        let (tenants, order) = (Tenants::default(), Sequence::default());
+        let (tenants, order) = (Tenants::default(), LogicalClock::default());
         tenants.invalidate("t", Tick(7));
         let cell = tenants.cell("t");
         cell.observe(generation(1), Tick(6), order.next());

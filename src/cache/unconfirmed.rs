@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use super::clock::Tick;
-use super::sequence::Moment;
+use crate::clock::{LogicalTime, Tick};
 use crate::store::keys::Scope;
 use crate::token::TokenDigest;
+use crate::util::lock;
 
 /// The number of tokens and tenants that are remembered, some 5 MB. Beyond it nothing at all is answered from
 /// the store for a time to live: what is forgotten could be the one that was revoked.
@@ -41,7 +41,7 @@ struct Note {
     /// The only scope that was to be invalidated; `None`: all.
     scope: Option<Scope>,
     /// When the latest unconfirmed attempt began.
-    begun: Moment,
+    begun: LogicalTime,
     until: Tick,
 }
 
@@ -67,7 +67,7 @@ impl Unconfirmed {
         &self,
         subject: Subject,
         scope: Option<Scope>,
-        begun: Moment,
+        begun: LogicalTime,
         now: Tick,
         until: Tick,
     ) -> bool {
@@ -97,7 +97,7 @@ impl Unconfirmed {
 
     /// Forgets a subject: an invalidation of it that began at `begun` is confirmed. One that began
     /// before the noted attempt did may have run before the change that the attempt was for.
-    pub(crate) fn confirm(&self, subject: &Subject, scope: Option<&Scope>, begun: Moment) {
+    pub(crate) fn confirm(&self, subject: &Subject, scope: Option<&Scope>, begun: LogicalTime) {
         if self.until.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -132,14 +132,14 @@ impl Unconfirmed {
     }
 
     fn lock(&self) -> MutexGuard<'_, Noted> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.noted)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::sequence::Sequence;
+    use crate::clock::LogicalClock;
 
     fn token(n: u64) -> TokenDigest {
         TokenDigest::of(&n.to_string())
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_subject_is_covered_until_its_time_is_over_and_no_other_is() {
-        let (unconfirmed, order) = (Unconfirmed::new(), Sequence::default());
+        let (unconfirmed, order) = (Unconfirmed::new(), LogicalClock::default());
         assert!(!unconfirmed.covers(&token(1), Some("t"), Tick(1)));
         let note = |subject| unconfirmed.note(subject, None, order.next(), Tick(1), Tick(9));
         note(Subject::Token(token(1)));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_confirmation_counts_if_it_began_after_the_attempt_that_failed() {
-        let (unconfirmed, order) = (Unconfirmed::new(), Sequence::default());
+        let (unconfirmed, order) = (Unconfirmed::new(), LogicalClock::default());
         let subject = Subject::Token(token(1));
         let (before, failed, after) = (order.next(), order.next(), order.next());
         unconfirmed.note(subject.clone(), None, failed, Tick(1), Tick(9));
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_confirmation_in_one_scope_counts_for_an_attempt_in_that_scope_alone() {
-        let (unconfirmed, order) = (Unconfirmed::new(), Sequence::default());
+        let (unconfirmed, order) = (Unconfirmed::new(), LogicalClock::default());
         let subject = Subject::Token(token(1));
         let [app, dataset] = ["app", "dataset"].map(scope);
         let note = |scope: Option<&Scope>| {
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_answered_from_nowhere_but_the_loader() {
-        let (unconfirmed, order) = (Unconfirmed::with_capacity(2), Sequence::default());
+        let (unconfirmed, order) = (Unconfirmed::with_capacity(2), LogicalClock::default());
         let note = |n, now, until| {
             let subject = Subject::Token(token(n));
             unconfirmed.note(subject, None, order.next(), Tick(now), Tick(until))

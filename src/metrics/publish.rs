@@ -1,6 +1,6 @@
 //! With the feature `metrics`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use metrics::{counter, gauge, histogram};
@@ -9,6 +9,7 @@ use super::label::{Origin, Outcome};
 use super::names::*;
 use super::stats::Stats;
 use crate::store::Breakers;
+use crate::util::lock;
 
 /// When something began.
 #[derive(Clone, Copy)]
@@ -79,10 +80,7 @@ impl Metrics {
     /// callers at once count nothing twice.
     pub(crate) fn publish(&self, read: impl FnOnce() -> Stats, levels: &Levels) {
         describe();
-        let mut published = self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut published = lock(&self.published);
         let now = read();
         self.publish_counters(&now, &published);
         self.publish_levels(levels);

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::cache::Answer;
-use crate::error::Unavailable;
+use crate::cache::error::Unavailable;
 use crate::middleware::body::ResponseBody;
 use crate::middleware::cache_control::Caching;
 use crate::middleware::layer::Shared;

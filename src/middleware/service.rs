@@ -22,8 +22,8 @@ use crate::middleware::layer::Shared;
 use crate::middleware::policy::PolicyRequest;
 use crate::middleware::rejection::{MakeRejection, Refusal, Refused, admitted, respond};
 use crate::middleware::request_head::RefusedRequest;
-use crate::telemetry;
 use crate::token::BearerToken;
+use crate::trace::event;
 
 /// The service that [`ApiTokenLayer`](crate::ApiTokenLayer) makes.
 pub struct ApiTokenService<S, M = (), R = crate::ProblemDetails> {
@@ -185,7 +185,14 @@ impl<M, R: MakeRejection> Shared<M, R> {
     pub(crate) fn refuse<B>(&self, refused: &Refused, request: &Request<B>) -> Response<Bytes> {
         let Refused { refusal, reason } = refused;
         self.cache.engine.counters.refused(*reason);
-        telemetry::refused(reason.as_str(), self.scope.as_written());
+        // Under a target of its own, so that it can be enabled alone. The client is told less.
+        event!(
+            debug,
+            "tower_api_token::refusal",
+            "a request was refused",
+            reason = reason.as_str(),
+            scope = self.scope.as_written()
+        );
         let request = RefusedRequest::of(request, &self.sources);
         respond(
             refusal,

@@ -13,7 +13,7 @@ use super::{
     Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, RegistryEntry, Seen, Store,
     Value,
 };
-use crate::cache::clock::Clock;
+use crate::clock::Clock;
 use crate::token::{BearerToken, InvalidReason, TokenDigest, TokenRecord};
 
 type AnyStore = Arc<dyn Store<u32>>;

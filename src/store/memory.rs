@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use quick_cache::unsync::Cache;
@@ -15,9 +15,10 @@ use super::{
     AcquireReply, Acquired, Durability, Filled, Generation, IntoStore, Nonce, Observed, Put,
     Registry, RegistryEntry, Reply, Seen, Store, StoreError, Value, sealed,
 };
-use crate::cache::clock::{Clock, Tick};
+use crate::clock::{Clock, Tick};
 use crate::error::{ConfigError, MOST_ENTRIES};
 use crate::token::BearerToken;
+use crate::util::lock;
 
 const SHARDS: usize = 16;
 const TENANTS: usize = 100_000;
@@ -245,10 +246,7 @@ impl<M> Memory<M> {
     }
 
     fn shard(&self, key: &EntryKey) -> MutexGuard<'_, Shard<M>> {
-        let shard = key.digest.spread() % SHARDS;
-        self.shards[shard]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[key.digest.spread() % SHARDS])
     }
 
     /// Whoever fills this store is in this process: there is no registry to be in.
@@ -261,13 +259,11 @@ impl<M> Memory<M> {
     }
 
     fn remembered(&self) -> MutexGuard<'_, Cache<EntryKey, SystemTime>> {
-        self.last_uses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.last_uses)
     }
 
     fn tenants(&self) -> MutexGuard<'_, Tenants> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tenants)
     }
 }
 

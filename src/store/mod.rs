@@ -4,14 +4,13 @@
 #![cfg_attr(not(feature = "redis"), allow(dead_code))]
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use crate::cache::clock::Tick;
+use crate::clock::Tick;
 use crate::token::{BearerToken, InvalidReason, TokenRecord, write_hex};
+use crate::util::BoxFuture;
 
 #[cfg(all(test, feature = "redis"))]
 mod conformance;
@@ -28,7 +27,6 @@ pub use memory::MemoryStore;
 use keys::EntryKey;
 pub use layout::KeyLayout;
 
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) type Reply<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// 128 random bits, new for every transmission that creates something: a late duplicate of a
@@ -418,7 +416,7 @@ pub(crate) mod sealed {
     use super::Store;
     use super::keys::Keys;
     use crate::ConfigError;
-    use crate::cache::clock::Clock;
+    use crate::clock::Clock;
 
     pub trait IntoStore<M> {
         #[doc(hidden)]

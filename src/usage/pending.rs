@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use quick_cache::unsync::Cache;
 
 use super::sink::Usage;
-use crate::cache::clock::Tick;
+use crate::clock::Tick;
 use crate::store::keys::Scope;
 use crate::token::{BearerToken, TokenDigest};
+use crate::util::lock;
 
 const SHARDS: usize = 16;
 
@@ -174,10 +175,6 @@ impl Pending {
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -13,13 +13,14 @@ use super::settings::UsageRecorder;
 use super::sink::{DynUsageSink, Usage};
 use super::turn::Turn;
 use crate::cache::cached_token::Principal;
-use crate::cache::clock::{Clock, Tick};
+use crate::clock::{Clock, Tick};
+use crate::error::BoxError;
 use crate::metrics::{Counter, Stats};
 use crate::store::keys::{EntryKey, Keys, Scope};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
-use crate::telemetry::{self, UsageFailure};
 use crate::token::TokenDigest;
+use crate::trace::{chain, limited};
 
 /// The longest pause while the sink fails, unless the flush interval is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -265,7 +266,11 @@ impl<M: Send + Sync + 'static> Core<M> {
 
     fn not_stored(&self, error: &StoreError) {
         self.counters.failures.add();
-        telemetry::usage_not_stored(error);
+        limited!(
+            warn,
+            "last uses could not be written to the token store; they are tried again",
+            error = chain(error)
+        );
     }
 
     fn keyed(&self, used: &Use) -> (EntryKey, SystemTime) {
@@ -290,7 +295,14 @@ impl<M: Send + Sync + 'static> Core<M> {
             Err(_) => UsageFailure::TimedOut,
         };
         self.counters.failures.add();
-        telemetry::usage_not_written(&failure);
+        limited!(
+            warn,
+            "last uses could not be written; they are tried again",
+            failure = failure.name()
+        );
+        if let UsageFailure::Failed(error) = &failure {
+            limited!(debug, "the usage sink's error", error = chain(&**error));
+        }
         Err(failure)
     }
 
@@ -364,6 +376,23 @@ impl<M: Send + Sync + 'static> Running<M> {
             } else {
                 (pause * 2).min(LONGEST_PAUSE.max(usual))
             };
+        }
+    }
+}
+
+/// Why a sink did not write.
+enum UsageFailure {
+    Failed(BoxError),
+    Panicked,
+    TimedOut,
+}
+
+impl UsageFailure {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "the usage sink failed",
+            Self::Panicked => "the usage sink panicked",
+            Self::TimedOut => "the usage sink did not answer in time",
         }
     }
 }

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::loader::BoxError;
-use crate::store::BoxFuture;
+use crate::error::BoxError;
 use crate::token::TokenDigest;
+use crate::util::BoxFuture;
 
 /// That a token was used, and when.
 #[derive(Clone, PartialEq, Eq)]

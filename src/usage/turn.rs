@@ -1,9 +1,11 @@
 //! What one task at a time does, though the runtime that the task is in may stand still.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::util::lock;
 
 /// Held by one task at a time, which says how long it may be silent. One that is silent for longer is
 /// taken for one that nobody drives, as between two calls of `block_on`: another may take its turn.
@@ -49,7 +51,7 @@ impl Turn {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::common::{
     nothing_was_denied, redis_at, until,
 };
 use test_support::{Direction, FaultProxy, RedisCluster, RedisServer};
-use tower_api_token::test_util::Point;
+use tower_api_token::test_util::SyncPoint;
 use tower_api_token::{Answer, Origin, RedisStore, TokenDigest, UsageRecorder};
 
 const EPOCH: &str = "api_token:tenants";
@@ -566,7 +566,7 @@ async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_bac
     let store = redis_at(&world.url).deadline(Duration::from_millis(500));
     let builder = world.db.cache().store(store).scopes(["app"]);
     let builder = builder.load_deadline(Duration::from_secs(3_600));
-    let builder = builder.local_capacity(0).hooks(points.hooks());
+    let builder = builder.local_capacity(0).sync_points(points.sync_points());
     let cache = builder.build().unwrap();
     let (slot, from, to) = world.way(&entry(&token));
     let target = world.cluster.node(to);
@@ -574,7 +574,7 @@ async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_bac
     for token in &world.tokens {
         found(&cache, token).await;
     }
-    let gate = points.at(Point::Read);
+    let gate = points.at(SyncPoint::Read);
     gate.close();
     let asked = crate::common::start(&cache, &token);
     gate.reached(gate.arrivals() + 1).await;

@@ -11,7 +11,7 @@ use crate::common::{
 };
 use test_support::RedisServer;
 use tokio::sync::Semaphore;
-use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{
     Answer, ApiTokenCache, BoxError, ConfigError, InvalidReason, KeyLayout, Lookup, MemoryStore,
     Origin, Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind,
@@ -280,8 +280,8 @@ async fn a_load_beyond_its_deadline_is_unavailable_and_the_next_request_tries_ag
 async fn a_flight_that_never_lands_gives_way_to_one_other_and_then_it_is_unavailable() {
     let db = Db::with(TOKEN, Row::new("app"));
     let points = Points::default();
-    points.at(Point::Loaded).close();
-    let builder = db.cache().hooks(points.hooks());
+    points.at(SyncPoint::Loaded).close();
+    let builder = db.cache().sync_points(points.sync_points());
     let cache = builder
         .load_deadline(Duration::from_millis(100))
         .max_load_wait(Duration::ZERO)
@@ -293,7 +293,7 @@ async fn a_flight_that_never_lands_gives_way_to_one_other_and_then_it_is_unavail
     // Two that stand still, and what is left of the first one's lease.
     let step = Duration::from_millis(1_100);
     assert!(start.elapsed() >= 2 * step && start.elapsed() < 9 * step);
-    points.at(Point::Loaded).open();
+    points.at(SyncPoint::Loaded).open();
     found(&cache, TOKEN).await;
 }
 
@@ -306,9 +306,9 @@ fn driven_by_hand() -> tokio::runtime::Runtime {
 fn a_flight_in_a_runtime_that_stands_still_is_nobodys_hostage() {
     let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
     let points = Points::default();
-    let held = points.at(Point::Loaded);
+    let held = points.at(SyncPoint::Loaded);
     held.close();
-    let builder = db.cache().hooks(points.hooks());
+    let builder = db.cache().sync_points(points.sync_points());
     let builder = builder.load_deadline(Duration::from_millis(500));
     let builder = builder.max_load_wait(Duration::from_millis(500));
     let cache = builder.build().unwrap();
@@ -334,7 +334,7 @@ fn a_flight_in_a_runtime_that_stands_still_is_nobodys_hostage() {
     });
     // It goes on, and what it loaded once is nobody's answer.
     still.block_on(async {
-        points.at(Point::Loaded).reached(2).await;
+        points.at(SyncPoint::Loaded).reached(2).await;
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -559,9 +559,13 @@ async fn a_caller_that_is_polled_no_more_holds_up_neither_the_load_nor_who_joins
 async fn who_joins_a_flight_and_blocks_the_thread_holds_up_neither_it_nor_its_caller() {
     let db = Db::with(TOKEN, Row::new("app"));
     let points = Points::default();
-    let read = points.at(Point::Read);
+    let read = points.at(SyncPoint::Read);
     read.close();
-    let cache = db.cache().hooks(points.hooks()).build().unwrap();
+    let cache = db
+        .cache()
+        .sync_points(points.sync_points())
+        .build()
+        .unwrap();
     let (answered, is_answered) = std::sync::mpsc::channel();
     let first = cache.clone();
     let first = tokio::spawn(async move {

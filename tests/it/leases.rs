@@ -9,7 +9,7 @@ use crate::common::{Cache, Db, Points, Row, Version, cached, entry, eventually, 
 use serde::{Deserialize, Serialize};
 use test_support::{Direction, FaultProxy, RedisServer};
 use tokio::task::JoinHandle;
-use tower_api_token::test_util::Point;
+use tower_api_token::test_util::SyncPoint;
 use tower_api_token::{
     Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenRecord, Unavailable,
 };
@@ -50,7 +50,7 @@ impl World {
         let store = store.breaker(1, Duration::from_secs(3_600));
         let builder = db.cache().store(store).key_layout(layout).scopes(["app"]);
         let builder = builder.load_deadline(Duration::from_secs(3_600));
-        let builder = builder.local_capacity(0).hooks(points.hooks());
+        let builder = builder.local_capacity(0).sync_points(points.sync_points());
         let world = Self {
             cache: builder.build().unwrap(),
             server,
@@ -74,7 +74,7 @@ impl World {
     }
 
     /// A look-up that is held at a point of the protocol while something happens.
-    async fn loads_through(&self, point: Point, happens: impl FnOnce(&RedisServer)) {
+    async fn loads_through(&self, point: SyncPoint, happens: impl FnOnce(&RedisServer)) {
         let gate = self.points.at(point);
         gate.close();
         let arrivals = gate.arrivals();
@@ -96,7 +96,7 @@ async fn a_lease_that_is_taken_after_its_request_gave_up_is_given_back() {
         let pause = |server: &RedisServer| {
             server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).ok();
         };
-        world.loads_through(Point::Read, pause).await;
+        world.loads_through(SyncPoint::Read, pause).await;
         assert_eq!(world.keys(), [""; 0], "it is not taken yet");
         world.server.command(&["CLIENT", "UNPAUSE"]).ok();
         world.nothing_is_left().await;
@@ -113,7 +113,9 @@ async fn a_lease_that_a_frozen_redis_gives_when_it_wakes_up_is_given_back() {
     let world = World::of(server, |_| url, KeyLayout::digest()).await;
     let evals = || world.server.command_count("eval");
     let (before, connections) = (evals(), proxy.accepted());
-    world.loads_through(Point::Read, RedisServer::pause).await;
+    world
+        .loads_through(SyncPoint::Read, RedisServer::pause)
+        .await;
     until(|| proxy.accepted() > connections).await;
     world.server.resume();
     until(|| evals() > before).await;
@@ -130,7 +132,7 @@ async fn a_lease_without_a_reply(
     let world = World::of(server, |_| url, KeyLayout::digest()).await;
     let evals = || world.server.command_count("eval");
     let before = evals();
-    let gate = world.points.at(Point::Read);
+    let gate = world.points.at(SyncPoint::Read);
     gate.close();
     let arrivals = gate.arrivals();
     let asked = crate::common::start(&world.cache, TOKEN);
@@ -187,7 +189,7 @@ async fn a_lease_that_redis_does_not_let_us_fill_is_given_back() {
     let full = |server: &RedisServer| {
         server.command(&["CONFIG", "SET", "maxmemory", "1"]).ok();
     };
-    world.loads_through(Point::BeforeFill, full).await;
+    world.loads_through(SyncPoint::BeforeFill, full).await;
     world.nothing_is_left().await;
 }
 

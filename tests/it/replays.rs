@@ -7,7 +7,7 @@ use crate::common::{
     Cache, Db, Points, Row, ask, entry, found, is_absent, redis, redis_at, start, until,
 };
 use test_support::{Direction, FaultProxy, RedisServer};
-use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, Origin};
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -41,7 +41,7 @@ impl World {
         };
         let patient = Duration::from_secs(60);
         let instance = build()
-            .hooks(points.hooks())
+            .sync_points(points.sync_points())
             .load_deadline(patient)
             .build()
             .unwrap();
@@ -75,7 +75,7 @@ fn version(answer: &Answer<u64>) -> Option<u64> {
 #[tokio::test]
 async fn n1_a_revoked_token_is_not_cached_again_by_a_slow_load() {
     let world = World::new(Row::new("app"));
-    let fill = world.points.at(Point::BeforeFill);
+    let fill = world.points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&world.instance, TOKEN);
     fill.reached(1).await;
@@ -99,11 +99,11 @@ async fn n5_a_load_does_not_begin_before_its_lease_is_acknowledged() {
         .store(redis_at(&url))
         .local_capacity(0)
         .scopes(["app"]);
-    let instance = builder.hooks(points.hooks()).build().unwrap();
+    let instance = builder.sync_points(points.sync_points()).build().unwrap();
     // Registered and connected, so that the next command after the GET is the acquire.
     is_absent(&instance, "another-token").await;
     let loads = db.loads();
-    let read = points.at(Point::Read);
+    let read = points.at(SyncPoint::Read);
     let before = read.arrivals();
     read.close();
     let slow = start(&instance, TOKEN);
@@ -125,7 +125,7 @@ async fn n5_a_load_does_not_begin_before_its_lease_is_acknowledged() {
 #[tokio::test]
 async fn n6_who_starts_after_an_invalidation_does_not_share_an_older_flight() {
     let world = World::new(Row::new("app"));
-    let loaded = world.points.at(Point::Loaded);
+    let loaded = world.points.at(SyncPoint::Loaded);
     loaded.close();
     let early = start(&world.instance, TOKEN);
     loaded.reached(1).await;
@@ -156,7 +156,7 @@ async fn n7_what_is_committed_before_the_invalidation_is_what_is_loaded_after_it
 #[tokio::test]
 async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_another_flights_lease() {
     let world = World::new(Row::new("app"));
-    let acquired = world.points.at(Point::Acquired);
+    let acquired = world.points.at(SyncPoint::Acquired);
     acquired.close();
     world.db.mode(crate::common::Mode::Fails);
     let first = start(&world.instance, TOKEN);
@@ -166,7 +166,7 @@ async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_another_flights_lease
     first.await.unwrap().unwrap_err();
     world.db.mode(crate::common::Mode::Answers);
 
-    let fill = world.points.at(Point::BeforeFill);
+    let fill = world.points.at(SyncPoint::BeforeFill);
     fill.close();
     let second = start(&world.instance, TOKEN);
     fill.reached(1).await;
@@ -188,7 +188,7 @@ async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_another_flights_lease
 #[tokio::test]
 async fn g1_a_tenant_invalidated_during_a_load_makes_it_load_again() {
     let world = World::new(Row::new("app").of_tenant(TENANT));
-    let loaded = world.points.at(Point::Loaded);
+    let loaded = world.points.at(SyncPoint::Loaded);
     loaded.close();
     let slow = start(&world.instance, TOKEN);
     loaded.reached(1).await;
@@ -203,7 +203,7 @@ async fn g1_a_tenant_invalidated_during_a_load_makes_it_load_again() {
 #[tokio::test]
 async fn a_token_that_changes_its_tenant_between_two_loads_is_answered_and_not_filled() {
     let world = World::new(Row::new("app").of_tenant(TENANT));
-    let loaded = world.points.at(Point::Loaded);
+    let loaded = world.points.at(SyncPoint::Loaded);
     loaded.close();
     let slow = start(&world.instance, TOKEN);
     loaded.reached(1).await;
@@ -220,7 +220,7 @@ async fn a_token_that_changes_its_tenant_between_two_loads_is_answered_and_not_f
 #[tokio::test]
 async fn g2_a_fill_proves_nothing_about_the_tenant_to_who_joined_after_it_was_read() {
     let world = World::new(Row::new("app").of_tenant(TENANT));
-    let fill = world.points.at(Point::BeforeFill);
+    let fill = world.points.at(SyncPoint::BeforeFill);
     fill.close();
     let early = start(&world.instance, TOKEN);
     fill.reached(1).await;
@@ -260,8 +260,8 @@ async fn g3_the_epoch_is_deleted_before_the_tenant_and_read_after_it() {
 async fn g4_an_epoch_that_was_missing_twice_is_not_unchanged() {
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let (acquired, loaded) = (
-        world.points.at(Point::Acquired),
-        world.points.at(Point::Loaded),
+        world.points.at(SyncPoint::Acquired),
+        world.points.at(SyncPoint::Loaded),
     );
     // Registered, so that nothing but the epoch has to be written.
     is_absent(&world.instance, "another-token").await;
@@ -344,7 +344,10 @@ impl Clocked {
             let builder = db.cache().store(redis(&server)).scopes(["app"]);
             builder.clock(clock.clone()).staleness_bound(bound)
         };
-        let instance = build(&clock).hooks(points.hooks()).build().unwrap();
+        let instance = build(&clock)
+            .sync_points(points.sync_points())
+            .build()
+            .unwrap();
         let operator = build(&operators).build().unwrap();
         Self {
             server,
@@ -380,7 +383,7 @@ impl Clocked {
 async fn l3_an_entry_is_as_old_as_the_command_that_proved_it_and_not_as_its_reply() {
     let world = Clocked::new(Row::new("app"));
     found(&world.operator, TOKEN).await;
-    let read = world.points.at(Point::Read);
+    let read = world.points.at(SyncPoint::Read);
     read.close();
     let slow = start(&world.instance, TOKEN);
     read.reached(1).await;
@@ -513,7 +516,7 @@ impl Longer {
                 builder
             }
         };
-        let instance = builder(&world.clock).hooks(world.points.hooks());
+        let instance = builder(&world.clock).sync_points(world.points.sync_points());
         Self {
             instance: instance.staleness_bound(BOUND * 10).build().unwrap(),
             operator: builder(&world.operators).build().unwrap(),
@@ -542,7 +545,7 @@ async fn r5_a_bound_is_registered_before_anything_is_read_that_is_kept_for_it() 
     for declared in [false, true] {
         let longer = Longer::new(declared);
         found(&longer.operator, TOKEN).await;
-        let read = longer.world.points.at(Point::Read);
+        let read = longer.world.points.at(SyncPoint::Read);
         read.close();
         let first = start(&longer.instance, TOKEN);
         read.reached(1).await;
@@ -559,7 +562,7 @@ async fn r6_what_is_read_while_the_registry_is_lost_is_not_kept() {
     let world = &longer.world;
     found(&longer.instance, TOKEN).await;
     world.clock.advance(BOUND * 10);
-    let read = world.points.at(Point::Read);
+    let read = world.points.at(SyncPoint::Read);
     read.close();
     let first = start(&longer.instance, TOKEN);
     read.reached(2).await;

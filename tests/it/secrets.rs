@@ -17,7 +17,7 @@ use http::{Request, Response};
 use serde::{Deserialize, Serialize};
 use test_support::{Needles, RedisServer, free_port};
 use tower::{Layer, Service, service_fn};
-use tower_api_token::test_util::{Hooks, ManualClock, Point};
+use tower_api_token::test_util::{ManualClock, SyncPoint, SyncPoints};
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InsufficientScope,
     InvalidReason, KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome,
@@ -264,8 +264,8 @@ impl Shown {
         let sink = |_: Vec<Usage>| async { Ok::<_, Infallible>(()) };
         self.of("UsageRecorder", &UsageRecorder::new(sink));
         self.of("ManualClock", &ManualClock::new());
-        self.of("Hooks", &Hooks::new(|_| async {}));
-        self.of("Point", &Point::Read);
+        self.of("SyncPoints", &SyncPoints::new(|_| async {}));
+        self.of("SyncPoint", &SyncPoint::Read);
     }
 
     async fn of_errors(&mut self) {

@@ -11,7 +11,7 @@ use crate::common::{
     Builder, Cache, Db, Points, Row, ask, eventually, found, is_absent, redis, start, until,
 };
 use test_support::RedisServer;
-use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, KeyLayout, Origin, TokenDigest, UsageRecorder};
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -47,7 +47,7 @@ impl World {
     /// The same, whose flights can be held.
     fn held_at(&self, points: &Points) -> Cache {
         let builder = self.builder().local_capacity(0);
-        builder.hooks(points.hooks()).build().unwrap()
+        builder.sync_points(points.sync_points()).build().unwrap()
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -181,7 +181,7 @@ async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let points = Points::default();
     let instance = world.held_at(&points);
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&instance, TOKEN);
     fill.reached(1).await;
@@ -204,7 +204,7 @@ async fn pythons_fill_over_our_lease_stays_and_ours_is_refused() {
     let world = World::new(Row::new("app"));
     let points = Points::default();
     let instance = world.held_at(&points);
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&instance, TOKEN);
     fill.reached(1).await;
@@ -242,7 +242,7 @@ async fn a_lock_that_is_not_ours_any_more_is_left_alone() {
     let world = World::new(Row::new("app"));
     let points = Points::default();
     let instance = world.held_at(&points);
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&instance, TOKEN);
     fill.reached(1).await;
@@ -406,9 +406,13 @@ async fn a_fill_that_a_tenants_invalidation_overtook_is_not_left_for_python() {
         .db
         .insert("first-token", Row::new("app").of_tenant("t-1"));
     let points = Points::default();
-    let instance = world.builder().hooks(points.hooks()).build().unwrap();
+    let instance = world
+        .builder()
+        .sync_points(points.sync_points())
+        .build()
+        .unwrap();
     found(&instance, "first-token").await;
-    let loaded = points.at(Point::Loaded);
+    let loaded = points.at(SyncPoint::Loaded);
     let before = loaded.arrivals();
     loaded.close();
     let slow = start(&instance, TOKEN);
@@ -429,7 +433,7 @@ async fn a_lease_that_is_in_no_index_does_not_outlive_the_sweep() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let points = Points::default();
     let instance = world.held_at(&points);
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&instance, TOKEN);
     fill.reached(1).await;
@@ -792,7 +796,7 @@ async fn what_is_not_stored_is_in_no_index() {
     assert_eq!(world.server.keys(INDEX), [""; 0]);
     world.db.resume("t-1");
     // A fill that is refused, because its lease is gone.
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     let before = fill.arrivals();
     fill.close();
     let slow = start(&instance, TOKEN);

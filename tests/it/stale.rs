@@ -9,7 +9,7 @@ use crate::common::{
     Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, start,
 };
 use test_support::RedisServer;
-use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, InvalidReason, Origin, UnavailableKind};
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -40,7 +40,9 @@ impl World {
         [None, Some(RedisServer::start())].map(|server| {
             let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
             let (clock, points) = (ManualClock::new(), Points::default());
-            let mut builder = builder(&db).hooks(points.hooks()).clock(clock.clone());
+            let mut builder = builder(&db)
+                .sync_points(points.sync_points())
+                .clock(clock.clone());
             if let Some(server) = &server {
                 builder = builder.store(redis(server)).local_capacity(0);
             }
@@ -163,7 +165,7 @@ async fn an_invalidation_during_the_failing_load_keeps_the_record_from_coming_ba
         found(&world.cache, TOKEN).await;
         world.age(GRACE / 2);
         world.db.mode(Mode::Fails);
-        let loaded = world.points.at(Point::Loaded);
+        let loaded = world.points.at(SyncPoint::Loaded);
         let before = loaded.arrivals();
         loaded.close();
         let slow = start(&world.cache, TOKEN);

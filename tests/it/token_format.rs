@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use test_support::{Monitor, RedisServer};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_api_token::test_util::Hooks;
+use tower_api_token::test_util::SyncPoints;
 use tower_api_token::{ApiTokenLayer, CachedApiToken, Stats, TokenFormat};
 
 fn format() -> TokenFormat {
@@ -38,11 +38,11 @@ impl World {
         let server = RedisServer::start();
         let (db, steps) = (Db::new(), Arc::new(AtomicUsize::new(0)));
         let passed = Arc::clone(&steps);
-        let hooks = Hooks::new(move |_| {
+        let sync_points = SyncPoints::new(move |_| {
             passed.fetch_add(1, Ordering::SeqCst);
             std::future::ready(())
         });
-        let builder = db.cache().store(redis(&server)).hooks(hooks);
+        let builder = db.cache().store(redis(&server)).sync_points(sync_points);
         let cache = builder.scopes(["app"]).build().unwrap();
         let layer = configure(ApiTokenLayer::new(cache.clone()).with_scope("app"));
         Self {

@@ -10,7 +10,7 @@ use crate::common::{
     Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis_at, start,
 };
 use test_support::{Direction, FaultProxy, RedisServer};
-use tower_api_token::test_util::{ManualClock, Point};
+use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, Origin};
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -160,8 +160,12 @@ async fn an_invalidation_whose_caller_hangs_up_is_not_confirmed() {
 async fn a_load_from_before_the_change_is_not_filled_after_it() {
     let world = World::new();
     let points = Points::default();
-    let cache = world.builder().hooks(points.hooks()).build().unwrap();
-    let loaded = points.at(Point::Loaded);
+    let cache = world
+        .builder()
+        .sync_points(points.sync_points())
+        .build()
+        .unwrap();
+    let loaded = points.at(SyncPoint::Loaded);
     loaded.close();
     let before = start(&cache, TOKEN);
     loaded.reached(1).await;
@@ -186,14 +190,14 @@ async fn a_stale_record_is_not_put_back_after_the_change() {
     let builder = world.builder().stale_if_error(Duration::from_secs(600));
     let cache = builder
         .ttl(Duration::from_millis(50))
-        .hooks(points.hooks())
+        .sync_points(points.sync_points())
         .build()
         .unwrap();
     found(&cache, TOKEN).await;
     tokio::time::sleep(Duration::from_millis(60)).await;
     world.clock.advance(Duration::from_secs(1));
     world.db.mode(Mode::Fails);
-    let loaded = points.at(Point::Loaded);
+    let loaded = points.at(SyncPoint::Loaded);
     loaded.close();
     let before = start(&cache, TOKEN);
     loaded.reached(2).await;

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::cache::clock::Tick;
-use crate::cache::engine::Point;
+use crate::cache::error::Unavailable;
 use crate::cache::flight::{Landing, SendNumber};
 use crate::cache::load::Checked;
 use crate::cache::proved::Proved;
 use crate::cache::scopes::Published;
-use crate::error::Unavailable;
+use crate::cache::sync_points::SyncPoint;
+use crate::clock::Tick;
 use crate::metrics::Origin;
 use crate::store::{Filled, Generation, Nonce, StoreError, Value};
-use crate::telemetry;
+use crate::trace::limited;
 
 use super::{Fetch, KnownTenant, Landed, Sent, Soft, dice};
 
@@ -80,7 +80,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                         .store
                         .tenant_then_epoch(&self.key, &tenant, Generation::new())
                         .await;
-                    self.engine.at(Point::TenantRead).await;
+                    self.engine.reach(SyncPoint::TenantRead).await;
                     let (generation, now) = match read {
                         Ok(read) => read,
                         Err(error) => {
@@ -145,7 +145,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         let (ttl, grace) = checked.lifetime(&engine.lifetimes, engine.clock.wall(), dice());
         let until = engine.clock.now().after(ttl);
         let value = checked.into_value(fence.generation(), until, grace);
-        engine.at(Point::BeforeFill).await;
+        engine.reach(SyncPoint::BeforeFill).await;
         let sent = self.send();
         if engine.is_unconfirmed(&self.lookup, value.tenant_id()) {
             // The load may have begun before the change, and the deletion that would have told is missing.
@@ -156,7 +156,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             .store
             .fill(&self.key, nonce, &value, ttl + grace)
             .await;
-        engine.at(Point::Filled).await;
+        engine.reach(SyncPoint::Filled).await;
         match filled {
             Ok(Filled::Stored(bytes)) => {
                 let proof = fence.proof(load.number, sent.number);
@@ -168,7 +168,10 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             }
             Ok(Filled::Unwritable) => {
                 engine.counters.unwritable.add();
-                telemetry::unwritable();
+                limited!(
+                    warn,
+                    "a record is too large to be cached, or cannot be serialized"
+                );
                 self.release(nonce).await;
                 self.unproved(&value, load.number)
             }
@@ -236,7 +239,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     async fn load(&self, deadline: Tick) -> Result<Checked<M>, Unavailable> {
         let loaded = self.engine.load(&self.lookup, deadline).await;
-        self.engine.at(Point::Loaded).await;
+        self.engine.reach(SyncPoint::Loaded).await;
         loaded
     }
 

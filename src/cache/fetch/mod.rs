@@ -10,20 +10,21 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::Resolved;
-use super::clock::Tick;
-use super::engine::{Engine, EntryLeader, Point};
+use super::engine::{Engine, EntryLeader};
 use super::flight::{Landing, SendNumber};
 use super::proved::Proved;
 use super::scopes::Published;
-use super::sequence::Moment;
+use super::sync_points::SyncPoint;
 use super::tenants::TenantCell;
-use crate::error::{Unavailable, UnavailableKind};
+use crate::cache::error::{Unavailable, UnavailableKind};
+use crate::clock::{LogicalTime, Tick};
 use crate::loader::Lookup;
 use crate::metrics::Origin;
 use crate::metrics::Stopwatch;
 use crate::store::keys::EntryKey;
 use crate::store::{AcquireReply, Acquired, Generation, Nonce, Observed, Seen, StoreError, Value};
-use crate::telemetry;
+use crate::trace::{chain, limited};
+use crate::util::random_fraction;
 use fill::Lease;
 use worth::{Worth, appraise_value};
 
@@ -64,7 +65,7 @@ struct Sent {
     /// By the clock, read before the send: until when the local level may use what it proves.
     tick: Tick,
     /// Within the process: what was known before it.
-    moment: Moment,
+    moment: LogicalTime,
     /// Whether what it proves may be kept.
     published: Published,
 }
@@ -136,7 +137,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             if !self.engine.store.is_local() {
                 self.engine.metrics.read_store(watch, read.is_ok());
             }
-            self.engine.at(Point::Read).await;
+            self.engine.reach(SyncPoint::Read).await;
             let mut next = match read {
                 Ok(seen) => self.appraise(seen, sent).await,
                 Err(error) => return Box::pin(self.without_store(error)).await,
@@ -257,7 +258,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         match reply.acquired {
             Acquired::Ours => {
                 let held = Held::new(self, nonce);
-                self.engine.at(Point::Acquired).await;
+                self.engine.reach(SyncPoint::Acquired).await;
                 if let Err(error) = self.confirm(reply.registered, session).await {
                     self.store_failed(&error);
                     self.release(nonce).await;
@@ -374,7 +375,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         match engine.register().await {
             Err(error) if error.is_refused() || engine.store.is_divided() => {
                 engine.counters.store_errors.add();
-                telemetry::not_registered(&error);
+                limited!(
+                    warn,
+                    "this instance could not be registered in the token store; it does not keep what it reads there",
+                    error = chain(&error)
+                );
                 Ok(())
             }
             registered => registered,
@@ -383,12 +388,16 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     fn store_failed(&self, error: &StoreError) {
         self.engine.counters.store_errors.add();
-        telemetry::store_failed(error);
+        limited!(
+            warn,
+            "the token store failed; answering from the loader, uncached",
+            error = chain(error)
+        );
     }
 
     fn count_corrupt(&self) {
         self.engine.counters.corrupt.add();
-        telemetry::corrupt_entry();
+        limited!(warn, "an invalid entry in the token store is replaced");
     }
 }
 
@@ -436,7 +445,7 @@ fn store_origin<M>(engine: &Engine<M>) -> Origin {
 /// With jitter, so that the instances that wait for one lease do not ask in step.
 fn pause() -> Duration {
     let (least, most) = POLL;
-    least + (most - least).mul_f64(f64::from(dice()) / f64::from(u32::MAX))
+    least + (most - least).mul_f64(random_fraction())
 }
 
 fn dice() -> u32 {

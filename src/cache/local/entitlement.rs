@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cache::clock::Tick;
+use crate::clock::Tick;
 
 /// What entitles this process to use what it remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,12 +5,13 @@
 //! its digest, and is asked here, instead of being searched for.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::cache::clock::Tick;
+use crate::clock::Tick;
 use crate::token::TokenDigest;
+use crate::util::unpoisoned;
 
 pub(crate) struct Invalidated {
     bound: Duration,
@@ -38,7 +39,7 @@ impl Invalidated {
         if self.bound.is_zero() {
             return;
         }
-        let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = unpoisoned(self.noted.write());
         while let Some(&(at, old)) = noted.order.front() {
             if now.since(at) <= self.bound {
                 break;
@@ -61,7 +62,7 @@ impl Invalidated {
         if latest == 0 || latest < sent.0 || now.since(Tick(latest)) > self.bound {
             return false;
         }
-        let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+        let noted = unpoisoned(self.noted.read());
         noted.at.get(digest).is_some_and(|at| sent <= *at)
     }
 }

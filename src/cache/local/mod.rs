@@ -22,9 +22,9 @@ pub(crate) use entitlement::Entitlement;
 use evictions::{Evictions, Inserting};
 use invalidated::Invalidated;
 
-use super::clock::Tick;
 use super::tenants::TenantCell;
 use crate::cache::cached_token::{Principal, Proof};
+use crate::clock::Tick;
 use crate::metrics::Counter;
 use crate::store::{Generation, Kept};
 use crate::token::{InvalidReason, TokenDigest};
@@ -313,8 +313,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cache::sequence::Sequence;
     use crate::cache::tenants::Tenants;
+    use crate::clock::LogicalClock;
     use crate::store::Generation;
     use crate::token::{BearerToken, TokenRecord};
 
@@ -481,7 +481,7 @@ mod tests {
     #[test]
     fn one_hit_of_all_asks_for_a_refresh_and_none_before_half_of_the_bound() {
         let local = bounded();
-        let (tenants, order) = (Tenants::default(), Sequence::default());
+        let (tenants, order) = (Tenants::default(), LogicalClock::default());
         let (cell, generation) = (tenants.cell("t"), Generation::from_halves(1, 2));
         cell.observe(generation, Tick(1_000), order.next());
         let proof = Proof {

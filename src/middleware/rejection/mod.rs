@@ -26,7 +26,7 @@ pub use problem::ProblemDetails;
 use crate::cache::Answer;
 
 use crate::cache::cached_token::CachedApiToken;
-use crate::error::Unavailable;
+use crate::cache::error::Unavailable;
 use crate::metrics::Reason;
 use crate::middleware::policy::InsufficientScope;
 use crate::middleware::request_head::RefusedRequest;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lock;
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
+use crate::util::lock;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BreakerSettings {

@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 use super::batch::{Batch, Replies};
 use super::fault::{Replied, unexpected};
-use super::lock;
 use super::node::Node;
 use super::stealable::yield_stealable;
 use crate::store::StoreError;
 use crate::task::spawn_stealable;
+use crate::util::lock;
 
 /// As many keys as one command asks for: it holds up every other command behind it.
 const MOST: usize = 64;

@@ -22,8 +22,9 @@ use super::fault::{Fault, Replied, answered, not_connected, unconnected, unexpec
 use super::supervisor::Heartbeat;
 #[cfg(feature = "redis-rustls")]
 use super::tls::RedisTls;
-use crate::store::{BoxFuture, StoreError};
+use crate::store::StoreError;
 use crate::task::free_lifo_slot;
+use crate::util::BoxFuture;
 
 /// What our connections are called in `CLIENT LIST`.
 const NAME: &str = "tower-api-token";

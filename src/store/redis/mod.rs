@@ -31,7 +31,7 @@ mod tls;
 mod topology;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -285,9 +285,4 @@ where
         }
         sealed::Erased(Arc::new(level))
     }
-}
-
-/// What a panic left behind is whole: nothing here is half-done under a lock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,9 +17,10 @@ use super::batch::Batch;
 use super::endpoint::{Deadlines, Server};
 use super::fault::{Replied, not_connected};
 use super::handshake::{Access, Link, Opening};
-use super::lock;
 use crate::store::StoreError;
 use crate::task::spawn_stealable;
+use crate::util::lock;
+use crate::util::random_fraction;
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -310,7 +311,8 @@ async fn supervise(running: Running) {
                 if !running.publish(State::Down(error)) {
                     return;
                 }
-                let pause = backoff.mul_f64(jitter());
+                // From a half to the whole.
+                let pause = backoff.mul_f64(0.5 + 0.5 * random_fraction());
                 backoff = (backoff * 2).min(BACKOFF.1);
                 tokio::select! {
                     () = sleep(pause) => {}
@@ -369,12 +371,6 @@ impl Shared {
             .into_iter()
             .try_for_each(|reply| heartbeat.check(reply))
     }
-}
-
-/// From a half to the whole.
-fn jitter() -> f64 {
-    let dice = getrandom::u32().unwrap_or(u32::MAX);
-    0.5 + 0.5 * f64::from(dice) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

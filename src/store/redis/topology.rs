@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Settings;
 use super::batch::Batch;
 use super::endpoint::Server;
 use super::endpoint::cluster::Seeds;
@@ -17,11 +18,11 @@ use super::handshake::Opening;
 use super::node::Node;
 use super::slots::{Address, Owners};
 use super::supervisor::{Heartbeat, Kind};
-use super::{Settings, lock};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
 use crate::task::spawn_stealable;
+use crate::util::lock;
 
 /// Requests in trouble have the slots asked for no more often.
 const PAUSE: Duration = Duration::from_millis(300);

@@ -7,12 +7,12 @@ use interop::database::Row;
 use interop::python::{Python, Version};
 use test_support::Gate;
 use tower_api_token::ApiTokenCache;
-use tower_api_token::test_util::Point;
+use tower_api_token::test_util::SyncPoint;
 
 /// A load of ours that has read the row and not yet filled.
 async fn held(world: &World) -> (ApiTokenCache, Gate, common::Answering) {
     let (rust, points) = world.held();
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&rust, TOKEN);
     fill.reached(1).await;

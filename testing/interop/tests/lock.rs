@@ -8,7 +8,7 @@ use common::{APP, LOCK, TOKEN, World, found, is_absent, record, start, until};
 use interop::database::Row;
 use interop::python::Version;
 use serde_json::Value;
-use tower_api_token::test_util::Point;
+use tower_api_token::test_util::SyncPoint;
 
 #[tokio::test]
 async fn while_python_loads_we_wait_and_then_read_its_entry() {
@@ -39,7 +39,7 @@ async fn while_we_load_python_waits_and_then_reads_our_entry() {
         let world = World::with(Row::new("tok-1"));
         let mut python = world.python(Version::Current);
         let (rust, points) = world.held();
-        let fill = points.at(Point::BeforeFill);
+        let fill = points.at(SyncPoint::BeforeFill);
         fill.close();
         let cache = rust.clone();
         let slow = tokio::spawn(async move { cache.authenticate(TOKEN, scope).await });
@@ -62,7 +62,7 @@ async fn a_null_of_ours_lets_a_waiting_python_ask_its_database_itself() {
     let world = World::new();
     let mut python = world.python(Version::Current);
     let (rust, points) = world.held();
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&rust, TOKEN);
     fill.reached(1).await;

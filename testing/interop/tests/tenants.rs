@@ -5,7 +5,7 @@ mod common;
 use common::{APP, ENTRY, TOKEN, World, found, is_absent, record, record_of, start};
 use interop::database::Row;
 use interop::python::Version;
-use tower_api_token::test_util::Point;
+use tower_api_token::test_util::SyncPoint;
 
 const INDEX: &str = "tenant_tokens:t-1";
 
@@ -131,7 +131,7 @@ async fn the_first_pythons_takes_our_lease_so_that_our_fill_is_refused() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let mut python = world.python(Version::First);
     let (rust, points) = world.held();
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&rust, TOKEN);
     fill.reached(1).await;
@@ -148,7 +148,7 @@ async fn our_lease_is_in_the_index_before_our_fill_so_the_current_pythons_takes_
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let mut python = world.python(Version::Current);
     let (rust, points) = world.held();
-    let fill = points.at(Point::BeforeFill);
+    let fill = points.at(SyncPoint::BeforeFill);
     fill.close();
     let slow = start(&rust, TOKEN);
     fill.reached(1).await;
@@ -166,7 +166,7 @@ async fn what_is_not_promised_a_load_of_ours_in_no_index_yet_outlives_the_curren
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let mut python = world.python(Version::Current);
     let (rust, points) = world.held();
-    let loaded = points.at(Point::Loaded);
+    let loaded = points.at(SyncPoint::Loaded);
     loaded.close();
     let slow = start(&rust, TOKEN);
     loaded.reached(1).await;

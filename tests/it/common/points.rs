@@ -5,20 +5,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use test_support::Gate;
-use tower_api_token::test_util::{Hooks, Point};
+use tower_api_token::test_util::{SyncPoint, SyncPoints};
 
 /// A gate at each named point of the protocol, all open at first.
 #[derive(Clone, Default)]
-pub struct Points(Arc<Mutex<HashMap<Point, Gate>>>);
+pub struct Points(Arc<Mutex<HashMap<SyncPoint, Gate>>>);
 
 impl Points {
-    pub fn at(&self, point: Point) -> Gate {
+    pub fn at(&self, point: SyncPoint) -> Gate {
         self.0.lock().unwrap().entry(point).or_default().clone()
     }
 
-    pub fn hooks(&self) -> Hooks {
+    pub fn sync_points(&self) -> SyncPoints {
         let points = self.clone();
-        Hooks::new(move |point| {
+        SyncPoints::new(move |point| {
             let gate = points.at(point);
             async move { gate.pass().await }
         })

@@ -117,7 +117,7 @@ impl World {
         #[cfg(feature = "test-util")]
         let builder = {
             let steps = Arc::clone(&steps);
-            builder.hooks(tower_api_token::test_util::Hooks::new(move |_| {
+            builder.sync_points(tower_api_token::test_util::SyncPoints::new(move |_| {
                 steps.fetch_add(1, Ordering::SeqCst);
                 std::future::ready(())
             }))

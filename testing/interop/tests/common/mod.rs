@@ -73,7 +73,10 @@ impl World {
     /// The same, with gates inside of its flights.
     pub fn held(&self) -> (ApiTokenCache, Points) {
         let points = Points::default();
-        let builder = self.builder().local_capacity(0).hooks(points.hooks());
+        let builder = self
+            .builder()
+            .local_capacity(0)
+            .sync_points(points.sync_points());
         (builder.build().unwrap(), points)
     }
 

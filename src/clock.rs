@@ -1,0 +1,241 @@
+//! The clock by which the age of cache entries is measured, and the order of events within a process.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+#[cfg(feature = "test-util")]
+pub use manual::ManualClock;
+
+/// A reading of the monotonic clock, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(pub(crate) u64);
+
+impl Tick {
+    pub(crate) const ZERO: Self = Self(0);
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    /// Returns the time since `earlier`, or zero if `earlier` is later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+/// A source of the time: the system's, or one that a test controls.
+#[derive(Clone, Default)]
+pub(crate) enum Clock {
+    #[default]
+    System,
+    #[cfg(feature = "test-util")]
+    Manual(ManualClock),
+}
+
+impl Clock {
+    /// Reads the monotonic clock. The reading is never cached: a clock that moves once per tick of the
+    /// runtime would call a stale entry fresh.
+    pub(crate) fn now(&self) -> Tick {
+        match self {
+            Self::System => monotonic(),
+            #[cfg(feature = "test-util")]
+            Self::Manual(clock) => clock.tick(),
+        }
+    }
+
+    /// Reads the wall clock.
+    pub(crate) fn wall(&self) -> SystemTime {
+        match self {
+            Self::System => SystemTime::now(),
+            #[cfg(feature = "test-util")]
+            Self::Manual(clock) => clock.wall(),
+        }
+    }
+
+    /// Sleeps until this clock shows `until`.
+    pub(crate) async fn sleep_until(&self, until: Tick) {
+        match self {
+            Self::System => {
+                // The timer's clock may stop while the machine is suspended, hence the loop.
+                loop {
+                    let left = until.since(self.now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    tokio::time::sleep(left).await;
+                }
+            }
+            #[cfg(feature = "test-util")]
+            Self::Manual(clock) => clock.sleep_until(until).await,
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Reads `CLOCK_BOOTTIME`, which also counts while the machine is suspended: an entry must not outlive
+/// its bound by the length of a suspend. It is read through the C library, which finds the kernel's vDSO
+/// also under valgrind (rustix does not: its issue 1559).
+#[cfg(target_os = "linux")]
+fn monotonic() -> Tick {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    let now = Duration::from(now.expect("a clock that every Linux has"));
+    Tick(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn monotonic() -> Tick {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    // Never zero: `Tick::ZERO` means "before everything".
+    Tick(
+        u64::try_from(elapsed.as_nanos())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1),
+    )
+}
+
+/// A place in the order of sends and replies within this process, for events that are closer together
+/// than the clock's resolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LogicalTime(u64);
+
+/// A clock that gives each event a later time than the one before.
+#[derive(Debug, Default)]
+pub(crate) struct LogicalClock(AtomicU64);
+
+impl LogicalClock {
+    pub(crate) fn next(&self) -> LogicalTime {
+        LogicalTime(self.0.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+#[cfg(feature = "test-util")]
+mod manual {
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, SystemTime};
+
+    use tokio::sync::Notify;
+
+    use super::Tick;
+    use crate::util::lock;
+
+    /// The first reading. `Tick::ZERO` means "before everything".
+    const START: Duration = Duration::from_secs(1);
+
+    /// A clock that only moves when it is told to. Clones share the time.
+    #[derive(Debug, Clone)]
+    pub struct ManualClock {
+        shared: Arc<Shared>,
+    }
+
+    #[derive(Debug)]
+    struct Shared {
+        nanos: AtomicU64,
+        start: Mutex<SystemTime>,
+        moved: Notify,
+        sleepers: AtomicUsize,
+    }
+
+    impl ManualClock {
+        /// Creates a clock that shows the present time.
+        pub fn new() -> Self {
+            Self {
+                shared: Arc::new(Shared {
+                    nanos: AtomicU64::new(nanos(START)),
+                    start: Mutex::new(SystemTime::now()),
+                    moved: Notify::new(),
+                    sleepers: AtomicUsize::new(0),
+                }),
+            }
+        }
+
+        /// Advances the clock, and wakes the tasks whose sleep is over.
+        ///
+        /// # Panics
+        /// Panics if `by` is longer than five hundred years.
+        pub fn advance(&self, by: Duration) {
+            self.shared.nanos.fetch_add(nanos(by), Ordering::SeqCst);
+            self.shared.moved.notify_waiters();
+        }
+
+        /// Returns the time of the wall clock.
+        pub fn wall(&self) -> SystemTime {
+            *lock(&self.shared.start) + self.elapsed()
+        }
+
+        /// Sets the wall clock, and leaves the monotonic clock as it is.
+        pub fn set_wall(&self, at: SystemTime) {
+            *lock(&self.shared.start) = at - self.elapsed();
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_nanos(self.tick().0) - START
+        }
+
+        pub(crate) fn tick(&self) -> Tick {
+            Tick(self.shared.nanos.load(Ordering::SeqCst))
+        }
+
+        /// Returns how many tasks sleep by this clock.
+        pub fn sleepers(&self) -> usize {
+            self.shared.sleepers.load(Ordering::SeqCst)
+        }
+
+        pub(crate) async fn sleep_until(&self, until: Tick) {
+            self.shared.sleepers.fetch_add(1, Ordering::SeqCst);
+            let _asleep = Asleep(&self.shared.sleepers);
+            loop {
+                let moved = self.shared.moved.notified();
+                tokio::pin!(moved);
+                // Enabled before the time is read, so that no move between the two is missed.
+                moved.as_mut().enable();
+                if self.tick() >= until {
+                    return;
+                }
+                moved.await;
+            }
+        }
+    }
+
+    fn nanos(duration: Duration) -> u64 {
+        u64::try_from(duration.as_nanos()).expect("less than five hundred years")
+    }
+
+    struct Asleep<'a>(&'a AtomicUsize);
+
+    impl Drop for Asleep<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Default for ManualClock {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_is_never_at_zero() {
+        let earlier = Clock::System.now();
+        assert!(earlier > Tick::ZERO && earlier <= Clock::System.now());
+    }
+}
