@@ -1,24 +1,39 @@
-//! The guides, as they lie in the repository. There is nothing to call here: this module is made for
-//! documentation alone.
+//! Guides, and the documents for those who change the crate.
 //!
 //! | to | read |
 //! |---|---|
-//! | know what an answer means, and when a change holds | [`semantics`] |
-//! | choose and set up Redis, size, start, stop, upgrade | [`deployment`] |
-//! | give out tokens, keep and revoke them safely | [`security`], and the policy with the list of threats, [`security_policy`] |
-//! | see what happens when Redis or the database break | [`failures`] |
-//! | watch it | [`metrics`] |
-//! | know when a token was last used | [`usage`] |
+//! | adopt the crate with the keys that you have | [`existing_table`] |
+//! | serve OpenAI's SDKs | [`openai`] |
+//! | know what an answer means and when a change takes effect | [`semantics`], and the words in [`glossary`] |
+//! | set up Redis, size it, start, stop and upgrade | [`deployment`] |
+//! | create, store and revoke tokens safely | [`security`], and what is protected in [`security_policy`] |
+//! | see what happens when Redis or the database fail | [`failures`] |
+//! | monitor it | [`metrics`] |
+//! | know when a token was last used | [`last_use`] |
 //! | know what it costs | [`performance`] |
 //! | move from Dify's Python cache, route by route | [`migrating_from_dify`] |
 //! | change the crate | [`architecture`], [`protocol`], [`wire`], [`http`] |
 //!
-//! In the repository they are Markdown that links to its neighbours. Of two definitions of a link the
-//! first counts, so that `links.md`, which comes before each text here, leads to the modules instead.
+//! This module exists in the documentation only.
+
+// In the repository the guides are Markdown files that link to each other. Of two definitions of a link the first
+// counts, so that `links.md`, which precedes each text, points to the modules instead.
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/existing-table.md")]
+pub mod existing_table {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/openai.md")]
+pub mod openai {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/semantics.md")]
 pub mod semantics {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/glossary.md")]
+pub mod glossary {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/deployment.md")]
@@ -41,8 +56,8 @@ pub mod failures {}
 pub mod metrics {}
 
 #[doc = include_str!("links.md")]
-#[doc = include_str!("../../docs/usage.md")]
-pub mod usage {}
+#[doc = include_str!("../../docs/last-use.md")]
+pub mod last_use {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/performance.md")]
