@@ -1,17 +1,17 @@
-//! What a model consists of: which parts of the protocol, how many of each, and which faults.
+//! The configuration of a model: parts of the protocol, how many of each, and faults.
 
 use crate::Rules;
 
-/// Most instances a state has room for.
+/// The maximum number of instances.
 pub(crate) const MAX_INSTANCES: usize = 3;
-/// Most operators a state has room for.
+/// The maximum number of operators.
 pub(crate) const MAX_OPERATORS: usize = 3;
-/// Most observed requests a state has room for.
+/// The maximum number of observed requests.
 pub(crate) const MAX_REQUESTS: usize = 3;
-/// Most late commands a state has room for.
+/// The maximum number of late commands.
 pub(crate) const MAX_LATE: usize = 2;
 
-/// Whom an operator changes, and then invalidates. Each does so once; several may do it at the same time or one by one.
+/// What an operator changes and invalidates. Each does so once, several of them in any interleaving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
     /// The token: its record, or its tenant (see [`Config::tenant_of`]).
@@ -23,9 +23,9 @@ pub enum Operator {
 /// Where requests come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requests {
-    /// `n` observed requests on the first instance, while unobserved ones start flights anywhere at any time.
+    /// `n` observed requests on the first instance, while others start calls on any instance at any time.
     Observed(usize),
-    /// `n` requests in all, on any instance, and flights only for them.
+    /// `n` requests in all, on any instance, and calls for these alone.
     Only(usize),
 }
 
@@ -34,11 +34,11 @@ pub enum Requests {
 pub struct Clock {
     /// S.
     pub staleness: u8,
-    /// What `.and_wait()` adds.
+    /// What `wait_for_all_instances` adds.
     pub margin: u8,
     /// How much fewer than S + margin ticks an instance may count while the operator waits.
     pub drift: u8,
-    /// How long at most a request sleeps between its clock read and its look at the local entry.
+    /// The longest pause of a request between reading the clock and reading the local entry.
     pub nap: u8,
 }
 
@@ -49,41 +49,41 @@ pub struct Config {
     pub rules: Rules,
     /// Processes that serve requests.
     pub instances: usize,
-    /// Who changes what.
+    /// Operators, and what they change.
     pub operators: &'static [Operator],
     /// Where requests come from.
     pub requests: Requests,
-    /// The tenant of the token in its first, second, … version.
+    /// The token's tenant in its first, second, … version.
     pub tenant_of: [Option<u8>; 4],
-    /// The token's type, 0 or 1, in its first, second, … version, if requests are for one of two types. Otherwise types
-    /// do not matter.
+    /// The token's type, 0 or 1, in its first, second, … version. Each request then demands one of the two. `None`: no
+    /// request demands a type.
     pub type_of: Option<[u8; 4]>,
-    /// True if E exists (without it, a generation that was not known before the load costs a second load).
+    /// True if E exists. Without it, a generation that was not known before the load costs a second load.
     pub e: bool,
     /// The local level, if there is one.
     pub local: Option<Clock>,
-    /// S of the first instance, where it is longer than that of the others and of the operators, who know it through the
-    /// registry of bounds alone.
+    /// S of the first instance, if it is longer than that of the others and of the operators. They know it only from the
+    /// registry.
     pub longer: Option<u8>,
     /// The registry may vanish with every connection, whenever no local entry is usable (see `registry.rs`).
     pub registry_lost: bool,
     /// True if reads of T for other tokens refresh T's local entries at any time.
     pub reader: bool,
-    /// Stale-if-error; any value may be past its soft end at any time.
+    /// Stale-if-error. Any value may be past its soft end at any time.
     pub stale: bool,
-    /// One proof point a flight: the send of whatever produced the bytes. Otherwise the table of section 3.
+    /// One proof point per call: the sending of the command that returned the answer. Otherwise the table of section 3.
     pub simple_proof: bool,
     /// A local entry of T makes a generation known only while it is usable. Otherwise at any age.
     pub fresh_known: bool,
-    /// If set, the promise that is checked is another one: no more loads than this (without faults).
+    /// If set, the promise to check is that there are no more loads than this, without faults.
     pub most_loads: Option<u8>,
-    /// Operators act only while no flight is in the air, and loads count only once all of them have returned.
+    /// Operators act only while no call is in progress, and loads count only after all operators returned.
     pub loads_after_operators: bool,
     /// Any key may vanish at any time: eviction, expiry, a restart without data, a repeated or late deletion.
     pub evict: bool,
     /// Any command, or its reply, may be lost.
     pub lose: bool,
-    /// Commands that may lie on their way, given up by their sender, at one time.
+    /// The number of commands at a time that may run after their sender gave up.
     pub late: usize,
     /// Instances crash and start again, empty.
     pub crash: bool,

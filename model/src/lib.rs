@@ -1,27 +1,28 @@
-//! The protocol as small models, explored by a checker. For developers of the crate; nothing depends on it.
+//! Models of the protocol, explored by a checker. For developers of the crate; nothing depends on them.
 //!
 //! A [`Config`] says which parts of the protocol are there, how many instances and operators, which faults, and which
-//! [`Rule`]s are taken out. [`check`] explores it breadth first to its end, or to a limit, and either finds nothing or a
-//! shortest way to a broken promise. [`catalog`] has the configurations that the tests and `scripts/model` run.
+//! [`Rule`]s are taken out. [`check`] explores it breadth first, completely or to a limit, and finds either nothing or a
+//! shortest path to a broken promise. [`catalog`] has the configurations that the tests and `scripts/model` explore.
 //!
 //! # What is promised
-//! Every commit raises a version in the database, and an answer carries the versions that it was loaded from. A request
-//! notes, when it starts, the versions that completed invalidations included; answered from less, the promise of section 1
-//! is broken. Answers of a local level are held to what was complete *and waited for*, all others to what was complete.
-//! A few models count loads instead.
+//! Every commit raises a version in the database, and an answer carries the versions that it was loaded from. When a request
+//! starts, it notes the versions of all completed invalidations. An answer from older versions breaks the promise of
+//! section 1. Answers of a local level must include only invalidations that also *waited*. A few models count loads instead.
 //!
 //! # What is left out, and why that is sound or not
-//! * **Sending and running a command** are one step where only the sender can tell them apart. A command that runs after
-//!   its sender gave up is modelled as such; how many there may be at a time is a bound, and the one bound on faults.
-//! * **Deletions that run late, expiry, an empty restart, CAD**: all are covered by "any key vanishes at any time". Models
-//!   without that fault are said to be without.
-//! * **Many requests**: one is watched, while flights start by themselves; `request.rs` says why that is enough.
-//! * **Random bits** never repeat here. Real ones do so with probability 2⁻¹²⁸.
-//! * **Time** exists only with a local level, in ticks. Poll intervals, deadlines and W are "at any time", so nothing is
-//!   shown about their order, which is a matter of liveness and of load, not of safety.
-//! * **Operators commit once each**, and at most three act. Not modelled at all: a registry
-//!   that is lost while a local entry is usable, Seed's layout, a change of pepper, durable mode and failovers, replicas, the bulkhead and the breaker, caps on nulls, an instance's
-//!   own invalidations dropping its local entries, several tokens (but for their reads of T), expiry of the record.
+//! * **Sending and running a command** are one step where only the sender can tell them apart. Commands that run after
+//!   their sender gave up are modelled. Their number at a time is bounded, which is the only bound on faults.
+//! * **Deletions that run late, expiry, a restart without data, CAD**: "any key vanishes at any time" covers them all. The
+//!   descriptions of models without that fault say so.
+//! * **Many requests**: one is observed while calls start by themselves. `request.rs` says why that is enough.
+//! * **Random bits** never repeat. Real ones do so with probability 2⁻¹²⁸.
+//! * **Time** exists only with a local level, in ticks. Poll intervals, timeouts and W happen "at any time", so the models
+//!   show nothing about their order, which matters for liveness and load, not for safety.
+//! * **Operators commit once each**, and at most three act.
+//! * **Not modelled**: a registry that is lost while a local entry is usable, the Dify layout, a change of pepper,
+//!   `wait_for_replicas` and failovers, replicas, the limit on loads, the breaker, the limit on negative writes, unconfirmed
+//!   invalidations, an instance's own invalidations dropping its local entries, several tokens (except their reads of T),
+//!   expiry of the record.
 
 pub mod catalog;
 mod config;
@@ -34,7 +35,7 @@ pub use self::protocol::{Protocol, State};
 pub use self::rules::{Rule, Rules};
 pub use self::search::{Counterexample, Limits, Model, Outcome, Step, explore};
 
-/// Explores `config`.
+/// Explores `config` until a promise is broken, a limit is reached, or no states are left.
 pub fn check(config: Config, limits: Limits) -> Outcome {
     explore(&Protocol { config }, limits)
 }

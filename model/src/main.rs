@@ -1,4 +1,4 @@
-//! Runs a named model, with options: see [`USAGE`].
+//! Explores a named model with options: see [`USAGE`].
 
 mod options;
 
@@ -9,19 +9,19 @@ use model::{Config, Limits, Rule, catalog, check};
 
 const USAGE: &str = "\
 usage: model list                    the named models
-       model rules                   every rule taken out, and the counterexample that this gives
+       model rules                   for each rule, a counterexample without it
        model large                   the large models, one after another
        model NAME [OPTION...]        one model: counts, or a counterexample
 
 options: --instances N               processes
-         --observed N | --only N     watched requests, among others | the only requests there are
+         --observed N | --only N     observed requests among others | the only requests
          --operators LIST            token, tenant or tenant1, separated by commas
          --tenants LIST              the token's tenant in each of its versions: -, 0 or 1
-         --late N                    commands under way without a sender (0 to 2)
+         --late N                    commands that may run after their sender gave up (0 to 2)
          --no FAULT                  evict, lose, crash or load-fails
          --loads N                   checks the number of loads instead
          --with PART                 stale, reader, simple-proof, e, fresh-known or loads-after-operators
-         --lacking PART              the same
+         --lacking PART              any of these parts
          --staleness N, --margin N, --drift N, --nap N
          --without RULE              takes a rule out (names: model rules)
          --states N, --depth N       limits";
@@ -70,7 +70,7 @@ fn usage(problem: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Explores each; true at its end means that a counterexample is expected.
+/// Explores each model. The last item says whether a counterexample is expected.
 fn all(models: impl Iterator<Item = (String, Config, Limits, bool)>) -> ExitCode {
     let mut as_expected = true;
     for (about, config, limits, breaks) in models {

@@ -1,8 +1,11 @@
-//! The command line's options, applied to a named model.
+//! The options of the command line.
 
 use model::{Clock, Config, Limits, Operator, Requests, Rule};
 
-/// The configuration and limits that `options` make of the given ones, or what is wrong with them.
+/// Applies `options` to a configuration and limits.
+///
+/// # Errors
+/// Returns a message if an option is unknown, lacks its value, or has a wrong one.
 pub(crate) fn apply(
     mut config: Config,
     mut limits: Limits,
@@ -42,11 +45,13 @@ pub(crate) fn apply(
 }
 
 fn number(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    let number = text.parse().map_err(|_| format!("{text} is no number"))?;
+    let number = text
+        .parse()
+        .map_err(|_| format!("{text} is not a number"))?;
     if (least..=most).contains(&number) {
         Ok(number)
     } else {
-        Err(format!("{text} is not in {least} to {most}"))
+        Err(format!("{text} is not between {least} and {most}"))
     }
 }
 
@@ -119,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_change_what_they_name() {
+    fn options_change_the_model() {
         let words = [
             "--instances",
             "1",
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn wrong_options_are_errors() {
         for words in [
             &["--instances", "4"][..],
             &["--instances"],

@@ -1,29 +1,29 @@
-//! The rules of the protocol that can be taken out, to see what they are for.
+//! The rules of the protocol. Each can be taken out, to show why it is needed.
 
 /// A rule of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// A miss takes a lease; a fill is a compare-and-set from it. Without: GET, load, SET.
+    /// A miss takes a lease, and a fill is a compare-and-set from it. Without: GET, load, SET.
     Lease,
     /// The fill compares. Without: the lease is taken, but the fill is a plain SET.
     GuardedFill,
     /// The load starts after the acquire's reply. Without: before the acquire is sent.
     LoadAfterAcquire,
-    /// An answer goes to those who joined before its proof point. Without: to everybody in the flight.
+    /// An answer goes to those who joined before its proof point. Without: to everybody in the call.
     ProofPoints,
     /// The change is committed before the invalidation. Without: after it.
     CommitFirst,
-    /// Every writer of K speaks the protocol. Without: one more loads and SETs.
+    /// Every writer of K speaks the protocol. Without: another writer loads and SETs.
     EveryWriterFenced,
     /// A fresh nonce for every transmission of an acquire. Without: a client library sends it again.
     FreshNonce,
-    /// The same for the creation of T.
+    /// A fresh generation for every transmission of a creation of T. Without: a client library sends it again.
     FreshGeneration,
-    /// The same for the creation of E.
+    /// Fresh contents for every transmission of a creation of E. Without: a client library sends it again.
     FreshE,
-    /// The generation of a fill was T's before the load began. Without: it is what T holds after the load.
+    /// The generation of a fill was T's before the load began. Without: it is the one that T holds after the load.
     GenerationBeforeLoad,
-    /// What a refresh during the load brought is not known before the load. Without: any local entry of T will do.
+    /// A generation first seen during the load was not known before it. Without: any local entry of T counts as known.
     KnownBeforeLoad,
     /// The proof point of a fill with a tenant is the load, or the second GET of E. Without: the CAS.
     TenantProofPoint,
@@ -35,42 +35,43 @@ pub enum Rule {
     MissingEIsChanged,
     /// The GET of T that confirms a value is sent after K's reply. Without: before the GET of K.
     TReadAfterK,
-    /// An entry is as old as the sending of the command that proved it. Without: as its arrival.
+    /// An entry's age counts from the sending of its proof point. Without: from the reply's arrival.
     AgeFromSending,
     /// The clock is read after the request started. Without: up to a tick earlier.
     FreshClock,
-    /// The local entry of T that confirms a value in a flight is judged by a clock read later than the flight's start.
+    /// Whether a local entry of T is usable in a call is decided by a clock read after K's reply. Without: by one read at
+    /// the call's start.
     FreshClockForT,
     /// The operator waits. Without: it returns at once.
     OperatorWaits,
-    /// S is counted from a reply. Without: from the commit.
+    /// The operator's wait counts from a reply. Without: from the commit.
     WaitFromReply,
-    /// S is counted from the last reply. Without: from the first.
+    /// The operator's wait counts from the last reply. Without: from the first.
     WaitFromLastReply,
-    /// The wait is longer than S, by a margin for drifting clocks.
+    /// The wait exceeds S by a margin for clocks that drift. Without: it is S.
     Margin,
-    /// An instance enters its bound into the registry before it sends what an entry is proved by. Without: before the
-    /// entry is kept.
+    /// An instance enters its bound into the registry before it sends an entry's proof point. Without: before it keeps the
+    /// entry.
     BoundBeforeProof,
     /// The operator reads the registry after the deletion. Without: before it.
     BoundsAfterDeletion,
-    /// A stale value is put back by comparing. Without: by a plain SET.
+    /// A stale value is restored by compare-and-set. Without: by a plain SET.
     GuardedStale,
     /// A stale answer goes to those who joined before the GET that found it. Without: before the failed load.
     StaleProofPoint,
-    /// Nothing is kept whose connection was replaced since its proof was sent, because the registry may be lost with
-    /// it. Without: it is kept.
+    /// An answer is not kept if the connection was replaced since its proof point was sent, because the registry may have
+    /// been lost. Without: it is kept.
     KeptFromOneConnection,
     /// Each request compares the record's type with its own. Without: a record is valid for every request.
     TypePerRequest,
     /// A loaded record is stored whatever type it has. Without: as a negative entry if the call is for another type.
     OtherTypeIsStored,
-    /// A value is current whatever type it has. Without: a call for another type replaces it.
-    OtherTypeIsCurrent,
+    /// A value is valid whatever type it has. Without: a call for another type replaces it.
+    OtherTypeIsValid,
 }
 
 impl Rule {
-    /// Every rule, with its id in section 8 of the protocol, or the section that states it.
+    /// Every rule, with its id in section 8 of protocol.md, or the section that states it.
     pub const ALL: &[(Self, &'static str)] = &[
         (Self::Lease, "N1"),
         (Self::GuardedFill, "N4"),
@@ -102,10 +103,10 @@ impl Rule {
         (Self::KeptFromOneConnection, "R6"),
         (Self::TypePerRequest, "K1"),
         (Self::OtherTypeIsStored, "K2"),
-        (Self::OtherTypeIsCurrent, "K3"),
+        (Self::OtherTypeIsValid, "K3"),
     ];
 
-    /// The rule of this name, as `Debug` prints it.
+    /// Returns the rule that `Debug` prints as `name`.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL
             .iter()
@@ -114,17 +115,17 @@ impl Rule {
     }
 }
 
-/// Which rules hold.
+/// The rules that hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     broken: u32,
 }
 
 impl Rules {
-    /// The protocol as written.
+    /// All rules.
     pub const WRITTEN: Self = Self { broken: 0 };
 
-    /// These, but not `rule`.
+    /// Returns these rules without `rule`.
     #[must_use]
     pub fn without(self, rule: Rule) -> Self {
         Self {

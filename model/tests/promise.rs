@@ -1,30 +1,30 @@
-//! With every rule in place, no small model breaks its promise, wherever it goes; and it does go everywhere.
+//! With every rule in place, no small model breaks its promise, and each takes the steps that it is there for.
 
 use model::{Limits, catalog, check};
 
-/// Explores the model to its end. It must have taken all of `ways`: a model that never gets somewhere proves nothing
-/// about it.
+/// Explores the model completely. It must have taken all of `steps`: a model shows nothing about a step that it never
+/// takes.
 #[track_caller]
-fn holds(name: &str, ways: &[&str]) {
+fn holds(name: &str, steps: &[&str]) {
     let named = catalog::find(name).expect("a named model");
     let outcome = check(named.config, named.limits);
     println!("{name}: {outcome}");
     assert!(outcome.counterexample.is_none(), "{name}: {outcome}");
     assert!(
         outcome.complete,
-        "{name} was not explored to its end: {outcome}"
+        "{name} was not explored completely: {outcome}"
     );
-    for way in ways {
+    for step in steps {
         assert!(
-            outcome.taken.contains(way),
-            "{name} never takes this way: {way}"
+            outcome.taken.contains(step),
+            "{name} never takes this step: {step}"
         );
     }
 }
 
 #[test]
 fn a_key_with_fenced_fills() {
-    let ways = [
+    let steps = [
         "GET K: a value",
         "GET K: a lease, for too long",
         "the acquire returns a value",
@@ -32,35 +32,35 @@ fn a_key_with_fenced_fills() {
         "the CAS returns 1",
         "the CAS returns 0",
         "the CAS runs, but the reply is lost",
-        "hands its answer over; those who joined too late are a new flight",
+        "completes; those who joined too late start a new call",
         "an acquire runs late",
         "a CAS runs late",
         "crashes and starts again",
     ];
-    holds("key", &ways);
-    holds("key-simple", &ways);
-    holds("key-three", &ways);
+    holds("key", &steps);
+    holds("key-simple", &steps);
+    holds("key-three", &steps);
 }
 
 #[test]
 fn a_key_with_stale_answers() {
-    let ways = [
-        "the value counts, but is past its soft end",
+    let steps = [
+        "the value is valid, but past its soft end",
         "the load fails",
         "compare-and-acquire returns 0",
         "a compare-and-acquire runs late",
-        "the stale value is put back",
-        "the stale value is put back, but the reply is lost",
-        "the stale value is not put back: the lease is gone",
+        "the stale value is restored",
+        "the stale value is restored, but the reply is lost",
+        "the stale value is not restored: the lease is gone",
     ];
-    holds("key-stale", &ways);
+    holds("key-stale", &steps);
 }
 
 #[test]
-fn a_key_with_requests_that_are_all_spelt_out() {
+fn a_key_with_a_few_explicit_requests() {
     holds(
         "key-requests",
-        &["hands its answer over; those who joined too late are a new flight"],
+        &["completes; those who joined too late start a new call"],
     );
 }
 
@@ -98,11 +98,11 @@ fn a_tenant_with_late_commands() {
 
 #[test]
 fn a_tenant_with_stale_answers() {
-    holds("tenant-stale", &["the stale value is put back"]);
+    holds("tenant-stale", &["the stale value is restored"]);
 }
 
 #[test]
-fn a_tenant_with_requests_that_are_all_spelt_out() {
+fn a_tenant_with_a_few_explicit_requests() {
     holds("tenant-requests", &E_COMPARED);
 }
 
@@ -114,18 +114,18 @@ fn a_token_that_moves_to_another_tenant() {
 
 #[test]
 fn a_local_level_under_an_operator_that_waits() {
-    let ways = [
+    let steps = [
         "the request is answered by the local entries",
         "has waited S: Ok",
         "one tick passes",
     ];
-    holds("local", &ways);
-    holds("local-stale", &ways);
+    holds("local", &steps);
+    holds("local-stale", &steps);
 }
 
 #[test]
 fn a_local_level_with_a_tenant() {
-    let ways = [
+    let steps = [
         "the request is answered by the local entries",
         "the request is answered by the local entry of K and a GET of T",
         "the local entry of T confirms the value",
@@ -133,37 +133,37 @@ fn a_local_level_with_a_tenant() {
         "T was read before the second load",
         "has waited S: Ok",
     ];
-    holds("local-tenant", &ways);
-    holds("local-tenant-stale", &ways);
+    holds("local-tenant", &steps);
+    holds("local-tenant-stale", &steps);
     holds(
         "local-refresh",
-        &[&ways[..], &["the T read for another token arrives"]].concat(),
+        &[&steps[..], &["the T read for another token arrives"]].concat(),
     );
 }
 
 #[test]
 fn an_instance_with_a_longer_bound_than_the_operators() {
-    let ways = [
+    let steps = [
         "enters its bound into the registry",
         "enters its bound, but the reply is lost",
         "reads the registry",
         "the request is answered by the local entries",
         "has waited S: Ok",
     ];
-    holds("local-bounds", &ways);
-    holds("local-bounds-tenant", &ways);
+    holds("local-bounds", &steps);
+    holds("local-bounds-tenant", &steps);
 }
 
 #[test]
 fn a_registry_that_is_lost_while_nothing_kept_is_usable() {
-    let ways = [
+    let steps = [
         "the registry is lost, with every connection",
         "enters its bound into the registry",
         "reads the registry",
         "the request is answered by the local entries",
         "has waited S: Ok",
     ];
-    holds("local-bounds-lost", &ways);
+    holds("local-bounds-lost", &steps);
 }
 
 #[test]
@@ -188,10 +188,10 @@ fn one_load_for_many_requests_on_many_instances() {
 
 #[test]
 fn a_local_entry_of_t_of_any_age_may_cost_a_second_load() {
-    let as_written = check(catalog::LOADS_LOCAL, Limits::default());
+    let any_age = check(catalog::LOADS_LOCAL, Limits::default());
     assert!(
-        as_written.counterexample.is_some(),
-        "section 5 (a) no longer costs a load: {as_written}"
+        any_age.counterexample.is_some(),
+        "section 5 (a) no longer costs a load: {any_age}"
     );
     holds("loads-local", &["T was known before the load"]);
 }

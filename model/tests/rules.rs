@@ -1,15 +1,15 @@
-//! Every rule is needed: taken out, the checker finds a broken promise, in a model in which there is none with it.
+//! Every rule is needed: without it the checker finds a broken promise, in a model that keeps its promise with it.
 
 use model::{Config, Limits, Rule, catalog, check};
 
-/// Without `rule` there is a counterexample; the same model with it has none, two steps further than that.
+/// Without `rule` there is a counterexample. With it the same model has none, up to two steps further.
 #[track_caller]
 fn is_needed(rule: Rule) {
-    let written = catalog::needing(rule);
+    let whole = catalog::needing(rule);
     let broken = check(
         Config {
-            rules: written.rules.without(rule),
-            ..written
+            rules: whole.rules.without(rule),
+            ..whole
         },
         Limits::default(),
     );
@@ -19,11 +19,11 @@ fn is_needed(rule: Rule) {
     assert_eq!(
         found.steps.len(),
         broken.depth,
-        "the trace of {rule:?} has a gap"
+        "the trace without {rule:?} has a gap"
     );
 
     let outcome = check(
-        written,
+        whole,
         Limits {
             depth: broken.depth + 2,
             ..Limits::default()
@@ -31,17 +31,17 @@ fn is_needed(rule: Rule) {
     );
     assert!(
         outcome.counterexample.is_none(),
-        "broken as written: {outcome}"
+        "broken with every rule: {outcome}"
     );
 }
 
 #[test]
-fn a_slow_load_brings_a_revoked_token_back_without_the_lease() {
+fn without_the_lease_a_slow_load_revives_a_revoked_token() {
     is_needed(Rule::Lease);
 }
 
 #[test]
-fn a_slow_load_brings_a_revoked_token_back_without_the_guard_on_the_fill() {
+fn with_an_unguarded_fill_a_slow_load_revives_a_revoked_token() {
     is_needed(Rule::GuardedFill);
 }
 
@@ -51,7 +51,7 @@ fn an_old_record_is_stored_under_a_new_lease_if_the_load_starts_before_the_acqui
 }
 
 #[test]
-fn a_joiner_gets_an_answer_older_than_itself_without_proof_points() {
+fn without_proof_points_a_request_joins_a_call_with_an_older_answer() {
     is_needed(Rule::ProofPoints);
 }
 
@@ -61,7 +61,7 @@ fn the_old_record_is_loaded_again_if_the_commit_comes_last() {
 }
 
 #[test]
-fn one_writer_without_a_lease_breaks_it_for_all() {
+fn one_writer_without_a_lease_breaks_the_promise_for_all() {
     is_needed(Rule::EveryWriterFenced);
 }
 
@@ -121,12 +121,12 @@ fn an_entry_outlives_the_wait_if_its_age_counts_from_the_reply() {
 }
 
 #[test]
-fn a_cached_clock_makes_a_dead_entry_usable() {
+fn a_cached_clock_makes_an_expired_entry_usable() {
     is_needed(Rule::FreshClock);
 }
 
 #[test]
-fn a_clock_read_before_the_joiner_came_makes_a_dead_entry_of_t_usable() {
+fn a_clock_read_at_the_calls_start_makes_an_expired_entry_of_t_usable() {
     is_needed(Rule::FreshClockForT);
 }
 
@@ -161,12 +161,12 @@ fn an_entry_outlives_the_wait_if_the_registry_is_read_before_the_deletion() {
 }
 
 #[test]
-fn a_stale_value_put_back_blindly_brings_a_revoked_token_back() {
+fn a_stale_value_restored_without_comparing_revives_a_revoked_token() {
     is_needed(Rule::GuardedStale);
 }
 
 #[test]
-fn a_stale_value_put_back_proves_nothing_about_the_tenant() {
+fn restoring_a_stale_value_proves_nothing_about_the_tenant() {
     is_needed(Rule::StaleProofPoint);
 }
 
@@ -187,5 +187,5 @@ fn a_valid_token_is_refused_if_a_call_for_another_type_stores_a_negative_entry()
 
 #[test]
 fn each_request_loads_again_if_a_value_of_another_type_is_replaced() {
-    is_needed(Rule::OtherTypeIsCurrent);
+    is_needed(Rule::OtherTypeIsValid);
 }

@@ -1,4 +1,4 @@
-//! What `scripts/model` explores.
+//! The models that `scripts/model` explores.
 
 use super::{
     BOUNDS, LOADS_LOCAL, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, TOKEN_AND_TENANT, TWO_TOKENS,
@@ -90,7 +90,7 @@ pub const LARGE: &[Named] = &[
     ),
     whole(
         "local-bounds-refresh",
-        "local-bounds-tenant, and T is read for other tokens at any time",
+        "local-bounds-tenant with T read for other tokens at any time",
         Config {
             reader: true,
             tenant_of: [Some(0); 4],
@@ -119,7 +119,7 @@ pub const LARGE: &[Named] = &[
     },
     whole(
         "loads-local-two",
-        "the same as loads-local, with two instances",
+        "loads-local with two instances",
         Config {
             instances: 2,
             fresh_known: true,

@@ -1,4 +1,4 @@
-//! The models by name, and for every rule the model that needs it.
+//! The models by name, and for each rule a model that needs it.
 
 mod large;
 mod needing;
@@ -14,17 +14,17 @@ use crate::search::Limits;
 /// A model with a name.
 #[derive(Debug, Clone, Copy)]
 pub struct Named {
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What is in it.
+    /// A description.
     pub about: &'static str,
     /// The model.
     pub config: Config,
-    /// How far it is explored.
+    /// Where its exploration stops.
     pub limits: Limits,
 }
 
-/// As far as about 6 GiB of memory reach, if not to its end.
+/// Explored completely, or as far as about 6 GiB of memory allow.
 const fn whole(name: &'static str, about: &'static str, config: Config) -> Named {
     Named {
         name,
@@ -47,13 +47,13 @@ const LOCAL_TENANT: Config = Config {
     late: 0,
     ..Config::LOCAL
 };
-/// Only the registry tells operators how long the first instance may use its entries.
+/// Operators know the first instance's bound only from the registry.
 const BOUNDS: Config = Config {
     longer: Some(2),
     local: Some(SHORT),
     ..Config::LOCAL
 };
-/// One operator, who changes the token's type too.
+/// Requests for two types, and an operator who changes the token's type.
 const TYPES: Config = Config {
     type_of: Some([0, 1, 1, 1]),
     late: 0,
@@ -78,7 +78,7 @@ const CALM: Config = Config {
     ..Config::TENANT
 };
 
-/// The model of this name.
+/// Returns the model of this name.
 pub fn find(name: &str) -> Option<&'static Named> {
     SMALL.iter().chain(LARGE).find(|named| named.name == name)
 }

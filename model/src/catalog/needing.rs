@@ -1,11 +1,11 @@
-//! For every rule, the model that shows what it is for.
+//! For each rule, a model that shows why it is needed.
 
 use super::small::LOADS_TYPES;
 use super::{BOUNDS, LOCAL_TENANT, SHORT, TENANT, TYPES};
 use crate::config::Config;
 use crate::rules::Rule;
 
-/// The smallest of the models that breaks without `rule`.
+/// Returns a small model that breaks without `rule`.
 pub fn needing(rule: Rule) -> Config {
     match rule {
         Rule::Lease
@@ -60,6 +60,6 @@ pub fn needing(rule: Rule) -> Config {
             ..BOUNDS
         },
         Rule::TypePerRequest | Rule::OtherTypeIsStored => TYPES,
-        Rule::OtherTypeIsCurrent => LOADS_TYPES,
+        Rule::OtherTypeIsValid => LOADS_TYPES,
     }
 }

@@ -1,9 +1,9 @@
-//! What `cargo test` explores.
+//! The models that `cargo test` explores.
 
 use super::{BOUNDS, CALM, EVERYBODY, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, TYPES, whole};
 use crate::config::{Config, Operator, Requests};
 
-/// As the protocol is written, a local entry of T of any age may cost this a second load.
+/// Here a local entry of T makes a generation known at any age, which is safe but may cost a second load.
 pub const LOADS_LOCAL: Config = Config {
     instances: 1,
     e: true,
@@ -25,7 +25,7 @@ pub(super) const LOADS_TYPES: Config = Config {
     ..CALM
 };
 
-/// Explored to their ends by the tests.
+/// Explored completely by the tests.
 pub const SMALL: &[Named] = &[
     whole(
         "key",
@@ -34,7 +34,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "key-simple",
-        "the same, with one proof point a flight",
+        "key with one proof point per call",
         Config {
             simple_proof: true,
             ..Config::KEY
@@ -42,7 +42,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "key-stale",
-        "the same, with stale-if-error",
+        "key with stale-if-error",
         Config {
             stale: true,
             ..Config::KEY
@@ -50,7 +50,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "key-three",
-        "the same, with three instances",
+        "key with three instances",
         Config {
             instances: 3,
             ..Config::KEY
@@ -58,7 +58,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "key-requests",
-        "three requests and no other flights, nothing late",
+        "three requests and no other calls, nothing late",
         Config {
             requests: Requests::Only(3),
             late: 0,
@@ -85,7 +85,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "tenant-simple",
-        "the same, with one proof point a flight",
+        "tenant with one proof point per call",
         Config {
             simple_proof: true,
             ..TENANT
@@ -93,7 +93,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "tenant-stale",
-        "the same, with stale-if-error",
+        "tenant with stale-if-error",
         Config {
             stale: true,
             ..TENANT
@@ -101,7 +101,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "tenant-requests",
-        "two requests and no other flights",
+        "two requests and no other calls",
         Config {
             requests: Requests::Only(2),
             ..TENANT
@@ -137,7 +137,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "local-stale",
-        "the same, with stale-if-error",
+        "local with stale-if-error",
         Config {
             stale: true,
             ..Config::LOCAL
@@ -150,7 +150,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "local-tenant-stale",
-        "the same, with stale-if-error",
+        "local-tenant with stale-if-error",
         Config {
             stale: true,
             ..LOCAL_TENANT
@@ -227,7 +227,7 @@ pub const SMALL: &[Named] = &[
     ),
     whole(
         "loads-local",
-        "no fault, its tenant was invalidated before: one load, if local entries of T count only while usable",
+        "no fault, its tenant was invalidated before: one load, as local entries of T count only while usable",
         Config {
             fresh_known: true,
             ..LOADS_LOCAL

@@ -1,14 +1,14 @@
-//! Handing over an answer: to whom, and whether it keeps the promise.
+//! Completion: who receives an answer, and whether it keeps the promise.
 
 use super::Steps;
-use super::state::{At, Entry, Flight, Record, Stage, State, Value, Versions};
+use super::state::{At, Call, Entry, Record, Stage, State, Value, Versions};
 use crate::rules::Rule;
 
 impl Steps<'_> {
-    pub(super) fn hand_over(&mut self, i: usize) {
+    pub(super) fn complete(&mut self, i: usize) {
         let mut state = *self.from;
-        let flight = *self.flight(i);
-        let Some(record) = flight.record else { return };
+        let call = *self.call(i);
+        let Some(record) = call.record else { return };
         let mut left = None;
         for r in 0..state.requests.len() {
             let request = state.requests[r];
@@ -18,9 +18,9 @@ impl Steps<'_> {
             if usize::from(request.instance) != i {
                 continue;
             }
-            if before & flight.proof as u8 != 0 || !self.holds(Rule::ProofPoints) {
-                // An answer that a local entry of T vouches for is one from the local level, as far as the tenant goes.
-                let tenant = if flight.by_local_t {
+            if before & call.proof as u8 != 0 || !self.holds(Rule::ProofPoints) {
+                // For the tenant, an answer that a local entry of T confirms comes from the local level.
+                let tenant = if call.by_local_t {
                     request.waited.tenant
                 } else {
                     request.now.tenant
@@ -39,31 +39,31 @@ impl Steps<'_> {
                 left = left.or(Some(request.token_type));
             }
         }
-        if flight.keep {
+        if call.keep {
             self.keep(
                 &mut state,
                 i,
                 Value {
                     record,
-                    generation: flight.generation,
+                    generation: call.generation,
                 },
-                flight.age,
+                call.age,
             );
         }
-        state.instances[i].flight = Flight::default();
+        state.instances[i].call = Call::default();
         if let Some(token_type) = left {
-            self.start_flight(&mut state, i, token_type);
+            self.start_call(&mut state, i, token_type);
             self.by(
                 i,
-                "hands its answer over; those who joined too late are a new flight",
+                "completes; those who joined too late start a new call",
                 state,
             );
         } else {
-            self.by(i, "hands its answer over", state);
+            self.by(i, "completes", state);
         }
     }
 
-    /// Everybody in the flight gets "unavailable", which claims nothing.
+    /// Answers every waiter with "unavailable", which may be shared with all: it says nothing about the token.
     pub(super) fn unavailable(&self, state: &mut State, i: usize) {
         for request in &mut state.requests {
             let here = usize::from(request.instance) == i;
@@ -71,10 +71,10 @@ impl Steps<'_> {
                 request.stage = Stage::Done;
             }
         }
-        state.instances[i].flight = Flight::default();
+        state.instances[i].call = Call::default();
     }
 
-    /// Request `r` is answered from `record`, and `required` was promised to it.
+    /// Answers request `r` from `record`, and checks that this includes the `required` versions.
     pub(super) fn judge(&self, state: &mut State, r: usize, record: Record, required: Versions) {
         let tenant_is_current = match self.tenant(record) {
             Some(t) => record.tenant >= required.tenant[t],
@@ -109,23 +109,23 @@ impl Steps<'_> {
         self.config.tenant_of[usize::from(record.token)].map(usize::from)
     }
 
-    pub(super) fn start_flight(&self, state: &mut State, i: usize, token_type: u8) {
+    pub(super) fn start_call(&self, state: &mut State, i: usize, token_type: u8) {
         let instance = &mut state.instances[i];
-        instance.asked = if self.flights_have_types() {
+        instance.asked = if self.calls_have_types() {
             token_type
         } else {
             0
         };
-        instance.flight = Flight {
+        instance.call = Call {
             at: At::Get,
-            ..Flight::default()
+            ..Call::default()
         };
         if let Some(clock) = self.config.local
             && !self.holds(Rule::FreshClockForT)
         {
             let cell = instance.cells[0];
             let bound = self.config.staleness(i, clock);
-            instance.flight.t_was_usable = cell.generation != 0 && cell.age < bound;
+            instance.call.t_was_usable = cell.generation != 0 && cell.age < bound;
         }
     }
 }

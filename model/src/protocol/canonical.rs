@@ -1,8 +1,8 @@
-//! Renames random bits, so that states that differ only in their names become one.
+//! Renumbers random bits, so that states that differ only in their numbers become one.
 //!
-//! Nonces, generations and E's contents are three kinds of bits that are never compared with each other. Each kind is
-//! numbered by first mention, in a fixed order of the places that hold it. Bits that nothing mentions are forgotten and
-//! their number is used again, which is sound: nothing can be compared with them any more, by definition.
+//! Nonces, generations and E's contents are never compared with each other. Each kind is numbered by first occurrence, in
+//! a fixed order of the fields that hold it. The number of bits that no longer occur is used again, which is sound because
+//! nothing can be compared with them.
 
 use super::state::{Bits, Key, Late, Reader, State};
 
@@ -10,7 +10,7 @@ const NONCE: usize = 0;
 const GENERATION: usize = 1;
 const E: usize = 2;
 
-/// Calls `f` with every mention of random bits.
+/// Calls `f` with every occurrence of random bits.
 fn visit(state: &mut State, mut f: impl FnMut(usize, &mut Bits)) {
     match &mut state.key {
         Key::Empty => {}
@@ -22,14 +22,14 @@ fn visit(state: &mut State, mut f: impl FnMut(usize, &mut Bits)) {
     }
     f(E, &mut state.e);
     for instance in &mut state.instances {
-        let flight = &mut instance.flight;
-        f(NONCE, &mut flight.nonce);
-        f(GENERATION, &mut flight.generation);
-        f(E, &mut flight.e);
-        if let Some((_, generation)) = &mut flight.known {
+        let call = &mut instance.call;
+        f(NONCE, &mut call.nonce);
+        f(GENERATION, &mut call.generation);
+        f(E, &mut call.e);
+        if let Some((_, generation)) = &mut call.known {
             f(GENERATION, generation);
         }
-        if let Some(value) = &mut flight.old {
+        if let Some(value) = &mut call.old {
             f(GENERATION, &mut value.generation);
         }
         if let Some(entry) = &mut instance.entry {
@@ -60,7 +60,7 @@ fn visit(state: &mut State, mut f: impl FnMut(usize, &mut Bits)) {
     }
 }
 
-/// Numbers all random bits by first mention.
+/// Numbers all random bits by first occurrence.
 pub(super) fn rename(state: &mut State) {
     let mut names = [[0; 32]; 3];
     let mut used = [0; 3];
@@ -86,17 +86,17 @@ fn fresh(state: &mut State, wanted: usize) -> Bits {
     highest + 1
 }
 
-/// A nonce that nothing knows.
+/// Returns a nonce that does not occur in `state`.
 pub(super) fn fresh_nonce(state: &mut State) -> Bits {
     fresh(state, NONCE)
 }
 
-/// A generation that nothing knows.
+/// Returns a generation that does not occur in `state`.
 pub(super) fn fresh_generation(state: &mut State) -> Bits {
     fresh(state, GENERATION)
 }
 
-/// Contents for E that nothing knows.
+/// Returns contents for E that do not occur in `state`.
 pub(super) fn fresh_e(state: &mut State) -> Bits {
     fresh(state, E)
 }
@@ -106,26 +106,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_that_differ_in_names_only_become_one() {
+    fn states_that_differ_only_in_numbers_become_one() {
         let named = |lease: Bits, generation: Bits| {
             let mut state = State {
                 key: Key::Lease(lease),
                 ..State::default()
             };
-            state.instances[0].flight.nonce = lease;
+            state.instances[0].call.nonce = lease;
             state.t[0] = generation;
             rename(&mut state);
             state
         };
         assert_eq!(named(1, 1), named(5, 3));
         let mut foreign = named(1, 1);
-        foreign.instances[0].flight.nonce = 2;
+        foreign.instances[0].call.nonce = 2;
         rename(&mut foreign);
         assert_ne!(named(1, 1), foreign);
     }
 
     #[test]
-    fn fresh_bits_are_known_to_nobody() {
+    fn fresh_bits_do_not_occur_in_the_state() {
         let mut state = State {
             t: [1, 2],
             ..State::default()

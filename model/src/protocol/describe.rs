@@ -40,24 +40,24 @@ fn write(line: &mut String, config: &Config, state: &State) -> std::fmt::Result 
         )?;
     }
     for (i, instance) in state.instances[..config.instances].iter().enumerate() {
-        let flight = instance.flight;
+        let call = instance.call;
         write!(line, "  {}:", ["A", "B", "C"][i])?;
-        if flight.at != At::Ground {
-            write!(line, " {:?}", flight.at)?;
-            if flight.sent {
+        if call.at != At::Idle {
+            write!(line, " {:?}", call.at)?;
+            if call.sent {
                 write!(line, " sent")?;
             }
-            if flight.nonce != 0 {
-                write!(line, " L{}", flight.nonce)?;
+            if call.nonce != 0 {
+                write!(line, " L{}", call.nonce)?;
             }
-            if let Some(record) = flight.record {
-                write!(line, " {}", self::value(tenants, record, flight.generation))?;
+            if let Some(record) = call.record {
+                write!(line, " {}", self::value(tenants, record, call.generation))?;
             }
-            if let Some((_, generation)) = flight.known {
+            if let Some((_, generation)) = call.known {
                 write!(line, " knows g{generation}")?;
             }
-            if flight.e != 0 {
-                write!(line, " e{}", flight.e)?;
+            if call.e != 0 {
+                write!(line, " e{}", call.e)?;
             }
         }
         if let Some(entry) = instance.entry {

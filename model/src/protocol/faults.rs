@@ -1,4 +1,4 @@
-//! What nobody asked for: keys vanish, late commands run, processes crash, and one writer is an old one.
+//! Faults: keys vanish, late commands run, processes crash, and one writer does not speak the protocol.
 
 use super::Steps;
 use super::state::{Instance, Key, Late, OldWriter, Stage, Value};
@@ -22,7 +22,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Several keys in a row are an empty restart.
+    /// Keys vanish one by one. All of them in a row are a restart without data.
     fn evictions(&mut self) {
         let mut state = *self.from;
         if state.key != Key::Empty {
@@ -59,7 +59,7 @@ impl Steps<'_> {
                 state.t[usize::from(t)] = generation
             }
             Late::CreateE(e) if state.e == 0 => state.e = e,
-            // It finds nothing to do, and is gone.
+            // The condition fails, and nothing changes.
             _ => {}
         }
         let what = match command {
@@ -73,8 +73,8 @@ impl Steps<'_> {
         self.push("fault", what, state);
     }
 
-    /// The process starts again with nothing; its requests are lost. What it had sent and the server had not run is a late
-    /// command, which is where it went when it was sent.
+    /// The process restarts empty and its requests are lost. Commands that it sent and the server has not run are among the
+    /// late ones already.
     fn crash(&mut self, i: usize) {
         let mut state = *self.from;
         if state.instances[i] == Instance::default() {

@@ -1,20 +1,20 @@
-//! R4, R5 and R6: the lease, the load, and the fill. CAD is not there: it is an eviction that asks first.
+//! R4, R5 and R6: the lease, the load, and the fill. There is no CAD: it does no more than an eviction.
 
 use super::Steps;
 use super::canonical::fresh_nonce;
-use super::state::{At, Flight, Key, Late, Proof, State, Value};
+use super::state::{At, Call, Key, Late, Proof, State, Value};
 use crate::rules::Rule;
 
 impl Steps<'_> {
     /// SET NX GET, or compare-and-acquire over `old`.
     pub(super) fn acquire(&mut self, i: usize) {
-        let flight = *self.flight(i);
+        let call = *self.call(i);
         let state = self.running(i);
-        let free = match flight.old {
+        let free = match call.old {
             None => state.key == Key::Empty,
             Some(old) => state.key == Key::Value(old),
         };
-        let command = |nonce| match flight.old {
+        let command = |nonce| match call.old {
             None => Late::Acquire(nonce),
             Some(old) => Late::CompareAcquire(old, nonce),
         };
@@ -23,10 +23,10 @@ impl Steps<'_> {
             let nonce = fresh_nonce(&mut leased);
             leased.key = Key::Lease(nonce);
             let mut lost = leased;
-            let mine = &mut leased.instances[i].flight;
+            let mine = &mut leased.instances[i].call;
             mine.nonce = nonce;
             mine.fills = true;
-            // A flight that loads before it acquires has its record already.
+            // A call that loads before it acquires already has its record.
             mine.at = if mine.record.is_some() {
                 At::Fill
             } else {
@@ -39,7 +39,7 @@ impl Steps<'_> {
             if !self.holds(Rule::FreshNonce) && self.delayed(&mut leased, command(nonce)) {
                 self.by(
                     i,
-                    "acquires the lease, and a second transmission of that is under way",
+                    "acquires the lease, and the acquire was transmitted twice",
                     leased,
                 );
             }
@@ -48,7 +48,7 @@ impl Steps<'_> {
                 self.by(i, "acquires the lease, but the reply is lost", lost);
             }
         } else {
-            match (flight.old, state.key) {
+            match (call.old, state.key) {
                 (None, Key::Value(value)) => {
                     self.found(i, state, value, "the acquire returns a value")
                 }
@@ -60,9 +60,9 @@ impl Steps<'_> {
                 ),
                 (Some(_), _) => {
                     let mut state = state;
-                    state.instances[i].flight = Flight {
+                    state.instances[i].call = Call {
                         at: At::Get,
-                        ..Flight::default()
+                        ..Call::default()
                     };
                     self.by(i, "compare-and-acquire returns 0", state);
                 }
@@ -80,11 +80,11 @@ impl Steps<'_> {
     }
 
     pub(super) fn load(&mut self, i: usize) {
-        let flight = *self.flight(i);
+        let call = *self.call(i);
         let mut state = self.running(i);
         if let Some(most) = self.config.most_loads {
-            // Where nothing is lost, E's reply comes with the acquire's.
-            if self.config.e && flight.e == 0 && !flight.second {
+            // Without losses, E's reply arrives with the acquire's.
+            if self.config.e && call.e == 0 && !call.second {
                 return;
             }
             let counts = !self.config.loads_after_operators || self.operators_are_done();
@@ -92,10 +92,10 @@ impl Steps<'_> {
             state.broken |= state.loads > most;
         }
         let record = self.current_record(&state);
-        let mine = &mut state.instances[i].flight;
+        let mine = &mut state.instances[i].call;
         mine.record = Some(record);
-        if flight.fills {
-            if flight.nonce == 0 && !self.holds(Rule::LoadAfterAcquire) {
+        if call.fills {
+            if call.nonce == 0 && !self.holds(Rule::LoadAfterAcquire) {
                 mine.at = At::Acquire;
             } else {
                 mine.at = At::Loaded;
@@ -106,7 +106,7 @@ impl Steps<'_> {
         }
         self.by(
             i,
-            if flight.second {
+            if call.second {
                 "the second load runs"
             } else {
                 "the load runs"
@@ -116,8 +116,8 @@ impl Steps<'_> {
 
         if self.config.load_fails {
             let mut state = self.running(i);
-            if flight.stale && flight.fills {
-                let mine = &mut state.instances[i].flight;
+            if call.stale && call.fills {
+                let mine = &mut state.instances[i].call;
                 mine.at = At::Restore;
                 mine.known = None;
                 mine.e = 0;
@@ -131,45 +131,45 @@ impl Steps<'_> {
 
     /// The CAS.
     pub(super) fn fill(&mut self, i: usize) {
-        let flight = *self.flight(i);
-        let Some(record) = flight.record else { return };
+        let call = *self.call(i);
+        let Some(record) = call.record else { return };
         let value = Value {
             record: self.stored(i, record),
-            generation: flight.generation,
+            generation: call.generation,
         };
         let mut state = self.running(i);
         let guarded = self.holds(Rule::Lease) && self.holds(Rule::GuardedFill);
-        // Without a success, only those who joined before the load may have the answer.
+        // If the CAS did not succeed, only those who joined before the load may have the answer.
         let answer = |state: &mut State| {
-            let age = state.instances[i].flight.age;
-            state.instances[i].flight = Flight {
+            let age = state.instances[i].call.age;
+            state.instances[i].call = Call {
                 at: At::Answer,
                 age,
                 record: Some(record),
                 proof: Proof::Load,
-                ..Flight::default()
+                ..Call::default()
             };
         };
         let mut failed = state;
         answer(&mut failed);
-        if !guarded || state.key == Key::Lease(flight.nonce) {
+        if !guarded || state.key == Key::Lease(call.nonce) {
             state.key = Key::Value(value);
             let mut lost = state;
             answer(&mut lost);
-            let age = state.instances[i].flight.age;
+            let age = state.instances[i].call.age;
             let proof = if self.config.simple_proof {
                 Proof::Load
             } else {
-                flight.proof
+                call.proof
             };
-            state.instances[i].flight = Flight {
+            state.instances[i].call = Call {
                 at: At::Answer,
                 age,
                 record: Some(record),
-                generation: flight.generation,
+                generation: call.generation,
                 proof,
                 keep: self.config.local.is_some(),
-                ..Flight::default()
+                ..Call::default()
             };
             self.by(i, "the CAS returns 1", state);
             if self.config.lose {
@@ -182,22 +182,22 @@ impl Steps<'_> {
             if self.holds(Rule::Lease) {
                 self.by(i, "the CAS is lost", failed);
             }
-            if guarded && self.delayed(&mut failed, Late::Fill(flight.nonce, value)) {
+            if guarded && self.delayed(&mut failed, Late::Fill(call.nonce, value)) {
                 self.by(i, "the CAS times out, and will run later", failed);
             }
         }
     }
 
-    /// Stale-if-error: the CAS from the lease to the bytes that were there.
+    /// Stale-if-error: the CAS from the lease to the bytes that it replaced.
     pub(super) fn restore(&mut self, i: usize) {
-        let flight = *self.flight(i);
-        let Some(old) = flight.old else { return };
+        let call = *self.call(i);
+        let Some(old) = call.old else { return };
         let mut state = self.running(i);
-        if state.key == Key::Lease(flight.nonce) || !self.holds(Rule::GuardedStale) {
+        if state.key == Key::Lease(call.nonce) || !self.holds(Rule::GuardedStale) {
             state.key = Key::Value(old);
             let mut lost = state;
-            let age = state.instances[i].flight.age;
-            state.instances[i].flight = Flight {
+            let age = state.instances[i].call.age;
+            state.instances[i].call = Call {
                 at: At::Answer,
                 age,
                 record: Some(old.record),
@@ -208,15 +208,15 @@ impl Steps<'_> {
                     Proof::Load
                 },
                 keep: self.config.local.is_some(),
-                by_local_t: flight.by_local_t,
-                ..Flight::default()
+                by_local_t: call.by_local_t,
+                ..Call::default()
             };
-            self.by(i, "the stale value is put back", state);
+            self.by(i, "the stale value is restored", state);
             if self.config.lose {
                 self.unavailable(&mut lost, i);
                 self.by(
                     i,
-                    "the stale value is put back, but the reply is lost",
+                    "the stale value is restored, but the reply is lost",
                     lost,
                 );
             }
@@ -225,16 +225,16 @@ impl Steps<'_> {
             self.unavailable(&mut state, i);
             self.by(
                 i,
-                "the stale value is not put back: the lease is gone",
+                "the stale value is not restored: the lease is gone",
                 state,
             );
         }
         if self.config.lose {
             let mut state = *self.from;
             self.unavailable(&mut state, i);
-            self.by(i, "the stale value is not put back: the CAS is lost", state);
-            if self.delayed(&mut state, Late::Fill(flight.nonce, old)) {
-                self.by(i, "the stale value will be put back later", state);
+            self.by(i, "the stale value is not restored: the CAS is lost", state);
+            if self.delayed(&mut state, Late::Fill(call.nonce, old)) {
+                self.by(i, "the stale value will be restored later", state);
             }
         }
     }

@@ -1,46 +1,42 @@
-//! Section 5: which generation a fill may carry, and E, which tells whether T's is older than the load.
+//! Section 5: which generation a fill may carry, and E, which shows whether T's generation is older than the load.
 //!
-//! A cluster is modelled: E and K are read by separate steps in either order, and so are T and E after the load. One Redis
-//! does less than that.
+//! This models a cluster: separate steps read E and K in either order, and T and E after the load. A single server allows
+//! fewer orders.
 
 use super::Steps;
 use super::canonical::{fresh_e, fresh_generation};
-use super::state::{At, Flight, Late, Proof, State};
+use super::state::{At, Call, Late, Proof, State};
 use crate::rules::Rule;
 
 impl Steps<'_> {
-    /// E is read or created at any time between the miss and the sending of the load, or not at all.
+    /// Reads or creates E at any time between the miss and the sending of the load, or not at all.
     pub(super) fn read_e_before_load(&mut self, i: usize) {
-        let flight = *self.flight(i);
-        let in_time = match flight.at {
+        let call = *self.call(i);
+        let in_time = match call.at {
             At::Acquire => true,
-            At::Load => flight.fills && !flight.second && !flight.sent,
+            At::Load => call.fills && !call.second && !call.sent,
             _ => false,
         };
-        if !in_time || !self.config.e || flight.e != 0 || flight.e_missing {
+        if !in_time || !self.config.e || call.e != 0 || call.e_missing {
             return;
         }
         let mut state = *self.from;
         if state.e != 0 {
-            state.instances[i].flight.e = state.e;
+            state.instances[i].call.e = state.e;
             self.by(i, "GET E: present", state);
             return;
         }
         let fresh = fresh_e(&mut state);
         let mut created = state;
         created.e = fresh;
-        created.instances[i].flight.e = fresh;
+        created.instances[i].call.e = fresh;
         self.by(i, "SET E NX GET: created", created);
         if !self.holds(Rule::FreshE) && self.delayed(&mut created, Late::CreateE(fresh)) {
-            self.by(
-                i,
-                "SET E NX GET: created, and a second transmission of that is under way",
-                created,
-            );
+            self.by(i, "SET E NX GET: created, and transmitted twice", created);
         }
         if !self.holds(Rule::MissingEIsChanged) {
             let mut missing = state;
-            missing.instances[i].flight.e_missing = true;
+            missing.instances[i].call.e_missing = true;
             self.by(i, "GET E: missing", missing);
         }
         if self.config.lose {
@@ -53,16 +49,16 @@ impl Steps<'_> {
         }
     }
 
-    /// The load's reply is in: which generation, and by which of (a), (b), (c)?
+    /// Decides, after the load's reply, which generation the fill carries, by (a), (b) or (c).
     pub(super) fn decide_generation(&mut self, i: usize) {
         let mut state = *self.from;
         let instance = &mut state.instances[i];
-        let flight = &mut instance.flight;
-        let Some(record) = flight.record else { return };
+        let call = &mut instance.call;
+        let Some(record) = call.record else { return };
         let what;
         if let Some(t) = self.tenant(record) {
             let cell = instance.cells[t];
-            let known_from_reply = flight
+            let known_from_reply = call
                 .known
                 .filter(|(of, _)| usize::from(*of) == t)
                 .map(|(_, bits)| bits);
@@ -70,36 +66,36 @@ impl Steps<'_> {
                 cell.generation != 0 && (cell.before_load || !self.holds(Rule::KnownBeforeLoad));
             if let Some(generation) = known_from_reply.or(known_locally.then_some(cell.generation))
             {
-                flight.generation = generation;
-                flight.known = None;
-                flight.e = 0;
-                flight.proof = self.tenant_proof(Proof::Load);
-                flight.at = At::Fill;
-                what = if flight.second {
+                call.generation = generation;
+                call.known = None;
+                call.e = 0;
+                call.proof = self.tenant_proof(Proof::Load);
+                call.at = At::Fill;
+                what = if call.second {
                     "T was read before the second load"
                 } else {
                     "T was known before the load"
                 };
-            } else if flight.second {
-                *flight = Flight {
+            } else if call.second {
+                *call = Call {
                     at: At::Answer,
                     record: Some(record),
                     proof: Proof::Load,
-                    ..Flight::default()
+                    ..Call::default()
                 };
                 what = "the second load names another tenant than the first: not cached";
             } else {
                 let t_first = self.holds(Rule::FillReadsTFirst) || !self.config.e;
-                flight.at = if t_first { At::ReadT } else { At::ReadE };
-                flight.known = None;
+                call.at = if t_first { At::ReadT } else { At::ReadE };
+                call.known = None;
                 what = "T was not known before the load";
             }
         } else {
-            flight.generation = 0;
-            flight.known = None;
-            flight.e = 0;
-            flight.proof = Proof::Fill;
-            flight.at = At::Fill;
+            call.generation = 0;
+            call.known = None;
+            call.e = 0;
+            call.proof = Proof::Fill;
+            call.at = At::Fill;
             what = "the record has no tenant";
         }
         for cell in &mut instance.cells {
@@ -116,10 +112,10 @@ impl Steps<'_> {
         }
     }
 
-    /// T is read, or created, after the load.
+    /// Reads or creates T after the load.
     pub(super) fn read_t(&mut self, i: usize) {
-        let flight = *self.flight(i);
-        let Some(t) = flight.record.and_then(|record| self.tenant(record)) else {
+        let call = *self.call(i);
+        let Some(t) = call.record.and_then(|record| self.tenant(record)) else {
             return;
         };
         let mut state = self.running(i);
@@ -128,9 +124,9 @@ impl Steps<'_> {
             state.t[t] = fresh_generation(&mut state);
         }
         let generation = state.t[t];
-        self.learn(&mut state, i, t, generation, flight.t_age);
-        let e_was_compared_first = !self.holds(Rule::FillReadsTFirst) && flight.e != 0;
-        let mine = &mut state.instances[i].flight;
+        self.learn(&mut state, i, t, generation, call.t_age);
+        let e_was_compared_first = !self.holds(Rule::FillReadsTFirst) && call.e != 0;
+        let mine = &mut state.instances[i].call;
         if !self.holds(Rule::GenerationBeforeLoad) || e_was_compared_first {
             mine.generation = generation;
             mine.proof = self.tenant_proof(Proof::Load);
@@ -140,7 +136,7 @@ impl Steps<'_> {
             mine.known = Some((t as u8, generation));
             let can_compare = self.config.e
                 && self.holds(Rule::FillReadsTFirst)
-                && (flight.e != 0 || flight.e_missing);
+                && (call.e != 0 || call.e_missing);
             if can_compare {
                 mine.at = At::ReadE;
             } else {
@@ -162,11 +158,11 @@ impl Steps<'_> {
 
         if self.config.lose {
             let give_up = |_: &Self, state: &mut State| {
-                state.instances[i].flight = Flight {
+                state.instances[i].call = Call {
                     at: At::Answer,
-                    record: flight.record,
+                    record: call.record,
                     proof: Proof::Load,
-                    ..Flight::default()
+                    ..Call::default()
                 };
             };
             let mut state = *self.from;
@@ -176,30 +172,30 @@ impl Steps<'_> {
         }
     }
 
-    fn load_again(&self, flight: &mut Flight) {
-        *flight = Flight {
+    fn load_again(&self, call: &mut Call) {
+        *call = Call {
             at: At::Load,
             second: true,
             fills: true,
-            nonce: flight.nonce,
-            known: flight.known,
-            old: flight.old.filter(|_| flight.stale),
-            stale: flight.stale,
-            by_local_t: flight.by_local_t,
-            ..Flight::default()
+            nonce: call.nonce,
+            known: call.known,
+            old: call.old.filter(|_| call.stale),
+            stale: call.stale,
+            by_local_t: call.by_local_t,
+            ..Call::default()
         };
     }
 
-    /// The second GET of E: unchanged and present means that no tenant was invalidated since the first.
+    /// The second GET of E. If E is present and unchanged, no tenant was invalidated since the first GET.
     pub(super) fn read_e_again(&mut self, i: usize) {
         let mut state = self.running(i);
         let e = state.e;
-        let mine = &mut state.instances[i].flight;
+        let mine = &mut state.instances[i].call;
         let missing_both = e == 0 && (mine.e != 0 || mine.e_missing);
         let unchanged =
             e != 0 && e == mine.e || missing_both && !self.holds(Rule::MissingEIsChanged);
         if !self.holds(Rule::FillReadsTFirst) {
-            // E first: T is still to be read.
+            // With E read first, T follows.
             mine.e = if unchanged { mine.e } else { 0 };
             mine.at = At::ReadT;
             self.by(
@@ -231,7 +227,7 @@ impl Steps<'_> {
         }
         if self.config.lose {
             let mut state = self.running(i);
-            self.load_again(&mut state.instances[i].flight);
+            self.load_again(&mut state.instances[i].call);
             self.by(i, "E cannot be read: load again", state);
         }
     }

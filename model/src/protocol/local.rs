@@ -1,12 +1,12 @@
 //! Section 6: the local level, in ticks of each instance's own clock.
 //!
-//! Clocks of instances do not tick together: each instance counts by itself, and an operator that waits S + margin waits
-//! until every instance has counted at least that, less the drift. Outside of such a wait nothing relates the clocks, which
-//! is more freedom than real clocks have. Ages stop counting where they cannot make anything usable any more.
+//! Each instance counts ticks by itself. An operator that waits S + margin waits until every instance has counted at least
+//! that, less the drift. Otherwise nothing relates the clocks, which is more freedom than real clocks have. An age stops
+//! counting once nothing of that age is usable.
 
 use super::Steps;
 use super::canonical::fresh_generation;
-use super::state::{At, Cell, Flight, Reader, Stage, State, Value};
+use super::state::{At, Call, Cell, Reader, Stage, State, Value};
 use crate::rules::Rule;
 
 impl Steps<'_> {
@@ -18,8 +18,8 @@ impl Steps<'_> {
         let older = |age: &mut u8| *age = (*age + 1).min(end);
         let mut state = *self.from;
         let instance = &mut state.instances[i];
-        older(&mut instance.flight.age);
-        older(&mut instance.flight.t_age);
+        older(&mut instance.call.age);
+        older(&mut instance.call.t_age);
         if let Some(entry) = &mut instance.entry {
             older(&mut entry.age);
         }
@@ -52,8 +52,8 @@ impl Steps<'_> {
         self.by(i, "one tick passes", state);
     }
 
-    /// What a request may take from the local level, `nap` ticks after it read the clock; true if nothing is left to
-    /// ask, false if T has no usable local entry that is equal.
+    /// What a request may take from the local level, `nap` ticks after it read the clock. True if that is the answer, false
+    /// if no usable local entry of T confirms it.
     pub(super) fn local_hit(&self, i: usize, nap: u8) -> Option<(Value, bool)> {
         let clock = self.config.local?;
         let instance = self.instance(i);
@@ -69,7 +69,7 @@ impl Steps<'_> {
         Some((value, confirmed))
     }
 
-    /// A reply of T enters its local entry. The time at which a generation was *first* seen stays when it is seen again.
+    /// Stores T's reply in its local entry. Seeing a generation again does not change when it was *first* seen.
     pub(super) fn learn(&self, state: &mut State, i: usize, t: usize, generation: u8, age: u8) {
         if self.config.local.is_none() {
             return;
@@ -91,7 +91,7 @@ impl Steps<'_> {
         }
     }
 
-    /// T is read for other tokens of tenant 0, at any time.
+    /// Reads T for other tokens of tenant 0, at any time.
     pub(super) fn read_t_for_others(&mut self, i: usize) {
         if !self.config.reader {
             return;
@@ -118,7 +118,7 @@ impl Steps<'_> {
                 self.learn(&mut state, i, 0, generation, age);
                 state.instances[i].reader = Reader::Idle;
                 self.by(i, "the T read for another token arrives", state);
-                // Sent in the same tick, but the other one later.
+                // Both were sent in this tick, and the other one later.
                 if present.generation != 0 && present.age == age {
                     let mut state = *self.from;
                     state.instances[i].reader = Reader::Idle;
@@ -133,10 +133,10 @@ impl Steps<'_> {
     }
 }
 
-/// Ages that nothing will look at are 0, so that they do not tell states apart.
+/// Sets ages that no step reads to 0, so that they do not distinguish states.
 pub(super) fn forget_useless_ages(state: &mut State) {
     for instance in &mut state.instances {
-        let Flight { at, sent, keep, .. } = instance.flight;
+        let Call { at, sent, keep, .. } = instance.call;
         let of_k = match at {
             At::Get | At::Acquire | At::Fill | At::Restore => sent,
             At::CheckT => true,
@@ -144,13 +144,13 @@ pub(super) fn forget_useless_ages(state: &mut State) {
             _ => false,
         };
         if !of_k {
-            instance.flight.age = 0;
+            instance.call.age = 0;
         }
         if at == At::Answer && !keep {
-            instance.flight.generation = 0;
+            instance.call.generation = 0;
         }
         if !(sent && matches!(at, At::CheckT | At::ReadT)) {
-            instance.flight.t_age = 0;
+            instance.call.t_age = 0;
         }
     }
 }

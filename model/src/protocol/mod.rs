@@ -1,17 +1,16 @@
 //! The protocol, as steps from one state to the next.
 //!
-//! A step is what nobody else can observe the inside of: one command running on the server, with everything its sender
-//! then does without sending another. Sending and running are one step where only the sender could tell them apart; with
-//! a local level they are two, because the age of an entry counts from the sending. Whoever is between two steps may stay
-//! there for any time, which is what a pause is.
+//! Each step is atomic to all others: one command that runs on the server, with everything that its sender does before it
+//! sends the next. Sending and running are one step unless others can tell them apart. With a local level they are two,
+//! because an entry's age counts from the sending. Any time may pass between two steps, which models pauses.
 
 mod answer;
+mod call;
 mod canonical;
 mod describe;
 mod faults;
 mod fill;
 mod find;
-mod flight;
 mod generation;
 mod local;
 mod operator;
@@ -22,7 +21,7 @@ mod types;
 
 pub use self::state::State;
 
-use self::state::{Flight, Instance, Stage};
+use self::state::{Call, Instance, Stage};
 use crate::config::{Config, Requests};
 use crate::rules::Rule;
 use crate::search::{Model, Step, fingerprint};
@@ -30,11 +29,11 @@ use crate::search::{Model, Step, fingerprint};
 /// The protocol with the parts that a [`Config`] names.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
-    /// The parts.
+    /// The parts, rules and faults.
     pub config: Config,
 }
 
-/// Collects the steps out of one state.
+/// Collects the steps that lead out of one state.
 struct Steps<'a> {
     config: &'a Config,
     from: &'a State,
@@ -50,8 +49,8 @@ impl Steps<'_> {
         &self.from.instances[i]
     }
 
-    fn flight(&self, i: usize) -> &Flight {
-        &self.from.instances[i].flight
+    fn call(&self, i: usize) -> &Call {
+        &self.from.instances[i].call
     }
 
     fn push(&mut self, who: &'static str, what: &'static str, mut state: State) {
@@ -59,7 +58,7 @@ impl Steps<'_> {
         self.into.push((Step { who, what }, state));
     }
 
-    /// A step of instance `i`.
+    /// Adds a step of instance `i`.
     fn by(&mut self, i: usize, what: &'static str, state: State) {
         self.push(["A", "B", "C"][i], what, state);
     }
@@ -73,7 +72,7 @@ impl Model for Protocol {
     }
 
     fn successors(&self, from: &State, into: &mut Vec<(Step, State)>) {
-        // Once every request that is watched has its answer, nothing that happens can break a promise.
+        // Once every observed request has its answer, no promise can be broken.
         if from.requests[..self.requests()]
             .iter()
             .all(|request| request.stage == Stage::Done)
@@ -88,7 +87,7 @@ impl Model for Protocol {
         steps.operators();
         steps.requests();
         for i in 0..self.config.instances {
-            steps.fly(i);
+            steps.advance(i);
             steps.read_t_for_others(i);
             steps.register(i);
             steps.lose_registry(i);
@@ -99,7 +98,7 @@ impl Model for Protocol {
 
     fn fingerprint(&self, state: &State) -> u64 {
         let one = self.hash(state);
-        // The second and the third instance are alike where requests are watched on the first: either order will do.
+        // With observed requests on the first instance, the second and third are interchangeable.
         if self.config.instances == 3 && matches!(self.config.requests, Requests::Observed(_)) {
             let mut other = *state;
             other.instances.swap(1, 2);
@@ -127,11 +126,11 @@ impl Model for Protocol {
     }
 }
 
-/// Gives states that differ in nothing observable one form.
+/// Gives states that no step can tell apart one form.
 fn normalise(state: &mut State) {
     local::forget_useless_ages(state);
     canonical::rename(state);
-    // The order of late commands means nothing; free places last.
+    // Late commands are a set. Free slots come last.
     state.late.sort_unstable_by(|a, b| b.cmp(a));
 }
 

@@ -1,8 +1,8 @@
-//! Operators: commit, delete, wait, return.
+//! Operators: commit, delete, read the registry, wait, return.
 //!
-//! A deletion and its reply are one step, so a request has its guarantee from the very moment of the last deletion: more
-//! than is promised, never less. An operator that is not answered repeats; that the deletion then runs twice, or late, is
-//! an eviction, and evictions happen anyway.
+//! A deletion and its reply are one step, so that the guarantee begins with the last deletion itself, which is more than
+//! the protocol promises. An operator without a reply repeats. A deletion that runs twice or late does no more than an
+//! eviction, which may happen at any time.
 
 use super::Steps;
 use super::state::{At, Key, OperatorState};
@@ -20,12 +20,12 @@ enum Act {
 
 impl Steps<'_> {
     pub(super) fn operators(&mut self) {
-        let in_the_air = self
+        let in_progress = self
             .from
             .instances
             .iter()
-            .any(|instance| instance.flight.at != At::Ground);
-        if in_the_air && self.config.loads_after_operators {
+            .any(|instance| instance.call.at != At::Idle);
+        if in_progress && self.config.loads_after_operators {
             return;
         }
         for (o, &operator) in self.config.operators.iter().enumerate() {
@@ -110,7 +110,7 @@ impl Steps<'_> {
             }
             (Act::DeleteT, Operator::Token) => unreachable!("a token has no T"),
         };
-        // A plain invalidation is confirmed by its last deletion; only one that waits reads the registry.
+        // The last deletion confirms a plain invalidation. Only one that waits reads the registry.
         if rest.iter().all(|&act| act == Act::ReadBounds) {
             let version = state.operators[o].version;
             require(&mut state.now, operator, version);
@@ -138,7 +138,7 @@ impl Steps<'_> {
         {
             let mut state = *self.from;
             let (steps, version) = (mine.steps + 1, mine.version);
-            // Nothing of it matters any more.
+            // No later step reads the rest.
             state.operators[o] = OperatorState {
                 steps,
                 ..OperatorState::default()

@@ -1,17 +1,17 @@
-//! The registry of staleness bounds: how an operator knows for how long it has to wait.
+//! The registry of staleness bounds, from which an operator knows how long to wait.
 //!
-//! Only the first instance's bound is longer than what an operator knows by its own configuration. It may enter it at any
-//! time, which is more freedom than the code has.
+//! Only the first instance's bound is longer than the operators' own. It may enter its bound at any time, which is more
+//! freedom than the code has.
 //!
-//! Where the registry may be lost, it goes with every connection, and only while no local entry of the first instance is
-//! usable: for entries that were kept before, nothing is promised (section 7, item 6).
+//! The registry is lost only together with every connection, and only while no local entry of the first instance is usable:
+//! section 7, item 6 promises nothing for entries from before the loss.
 
 use super::Steps;
 use super::state::Reader;
 use crate::rules::Rule;
 
 impl Steps<'_> {
-    /// Operators know the bound of instance `i`, or will find it in the registry.
+    /// True if operators know the bound of instance `i`, or find it in the registry.
     fn is_known(&self, i: usize) -> bool {
         self.config.longer.is_none() || i != 0 || self.instance(i).registered
     }
@@ -29,7 +29,7 @@ impl Steps<'_> {
         self.by(i, "enters its bound into the registry", state);
     }
 
-    /// Redis restarts without the registry, and what is kept from then on may count on nothing that was entered before.
+    /// Redis restarts without the registry. By R6, no answer whose proof point was sent before is kept.
     pub(super) fn lose_registry(&mut self, i: usize) {
         let Some(clock) = self.config.local else {
             return;
@@ -50,8 +50,8 @@ impl Steps<'_> {
         instance.registered = false;
         if self.holds(Rule::KeptFromOneConnection) {
             let end = bound + clock.nap;
-            instance.flight.age = end;
-            instance.flight.t_age = end;
+            instance.call.age = end;
+            instance.call.t_age = end;
             if let Reader::Sent { age } | Reader::Replied { age, .. } = &mut instance.reader {
                 *age = end;
             }
@@ -63,7 +63,7 @@ impl Steps<'_> {
         );
     }
 
-    /// The age that an entry starts with, if the command that proves it is sent now.
+    /// Returns the age that an entry starts with if its proof point is sent now.
     pub(super) fn age_at_send(&self, i: usize) -> u8 {
         if self.holds(Rule::BoundBeforeProof) {
             self.if_known(i, 0)
@@ -72,7 +72,7 @@ impl Steps<'_> {
         }
     }
 
-    /// The age of an entry that is kept now, `age` ticks after its proof was sent.
+    /// Returns the age of an entry that is kept now, `age` ticks after its proof point was sent.
     pub(super) fn age_at_keep(&self, i: usize, age: u8) -> u8 {
         if self.holds(Rule::BoundBeforeProof) {
             age
@@ -81,7 +81,7 @@ impl Steps<'_> {
         }
     }
 
-    /// `age`, or one at which nothing is usable where no operator could know of it.
+    /// Returns `age`, or one at which no entry is usable if operators may not know of the bound.
     fn if_known(&self, i: usize, age: u8) -> u8 {
         match self.config.local {
             Some(clock) if !self.is_known(i) => self.config.staleness(i, clock) + clock.nap,

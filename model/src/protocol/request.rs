@@ -1,10 +1,10 @@
-//! Requests, as observers.
+//! Requests as observers.
 //!
-//! A flight runs as it runs whoever joins it; a request only decides when one starts. So it is enough to watch a single
-//! request, that may start and join at any time, while flights start by themselves: whatever can be done to one of many
-//! requests can be done to this one, the others' flights being among those that start by themselves. What a request must
-//! be answered from is fixed when it starts; one that starts before any invalidation returned may get either answer and
-//! is not watched. (`Requests::Only` does without this argument: a few requests, and flights for nobody else.)
+//! A request decides only when a call starts, not how it runs. It is therefore enough to observe one request that may
+//! start and join at any time, while calls start by themselves: these include the calls of all other requests. When a
+//! request starts, the versions that its answer must include are fixed. A request that starts before any invalidation
+//! returned may get either answer and is not observed. `Requests::Only` does without this argument: it has a few
+//! requests, and calls for these alone.
 
 use super::Steps;
 use super::state::{At, Request, Stage, State, Versions};
@@ -19,13 +19,13 @@ impl Steps<'_> {
                     self.request(r, &[0]);
                 }
                 for i in 0..self.config.instances {
-                    if self.flight(i).at == At::Ground {
-                        for &token_type in self.types_of_flights() {
+                    if self.call(i).at == At::Idle {
+                        for &token_type in self.types_of_calls() {
                             let mut state = *self.from;
-                            self.start_flight(&mut state, i, token_type);
+                            self.start_call(&mut state, i, token_type);
                             self.by(
                                 i,
-                                "a flight starts, for a request that is not watched or a refresh ahead",
+                                "a call starts, for an unobserved request or a refresh",
                                 state,
                             );
                         }
@@ -44,7 +44,7 @@ impl Steps<'_> {
         match self.from.requests[r].stage {
             Stage::New => {
                 let nothing_to_watch = self.from.now == Versions::default();
-                // Requests are alike: they start in order.
+                // Requests are interchangeable, so they start in order.
                 let in_order = r == 0 || self.from.requests[r - 1].stage != Stage::New;
                 if in_order
                     && !(nothing_to_watch && matches!(self.config.requests, Requests::Observed(_)))
@@ -71,7 +71,7 @@ impl Steps<'_> {
             ..Request::default()
         };
         if let Some(clock) = self.config.local {
-            // With a cached clock, it was read before the request started.
+            // A cached clock was read before the request started.
             let nap = if self.holds(Rule::FreshClock) {
                 0
             } else {
@@ -81,7 +81,7 @@ impl Steps<'_> {
             self.by(i, "a request starts and reads the clock", state);
         } else {
             self.join(&mut state, r, i);
-            self.by(i, "a request starts and joins, or leads, the flight", state);
+            self.by(i, "a request starts, and joins or leads the call", state);
         }
     }
 
@@ -113,17 +113,17 @@ impl Steps<'_> {
                 );
             }
         }
-        // Also if the entry is usable: it may have had to make room.
+        // Even if the entry is usable, as it may have been evicted for lack of room.
         let mut state = *self.from;
         self.join(&mut state, r, i);
-        self.by(i, "the request joins, or leads, the flight", state);
+        self.by(i, "the request joins or leads the call", state);
     }
 
     fn join(&self, state: &mut State, r: usize, i: usize) {
         state.requests[r].stage = Stage::Joined { before: 0 };
-        if state.instances[i].flight.at == At::Ground {
+        if state.instances[i].call.at == At::Idle {
             let token_type = state.requests[r].token_type;
-            self.start_flight(state, i, token_type);
+            self.start_call(state, i, token_type);
         }
     }
 }

@@ -1,23 +1,23 @@
 //! A state of the whole system, small enough to copy.
 //!
-//! Random bits are small numbers here, 0 for none. Only equality of random bits matters, so a fresh value is one that
-//! nothing in the state mentions, and states that differ in the names of such values are renamed to one (`canonical.rs`).
-//! Versions count commits; a record carries the versions of what it was loaded from, which is how an answer is judged.
+//! Random bits are small numbers, 0 for none. Only their equality matters, so a fresh value is one that does not occur in
+//! the state, and `canonical.rs` gives states that differ only in these numbers one form. Versions count commits. A record
+//! carries the versions that it was loaded from, so that an answer can be judged.
 
 use crate::config::{MAX_INSTANCES, MAX_LATE, MAX_OPERATORS, MAX_REQUESTS};
 
 /// Random bits: a nonce, a generation, or E's contents. 0 is none.
 pub(crate) type Bits = u8;
 
-/// Versions of the token and of two tenants: of the database, or required of an answer.
+/// Versions of the token and of two tenants, in the database or required of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Versions {
     pub(crate) token: u8,
     pub(crate) tenant: [u8; 2],
 }
 
-/// What a load returns: an answer of any kind, with the versions it was read from. Its tenant follows from the token's
-/// version.
+/// What a load returns: an answer of any kind, with the versions that it was read from. The token's version determines its
+/// tenant and type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct Record {
     pub(crate) token: u8,
@@ -26,7 +26,7 @@ pub(crate) struct Record {
     pub(crate) negative: bool,
 }
 
-/// Bytes in K.
+/// A value in K.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct Value {
     pub(crate) record: Record,
@@ -41,8 +41,8 @@ pub(crate) enum Key {
     Value(Value),
 }
 
-/// A command that its sender has given up and that has not run yet. A late CAD, DEL or PEXPIRE is an eviction at worst,
-/// and evictions happen anyway.
+/// A command that has not run yet and whose sender no longer waits. A late CAD, DEL or PEXPIRE is not here: it does no more
+/// than an eviction, which may happen at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) enum Late {
     #[default]
@@ -54,21 +54,21 @@ pub(crate) enum Late {
     CreateE(Bits),
 }
 
-/// Where a flight is. Each is a point at which it may be paused for any time.
+/// Where a call is. It may pause at each of these points for any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) enum At {
-    /// No flight.
+    /// No call.
     #[default]
-    Ground,
-    /// Before, or with `sent` after sending, the GET of K.
+    Idle,
+    /// Before the GET of K is sent or, with `sent`, before it runs.
     Get,
-    /// A value with a tenant was found: before the GET of T.
+    /// A value with a tenant was found. Before the GET of T.
     CheckT,
     /// Before R4, or compare-and-acquire if there is an `old`.
     Acquire,
     /// Before a load.
     Load,
-    /// The load's reply is in.
+    /// The load has replied.
     Loaded,
     /// Before T is read or created for a fill.
     ReadT,
@@ -76,16 +76,16 @@ pub(crate) enum At {
     ReadE,
     /// Before the CAS.
     Fill,
-    /// The load failed; before the CAS that puts a stale value back.
+    /// The load failed. Before the CAS that restores a stale value.
     Restore,
-    /// There is an answer, not handed over yet.
+    /// There is an answer that the waiters have not received yet.
     Answer,
 }
 
-/// What a request must have joined before, to take the flight's answer. Each is also a bit in [`Request::before`].
+/// The command that a request must have joined before, to take the call's answer. Each is a bit in [`Request::before`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) enum Proof {
-    /// The last GET of K, or R4, that was sent.
+    /// The last GET of K or R4.
     #[default]
     Get = 1,
     /// The last load.
@@ -96,13 +96,13 @@ pub(crate) enum Proof {
     Fill = 8,
 }
 
-/// The single flight of K in a process, a task of its own.
+/// The call for K in a process: its single flight, in a task of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Flight {
+pub(crate) struct Call {
     pub(crate) at: At,
-    /// The command of `at` is sent and not answered (only where sending and running are two steps).
+    /// The command of `at` was sent and has not run (only where these are two steps).
     pub(crate) sent: bool,
-    /// Clock ticks since that sending, or since that of the command that proved the answer.
+    /// Ticks since that sending, or since the sending of the answer's proof point.
     pub(crate) age: u8,
     /// Ticks since the GET of T was sent.
     pub(crate) t_age: u8,
@@ -110,17 +110,17 @@ pub(crate) struct Flight {
     pub(crate) nonce: Bits,
     /// False for a load that is answered without being cached.
     pub(crate) fills: bool,
-    /// What E held before the load; 0 if that is not known.
+    /// What E held before the load, 0 if unknown.
     pub(crate) e: Bits,
-    /// E was seen missing, which only a flight that breaks G4 cares about.
+    /// E was missing, which matters only with G4 broken.
     pub(crate) e_missing: bool,
-    /// A generation whose reply arrived before the load was sent, and its tenant.
+    /// A tenant and its generation, whose reply arrived before the load was sent.
     pub(crate) known: Option<(u8, Bits)>,
     /// The bytes that compare-and-acquire replaces.
     pub(crate) old: Option<Value>,
     /// `old` is a good value past its soft end.
     pub(crate) stale: bool,
-    /// The answer, or what will be.
+    /// The answer, or the value that may become it.
     pub(crate) record: Option<Record>,
     pub(crate) generation: Bits,
     /// The load in progress is the second one.
@@ -130,7 +130,7 @@ pub(crate) struct Flight {
     pub(crate) keep: bool,
     /// The tenant's generation was confirmed by a local entry of T.
     pub(crate) by_local_t: bool,
-    /// T's local entry was usable by a clock read at the start (only where `fresh_clock_for_t` is off).
+    /// T's local entry was usable by a clock read at the call's start (only with `FreshClockForT` broken).
     pub(crate) t_was_usable: bool,
 }
 
@@ -141,16 +141,16 @@ pub(crate) struct Entry {
     pub(crate) age: u8,
 }
 
-/// A local entry of a T; `generation` 0 for none.
+/// A local entry of a T. `generation` is 0 if there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Cell {
     pub(crate) generation: Bits,
     pub(crate) age: u8,
-    /// This generation was first seen here before the flight's load was sent: `arrived` < the load's `sent`.
+    /// This instance first saw the generation before it sent the call's load: `arrived` < the load's `sent`.
     pub(crate) before_load: bool,
 }
 
-/// The flight of T in a process, for other tokens of tenant 0.
+/// The call for T in a process, for other tokens of tenant 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) enum Reader {
     #[default]
@@ -166,8 +166,8 @@ pub(crate) enum Reader {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Instance {
-    pub(crate) flight: Flight,
-    /// The type that the flight is for (only where a rule about types is taken out).
+    pub(crate) call: Call,
+    /// The type that the call began for (only where a rule about types is taken out).
     pub(crate) asked: u8,
     pub(crate) entry: Option<Entry>,
     pub(crate) cells: [Cell; 2],
@@ -181,31 +181,31 @@ pub(crate) enum Stage {
     /// Not started.
     #[default]
     New,
-    /// The clock is read, the local entry not looked at. `nap` ticks have passed between.
+    /// The clock was read `nap` ticks ago. The local entry comes next.
     Reading {
         nap: u8,
     },
-    /// In the flight of its instance, joined before the sendings in `before`.
+    /// Waits for its instance's call, which it joined before the commands in `before` were sent.
     Joined {
         before: u8,
     },
     Done,
 }
 
-/// A request that is watched: what it must be answered from is fixed when it starts.
+/// An observed request. When it starts, the versions that its answer must include are fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Request {
     pub(crate) stage: Stage,
     pub(crate) instance: u8,
     /// The token type that it demands.
     pub(crate) token_type: u8,
-    /// Included in every invalidation that had returned.
+    /// The versions of every invalidation that had returned.
     pub(crate) now: Versions,
-    /// The same, of those that had waited.
+    /// The versions of every invalidation that had returned after waiting.
     pub(crate) waited: Versions,
 }
 
-/// An operator's progress: counts its steps.
+/// An operator's progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct OperatorState {
     pub(crate) steps: u8,
@@ -226,7 +226,7 @@ pub(crate) enum OldWriter {
     Loaded(Record),
 }
 
-/// Everything.
+/// The state of the whole system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct State {
     pub(crate) database: Versions,
@@ -240,10 +240,10 @@ pub struct State {
     pub(crate) operators: [OperatorState; MAX_OPERATORS],
     pub(crate) late: [Late; MAX_LATE],
     pub(crate) old_writer: OldWriter,
-    /// What the completed invalidations included, by kind of promise.
+    /// The versions of the completed invalidations: of all, and of those that waited.
     pub(crate) now: Versions,
     pub(crate) waited: Versions,
-    /// Counted only where their number is limited.
+    /// Loads, counted only where their number is limited.
     pub(crate) loads: u8,
     pub(crate) broken: bool,
 }
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_state_is_small() {
-        // Millions of them wait to be explored at a time.
+        // Millions of states are in memory at a time.
         assert!(size_of::<State>() <= 208, "{}", size_of::<State>());
     }
 }

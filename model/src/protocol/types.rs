@@ -1,13 +1,13 @@
-//! Token types: K holds one entry for all of them, and each request compares the record's type with its own.
+//! Token types: K holds one entry for all types, and each request compares the record's type with its own.
 //!
-//! A call has no type of its own. Only where a rule about types is taken out does it matter for which request it began.
+//! A call has no type. The type of the request that started it matters only with one of these rules taken out.
 
 use super::Steps;
 use super::state::Record;
 use crate::rules::Rule;
 
 impl Steps<'_> {
-    /// The types that requests may be for.
+    /// The types that requests may demand.
     pub(super) fn types(&self) -> &'static [u8] {
         if self.config.type_of.is_some() {
             &[0, 1]
@@ -16,12 +16,12 @@ impl Steps<'_> {
         }
     }
 
-    pub(super) fn flights_have_types(&self) -> bool {
-        !self.holds(Rule::OtherTypeIsStored) || !self.holds(Rule::OtherTypeIsCurrent)
+    pub(super) fn calls_have_types(&self) -> bool {
+        !self.holds(Rule::OtherTypeIsStored) || !self.holds(Rule::OtherTypeIsValid)
     }
 
-    pub(super) fn types_of_flights(&self) -> &'static [u8] {
-        if self.flights_have_types() {
+    pub(super) fn types_of_calls(&self) -> &'static [u8] {
+        if self.calls_have_types() {
             self.types()
         } else {
             &[0]
@@ -35,7 +35,7 @@ impl Steps<'_> {
         type_of[usize::from(record.token)] == token_type
     }
 
-    /// What a fill writes for `record`. With K2 broken, a negative entry where the call did not ask for its type.
+    /// Returns what a fill writes for `record`: with K2 broken, a negative entry if the call is for another type.
     pub(super) fn stored(&self, i: usize, record: Record) -> Record {
         let is_other = !self.has_type(record, self.instance(i).asked);
         Record {
@@ -44,13 +44,13 @@ impl Steps<'_> {
         }
     }
 
-    /// With K3 broken: a value that the call did not ask for is to be replaced.
+    /// True, with K3 broken, if the call replaces a value because it is of another type.
     pub(super) fn replaces_other_type(&self, i: usize, record: Record) -> bool {
-        !self.holds(Rule::OtherTypeIsCurrent) && !self.has_type(record, self.instance(i).asked)
+        !self.holds(Rule::OtherTypeIsValid) && !self.has_type(record, self.instance(i).asked)
     }
 
-    /// True if `record` accepts a request of this type that the database, at that version, refuses, or refuses one that
-    /// it accepts.
+    /// True if an answer from `record` accepts a type that the token did not have at that version, or refuses the type
+    /// that it had.
     pub(super) fn is_wrong_for_type(&self, record: Record, token_type: u8) -> bool {
         let good = self.has_type(record, token_type);
         let compared = !self.holds(Rule::TypePerRequest) || good;

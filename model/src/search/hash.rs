@@ -1,8 +1,8 @@
 //! A 64-bit fingerprint of a state.
 //!
-//! Two states with equal fingerprints would be taken for one and the second never explored. With `n` states the chance that
-//! this happens anywhere is about `n² / 2⁶⁵`: one in 3,700 for a hundred million. That needs a hash whose 64 bits are all
-//! good, so the bytes are gathered into words and folded by a 64 × 64 → 128 bit multiplication.
+//! States with equal fingerprints count as one, and the second is never explored. With `n` states the probability of any
+//! collision is about `n² / 2⁶⁵`, or one in 3,700 for a hundred million. This requires all 64 bits to be well mixed, so bytes
+//! are gathered into words and folded by a 64 × 64 → 128 bit multiplication.
 
 use std::hash::Hasher;
 
@@ -60,13 +60,13 @@ impl Hasher for Folding {
         self.byte(byte);
     }
 
-    // The discriminant of an enum: ours all fit a byte.
+    // Discriminants of enums, which all fit into a byte.
     #[inline]
     fn write_isize(&mut self, discriminant: isize) {
         self.byte(discriminant as u8);
     }
 
-    // The length of a slice, likewise.
+    // Lengths of slices, which all fit into a byte.
     #[inline]
     fn write_usize(&mut self, length: usize) {
         self.byte(length as u8);

@@ -1,6 +1,6 @@
-//! The frontier: states that are known and not explored yet.
+//! The frontier: states that were found and not explored yet.
 
-/// The states of one depth, in pieces, so that memory is given back piece by piece and never moved.
+/// The states of one depth, in chunks, so that memory is freed chunk by chunk and never moved.
 pub(super) struct Layer<S>(Vec<Vec<S>>);
 
 impl<S> Default for Layer<S> {
@@ -10,13 +10,13 @@ impl<S> Default for Layer<S> {
 }
 
 impl<S> Layer<S> {
-    const PIECE: usize = 1 << 12;
+    const CHUNK: usize = 1 << 12;
 
     pub(super) fn push(&mut self, state: S) {
-        match self.0.last_mut().filter(|piece| piece.len() < Self::PIECE) {
+        match self.0.last_mut().filter(|piece| piece.len() < Self::CHUNK) {
             Some(piece) => piece.push(state),
             None => {
-                let mut piece = Vec::with_capacity(Self::PIECE);
+                let mut piece = Vec::with_capacity(Self::CHUNK);
                 piece.push(state);
                 self.0.push(piece);
             }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_comes_out_again() {
+    fn every_state_comes_out_again() {
         let mut layer = Layer::default();
         for n in 0..10_000 {
             layer.push(n);

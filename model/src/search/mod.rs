@@ -1,4 +1,4 @@
-//! The checker: breadth first over everything that can happen next, so that the first counterexample is a shortest one.
+//! The checker. It explores breadth first, so that the first counterexample is a shortest one.
 
 mod hash;
 mod layer;
@@ -11,42 +11,42 @@ use self::hash::Folding;
 use self::layer::Layer;
 use self::seen::Seen;
 
-/// Something that can be explored.
+/// A system that can be explored.
 pub trait Model {
-    /// One state of the whole system.
+    /// A state of the whole system.
     type State: Copy;
 
-    /// The state everything starts from.
+    /// Returns the initial state.
     fn initial(&self) -> Self::State;
 
-    /// Everything that can happen next, each with the name of the step.
+    /// Adds every state that one step leads to, with the step's name.
     fn successors(&self, state: &Self::State, into: &mut Vec<(Step, Self::State)>);
 
-    /// States with equal fingerprints are taken for one.
+    /// Returns a fingerprint. States with equal fingerprints count as one.
     fn fingerprint(&self, state: &Self::State) -> u64;
 
-    /// What this state breaks, if anything.
+    /// Returns the promise that this state breaks, if any.
     fn violation(&self, state: &Self::State) -> Option<&'static str>;
 
-    /// What a reader of a trace wants to see of it, on one line.
+    /// Describes the state on one line, for traces.
     fn describe(&self, state: &Self::State) -> String;
 }
 
-/// Who does what, in a trace.
+/// A step of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// An instance, an operator, or a fault.
     pub who: &'static str,
-    /// What it does.
+    /// The action.
     pub what: &'static str,
 }
 
-/// When to give up before everything was seen.
+/// Limits at which an exploration stops.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// No more distinct states than this.
+    /// The maximum number of distinct states.
     pub states: usize,
-    /// No longer paths than this.
+    /// The maximum length of a path.
     pub depth: usize,
 }
 
@@ -59,40 +59,40 @@ impl Default for Limits {
     }
 }
 
-/// A violated promise, and the shortest way there.
+/// A broken promise, and a shortest path to it.
 #[derive(Debug, Clone)]
 pub struct Counterexample {
-    /// What was broken.
+    /// The promise.
     pub broken: &'static str,
     /// The steps, each with the state after it.
     pub steps: Vec<(Step, String)>,
 }
 
-/// What an exploration saw.
+/// The result of an exploration.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// Distinct states.
     pub states: usize,
-    /// Steps taken, those into known states included.
+    /// Steps, including those into known states.
     pub transitions: u64,
-    /// The longest of the shortest paths to a state.
+    /// The length of the longest shortest path to a state.
     pub depth: usize,
-    /// True if nothing was left when it ended; false if a limit or a counterexample ended it.
+    /// True if every state was explored, false if a limit or a counterexample ended the exploration.
     pub complete: bool,
-    /// The names of all steps that were taken: what the model really does.
+    /// The names of all steps that were taken.
     pub taken: Vec<&'static str>,
-    /// The first violation, which is a shortest one.
+    /// The first counterexample, which is a shortest one.
     pub counterexample: Option<Counterexample>,
 }
 
-/// The fingerprint of anything hashable.
+/// Returns the fingerprint of `value`.
 pub(crate) fn fingerprint(value: &impl Hash) -> u64 {
     let mut hasher = Folding::default();
     value.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Explores `model` until a violation, a limit, or the end.
+/// Explores `model` until a promise is broken, a limit is reached, or no states are left.
 pub fn explore<M: Model>(model: &M, limits: Limits) -> Outcome {
     let mut seen = Seen::new();
     let initial = model.initial();
@@ -121,7 +121,7 @@ pub fn explore<M: Model>(model: &M, limits: Limits) -> Outcome {
             model.successors(&state, &mut successors);
             outcome.transitions += successors.len() as u64;
             for (step, successor) in &successors {
-                // On the path of every transition: known by its address before it is looked for in the list.
+                // Every transition runs this, so the name's address is compared before the list is searched.
                 let known = &mut known[step.what.as_ptr() as usize % 1024];
                 if !std::ptr::eq(*known, step.what) {
                     *known = step.what;
@@ -152,7 +152,7 @@ pub fn explore<M: Model>(model: &M, limits: Limits) -> Outcome {
     outcome
 }
 
-/// Walks back over the parents, then forward again to name the steps.
+/// Walks back over the parents, then forward to name the steps.
 fn trace<M: Model>(model: &M, seen: &Seen, last: u64, broken: &'static str) -> Counterexample {
     let mut path = vec![last];
     let mut state = model.initial();
@@ -216,7 +216,7 @@ impl fmt::Display for Counterexample {
 mod tests {
     use super::*;
 
-    /// Two counters up to `end`; broken when both are at `bad`.
+    /// Two counters up to `end`. Broken when both are at `bad`.
     struct Counters {
         end: u8,
         bad: u8,
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_seen_and_counted_once() {
+    fn every_state_is_counted_once() {
         let outcome = explore(&Counters { end: 9, bad: 99 }, Limits::default());
         assert_eq!(
             (outcome.states, outcome.transitions, outcome.depth),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_counterexample_is_told_step_by_step() {
+    fn a_counterexample_is_shortest_and_has_every_step() {
         let outcome = explore(&Counters { end: 9, bad: 3 }, Limits::default());
         let found = outcome.counterexample.expect("they meet");
         assert_eq!(found.steps.len(), 6);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_not_called_complete() {
+    fn an_exploration_that_reached_a_limit_is_not_complete() {
         let outcome = explore(
             &Counters { end: 9, bad: 99 },
             Limits {

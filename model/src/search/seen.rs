@@ -1,5 +1,5 @@
-//! The set of visited states: fingerprints in an open-addressed table, 16 bytes a slot, each with its parent's
-//! fingerprint, so that a counterexample can be walked back without keeping the states.
+//! The set of visited states: an open-addressed table of fingerprints, each with its parent's, so that a counterexample can
+//! be reconstructed without storing states. A slot takes 16 bytes.
 
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -19,7 +19,7 @@ impl Seen {
         self.len
     }
 
-    /// True if `fingerprint` was not there yet.
+    /// Returns true if `fingerprint` is new.
     pub(crate) fn insert(&mut self, fingerprint: u64, parent: u64) -> bool {
         if self.len * 4 >= self.slots.len() * 3 {
             self.grow();
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembers_parents_while_it_grows() {
+    fn parents_survive_growth() {
         let mut seen = Seen::new();
         let key = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for n in 1..200_000 {

@@ -1,23 +1,23 @@
-//! The single flight of K: which step is next, and what sending means.
+//! The call for K: its next step, and what sending a command changes.
 
 use super::Steps;
-use super::state::{At, Flight, Late, Proof, Stage, State};
+use super::state::{At, Call, Late, Proof, Stage, State};
 
 impl Steps<'_> {
-    pub(super) fn fly(&mut self, i: usize) {
-        let flight = *self.flight(i);
+    pub(super) fn advance(&mut self, i: usize) {
+        let call = *self.call(i);
         self.read_e_before_load(i);
-        if self.sends_first(flight.at) && !flight.sent {
-            if flight.at == At::CheckT {
+        if self.sends_first(call.at) && !call.sent {
+            if call.at == At::CheckT {
                 self.check_t_locally(i);
             }
             let mut state = *self.from;
             self.send(&mut state, i);
-            self.by(i, sending(flight.at), state);
+            self.by(i, sending(call.at), state);
             return;
         }
-        match flight.at {
-            At::Ground => {}
+        match call.at {
+            At::Idle => {}
             At::Get => self.get(i),
             At::CheckT => self.check_t(i),
             At::Acquire => self.acquire(i),
@@ -27,49 +27,49 @@ impl Steps<'_> {
             At::ReadE => self.read_e_again(i),
             At::Fill => self.fill(i),
             At::Restore => self.restore(i),
-            At::Answer => self.hand_over(i),
+            At::Answer => self.complete(i),
         }
     }
 
-    /// True where sending and running are two steps: with a local level, for what an age is counted from, and for the
-    /// load, before which a copy of T must have arrived.
+    /// True where sending and running are two steps: with a local level, for commands whose sending an age counts from, and
+    /// for the load, before whose sending a copy of T must have arrived.
     fn sends_first(&self, at: At) -> bool {
         self.config.local.is_some()
             && match at {
                 At::Get | At::CheckT | At::Acquire | At::ReadT | At::Fill | At::Restore => true,
                 At::Load => self.config.has_tenants(),
-                At::Ground | At::Loaded | At::ReadE | At::Answer => false,
+                At::Idle | At::Loaded | At::ReadE | At::Answer => false,
             }
     }
 
-    /// The state in which the command of instance `i` runs.
+    /// The state in which instance `i`'s command runs.
     pub(super) fn running(&self, i: usize) -> State {
         let mut state = *self.from;
-        if !state.instances[i].flight.sent {
+        if !state.instances[i].call.sent {
             self.send(&mut state, i);
         }
-        state.instances[i].flight.sent = false;
+        state.instances[i].call.sent = false;
         state
     }
 
-    /// Moves the counter: who has joined so far joined before this.
+    /// Sends the command, and notes in each waiter that it joined before.
     fn send(&self, state: &mut State, i: usize) {
         let age = self.age_at_send(i);
         let instance = &mut state.instances[i];
-        let flight = &mut instance.flight;
-        flight.sent = true;
-        let proof = match flight.at {
+        let call = &mut instance.call;
+        call.sent = true;
+        let proof = match call.at {
             At::Get => Some(Proof::Get),
-            // Compare-and-acquire returns no value, so it proves none.
-            At::Acquire => flight.old.is_none().then_some(Proof::Get),
+            // Compare-and-acquire returns no value, so it is not a proof point.
+            At::Acquire => call.old.is_none().then_some(Proof::Get),
             At::Load => Some(Proof::Load),
             At::ReadE => Some(Proof::SecondE),
             At::Fill => Some(Proof::Fill),
             _ => None,
         };
-        match flight.at {
-            At::Get | At::Acquire | At::Fill | At::Restore => flight.age = age,
-            At::CheckT | At::ReadT => flight.t_age = age,
+        match call.at {
+            At::Get | At::Acquire | At::Fill | At::Restore => call.age = age,
+            At::CheckT | At::ReadT => call.t_age = age,
             At::Load => {
                 let fresh = self
                     .config
@@ -94,15 +94,15 @@ impl Steps<'_> {
         }
     }
 
-    /// Redis gave no answer: load, cache nothing.
+    /// Loads without caching, because Redis did not answer.
     pub(super) fn load_uncached(&self, state: &mut State, i: usize) {
-        state.instances[i].flight = Flight {
+        state.instances[i].call = Call {
             at: At::Load,
-            ..Flight::default()
+            ..Call::default()
         };
     }
 
-    /// There is room for one more command under way without its sender, and `state` has it.
+    /// Adds a late command to `state`. False if there is no room.
     pub(super) fn delayed(&self, state: &mut State, command: Late) -> bool {
         match state.late[..self.config.late]
             .iter_mut()
@@ -126,6 +126,6 @@ fn sending(at: At) -> &'static str {
         At::ReadT => "reads the clock and sends SET T NX GET",
         At::Fill => "reads the clock and sends the CAS",
         At::Restore => "reads the clock and sends the CAS that puts the stale value back",
-        At::Ground | At::Loaded | At::ReadE | At::Answer => "",
+        At::Idle | At::Loaded | At::ReadE | At::Answer => "",
     }
 }
