@@ -1,105 +1,87 @@
-//! Tower middleware that tells who is calling: bearer API tokens, verified against a cache in this
-//! process and in Redis, and against your database where the cache cannot say.
+//! Middleware that authenticates API tokens.
 //!
-//! * [`ApiTokenLayer`] reads the token of each request, and puts a [`CachedApiToken`] into the
-//!   request's extensions or refuses it.
-//! * [`ApiTokenCache`] is what it asks, and can be asked without HTTP.
-//! * [`TokenFormat`] makes tokens, and tells invented ones before they are looked up.
-//! * [`TokenLoader`] asks your database. A closure is one.
-//! * [`RedisStore`] shares the cache in a fleet; without it a [`MemoryStore`] keeps it in the process.
+//! [`ApiTokenLayer`] reads a token from each request, looks it up in an [`ApiTokenCache`], and inserts a
+//! [`CachedApiToken`] into the request's extensions. Requests without a valid token are rejected before they reach the
+//! inner service.
+//!
+//! Note that failing to *verify* a token is not the same as an invalid token: the former is a `503`, the latter a `401`.
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
-//! use axum::{Router, routing::get};
+//! use axum::{Extension, Router, routing::get};
 //! use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord};
 //!
+//! async fn find_token(lookup: Lookup) -> Result<Option<TokenRecord>, std::io::Error> {
+//!     // SELECT id FROM tokens WHERE digest = $1 AND revoked_at IS NULL
+//!     let _ = lookup.digest();
+//!     Ok(None)
+//! }
+//!
+//! async fn whoami(Extension(token): Extension<CachedApiToken>) -> String {
+//!     token.id().to_owned()
+//! }
+//!
 //! # fn app() -> Result<Router, tower_api_token::ConfigError> {
-//! let loader = |lookup: Lookup| async move {
-//!     // `SELECT … WHERE digest = $1 AND type = $2 AND revoked_at IS NULL`
-//!     let _ = (lookup.digest(), lookup.scope());
-//!     Ok::<_, std::io::Error>(None::<TokenRecord>)
-//! };
-//! let cache = ApiTokenCache::builder(loader).scopes(["app"]).build()?;
+//! let cache = ApiTokenCache::builder(find_token).build()?;
 //! let app = Router::new()
-//!     .route("/v1/whoami", get(|token: CachedApiToken| async move { token.id().to_owned() }))
-//!     .layer(ApiTokenLayer::new(cache).with_scope("app"));
+//!     .route("/whoami", get(whoami))
+//!     .layer(ApiTokenLayer::new(cache.clone()));
 //! # Ok(app)
 //! # }
 //! # app().unwrap();
 //! # }
 //! ```
 //!
-//! # Before it serves
+//! The cache is in this process's memory ([`MemoryStore`]). With more than one process, share it in Redis:
+//! `.store(RedisStore::new("redis://127.0.0.1:6379")?)`.
 //!
-//! * **Commit, then [invalidate](ApiTokenCache::invalidate)**, wherever a token or its tenant
-//!   changes, and repeat it until it is `Ok`. Without it a change holds when the time to live is over.
-//! * **The loader reads the primary**, and returns `None` for what is revoked. An error of it means
-//!   "we cannot tell" ([`TokenLoader`]).
-//! * **Declare the [scopes](ApiTokenCacheBuilder::scopes)**, and give all instances the same
-//!   [staleness bound](ApiTokenCacheBuilder::staleness_bound).
-//! * **Let Redis keep nothing on disk**, and give it `maxmemory` and a user of its own
-//!   ([deployment](guide::deployment)).
-//! * **Mind the order of layers**: CORS and tracing outside, limits by caller inside
-//!   ([`ApiTokenLayer`]).
-//! * **Let as many loads run at once as the pool can give**
-//!   ([`max_loads`](ApiTokenCacheBuilder::max_loads)).
+//! # Before production
+//!
+//! * **Commit, then [invalidate](ApiTokenCache::invalidate)**, wherever a token or its tenant changes, and repeat it until it
+//!   is `Ok`, best with an [outbox](guide::deployment#the-outbox). Without it, the old answer is served until its entry
+//!   expires.
+//! * **The loader reads the primary**, and returns `None` for a revoked token. Its error means "cannot tell".
+//! * **Give all instances the same [`max_staleness`](ApiTokenCacheBuilder::max_staleness).**
+//! * **Configure Redis as a cache**: no persistence, `maxmemory`, a dedicated user ([deployment](guide::deployment)).
+//! * **Check the [order of layers](ApiTokenLayer#order-of-layers)**: CORS and tracing outside, limits by caller inside.
+//! * **Set [`max_concurrent_loads`](ApiTokenCacheBuilder::max_concurrent_loads)** to what the connection pool can spare.
 //!
 //! # What is promised
 //!
-//! A *change* is a commit in the database followed by an invalidation; it is *complete* when the
-//! invalidation returned `Ok`.
+//! A *change* is a commit in the database followed by an invalidation that returned `Ok`.
 //!
-//! 1. After [`invalidate(…)`](ApiTokenCache::invalidate)[`.and_wait()`](Invalidation::and_wait), a
-//!    request that starts later is answered, by every instance, from a database state that includes
-//!    the change.
-//! 2. After `invalidate(…)` alone it is the same, except that another instance's local level may answer
-//!    from before for less than the
-//!    [staleness bound](ApiTokenCacheBuilder::staleness_bound) (1 s) after the invalidation's reply;
-//!    for a tenant's invalidation that includes a value from Redis whose generation the local level
-//!    confirms.
-//! 3. A request that started before may get either answer. Nobody who merely joins its look-up later
-//!    does.
-//! 4. A created token is the same with "absent" as what was before: hand it out after the invalidation
-//!    returned.
-//! 5. Without faults, any number of requests at once, in any number of instances, for one uncached
-//!    token cause one load; a second only if it, or some tenant, is invalidated meanwhile.
-//! 6. `Err` from an invalidation means *not confirmed*: repeat it until it is `Ok`.
-//! 7. That we cannot tell is never called absent: it is [`Unavailable`], over HTTP a 503, and nothing
-//!    is cached of it.
+//! 1. After [`invalidate(…)`](ApiTokenCache::invalidate)[`.wait_for_all_instances()`](Invalidation::wait_for_all_instances),
+//!    every instance answers later requests from a database state that includes the change.
+//! 2. After plain `invalidate(…)`, this instance does. Other instances may serve the old answer from memory for less than
+//!    [`max_staleness`](ApiTokenCacheBuilder::max_staleness) (1 s).
+//! 3. Requests already in flight may still get the old answer. Later ones never do, even if they share that lookup.
+//! 4. Creating a token is a change too: "unknown" may be cached for it.
+//! 5. Without faults, all concurrent requests for one uncached token, in all instances, cause one load; a second one only
+//!    if the token, or some tenant, is invalidated meanwhile.
+//! 6. `Err` from an invalidation means "not confirmed": repeat it until it is `Ok`.
+//! 7. "Cannot tell" is never reported as invalid. It is [`Unavailable`], a 503, and is not cached.
 //!
-//! # What is not
-//!
-//! 1. An asynchronous fail-over of Redis, or its restart from a file, can undo a deletion: the old
-//!    value lives for what is left of its time. [`durable`](Invalidation::durable), or no persistence
-//!    on the cache, closes it.
-//! 2. After a split brain, readers on the old master are stale until it stops serving
-//!    (`min-replicas-to-write`).
-//! 3. A change in the database without an invalidation holds when the time to live is over.
-//! 4. The bound is at the check of an entry: a process that is stopped right after it answers late by
-//!    that time.
-//! 5. A Redis that evicts the registry of scopes, and not the entries, can hide from a process that
-//!    never saw it another's scope, or a staleness bound longer than its own, until the other looks
-//!    Redis up again and a minute has passed. [Declare the scopes](ApiTokenCacheBuilder::scopes), and
-//!    give all instances the same bound: then nothing depends on it.
+//! What is not promised is in [semantics](guide::semantics#limitations).
 //!
 //! # Guides
 //!
-//! [`guide`] has the longer texts: [what an answer means and when a change holds](guide::semantics),
-//! [which Redis and how much of it](guide::deployment), [using it safely](guide::security), [what
-//! happens when things break](guide::failures), [metrics](guide::metrics), [last uses](guide::usage),
-//! [costs](guide::performance), and the [protocol](guide::protocol) with its counterexamples.
+//! [Adopting it with an existing table](guide::existing_table), [OpenAI-compatible services](guide::openai),
+//! [semantics](guide::semantics), [glossary](guide::glossary), [deployment](guide::deployment),
+//! [security](guide::security), [failures](guide::failures), [metrics](guide::metrics), [last use](guide::last_use),
+//! [performance](guide::performance), [migrating from Dify](guide::migrating_from_dify), and for those who change the crate
+//! [architecture](guide::architecture) and [protocol](guide::protocol).
 //!
 //! # Features
 //!
-//! | feature | default | brings |
+//! | feature | default | enables |
 //! |---|---|---|
 //! | `redis` | yes | [`RedisStore`]: one server |
-//! | `redis-rustls`, `redis-sentinel`, `redis-cluster` | no | TLS to it; whatever master the sentinels name; a cluster |
-//! | `local` | yes | the local level in front of Redis |
-//! | `tracing` | yes | a span for each miss, an event for each refusal, rate-limited warnings |
-//! | `metrics` | no | `ApiTokenCache::publish_metrics`: counters, gauges and times by the facade `metrics` ([table](guide::metrics)) |
+//! | `redis-rustls`, `redis-sentinel`, `redis-cluster` | no | TLS, the master that sentinels name, a cluster |
+//! | `dify` | yes | the key layout of Dify's Python cache; use it only beside Dify's own service. Implies `redis` |
+//! | `tracing` | yes | a span for each miss, an event for each rejection, rate-limited warnings |
+//! | `metrics` | no | `ApiTokenCache::publish_metrics`: counters, gauges and histograms ([table](guide::metrics)) |
 //! | `axum` | no | [`CachedApiToken`] as an extractor |
-//! | `test-util` | no | an injected clock, and gates inside the protocol, for tests |
+//! | `test-util` | no | a manual clock, and gates inside the protocol, for tests |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
