@@ -1,4 +1,4 @@
-//! The smallest service on axum: `cargo run --example axum --features axum`.
+//! The smallest service on axum: `cargo run -p examples --bin axum`.
 //!
 //! What to take from it: the loader is asked by the token's digest, the layer goes over the whole
 //! router (whoever has no token does not learn which routes there are), and a handler that takes

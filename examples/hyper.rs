@@ -1,4 +1,4 @@
-//! The layer on a bare hyper server, without a framework: `cargo run --example hyper`.
+//! The layer on a bare hyper server, without a framework: `cargo run -p examples --bin hyper`.
 //!
 //! What to take from it: the layer wraps any tower service, one clone of which serves each connection,
 //! and without axum the verified token is in the request's extensions.

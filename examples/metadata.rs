@@ -1,5 +1,5 @@
 //! Typed metadata: the loader says what plan a token is on, the plan is cached with it, and a handler
-//! decides by it: `cargo run --example metadata --features axum`. With `REDIS_URL` the plan lies in
+//! decides by it: `cargo run -p examples --bin metadata`. With `REDIS_URL` the plan lies in
 //! Redis too.
 //!
 //! What to take from it: any type that serde can write is a record's metadata, the layer and the

@@ -1,4 +1,4 @@
-//! A token is welcome and not required: `cargo run --example optional --features axum`.
+//! A token is welcome and not required: `cargo run -p examples --bin optional`.
 //!
 //! What to take from it: `.optional()` lets a request *without* a credential pass, and the handler asks
 //! for `Option<CachedApiToken>`. A credential that is presented still has to be good: a client whose

@@ -1,4 +1,4 @@
-//! Refusals in the service's own words: `cargo run --example rejection --features axum`.
+//! Refusals in the service's own words: `cargo run -p examples --bin rejection`.
 //!
 //! What to take from it: a [`MakeRejection`] makes the body, and the layer sees to the rest: the status,
 //! the challenge in `WWW-Authenticate`, `Retry-After`, `Cache-Control` and `Vary`. There is no variant

@@ -1,4 +1,4 @@
-//! Two kinds of tokens, two routers, one cache: `cargo run --example scopes --features axum`.
+//! Two kinds of tokens, two routers, one cache: `cargo run -p examples --bin scopes`.
 //!
 //! What to take from it: the scope of a layer is the *type* of the tokens that it takes. A token of the
 //! other type is not good there, and the client is told no more than that of any unknown one (401). The

@@ -19,7 +19,7 @@ const CURL: &str = "curl() { command curl -s --max-time 30 \"$@\"; }";
 ///
 /// ```no_run
 /// # use std::path::Path;
-/// let example = test_support::Example::start(Path::new("target/debug/examples/axum"), &[]);
+/// let example = test_support::Example::start(Path::new("target/debug/axum"), &[]);
 /// assert_eq!(example.paste(0).status, 200);
 /// assert_eq!(example.curl("/", &[]).status, 401);
 /// ```

@@ -16,7 +16,7 @@ const RESUME: usize = 2;
 const REVOKE: usize = 3;
 
 fn start(variables: &[(&str, &str)]) -> Example {
-    Example::start(Path::new(env!("CARGO_BIN_EXE_example-postgres")), variables)
+    Example::start(Path::new(env!("CARGO_BIN_EXE_postgres")), variables)
 }
 
 fn user(example: &Example) -> &str {

@@ -1,50 +1,17 @@
-//! The examples of this package as their readers meet them: each one's program is started, and the lines that it
-//! prints are pasted into a shell. Those that are packages of their own have such a test in their `tests`.
-//!
-//! `cargo test` builds the examples together with the tests. With `--test examples` it does not.
+//! The examples of one file.
 
-#![cfg(all(feature = "axum", feature = "redis"))]
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use test_support::{Answer, Example, RedisServer};
 use tower_api_token::{TokenDigest, TokenFormat};
 
-/// Where Cargo puts it: beside the directory that this test is in.
-fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a path of this test");
-    let profile = test.parent().and_then(Path::parent);
-    let program = profile
-        .expect("target/PROFILE/deps")
-        .join("examples")
-        .join(name);
-    if let Err(why) = built_from_these_sources(&program) {
-        panic!("{why}: cargo build -p tower-api-token --all-features --examples");
-    }
-    program
-}
-
-/// `cargo test --test examples` builds no example, and would ask those of some day before. The file beside
-/// a program lists its sources, those of the crate too: `PROGRAM: SOURCE SOURCE …`.
-fn built_from_these_sources(program: &Path) -> Result<(), String> {
-    let modified = |path: &Path| path.metadata().and_then(|found| found.modified());
-    let list = std::fs::read_to_string(program.with_extension("d"));
-    let (Ok(built), Ok(list)) = (modified(program), list) else {
-        return Err(format!("there is no {}", program.display()));
+/// Starts an example of this package.
+macro_rules! start {
+    ($name:literal $(, $variables:expr)?) => {
+        Example::start(Path::new(env!(concat!("CARGO_BIN_EXE_", $name))), start!(@ $($variables)?))
     };
-    let (_, sources) = list.split_once(": ").unwrap_or_default();
-    // A blank within a path is written with a backslash.
-    for source in sources.replace("\\ ", "\0").split_whitespace() {
-        let source = source.replace('\0', " ");
-        if modified(Path::new(&source)).is_ok_and(|changed| changed > built) {
-            return Err(format!("{} is older than {source}", program.display()));
-        }
-    }
-    Ok(())
-}
-
-fn start(name: &str) -> Example {
-    Example::start(&program(name), &[])
+    (@) => { &[] };
+    (@ $variables:expr) => { $variables };
 }
 
 /// A token as the examples make them, and that they never made.
@@ -75,7 +42,7 @@ fn says(answer: Answer, body: &str) {
 
 #[test]
 fn axum_greets_a_good_token_and_tells_a_stranger_nothing_of_its_routes() {
-    let example = start("axum");
+    let example = start!("axum");
     says(example.paste(0), "tok-1 (loaded)\n");
     says(example.paste(0), "tok-1 (local)\n");
     refuses_strangers(&example, "/");
@@ -86,7 +53,7 @@ fn axum_greets_a_good_token_and_tells_a_stranger_nothing_of_its_routes() {
 
 #[test]
 fn hyper_greets_a_good_token_over_http1_and_http2() {
-    let example = start("hyper");
+    let example = start!("hyper");
     says(example.paste(0), "hello tok-1 (loaded)\n");
     says(example.paste(0), "hello tok-1 (local)\n");
     refuses_strangers(&example, "/");
@@ -104,7 +71,7 @@ fn hyper_greets_a_good_token_over_http1_and_http2() {
 fn metadata_decides_by_the_plan_that_is_cached_with_the_token() {
     let redis = RedisServer::start();
     for variables in [&[][..], &[("REDIS_URL", redis.url().as_str())]] {
-        let example = Example::start(&program("metadata"), variables);
+        let example = start!("metadata", variables);
         for _ in 0..2 {
             let free = example.paste(0).expect(403);
             assert_eq!(free.body, "the plan free exports 100 rows\n");
@@ -131,7 +98,7 @@ fn metadata_decides_by_the_plan_that_is_cached_with_the_token() {
 
 #[test]
 fn optional_serves_strangers_and_callers_and_refuses_a_bad_token() {
-    let example = start("optional");
+    let example = start!("optional");
     let stranger = example.paste(0);
     assert_eq!(stranger.header("vary"), "authorization");
     says(stranger, "list prices\n");
@@ -143,7 +110,7 @@ fn optional_serves_strangers_and_callers_and_refuses_a_bad_token() {
 
 #[test]
 fn rejection_refuses_in_its_own_words_with_the_layers_headers() {
-    let example = start("rejection");
+    let example = start!("rejection");
     let token = example.token(1, "Bearer ");
     let header = format!("authorization: Bearer {token}");
     let twice = ["-H", header.as_str(), "-H", header.as_str()];
@@ -196,7 +163,7 @@ fn rejection_refuses_in_its_own_words_with_the_layers_headers() {
 
 #[test]
 fn scopes_take_each_type_of_token_on_its_own_router_alone() {
-    let example = start("scopes");
+    let example = start!("scopes");
     for _ in 0..2 {
         says(example.paste(0), "tok-app, of type app\n");
         says(example.paste(1), "tok-dataset, of type dataset\n");

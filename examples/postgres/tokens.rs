@@ -9,7 +9,7 @@ use tower_api_token::{Lookup, TokenDigest, TokenRecord};
 /// Its statements are harmless when repeated, so that this example needs no list of what was done. For a
 /// second migration take `sqlx::migrate!`.
 pub(crate) async fn migrate(database: &PgPool) -> Result<(), sqlx::Error> {
-    let migration = sqlx::raw_sql(include_str!("../migrations/0001_tokens.sql"));
+    let migration = sqlx::raw_sql(include_str!("migrations/0001_tokens.sql"));
     migration.execute(database).await.map(drop)
 }
 

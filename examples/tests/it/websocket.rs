@@ -18,7 +18,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 const REVOKE: usize = 2;
 
 fn start() -> Example {
-    Example::start(Path::new(env!("CARGO_BIN_EXE_example-websocket")), &[])
+    Example::start(Path::new(env!("CARGO_BIN_EXE_websocket")), &[])
 }
 
 fn token(example: &Example) -> &str {

@@ -1,5 +1,5 @@
 //! A loader on PostgreSQL, and the changes that have to reach the cache:
-//! `DATABASE_URL=postgres://… cargo run -p example-postgres`. With `REDIS_URL` several instances share the
+//! `DATABASE_URL=postgres://… cargo run -p examples --bin postgres --features postgres`. With `REDIS_URL` several instances share the
 //! cache, and a revocation at one of them holds at all.
 //!
 //! What to take from it:

@@ -1,4 +1,4 @@
-//! A WebSocket that is opened by an API token: `cargo run -p example-websocket`.
+//! A WebSocket that is opened by an API token: `cargo run -p examples --bin websocket --features websocket`.
 //!
 //! Programs send `Authorization`, which the layer reads before the upgrade as it does before any request. A
 //! page cannot set it on a WebSocket. What it can choose are the subprotocols, so its token comes as one of

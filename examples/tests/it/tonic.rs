@@ -1,5 +1,8 @@
 //! A real tonic client against the real server, in this process and as the program that is started.
 
+#[path = "../../tonic/serve.rs"]
+mod serve;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,7 +57,7 @@ async fn start() -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(example_tonic::serve(listener, cache, async {
+    let server = tokio::spawn(serve::serve(listener, cache, async {
         // Dropping the sender stops the server too.
         let _ = stopped.await;
     }));
@@ -220,7 +223,7 @@ async fn over_grpc_web_the_statuses_are_the_same() {
 
 #[tokio::test]
 async fn the_program_answers_its_printed_line_and_a_client_with_its_token() {
-    let example = Example::start(Path::new(env!("CARGO_BIN_EXE_example-tonic")), &[]);
+    let example = Example::start(Path::new(env!("CARGO_BIN_EXE_tonic")), &[]);
     let pasted = example.paste(0).expect(200);
     assert_eq!(pasted.header("content-type"), "application/grpc");
     // Five bytes of the frame, and the field `status` with the value 1.

@@ -1,15 +1,4 @@
-//! The layer on a tonic server: refusals arrive as gRPC statuses, over gRPC-Web too.
-//!
-//! | situation | status |
-//! |---|---|
-//! | no token, or not a good one | `UNAUTHENTICATED` |
-//! | a good token that may not be used now | `PERMISSION_DENIED`, with the loader's reason |
-//! | a good token that may not call this method | `PERMISSION_DENIED` |
-//! | the loader cannot tell | `UNAVAILABLE` |
-//! | more than one credential | `INVALID_ARGUMENT` |
-//!
-//! The service is gRPC's own health service, because it is generated already. Yours goes in its place; its methods
-//! find the caller with `request.extensions().get::<CachedApiToken>()`.
+//! The server, which the test starts too.
 
 use std::future::Future;
 
@@ -33,7 +22,7 @@ fn may_call(token: &CachedApiToken, request: &PolicyRequest<'_>) -> Result<(), I
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     cache: ApiTokenCache,
     stop: impl Future<Output = ()>,

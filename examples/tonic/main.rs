@@ -1,4 +1,18 @@
-//! `cargo run -p example-tonic`
+//! The layer on a tonic server: refusals arrive as gRPC statuses, over gRPC-Web too:
+//! `cargo run -p examples --bin tonic --features tonic`.
+//!
+//! | situation | status |
+//! |---|---|
+//! | no token, or not a good one | `UNAUTHENTICATED` |
+//! | a good token that may not be used now | `PERMISSION_DENIED`, with the loader's reason |
+//! | a good token that may not call this method | `PERMISSION_DENIED` |
+//! | the loader cannot tell | `UNAVAILABLE` |
+//! | more than one credential | `INVALID_ARGUMENT` |
+//!
+//! The service is gRPC's own health service, because it is generated already. Yours goes in its place; its methods
+//! find the caller with `request.extensions().get::<CachedApiToken>()`.
+
+mod serve;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -27,6 +41,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
          | cat -v"
     );
     println!("listening on http://{address}");
-    example_tonic::serve(listener, cache, std::future::pending()).await?;
+    serve::serve(listener, cache, std::future::pending()).await?;
     Ok(())
 }
