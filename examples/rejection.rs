@@ -1,10 +1,9 @@
 //! Refusals in the service's own words: `cargo run -p examples --bin rejection`.
 //!
-//! What to take from it: a [`MakeRejection`] makes the body, and the layer sees to the rest: the status,
-//! the challenge in `WWW-Authenticate`, `Retry-After`, `Cache-Control` and `Vary`. There is no variant
-//! for "revoked" or "expired": a client that could tell them from "unknown" would learn which tokens
-//! once were good. For less than this a closure does: `Fn(&Refusal) -> http::Response<T>`; what depends on
-//! the request, such as a language, is made by `MakeRejection::make_for`.
+//! A [`ResponseForRejection`] makes the body, and the layer adds the rest: the status, the challenge in
+//! `WWW-Authenticate`, `Retry-After`, `Cache-Control` and `Vary`. There is no variant for "revoked" or
+//! "expired": a client that could tell them from "unknown" would learn which tokens once were valid. A
+//! closure with the same arguments would do as well.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -16,37 +15,41 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tower_api_token::rejection::{RequestHead, ResponseForRejection};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, MakeRejection, Refusal,
-    TokenDigest, TokenFormat, TokenRecord,
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, Rejection, TokenDigest,
+    TokenFormat, TokenRecord,
 };
 
 /// Every error of this service is `{"error": {"code": …, "message": …, "help": …}}`.
-#[derive(Clone)]
 struct Envelope {
     /// Where the codes are explained.
     help: &'static str,
 }
 
-impl MakeRejection for Envelope {
-    fn make(&self, refusal: &Refusal) -> Response<Bytes> {
-        let code = match refusal {
-            Refusal::NotPresented => "token_missing",
-            Refusal::InvalidToken => "token_invalid",
-            Refusal::Ambiguous => "token_ambiguous",
-            Refusal::Denied(_) => "account_inactive",
-            Refusal::InsufficientScope(_) => "not_permitted",
-            Refusal::Unavailable { .. } => "try_again",
+impl ResponseForRejection for Envelope {
+    fn response_for_rejection(
+        &self,
+        rejection: &Rejection,
+        _: &RequestHead<'_>,
+    ) -> Response<Bytes> {
+        let code = match rejection {
+            Rejection::MissingToken => "token_missing",
+            Rejection::InvalidToken => "token_invalid",
+            Rejection::MultipleTokens => "token_ambiguous",
+            Rejection::Denied(_) => "account_inactive",
+            Rejection::InsufficientScope { .. } => "not_permitted",
+            Rejection::Unavailable { .. } => "try_again",
             // A later release may know more of them.
-            _ => "refused",
+            _ => "rejected",
         };
         let body = json!({ "error": {
             "code": code,
             // One sentence that tells nothing but what the client may know; for `Denied` the loader's.
-            "message": refusal.detail(),
+            "message": rejection.detail(),
             "help": format!("{}#{code}", self.help),
         }});
-        // Without a status of its own the response gets `refusal.status()`.
+        // Without a status of its own the response gets `rejection.status()`.
         let mut response = Response::new(Bytes::from(body.to_string()));
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(CONTENT_TYPE, json);

@@ -33,8 +33,8 @@ use axum::routing::{delete, get};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tower_api_token::{
-    Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Lookup, Refusal,
-    TokenDigest, TokenFormat, TokenRecord,
+    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Lookup, Rejection, TokenDigest,
+    TokenFormat, TokenRecord,
 };
 
 const SCOPE: &str = "app";
@@ -85,15 +85,9 @@ struct Service {
 
 impl Service {
     /// Who presents this token; or what the layer would refuse it with.
-    async fn caller(&self, token: &BearerToken) -> Result<CachedApiToken, Refusal> {
-        match self.cache.authenticate(token.expose(), SCOPE).await {
-            Ok(Answer::Found(caller)) => Ok(caller),
-            Ok(Answer::Denied(denial)) => Err(Refusal::Denied(denial.reason().to_owned().into())),
-            Ok(_) => Err(Refusal::InvalidToken),
-            Err(unavailable) => Err(Refusal::Unavailable {
-                retry_after: unavailable.retry_after(),
-            }),
-        }
+    async fn caller(&self, token: &BearerToken) -> Result<CachedApiToken, Rejection> {
+        let answer = self.cache.authenticate(token.expose(), SCOPE).await?;
+        answer.into_result()
     }
 
     /// The token that opens the socket: the layer's, or the one among the subprotocols, if it is good. With
@@ -102,19 +96,19 @@ impl Service {
         &self,
         caller: Option<CachedApiToken>,
         upgrade: &WebSocketUpgrade,
-    ) -> Result<BearerToken, Refusal> {
+    ) -> Result<BearerToken, Rejection> {
         let mut presented = upgrade
             .requested_protocols()
             .filter_map(|protocol| protocol.to_str().ok()?.strip_prefix(TOKEN_PREFIX));
         let token = match (caller, presented.next(), presented.next()) {
             (Some(caller), None, _) => return Ok(caller.token().clone()),
-            (None, None, _) => return Err(Refusal::NotPresented),
+            (None, None, _) => return Err(Rejection::MissingToken),
             (None, Some(token), None) => token,
-            _ => return Err(Refusal::Ambiguous),
+            _ => return Err(Rejection::MultipleTokens),
         };
         // What comes from outside is not looked up before that.
         if !self.format.check(token) {
-            return Err(Refusal::InvalidToken);
+            return Err(Rejection::InvalidToken);
         }
         let token = BearerToken::new(token);
         self.caller(&token).await.map(|_| token)
@@ -138,12 +132,12 @@ async fn open(
 }
 
 /// As the layer answers.
-fn refuse(refusal: &Refusal) -> Response {
+fn refuse(refusal: &Rejection) -> Response {
     let mut response = (refusal.status(), refusal.detail().to_owned()).into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match refusal {
-        Refusal::Unavailable { retry_after } => {
+        Rejection::Unavailable { retry_after } => {
             headers.insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
         }
         refused => {
@@ -185,9 +179,9 @@ async fn converse(mut socket: WebSocket, service: Service, token: BearerToken) {
 }
 
 /// A client that reads 1013 opens another socket after a while; after 1008 it needs another token.
-async fn close(mut socket: WebSocket, refusal: &Refusal) {
+async fn close(mut socket: WebSocket, refusal: &Rejection) {
     let code = match refusal {
-        Refusal::Unavailable { .. } => close_code::AGAIN,
+        Rejection::Unavailable { .. } => close_code::AGAIN,
         _ => close_code::POLICY,
     };
     // At most 123 bytes (RFC 6455 section 5.5), which a loader's own words for a denial have to keep to.

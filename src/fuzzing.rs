@@ -39,7 +39,7 @@ pub fn read_bearer(
         Presented::Token(Cow::Borrowed(token)) => Credential::Token(token),
         Presented::Nothing => Credential::Nothing,
         Presented::Malformed => Credential::Malformed,
-        Presented::Token(Cow::Owned(_)) | Presented::Ambiguous => {
+        Presented::Token(Cow::Owned(_)) | Presented::Multiple => {
             unreachable!("there is one field, and nothing in it is decoded")
         }
     }

@@ -103,7 +103,7 @@ pub mod fuzzing;
 pub mod guide;
 mod loader;
 mod metrics;
-mod middleware;
+pub mod middleware;
 #[cfg(all(test, feature = "redis"))]
 mod properties;
 mod rate_limiter;
@@ -123,14 +123,9 @@ pub use cache::{
 pub use error::{BoxError, ConfigError};
 pub use loader::{Lookup, TokenLoader};
 pub use metrics::{Origin, Outcome, Stats};
-#[cfg(feature = "axum")]
-pub use middleware::MissingApiToken;
 pub use middleware::credentials::TokenSource;
-pub use middleware::rejection::{MakeRejection, ProblemDetails, Refusal};
-pub use middleware::{
-    ApiTokenLayer, ApiTokenService, InsufficientScope, PolicyRequest, RefusedRequest, ResponseBody,
-    ResponseFuture,
-};
+pub use middleware::layer::ApiTokenLayer;
+pub use middleware::rejection::Rejection;
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;
 #[cfg(feature = "redis-rustls")]
@@ -141,6 +136,12 @@ pub use token::{
     TokenRecord,
 };
 pub use usage::{Usage, UsageRecorder, UsageSink};
+
+/// Responses to rejected requests.
+pub mod rejection {
+    pub use crate::middleware::rejection::{ProblemDetails, ResponseForRejection, StatusOnly};
+    pub use crate::middleware::request_head::RequestHead;
+}
 
 /// The README's examples.
 #[cfg(all(doctest, feature = "axum", feature = "redis"))]

@@ -15,9 +15,9 @@ use std::task::{Context, Poll, Waker};
 use http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
 use http::{Request, Response};
 use tower::{Layer, Service};
+use tower_api_token::middleware::{ApiTokenService, ResponseBody};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, ApiTokenService, Lookup, ResponseBody,
-    TokenFormat, TokenRecord,
+    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, Lookup, TokenFormat, TokenRecord,
 };
 
 /// The inner service.

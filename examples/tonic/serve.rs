@@ -6,14 +6,13 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic_web::GrpcWebLayer;
-use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, CachedApiToken, InsufficientScope, PolicyRequest,
-};
+use tower_api_token::rejection::RequestHead;
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Rejection};
 
 /// A stream stays open: it is for tokens that belong to an application.
-fn may_call(token: &CachedApiToken, request: &PolicyRequest<'_>) -> Result<(), InsufficientScope> {
-    if request.uri().path().ends_with("/Watch") && token.app_id().is_none() {
-        return Err(InsufficientScope::new());
+fn may_call(token: &CachedApiToken, request: &RequestHead<'_>) -> Result<(), Rejection> {
+    if request.path().ends_with("/Watch") && token.app_id().is_none() {
+        return Err(Rejection::INSUFFICIENT_SCOPE);
     }
     Ok(())
 }

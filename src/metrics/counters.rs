@@ -31,16 +31,16 @@ impl Counters {
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn refused(&self, reason: Reason) {
-        self.hot.0[stripe()].refusals[reason as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn rejected(&self, reason: Reason) {
+        self.hot.0[stripe()].rejections[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// All but what the local level and the recorder count.
     pub(crate) fn read(&self) -> Stats {
         let mut lookups = ByEnd::<u64>::default();
-        let mut refusals = [0; Reason::ALL.len()];
+        let mut rejections = [0; Reason::ALL.len()];
         for stripe in &self.hot.0 {
-            for (sum, cell) in refusals.iter_mut().zip(&stripe.refusals) {
+            for (sum, cell) in rejections.iter_mut().zip(&stripe.rejections) {
                 *sum += cell.load(Ordering::Relaxed);
             }
             for (sums, row) in lookups.iter_mut().zip(&stripe.lookups) {
@@ -64,7 +64,7 @@ impl Counters {
             invalidations: self.invalidations.get(),
             invalidation_failures: self.invalidation_failures.get(),
             lookups,
-            refusals,
+            rejections,
             ..Stats::default()
         }
     }
@@ -89,7 +89,7 @@ impl Counter {
 
 const STRIPES: usize = 16;
 
-/// Look-ups and refusals are counted on the hot path: each thread has a stripe, so that threads do not
+/// Look-ups and rejections are counted on the hot path: each thread has a stripe, so that threads do not
 /// pass one cache line back and forth.
 #[derive(Debug, Default)]
 struct Hot([Stripe; STRIPES]);
@@ -98,7 +98,7 @@ struct Hot([Stripe; STRIPES]);
 #[repr(align(128))]
 struct Stripe {
     lookups: ByEnd<AtomicU64>,
-    refusals: [AtomicU64; Reason::ALL.len()],
+    rejections: [AtomicU64; Reason::ALL.len()],
 }
 
 fn stripe() -> usize {

@@ -38,15 +38,15 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why a request was refused. The client is told less: http.md, lines 18 to 22.
+/// Why a request was rejected. The client is told less: http.md, lines 18 to 22.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// Nothing was presented.
-    NotPresented,
+    MissingToken,
     /// Not a token by its form: looked up nowhere.
     Malformed,
     /// More than one was.
-    Ambiguous,
+    MultipleTokens,
     /// The database does not know it, or it is revoked or disabled there.
     Unknown,
     Expired,
@@ -62,9 +62,9 @@ pub(crate) enum Reason {
 
 impl Reason {
     pub(crate) const ALL: [Self; 9] = [
-        Self::NotPresented,
+        Self::MissingToken,
         Self::Malformed,
-        Self::Ambiguous,
+        Self::MultipleTokens,
         Self::Unknown,
         Self::Expired,
         Self::WrongTokenType,
@@ -75,9 +75,9 @@ impl Reason {
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::NotPresented => "not_presented",
+            Self::MissingToken => "missing_token",
             Self::Malformed => "malformed",
-            Self::Ambiguous => "ambiguous",
+            Self::MultipleTokens => "multiple_tokens",
             Self::Unknown => "unknown",
             Self::Expired => "expired",
             Self::WrongTokenType => "wrong_token_type",

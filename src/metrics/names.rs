@@ -5,7 +5,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use super::stats::Stats;
 
 pub(super) const LOOKUPS: &str = "api_token_lookups_total";
-pub(super) const REFUSALS: &str = "api_token_refusals_total";
+pub(super) const REJECTIONS: &str = "api_token_rejections_total";
 pub(super) const EVICTIONS: &str = "api_token_local_evictions_total";
 pub(super) const LOADS_IN_FLIGHT: &str = "api_token_loads_in_flight";
 pub(super) const LOADS_WAITING: &str = "api_token_loads_waiting";
@@ -117,7 +117,7 @@ pub(super) fn describe() {
             LOOKUPS,
             "Look-ups of tokens, by outcome and by where the answer came from.",
         ),
-        (REFUSALS, "Requests that a layer refused, by the reason."),
+        (REJECTIONS, "Requests that a layer rejected, by the reason."),
         (
             EVICTIONS,
             "Entries that the local level pushed out for its capacity.",

@@ -102,8 +102,8 @@ impl Metrics {
             )
             .increment(count(now).saturating_sub(count(before)));
         }
-        for ((reason, count), (_, before)) in now.refusals().zip(before.refusals()) {
-            counter!(REFUSALS, "reason" => reason, "cache" => Arc::clone(&self.cache))
+        for ((reason, count), (_, before)) in now.rejections().zip(before.rejections()) {
+            counter!(REJECTIONS, "reason" => reason, "cache" => Arc::clone(&self.cache))
                 .increment(count.saturating_sub(before));
         }
         let evicted = [

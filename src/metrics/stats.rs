@@ -67,7 +67,7 @@ pub struct Stats {
     /// Nulls and denied records likewise.
     pub evicted_nulls: u64,
     pub(super) lookups: ByEnd<u64>,
-    pub(super) refusals: [u64; Reason::ALL.len()],
+    pub(super) rejections: [u64; Reason::ALL.len()],
 }
 
 impl Stats {
@@ -92,11 +92,11 @@ impl Stats {
         self.lookups[outcome as usize][column(origin)]
     }
 
-    /// Requests that layers refused, by the reason: `not_presented`, `malformed`, `ambiguous`,
+    /// Requests that layers rejected, by the reason: `missing_token`, `malformed`, `multiple_tokens`,
     /// `unknown`, `expired`, `wrong_token_type`, `denied`, `insufficient_scope`, `unavailable`. The client
     /// is told less of it. All are given, zeros too.
-    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let count = |reason: Reason| (reason.as_str(), self.refusals[reason as usize]);
+    pub fn rejections(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let count = |reason: Reason| (reason.as_str(), self.rejections[reason as usize]);
         Reason::ALL.into_iter().map(count)
     }
 }

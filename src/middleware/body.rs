@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The inner service's body, or a refusal's.
+    /// The body of the inner service's response, or of a rejection's.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -20,21 +20,21 @@ pin_project! {
     #[derive(Debug)]
     #[project = InnerProj]
     enum Inner<B> {
-        Served { #[pin] body: B },
-        Refused { body: Option<Bytes> },
+        Passed { #[pin] body: B },
+        Rejected { body: Option<Bytes> },
     }
 }
 
 impl<B> ResponseBody<B> {
-    pub(crate) fn served(body: B) -> Self {
+    pub(crate) fn inner(body: B) -> Self {
         Self {
-            inner: Inner::Served { body },
+            inner: Inner::Passed { body },
         }
     }
 
-    pub(crate) fn refused(body: Bytes) -> Self {
+    pub(crate) fn rejected(body: Bytes) -> Self {
         Self {
-            inner: Inner::Refused {
+            inner: Inner::Rejected {
                 body: (!body.is_empty()).then_some(body),
             },
         }
@@ -43,7 +43,7 @@ impl<B> ResponseBody<B> {
 
 impl<B: Default> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self::served(B::default())
+        Self::inner(B::default())
     }
 }
 
@@ -59,8 +59,8 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().inner.project() {
-            InnerProj::Served { body } => body.poll_frame(cx),
-            InnerProj::Refused { body } => {
+            InnerProj::Passed { body } => body.poll_frame(cx),
+            InnerProj::Rejected { body } => {
                 Poll::Ready(body.take().map(|body| Ok(Frame::data(body))))
             }
         }
@@ -68,15 +68,15 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
-            Inner::Served { body } => body.is_end_stream(),
-            Inner::Refused { body } => body.is_none(),
+            Inner::Passed { body } => body.is_end_stream(),
+            Inner::Rejected { body } => body.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            Inner::Served { body } => body.size_hint(),
-            Inner::Refused { body } => {
+            Inner::Passed { body } => body.size_hint(),
+            Inner::Rejected { body } => {
                 let length = body.as_ref().map_or(0, Bytes::len);
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }

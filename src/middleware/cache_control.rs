@@ -1,96 +1,102 @@
-//! What caches have to be told of the inner service's response. Pure.
+//! `Cache-Control` and `Vary` of the inner service's responses.
 
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue};
 
-/// Defends the inner service's response against caches on its way. One rule for every place of a
-/// token, `Authorization` too: caches that do not follow RFC 9111 section 3.5 (nginx is one) store
-/// responses to requests that have it.
+/// Protects the inner service's response from caches on its way to the client.
+///
+/// The rule is the same wherever the token was, including `Authorization`: caches that do not follow RFC
+/// 9111 section 3.5, such as nginx, store responses to requests with that header.
 #[derive(Debug)]
-pub(crate) struct Caching {
+pub(crate) struct CacheControl {
     pub(crate) credential: Credential,
-    /// The fields that were looked at. Not every cache heeds it; `private` is for those. A cache that
-    /// one person has to itself heeds it, and keeps the answers to two tokens apart by it.
+    /// The headers that were read. Some caches ignore `Vary`, which is what `private` is for. A private
+    /// cache needs it to keep the responses to two tokens apart.
     pub(crate) vary: Option<HeaderValue>,
 }
 
 /// Where a cache sees the credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential {
-    /// There is none: everybody may have the answer.
+    /// There is none: the response is for everybody.
     Absent,
-    /// In a header field, which a cache may leave out of what it tells responses apart by.
-    InField,
-    /// In the URI, which is what it stores the response by (RFC 6750 section 2.3).
+    /// In a header, which a cache may leave out of its key.
+    InHeader,
+    /// In the URI, which is the cache's key (RFC 6750 section 2.3).
     InUri,
 }
 
-impl Caching {
-    pub(crate) fn tell(self, headers: &mut HeaderMap) {
-        // Beside a directive that says otherwise, `private` still keeps it out of shared caches (RFC
+impl CacheControl {
+    pub(crate) fn apply(self, headers: &mut HeaderMap) {
+        // `private` keeps the response out of shared caches even beside a directive that says otherwise (RFC
         // 9111 section 3).
-        let open = match self.credential {
+        let is_shareable = match self.credential {
             Credential::Absent => false,
-            Credential::InField => !says(headers, |directive| {
-                is_strict(directive) || is_leave(directive)
+            // guard: H15, H21
+            Credential::InHeader => !has(headers, |directive| {
+                is_strict(directive) || is_permission(directive)
             }),
-            Credential::InUri => !says(headers, is_strict),
+            // guard: H8
+            Credential::InUri => !has(headers, is_strict),
         };
-        if open {
+        if is_shareable {
             headers.append(CACHE_CONTROL, HeaderValue::from_static("private"));
         }
+        // guard: H16
         if let Some(vary) = self.vary {
             headers.append(VARY, vary);
         }
     }
 }
 
-fn says(headers: &HeaderMap, is_meant: impl Fn(&str) -> bool) -> bool {
-    let lines = headers.get_all(CACHE_CONTROL).iter();
-    let lines = lines.filter_map(|line| line.to_str().ok());
-    // A comma between quotes parts nothing, so that a line with quotes says nothing here. At worst a
-    // `private` is added that was there.
-    let lines = lines.filter(|line| !line.contains('"'));
-    let mut directives = lines.flat_map(|line| line.split(',')).map(str::trim);
+fn has(headers: &HeaderMap, is_meant: impl Fn(&str) -> bool) -> bool {
+    let values = headers.get_all(CACHE_CONTROL).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    // A comma inside quotes does not separate directives, so a value with quotes is ignored. At worst
+    // `private` is added a second time.
+    let values = values.filter(|value| !value.contains('"'));
+    let mut directives = values.flat_map(|value| value.split(',')).map(str::trim);
     directives.any(is_meant)
 }
 
-/// `private`, and not only of some fields, or what is stricter.
+/// `private` for the whole response, or stricter.
 fn is_strict(directive: &str) -> bool {
     ["private", "no-store"]
         .iter()
         .any(|strict| directive.eq_ignore_ascii_case(strict))
 }
 
-/// The service's leave that others may have it. RFC 9111 section 3.5 takes `must-revalidate` for leave as
-/// well; but that speaks of what is stale, and frameworks write it unasked.
-fn is_leave(directive: &str) -> bool {
+/// Whether the service permits shared caches to store the response.
+///
+/// RFC 9111 section 3.5 counts `must-revalidate` as a permission too. It is not taken for one here: it is
+/// about stale responses, and frameworks add it without being asked.
+fn is_permission(directive: &str) -> bool {
     let name = directive.split('=').next().unwrap_or_default().trim();
     ["public", "s-maxage"]
         .iter()
-        .any(|leave| name.eq_ignore_ascii_case(leave))
+        .any(|permission| name.eq_ignore_ascii_case(permission))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(credential: Credential, lines: &[&'static str]) -> Vec<HeaderValue> {
+    fn applied(credential: Credential, lines: &[&'static str]) -> Vec<HeaderValue> {
         let lines = lines.iter().map(|line| HeaderValue::from_static(line));
         let mut headers: HeaderMap = lines.map(|line| (CACHE_CONTROL, line)).collect();
         let vary = None;
-        Caching { credential, vary }.tell(&mut headers);
+        CacheControl { credential, vary }.apply(&mut headers);
         headers.get_all(CACHE_CONTROL).iter().cloned().collect()
     }
 
     fn is_made_private(credential: Credential, lines: &[&'static str]) -> bool {
-        let told = told(credential, lines);
-        assert_eq!(told[..lines.len()], *lines, "what was there stays");
-        told.len() > lines.len()
+        let values = applied(credential, lines);
+        assert_eq!(values[..lines.len()], *lines, "what was there stays");
+        values.len() > lines.len()
     }
 
     #[test]
-    fn a_response_by_a_token_in_the_uri_is_made_private_whatever_else_it_says() {
+    fn a_response_to_a_token_in_the_uri_is_private_whatever_else_it_says() {
         for lines in [
             &[][..],
             &["public, max-age=60"],
@@ -108,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_by_a_token_in_a_field_is_private_unless_the_service_gives_leave() {
+    fn a_response_to_a_token_in_a_header_is_private_unless_the_service_permits_sharing() {
         for lines in [
             &[][..],
             &["max-age=60"],
@@ -117,7 +123,7 @@ mod tests {
             &["publicity, s-maxages=1"],
             &["a=\"b, public, c\""],
         ] {
-            assert!(is_made_private(Credential::InField, lines), "{lines:?}");
+            assert!(is_made_private(Credential::InHeader, lines), "{lines:?}");
         }
         for lines in [
             &["Public"][..],
@@ -125,7 +131,7 @@ mod tests {
             &["private"],
             &["no-store"],
         ] {
-            assert!(!is_made_private(Credential::InField, lines), "{lines:?}");
+            assert!(!is_made_private(Credential::InHeader, lines), "{lines:?}");
         }
     }
 }

@@ -13,89 +13,90 @@ use tower_service::Service;
 
 use crate::cache::Answer;
 use crate::cache::error::Unavailable;
+use crate::middleware::authenticator::{Authenticator, admitted};
 use crate::middleware::body::ResponseBody;
-use crate::middleware::cache_control::Caching;
-use crate::middleware::layer::Shared;
-use crate::middleware::rejection::{MakeRejection, Refused, admitted};
+use crate::middleware::cache_control::CacheControl;
 
-/// The look-up of a request that no local answer was found for.
-type Waiting<M> = Pin<Box<dyn Future<Output = Result<Answer<M>, Unavailable>> + Send>>;
+/// The lookup of a token that this process's memory does not hold.
+type Lookup<M> = Pin<Box<dyn Future<Output = Result<Answer<M>, Unavailable>> + Send>>;
 
-/// What waits for the look-up.
+/// What waits for the lookup.
 pub(crate) struct Held<ReqBody, S> {
     pub(crate) request: Request<ReqBody>,
-    pub(crate) caching: Caching,
-    /// Readied.
+    pub(crate) cache_control: CacheControl,
+    /// Ready to be called.
     pub(crate) inner: S,
 }
 
 pin_project! {
-    /// The future of [`ApiTokenService`](crate::ApiTokenService).
-    pub struct ResponseFuture<S, ReqBody, M, R>
+    /// The future of [`ApiTokenService`](crate::middleware::ApiTokenService).
+    pub struct ResponseFuture<S, ReqBody, M>
     where
         S: Service<Request<ReqBody>>,
     {
         #[pin]
-        state: State<S::Future, S, ReqBody, M, R>,
+        state: State<S::Future, S, ReqBody, M>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, S, ReqBody, M, R> {
+    enum State<F, S, ReqBody, M> {
         Inner {
             #[pin] future: F,
-            // Taken when the response is there.
-            caching: Option<Caching>,
+            // `None` once the response has been returned.
+            cache_control: Option<CacheControl>,
         },
-        Refused { response: Option<Response<Bytes>> },
+        Rejected { response: Option<Response<Bytes>> },
         Waiting {
-            answer: Waiting<M>,
-            // Taken when the answer is there.
+            lookup: Lookup<M>,
+            // `None` once the lookup has finished.
             held: Option<Held<ReqBody, S>>,
-            shared: Arc<Shared<M, R>>,
+            authenticator: Arc<Authenticator<M>>,
         },
     }
 }
 
-impl<S, ReqBody, M, R> ResponseFuture<S, ReqBody, M, R>
+impl<S, ReqBody, M> ResponseFuture<S, ReqBody, M>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(crate) fn inner(future: S::Future, caching: Caching) -> Self {
-        let caching = Some(caching);
+    pub(crate) fn inner(future: S::Future, cache_control: CacheControl) -> Self {
+        let cache_control = Some(cache_control);
         Self {
-            state: State::Inner { future, caching },
+            state: State::Inner {
+                future,
+                cache_control,
+            },
         }
     }
 
-    pub(crate) fn refused(response: Response<Bytes>) -> Self {
+    pub(crate) fn rejected(response: Response<Bytes>) -> Self {
         let response = Some(response);
         Self {
-            state: State::Refused { response },
+            state: State::Rejected { response },
         }
     }
 
     pub(crate) fn waiting(
-        answer: Waiting<M>,
+        lookup: Lookup<M>,
         held: Held<ReqBody, S>,
-        shared: Arc<Shared<M, R>>,
+        authenticator: Arc<Authenticator<M>>,
     ) -> Self {
         Self {
             state: State::Waiting {
-                answer,
+                lookup,
                 held: Some(held),
-                shared,
+                authenticator,
             },
         }
     }
 }
 
-impl<S, ReqBody, ResBody, M, R> Future for ResponseFuture<S, ReqBody, M, R>
+impl<S, ReqBody, ResBody, M> Future for ResponseFuture<S, ReqBody, M>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     M: Send + Sync + 'static,
-    R: MakeRejection,
 {
     type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
@@ -103,35 +104,36 @@ where
         loop {
             let mut this = self.as_mut().project();
             let next = match this.state.as_mut().project() {
-                StateProj::Inner { future, caching } => {
+                StateProj::Inner {
+                    future,
+                    cache_control,
+                } => {
                     let mut response = ready!(future.poll(cx))?;
-                    if let Some(caching) = caching.take() {
-                        caching.tell(response.headers_mut());
+                    if let Some(cache_control) = cache_control.take() {
+                        cache_control.apply(response.headers_mut());
                     }
-                    return Poll::Ready(Ok(response.map(ResponseBody::served)));
+                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
-                StateProj::Refused { response } => {
+                StateProj::Rejected { response } => {
                     let response = response.take().expect("polled after completion");
-                    return Poll::Ready(Ok(response.map(ResponseBody::refused)));
+                    return Poll::Ready(Ok(response.map(ResponseBody::rejected)));
                 }
                 StateProj::Waiting {
-                    answer,
+                    lookup,
                     held,
-                    shared,
+                    authenticator,
                 } => {
-                    let answer = ready!(answer.as_mut().poll(cx));
+                    let answer = ready!(lookup.as_mut().poll(cx));
                     let mut held = held.take().expect("polled after completion");
-                    let token = match answer {
-                        Ok(answer) => admitted(answer),
-                        Err(error) => Err(Refused::unavailable(&error)),
-                    };
-                    match token.and_then(|token| shared.admit(token, &mut held.request)) {
+                    let token = answer.map_err(Into::into).and_then(admitted);
+                    // guard: H10
+                    match token.and_then(|token| authenticator.admit(token, &mut held.request)) {
                         Ok(()) => State::Inner {
                             future: held.inner.call(held.request),
-                            caching: Some(held.caching),
+                            cache_control: Some(held.cache_control),
                         },
-                        Err(refused) => State::Refused {
-                            response: Some(shared.refuse(&refused, &held.request)),
+                        Err(rejected) => State::Rejected {
+                            response: Some(authenticator.reject(&rejected, &held.request)),
                         },
                     }
                 }
@@ -141,7 +143,7 @@ where
     }
 }
 
-impl<S, ReqBody, M, R> fmt::Debug for ResponseFuture<S, ReqBody, M, R>
+impl<S, ReqBody, M> fmt::Debug for ResponseFuture<S, ReqBody, M>
 where
     S: Service<Request<ReqBody>>,
 {

@@ -9,10 +9,10 @@ use tower_layer::Layer;
 use crate::cache::ApiTokenCache;
 use crate::cache::cached_token::CachedApiToken;
 use crate::error::{ConfigError, valid};
-use crate::middleware::credentials::bearer::Limits;
-use crate::middleware::credentials::{Sources, TokenSource};
-use crate::middleware::policy::{InsufficientScope, Policy, PolicyRequest};
-use crate::middleware::rejection::{Challenges, MakeRejection, ProblemDetails};
+use crate::middleware::authenticator::Authenticator;
+use crate::middleware::credentials::{Limits, Sources, TokenSource};
+use crate::middleware::rejection::{Challenges, ProblemDetails, Rejection, ResponseForRejection};
+use crate::middleware::request_head::RequestHead;
 use crate::middleware::service::ApiTokenService;
 use crate::store::keys::Scope;
 use crate::token::TokenFormat;
@@ -120,40 +120,8 @@ use crate::token::TokenFormat;
 /// # let _ = service;
 /// # Ok::<(), tower_api_token::ConfigError>(())
 /// ```
-pub struct ApiTokenLayer<M = (), R = ProblemDetails> {
-    shared: Arc<Shared<M, R>>,
-}
-
-/// What a layer and all of its services share.
-pub(crate) struct Shared<M, R> {
-    pub(crate) cache: ApiTokenCache<M>,
-    pub(crate) scope: Scope,
-    pub(crate) limits: Limits,
-    pub(crate) sources: Sources,
-    /// All of them have to agree.
-    pub(crate) policies: Vec<Policy<M>>,
-    pub(crate) challenges: Challenges,
-    /// Whether gRPC calls are refused in gRPC's way.
-    pub(crate) grpc: bool,
-    /// Whether CORS preflights pass without a token.
-    pub(crate) allows_preflight: bool,
-    pub(crate) rejection: R,
-}
-
-impl<M, R> Shared<M, R> {
-    fn copy<N>(&self, rejection: N) -> Shared<M, N> {
-        Shared {
-            cache: self.cache.clone(),
-            scope: self.scope.clone(),
-            limits: self.limits.clone(),
-            sources: self.sources.clone(),
-            policies: self.policies.clone(),
-            challenges: self.challenges.clone(),
-            grpc: self.grpc,
-            allows_preflight: self.allows_preflight,
-            rejection,
-        }
-    }
+pub struct ApiTokenLayer<M = ()> {
+    authenticator: Arc<Authenticator<M>>,
 }
 
 impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
@@ -165,36 +133,35 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
     pub fn new(cache: ApiTokenCache<M>) -> Self {
         let sources = Sources::default();
         Self {
-            shared: Arc::new(Shared {
+            authenticator: Arc::new(Authenticator {
                 cache,
                 scope: Scope::new(None).expect("no scope is a scope"),
                 limits: Limits::default(),
                 policies: Vec::new(),
                 challenges: Challenges::new(sources.schemes()),
                 sources,
-                grpc: true,
+                grpc_status: true,
+                optional: false,
+                strips_credentials: false,
                 allows_preflight: false,
-                rejection: ProblemDetails::new(),
+                rejection_response: Arc::new(ProblemDetails::new()),
             }),
         }
     }
 }
 
-impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
-    fn with(self, change: impl FnOnce(&mut Shared<M, R>)) -> Self {
-        let mut shared = match Arc::try_unwrap(self.shared) {
-            Ok(shared) => shared,
-            Err(shared) => shared.copy(shared.rejection.clone()),
-        };
+impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
+    fn with(self, change: impl FnOnce(&mut Authenticator<M>)) -> Self {
+        let mut shared = Arc::unwrap_or_clone(self.authenticator);
         change(&mut shared);
         Self {
-            shared: Arc::new(shared),
+            authenticator: Arc::new(shared),
         }
     }
 
     fn try_with(
         self,
-        change: impl FnOnce(&mut Shared<M, R>) -> Result<(), ConfigError>,
+        change: impl FnOnce(&mut Authenticator<M>) -> Result<(), ConfigError>,
     ) -> Result<Self, ConfigError> {
         let mut changed = Ok(());
         let layer = self.with(|shared| changed = change(shared));
@@ -219,7 +186,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// It is no scope's name, or not among the declared ones.
     pub fn try_with_scope(self, scope: &str) -> Result<Self, ConfigError> {
         let scope = Scope::new(Some(scope))?;
-        if !self.shared.cache.engine.scopes.allows(&scope) {
+        if !self.authenticator.cache.engine.scopes.allows(&scope) {
             return Err(ConfigError::new(format!(
                 "the scope {scope:?} is not among the declared ones"
             )));
@@ -250,7 +217,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// ```
     #[must_use]
     pub fn optional(self) -> Self {
-        self.with(|shared| shared.sources.may_be_missing())
+        self.with(|shared| shared.optional = true)
     }
 
     /// The realm of the challenge (RFC 9110 section 11.5). Default: `api`.
@@ -366,7 +333,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
         let sources = Sources::new(sources.into_iter().collect())?;
         Ok(self.with(|shared| {
             shared.challenges.set_schemes(sources.schemes());
-            shared.sources.replace(sources);
+            shared.sources = sources;
         }))
     }
 
@@ -378,7 +345,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// sensitive, but for a token in the query, which never stays.
     #[must_use]
     pub fn without_credentials(self) -> Self {
-        self.with(|shared| shared.sources.remove())
+        self.with(|shared| shared.strips_credentials = true)
     }
 
     /// Decides whether a good token may do what it is presented for: `Err` refuses it with 403 and
@@ -387,16 +354,16 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     ///
     /// ```
     /// # use tower_api_token::{
-    /// #     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, InsufficientScope, Lookup,
-    /// #     PolicyRequest, TokenRecord,
+    /// #     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, Rejection, TokenRecord,
     /// # };
+    /// # use tower_api_token::rejection::RequestHead;
     /// # #[derive(Clone)]
     /// # struct Plan { may_write: bool }
     /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord<Plan>>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
-    /// let needs_write = InsufficientScope::naming("orders:write")?;
+    /// let needs_write = Rejection::insufficient_scope("orders:write")?;
     /// let layer = ApiTokenLayer::new(cache).with_policy(
-    ///     move |token: &CachedApiToken<Plan>, request: &PolicyRequest<'_>| {
+    ///     move |token: &CachedApiToken<Plan>, request: &RequestHead<'_>| {
     ///         if request.method().is_safe() || token.metadata().may_write {
     ///             Ok(())
     ///         } else {
@@ -410,7 +377,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     #[must_use]
     pub fn with_policy<P>(self, policy: P) -> Self
     where
-        P: Fn(&CachedApiToken<M>, &PolicyRequest<'_>) -> Result<(), InsufficientScope>,
+        P: Fn(&CachedApiToken<M>, &RequestHead<'_>) -> Result<(), Rejection>,
         P: Send + Sync + 'static,
     {
         self.with(|shared| shared.policies.push(Arc::new(policy)))
@@ -491,7 +458,7 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
     /// of the request would get its leave.
     #[must_use]
     pub fn with_plain_refusals(self) -> Self {
-        self.with(|shared| shared.grpc = false)
+        self.with(|shared| shared.grpc_status = false)
     }
 
     /// Lets CORS preflights pass without a token. Defaults to refusing them like any request without one.
@@ -527,56 +494,61 @@ impl<M: Send + Sync + 'static, R: MakeRejection> ApiTokenLayer<M, R> {
         self.with(|shared| shared.allows_preflight = true)
     }
 
-    /// How a refusal is said: a closure `Fn(&Refusal) -> http::Response<T>`, or
-    /// [`ProblemDetails::empty`] for no body at all. Default: [`ProblemDetails`].
+    /// Sets how rejected requests are answered.
+    ///
+    /// Defaults to [`ProblemDetails`].
+    ///
+    /// # Examples
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, Refusal, TokenRecord};
+    /// use tower_api_token::rejection::RequestHead;
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, Rejection};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
     /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
-    /// let layer = ApiTokenLayer::new(cache).with_rejection(|refusal: &Refusal| {
-    ///     let mut response = http::Response::new(refusal.detail().to_owned());
-    ///     *response.status_mut() = refusal.status();
+    /// let plain_text = |rejection: &Rejection, _: &RequestHead<'_>| {
+    ///     let mut response = http::Response::new(rejection.detail().to_owned());
+    ///     *response.status_mut() = rejection.status();
     ///     response
-    /// });
+    /// };
+    /// let layer = ApiTokenLayer::new(cache).with_rejection(plain_text);
     /// # let _ = layer;
     /// # Ok::<(), tower_api_token::ConfigError>(())
     /// ```
     #[must_use]
-    pub fn with_rejection<N: MakeRejection>(self, rejection: N) -> ApiTokenLayer<M, N> {
-        ApiTokenLayer {
-            shared: Arc::new(self.shared.copy(rejection)),
-        }
+    pub fn with_rejection(self, rejection: impl ResponseForRejection) -> Self {
+        self.with(|shared| shared.rejection_response = Arc::new(rejection))
     }
 }
 
-impl<S, M, R> Layer<S> for ApiTokenLayer<M, R> {
-    type Service = ApiTokenService<S, M, R>;
+impl<S, M> Layer<S> for ApiTokenLayer<M> {
+    type Service = ApiTokenService<S, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let shared = &self.shared;
+        let shared = &self.authenticator;
         assert!(
             shared.cache.engine.scopes.allows(&shared.scope),
             "the scope {:?} is not among the cache's declared ones: with_scope is missing",
             shared.scope
         );
-        ApiTokenService::new(inner, Arc::clone(&self.shared))
+        ApiTokenService::new(inner, Arc::clone(&self.authenticator))
     }
 }
 
-impl<M, R> Clone for ApiTokenLayer<M, R> {
+impl<M> Clone for ApiTokenLayer<M> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            authenticator: Arc::clone(&self.authenticator),
         }
     }
 }
 
-impl<M, R> fmt::Debug for ApiTokenLayer<M, R> {
+impl<M> fmt::Debug for ApiTokenLayer<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiTokenLayer")
-            .field("scope", &self.shared.scope)
-            .field("sources", &self.shared.sources)
+            .field("scope", &self.authenticator.scope)
+            .field("sources", &self.authenticator.sources)
             .finish_non_exhaustive()
     }
 }

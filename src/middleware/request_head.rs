@@ -1,68 +1,95 @@
-//! What of a refused request its refusal depends on.
+//! The head of a request, without its credentials.
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 
 use crate::middleware::credentials::Sources;
 
-/// What a [`MakeRejection`](crate::MakeRejection) can see of the request that it refuses: enough to
-/// choose a language or a format by, and to name the request in what is answered.
+/// The head of a request, for a [policy](crate::ApiTokenLayer::with_policy) or a
+/// [rejection's response](crate::rejection::ResponseForRejection).
 ///
-/// What a refusal is made by is often logged and sent back. So there is no way here to a place that a
-/// token may be in: not to the query, not to `Authorization`, not to a field that the layer reads a token
-/// from.
+/// Policies and rejections are often logged, and rejections are sent back to clients. Therefore credentials
+/// read as `None`: [`header`](Self::header) and [`query`](Self::query) never return a place that may hold a
+/// token.
 #[derive(Clone, Copy)]
-pub struct RefusedRequest<'a> {
+pub struct RequestHead<'a> {
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
+    extensions: &'a Extensions,
     sources: &'a Sources,
 }
 
-impl<'a> RefusedRequest<'a> {
-    pub(crate) fn of<B>(request: &'a Request<B>, sources: &'a Sources) -> Self {
+impl<'a> RequestHead<'a> {
+    pub(crate) fn new<B>(request: &'a Request<B>, sources: &'a Sources) -> Self {
         Self {
             method: request.method(),
             uri: request.uri(),
             headers: request.headers(),
+            extensions: request.extensions(),
             sources,
         }
     }
 
-    /// The method.
+    /// Returns the request's method.
     pub fn method(&self) -> &'a Method {
         self.method
     }
 
-    /// The path, without the query; inside of a nested router without the prefix too.
+    /// Returns the path, without the query.
+    ///
+    /// Inside a nested router, the path lacks the router's prefix, and the same route may be written in
+    /// several ways. To protect certain routes, give them a layer of their own on the same cache instead of
+    /// comparing paths.
     pub fn path(&self) -> &'a str {
         self.uri.path()
     }
 
-    /// The first line of this header field; `None` where there is none, and for a field that a token may
-    /// be in.
+    /// Returns the query, or `None` if there is none or a parameter in it may hold a token.
+    ///
+    /// These parameters are `access_token` (RFC 6750 section 2.3) and those that the layer reads. A policy
+    /// sees the query without the parameters that the layer reads, because the layer has removed them.
+    pub fn query(&self) -> Option<&'a str> {
+        let query = self.uri.query()?;
+        (!self.sources.may_be_in_query(self.uri)).then_some(query)
+    }
+
+    /// Returns the first value of the header `name`, or `None` if there is none or the header may hold a
+    /// token.
+    ///
+    /// These headers are `Authorization` and those that the layer reads.
     pub fn header(&self, name: impl AsRef<str>) -> Option<&'a HeaderValue> {
         let name = name.as_ref();
-        if self.sources.may_have_a_token(name) {
+        // guard: H20
+        if self.sources.may_be_in_header(name) {
             return None;
         }
         self.headers.get(name)
     }
 
+    /// Returns the request's extensions, with what outer layers inserted.
+    ///
+    /// A policy gets the token as its first argument; it is not yet among the extensions.
+    pub fn extensions(&self) -> &'a Extensions {
+        self.extensions
+    }
+
+    /// All headers, credentials included.
     pub(crate) fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
 
-    /// Every field that was looked at.
+    /// Every header that the layer reads.
     pub(crate) fn vary(&self) -> Option<&'a HeaderValue> {
         self.sources.vary()
     }
 }
 
-impl fmt::Debug for RefusedRequest<'_> {
+/// Shows method and path.
+impl fmt::Debug for RequestHead<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefusedRequest")
+        f.debug_struct("RequestHead")
             .field("method", self.method)
             .field("path", &self.path())
             .finish_non_exhaustive()

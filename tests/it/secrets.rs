@@ -17,11 +17,12 @@ use http::{Request, Response};
 use serde::{Deserialize, Serialize};
 use test_support::{Needles, RedisServer, free_port};
 use tower::{Layer, Service, service_fn};
+use tower_api_token::middleware::MissingApiToken;
+use tower_api_token::rejection::{ProblemDetails, RequestHead, ResponseForRejection, StatusOnly};
 use tower_api_token::test_util::{ManualClock, SyncPoint, SyncPoints};
 use tower_api_token::{
-    Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InsufficientScope,
-    InvalidReason, KeyLayout, Lookup, MakeRejection, MemoryStore, MissingApiToken, Outcome,
-    ProblemDetails, RedisStore, RedisTls, Refusal, RefusedRequest, TokenDigest, TokenFormat,
+    Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InvalidReason, KeyLayout,
+    Lookup, MemoryStore, Outcome, RedisStore, RedisTls, Rejection, TokenDigest, TokenFormat,
     TokenRecord, TokenSource, Usage, UsageRecorder,
 };
 
@@ -56,20 +57,27 @@ fn record() -> TokenRecord<Account> {
         .metadata(Account { upstream_key })
 }
 
-/// Writes down what it can see of the requests that it refuses.
+/// Writes down what a policy or a rejection can see of a request.
 #[derive(Clone, Default)]
-struct Refused(Arc<Mutex<String>>);
+struct Seen(Arc<Mutex<String>>);
 
-impl MakeRejection for Refused {
-    fn make(&self, refusal: &Refusal) -> Response<Bytes> {
-        ProblemDetails::new().make(refusal)
+impl Seen {
+    fn write(&self, request: &RequestHead<'_>) {
+        let headers = ["authorization", "x-api-key", "cookie", "a"];
+        let headers = headers.map(|name| request.header(name));
+        let query = request.query();
+        *self.0.lock().unwrap() += &format!("{request:?} {request:#?} {headers:?} {query:?}\n");
     }
+}
 
-    fn make_for(&self, refusal: &Refusal, request: &RefusedRequest<'_>) -> Response<Bytes> {
-        let fields = ["authorization", "x-api-key", "cookie", "a"];
-        let fields = fields.map(|name| request.header(name));
-        *self.0.lock().unwrap() += &format!("{request:?} {request:#?} {fields:?}\n");
-        self.make(refusal)
+impl ResponseForRejection for Seen {
+    fn response_for_rejection(
+        &self,
+        rejection: &Rejection,
+        request: &RequestHead<'_>,
+    ) -> Response<Bytes> {
+        self.write(request);
+        ProblemDetails::new().response_for_rejection(rejection, request)
     }
 }
 
@@ -160,17 +168,19 @@ impl Shown {
             self.of("TokenSource", source);
         }
         let seen = Arc::new(Mutex::new(String::new()));
-        let (policy, inner) = (Arc::clone(&seen), Arc::clone(&seen));
-        let (refused, is_refused) = (Refused::default(), Arc::new(AtomicBool::new(false)));
+        let (policy, inner) = (Seen::default(), Arc::clone(&seen));
+        let by_policy = policy.clone();
+        let (rejected, is_refused) = (Seen::default(), Arc::new(AtomicBool::new(false)));
         let refuses = Arc::clone(&is_refused);
         let layer = ApiTokenLayer::new(cache).with_scope("app");
         let layer = layer
             .with_sources(sources)
-            .with_rejection(refused.clone())
+            .with_rejection(rejected.clone())
             .with_policy(move |token, request| {
-                *policy.lock().unwrap() += &format!("{token:?} {request:?} {request:#?}\n");
+                policy.write(request);
+                *policy.0.lock().unwrap() += &format!("{token:?}\n");
                 if refuses.load(Ordering::SeqCst) {
-                    return Err(InsufficientScope::new());
+                    return Err(Rejection::INSUFFICIENT_SCOPE);
                 }
                 Ok(())
             });
@@ -191,12 +201,12 @@ impl Shown {
                 assert_eq!(response.status(), status, "{field}");
             }
         }
-        let text = seen.lock().unwrap().clone();
-        assert_eq!(text.matches("PolicyRequest").count(), 16, "{text}");
-        self.of("PolicyRequest", &text);
-        let text = refused.0.lock().unwrap().clone();
-        assert_eq!(text.matches("RefusedRequest").count(), 8, "{text}");
-        self.of("RefusedRequest", &text);
+        self.of("ApiTokenService", &seen.lock().unwrap().clone());
+        for (seen, count) in [(by_policy, 16), (rejected, 8)] {
+            let text = seen.0.lock().unwrap().clone();
+            assert_eq!(text.matches("RequestHead").count(), count, "{text}");
+            self.of("RequestHead", &text);
+        }
     }
 
     async fn of_http(&mut self, cache: Cache) {
@@ -246,19 +256,18 @@ impl Shown {
         self.of("KeyLayout", &KeyLayout::digest_keys(PEPPER, [PEPPER]));
         self.of("KeyLayout", &KeyLayout::seed());
         self.of("ProblemDetails", &ProblemDetails::new());
-        let insufficient = InsufficientScope::naming("orders:write").unwrap();
-        self.of("InsufficientScope", &insufficient);
-        for refusal in [
-            Refusal::InsufficientScope(insufficient),
-            Refusal::NotPresented,
-            Refusal::InvalidToken,
-            Refusal::Ambiguous,
-            Refusal::Denied("tenant suspended".into()),
-            Refusal::Unavailable {
+        self.of("StatusOnly", &StatusOnly);
+        for rejection in [
+            Rejection::insufficient_scope("orders:write").unwrap(),
+            Rejection::MissingToken,
+            Rejection::InvalidToken,
+            Rejection::MultipleTokens,
+            Rejection::Denied("tenant suspended".into()),
+            Rejection::Unavailable {
                 retry_after: Duration::from_secs(1),
             },
         ] {
-            self.of("Refusal", &refusal);
+            self.of("Rejection", &rejection);
         }
         self.of("TokenFormat", &TokenFormat::new("app-"));
         let sink = |_: Vec<Usage>| async { Ok::<_, Infallible>(()) };

@@ -56,7 +56,7 @@ impl Capture {
 
     fn refusals(&self) -> Vec<Fields> {
         let events = self.events.lock().unwrap();
-        let refusal = |event: &&Seen| event.target == "tower_api_token::refusal";
+        let refusal = |event: &&Seen| event.target == "tower_api_token::rejection";
         let fields = |event: &Seen| {
             assert_eq!(event.level, Some(Level::DEBUG));
             event.fields.clone()
@@ -228,7 +228,7 @@ async fn a_refusal_is_an_event_under_its_own_target_with_the_reason_that_the_cli
     db.suspend("t");
     let cache = db.cache().build().unwrap();
     for (header, status, reason) in [
-        (None, 401, "not_presented"),
+        (None, 401, "missing_token"),
         (Some("Bearer a b"), 401, "malformed"),
         (Some("Bearer app-unknown-0000"), 401, "unknown"),
         (Some("Bearer app-unknown-0000"), 401, "unknown"),
@@ -248,7 +248,7 @@ async fn a_refusal_is_an_event_under_its_own_target_with_the_reason_that_the_cli
     let reasons = capture.refusals();
     assert_eq!(reasons.last().unwrap()["reason"], "unavailable");
     assert_eq!(reasons.len(), 8, "one each");
-    let counted: u64 = cache.stats().refusals().map(|(_, count)| count).sum();
+    let counted: u64 = cache.stats().rejections().map(|(_, count)| count).sum();
     assert_eq!(counted, 8);
 }
 

@@ -21,9 +21,10 @@ use tower::buffer::Buffer;
 use tower::limit::ConcurrencyLimit;
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_api_token::middleware::{ApiTokenService, ResponseBody, ResponseFuture};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, ApiTokenService, BoxError, CachedApiToken, Lookup, Origin,
-    ProblemDetails, ResponseBody, ResponseFuture, TokenLoader, TokenRecord,
+    ApiTokenCache, ApiTokenLayer, BoxError, CachedApiToken, Lookup, Origin, TokenLoader,
+    TokenRecord,
 };
 use tower_test::mock;
 
@@ -710,9 +711,9 @@ fn the_auto_traits_depend_on_what_is_inside_and_never_on_the_metadata() {
     shared::<ApiTokenLayer<Plan>>();
     shared::<ApiTokenService<Inner>>();
     shared::<ApiTokenService<Inner, Plan>>();
-    sent::<ResponseFuture<Inner, Body, Plan, ProblemDetails>>();
+    sent::<ResponseFuture<Inner, Body, Plan>>();
     // Only the inner future is pinned.
-    unpinned::<ResponseFuture<Inner, Body, Plan, ProblemDetails>>();
+    unpinned::<ResponseFuture<Inner, Body, Plan>>();
     body::<ResponseBody<Full<Bytes>>>();
 
     // And the service is one for this body.

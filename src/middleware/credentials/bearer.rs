@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::Presented;
 use crate::error::ConfigError;
+use crate::middleware::credentials::presented::Presented;
 use crate::token::TokenFormat;
 
 /// The scheme of RFC 6750.

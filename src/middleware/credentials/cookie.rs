@@ -3,8 +3,8 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-use super::Presented;
-use super::bearer::{Limits, trim};
+use crate::middleware::credentials::bearer::{Limits, trim};
+use crate::middleware::credentials::presented::Presented;
 
 /// All lines count as one list: HTTP/2 may bring each cookie in a line of its own (RFC 9113 section
 /// 8.2.3). Which one of two with the same name counts is not said anywhere (RFC 6265 section 4.2.2),
@@ -16,7 +16,7 @@ pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str, limits: &Limits) -> P
     match (values.next(), values.next()) {
         (None | Some(b""), None) => Presented::Nothing,
         (Some(value), None) => limits.presented(value),
-        (_, Some(_)) => Presented::Ambiguous,
+        (_, Some(_)) => Presented::Multiple,
     }
 }
 
@@ -99,8 +99,8 @@ mod tests {
             (&["t=\""], Presented::Malformed),
             (&["t=abcd%2Befgh"], Presented::Malformed),
             (&["t=abcd efgh"], Presented::Malformed),
-            (&["t=abcdefgh; t=abcdefgh"], Presented::Ambiguous),
-            (&["t=abcdefgh", "t="], Presented::Ambiguous),
+            (&["t=abcdefgh; t=abcdefgh"], Presented::Multiple),
+            (&["t=abcdefgh", "t="], Presented::Multiple),
         ] {
             let headers = headers(lines);
             let read = read(&headers, "t", &Limits::default());

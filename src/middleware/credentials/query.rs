@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::Uri;
 use http::uri::PathAndQuery;
 
-use super::Presented;
-use super::bearer::Limits;
+use crate::middleware::credentials::bearer::Limits;
+use crate::middleware::credentials::presented::Presented;
 
 /// A parameter without a value is treated as if it were omitted, and one that is there twice is an
 /// error (RFC 6749 section 3.1).
@@ -16,17 +16,25 @@ pub(super) fn read<'a>(uri: &'a Uri, name: &str, limits: &Limits) -> Presented<'
     match (values.next(), values.next()) {
         (None | Some(""), None) => Presented::Nothing,
         (Some(value), None) => token(value, limits),
-        (_, Some(_)) => Presented::Ambiguous,
+        (_, Some(_)) => Presented::Multiple,
     }
+}
+
+/// Whether the query has the parameter.
+pub(super) fn has(uri: &Uri, name: &str) -> bool {
+    let query = uri.query().unwrap_or_default();
+    query
+        .split('&')
+        .any(|parameter| value_of(parameter, name).is_some())
 }
 
 /// The URI without the parameter, all others as they were; `None` if it has no such parameter.
 pub(super) fn without(uri: &Uri, name: &str) -> Option<Uri> {
-    let is_another = |parameter: &&str| value_of(parameter, name).is_none();
-    let query = uri.query()?;
-    if query.split('&').all(|parameter| is_another(&parameter)) {
+    if !has(uri, name) {
         return None;
     }
+    let query = uri.query()?;
+    let is_another = |parameter: &&str| value_of(parameter, name).is_none();
     let mut kept = uri.path().to_owned();
     for (index, parameter) in query.split('&').filter(is_another).enumerate() {
         kept.push(if index == 0 { '?' } else { '&' });
@@ -140,10 +148,10 @@ mod tests {
             ("access_token=abcdefgh%ff", Presented::Malformed),
             (
                 "access_token=abcdefgh&access_token=abcdefgh",
-                Presented::Ambiguous,
+                Presented::Multiple,
             ),
-            ("access_token=abcdefgh&access_token", Presented::Ambiguous),
-            ("access_token=&access%5ftoken=x", Presented::Ambiguous),
+            ("access_token=abcdefgh&access_token", Presented::Multiple),
+            ("access_token=&access%5ftoken=x", Presented::Multiple),
         ] {
             let uri = uri(query);
             let read = read(&uri, "access_token", &Limits::default());

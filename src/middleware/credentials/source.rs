@@ -5,9 +5,10 @@ use std::fmt;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 
-use super::bearer::{self, BEARER, Limits};
-use super::{Presented, cookie, query};
 use crate::error::{ConfigError, valid};
+use crate::middleware::credentials::bearer::{self, BEARER, Limits};
+use crate::middleware::credentials::presented::Presented;
+use crate::middleware::credentials::{cookie, query};
 
 /// A place in a request where [`ApiTokenLayer`](crate::ApiTokenLayer) looks for the token.
 ///
@@ -211,6 +212,14 @@ impl TokenSource {
         }
     }
 
+    /// The query parameter that it is read from.
+    pub(super) fn parameter(&self) -> Option<&str> {
+        match &self.place {
+            Place::Query { name } => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether one request could carry one token for both, which would be taken for two.
     pub(super) fn is_same_place(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {
@@ -273,7 +282,7 @@ fn line<'a>(
 ) -> Presented<'a> {
     match headers.get(name) {
         None => Presented::Nothing,
-        Some(_) if is_repeated(headers, name) => Presented::Ambiguous,
+        Some(_) if is_repeated(headers, name) => Presented::Multiple,
         Some(line) => read(line.as_bytes()),
     }
 }

@@ -1,32 +1,30 @@
 //! `WWW-Authenticate`: RFC 9110 section 11.6.1, RFC 6750 section 3, RFC 9728 section 5.1.
 
-use std::borrow::Cow;
-
 use http::{HeaderMap, HeaderValue, Uri, header::WWW_AUTHENTICATE};
 
-use super::Refusal;
 use crate::error::ConfigError;
-use crate::middleware::policy::{InsufficientScope, scope_list};
+use crate::middleware::rejection::cause::Rejection;
+use crate::middleware::rejection::scope::scope_list;
 
 /// What the challenges of one layer say beside the error.
 #[derive(Debug, Clone)]
 struct Parameters {
-    /// One challenge for each.
+    /// One challenge is sent for each.
     schemes: Vec<Box<str>>,
-    /// As it stands between the quotes.
+    /// Escaped for a quoted string.
     realm: String,
     scope: Option<String>,
     resource_metadata: Option<String>,
     described: bool,
 }
 
-/// The challenges of one layer, made once: one for each scheme.
+/// The challenges of one layer, one for each scheme. They are built once.
 #[derive(Debug, Clone)]
 pub(crate) struct Challenges {
     parameters: Parameters,
-    not_presented: Vec<HeaderValue>,
+    missing_token: Vec<HeaderValue>,
     invalid_token: Vec<HeaderValue>,
-    ambiguous: Vec<HeaderValue>,
+    multiple_tokens: Vec<HeaderValue>,
     denied: Vec<HeaderValue>,
     insufficient_scope: Vec<HeaderValue>,
 }
@@ -45,14 +43,14 @@ impl Challenges {
 
     fn of(parameters: Parameters) -> Self {
         let scope = parameters.scope.as_deref();
-        let say = |refusal: &Refusal, scope| parameters.say(refusal.error(), scope);
+        let challenges = |rejection: &Rejection, scope| parameters.challenges(rejection, scope);
         Self {
-            not_presented: say(&Refusal::NotPresented, scope),
-            invalid_token: say(&Refusal::InvalidToken, scope),
-            insufficient_scope: say(&Refusal::InsufficientScope(InsufficientScope::new()), scope),
+            missing_token: challenges(&Rejection::MissingToken, scope),
+            invalid_token: challenges(&Rejection::InvalidToken, scope),
+            insufficient_scope: challenges(&Rejection::INSUFFICIENT_SCOPE, scope),
             // No scope would help.
-            ambiguous: say(&Refusal::Ambiguous, None),
-            denied: say(&Refusal::Denied(Cow::Borrowed("")), None),
+            multiple_tokens: challenges(&Rejection::MultipleTokens, None),
+            denied: challenges(&Rejection::Denied("".into()), None),
             parameters,
         }
     }
@@ -112,29 +110,29 @@ impl Challenges {
         self.with(|parameters| parameters.described = true);
     }
 
-    /// Adds those of a refusal: none where a challenge would ask for what was given already. Appended:
-    /// a challenge of another scheme, made by a closure, survives.
-    pub(super) fn append(&self, refusal: &Refusal, headers: &mut HeaderMap) {
-        let made = match refusal {
-            Refusal::NotPresented => &self.not_presented,
-            Refusal::InvalidToken => &self.invalid_token,
-            Refusal::Ambiguous => &self.ambiguous,
-            Refusal::Denied(_) => &self.denied,
-            Refusal::InsufficientScope(named) if named.scope().is_some() => {
-                &self.parameters.say(refusal.error(), named.scope())
+    /// Appends the challenges for a rejection; none if a challenge would ask for what was sent. Those of
+    /// other schemes that the response has already stay.
+    pub(super) fn append(&self, rejection: &Rejection, headers: &mut HeaderMap) {
+        let challenges = match rejection {
+            Rejection::MissingToken => &self.missing_token,
+            Rejection::InvalidToken => &self.invalid_token,
+            Rejection::MultipleTokens => &self.multiple_tokens,
+            Rejection::Denied(_) => &self.denied,
+            Rejection::InsufficientScope { scope: None } => &self.insufficient_scope,
+            Rejection::InsufficientScope { scope } => {
+                &self.parameters.challenges(rejection, scope.as_deref())
             }
-            Refusal::InsufficientScope(_) => &self.insufficient_scope,
-            Refusal::Unavailable { .. } => return,
+            Rejection::Unavailable { .. } => return,
         };
-        for challenge in made {
+        for challenge in challenges {
             headers.append(WWW_AUTHENTICATE, challenge.clone());
         }
     }
 }
 
 impl Parameters {
-    /// The challenges of all schemes.
-    fn say(&self, error: Option<(&str, &str)>, scope: Option<&str>) -> Vec<HeaderValue> {
+    /// One challenge for each scheme.
+    fn challenges(&self, rejection: &Rejection, scope: Option<&str>) -> Vec<HeaderValue> {
         let mut text = format!(" realm=\"{}\"", self.realm);
         let mut add = |name: &str, value: &str| {
             text.push_str(", ");
@@ -143,10 +141,11 @@ impl Parameters {
             text.push_str(value);
             text.push('"');
         };
-        if let Some((code, description)) = error {
+        if let Some(code) = rejection.error_code() {
             add("error", code);
             if self.described {
-                add("error_description", description);
+                // The same text for every reason that has this code.
+                add("error_description", rejection.detail());
             }
         }
         if let Some(scope) = scope {
@@ -157,7 +156,7 @@ impl Parameters {
         }
         let schemes = self.schemes.iter();
         let challenges = schemes.map(|scheme| HeaderValue::try_from(format!("{scheme}{text}")));
-        // Each part was checked when it was set, so that there is none that is no field's value.
+        // Each part was checked when it was set, so that all of them are header values.
         challenges.filter_map(Result::ok).collect()
     }
 }

@@ -1,8 +1,8 @@
-//! Refusals of gRPC calls, without depending on tonic: a response with trailers only.
+//! Rejections of gRPC calls: a trailers-only response, written without depending on tonic.
 //!
-//! A gRPC-Web client takes them from the headers too (PROTOCOL-WEB.md: the trailers of a response with
-//! nothing else may be among its headers). In a browser, on another origin, it sees only the headers
-//! that are exposed to it; which are is a matter of CORS, and not decided here.
+//! gRPC-Web clients read the status from the headers too (PROTOCOL-WEB.md: a response without messages may
+//! have its trailers among the headers). In a browser, a page of another origin only sees the headers that
+//! CORS exposes to it, which is not decided here.
 
 use std::fmt::Write as _;
 
@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 
-use super::Refusal;
+use crate::middleware::rejection::cause::Rejection;
 
-/// The content type, if it is that of a gRPC or gRPC-Web call.
+/// Returns the content type if it is that of a gRPC or gRPC-Web call.
 pub(super) fn content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     let value = headers.get(CONTENT_TYPE)?;
     let bytes = value.as_bytes();
@@ -23,29 +23,29 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&HeaderValue> {
     (named && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '))).then_some(value)
 }
 
-fn code(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::NotPresented | Refusal::InvalidToken => "16",
-        Refusal::Denied(_) | Refusal::InsufficientScope(_) => "7",
-        Refusal::Unavailable { .. } => "14",
-        Refusal::Ambiguous => "3",
+fn code(rejection: &Rejection) -> &'static str {
+    match rejection {
+        Rejection::MissingToken | Rejection::InvalidToken => "16",
+        Rejection::Denied(_) | Rejection::InsufficientScope { .. } => "7",
+        Rejection::Unavailable { .. } => "14",
+        Rejection::MultipleTokens => "3",
     }
 }
 
-pub(super) fn respond(refusal: &Refusal, content_type: &HeaderValue) -> Response<Bytes> {
+pub(super) fn respond(rejection: &Rejection, content_type: &HeaderValue) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type.clone());
-    headers.insert("grpc-status", HeaderValue::from_static(code(refusal)));
-    if let Ok(message) = HeaderValue::try_from(percent_encoded(refusal.detail())) {
+    headers.insert("grpc-status", HeaderValue::from_static(code(rejection)));
+    if let Ok(message) = HeaderValue::try_from(percent_encoded(rejection.detail())) {
         headers.insert("grpc-message", message);
     }
     response
 }
 
-/// gRPC over HTTP/2, "Percent-Byte-Encoding": all but visible ASCII and spaces, and the per cent sign
-/// itself. A space at either end too: a field's value with one is malformed in HTTP/2 (RFC 9113 section
-/// 8.2.1), and HTTP/1.1 loses it.
+/// Encodes all bytes but visible ASCII and spaces, and the percent sign (gRPC over HTTP/2,
+/// "Percent-Byte-Encoding"). A space at either end is encoded too: a header value with one is malformed in
+/// HTTP/2 (RFC 9113 section 8.2.1), and HTTP/1.1 drops it.
 fn percent_encoded(text: &str) -> String {
     let last = text.len().saturating_sub(1);
     let mut out = String::with_capacity(text.len());
@@ -53,7 +53,7 @@ fn percent_encoded(text: &str) -> String {
         match byte {
             b' ' if (1..last).contains(&at) => out.push(' '),
             b'!'..=b'~' if byte != b'%' => out.push(byte.into()),
-            _ => write!(out, "%{byte:02X}").expect("a String takes all"),
+            _ => write!(out, "%{byte:02X}").expect("writing to a String cannot fail"),
         }
     }
     out
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grpc_call_is_known_by_its_content_type() {
+    fn a_grpc_call_is_recognized_by_its_content_type() {
         for yes in [
             "application/grpc",
             "application/grpc+proto",
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_begins_and_ends_with_no_space_because_http2_would_reset_the_call() {
+    fn a_space_at_either_end_of_a_message_is_encoded() {
         assert_eq!(percent_encoded("  a b "), "%20 a b%20");
         assert_eq!(percent_encoded("a  "), "a %20");
         assert_eq!(percent_encoded(" "), "%20");

@@ -1,12 +1,12 @@
-//! `Content-Length` of a refusal's body.
+//! `Content-Length` without an allocation.
 
 use http::HeaderValue;
 
 const DIGITS: usize = 3;
 const END: usize = 10_usize.pow(DIGITS as u32);
 
-/// Three digits for each number, so that the value of a short body's length is borrowed: `HeaderValue`
-/// makes one from a number by two allocations.
+/// The decimal digits of each number, so that a short body's length is a borrowed `HeaderValue`. Making one
+/// from a number takes two allocations.
 static NUMBERS: [[u8; DIGITS]; END] = {
     let mut numbers = [[b'0'; DIGITS]; END];
     let mut number = 0;

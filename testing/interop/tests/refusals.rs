@@ -10,12 +10,13 @@ use interop::database::Row;
 use interop::python::Version;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
-use tower_api_token::{ApiTokenLayer, CachedApiToken, Refusal};
+use tower_api_token::rejection::RequestHead;
+use tower_api_token::{ApiTokenLayer, CachedApiToken, Rejection};
 
 /// As in the guide, for 401 alone.
-fn as_dify_refuses(refusal: &Refusal) -> Response<String> {
-    let message = match refusal {
-        Refusal::NotPresented => "Authorization header must be provided and start with 'Bearer'",
+fn as_dify_rejects(rejection: &Rejection, _: &RequestHead<'_>) -> Response<String> {
+    let message = match rejection {
+        Rejection::MissingToken => "Authorization header must be provided and start with 'Bearer'",
         _ => "Access token is invalid",
     };
     let body = format!(
@@ -32,7 +33,7 @@ fn as_dify_refuses(refusal: &Refusal) -> Response<String> {
 async fn ours(world: &World, authorization: Option<&str>) -> Value {
     let layer = ApiTokenLayer::new(world.rust())
         .with_scope("app")
-        .with_rejection(as_dify_refuses);
+        .with_rejection(as_dify_rejects);
     let service = layer.layer(tower::service_fn(async |request: Request<()>| {
         let token: &CachedApiToken = request.extensions().get().unwrap();
         Ok::<_, std::convert::Infallible>(Response::new(token.id().to_owned()))

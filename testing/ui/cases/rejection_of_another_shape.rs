@@ -1,9 +1,10 @@
 //! A rejection maker that returns a body instead of a response.
 
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, Refusal};
+use tower_api_token::rejection::RequestHead;
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, Rejection};
 
 fn layer(cache: ApiTokenCache) {
-    let _ = ApiTokenLayer::new(cache).with_rejection(|refusal: &Refusal| refusal.detail().to_owned());
+    let _ = ApiTokenLayer::new(cache).with_rejection(|rejection: &Rejection, _: &RequestHead<'_>| rejection.detail().to_owned());
 }
 
 fn main() {}

@@ -18,9 +18,10 @@ use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tower::util::ServiceFn;
 use tower::{Layer, Service, service_fn};
+use tower_api_token::middleware::ApiTokenService;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, ApiTokenService, CachedApiToken, Lookup,
-    TokenFormat, TokenRecord,
+    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, CachedApiToken, Lookup, TokenFormat,
+    TokenRecord,
 };
 
 /// Requests under way at once.

@@ -12,10 +12,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_api_token::{
-    CachedApiToken, Lookup, MakeRejection, Origin, ProblemDetails, Refusal, RefusedRequest,
-    TokenDigest, TokenSource,
-};
+use tower_api_token::rejection::{RequestHead, ResponseForRejection, StatusOnly};
+use tower_api_token::{CachedApiToken, Lookup, Origin, Rejection, TokenDigest, TokenSource};
 
 use crate::http_conformance::world::*;
 
@@ -43,15 +41,15 @@ async fn the_realm_is_quoted_and_stands_once_in_each_challenge() {
 #[tokio::test]
 async fn a_closure_makes_the_body_and_the_layer_adds_the_rest_beside_its_headers() {
     let world = World::new().layer(|layer| {
-        layer.with_rejection(|refusal: &Refusal| {
+        layer.with_rejection(|rejection: &Rejection, _: &RequestHead<'_>| {
             Response::builder()
-                .status(refusal.status())
+                .status(rejection.status())
                 .header(WWW_AUTHENTICATE, r#"Basic realm="old""#)
                 .header(VARY, "origin")
                 .header(CACHE_CONTROL, "public")
                 .header(CONTENT_LENGTH, "7")
                 .header("x-request-id", "42")
-                .body(format!("<p>{}</p>", refusal.detail()))
+                .body(format!("<p>{}</p>", rejection.detail()))
                 .unwrap()
         })
     });
@@ -100,7 +98,7 @@ async fn the_default_body_is_problem_details() {
 #[tokio::test]
 async fn an_empty_body_is_one_setter_away_and_changes_nothing_else() {
     let full = World::new();
-    let empty = World::new().layer(|layer| layer.with_rejection(ProblemDetails::empty()));
+    let empty = World::new().layer(|layer| layer.with_rejection(StatusOnly));
     for ((name, one), (_, other)) in refused().into_iter().zip(refused()) {
         let (mut full, empty) = (full.send(one).await, empty.send(other).await);
         assert!(empty.body.is_empty(), "{name}");
@@ -158,11 +156,11 @@ async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
     assert_eq!(world.send(grpc(Method::POST)).await.status, 200);
     let forgetful = World::new().layer(|layer| {
         let layer = layer.with_plain_refusals();
-        layer.with_rejection(|_: &Refusal| Response::new("no"))
+        layer.with_rejection(|_: &Rejection, _: &RequestHead<'_>| Response::new("no"))
     });
     assert_eq!(forgetful.send(grpc(Method::POST)).await.status, 401);
     let switching = World::new().layer(|layer| {
-        layer.with_rejection(|_: &Refusal| {
+        layer.with_rejection(|_: &Rejection, _: &RequestHead<'_>| {
             let mut response = Response::new("no");
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response
@@ -190,7 +188,7 @@ fn grpc(method: Method) -> Request<Empty<Bytes>> {
 #[tokio::test]
 async fn a_refusal_that_was_handed_on_from_another_service_has_one_length() {
     let world = World::new().layer(|layer| {
-        layer.with_rejection(|_: &Refusal| {
+        layer.with_rejection(|_: &Rejection, _: &RequestHead<'_>| {
             let mut response = Response::new("no");
             let chunked = HeaderValue::from_static("chunked");
             response.headers_mut().insert(TRANSFER_ENCODING, chunked);
@@ -206,18 +204,18 @@ async fn a_refusal_that_was_handed_on_from_another_service_has_one_length() {
 #[derive(Clone, Default)]
 struct Elsewhere(Arc<Mutex<Vec<String>>>);
 
-impl MakeRejection for Elsewhere {
-    fn make(&self, _: &Refusal) -> Response<Bytes> {
-        panic!("the layer asks what is made for the request")
-    }
-
-    fn make_for(&self, refusal: &Refusal, request: &RefusedRequest<'_>) -> Response<Bytes> {
+impl ResponseForRejection for Elsewhere {
+    fn response_for_rejection(
+        &self,
+        rejection: &Rejection,
+        request: &RequestHead<'_>,
+    ) -> Response<Bytes> {
         let fields = ["accept", "authorization", "COOKIE", "X-Api-Key", "x-other"];
         let fields = fields.map(|name| request.header(name));
-        let (method, path) = (request.method(), request.path());
-        let seen = format!("{method} {path} {fields:?} {request:?} {request:#?}");
+        let (method, path, query) = (request.method(), request.path(), request.query());
+        let seen = format!("{method} {path} {query:?} {fields:?} {request:?} {request:#?}");
         self.0.lock().unwrap().push(seen);
-        let mut response = ProblemDetails::empty().make(refusal);
+        let mut response = StatusOnly.response_for_rejection(rejection, request);
         *response.status_mut() = StatusCode::SEE_OTHER;
         let there = HeaderValue::from_static("/log-in");
         response.headers_mut().insert(LOCATION, there);
@@ -266,9 +264,9 @@ async fn what_depends_on_the_request_sees_it_without_what_a_token_may_be_in() {
         "asked once, and answered at once from then on"
     );
     let other = |there: &str| {
-        let debug = r#"RefusedRequest { method: PUT, path: "/a", .. }"#;
+        let debug = r#"RequestHead { method: PUT, path: "/a", .. }"#;
         let fields = format!(r#"[Some("text/html"), None, None, None, {there}]"#);
-        format!("PUT /a {fields} {debug} ")
+        format!("PUT /a None {fields} {debug} ")
     };
     let seen = elsewhere.0.lock().unwrap();
     let other = [other("None"), other(r#"Some("b")"#)];

@@ -18,7 +18,7 @@ use test_support::Gate;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, BoxError, CachedApiToken, Lookup,
-    MakeRejection, ProblemDetails, TokenDigest, TokenLoader, TokenRecord,
+    TokenDigest, TokenLoader, TokenRecord,
 };
 
 pub(crate) const GOOD: &str = "app-Good-0123456789";
@@ -88,10 +88,10 @@ impl TokenLoader for Database {
     }
 }
 
-pub(crate) struct World<R = ProblemDetails> {
+pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) cache: ApiTokenCache,
-    pub(crate) layer: ApiTokenLayer<(), R>,
+    pub(crate) layer: ApiTokenLayer,
     pub(crate) reached: Arc<Mutex<Vec<request::Parts>>>,
     /// Headers of the inner service's response.
     pub(crate) served: HeaderMap,
@@ -135,20 +135,10 @@ impl World {
     }
 }
 
-impl<R: MakeRejection + 'static> World<R> {
-    pub(crate) fn layer<N>(
-        self,
-        configure: impl FnOnce(ApiTokenLayer<(), R>) -> ApiTokenLayer<(), N>,
-    ) -> World<N> {
-        World {
-            database: self.database,
-            cache: self.cache,
-            layer: configure(self.layer),
-            reached: self.reached,
-            served: self.served,
-            #[cfg(feature = "test-util")]
-            steps: self.steps,
-        }
+impl World {
+    pub(crate) fn layer(mut self, configure: impl FnOnce(ApiTokenLayer) -> ApiTokenLayer) -> Self {
+        self.layer = configure(self.layer);
+        self
     }
 
     pub(crate) async fn send<B>(&self, request: Request<B>) -> Reply {
@@ -157,7 +147,7 @@ impl<R: MakeRejection + 'static> World<R> {
 
     pub(crate) async fn send_through<B>(
         &self,
-        layer: &ApiTokenLayer<(), R>,
+        layer: &ApiTokenLayer,
         request: Request<B>,
     ) -> Reply {
         let service = layer.layer(service_fn(self.inner()));

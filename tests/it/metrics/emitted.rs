@@ -152,16 +152,16 @@ async fn figures_are_those_of_the_run() {
     let (samples, _server) = run(&recorder).await;
     let of =
         |name: &str, label: &str, value_of: &str| value(&samples, name, Some((label, value_of)));
-    assert_eq!(of("api_token_refusals_total", "reason", "unknown"), 2);
+    assert_eq!(of("api_token_rejections_total", "reason", "unknown"), 2);
     for reason in [
         "expired",
         "denied",
         "malformed",
-        "not_presented",
+        "missing_token",
         "unavailable",
     ] {
         assert_eq!(
-            of("api_token_refusals_total", "reason", reason),
+            of("api_token_rejections_total", "reason", reason),
             1,
             "{reason}"
         );

@@ -1,6 +1,6 @@
 //! Lines 31, 33, 34 and 37: methods and gRPC.
 
-use tower_api_token::{InsufficientScope, TokenSource};
+use tower_api_token::{Rejection, TokenSource};
 
 use super::GOOD_BEARER;
 use crate::http_conformance::case::{Case, case};
@@ -37,7 +37,7 @@ fn methods() -> Vec<Case> {
         allowed("an allowed preflight past a policy")
             .layer(|layer| {
                 let layer = layer.allow_cors_preflight();
-                layer.with_policy(|_, _| Err(InsufficientScope::new()))
+                layer.with_policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE))
             })
             .anonymous(),
         allowed("an allowed preflight with a bad token")
@@ -138,7 +138,7 @@ fn grpc() -> Vec<Case> {
             call("gRPC, malformed").authorization("Bearer").grpc("16"),
             call("gRPC, denied").bearer(SUSPENDED).grpc("7").loads(1, 1),
             call("gRPC, refused by a policy")
-                .layer(|layer| layer.with_policy(|_, _| Err(InsufficientScope::new())))
+                .layer(|layer| layer.with_policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
                 .bearer(GOOD)
                 .grpc("7")
                 .loads(1, 1),

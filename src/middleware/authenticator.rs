@@ -1,0 +1,223 @@
+//! Authentication of one request, shared by a layer's services.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, ORIGIN,
+    TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+
+use crate::cache::cached_token::{Anonymous, CachedApiToken};
+use crate::cache::error::Unavailable;
+use crate::cache::{Answer, ApiTokenCache};
+use crate::metrics::Reason;
+use crate::middleware::cache_control::{CacheControl, Credential};
+use crate::middleware::credentials::{Limits, Presented, Sources, strip};
+use crate::middleware::policy::Policy;
+use crate::middleware::rejection::{Challenges, Rejection, ResponseForRejection, respond};
+use crate::middleware::request_head::RequestHead;
+use crate::store::keys::Scope;
+use crate::token::BearerToken;
+use crate::trace::event;
+
+/// The configuration of a layer, and what it does with a request.
+pub(crate) struct Authenticator<M> {
+    pub(crate) cache: ApiTokenCache<M>,
+    pub(crate) scope: Scope,
+    pub(crate) sources: Sources,
+    pub(crate) limits: Limits,
+    /// Whether a request without a token passes.
+    pub(crate) optional: bool,
+    /// Whether credentials are removed from requests that pass.
+    pub(crate) strips_credentials: bool,
+    /// Whether CORS preflights pass without a token.
+    pub(crate) allows_preflight: bool,
+    /// All of them have to agree.
+    pub(crate) policies: Vec<Policy<M>>,
+    pub(crate) challenges: Challenges,
+    /// Whether rejected gRPC calls are answered with a gRPC status.
+    pub(crate) grpc_status: bool,
+    pub(crate) rejection_response: Arc<dyn ResponseForRejection>,
+}
+
+/// Whose request it is, as far as the request and this process's memory tell.
+pub(crate) enum Identity<M> {
+    /// The request passes without a token.
+    Anonymous,
+    Token(CachedApiToken<M>),
+    /// The token has to be looked up.
+    Unknown(BearerToken),
+}
+
+/// A rejection, and the reason for it, which clients are not told in full.
+pub(crate) struct Rejected {
+    rejection: Rejection,
+    reason: Reason,
+}
+
+impl Rejected {
+    fn new(rejection: Rejection, reason: Reason) -> Self {
+        Self { rejection, reason }
+    }
+}
+
+/// A policy's rejection.
+impl From<Rejection> for Rejected {
+    fn from(rejection: Rejection) -> Self {
+        let reason = match rejection {
+            Rejection::MissingToken => Reason::MissingToken,
+            Rejection::InvalidToken => Reason::Unknown,
+            Rejection::MultipleTokens => Reason::MultipleTokens,
+            Rejection::Denied(_) => Reason::Denied,
+            Rejection::InsufficientScope { .. } => Reason::InsufficientScope,
+            Rejection::Unavailable { .. } => Reason::Unavailable,
+        };
+        Self::new(rejection, reason)
+    }
+}
+
+impl From<Unavailable> for Rejected {
+    fn from(error: Unavailable) -> Self {
+        Self::from(Rejection::from(error))
+    }
+}
+
+/// Returns the token of a lookup's answer, if it is valid.
+pub(crate) fn admitted<M>(answer: Answer<M>) -> Result<CachedApiToken<M>, Rejected> {
+    let reason = match &answer {
+        Answer::Absent(why) => Reason::from(*why),
+        Answer::Found(_) | Answer::Denied(_) => Reason::Denied,
+    };
+    answer
+        .into_result()
+        .map_err(|rejection| Rejected::new(rejection, reason))
+}
+
+impl<M: Send + Sync + 'static> Authenticator<M> {
+    /// Reads the token and looks it up in this process's memory.
+    pub(crate) fn identify<B>(&self, request: &Request<B>) -> Result<Identity<M>, Rejected> {
+        // guard: H22
+        if self.allows_preflight && self.is_preflight(request) {
+            return Ok(Identity::Anonymous);
+        }
+        let (headers, uri) = (request.headers(), request.uri());
+        let token = match self.sources.read(headers, uri, &self.limits) {
+            Presented::Token(token) => token,
+            Presented::Nothing if self.optional => return Ok(Identity::Anonymous),
+            Presented::Nothing => return Err(Rejection::MissingToken.into()),
+            Presented::Malformed => {
+                return Err(Rejected::new(Rejection::InvalidToken, Reason::Malformed));
+            }
+            Presented::Multiple => return Err(Rejection::MultipleTokens.into()),
+        };
+        match self.cache.engine.answer_locally(&token, self.scope.name()) {
+            Some(answer) => admitted(answer).map(Identity::Token),
+            None => Ok(Identity::Unknown(BearerToken::new(token))),
+        }
+    }
+
+    /// Whether the request is a CORS preflight and nothing else.
+    ///
+    /// Browsers make preflights themselves (Fetch standard, section 4.8), with one requested method, without
+    /// a body and without credentials. A body is recognized by the headers that announce it. A token in the
+    /// query is allowed, because a preflight has the URL of the request that is to follow.
+    fn is_preflight<B>(&self, request: &Request<B>) -> bool {
+        let headers = request.headers();
+        let is_method = |value: &HeaderValue| Method::from_bytes(value.as_bytes()).is_ok();
+        // guard: H23, H24
+        request.method() == Method::OPTIONS
+            && only(headers, &ORIGIN).is_some()
+            && only(headers, &ACCESS_CONTROL_REQUEST_METHOD).is_some_and(is_method)
+            && headers
+                .get(CONTENT_LENGTH)
+                .is_none_or(|length| length == "0")
+            && !headers.contains_key(TRANSFER_ENCODING)
+            && !headers.contains_key(CONTENT_TYPE)
+            && !self.sources.are_in_a_header(headers)
+    }
+
+    /// Prepares the request for policies and the inner service, which must not see credentials that they
+    /// could print.
+    pub(crate) fn prepare<B>(&self, request: &mut Request<B>, is_anonymous: bool) -> CacheControl {
+        // Whoever inserted these outside of this layer, they are not its verification.
+        request.extensions_mut().remove::<CachedApiToken<M>>();
+        request.extensions_mut().remove::<Anonymous<M>>();
+        strip::mark_sensitive(&self.sources, request.headers_mut());
+        let was_in_uri = strip::take_from_uri(&self.sources, request);
+        if self.strips_credentials {
+            strip::remove(&self.sources, request.headers_mut());
+        }
+        let credential = if was_in_uri {
+            Credential::InUri
+        } else if is_anonymous {
+            Credential::Absent
+        } else {
+            Credential::InHeader
+        };
+        CacheControl {
+            credential,
+            vary: self.sources.vary().cloned(),
+        }
+    }
+
+    /// Inserts a valid token into the request's extensions if every policy allows the request.
+    pub(crate) fn admit<B>(
+        &self,
+        token: CachedApiToken<M>,
+        request: &mut Request<B>,
+    ) -> Result<(), Rejected> {
+        for policy in &self.policies {
+            policy(&token, &RequestHead::new(request, &self.sources))?;
+        }
+        request.extensions_mut().insert(token);
+        Ok(())
+    }
+
+    /// Counts the rejection and makes its response.
+    pub(crate) fn reject<B>(&self, rejected: &Rejected, request: &Request<B>) -> Response<Bytes> {
+        let Rejected { rejection, reason } = rejected;
+        self.cache.engine.counters.rejected(*reason);
+        // A target of its own, so that it can be enabled alone. The client is told less.
+        event!(
+            debug,
+            "tower_api_token::rejection",
+            "a request was rejected",
+            reason = reason.as_str(),
+            scope = self.scope.as_written()
+        );
+        respond(
+            rejection,
+            &self.challenges,
+            &*self.rejection_response,
+            &RequestHead::new(request, &self.sources),
+            self.grpc_status,
+        )
+    }
+}
+
+/// Returns the header's value if it occurs once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Every setter of a layer changes a copy, if the layer was cloned.
+impl<M> Clone for Authenticator<M> {
+    fn clone(&self) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            scope: self.scope.clone(),
+            sources: self.sources.clone(),
+            limits: self.limits.clone(),
+            optional: self.optional,
+            strips_credentials: self.strips_credentials,
+            allows_preflight: self.allows_preflight,
+            policies: self.policies.clone(),
+            challenges: self.challenges.clone(),
+            grpc_status: self.grpc_status,
+            rejection_response: Arc::clone(&self.rejection_response),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The places that a layer reads tokens from.
+
+use http::header::{AUTHORIZATION, COOKIE, HeaderName};
+use http::{HeaderMap, HeaderValue, Uri};
+
+use crate::error::ConfigError;
+use crate::middleware::credentials::bearer::{BEARER, Limits};
+use crate::middleware::credentials::presented::Presented;
+use crate::middleware::credentials::query;
+use crate::middleware::credentials::source::TokenSource;
+
+/// RFC 6750 section 2.3.
+const ACCESS_TOKEN: &str = "access_token";
+
+/// The places that a layer reads tokens from.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    places: Vec<TokenSource>,
+    /// Every header that is read.
+    vary: Option<HeaderValue>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self::of(vec![TokenSource::authorization()])
+    }
+}
+
+impl Sources {
+    /// # Errors
+    /// Returns an error if there is no place, or two are the same.
+    pub(crate) fn new(places: Vec<TokenSource>) -> Result<Self, ConfigError> {
+        if places.is_empty() {
+            return Err(ConfigError::new("a layer needs a token source"));
+        }
+        for (index, place) in places.iter().enumerate() {
+            if places[..index].iter().any(|one| one.is_same_place(place)) {
+                let message = format!("the token source {place:?} is there twice");
+                return Err(ConfigError::new(message));
+            }
+        }
+        Ok(Self::of(places))
+    }
+
+    fn of(places: Vec<TokenSource>) -> Self {
+        let mut headers: Vec<&HeaderName> = Vec::new();
+        for header in places.iter().filter_map(TokenSource::field) {
+            if !headers.contains(&header) {
+                headers.push(header);
+            }
+        }
+        let vary = list(&headers);
+        Self { places, vary }
+    }
+
+    pub(super) fn places(&self) -> &[TokenSource] {
+        &self.places
+    }
+
+    /// The schemes to challenge for. If no place has one, this is `Bearer`, because a 401 must carry a
+    /// challenge (RFC 9110 section 15.5.2).
+    pub(crate) fn schemes(&self) -> Vec<Box<str>> {
+        let schemes = self.places.iter().filter_map(TokenSource::scheme);
+        let schemes: Vec<Box<str>> = schemes.map(Into::into).collect();
+        if schemes.is_empty() {
+            return vec![BEARER.into()];
+        }
+        schemes
+    }
+
+    /// Every header that is read, for `Vary`.
+    pub(crate) fn vary(&self) -> Option<&HeaderValue> {
+        self.vary.as_ref()
+    }
+
+    /// Every header that is read; one may be there twice.
+    pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.places.iter().filter_map(TokenSource::field)
+    }
+
+    /// Whether the header may hold a token: this layer's, or in `Authorization` anybody's.
+    pub(crate) fn may_be_in_header(&self, name: &str) -> bool {
+        let mut headers = self.headers().chain([&AUTHORIZATION]);
+        headers.any(|header| header.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the query may hold a token: this layer's, or in `access_token` anybody's.
+    pub(crate) fn may_be_in_query(&self, uri: &Uri) -> bool {
+        let names = self.places.iter().filter_map(TokenSource::parameter);
+        names
+            .chain([ACCESS_TOKEN])
+            .any(|name| query::has(uri, name))
+    }
+
+    /// Whether a header that may hold a credential is there, this layer's or anybody's.
+    pub(crate) fn are_in_a_header(&self, headers: &HeaderMap) -> bool {
+        let mut names = self.headers().chain([&AUTHORIZATION, &COOKIE]);
+        names.any(|name| headers.contains_key(name))
+    }
+
+    pub(crate) fn read<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        uri: &'a Uri,
+        limits: &Limits,
+    ) -> Presented<'a> {
+        let read = |place: &TokenSource| place.read(headers, uri, limits);
+        // Most layers have one place.
+        if let [place] = self.places.as_slice() {
+            return read(place);
+        }
+        let presented = self.places.iter().map(read);
+        presented.fold(Presented::Nothing, Presented::and)
+    }
+}
+
+fn list(headers: &[&HeaderName]) -> Option<HeaderValue> {
+    if let [header] = headers {
+        // A standard name is a static value: cloning it does not touch a reference count.
+        return Some(HeaderValue::from((*header).clone()));
+    }
+    let names: Vec<&str> = headers.iter().map(|header| header.as_str()).collect();
+    // Header names with commas between them are a header value.
+    let list = HeaderValue::try_from(names.join(", ")).ok();
+    list.filter(|list| !list.is_empty())
+}
