@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Stdio};
+
+use super::program::again;
 
 pub(crate) struct Child {
     process: std::process::Child,
@@ -12,8 +14,7 @@ pub(crate) struct Child {
 
 impl Child {
     pub(crate) fn start(arguments: [&str; 2]) -> Self {
-        let program = std::env::current_exe().expect("this program");
-        let mut process = Command::new(program)
+        let mut process = again()
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

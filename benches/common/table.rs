@@ -2,35 +2,35 @@
 //!
 //! A bench prints a row by [`row`], and whatever else it has to say in lines that begin otherwise.
 
-#![allow(dead_code, unreachable_pub, reason = "each bench uses its own part")]
-
 use std::fmt::Display;
 use std::path::Path;
 use std::process::Command;
 
+use super::program::through;
+
 /// What was measured, the goal, the figure, and whether the goal is reached.
-pub fn row(what: &str, goal: &str, measured: impl Display, reached: bool) {
+pub(crate) fn row(what: &str, goal: &str, measured: impl Display, reached: bool) {
     let reached = if reached { "yes" } else { "**no**" };
     println!("| {what} | {goal} | {measured} | {reached} |");
 }
 
 /// A row without a goal, to compare with.
-pub fn aside(what: &str, measured: impl Display) {
+pub(crate) fn aside(what: &str, measured: impl Display) {
     println!("| {what} | | {measured} | |");
 }
 
-pub fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
 /// The median of the ratios within each round: what a noisy machine does to one, it does to the other.
-pub fn median_ratio(over: &[f64], under: &[f64]) -> f64 {
+pub(crate) fn median_ratio(over: &[f64], under: &[f64]) -> f64 {
     median(over.iter().zip(under).map(|(a, b)| a / b).collect())
 }
 
 /// The CPU time of a process's threads, or of the calling thread, in nanoseconds.
-pub fn cpu_time(whose: &str) -> f64 {
+pub(crate) fn cpu_time(whose: &str) -> f64 {
     let of = |path: &Path| -> f64 {
         let stat = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
         stat.split_whitespace()
@@ -45,7 +45,7 @@ pub fn cpu_time(whose: &str) -> f64 {
     tasks.flatten().map(|task| of(&task.path())).sum()
 }
 
-pub fn resident_bytes() -> f64 {
+pub(crate) fn resident_bytes() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
@@ -53,19 +53,19 @@ pub fn resident_bytes() -> f64 {
 }
 
 /// What counts a program's instructions, if it is installed.
-pub fn valgrind(program: &Path) -> Option<Command> {
+pub(crate) fn valgrind() -> Option<Command> {
     let there = Command::new("valgrind").arg("--version").output().is_ok();
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     // Every block that is freed is kept for the next of its size: else what an allocation takes depends
     // on how the heap came to look, and differs by hundreds of instructions between two builds.
     command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=2000");
-    command.arg(program);
-    there.then_some(command)
+    command.arg(std::env::current_exe().expect("this program"));
+    there.then(|| through(command))
 }
 
 /// The instructions, from what valgrind says at the end.
-pub fn collected(said: &str) -> Option<f64> {
+pub(crate) fn collected(said: &str) -> Option<f64> {
     let line = said.lines().find(|line| line.contains("Collected"))?;
     line.rsplit(' ').next()?.parse().ok()
 }

@@ -1,5 +1,5 @@
 //! A cold start: all tokens are asked for at once, and none is cached. How long that takes is measured by
-//! `cargo bench --bench cold_start`.
+//! `cargo bench --bench scenes --all-features -- cold_start`.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! A flood of invented tokens: each costs what it must, and no good token its place. The same at a
-//! million, with memory and times, is `cargo bench --bench floods`.
+//! million, with memory and times, is `cargo bench --bench scenes --all-features -- floods`.
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! An entry is found by a keyed hash of the presented token, so that a hit computes no SHA-256; the
 //! key is random for each process, so that nobody outside can make two tokens collide.
 //!
-//! The maps are `quick_cache`'s: bounded by weight, and measured against moka (`benches/local_maps.rs`)
+//! The maps are `quick_cache`'s: bounded by weight, and measured against moka (`benches/compare/local_maps.rs`)
 //! a third of the time for a hit by one thread, and several times the hits by two.
 
 mod entitlement;

@@ -1,17 +1,14 @@
 //! What the local level keeps beside the records themselves: a million tokens from Redis, in a level
 //! that has room for them, and in one that has room for a tenth.
 //!
-//! `cargo bench --bench local_memory`, or `-- 100000` for fewer tokens; two or three minutes. Linux, for
+//! `cargo bench --bench hot --all-features -- local_memory`, or `… local_memory 100000` for fewer tokens; two or three minutes. Linux, for
 //! its memory figures.
-
-#[path = "common/hot.rs"]
-mod hot;
-#[path = "common/table.rs"]
-mod table;
 
 use std::time::Duration;
 
-use table::{resident_bytes, row};
+use crate::common::hot;
+use crate::common::program;
+use crate::common::table::{resident_bytes, row};
 use test_support::RedisServer;
 use tower_api_token::{ApiTokenCache, RedisStore, TokenRecord};
 
@@ -50,18 +47,16 @@ fn own_bytes() -> usize {
     size_of::<TokenRecord>() + strings.iter().sum::<usize>()
 }
 
-fn main() {
-    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
-    let tokens: usize = numbers.next().unwrap_or(1_000_000);
-    if let Some(capacity) = numbers.next() {
-        measure(tokens, capacity);
+pub(crate) fn main() {
+    let tokens = program::number(1_000_000);
+    if let Some(capacity) = program::arguments().get(1) {
+        measure(tokens, capacity.parse().expect("a number"));
         return;
     }
     // Each in a process of its own, or the second would live on what the first has freed. A tenth more
     // than there are, because the level's shards do not fill evenly.
     for capacity in [tokens + tokens / 10, tokens / 10] {
-        let program = std::env::current_exe().expect("this program");
-        let mut run = std::process::Command::new(program);
+        let mut run = program::again();
         let run = run.args([tokens.to_string(), capacity.to_string()]);
         assert!(run.status().expect("a process").success());
     }

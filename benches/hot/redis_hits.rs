@@ -3,20 +3,16 @@
 //! tokens without a tenant, no local level; slices of both in turn, and the medians of their ratios.
 //! Throughput, and the CPU time of client and server together, which drifts less. Linux.
 //!
-//! `cargo bench --bench redis_hits`; forty seconds.
-
-#[path = "common/good.rs"]
-mod good;
-#[path = "common/table.rs"]
-mod table;
+//! `cargo bench --bench hot --all-features -- redis_hits`; forty seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use good::token;
+use crate::common::good;
+use crate::common::good::token;
+use crate::common::table::median;
 use redis::aio::MultiplexedConnection;
-use table::median;
 use test_support::{Dice, RedisServer};
 use tokio::task::JoinSet;
 use tower_api_token::{Origin, RedisStore, TokenDigest};
@@ -25,7 +21,7 @@ const TOKENS: usize = 10_000;
 const SLICE: Duration = Duration::from_millis(500);
 const SLICES: usize = 9;
 
-fn main() {
+pub(crate) fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(run());
 }

@@ -4,23 +4,18 @@
 //! The look-ups come at fixed times, whether or not those before are answered, and are as late as their
 //! answer is after its time: who waits to be asked waits too. The settings are the defaults.
 //!
-//! `cargo bench --bench invalidations`; two minutes.
-
-#[path = "common/child.rs"]
-mod child;
-#[path = "common/good.rs"]
-mod good;
-#[path = "common/table.rs"]
-mod table;
+//! `cargo bench --bench scenes --all-features -- invalidations`; two minutes.
 
 use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use child::Child;
-use good::token;
-use table::{aside, median, row};
+use crate::common::child::Child;
+use crate::common::good;
+use crate::common::good::token;
+use crate::common::program;
+use crate::common::table::{aside, median, row};
 use test_support::{Dice, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -51,8 +46,8 @@ fn cache(url: &str) -> ApiTokenCache {
     builder.build().expect("a configuration")
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+pub(crate) fn main() {
+    let arguments = program::arguments();
     let runtime = Runtime::new().expect("a runtime");
     if let [invalidate, url] = arguments.as_slice()
         && invalidate == "invalidate"

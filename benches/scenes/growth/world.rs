@@ -14,8 +14,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tower_api_token::{ApiTokenCache, Origin, RedisStore, TokenRecord, Unavailable};
 
-use super::table::{median, resident_bytes};
 use super::tokens::{LONG, PER_TENANT, TENANT, builder, fill, token};
+use crate::common::table::{median, resident_bytes};
 
 const SLICE: Duration = Duration::from_millis(200);
 /// So many look-ups at a time, where no time is measured.

@@ -11,8 +11,10 @@ use http_body_util::BodyExt;
 use tower::util::MapResponseLayer;
 use tower_api_token::{ApiTokenCache, ApiTokenLayer, RedisStore};
 
+use super::by_hand;
 use super::local_hits::{BARE, BY_HAND, LAYER, NOTHING, SHORT, TOKENS};
-use super::{by_hand, serve, tokens};
+use crate::common::hot;
+use crate::serve;
 
 /// Without a local level: what is compared are hits in Redis.
 pub(crate) const UNCACHED_LAYER: &str = "Redis hits, the layer";
@@ -52,7 +54,7 @@ fn layer(cache: ApiTokenCache) -> ApiTokenLayer {
 /// Everything is in memory.
 async fn cached(redis: &str, bound: Duration) -> ApiTokenLayer {
     let store = RedisStore::connect(redis).expect("a url");
-    let builder = tokens::builder().store(store).ttl(LONG);
+    let builder = hot::builder().store(store).ttl(LONG);
     let cache = builder.staleness_bound(bound).build();
     let cache = cache.expect("a configuration");
     prime(&cache, TOKENS).await;
@@ -64,14 +66,14 @@ pub(crate) fn uncached(redis: &str) -> ApiTokenCache {
     // A busy machine is no outage.
     let store = RedisStore::connect(redis).expect("a url");
     let store = store.deadline(Duration::from_secs(5));
-    let builder = tokens::builder_without_tenant().store(store);
+    let builder = hot::builder_without_tenant().store(store);
     let cache = builder.scopes(["app"]).ttl(LONG).local_capacity(0).build();
     cache.expect("a configuration")
 }
 
 pub(crate) async fn prime(cache: &ApiTokenCache, tokens: usize) {
     for n in 0..tokens {
-        let primed = cache.prime(&tokens::token(n), "app").await;
+        let primed = cache.prime(&hot::token(n), "app").await;
         primed.expect("Redis");
     }
 }

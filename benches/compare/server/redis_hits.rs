@@ -5,9 +5,9 @@ use test_support::RedisServer;
 use tokio::runtime::Runtime;
 
 use super::measure::{Figures, Scene};
-use super::server::{UNCACHED_BY_HAND as BY_HAND, UNCACHED_LAYER as LAYER};
-use super::table::{aside, median, median_ratio, row};
-use super::{by_hand, server};
+use super::routes::{UNCACHED_BY_HAND as BY_HAND, UNCACHED_LAYER as LAYER};
+use super::{by_hand, routes};
+use crate::common::table::{aside, median, median_ratio, row};
 
 const TOKENS: usize = 10_000;
 const CONNECTIONS: usize = 64;
@@ -16,7 +16,7 @@ const GOAL: f64 = 1.3;
 pub(crate) fn run(runtime: &Runtime) {
     let redis = RedisServer::start();
     runtime.block_on(async {
-        server::prime(&server::uncached(&redis.url()), TOKENS).await;
+        routes::prime(&routes::uncached(&redis.url()), TOKENS).await;
         let by_hand = by_hand::Uncached::connect(&redis.url()).await;
         by_hand.write(TOKENS, None).await;
     });

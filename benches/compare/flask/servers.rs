@@ -10,8 +10,11 @@ use axum::Router;
 use axum::routing::get;
 use tower_api_token::{ApiTokenCache, ApiTokenLayer, KeyLayout, RedisStore};
 
-use super::process::{Server, this_program};
-use super::{TOKENS, serve, tokens};
+use super::TOKENS;
+use crate::common::hot;
+use crate::common::program::again;
+use crate::process::Server;
+use crate::serve;
 
 /// gunicorn's kinds of workers.
 pub(crate) const WORKERS: [&str; 3] = ["sync", "gthread", "gevent"];
@@ -30,7 +33,7 @@ impl Python {
             return Self(named.into());
         }
         let made = Command::new(root().join("scripts/lib/python-env"))
-            .args(["benches/flask/requirements.txt", "flask-env"])
+            .args(["benches/compare/flask/requirements.txt", "flask-env"])
             .arg("flask, gevent, gunicorn, hiredis, packaging, pydantic, redis")
             .output()
             .expect("scripts/lib/python-env");
@@ -49,7 +52,7 @@ impl Python {
             .args(["-B", "-m", "gunicorn", "--config", "gunicorn.conf.py"])
             .args(["--workers", &cores.to_string(), "--worker-class", workers])
             .arg("app:app")
-            .current_dir(root().join("benches/flask"))
+            .current_dir(root().join("benches/compare/flask"))
             .env("REDIS_URL", redis)
             .env("TOKENS", TOKENS.to_string());
         if workers == "gthread" {
@@ -65,7 +68,7 @@ fn root() -> &'static Path {
 }
 
 pub(crate) fn rust(name: &str, redis: &str) -> Server {
-    let mut command = this_program();
+    let mut command = again();
     command.args(["serve", name, redis]);
     Server::start(command)
 }
@@ -86,7 +89,7 @@ pub(crate) async fn serve(name: &str, redis: &str) {
 pub(crate) async fn prime(redis: &str, tokens: usize) {
     let cache = cache(redis, false);
     for n in 0..tokens {
-        let primed = cache.prime(&tokens::token(n), "app").await;
+        let primed = cache.prime(&hot::token(n), "app").await;
         primed.expect("Redis");
     }
 }
@@ -95,7 +98,7 @@ fn cache(redis: &str, has_local: bool) -> ApiTokenCache {
     // A busy machine is no outage.
     let store = RedisStore::connect(redis).expect("a url");
     let store = store.deadline(Duration::from_secs(5));
-    let builder = tokens::builder_without_tenant()
+    let builder = hot::builder_without_tenant()
         .store(store)
         .key_layout(KeyLayout::seed())
         .scopes(["app"]);

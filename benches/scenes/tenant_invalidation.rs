@@ -1,7 +1,7 @@
 //! Invalidating a tenant with 100,000 cached tokens in a Redis with a million other keys, beside what
 //! one would write without generations: SCAN, read, delete.
 //!
-//! `cargo bench --bench tenant_invalidation --all-features`; some two minutes.
+//! `cargo bench --bench scenes --all-features -- tenant_invalidation`; some two minutes.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const TOKENS: usize = 100_000;
 const OTHERS: usize = 1_000_000;
 const AT_ONCE: usize = 256;
 
-fn main() {
+pub(crate) fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(run());
 }

@@ -2,22 +2,18 @@
 //! it at the same rate of requests in all, with the local level (staleness bound 1 s) and without.
 //! Each instance has a connection of its own, and each request comes to one of them by chance.
 //!
-//! `cargo bench --bench instances --all-features`; two minutes.
+//! `cargo bench --bench scenes --all-features -- instances`; two minutes.
 //!
 //! It counts what Redis counts, its CPU time and its commands, and compares both levels in slices in
 //! turn. How often a token is asked for in a second decides what a local level can save, so there are
 //! tokens that are all alike, and tokens by Zipf's law, as most are.
 
-#[path = "common/good.rs"]
-mod good;
-#[path = "common/table.rs"]
-mod table;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use table::{median, median_ratio};
+use crate::common::good;
+use crate::common::table::{median, median_ratio};
 use test_support::{Dice, RedisServer};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -50,7 +46,7 @@ struct Cost {
     rate: f64,
 }
 
-fn main() {
+pub(crate) fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(run());
 }

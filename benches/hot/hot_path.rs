@@ -5,19 +5,18 @@
 //! work too only what is measured in turn can be compared. Allocations are counted, and asserted, in
 //! `tests/allocations.rs`.
 //!
-//! `cargo bench --bench hot_path --all-features`; a minute, and some more with valgrind.
-
-#[path = "common/hot.rs"]
-mod hot;
-#[path = "common/table.rs"]
-mod table;
+//! `cargo bench --bench hot --all-features -- hot_path`; a minute, and some more with valgrind.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use hot::{Layered, Nothing, answer, builder, checked, credential, layered, routed_request};
+use crate::common::hot;
+use crate::common::hot::{
+    Layered, Nothing, answer, builder, checked, credential, layered, routed_request,
+};
+use crate::common::program;
+use crate::common::table::{aside, collected, cpu_time, median, median_ratio, row, valgrind};
 use http::HeaderValue;
-use table::{aside, collected, cpu_time, median, median_ratio, row, valgrind};
 use tower_api_token::ApiTokenCache;
 
 const TOKENS: usize = 1_000;
@@ -176,7 +175,7 @@ fn counted(name: &str) -> Option<f64> {
     const FEW: u32 = 200;
     const MANY: u32 = 1_200;
     let run = |batches: u32| {
-        let mut valgrind = valgrind(&std::env::current_exe().expect("this program"))?;
+        let mut valgrind = valgrind()?;
         let valgrind = valgrind.args(["count", name, &batches.to_string()]);
         let run = valgrind.output().expect("valgrind");
         collected(&String::from_utf8_lossy(&run.stderr))
@@ -209,13 +208,13 @@ fn scaling(cache: &ApiTokenCache) {
     }
 }
 
-fn main() {
+pub(crate) fn main() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().expect("a runtime");
     let cache = primed(&runtime);
-    let arguments: Vec<String> = std::env::args().collect();
+    let arguments = program::arguments();
     // What valgrind runs.
-    if let [_, count, name, batches] = arguments.as_slice()
+    if let [count, name, batches] = arguments.as_slice()
         && count == "count"
     {
         let (mut scene, mut nth) = (Scene::new(name, &cache), 0);

@@ -2,16 +2,14 @@
 //! takes 5 ms for an answer and has 50 connections. All settings are the defaults. Beside it the same
 //! questions to the same database without a cache, because a timer's 5 ms are up to 6.
 //!
-//! `cargo bench --bench cold_start`, or `-- 1000` for fewer tokens; half a minute.
-
-#[path = "common/table.rs"]
-mod table;
+//! `cargo bench --bench scenes --all-features -- cold_start`, or `… cold_start 1000` for fewer tokens; half a minute.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use table::{aside, median, median_ratio, row};
+use crate::common::program;
+use crate::common::table::{aside, median, median_ratio, row};
 use test_support::RedisServer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -161,9 +159,8 @@ async fn alone(tokens: usize) -> f64 {
 }
 
 #[tokio::main]
-async fn main() {
-    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
-    let tokens = numbers.next().unwrap_or(10_000);
+pub(crate) async fn main() {
+    let tokens = program::number(10_000);
     let server = RedisServer::start();
     let (mut without, mut memory, mut redis) = (Vec::new(), Starts::default(), Starts::default());
     for _ in 0..ROUNDS {

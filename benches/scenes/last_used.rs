@@ -1,7 +1,7 @@
 //! What last uses cost: 10,000 requests a second over 1,000 tokens, through the local level and Redis,
 //! with a recorder that writes to PostgreSQL, and without one.
 //!
-//! `cargo bench --bench last_used --all-features`; some four minutes, or `-- 30` for so many seconds
+//! `cargo bench --bench scenes --all-features -- last_used`; some four minutes, or `… last_used 30` for so many seconds
 //! each. It counts, and measures no time: the requests come at a fixed rate. `psql` has to be installed.
 
 use std::process::Stdio;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::common::program;
 use test_support::{PostgresServer, RedisServer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -23,9 +24,8 @@ const RATE: usize = 10_000;
 const TICK: Duration = Duration::from_millis(10);
 
 #[tokio::main]
-async fn main() {
-    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
-    let seconds = numbers.next().unwrap_or(120);
+pub(crate) async fn main() {
+    let seconds = program::number(120);
     println!(
         "{TOKENS} tokens, {RATE} requests a second for {seconds} s, each token every {} ms; the defaults\n\n\
          | | requests | statements | rows | statements/s | rows/s | Redis: EVAL, GET, SET | commands a request |\n\

@@ -3,18 +3,15 @@
 //! Each number of tokens is a process of its own with a Redis of its own, and all wait at once for what
 //! they are asked to measure, in turn. One token in a hundred belongs to the tenant that is invalidated.
 //!
-//! `cargo bench --bench growth`, or `-- 1000 10000` for other numbers of tokens; three minutes. Linux, for
+//! `cargo bench --bench scenes --all-features -- growth`, or `… growth 1000 10000` for other numbers of tokens; three minutes. Linux, for
 //! its memory figures.
 
-#[path = "../common/child.rs"]
-mod child;
-#[path = "../common/table.rs"]
-mod table;
 mod tokens;
 mod world;
 
-use child::Child;
-use table::{aside, median};
+use crate::common::child::Child;
+use crate::common::program;
+use crate::common::table::{aside, median};
 
 const NUMBERS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 11;
@@ -39,8 +36,8 @@ fn measured_by(holder: &mut Child, cost: usize) -> f64 {
     holder.answer()[0]
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+pub(crate) fn main() {
+    let arguments = program::arguments();
     if let [hold, tokens] = arguments.as_slice()
         && hold == "hold"
     {

@@ -35,7 +35,6 @@ impl Server {
         }
     }
 
-    #[allow(dead_code, reason = "each bench uses its own part")]
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
@@ -46,9 +45,4 @@ impl Server {
         let ended = self.process.wait_with_output().expect("its end");
         String::from_utf8_lossy(&ended.stderr).into_owned()
     }
-}
-
-/// This program again, to serve.
-pub(crate) fn this_program() -> Command {
-    Command::new(std::env::current_exe().expect("this program"))
 }

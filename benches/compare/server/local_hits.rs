@@ -4,7 +4,7 @@ use test_support::RedisServer;
 use tokio::runtime::Runtime;
 
 use super::measure::Scene;
-use super::table::{aside, median, median_ratio, row};
+use crate::common::table::{aside, median, median_ratio, row};
 
 pub(crate) const TOKENS: usize = 1_000;
 const CONNECTIONS: usize = 32;

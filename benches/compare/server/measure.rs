@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use test_support::RedisServer;
 use tokio::runtime::Runtime;
 
-use super::client::{Client, Requests, requests};
-use super::process::{Server, this_program};
-use super::table::{collected, cpu_time, valgrind};
-use super::tokens;
+use crate::client::{Client, Requests, requests};
+use crate::common::hot;
+use crate::common::program::again;
+use crate::common::table::{collected, cpu_time, valgrind};
+use crate::process::Server;
 
 const SLICE: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 21;
@@ -41,7 +42,7 @@ impl Scene<'_> {
     }
 
     async fn rounds<const N: usize>(&self, names: [&str; N]) -> [Figures; N] {
-        let servers = names.map(|name| Server::start(self.serving(this_program(), name)));
+        let servers = names.map(|name| Server::start(self.serving(again(), name)));
         let requests = self.requests();
         let mut clients = Vec::new();
         for server in &servers {
@@ -83,8 +84,7 @@ impl Scene<'_> {
         const FEW: usize = 1_000;
         const MANY: usize = 5_000;
         let run = |requests| -> Option<f64> {
-            let program = std::env::current_exe().expect("this program");
-            let server = Server::start(self.serving(valgrind(&program)?, name));
+            let server = Server::start(self.serving(valgrind()?, name));
             self.runtime.block_on(async {
                 let mut client = Client::connect(server.address, 1, &self.requests()).await;
                 client.ask(requests).await;
@@ -100,6 +100,6 @@ impl Scene<'_> {
     }
 
     fn requests(&self) -> Requests {
-        requests((0..self.tokens).map(tokens::token))
+        requests((0..self.tokens).map(hot::token))
     }
 }

@@ -2,27 +2,19 @@
 //! by redis-py for each request, beside axum with the layer. Both have the same Redis, in the layout that
 //! they share (`KeyLayout::seed()`), the same tokens, and a worker or thread for each core.
 //!
-//! `cargo bench --bench flask`; a minute. It asks `scripts/lib/python-env` for a Python with
-//! `benches/flask/requirements.txt`, or `FLASK_PYTHON` names one. Linux, for its CPU times.
+//! `cargo bench --bench compare --all-features -- flask`; a minute. It asks `scripts/lib/python-env` for a Python with
+//! `benches/compare/flask/requirements.txt`, or `FLASK_PYTHON` names one. Linux, for its CPU times.
 
-#[path = "../http/client.rs"]
-mod client;
-#[path = "../http/process.rs"]
-mod process;
-#[path = "../http/serve.rs"]
-mod serve;
 mod servers;
-#[path = "../common/table.rs"]
-mod table;
-#[path = "../common/hot.rs"]
-mod tokens;
 
 use std::time::{Duration, Instant};
 
-use client::{Client, Requests, requests};
-use process::Server;
+use crate::client::{Client, Requests, requests};
+use crate::common::hot;
+use crate::common::program;
+use crate::common::table::{aside, cpu_time, median, median_ratio, row};
+use crate::process::Server;
 use servers::{LOCAL, Python, SHARED, WORKERS};
-use table::{aside, cpu_time, median, median_ratio, row};
 use test_support::RedisServer;
 use tokio::runtime::Runtime;
 
@@ -41,8 +33,8 @@ struct Scene {
     nanos: Vec<f64>,
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+pub(crate) fn main() {
+    let arguments = program::arguments();
     // As many threads as there are cores: the servers', and the client's.
     let runtime = Runtime::new().expect("a runtime");
     if let [serve, name, redis] = arguments.as_slice()
@@ -70,7 +62,7 @@ fn main() {
 }
 
 async fn measure(scenes: &mut [Scene], redis: &RedisServer) {
-    let requests = requests((0..TOKENS).map(tokens::token));
+    let requests = requests((0..TOKENS).map(hot::token));
     // What Flask is asked first it has to find in its database, and writes to Redis for all.
     drop(Client::connect(scenes[0].server.address, CONNECTIONS, &requests).await);
     assert_eq!(redis.keys("api_token:app:*").len(), CONNECTIONS);

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
 
-use super::tokens;
+use crate::common::hot;
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Record {
@@ -43,12 +43,12 @@ impl Uncached {
         let mut redis = self.0.clone();
         for n in 0..tokens {
             let record = Record {
-                id: tokens::id(n),
-                token_type: tokens::TYPE.to_owned(),
+                id: hot::id(n),
+                token_type: hot::TYPE.to_owned(),
                 tenant_id: tenant.map(str::to_owned),
             };
             let json = serde_json::to_string(&record).expect("JSON");
-            let set: redis::RedisResult<()> = redis.set(key(&tokens::token(n)), json).await;
+            let set: redis::RedisResult<()> = redis.set(key(&hot::token(n)), json).await;
             set.expect("Redis");
         }
     }
@@ -63,12 +63,12 @@ impl Uncached {
 impl Cached {
     pub(crate) async fn connect(redis: &str, tokens: usize, ttl: Duration) -> Self {
         let redis = Uncached::connect(redis).await;
-        redis.write(tokens, Some(tokens::TENANT)).await;
+        redis.write(tokens, Some(hot::TENANT)).await;
         let memory = moka::sync::Cache::builder().max_capacity(100_000);
         let memory = memory.time_to_live(ttl).build();
         let cached = Self { memory, redis };
         for n in 0..tokens {
-            cached.find(&tokens::token(n)).await.expect("a record");
+            cached.find(&hot::token(n)).await.expect("a record");
         }
         cached
     }

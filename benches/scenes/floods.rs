@@ -1,17 +1,13 @@
 //! A million invented tokens beside a thousand good ones, through the layer: memory, the good ones'
 //! answers, and what is left behind in the caches.
 //!
-//! `cargo bench --bench floods --all-features`; some two minutes, or `-- 100000` for fewer tokens.
-
-#[path = "../tests/it/common/flood.rs"]
-mod flood;
-#[path = "common/table.rs"]
-mod table;
+//! `cargo bench --bench scenes --all-features -- floods`; some two minutes, or `… floods 100000` for fewer tokens.
 
 use std::time::Duration;
 
-use flood::{Flood, Report};
-use table::resident_bytes;
+use crate::common::program;
+use crate::common::table::resident_bytes;
+use crate::flood::{Flood, Report};
 use test_support::RedisServer;
 use tower_api_token::{ApiTokenCacheBuilder, RedisStore};
 
@@ -21,9 +17,8 @@ const GOOD: usize = 1_000;
 /// token that is not answered locally was pushed out.
 const LONG: Duration = Duration::from_secs(3_600);
 
-fn main() {
-    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
-    let invented = numbers.next().unwrap_or(1_000_000);
+pub(crate) fn main() {
+    let invented = program::number(1_000_000);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     println!(
         "{GOOD} good tokens, {invented} invented ones, one good request on ten\n\n\

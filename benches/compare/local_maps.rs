@@ -1,16 +1,13 @@
 //! Which map is under the local level: hits on 100,000 entries by one thread and by two, and the
 //! resident memory of a million entries. `quick_cache` is what is used.
 //!
-//! `cargo bench --bench local_maps --all-features`; half a minute.
-
-#[path = "common/table.rs"]
-mod table;
+//! `cargo bench --bench compare --all-features -- local_maps`; half a minute.
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use table::{median, resident_bytes};
+use crate::common::table::{median, resident_bytes};
 
 const ENTRIES: u64 = 100_000;
 const SLICE: Duration = Duration::from_millis(200);
@@ -88,7 +85,7 @@ fn hits(map: &dyn Map, threads: u64) -> f64 {
 
 type Make = fn(u64) -> Box<dyn Map>;
 
-fn main() {
+pub(crate) fn main() {
     let make: [(&str, Make); 3] = [
         ("quick_cache", |n| {
             Box::new(quick_cache::sync::Cache::new(n as usize))
