@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 #[cfg(feature = "test-util")]
 pub use manual::ManualClock;
@@ -49,11 +51,11 @@ impl Clock {
     }
 
     /// Reads the wall clock.
-    pub(crate) fn wall(&self) -> SystemTime {
+    pub(crate) fn wall(&self) -> DateTime<Utc> {
         match self {
-            Self::System => SystemTime::now(),
+            Self::System => Utc::now(),
             #[cfg(feature = "test-util")]
-            Self::Manual(clock) => clock.wall(),
+            Self::Manual(clock) => clock.now(),
         }
     }
 
@@ -125,8 +127,9 @@ impl LogicalClock {
 mod manual {
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
+    use chrono::{DateTime, Utc};
     use tokio::sync::Notify;
 
     use super::Tick;
@@ -144,7 +147,7 @@ mod manual {
     #[derive(Debug)]
     struct Shared {
         nanos: AtomicU64,
-        start: Mutex<SystemTime>,
+        start: Mutex<DateTime<Utc>>,
         moved: Notify,
         sleepers: AtomicUsize,
     }
@@ -155,7 +158,7 @@ mod manual {
             Self {
                 shared: Arc::new(Shared {
                     nanos: AtomicU64::new(nanos(START)),
-                    start: Mutex::new(SystemTime::now()),
+                    start: Mutex::new(Utc::now()),
                     moved: Notify::new(),
                     sleepers: AtomicUsize::new(0),
                 }),
@@ -172,12 +175,12 @@ mod manual {
         }
 
         /// Returns the time of the wall clock.
-        pub fn wall(&self) -> SystemTime {
+        pub fn now(&self) -> DateTime<Utc> {
             *lock(&self.shared.start) + self.elapsed()
         }
 
         /// Sets the wall clock, and leaves the monotonic clock as it is.
-        pub fn set_wall(&self, at: SystemTime) {
+        pub fn set(&self, at: DateTime<Utc>) {
             *lock(&self.shared.start) = at - self.elapsed();
         }
 

@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use crate::middleware::credentials::Presented;
 use crate::middleware::credentials::bearer::{self, Limits};
@@ -45,19 +47,19 @@ pub fn read_bearer(
     }
 }
 
-pub fn from_isoformat(text: &str) -> Option<SystemTime> {
+pub fn from_isoformat(text: &str) -> Option<DateTime<Utc>> {
     times::from_isoformat(text)
 }
 
-pub fn to_isoformat(at: SystemTime) -> Option<String> {
+pub fn to_isoformat(at: DateTime<Utc>) -> String {
     times::to_isoformat(at)
 }
 
-pub fn from_rfc3339(text: &str) -> Option<SystemTime> {
+pub fn from_rfc3339(text: &str) -> Option<DateTime<Utc>> {
     times::from_rfc3339(text)
 }
 
-pub fn to_rfc3339(at: SystemTime) -> Option<String> {
+pub fn to_rfc3339(at: DateTime<Utc>) -> String {
     times::to_rfc3339(at)
 }
 

@@ -132,8 +132,8 @@ pub use store::redis::RedisStore;
 pub use store::redis::RedisTls;
 pub use store::{IntoStore, KeyLayout, MemoryStore, StoreError};
 pub use token::{
-    BearerToken, Denial, GenerateError, InvalidReason, ParseDigestError, TokenDigest, TokenFormat,
-    TokenRecord,
+    BearerToken, Denial, GenerateError, IntoOptionalText, IntoTimestamp, InvalidReason,
+    ParseDigestError, TokenDigest, TokenFormat, TokenRecord,
 };
 pub use usage::{Usage, UsageRecorder, UsageSink};
 

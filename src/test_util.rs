@@ -12,7 +12,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let clock = ManualClock::new();
-//! let end = clock.wall() + Duration::from_secs(3600);
+//! let end = clock.now() + Duration::from_secs(3600);
 //! let loader = move |_: Lookup| async move {
 //!     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app").expires_at(end)))
 //! };

@@ -7,7 +7,7 @@
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::common::program;
 use test_support::{PostgresServer, RedisServer};
@@ -138,9 +138,11 @@ impl Table {
 impl UsageSink for Table {
     async fn write(&self, batch: Vec<Usage>) -> Result<(), BoxError> {
         let row = |usage: &Usage| {
-            let at = usage.last_used_at().duration_since(SystemTime::UNIX_EPOCH);
-            let at = at.expect("after 1970").as_secs_f64();
-            format!("('{}', to_timestamp({at}))", usage.token_id())
+            format!(
+                "('{}', '{}'::timestamptz)",
+                usage.token_id(),
+                usage.last_used_at()
+            )
         };
         let rows: Vec<_> = batch.iter().map(row).collect();
         let statement = format!(

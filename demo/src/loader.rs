@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use tower_api_token::{Lookup, TokenRecord};
 
 use crate::db::{Database, TokenRow};
@@ -38,9 +39,9 @@ fn record(row: TokenRow) -> TokenRecord {
         .digest(row.digest)
         .tenant_id(row.tenant_id)
         .app_id(row.app_id)
-        .created_at(std::time::SystemTime::from(row.created_at))
-        .expires_at(row.expires_at.map(std::time::SystemTime::from))
-        .last_used_at(row.last_used_at.map(std::time::SystemTime::from));
+        .created_at(DateTime::from(row.created_at))
+        .expires_at(row.expires_at.map(DateTime::from))
+        .last_used_at(row.last_used_at.map(DateTime::from));
     if row.tenant_suspended {
         record.denied("tenant suspended")
     } else {

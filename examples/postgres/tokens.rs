@@ -1,9 +1,7 @@
 //! The table of tokens.
 
-use std::time::SystemTime;
-
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use time::OffsetDateTime;
 use tower_api_token::{Lookup, TokenDigest, TokenRecord};
 
 /// Its statements are harmless when repeated, so that this example needs no list of what was done. For a
@@ -36,7 +34,7 @@ pub(crate) async fn load(
         String,
         String,
         [u8; 32],
-        Option<OffsetDateTime>,
+        Option<DateTime<Utc>>,
         bool,
     );
 
@@ -54,7 +52,7 @@ pub(crate) async fn load(
     let record = TokenRecord::new(id, kind)
         .tenant_id(tenant)
         .digest(TokenDigest::from_bytes(digest))
-        .expires_at(expires_at.map(SystemTime::from));
+        .expires_at(expires_at);
     Ok(Some(if suspended {
         // A good token that may not be used now: 403 with this text, until the tenant is invalidated.
         record.denied("The account is suspended.")

@@ -4,7 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
 
 use super::tenants::TenantCell;
 use crate::clock::Tick;
@@ -114,17 +115,17 @@ impl<M> CachedApiToken<M> {
     }
 
     /// When the token was last used, as the database knew it at the load.
-    pub fn last_used_at(&self) -> Option<SystemTime> {
+    pub fn last_used_at(&self) -> Option<DateTime<Utc>> {
         self.record().last_used_at
     }
 
     /// When the token was created.
-    pub fn created_at(&self) -> Option<SystemTime> {
+    pub fn created_at(&self) -> Option<DateTime<Utc>> {
         self.record().created_at
     }
 
     /// When the token ends; checked on every request.
-    pub fn expires_at(&self) -> Option<SystemTime> {
+    pub fn expires_at(&self) -> Option<DateTime<Utc>> {
         self.record().expires_at
     }
 

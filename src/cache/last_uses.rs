@@ -1,6 +1,6 @@
 //! When tokens were last used, asked for by people.
 
-use std::time::SystemTime;
+use chrono::{DateTime, Utc};
 
 use super::ApiTokenCache;
 use super::answer::What;
@@ -47,7 +47,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         &self,
         token: &str,
         scope: impl Into<Option<&str>>,
-    ) -> Result<Option<SystemTime>, StoreError> {
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
         let scope = checked(scope.into())?;
         let lookup = self.engine.lookup(BearerToken::new(token), scope.clone());
         let known = self.engine.peek(&lookup).await?;
@@ -91,7 +91,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     pub async fn recorded_last_uses<'a>(
         &self,
         tokens: impl IntoIterator<Item = (TokenDigest, Option<&'a str>)>,
-    ) -> Result<Vec<Option<SystemTime>>, StoreError> {
+    ) -> Result<Vec<Option<DateTime<Utc>>>, StoreError> {
         if self.engine.keys.is_seed() {
             return Err(StoreError::unsupported());
         }
@@ -107,7 +107,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     async fn recorded_uses(
         &self,
         tokens: &[Asked<'_>],
-    ) -> Result<Vec<Option<SystemTime>>, StoreError> {
+    ) -> Result<Vec<Option<DateTime<Utc>>>, StoreError> {
         let mut keys = Vec::with_capacity(2 * tokens.len());
         let mut counts = Vec::with_capacity(tokens.len());
         for (token, digest, scope) in tokens {

@@ -1,6 +1,8 @@
 //! How long an answer is kept. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 /// `PX 0` is an error in Redis.
 const LEAST: Duration = Duration::from_millis(1);
@@ -32,14 +34,14 @@ impl Lifetimes {
     /// token exists, and because a null would outlive an extension of it no better.
     pub(crate) fn of_record(
         &self,
-        expires_at: Option<SystemTime>,
-        wall: SystemTime,
+        expires_at: Option<DateTime<Utc>>,
+        wall: DateTime<Utc>,
         dice: u32,
     ) -> Duration {
         let Some(end) = expires_at else {
             return self.shortened(self.ttl, dice);
         };
-        match end.duration_since(wall) {
+        match (end - wall).to_std() {
             Ok(left) if !left.is_zero() => self.shortened(self.ttl, dice).min(left).max(LEAST),
             _ => self.of_negative(dice),
         }
@@ -48,14 +50,14 @@ impl Lifetimes {
     /// What comes after `lifetime` for a record, never past the token's own end.
     pub(crate) fn grace_of_record(
         &self,
-        expires_at: Option<SystemTime>,
-        wall: SystemTime,
+        expires_at: Option<DateTime<Utc>>,
+        wall: DateTime<Utc>,
         lifetime: Duration,
     ) -> Duration {
         let Some(end) = expires_at else {
             return self.stale_if_error;
         };
-        let left = end.duration_since(wall).unwrap_or_default();
+        let left = (end - wall).to_std().unwrap_or_default();
         self.stale_if_error.min(left.saturating_sub(lifetime))
     }
 
@@ -88,7 +90,7 @@ mod tests {
     };
 
     fn record(expires_in: Option<i64>, dice: u32) -> Duration {
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let wall = DateTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let end = expires_in.map(|seconds| {
             let distance = SECOND * u32::try_from(seconds.unsigned_abs()).unwrap();
             if seconds < 0 {
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_grace_ends_with_the_token_too() {
-        let wall = SystemTime::UNIX_EPOCH;
+        let wall = DateTime::UNIX_EPOCH;
         let grace = |seconds: Option<u32>| {
             let end = seconds.map(|seconds| wall + SECOND * seconds);
             LIFETIMES.grace_of_record(end, wall, SECOND * 600)
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_lifetime_is_never_less_than_a_millisecond() {
-        let wall = SystemTime::UNIX_EPOCH;
+        let wall = DateTime::UNIX_EPOCH;
         let end = wall + Duration::from_nanos(1);
         assert_eq!(LIFETIMES.of_record(Some(end), wall, 0), LEAST);
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use super::engine::Engine;
 use super::error::{Unavailable, UnavailableKind};
@@ -54,7 +56,7 @@ impl<M: Send + Sync + 'static> Checked<M> {
     pub(crate) fn lifetime(
         &self,
         lifetimes: &Lifetimes,
-        wall: SystemTime,
+        wall: DateTime<Utc>,
         dice: u32,
     ) -> (Duration, Duration) {
         match self {

@@ -1,8 +1,9 @@
 //! One suite for every store: protocol.md's operations, as an engine relies on them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use test_support::RedisServer;
 
 use super::KeyLayout;
@@ -64,7 +65,7 @@ fn key_in(keys: &Keys, token: &str) -> EntryKey {
 }
 
 fn record() -> TokenRecord<u32> {
-    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
+    let at = DateTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
     TokenRecord::new("tok-\"1\"é", "app")
         .tenant_id("t-1".to_owned())
         .created_at(at)
@@ -387,8 +388,8 @@ async fn an_eviction_revokes_what_a_level_in_front_may_hold() {
 }
 
 /// A time that microseconds can tell, as they are kept.
-fn used(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001 + seconds * 1_000_000)
+fn used(seconds: u64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001 + seconds * 1_000_000)
 }
 
 #[tokio::test]
@@ -615,22 +616,5 @@ mod redis_alone {
                 assert_eq!(read, [Some(used(1)), Some(used(2))]);
             }
         }
-    }
-
-    #[tokio::test]
-    async fn a_last_use_that_cannot_be_written_is_refused_alone() {
-        let server = RedisServer::start();
-        let store = redis(&server);
-        let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
-        let keys = [key("a"), key("b"), key("c")];
-        let times = [used(1), year_10000, used(3)];
-        let uses: Vec<_> = keys.iter().cloned().zip(times).collect();
-        let put = store.put_last_uses(&uses).await.unwrap();
-        assert!(put[0].is_ok() && put[2].is_ok(), "{put:?}");
-        assert!(put[1].as_ref().is_err_and(|error| error.is_unsupported()));
-        let read = store.last_uses(&keys).await.unwrap();
-        assert_eq!(read, [Some(used(1)), None, Some(used(3))]);
-        let put = store.put_last_uses(&uses[1..2]).await.unwrap();
-        assert!(put[0].is_err() && put.len() == 1);
     }
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use quick_cache::unsync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 
@@ -92,7 +93,7 @@ struct Memory<M> {
     clock: Clock,
     shards: Box<[Mutex<Shard<M>>]>,
     tenants: Mutex<Tenants>,
-    last_uses: Mutex<Cache<EntryKey, SystemTime>>,
+    last_uses: Mutex<Cache<EntryKey, DateTime<Utc>>>,
 }
 
 struct Tenants {
@@ -258,7 +259,7 @@ impl<M> Memory<M> {
         }
     }
 
-    fn remembered(&self) -> MutexGuard<'_, Cache<EntryKey, SystemTime>> {
+    fn remembered(&self) -> MutexGuard<'_, Cache<EntryKey, DateTime<Utc>>> {
         lock(&self.last_uses)
     }
 
@@ -442,7 +443,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         0
     }
 
-    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<Put>> {
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, DateTime<Utc>)]) -> Reply<'a, Vec<Put>> {
         let mut last = self.remembered();
         for (key, at) in uses {
             if last.peek(key).is_none_or(|present| present < at) {
@@ -452,7 +453,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         done(vec![Ok(()); uses.len()])
     }
 
-    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>> {
+    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<DateTime<Utc>>>> {
         let last = self.remembered();
         done(keys.iter().map(|key| last.get(key).copied()).collect())
     }

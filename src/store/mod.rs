@@ -6,7 +6,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use crate::clock::Tick;
 use crate::token::{BearerToken, InvalidReason, TokenRecord, write_hex};
@@ -386,10 +388,10 @@ pub(crate) trait Store<M>: Send + Sync {
 
     /// Writes when tokens were last used, each unless something later lies there; in one round trip.
     /// `Ok` of one: it, or something later, lies there now. One that is refused is no other's matter.
-    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<Put>>;
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, DateTime<Utc>)]) -> Reply<'a, Vec<Put>>;
 
     /// Reads such times, in one round trip. What lies there and is no time is none.
-    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>>;
+    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<DateTime<Utc>>>>;
 
     /// Whether the store takes a write wherever requests need it to.
     fn check(&self) -> Reply<'_, ()>;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::de::value::UnitDeserializer;
@@ -112,9 +112,9 @@ fn encode_record<M: Serialize>(
     digest: &KeyDigest,
 ) -> Result<Vec<u8>, EncodeError> {
     let record = &kept.what;
-    let last_used_at = write_time(record.last_used_at, times::to_rfc3339)?;
-    let created_at = write_time(record.created_at, times::to_rfc3339)?;
-    let expires_at = write_time(record.expires_at, times::to_rfc3339)?;
+    let last_used_at = record.last_used_at.map(times::to_rfc3339);
+    let created_at = record.created_at.map(times::to_rfc3339);
+    let expires_at = record.expires_at.map(times::to_rfc3339);
     let digest = digest.to_string();
     let generation = kept.generation.map(|generation| generation.to_string());
     let json = RecordJson {
@@ -143,19 +143,6 @@ pub(super) fn within_limit(bytes: Vec<u8>) -> Result<Vec<u8>, EncodeError> {
         return Err(EncodeError::TooLarge);
     }
     Ok(bytes)
-}
-
-/// A time that has no such form is written as the nearest one that has: a token that ends in the year
-/// 10000, or never, is a token like any other.
-pub(super) fn write_time(
-    at: Option<SystemTime>,
-    write: impl Fn(SystemTime) -> Option<String>,
-) -> Result<Option<String>, EncodeError> {
-    let write = |at| {
-        let written = write(at).or_else(|| write(times::nearest(at)));
-        written.ok_or(EncodeError::Unwritable)
-    };
-    at.map(write).transpose()
 }
 
 /// Nothing is written of what is null: no metadata, or none of an `Option`.

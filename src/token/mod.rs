@@ -5,16 +5,20 @@ pub(crate) mod codec;
 mod denial;
 mod format;
 mod invalid_reason;
+mod optional_text;
 mod record;
 mod secret;
 #[cfg(feature = "redis")]
 pub(crate) mod seed;
 #[cfg(feature = "redis")]
 pub(crate) mod times;
+pub(crate) mod timestamp;
 
 pub use denial::Denial;
 pub use format::{GenerateError, TokenFormat};
 pub use invalid_reason::InvalidReason;
+pub use optional_text::IntoOptionalText;
 pub use record::TokenRecord;
 pub use secret::{BearerToken, ParseDigestError, TokenDigest};
 pub(crate) use secret::{hex_digits, parse_hex, same, write_hex};
+pub use timestamp::IntoTimestamp;

@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::SystemTime;
 
+use chrono::{DateTime, Utc};
+
+use super::optional_text::IntoOptionalText;
 use super::secret::TokenDigest;
+use super::timestamp::IntoTimestamp;
 
 /// A token's row, as the loader read it.
 ///
@@ -12,7 +15,7 @@ use super::secret::TokenDigest;
 /// use tower_api_token::{TokenDigest, TokenRecord};
 ///
 /// let record: TokenRecord = TokenRecord::new("tok-1", "app")
-///     .tenant_id("t-42".to_owned())
+///     .tenant_id("t-42")
 ///     .digest(TokenDigest::of("app-0123456789abcdef"));
 /// assert_eq!(record.token_type(), "app");
 /// ```
@@ -23,9 +26,9 @@ pub struct TokenRecord<M = ()> {
     pub(crate) tenant_id: Option<String>,
     pub(crate) token_type: String,
     pub(crate) digest: Option<TokenDigest>,
-    pub(crate) last_used_at: Option<SystemTime>,
-    pub(crate) created_at: Option<SystemTime>,
-    pub(crate) expires_at: Option<SystemTime>,
+    pub(crate) last_used_at: Option<DateTime<Utc>>,
+    pub(crate) created_at: Option<DateTime<Utc>>,
+    pub(crate) expires_at: Option<DateTime<Utc>>,
     /// Boxed, because few records have one: it would be 16 bytes more for each entry.
     pub(crate) denied: Option<Box<Cow<'static, str>>>,
     pub(crate) metadata: M,
@@ -56,16 +59,16 @@ impl TokenRecord {
 impl<M> TokenRecord<M> {
     /// The application that the token belongs to. Default: none.
     #[must_use]
-    pub fn app_id(mut self, app_id: impl Into<Option<String>>) -> Self {
-        self.app_id = app_id.into();
+    pub fn app_id<K>(mut self, app_id: impl IntoOptionalText<K>) -> Self {
+        self.app_id = app_id.into_optional_text();
         self
     }
 
     /// The tenant that the token belongs to: what
     /// [`invalidate_tenant`](crate::ApiTokenCache::invalidate_tenant) reaches it by. Default: none.
     #[must_use]
-    pub fn tenant_id(mut self, tenant_id: impl Into<Option<String>>) -> Self {
-        self.tenant_id = tenant_id.into();
+    pub fn tenant_id<K>(mut self, tenant_id: impl IntoOptionalText<K>) -> Self {
+        self.tenant_id = tenant_id.into_optional_text();
         self
     }
 
@@ -79,22 +82,22 @@ impl<M> TokenRecord<M> {
 
     /// When the token was last used, as the database holds it. Default: never.
     #[must_use]
-    pub fn last_used_at(mut self, at: impl Into<Option<SystemTime>>) -> Self {
-        self.last_used_at = at.into();
+    pub fn last_used_at(mut self, at: impl IntoTimestamp) -> Self {
+        self.last_used_at = at.into_timestamp();
         self
     }
 
     /// When the token was created. Default: unknown.
     #[must_use]
-    pub fn created_at(mut self, at: impl Into<Option<SystemTime>>) -> Self {
-        self.created_at = at.into();
+    pub fn created_at(mut self, at: impl IntoTimestamp) -> Self {
+        self.created_at = at.into_timestamp();
         self
     }
 
     /// When the token ends. It is checked on every request, whatever is cached. Default: never.
     #[must_use]
-    pub fn expires_at(mut self, at: impl Into<Option<SystemTime>>) -> Self {
-        self.expires_at = at.into();
+    pub fn expires_at(mut self, at: impl IntoTimestamp) -> Self {
+        self.expires_at = at.into_timestamp();
         self
     }
 
@@ -177,8 +180,8 @@ impl<M> TokenRecord<M> {
         self.denied.is_some()
     }
 
-    pub(crate) fn is_expired(&self, wall: SystemTime) -> bool {
-        self.expires_at.is_some_and(|end| end <= wall)
+    pub(crate) fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
     }
 }
 
@@ -188,5 +191,38 @@ impl<M> fmt::Debug for TokenRecord<M> {
             .field("id", &self.id)
             .field("type", &self.token_type)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    struct Id(u32);
+
+    impl From<Id> for String {
+        fn from(id: Id) -> Self {
+            id.0.to_string()
+        }
+    }
+
+    #[test]
+    fn an_optional_text_is_given_as_any_text_or_as_an_option_of_one() {
+        let tenant = |record: TokenRecord| record.tenant_id;
+        let new = || TokenRecord::new("1", "app");
+        for with in [
+            tenant(new().tenant_id("42")),
+            tenant(new().tenant_id("42".to_owned())),
+            tenant(new().tenant_id(Cow::Borrowed("42"))),
+            tenant(new().tenant_id(Id(42))),
+            tenant(new().tenant_id(Some("42"))),
+            tenant(new().tenant_id(Some("42".to_owned()))),
+            tenant(new().tenant_id(Some(Id(42)))),
+        ] {
+            assert_eq!(with.as_deref(), Some("42"));
+        }
+        assert_eq!(tenant(new().tenant_id(None::<String>)), None);
     }
 }

@@ -1,13 +1,13 @@
 //! An entry as the Python service has it: seven members of JSON, naive UTC times, or `null`.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::codec::{
-    Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata, write_time,
+    Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata,
 };
 use super::invalid_reason::InvalidReason;
 use super::record::TokenRecord;
@@ -50,11 +50,11 @@ struct Read<M> {
     token_type: String,
     token: zeroize::Zeroizing<String>,
     #[serde(deserialize_with = "present_time")]
-    last_used_at: Option<SystemTime>,
+    last_used_at: Option<DateTime<Utc>>,
     #[serde(deserialize_with = "present_time")]
-    created_at: Option<SystemTime>,
+    created_at: Option<DateTime<Utc>>,
     #[serde(rename = "~expires_at", default, deserialize_with = "present_time")]
-    expires_at: Option<SystemTime>,
+    expires_at: Option<DateTime<Utc>>,
     #[serde(rename = "~generation")]
     generation: Option<String>,
     #[serde(rename = "~metadata", default = "Option::default")]
@@ -91,7 +91,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Erro
     Option::deserialize(from)
 }
 
-fn present_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+fn present_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
     let text: Option<String> = Option::deserialize(from)?;
     let read = |text: String| {
         times::from_isoformat(&text).ok_or_else(|| serde::de::Error::custom("not a time"))
@@ -122,9 +122,9 @@ fn encode_record<M: Serialize>(
         tenant_id: record.tenant_id.as_deref(),
         token_type: &record.token_type,
         token: token.expose(),
-        last_used_at: write_time(record.last_used_at, times::to_isoformat)?,
-        created_at: write_time(record.created_at, times::to_isoformat)?,
-        expires_at: write_time(record.expires_at, times::to_isoformat)?,
+        last_used_at: record.last_used_at.map(times::to_isoformat),
+        created_at: record.created_at.map(times::to_isoformat),
+        expires_at: record.expires_at.map(times::to_isoformat),
         generation: kept.generation.map(|generation| generation.to_string()),
         metadata: write_metadata(&record.metadata)?,
     };
@@ -206,8 +206,8 @@ mod tests {
         }
     }
 
-    fn at(micros: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
+    fn at(micros: u64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + Duration::from_micros(micros)
     }
 
     const TIME: u64 = 1_700_000_000_000_000; // 2023-11-14T22:13:20

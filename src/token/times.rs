@@ -1,146 +1,81 @@
-//! Times as they lie in Redis: RFC 3339 in UTC, or what Python's `isoformat` prints. Pure.
+//! Times as text: RFC 3339 in the digest layout, and what Python's `isoformat` prints in the Dify layout.
 
-use std::time::{Duration, SystemTime};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Timelike, Utc};
 
-use time::format_description::well_known::Rfc3339;
-use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
+/// The last microsecond that both forms can write.
+const LAST: DateTime<Utc> = NaiveDate::from_ymd_opt(9999, 12, 31)
+    .unwrap()
+    .and_time(NaiveTime::from_hms_nano_opt(23, 59, 59, 999_999_000).unwrap())
+    .and_utc();
 
-/// `None` for a time outside the years that RFC 3339 can write (0 to 9999).
-pub(crate) fn to_rfc3339(at: SystemTime) -> Option<String> {
-    date_time(at)?.format(&Rfc3339).ok()
+/// Returns the first moment of `year`.
+const fn first_of(year: i32) -> DateTime<Utc> {
+    let day = NaiveDate::from_ymd_opt(year, 1, 1).expect("a year");
+    day.and_time(NaiveTime::MIN).and_utc()
 }
 
-fn date_time(at: SystemTime) -> Option<OffsetDateTime> {
-    // `From<SystemTime>` panics outside its range, so the range is asked for first.
-    let (sign, distance) = match at.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => (1, after),
-        Err(before) => (-1, before.duration()),
-    };
-    let nanos = sign * i128::try_from(distance.as_nanos()).ok()?;
-    OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()
+/// Writes a time in RFC 3339, which has the years 0 to 9999. A time out of its range is written as the
+/// nearest one in it: it means "since ever" or "never", as a database's `infinity` does.
+pub(crate) fn to_rfc3339(at: DateTime<Utc>) -> String {
+    const FIRST: DateTime<Utc> = first_of(0);
+    at.clamp(FIRST, LAST)
+        .to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// Returns the nearest time that every form here has: the beginning of the year 1, or the last
-/// microsecond of the year 9999. What is out of their range means "since ever" or "never", as a
-/// database's `infinity` does.
-pub(crate) fn nearest(at: SystemTime) -> SystemTime {
-    const YEAR_1: Duration = Duration::from_secs(62_135_596_800);
-    const YEAR_9999: Duration = Duration::from_micros(253_402_300_799_999_999);
-    match at.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => SystemTime::UNIX_EPOCH + after.min(YEAR_9999),
-        Err(before) => SystemTime::UNIX_EPOCH - before.duration().min(YEAR_1),
+/// Reads an RFC 3339 time; `None` if it is not one.
+///
+/// A leap second is possible only at the end of a month in UTC, and is read as the nanosecond before it.
+pub(crate) fn from_rfc3339(text: &str) -> Option<DateTime<Utc>> {
+    let at = parse(text)?;
+    if !is_leap_second(at) {
+        return Some(at);
     }
+    let before = at.with_nanosecond(999_999_999)?;
+    let next = before + TimeDelta::nanoseconds(1);
+    (next.day() == 1 && next.time() == NaiveTime::MIN).then_some(before)
 }
 
-/// `None` where the text is no RFC 3339 time.
-pub(crate) fn from_rfc3339(text: &str) -> Option<SystemTime> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .ok()
-        .map(SystemTime::from)
+/// Writes what Python's `datetime.isoformat()` prints of a naive time in UTC: six decimals, or none if they
+/// are zero. Anything below a microsecond is cut off. A time out of Python's years, 1 to 9999, is written
+/// as the nearest one in them.
+pub(crate) fn to_isoformat(at: DateTime<Utc>) -> String {
+    const FIRST: DateTime<Utc> = first_of(1);
+    let at = at.clamp(FIRST, LAST);
+    let form = match at.timestamp_subsec_micros() {
+        0 => "%Y-%m-%dT%H:%M:%S",
+        _ => "%Y-%m-%dT%H:%M:%S%.6f",
+    };
+    at.format(form).to_string()
 }
 
-/// What `datetime.isoformat()` prints of a naive time in UTC: six decimals, or none where they are
-/// zero. What lies below a microsecond is cut. `None` outside the years 1 to 9999, Python's own.
-pub(crate) fn to_isoformat(at: SystemTime) -> Option<String> {
-    let at = date_time(at).filter(|at| (1..=9999).contains(&at.year()))?;
-    let (date, time) = (at.date(), at.time());
-    let (month, micros) = (u8::from(date.month()), time.microsecond());
-    let seconds = format!(
-        "{:04}-{month:02}-{:02}T{:02}:{:02}:{:02}",
-        date.year(),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    );
-    Some(if micros == 0 {
-        seconds
-    } else {
-        format!("{seconds}.{micros:06}")
-    })
-}
-
-/// Reads what `isoformat`, pydantic and RFC 3339 write: seconds and decimals may be left out, `T` may
-/// be a space, the offset may be `Z`, `±HH:MM`, `±HHMM` or `±HH`. A naive time is in UTC.
-pub(crate) fn from_isoformat(text: &str) -> Option<SystemTime> {
+/// Reads what `isoformat`, pydantic and RFC 3339 write. Seconds and decimals are optional, `T` may be a
+/// space, and the offset may be `Z`, `±HH:MM`, `±HHMM` or `±HH`. A naive time is in UTC.
+pub(crate) fn from_isoformat(text: &str) -> Option<DateTime<Utc>> {
     let (date, rest) = text.split_at_checked(10)?;
-    let date = date_of(date)?;
     let rest = rest.strip_prefix(['T', 't', ' '])?;
-    let end = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
-    let (time, offset) = rest.split_at(end);
-    let at = PrimitiveDateTime::new(date, time_of(time)?).assume_offset(offset_of(offset)?);
-    let nanos = at.unix_timestamp_nanos();
-    let distance = u64::try_from(nanos.unsigned_abs() / 1_000_000_000).ok()?;
-    let part = u32::try_from(nanos.unsigned_abs() % 1_000_000_000).ok()?;
-    let distance = Duration::new(distance, part);
-    if nanos < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    }
-}
-
-/// `digits` of them, and nothing else: `parse` alone would take a sign.
-fn number<T: std::str::FromStr>(text: &str, digits: usize) -> Option<T> {
-    let all = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-    all.then(|| text.parse().ok())?
-}
-
-fn date_of(text: &str) -> Option<Date> {
-    let mut parts = text.split('-');
-    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    let month = Month::try_from(number::<u8>(month, 2)?).ok()?;
-    if parts.next().is_some() {
+    let (time, offset) = rest.split_at(rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len()));
+    // chrono ignores decimals beyond the ninth. No Python prints them.
+    if time.len() > "00:00:00.000000000".len() {
         return None;
     }
-    Date::from_calendar_date(number(year, 4)?, month, number(day, 2)?).ok()
+    let seconds = if time.len() == 5 { ":00" } else { "" };
+    let offset = match offset.len() {
+        0 => "Z".to_owned(),
+        3 => format!("{offset}:00"),
+        5 => format!("{}:{}", offset.get(..3)?, offset.get(3..)?),
+        _ => offset.to_owned(),
+    };
+    parse(&format!("{date}T{time}{seconds}{offset}")).filter(|at| !is_leap_second(*at))
 }
 
-fn time_of(text: &str) -> Option<Time> {
-    let (clock, decimals) = match text.split_once('.') {
-        None => (text, None),
-        Some((clock, decimals)) => (clock, Some(decimals)),
-    };
-    let mut parts = clock.split(':');
-    let (hour, minute) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
-    let second = match parts.next() {
-        Some(second) => number(second, 2)?,
-        // Decimals of a minute are nobody's form.
-        None if decimals.is_none() => 0,
-        None => return None,
-    };
-    if parts.next().is_some() {
-        return None;
-    }
-    let nanos = match decimals {
-        None => 0,
-        Some(decimals) if (1..=9).contains(&decimals.len()) => {
-            let power = u32::try_from(9 - decimals.len()).ok()?;
-            number::<u32>(decimals, decimals.len())? * 10_u32.pow(power)
-        }
-        Some(_) => return None,
-    };
-    Time::from_hms_nano(hour, minute, second, nanos).ok()
+fn parse(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(|at| at.to_utc())
 }
 
-fn offset_of(text: &str) -> Option<UtcOffset> {
-    if matches!(text, "" | "Z" | "z") {
-        return Some(UtcOffset::UTC);
-    }
-    let (sign, rest) = match text.split_at(1) {
-        ("+", rest) => (1, rest),
-        ("-", rest) => (-1, rest),
-        _ => return None,
-    };
-    let (hours, minutes) = match rest.len() {
-        2 => (rest, "00"),
-        4 => rest.split_at_checked(2)?,
-        5 => rest.split_once(':')?,
-        _ => return None,
-    };
-    let (hours, minutes) = (number::<i8>(hours, 2)?, number::<i8>(minutes, 2)?);
-    // Of minutes `from_hms` takes 59 and no more, but of hours 25.
-    (hours < 24).then(|| UtcOffset::from_hms(sign * hours, sign * minutes, 0).ok())?
+fn is_leap_second(at: DateTime<Utc>) -> bool {
+    at.nanosecond() >= 1_000_000_000
 }
 
 #[cfg(test)]
@@ -152,10 +87,9 @@ mod tests {
     #[test]
     fn a_time_survives_the_round_trip_to_the_nanosecond() {
         for nanos in [0, 1, 999_999_999, 1_700_000_000_123_456_789] {
-            let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
-            assert_eq!(from_rfc3339(&to_rfc3339(at).unwrap()), Some(at));
-            let before = SystemTime::UNIX_EPOCH - Duration::from_nanos(nanos);
-            assert_eq!(from_rfc3339(&to_rfc3339(before).unwrap()), Some(before));
+            for at in [nanos, -nanos].map(DateTime::from_timestamp_nanos) {
+                assert_eq!(from_rfc3339(&to_rfc3339(at)), Some(at));
+            }
         }
     }
 
@@ -169,45 +103,47 @@ mod tests {
     }
 
     #[test]
-    fn a_time_beyond_the_year_9999_is_refused_instead_of_panicking() {
-        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(400_000_000_000);
-        assert_eq!(to_rfc3339(far), None);
+    fn a_leap_second_ends_a_month() {
+        let before = from_rfc3339("2016-12-31T23:59:59.999999999Z");
+        assert!(before.is_some());
+        assert_eq!(from_rfc3339("2016-12-31T23:59:60Z"), before);
+        assert_eq!(from_rfc3339("2017-01-01T01:59:60.5+02:00"), before);
+        for none in ["2016-12-31T22:59:60Z", "2016-12-30T23:59:60Z"] {
+            assert_eq!(from_rfc3339(none), None, "{none}");
+        }
+        assert_eq!(from_isoformat("2016-12-31T23:59:60"), None);
     }
 
     #[test]
-    fn the_nearest_time_has_every_form() {
-        let distance = Duration::from_secs(400_000_000_000);
-        for (far, naive) in [
+    fn a_time_out_of_range_is_written_as_the_nearest() {
+        for (far, rfc3339, isoformat) in [
             (
-                SystemTime::UNIX_EPOCH.checked_add(distance),
+                DateTime::<Utc>::MAX_UTC,
+                "9999-12-31T23:59:59.999999Z",
                 "9999-12-31T23:59:59.999999",
             ),
             (
-                SystemTime::UNIX_EPOCH.checked_sub(distance),
+                DateTime::<Utc>::MIN_UTC,
+                "0000-01-01T00:00:00Z",
                 "0001-01-01T00:00:00",
             ),
         ] {
-            // Not every system has such times.
-            let Some(far) = far else { continue };
-            assert_eq!(to_isoformat(far), None);
-            assert_eq!(to_isoformat(nearest(far)).unwrap(), naive);
-            assert_eq!(to_rfc3339(nearest(far)).unwrap(), format!("{naive}Z"));
+            assert_eq!(to_rfc3339(far), rfc3339);
+            assert_eq!(to_isoformat(far), isoformat);
         }
     }
 
     #[test]
     fn isoformat_has_six_decimals_or_none() {
-        let micros = |micros| SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
-        assert_eq!(to_isoformat(micros(0)).unwrap(), "1970-01-01T00:00:00");
-        assert_eq!(
-            to_isoformat(micros(1)).unwrap(),
-            "1970-01-01T00:00:00.000001"
-        );
-        let nanos = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_999);
-        assert_eq!(to_isoformat(nanos).unwrap(), "1970-01-01T00:00:00.000001");
-        for micros_since in [0, 1, 120_000, 1_700_000_000_123_456] {
-            let at = micros(micros_since);
-            assert_eq!(from_isoformat(&to_isoformat(at).unwrap()), Some(at));
+        let nanos = DateTime::from_timestamp_nanos;
+        assert_eq!(to_isoformat(nanos(0)), "1970-01-01T00:00:00");
+        assert_eq!(to_isoformat(nanos(999)), "1970-01-01T00:00:00");
+        for one in [1_000, 1_999] {
+            assert_eq!(to_isoformat(nanos(one)), "1970-01-01T00:00:00.000001");
+        }
+        for micros in [0, 1, 120_000, 1_700_000_000_123_456] {
+            let at = DateTime::UNIX_EPOCH + Duration::from_micros(micros);
+            assert_eq!(from_isoformat(&to_isoformat(at)), Some(at));
         }
     }
 

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use quick_cache::unsync::Cache;
 
 use super::sink::Usage;
@@ -25,7 +26,7 @@ pub(super) struct Use {
 }
 
 impl Use {
-    fn at(&self) -> SystemTime {
+    fn at(&self) -> DateTime<Utc> {
         self.usage.last_used_at
     }
 }
@@ -61,7 +62,7 @@ struct Shard {
 #[derive(Clone, Copy)]
 struct Recorded {
     tick: Tick,
-    at: SystemTime,
+    at: DateTime<Utc>,
 }
 
 impl Pending {
@@ -126,7 +127,7 @@ impl Pending {
     }
 
     /// The latest use that this process remembers.
-    pub(super) fn last(&self, digest: &TokenDigest) -> Option<SystemTime> {
+    pub(super) fn last(&self, digest: &TokenDigest) -> Option<DateTime<Utc>> {
         let shard = self.shard(digest);
         let pending = shard.uses.get(digest).map(|pending| pending.at());
         pending.max(shard.recent.peek(digest).map(|recent| recent.at))
@@ -187,8 +188,8 @@ mod tests {
         Pending::new(capacity, INTERVAL)
     }
 
-    fn wall(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    fn wall(seconds: u64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
     /// A use at this many seconds by both clocks.
@@ -210,7 +211,7 @@ mod tests {
         })
     }
 
-    fn times(pending: &Pending) -> Vec<SystemTime> {
+    fn times(pending: &Pending) -> Vec<DateTime<Utc>> {
         pending.read().iter().map(|used| used.at()).collect()
     }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::{DateTime, Datelike, Utc};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -94,7 +95,7 @@ impl<M: Send + Sync + 'static> Recorder<M> {
     }
 
     /// The latest use that this process remembers.
-    pub(crate) fn last(&self, digest: &TokenDigest) -> Option<SystemTime> {
+    pub(crate) fn last(&self, digest: &TokenDigest) -> Option<DateTime<Utc>> {
         self.core.pending.last(digest)
     }
 
@@ -137,10 +138,8 @@ fn is_due(noted: &AtomicU64, now: Tick, interval: Duration) -> bool {
 
 /// From 1970 to the end of the year 9999: what every database and both forms in Redis can write. A clock
 /// that shows anything else was never set.
-fn is_of_this_age(at: SystemTime) -> bool {
-    const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
-    let since = at.duration_since(SystemTime::UNIX_EPOCH);
-    since.is_ok_and(|since| since < YEAR_10000)
+fn is_of_this_age(at: DateTime<Utc>) -> bool {
+    (1970..=9999).contains(&at.year())
 }
 
 impl<M> Core<M> {
@@ -273,7 +272,7 @@ impl<M: Send + Sync + 'static> Core<M> {
         );
     }
 
-    fn keyed(&self, used: &Use) -> (EntryKey, SystemTime) {
+    fn keyed(&self, used: &Use) -> (EntryKey, DateTime<Utc>) {
         let (token, digest) = (used.token.as_ref(), &used.usage.digest);
         let key = self.keys.key_of(token, digest, used.scope.clone());
         (key, used.usage.last_used_at)

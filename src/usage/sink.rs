@@ -3,7 +3,8 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
 
 use crate::error::BoxError;
 use crate::token::TokenDigest;
@@ -16,7 +17,7 @@ pub struct Usage {
     pub(crate) digest: TokenDigest,
     pub(crate) scope: Option<String>,
     pub(crate) tenant_id: Option<String>,
-    pub(crate) last_used_at: SystemTime,
+    pub(crate) last_used_at: DateTime<Utc>,
 }
 
 impl Usage {
@@ -41,7 +42,7 @@ impl Usage {
     }
 
     /// When it was used, by this machine's clock.
-    pub fn last_used_at(&self) -> SystemTime {
+    pub fn last_used_at(&self) -> DateTime<Utc> {
         self.last_used_at
     }
 }
@@ -89,7 +90,7 @@ impl fmt::Debug for Usage {
 ///
 /// # struct Pool;
 /// # impl Pool {
-/// #     async fn update(&self, _: Vec<String>, _: Vec<std::time::SystemTime>) -> std::io::Result<()> { Ok(()) }
+/// #     async fn update(&self, _: Vec<String>, _: Vec<chrono::DateTime<chrono::Utc>>) -> std::io::Result<()> { Ok(()) }
 /// # }
 /// struct LastUses {
 ///     pool: Pool,

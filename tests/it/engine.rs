@@ -4,11 +4,12 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::common::{
     Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, until,
 };
+use chrono::Utc;
 use test_support::RedisServer;
 use tokio::sync::Semaphore;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
@@ -200,7 +201,7 @@ async fn a_denied_record_expires_like_any_other() {
     each(async |build| {
         let clock = ManualClock::new();
         let mut row = Row::new("app").of_tenant("t-1");
-        row.expires_at = Some(clock.wall() + Duration::from_secs(30));
+        row.expires_at = Some(clock.now() + Duration::from_secs(30));
         let db = Db::with(TOKEN, row);
         let cache = build(db.cache().clock(clock.clone()));
         db.suspend("t-1");
@@ -742,7 +743,7 @@ async fn a_null_is_kept_for_its_own_time_to_live() {
 async fn a_token_is_absent_from_the_moment_it_expires_whatever_is_cached() {
     let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
     db.change(TOKEN, |row| {
-        row.expires_at = Some(clock.wall() + Duration::from_secs(700))
+        row.expires_at = Some(clock.now() + Duration::from_secs(700))
     });
     let cache = db.cache().clock(clock.clone()).build().unwrap();
     found(&cache, TOKEN).await;
@@ -765,7 +766,7 @@ async fn a_token_is_absent_from_the_moment_it_expires_whatever_is_cached() {
 async fn an_expired_record_is_not_a_null_so_that_an_extension_needs_no_other_proof() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
-        let past = SystemTime::now() - Duration::from_secs(5);
+        let past = Utc::now() - Duration::from_secs(5);
         db.change(TOKEN, |row| row.expires_at = Some(past));
         let cache = build(db.cache());
         for _ in 0..3 {
@@ -804,7 +805,7 @@ async fn lifetimes_in_redis_are_jittered_downwards_and_capped_by_the_tokens_end(
     let denied = left("denied-token");
     assert!((53_000..=60_000).contains(&denied), "{denied}");
     let mut row = Row::new("app");
-    row.expires_at = Some(SystemTime::now() + Duration::from_secs(30));
+    row.expires_at = Some(Utc::now() + Duration::from_secs(30));
     db.insert("ends-in-30-seconds", row);
     found(&cache, "ends-in-30-seconds").await;
     let capped = left("ends-in-30-seconds");

@@ -1,9 +1,10 @@
 //! What somebody else put under a key that is ours: it costs loads or a repetition, and then it is mended.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::common::{Builder, Cache, Db, Row, found, redis};
+use chrono::DateTime;
 use test_support::RedisServer;
 use tower_api_token::{KeyLayout, Origin};
 
@@ -186,13 +187,13 @@ async fn a_load_lock_without_an_end_is_given_one() {
 #[tokio::test]
 async fn a_token_whose_end_cannot_be_written_is_cached_all_the_same() {
     for (world, _) in World::in_both_layouts() {
-        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(400_000_000_000);
+        let far = DateTime::UNIX_EPOCH + Duration::from_secs(400_000_000_000);
         world.db.change(TOKEN, |row| row.expires_at = Some(far));
         let cache = world.instance();
         world.is_cached(&cache).await;
         let read = found(&cache, TOKEN).await.expires_at().unwrap();
         let micros = Duration::from_micros(253_402_300_799_999_999);
-        assert_eq!(read, SystemTime::UNIX_EPOCH + micros);
+        assert_eq!(read, DateTime::UNIX_EPOCH + micros);
         assert_eq!((world.db.loads(), cache.stats().unwritable), (1, 0));
     }
 }

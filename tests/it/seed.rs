@@ -5,11 +5,12 @@ use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::common::{
     Builder, Cache, Db, Points, Row, ask, eventually, found, is_absent, redis, start, until,
 };
+use chrono::DateTime;
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, KeyLayout, Origin, TokenDigest, UsageRecorder};
@@ -145,7 +146,7 @@ async fn pythons_entry_is_read_and_counts_as_it_is() {
         (token.tenant_id(), token.token().expose()),
         (Some("t-1"), TOKEN)
     );
-    let created = SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
+    let created = DateTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
     assert_eq!(token.created_at(), Some(created));
     assert_eq!(world.db.loads(), 0);
 }
@@ -566,7 +567,7 @@ async fn last_uses_are_pythons_keys_in_naive_utc() {
         "2026-01-02T05:04:05.000006+02:00",
     ] {
         world.server.command(&["SET", app, text]).ok();
-        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
+        let at = DateTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
         let read = reader.effective_last_used_at(TOKEN, "app").await.unwrap();
         assert_eq!(read, Some(at));
     }

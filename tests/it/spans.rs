@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use crate::common::{Cache, Db, Mode, Row, ask, found, is_absent, redis, start, until};
+use chrono::DateTime;
 use http::{Request, Response};
 use test_support::{Needles, RedisServer};
 use tower::{Layer as _, ServiceExt, service_fn};
@@ -219,7 +219,7 @@ async fn a_refusal_is_an_event_under_its_own_target_with_the_reason_that_the_cli
     let _guard = capture.install();
     let db = Db::new();
     let expired = Row {
-        expires_at: Some(SystemTime::UNIX_EPOCH),
+        expires_at: Some(DateTime::UNIX_EPOCH),
         ..Row::new("app")
     };
     db.insert("app-expired-0000", expired);

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::common::{Builder, Cache, Db, Row, found, is_absent, redis, redis_at, until};
+use chrono::{DateTime, Utc};
 use test_support::{FaultProxy, Gate, RedisServer};
 use tower_api_token::test_util::ManualClock;
 use tower_api_token::{BoxError, KeyLayout, TokenDigest, Usage, UsageRecorder, UsageSink};
@@ -31,7 +32,7 @@ enum Mode {
 /// A table of last uses, written forward only, with a count of the changes of rows.
 #[derive(Default)]
 struct Table {
-    rows: Mutex<HashMap<String, SystemTime>>,
+    rows: Mutex<HashMap<String, DateTime<Utc>>>,
     batches: Mutex<Vec<usize>>,
     changes: AtomicUsize,
     mode: Mutex<Mode>,
@@ -44,7 +45,7 @@ impl Table {
         *self.mode.lock().unwrap() = mode;
     }
 
-    fn at(&self, id: &str) -> Option<SystemTime> {
+    fn at(&self, id: &str) -> Option<DateTime<Utc>> {
         self.rows.lock().unwrap().get(id).copied()
     }
 
@@ -149,7 +150,7 @@ impl World {
 async fn the_first_use_is_written_and_then_one_an_interval() {
     let world = World::new();
     let instance = world.instance();
-    let first = world.clock.wall();
+    let first = world.clock.now();
     for _ in 0..100 {
         found(&instance, TOKEN).await;
     }
@@ -161,7 +162,7 @@ async fn the_first_use_is_written_and_then_one_an_interval() {
     }
     assert_eq!(world.sink.0.batches(), 1, "within the interval");
     found(&instance, TOKEN).await;
-    let second = world.clock.wall();
+    let second = world.clock.now();
     assert_eq!(second, first + INTERVAL);
     world.flush().await;
     assert_eq!(world.sink.0.at("tok-1"), Some(second));
@@ -228,7 +229,7 @@ async fn a_use_during_a_write_is_in_the_next_one() {
     world.clock.advance(INTERVAL);
     world.sink.0.gate.reached(1).await;
     found(&instance, TOKEN).await;
-    let during = world.clock.wall();
+    let during = world.clock.now();
     world.sink.0.gate.open();
     world.flush().await;
     assert_eq!(world.sink.0.at("tok-1"), Some(during));
@@ -280,7 +281,7 @@ async fn a_sink_that_fails_or_panics_is_asked_again_more_slowly_and_no_use_is_lo
         let tokens = world.rows(30);
         let instance = world.instance();
         world.sink.0.mode(mode);
-        let at = world.clock.wall();
+        let at = world.clock.now();
         for token in &tokens {
             found(&instance, token).await;
         }
@@ -393,7 +394,7 @@ async fn the_effective_time_is_the_latest_that_anybody_knows() {
     let (one, other) = (world.instance(), world.instance());
     let effective = async |cache: &Cache| cache.effective_last_used_at(TOKEN, "app").await.unwrap();
     assert_eq!(effective(&one).await, None);
-    let at = world.clock.wall();
+    let at = world.clock.now();
     found(&one, TOKEN).await;
     assert_eq!(effective(&one).await, Some(at), "pending in the process");
     assert_eq!(effective(&other).await, None);
@@ -502,11 +503,11 @@ async fn a_clock_that_was_never_set_costs_that_use_alone() {
     let world = World::new();
     let tokens = world.rows(3);
     let instance = world.instance();
-    let now = world.clock.wall();
-    let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-    let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+    let now = world.clock.now();
+    let before_1970 = DateTime::UNIX_EPOCH - Duration::from_secs(1);
+    let year_10000 = DateTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
     for (token, at) in tokens.iter().zip([before_1970, year_10000, now]) {
-        world.clock.set_wall(at);
+        world.clock.set(at);
         found(&instance, token).await;
     }
     let stats = instance.stats();
@@ -527,7 +528,7 @@ async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
     let world = World::new();
     let tokens = world.rows(60);
     let (one, other) = (world.instance(), world.instance());
-    let at = world.clock.wall();
+    let at = world.clock.now();
     for token in &tokens[..20] {
         found(&other, token).await;
     }
@@ -581,7 +582,6 @@ async fn the_seed_layouts_keys_cannot_be_asked_for_by_digest() {
 }
 
 /// As they are kept in the store.
-fn micros(at: SystemTime) -> u128 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    since.as_micros()
+fn micros(at: DateTime<Utc>) -> i64 {
+    at.timestamp_micros()
 }

@@ -1,7 +1,8 @@
 //! Rotation: a successor takes a token's place.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::DateTime;
 use tower_api_token::BearerToken;
 
 use super::pending::{Pending, owe};
@@ -144,7 +145,7 @@ fn plan(
     let (old_expires_at, old_revoked_at) = if overlap.is_zero() {
         (expires_at, Some(now))
     } else {
-        let end = Timestamp::from(SystemTime::from(now) + overlap);
+        let end = Timestamp::from(DateTime::from(now) + overlap);
         // A rotation never makes a life longer.
         (
             Some(expires_at.map_or(end, |earlier| earlier.min(end))),

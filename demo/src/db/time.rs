@@ -1,20 +1,17 @@
-//! Times as the database keeps them: whole microseconds, the finest that both databases hold, so
-//! that what is written and what is read back are equal.
-//!
-//! Whatever a column holds is a [`Timestamp`]: who runs the database by hand writes `infinity`, or a year
-//! with five digits, and no row may end the request that reads it.
+//! Times as the database stores them: whole microseconds, which is as fine as both databases are, so that
+//! what is written and what is read back are equal.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
+use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
+use sqlx::postgres::PgTypeInfo;
 use sqlx::{Decode, Encode, Postgres, Sqlite, Type};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// A moment in UTC: `INTEGER` microseconds in SQLite, `TIMESTAMPTZ` in PostgreSQL.
 ///
-/// RFC 3339 has years from 0000 to 9999. A moment outside of them is the first or the last one inside.
+/// Every value of a column is one. sqlx's own decoding of a `DateTime` panics for `infinity` and for years
+/// that chrono does not have, and an operator may write either by hand. A moment outside of the years 0000
+/// to 9999, which is what RFC 3339 has, becomes the first or the last one inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
     /// Since the beginning of 1970.
@@ -31,21 +28,19 @@ const LAST: i64 = 253_402_300_799_999_999;
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 impl Timestamp {
-    /// The present moment.
+    /// Returns the present moment.
     pub fn now() -> Self {
-        SystemTime::now().into()
+        Utc::now().into()
     }
 
     /// Reads an RFC 3339 time with `Z` or an offset; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        // Nanoseconds of a year with four digits are far from the end of an i128.
-        let micros = moment.unix_timestamp_nanos().div_euclid(1000);
-        Some(Self::clamped(micros.try_into().unwrap_or(LAST)))
+        let moment = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(moment.to_utc().into())
     }
 
-    /// The end of a token as a row has it: `infinity` is PostgreSQL's "never", and nothing that is read
-    /// here ends later than the year 9999.
+    /// Returns when a token ends. `infinity` is PostgreSQL's "never", and nothing that is read here ends
+    /// later than the year 9999.
     pub(super) fn end(column: Option<Self>) -> Option<Self> {
         column.filter(|end| end.micros < LAST)
     }
@@ -60,34 +55,20 @@ impl Timestamp {
 /// RFC 3339, in UTC.
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.micros) * 1000);
-        let moment = moment.map_err(|_| std::fmt::Error)?;
-        f.write_str(&moment.format(&Rfc3339).map_err(|_| std::fmt::Error)?)
+        let moment = DateTime::from(*self);
+        f.write_str(&moment.to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 }
 
-impl From<SystemTime> for Timestamp {
-    fn from(moment: SystemTime) -> Self {
-        let (micros, before) = match moment.duration_since(UNIX_EPOCH) {
-            Ok(since) => (since.as_nanos() / 1000, false),
-            // Rounded down, as after 1970.
-            Err(error) => (error.duration().as_nanos().div_ceil(1000), true),
-        };
-        let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-        Self::clamped(if before { -micros } else { micros })
+impl From<DateTime<Utc>> for Timestamp {
+    fn from(moment: DateTime<Utc>) -> Self {
+        Self::clamped(moment.timestamp_micros())
     }
 }
 
-impl From<Timestamp> for SystemTime {
+impl From<Timestamp> for DateTime<Utc> {
     fn from(moment: Timestamp) -> Self {
-        let age = Duration::from_micros(moment.micros.unsigned_abs());
-        let time = if moment.micros < 0 {
-            UNIX_EPOCH.checked_sub(age)
-        } else {
-            UNIX_EPOCH.checked_add(age)
-        };
-        // Some systems begin later than the year 0000: what is so old is long over in any case.
-        time.unwrap_or(UNIX_EPOCH)
+        Self::from_timestamp_micros(moment.micros).expect("a year from 0000 to 9999")
     }
 }
 
@@ -117,8 +98,8 @@ impl<'r> Decode<'r, Sqlite> for Timestamp {
 }
 
 impl Type<Postgres> for Timestamp {
-    fn type_info() -> <Postgres as sqlx::Database>::TypeInfo {
-        <OffsetDateTime as Type<Postgres>>::type_info()
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("TIMESTAMPTZ")
     }
 }
 
@@ -159,11 +140,10 @@ mod tests {
 
     #[test]
     fn microseconds_survive_the_round_trip() {
-        let now = Timestamp::now();
-        assert_eq!(Timestamp::clamped(now.micros), now);
-        assert_eq!(Timestamp::from(SystemTime::from(now)), now);
         let old = Timestamp::parse("1969-12-31T23:59:59.999999Z").unwrap();
-        assert_eq!(Timestamp::from(SystemTime::from(old)), old);
+        for moment in [Timestamp::now(), old] {
+            assert_eq!(Timestamp::from(DateTime::from(moment)), moment);
+        }
     }
 
     #[test]
@@ -183,7 +163,9 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse(text).unwrap().to_string(), shown);
         }
-        let far = UNIX_EPOCH + Duration::from_secs(1 << 60);
-        assert_eq!(Timestamp::from(far), Timestamp::clamped(LAST));
+        assert_eq!(
+            Timestamp::from(DateTime::<Utc>::MAX_UTC),
+            Timestamp::clamped(LAST)
+        );
     }
 }

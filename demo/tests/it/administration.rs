@@ -161,7 +161,7 @@ fn random_tokens_are_shown_once_and_work_in_their_scope_alone() {
 fn expired_token_is_refused() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
-    let soon = std::time::SystemTime::now() + std::time::Duration::from_millis(1500);
+    let soon = chrono::Utc::now() + std::time::Duration::from_millis(1500);
     let soon = demo::db::Timestamp::from(soon).to_string();
     let created = create(
         &demo,

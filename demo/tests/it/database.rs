@@ -1,7 +1,6 @@
 //! The database by itself: migrations, seed and outbox under concurrency, on both kinds.
 
-use std::time::SystemTime;
-
+use chrono::{DateTime, Utc};
 use demo::db::{
     Database as Pool, InsertError, Kept, NewToken, Subject, Target, TenantStatus, Timestamp,
 };
@@ -77,7 +76,7 @@ async fn token_comes_back_as_it_was_written() {
             (row.created_at, row.expires_at, row.last_used_at),
             (token.created_at, token.expires_at, None)
         );
-        assert!(SystemTime::from(row.created_at) <= SystemTime::now());
+        assert!(DateTime::from(row.created_at) <= Utc::now());
         assert!(!row.tenant_suspended);
 
         let pending = pool

@@ -185,7 +185,7 @@ fn refusals(database: &Database) {
         rotate(&demo, id, 60).expect(404);
     }
 
-    let soon = std::time::SystemTime::now() + std::time::Duration::from_millis(1500);
+    let soon = chrono::Utc::now() + std::time::Duration::from_millis(1500);
     let soon = demo::db::Timestamp::from(soon).to_string();
     let body = json!({ "tenant_id": "acme", "type": "app", "expires_at": soon }).to_string();
     let short = demo
@@ -229,7 +229,7 @@ fn what_cannot_be_rotated_is_refused_and_stays_as_it_is() {
 fn neither_token_lives_longer_than_was_granted() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
-        let end = std::time::SystemTime::now() + std::time::Duration::from_secs(600);
+        let end = chrono::Utc::now() + std::time::Duration::from_secs(600);
         let end = demo::db::Timestamp::from(end).to_string();
         let body = json!({ "tenant_id": "acme", "type": "app", "expires_at": end }).to_string();
         let old = demo

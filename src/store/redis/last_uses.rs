@@ -1,13 +1,12 @@
 //! The store's copy of last uses (wire.md).
 
-use std::time::SystemTime;
-
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::batch::Batch;
 use super::commands::{RedisLevel, is_wrong_type, read};
-use super::fault::{Replied, unexpected};
+use super::fault::Replied;
 use crate::store::keys::EntryKey;
 use crate::store::{LAST_USE, Put, StoreError};
 use crate::token::times;
@@ -27,37 +26,22 @@ return 1";
 impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     pub(super) async fn write_last_uses(
         &self,
-        uses: &[(EntryKey, SystemTime)],
+        uses: &[(EntryKey, DateTime<Utc>)],
     ) -> Result<Vec<Put>, StoreError> {
         let mut batch = Batch::new();
-        let mut sent = Vec::with_capacity(uses.len());
         for (key, at) in uses {
-            // A time that has no such form is of no clock that is right.
-            let text = times::to_isoformat(*at);
-            sent.push(text.is_some());
-            if let Some(text) = text {
-                let script = batch.cmd("EVAL").arg(SET_IF_LATER).arg(1);
-                script.arg(self.keys.last_use(key)).arg(text);
-                script.arg(LAST_USE.as_secs());
-            }
+            let script = batch.cmd("EVAL").arg(SET_IF_LATER).arg(1);
+            script.arg(self.keys.last_use(key));
+            script.arg(times::to_isoformat(*at)).arg(LAST_USE.as_secs());
         }
-        let replies = if batch.is_empty() {
-            Vec::new()
-        } else {
-            self.connection.send(&batch).await?
-        };
-        let mut replies = replies.into_iter();
-        let put = |sent| match sent {
-            true => read::<i64>(replies.next().ok_or_else(unexpected)?).map(drop),
-            false => Err(StoreError::unsupported()),
-        };
-        Ok(sent.into_iter().map(put).collect())
+        let replies = self.connection.send(&batch).await?.into_iter();
+        Ok(replies.map(|reply| read::<i64>(reply).map(drop)).collect())
     }
 
     pub(super) async fn read_last_uses(
         &self,
         keys: &[EntryKey],
-    ) -> Result<Vec<Option<SystemTime>>, StoreError> {
+    ) -> Result<Vec<Option<DateTime<Utc>>>, StoreError> {
         let mut batch = Batch::new();
         for key in keys {
             batch.cmd("GET").arg(self.keys.last_use(key));
@@ -68,7 +52,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
 }
 
 /// What is no time is none.
-fn time(reply: Replied) -> Result<Option<SystemTime>, StoreError> {
+fn time(reply: Replied) -> Result<Option<DateTime<Utc>>, StoreError> {
     if is_wrong_type(&reply) {
         return Ok(None);
     }

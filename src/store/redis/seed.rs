@@ -6,8 +6,9 @@
 //! nothing added. Python's lock could not, because its invalidations leave it alone; it is taken in
 //! addition, so that both sides share one load.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use redis::Value as Raw;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -552,11 +553,11 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         self.level.breakers()
     }
 
-    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, SystemTime)]) -> Reply<'a, Vec<Put>> {
+    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, DateTime<Utc>)]) -> Reply<'a, Vec<Put>> {
         self.level.put_last_uses(uses)
     }
 
-    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<SystemTime>>> {
+    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<DateTime<Utc>>>> {
         self.level.last_uses(keys)
     }
 

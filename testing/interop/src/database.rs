@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use test_support::{Gate, RedisServer};
 use tower_api_token::{
@@ -24,11 +25,11 @@ pub struct Row {
     /// The type.
     pub token_type: String,
     /// The last use.
-    pub last_used_at: Option<SystemTime>,
+    pub last_used_at: Option<DateTime<Utc>>,
     /// The creation.
-    pub created_at: Option<SystemTime>,
+    pub created_at: Option<DateTime<Utc>>,
     /// The end, which Python knows nothing of.
-    pub expires_at: Option<SystemTime>,
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl Row {

@@ -167,7 +167,7 @@ async fn entries_last_as_long_on_both_sides() {
 async fn what_we_add_is_ignored_by_python_and_an_end_counts_for_us() {
     for version in Version::ALL {
         let mut row = Row::new("tok-1").of_tenant("t-1");
-        row.expires_at = Some(std::time::SystemTime::now() + std::time::Duration::from_secs(3600));
+        row.expires_at = Some(chrono::Utc::now() + std::time::Duration::from_secs(3600));
         let world = World::with(row.clone());
         let (rust, mut python) = (world.rust(), world.python(version));
         found(&rust, TOKEN).await;

@@ -13,8 +13,9 @@ mod points;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 pub use points::{Points, until};
 use test_support::{Gate, RedisServer};
 use tower_api_token::{
@@ -34,7 +35,7 @@ pub struct Row {
     pub tenant: Option<String>,
     pub version: Version,
     pub revoked: bool,
-    pub expires_at: Option<SystemTime>,
+    pub expires_at: Option<DateTime<Utc>>,
     pub digest: Option<TokenDigest>,
 }
 

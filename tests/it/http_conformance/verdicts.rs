@@ -78,7 +78,7 @@ async fn a_cached_token_that_expires_gets_the_bytes_of_an_unknown_one() {
     use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 
     let clock = ManualClock::new();
-    let end = clock.wall() + Duration::from_secs(30);
+    let end = clock.now() + Duration::from_secs(30);
     let loader = move |lookup: Lookup| {
         let known = lookup.token().expose() == GOOD;
         let record = known.then(|| TokenRecord::new("tok-good", "app").expires_at(end));

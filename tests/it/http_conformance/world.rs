@@ -7,9 +7,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::Utc;
 use http::header::{AUTHORIZATION, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::{Body, Frame};
@@ -62,7 +63,7 @@ impl TokenLoader for Database {
         self.gate.pass().await;
         let healthy = self.healthy.load(Ordering::SeqCst);
         let not_yet_revoked = self.not_yet_revoked.load(Ordering::SeqCst);
-        let past = SystemTime::now() - Duration::from_secs(1);
+        let past = Utc::now() - Duration::from_secs(1);
         Ok(Some(match lookup.token().expose() {
             GOOD => TokenRecord::new("tok-good", "app").digest(lookup.digest()),
             REVOKED if not_yet_revoked => TokenRecord::new("tok-revoked", "app"),

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::DateTime;
 use http::{Request, Response};
 use test_support::RedisServer;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -32,7 +33,7 @@ fn database() -> Arc<Db> {
     db.insert(DENIED, row().of_tenant("tenant-suspended"));
     db.suspend("tenant-suspended");
     let past = Row {
-        expires_at: Some(SystemTime::UNIX_EPOCH),
+        expires_at: Some(DateTime::UNIX_EPOCH),
         ..row()
     };
     db.insert(EXPIRED, past);

@@ -11,8 +11,9 @@
 mod points;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use interop::database::{Database, Row};
 use interop::python::{Python, Version};
 pub use points::{Points, until};
@@ -113,8 +114,8 @@ pub fn record_of(id: &str, token: &str, tenant: &str) -> Value {
 }
 
 /// So many microseconds after 2026-01-02T03:04:05 in UTC.
-pub fn micros_after(micros: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045) + Duration::from_micros(micros)
+pub fn micros_after(micros: u64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045) + Duration::from_micros(micros)
 }
 
 pub async fn ask(cache: &ApiTokenCache, token: &str) -> Result<Answer, Unavailable> {

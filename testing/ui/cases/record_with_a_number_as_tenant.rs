@@ -1,0 +1,7 @@
+//! A numeric id is passed as a record's tenant.
+
+use tower_api_token::TokenRecord;
+
+fn main() {
+    let _ = TokenRecord::new("tok-1", "app").tenant_id(42);
+}
