@@ -1,6 +1,6 @@
 //! The configuration of a model: parts of the protocol, how many of each, and faults.
 
-use crate::Rules;
+use crate::rules::Rules;
 
 /// The maximum number of instances.
 pub(crate) const MAX_INSTANCES: usize = 3;

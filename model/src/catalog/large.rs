@@ -1,9 +1,8 @@
 //! The models that `scripts/model` explores.
 
-use super::{
-    BOUNDS, LOADS_LOCAL, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, TOKEN_AND_TENANT, TWO_TOKENS,
-    whole,
-};
+use super::named::{Named, whole};
+use super::parts::{BOUNDS, LOCAL_TENANT, MOVES, SHORT, TENANT, TOKEN_AND_TENANT, TWO_TOKENS};
+use super::small::LOADS_LOCAL;
 use crate::config::{Config, Operator};
 use crate::search::Limits;
 

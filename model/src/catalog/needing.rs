@@ -1,7 +1,7 @@
 //! For each rule, a model that shows why it is needed.
 
+use super::parts::{BOUNDS, LOCAL_TENANT, SHORT, TENANT, TYPES};
 use super::small::LOADS_TYPES;
-use super::{BOUNDS, LOCAL_TENANT, SHORT, TENANT, TYPES};
 use crate::config::Config;
 use crate::rules::Rule;
 

@@ -1,6 +1,7 @@
 //! The models that `cargo test` explores.
 
-use super::{BOUNDS, CALM, EVERYBODY, LOCAL_TENANT, MOVES, Named, SHORT, TENANT, TYPES, whole};
+use super::named::{Named, whole};
+use super::parts::{BOUNDS, CALM, EVERYBODY, LOCAL_TENANT, MOVES, SHORT, TENANT, TYPES};
 use crate::config::{Config, Operator, Requests};
 
 /// Here a local entry of T makes a generation known at any age, which is safe but may cost a second load.

@@ -1,7 +1,7 @@
 //! Completion: who receives an answer, and whether it keeps the promise.
 
-use super::Steps;
 use super::state::{At, Call, Entry, Record, Stage, State, Value, Versions};
+use super::steps::Steps;
 use crate::rules::Rule;
 
 impl Steps<'_> {

@@ -1,7 +1,7 @@
 //! The call for K: its next step, and what sending a command changes.
 
-use super::Steps;
 use super::state::{At, Call, Late, Proof, Stage, State};
+use super::steps::Steps;
 
 impl Steps<'_> {
     pub(super) fn advance(&mut self, i: usize) {

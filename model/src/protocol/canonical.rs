@@ -1,10 +1,11 @@
-//! Renumbers random bits, so that states that differ only in their numbers become one.
+//! Gives states that no step can tell apart one form.
 //!
+//! Random bits are renumbered, so that states that differ only in their numbers become one.
 //! Nonces, generations and E's contents are never compared with each other. Each kind is numbered by first occurrence, in
 //! a fixed order of the fields that hold it. The number of bits that no longer occur is used again, which is sound because
 //! nothing can be compared with them.
 
-use super::state::{Bits, Key, Late, Reader, State};
+use super::state::{At, Bits, Call, Key, Late, Reader, State};
 
 const NONCE: usize = 0;
 const GENERATION: usize = 1;
@@ -60,8 +61,38 @@ fn visit(state: &mut State, mut f: impl FnMut(usize, &mut Bits)) {
     }
 }
 
+/// Gives states that no step can tell apart one form.
+pub(super) fn normalise(state: &mut State) {
+    forget_useless_ages(state);
+    rename(state);
+    // Late commands are a set. Free slots come last.
+    state.late.sort_unstable_by(|a, b| b.cmp(a));
+}
+
+/// Sets ages that no step reads to 0, so that they do not distinguish states.
+fn forget_useless_ages(state: &mut State) {
+    for instance in &mut state.instances {
+        let Call { at, sent, keep, .. } = instance.call;
+        let of_k = match at {
+            At::Get | At::Acquire | At::Fill | At::Restore => sent,
+            At::CheckT => true,
+            At::Answer => keep,
+            _ => false,
+        };
+        if !of_k {
+            instance.call.age = 0;
+        }
+        if at == At::Answer && !keep {
+            instance.call.generation = 0;
+        }
+        if !(sent && matches!(at, At::CheckT | At::ReadT)) {
+            instance.call.t_age = 0;
+        }
+    }
+}
+
 /// Numbers all random bits by first occurrence.
-pub(super) fn rename(state: &mut State) {
+fn rename(state: &mut State) {
     let mut names = [[0; 32]; 3];
     let mut used = [0; 3];
     visit(state, |kind, bits| {

@@ -1,7 +1,7 @@
 //! Faults: keys vanish, late commands run, processes crash, and one writer does not speak the protocol.
 
-use super::Steps;
 use super::state::{Instance, Key, Late, OldWriter, Stage, Value};
+use super::steps::Steps;
 use crate::rules::Rule;
 
 impl Steps<'_> {

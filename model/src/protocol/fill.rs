@@ -1,8 +1,8 @@
 //! R4, R5 and R6: the lease, the load, and the fill. There is no CAD: it does no more than an eviction.
 
-use super::Steps;
 use super::canonical::fresh_nonce;
 use super::state::{At, Call, Key, Late, Proof, State, Value};
+use super::steps::Steps;
 use crate::rules::Rule;
 
 impl Steps<'_> {

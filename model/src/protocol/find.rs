@@ -1,8 +1,8 @@
 //! R3 and the tenant check: whether a value that was found is valid.
 
-use super::Steps;
 use super::canonical::fresh_generation;
 use super::state::{At, Call, Key, Late, Record, State, Value};
+use super::steps::Steps;
 use crate::rules::Rule;
 
 impl Steps<'_> {

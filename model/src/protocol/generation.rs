@@ -3,9 +3,9 @@
 //! This models a cluster: separate steps read E and K in either order, and T and E after the load. A single server allows
 //! fewer orders.
 
-use super::Steps;
 use super::canonical::{fresh_e, fresh_generation};
 use super::state::{At, Call, Late, Proof, State};
+use super::steps::Steps;
 use crate::rules::Rule;
 
 impl Steps<'_> {

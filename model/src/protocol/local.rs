@@ -4,9 +4,9 @@
 //! that, less the drift. Otherwise nothing relates the clocks, which is more freedom than real clocks have. An age stops
 //! counting once nothing of that age is usable.
 
-use super::Steps;
 use super::canonical::fresh_generation;
-use super::state::{At, Call, Cell, Reader, Stage, State, Value};
+use super::state::{Cell, Reader, Stage, State, Value};
+use super::steps::Steps;
 use crate::rules::Rule;
 
 impl Steps<'_> {
@@ -129,28 +129,6 @@ impl Steps<'_> {
                     );
                 }
             }
-        }
-    }
-}
-
-/// Sets ages that no step reads to 0, so that they do not distinguish states.
-pub(super) fn forget_useless_ages(state: &mut State) {
-    for instance in &mut state.instances {
-        let Call { at, sent, keep, .. } = instance.call;
-        let of_k = match at {
-            At::Get | At::Acquire | At::Fill | At::Restore => sent,
-            At::CheckT => true,
-            At::Answer => keep,
-            _ => false,
-        };
-        if !of_k {
-            instance.call.age = 0;
-        }
-        if at == At::Answer && !keep {
-            instance.call.generation = 0;
-        }
-        if !(sent && matches!(at, At::CheckT | At::ReadT)) {
-            instance.call.t_age = 0;
         }
     }
 }

@@ -17,13 +17,15 @@ mod operator;
 mod registry;
 mod request;
 mod state;
+mod steps;
 mod types;
 
 pub use self::state::State;
 
-use self::state::{Call, Instance, Stage};
+use self::canonical::normalise;
+use self::state::Stage;
+use self::steps::Steps;
 use crate::config::{Config, Requests};
-use crate::rules::Rule;
 use crate::search::{Model, Step, fingerprint};
 
 /// The protocol with the parts that a [`Config`] names.
@@ -31,37 +33,6 @@ use crate::search::{Model, Step, fingerprint};
 pub struct Protocol {
     /// The parts, rules and faults.
     pub config: Config,
-}
-
-/// Collects the steps that lead out of one state.
-struct Steps<'a> {
-    config: &'a Config,
-    from: &'a State,
-    into: &'a mut Vec<(Step, State)>,
-}
-
-impl Steps<'_> {
-    fn holds(&self, rule: Rule) -> bool {
-        self.config.rules.hold(rule)
-    }
-
-    fn instance(&self, i: usize) -> &Instance {
-        &self.from.instances[i]
-    }
-
-    fn call(&self, i: usize) -> &Call {
-        &self.from.instances[i].call
-    }
-
-    fn push(&mut self, who: &'static str, what: &'static str, mut state: State) {
-        normalise(&mut state);
-        self.into.push((Step { who, what }, state));
-    }
-
-    /// Adds a step of instance `i`.
-    fn by(&mut self, i: usize, what: &'static str, state: State) {
-        self.push(["A", "B", "C"][i], what, state);
-    }
 }
 
 impl Model for Protocol {
@@ -124,14 +95,6 @@ impl Model for Protocol {
     fn describe(&self, state: &State) -> String {
         describe::line(&self.config, state)
     }
-}
-
-/// Gives states that no step can tell apart one form.
-fn normalise(state: &mut State) {
-    local::forget_useless_ages(state);
-    canonical::rename(state);
-    // Late commands are a set. Free slots come last.
-    state.late.sort_unstable_by(|a, b| b.cmp(a));
 }
 
 impl Protocol {

@@ -4,8 +4,8 @@
 //! the protocol promises. An operator without a reply repeats. A deletion that runs twice or late does no more than an
 //! eviction, which may happen at any time.
 
-use super::Steps;
 use super::state::{At, Key, OperatorState};
+use super::steps::Steps;
 use crate::config::Operator;
 use crate::rules::Rule;
 

@@ -6,8 +6,8 @@
 //! The registry is lost only together with every connection, and only while no local entry of the first instance is usable:
 //! section 7, item 6 promises nothing for entries from before the loss.
 
-use super::Steps;
 use super::state::Reader;
+use super::steps::Steps;
 use crate::rules::Rule;
 
 impl Steps<'_> {

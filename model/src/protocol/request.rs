@@ -6,8 +6,8 @@
 //! returned may get either answer and is not observed. `Requests::Only` does without this argument: it has a few
 //! requests, and calls for these alone.
 
-use super::Steps;
 use super::state::{At, Request, Stage, State, Versions};
+use super::steps::Steps;
 use crate::config::Requests;
 use crate::rules::Rule;
 

@@ -2,8 +2,8 @@
 //!
 //! A call has no type. The type of the request that started it matters only with one of these rules taken out.
 
-use super::Steps;
 use super::state::Record;
+use super::steps::Steps;
 use crate::rules::Rule;
 
 impl Steps<'_> {
