@@ -19,9 +19,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let loader = move |lookup: Lookup| async move {
         // SELECT id, type FROM tokens WHERE digest = $1 AND revoked_at IS NULL
         let found = lookup.digest() == known;
-        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
+        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1").token_type("app")))
     };
-    let cache = ApiTokenCache::builder(loader).scopes(["app"]).build()?;
+    let cache = ApiTokenCache::builder(loader)
+        .token_types(["app"])
+        .build()?;
     let app = Router::new()
         .route("/", get(whoami))
         .layer(ApiTokenLayer::new(cache).with_scope("app"));

@@ -32,9 +32,9 @@ async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
 fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
     let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;
-        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
+        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1").token_type("app")))
     };
-    ApiTokenCache::builder(loader).scopes(["app"]).build()
+    ApiTokenCache::builder(loader).token_types(["app"]).build()
 }
 
 /// HTTP/1.1 and HTTP/2 on every connection that `listener` accepts.

@@ -67,10 +67,10 @@ fn cache(table: Table, redis_url: Option<&str>) -> Result<ApiTokenCache<Plan>, C
     let table = Arc::new(table);
     let loader = move |lookup: Lookup| {
         let row = table.get(&lookup.digest()).cloned();
-        let record = row.map(|(id, plan)| TokenRecord::new(id, "app").metadata(plan));
+        let record = row.map(|(id, plan)| TokenRecord::new(id).token_type("app").metadata(plan));
         async { Ok::<_, Infallible>(record) }
     };
-    let mut builder = ApiTokenCache::builder(loader).scopes(["app"]);
+    let mut builder = ApiTokenCache::builder(loader).token_types(["app"]);
     if let Some(url) = redis_url {
         builder = builder.store(RedisStore::connect(url)?);
     }

@@ -41,9 +41,9 @@ async fn orders(token: CachedApiToken) -> String {
 fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
     let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;
-        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
+        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1").token_type("app")))
     };
-    ApiTokenCache::builder(loader).scopes(["app"]).build()
+    ApiTokenCache::builder(loader).token_types(["app"]).build()
 }
 
 #[tokio::main]

@@ -76,7 +76,7 @@ fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
     let loader = move |lookup: Lookup| {
         let row = table.get(&lookup.digest()).copied();
         async move {
-            let record = TokenRecord::new("tok-1", "app");
+            let record = TokenRecord::new("tok-1").token_type("app");
             match row {
                 Some(Row::Active) => Ok(Some(record)),
                 // The client reads this text,
@@ -87,7 +87,7 @@ fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
             }
         }
     };
-    ApiTokenCache::builder(loader).scopes(["app"]).build()
+    ApiTokenCache::builder(loader).token_types(["app"]).build()
 }
 
 fn app(cache: ApiTokenCache) -> Router {

@@ -20,10 +20,14 @@ use tower_api_token::{
 
 /// Both types. A cache that knows its scopes deletes in exactly these when a token is invalidated, and
 /// a layer with a slip in its scope's name does not start.
-const SCOPES: [&str; 2] = ["app", "dataset"];
+const TYPES: [&str; 2] = ["app", "dataset"];
 
 async fn whoami(token: CachedApiToken) -> String {
-    format!("{}, of type {}\n", token.id(), token.token_type())
+    format!(
+        "{}, of type {}\n",
+        token.id(),
+        token.token_type().unwrap_or("none")
+    )
 }
 
 fn app(cache: &ApiTokenCache) -> Router {
@@ -48,15 +52,15 @@ fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
     let table = Arc::new(table);
     let loader = move |lookup: Lookup| {
         let row = table.get(&lookup.digest()).cloned();
-        async move { Ok::<_, Infallible>(row.map(|(id, kind)| TokenRecord::new(id, kind))) }
+        async move { Ok::<_, Infallible>(row.map(|(id, kind)| TokenRecord::new(id).token_type(kind))) }
     };
-    ApiTokenCache::builder(loader).scopes(SCOPES).build()
+    ApiTokenCache::builder(loader).token_types(TYPES).build()
 }
 
 /// A token of each type, new at each start. The prefix tells whoever finds one what it opens.
 fn issue() -> Result<(Table, Vec<BearerToken>), GenerateError> {
     let (mut table, mut tokens) = (Table::new(), Vec::new());
-    for kind in SCOPES {
+    for kind in TYPES {
         let token = TokenFormat::new(&format!("demo_{kind}_")).generate()?;
         table.insert(token.digest(), (format!("tok-{kind}"), kind));
         tokens.push(token);

@@ -68,7 +68,7 @@ impl Table {
 
     fn find(&self, digest: TokenDigest) -> Option<TokenRecord> {
         let id = self.with(|rows| rows.get(&digest).copied())?;
-        Some(TokenRecord::new(id, SCOPE))
+        Some(TokenRecord::new(id).token_type(SCOPE))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<TokenDigest, &'static str>) -> T) -> T {
@@ -86,7 +86,7 @@ struct Service {
 impl Service {
     /// Who presents this token; or what the layer would refuse it with.
     async fn caller(&self, token: &BearerToken) -> Result<CachedApiToken, Rejection> {
-        let answer = self.cache.authenticate(token.expose(), SCOPE).await?;
+        let answer = self.cache.authenticate_typed(token.expose(), SCOPE).await?;
         answer.into_result()
     }
 
@@ -228,7 +228,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let found = rows.find(lookup.digest());
         async { Ok::<_, Infallible>(found) }
     };
-    let cache = ApiTokenCache::builder(loader).scopes([SCOPE]).build()?;
+    let cache = ApiTokenCache::builder(loader)
+        .token_types([SCOPE])
+        .build()?;
     let format = TokenFormat::new("demo_");
     // A new one at each start.
     let token = format.generate()?;

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 
 use crate::middleware::credentials::Presented;
 use crate::middleware::credentials::bearer::{self, Limits};
-use crate::store::keys::{EntryKey, Keys, Scope};
+use crate::store::keys::{EntryKey, Keys};
 use crate::store::{Generation, Kept, KeyLayout, Value};
 use crate::token::codec::{self, Decoded};
 use crate::token::{seed, times};
@@ -90,8 +90,7 @@ impl Layout {
             Self::Seed => KeyLayout::seed(),
         };
         let keys = Keys::new("fuzz".to_owned(), layout).expect("a namespace");
-        let scope = Scope::new(None).expect("no scope is a scope");
-        keys.key(token, &token.digest(), scope)
+        keys.key(token, &token.digest(), None)
     }
 
     pub fn decode(self, bytes: &[u8], token: &BearerToken) -> Entry {
@@ -112,7 +111,7 @@ impl Layout {
         let value = value(entry)?;
         match self {
             Self::Digest => codec::encode(&value, &self.key(token).digest).ok(),
-            Self::Seed => seed::encode(&value, token)?.ok(),
+            Self::Seed => seed::encode(&value, token, None)?.ok(),
         }
     }
 }
@@ -133,10 +132,7 @@ fn value(entry: &Entry) -> Option<Value<serde_json::Value>> {
     let parsed = |text: &Option<String>| text.as_deref().and_then(Generation::parse);
     Some(match entry {
         Entry::Lease | Entry::Corrupt => return None,
-        Entry::Absent => Value::Absent(Arc::new(Kept::new(
-            crate::token::InvalidReason::Unknown,
-            None,
-        ))),
+        Entry::Absent => Value::Absent(Arc::new(Kept::new((), None))),
         Entry::Found {
             record,
             generation,

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::error::BoxError;
-use crate::store::keys::Scope;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 use crate::util::BoxFuture;
 
@@ -13,17 +12,17 @@ use crate::util::BoxFuture;
 /// ```
 /// use tower_api_token::Lookup;
 ///
-/// fn query(lookup: &Lookup) -> (&'static str, [u8; 32], Option<&str>) {
+/// fn query(lookup: &Lookup) -> (&'static str, [u8; 32]) {
 ///     // By the digest: the database has no text, and no error can quote one.
-///     let sql = "SELECT id, type FROM tokens WHERE digest = $1 AND ($2 IS NULL OR type = $2)";
-///     (sql, *lookup.digest().as_bytes(), lookup.scope())
+///     let sql = "SELECT id, type FROM tokens WHERE digest = $1 AND revoked_at IS NULL";
+///     (sql, *lookup.digest().as_bytes())
 /// }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Lookup {
     pub(crate) token: BearerToken,
     pub(crate) digest: TokenDigest,
-    pub(crate) scope: Scope,
+    pub(crate) token_type: Option<Arc<str>>,
 }
 
 impl Lookup {
@@ -37,13 +36,17 @@ impl Lookup {
         self.digest
     }
 
-    /// The scope that the token is wanted for; a record's type must equal it.
-    pub fn scope(&self) -> Option<&str> {
-        self.scope.name()
+    /// Returns the token type that the caller asked for, in the
+    /// [layout that is shared with Dify](crate::KeyLayout::seed) alone.
+    ///
+    /// In any other layout this is `None`: a token has one entry, and is loaded whatever its type is. The
+    /// type is compared on each request.
+    pub fn token_type(&self) -> Option<&str> {
+        self.token_type.as_deref()
     }
 }
 
-/// Says what the database says about a token in a scope. It neither caches nor retries.
+/// Looks tokens up in the database. A loader neither caches nor retries.
 ///
 /// An async function or a closure that takes a [`Lookup`] is a loader; its error may be of any type. So
 /// is an [`Arc`] of a loader.
@@ -63,7 +66,7 @@ impl Lookup {
 ///     async move {
 ///         // SELECT id FROM tokens WHERE digest = $1 AND revoked_at IS NULL
 ///         let id = pool.id_by(lookup.digest().as_bytes()).await?;
-///         Ok::<_, std::io::Error>(id.map(|id| TokenRecord::new(id, "app")))
+///         Ok::<_, std::io::Error>(id.map(|id| TokenRecord::new(id)))
 ///     }
 /// };
 /// let cache = ApiTokenCache::builder(loader).build()?;
@@ -134,7 +137,7 @@ impl Lookup {
 ///         let row = self.pool.by_digest(lookup.digest().as_bytes()).await?;
 ///         Ok(row
 ///             .filter(|row| !row.revoked)
-///             .map(|row| TokenRecord::new(row.id, row.kind).metadata(row.rate)))
+///             .map(|row| TokenRecord::new(row.id).token_type(row.kind).metadata(row.rate)))
 ///     }
 /// }
 ///
@@ -151,7 +154,7 @@ pub trait TokenLoader: Send + Sync + 'static {
     /// The user's typed data in each record; `()` for none.
     type Metadata: Send + Sync + 'static;
 
-    /// Looks the token up.
+    /// Looks up the token, whatever its type is.
     fn load(
         &self,
         lookup: Lookup,

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use crate::cache::lifetimes::Lifetimes;
-use crate::store::keys::{KeyDigest, Keys, Scope};
+use crate::store::keys::{KeyDigest, Keys};
 use crate::store::{Generation, Kept, KeyLayout, Value};
 use crate::token::codec::{self, Decoded};
 use crate::token::{seed, times, timestamp};
@@ -79,7 +79,8 @@ prop_compose! {
     ) -> TokenRecord<Json> {
         let (token_type, app_id, tenant_id) = texts;
         let (created_at, expires_at, last_used_at) = times;
-        TokenRecord::new(id, token_type)
+        TokenRecord::new(id)
+            .token_type(token_type)
             .app_id(app_id)
             .tenant_id(tenant_id)
             .created_at(created_at)
@@ -100,8 +101,7 @@ fn found(record: TokenRecord<Json>, generation: Option<Generation>, grace: u64) 
 
 fn key_digest(token: &BearerToken) -> KeyDigest {
     let keys = Keys::new("properties".to_owned(), KeyLayout::digest()).unwrap();
-    keys.key(token, &token.digest(), Scope::new(None).unwrap())
-        .digest
+    keys.key(token, &token.digest(), None).digest
 }
 
 /// Both are records, and the same.
@@ -158,7 +158,7 @@ proptest! {
     ) {
         let token = BearerToken::new(token);
         let value = found(record, generation, 0);
-        match seed::encode(&value, &token).unwrap() {
+        match seed::encode(&value, &token, None).unwrap() {
             Ok(bytes) => assert_same(seed::decode(&bytes, &token), &value),
             Err(error) => prop_assert_eq!(error, codec::EncodeError::TooLarge),
         }

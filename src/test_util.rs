@@ -14,14 +14,14 @@
 //! let clock = ManualClock::new();
 //! let end = clock.now() + Duration::from_secs(3600);
 //! let loader = move |_: Lookup| async move {
-//!     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app").expires_at(end)))
+//!     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1").token_type("app").expires_at(end)))
 //! };
 //! let cache = ApiTokenCache::builder(loader).clock(clock.clone()).build()?;
 //!
-//! let answer = cache.authenticate("app-0123456789abcdef", "app").await?;
+//! let answer = cache.authenticate_typed("app-0123456789abcdef", "app").await?;
 //! assert!(matches!(answer, Answer::Found(_)));
 //! clock.advance(Duration::from_secs(3600));
-//! let answer = cache.authenticate("app-0123456789abcdef", "app").await?;
+//! let answer = cache.authenticate_typed("app-0123456789abcdef", "app").await?;
 //! assert!(matches!(answer, Answer::Absent(InvalidReason::Expired)));
 //! # Ok(())
 //! # }
@@ -43,7 +43,7 @@
 //! let row = Arc::clone(&revoked);
 //! let loader = move |_: Lookup| {
 //!     let good = !row.load(Ordering::SeqCst);
-//!     async move { Ok::<_, std::io::Error>(good.then(|| TokenRecord::new("tok-1", "app"))) }
+//!     async move { Ok::<_, std::io::Error>(good.then(|| TokenRecord::new("tok-1").token_type("app"))) }
 //! };
 //! let (loaded, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
 //! let gates = (Arc::clone(&loaded), Arc::clone(&go_on));
@@ -61,7 +61,7 @@
 //! let cache = ApiTokenCache::builder(loader).sync_points(sync_points).build()?;
 //!
 //! let asker = cache.clone();
-//! let slow = tokio::spawn(async move { asker.authenticate("app-0123456789abcdef", "app").await });
+//! let slow = tokio::spawn(async move { asker.authenticate_typed("app-0123456789abcdef", "app").await });
 //! loaded.notified().await;
 //! revoked.store(true, Ordering::SeqCst);
 //! cache.invalidate("app-0123456789abcdef").await?;
@@ -69,7 +69,7 @@
 //! // It began before the revocation, and may get either answer. Nobody else does:
 //! slow.await??;
 //! assert_eq!(cache.stats().fills_refused, 1);
-//! let later = cache.authenticate("app-0123456789abcdef", "app").await?;
+//! let later = cache.authenticate_typed("app-0123456789abcdef", "app").await?;
 //! assert!(later.found().is_none());
 //! # Ok(())
 //! # }

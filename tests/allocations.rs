@@ -31,7 +31,7 @@ fn allocations(service: &mut Layered, request: Request<()>, status: StatusCode) 
 
 async fn primed(cache: &ApiTokenCache) {
     for token in [hot::token(0).as_str(), UNKNOWN] {
-        cache.prime(token, "app").await.unwrap();
+        cache.warm(token).await.unwrap();
     }
 }
 

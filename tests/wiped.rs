@@ -118,23 +118,32 @@ fn alone() -> MutexGuard<'static, ()> {
 fn builder(hidden: Hidden) -> ApiTokenCacheBuilder<()> {
     ApiTokenCache::builder(move |lookup: Lookup| async move {
         let known = lookup.token().expose() == hidden.text().as_str();
-        Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
+        Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1").token_type("app")))
     })
 }
 
 /// A miss, hits, a revocation; and the same for a text that is unknown.
 async fn use_all(cache: &ApiTokenCache, hidden: Hidden, unknown: Hidden) {
     for _ in 0..3 {
-        let answer = cache.authenticate(&hidden.text(), "app").await.unwrap();
+        let answer = cache
+            .authenticate_typed(&hidden.text(), "app")
+            .await
+            .unwrap();
         assert!(matches!(answer, Answer::Found(_)));
-        let answer = cache.authenticate(&unknown.text(), "app").await.unwrap();
+        let answer = cache
+            .authenticate_typed(&unknown.text(), "app")
+            .await
+            .unwrap();
         assert!(matches!(answer, Answer::Absent(_)));
     }
     assert!(hidden.is_there(), "while it is cached");
     cache.invalidate(&hidden.text()).await.unwrap();
-    let answer = cache.authenticate(&hidden.text(), "app").await.unwrap();
+    let answer = cache
+        .authenticate_typed(&hidden.text(), "app")
+        .await
+        .unwrap();
     assert!(answer.found().is_some());
-    cache.peek(&unknown.text(), "app").await.unwrap();
+    cache.peek(&unknown.text()).await.unwrap();
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub(crate) fn token(n: usize) -> String {
 
 /// In front of a loader that knows every token, at once.
 pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
-    let loader = |_: Lookup| async { Ok::<_, Infallible>(Some(TokenRecord::new("tok-1", "app"))) };
-    ApiTokenCache::builder(loader).scopes(["app"])
+    let loader = |_: Lookup| async {
+        Ok::<_, Infallible>(Some(TokenRecord::new("tok-1").token_type("app")))
+    };
+    ApiTokenCache::builder(loader).token_types(["app"])
 }

@@ -77,9 +77,11 @@ pub fn builder_without_tenant() -> ApiTokenCacheBuilder<()> {
 fn builder_of(tenant: Option<&'static str>) -> ApiTokenCacheBuilder<()> {
     ApiTokenCache::builder(move |lookup: Lookup| async move {
         let text = lookup.token().expose();
-        let good = text
-            .strip_prefix("app-")
-            .map(|id| TokenRecord::new(id, TYPE).tenant_id(tenant.map(str::to_owned)));
+        let good = text.strip_prefix("app-").map(|id| {
+            TokenRecord::new(id)
+                .token_type(TYPE)
+                .tenant_id(tenant.map(str::to_owned))
+        });
         Ok::<_, Infallible>(good)
     })
 }

@@ -128,9 +128,9 @@ fn primed(runtime: &tokio::runtime::Runtime) -> ApiTokenCache {
     let cache = builder().build().expect("a configuration");
     runtime.block_on(async {
         for n in 0..TOKENS {
-            cache.prime(&hot::token(n), "app").await.expect("a loader");
+            cache.warm(&hot::token(n)).await.expect("a loader");
         }
-        cache.prime(UNKNOWN, "app").await.expect("a loader");
+        cache.warm(UNKNOWN).await.expect("a loader");
     });
     cache
 }

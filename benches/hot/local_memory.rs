@@ -32,7 +32,7 @@ async fn prime(cache: &ApiTokenCache, tokens: std::ops::Range<usize>) {
         let mut all = tokio::task::JoinSet::new();
         for n in batch.iter().copied() {
             let cache = cache.clone();
-            all.spawn(async move { cache.prime(&hot::token(n), "app").await });
+            all.spawn(async move { cache.warm(&hot::token(n)).await });
         }
         for primed in all.join_all().await {
             primed.expect("Redis and the loader");

@@ -36,7 +36,7 @@ async fn run() {
         .expect("a cache");
     let cache = Arc::new(cache);
     for n in 0..TOKENS {
-        cache.prime(&token(n), "app").await.expect("primed");
+        cache.warm(&token(n)).await.expect("primed");
     }
     let connection = raw(&server).await;
     println!(
@@ -51,7 +51,7 @@ async fn run() {
             let engine = slice(&connection, tasks, move |n| {
                 let cache = Arc::clone(&engine);
                 async move {
-                    let answer = cache.authenticate(&token(n), "app").await;
+                    let answer = cache.authenticate_typed(&token(n), "app").await;
                     let found = answer.expect("an answer").found().expect("a token");
                     assert_eq!(found.origin(), Origin::Shared);
                 }
@@ -61,7 +61,7 @@ async fn run() {
             let raw = slice(&connection, tasks, move |n| {
                 let mut connection = raw.clone();
                 async move {
-                    let key = format!("api_token:app:{{{}}}", TokenDigest::of(&token(n)));
+                    let key = format!("api_token:token:{{{}}}", TokenDigest::of(&token(n)));
                     let mut get = redis::cmd("GET");
                     let got: Option<Vec<u8>> = get
                         .arg(key)

@@ -49,7 +49,9 @@ impl Db {
         // Ten tenants.
         let tenant = format!("t-{}", &token[token.len() - 1..]);
         let tenant = self.tenants.load(SeqCst).then_some(tenant);
-        Ok(Some(TokenRecord::new(token, "app").tenant_id(tenant)))
+        Ok(Some(
+            TokenRecord::new(token).token_type("app").tenant_id(tenant),
+        ))
     }
 
     pub(crate) fn cache(self: &Arc<Self>, url: &str) -> ApiTokenCache {
@@ -64,7 +66,9 @@ impl Db {
         let db = Arc::clone(self);
         let loader = move |lookup| Arc::clone(&db).load(lookup);
         let store = RedisStore::connect(url).expect("a url");
-        let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
+        let builder = ApiTokenCache::builder(loader)
+            .store(store)
+            .token_types(["app"]);
         more(builder.local_capacity(0)).build().expect("a cache")
     }
 }

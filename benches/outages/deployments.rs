@@ -53,7 +53,7 @@ pub(crate) async fn lose_masters(chosen: &Chosen) {
     })
     .await;
     on_cluster("cluster: 20 slots moved", 1, |cluster| {
-        for entry in cluster.keys("api_token:app:*").iter().take(20) {
+        for entry in cluster.keys("api_token:token:*").iter().take(20) {
             let from = cluster.master_for(entry);
             let others = cluster.masters().into_iter();
             let to = others.into_iter().find(|node| *node != from);

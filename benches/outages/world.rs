@@ -102,7 +102,7 @@ fn source_after(error: &dyn std::error::Error) -> String {
 pub(crate) async fn prime(cache: &ApiTokenCache) {
     for _ in 0..2 {
         for n in 0..TOKENS {
-            cache.prime(&token(n), "app").await.expect("primed");
+            cache.warm(&token(n)).await.expect("primed");
         }
     }
 }

@@ -56,10 +56,10 @@ impl Database {
             let database = Arc::clone(&database);
             async move {
                 database.query(number(lookup.token().expose())).await;
-                Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app")))
+                Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1").token_type("app")))
             }
         };
-        let builder = ApiTokenCache::builder(loader).scopes(["app"]);
+        let builder = ApiTokenCache::builder(loader).token_types(["app"]);
         let builder = match store {
             Some(store) => builder.store(store),
             None => builder,
@@ -94,7 +94,7 @@ impl Starts {
         let ask = |n| {
             let cache = cache.clone();
             async move {
-                let answer = cache.authenticate(&token(n), "app").await;
+                let answer = cache.authenticate_typed(&token(n), "app").await;
                 answer.is_ok_and(|answer| answer.found().is_some())
             }
         };

@@ -51,7 +51,7 @@ async fn over_redis(name: &str, invented: usize, checked: bool, bound: Duration)
     let counting = tokio::spawn(most_in_a_second(server.url()));
     let row = run(&mut flood, invented).await;
     counting.abort();
-    let nulls = server.keys("api_token:app:*").len() - GOOD;
+    let nulls = server.keys("api_token:token:*").len() - GOOD;
     let most = MOST.swap(0, std::sync::atomic::Ordering::Relaxed);
     let capped = flood.cache.stats().nulls_capped;
     let (gets, evals) = (server.command_count("get"), server.command_count("eval"));

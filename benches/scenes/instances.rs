@@ -58,7 +58,7 @@ async fn run() {
     let with: Vec<_> = (0..most).map(|_| instance(&server, true)).collect();
     let without: Vec<_> = (0..most).map(|_| instance(&server, false)).collect();
     for token in &*tokens {
-        without[0].prime(token, "app").await.expect("primed");
+        without[0].warm(token).await.expect("primed");
     }
     println!(
         "{TOKENS} tokens, {RATE} requests a second in all, S = {BOUND:?}\n\n\
@@ -162,7 +162,7 @@ impl Load {
                 let cache = instances[self.dice.below(instances.len())].clone();
                 let (tokens, answered) = (Arc::clone(&self.tokens), Arc::clone(&answered));
                 asking.spawn(async move {
-                    let answer = cache.authenticate(&tokens[token], "app").await;
+                    let answer = cache.authenticate_typed(&tokens[token], "app").await;
                     answer.expect("an answer").found().expect("a token");
                     answered.fetch_add(1, Relaxed);
                 });

@@ -59,7 +59,7 @@ pub(crate) fn main() {
     let cache = cache(&server.url());
     runtime.block_on(async {
         for n in 0..TOKENS {
-            cache.prime(&token(n), "app").await.expect("primed");
+            cache.warm(&token(n)).await.expect("primed");
         }
     });
     let mut load = Load {
@@ -159,7 +159,7 @@ impl Load {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let (cache, token) = (self.cache.clone(), token(self.any()));
             asked.push(self.runtime.spawn(async move {
-                let answer = cache.authenticate(&token, "app").await;
+                let answer = cache.authenticate_typed(&token, "app").await;
                 let late = due.elapsed();
                 let found = answer.ok().and_then(|answer| answer.found());
                 (late, found.map(|found| found.origin()))
@@ -218,7 +218,7 @@ impl Invalidating {
         for some in all.chunks(1_000) {
             let mut pipeline = redis::pipe();
             for &n in some {
-                let key = format!("api_token:app:{{{}}}", TokenDigest::of(&other(n)));
+                let key = format!("api_token:token:{{{}}}", TokenDigest::of(&other(n)));
                 let set = pipeline.cmd("SET").arg(key).arg("N1");
                 set.arg("EX").arg(60).ignore();
             }

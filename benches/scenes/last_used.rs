@@ -42,7 +42,7 @@ async fn run(name: &str, seconds: u64, table: Option<Table>) {
     let tokens: Vec<String> = (0..TOKENS).map(|n| format!("app-{n:020}")).collect();
     let cache = cache(&server, table.clone());
     for token in &tokens {
-        cache.prime(token, "app").await.expect("primed");
+        cache.warm(token).await.expect("primed");
     }
     server.reset_stats();
     let requests = requests(&cache, &tokens, seconds).await;
@@ -69,10 +69,12 @@ async fn run(name: &str, seconds: u64, table: Option<Table>) {
 fn cache(server: &RedisServer, table: Option<Table>) -> ApiTokenCache {
     let loader = |lookup: Lookup| async move {
         let id = lookup.token().expose();
-        Ok::<_, std::io::Error>(Some(TokenRecord::new(id, "app")))
+        Ok::<_, std::io::Error>(Some(TokenRecord::new(id).token_type("app")))
     };
     let store = RedisStore::connect(&server.url()).expect("a url");
-    let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
+    let builder = ApiTokenCache::builder(loader)
+        .store(store)
+        .token_types(["app"]);
     let builder = match table {
         Some(table) => builder.usage(UsageRecorder::new(table)),
         None => builder,
@@ -90,7 +92,7 @@ async fn requests(cache: &ApiTokenCache, tokens: &[String], seconds: u64) -> usi
         ticks.tick().await;
         for _ in 0..each {
             let token = &tokens[asked % tokens.len()];
-            let answer = cache.authenticate(token, "app").await;
+            let answer = cache.authenticate_typed(token, "app").await;
             assert!(matches!(answer, Ok(Answer::Found(_))), "{answer:?}");
             asked += 1;
         }

@@ -28,12 +28,16 @@ fn cache(server: &RedisServer) -> ApiTokenCache {
     let loader = |lookup: Lookup| async move {
         let even = lookup.token().expose().ends_with(['0', '2', '4', '6', '8']);
         let tenant = if even { "a" } else { "b" };
-        let record = TokenRecord::new("tok", "app").tenant_id(tenant.to_owned());
+        let record = TokenRecord::new("tok")
+            .token_type("app")
+            .tenant_id(tenant.to_owned());
         Ok::<_, std::io::Error>(Some(record))
     };
     let store = RedisStore::connect(&server.url()).expect("a url");
     let store = store.deadline(Duration::from_secs(10));
-    let builder = ApiTokenCache::builder(loader).store(store).scopes(["app"]);
+    let builder = ApiTokenCache::builder(loader)
+        .store(store)
+        .token_types(["app"]);
     builder
         .local_capacity(0)
         .max_loads(AT_ONCE)
@@ -48,7 +52,7 @@ async fn prime(cache: &ApiTokenCache, tokens: impl Iterator<Item = usize>) {
             tasks.join_next().await;
         }
         let cache = cache.clone();
-        tasks.spawn(async move { cache.prime(&token(n), "app").await.expect("primed") });
+        tasks.spawn(async move { cache.warm(&token(n)).await.expect("primed") });
     }
     tasks.join_all().await;
 }
@@ -58,7 +62,7 @@ async fn shared(cache: &ApiTokenCache, parity: usize) -> usize {
     let mut shared = 0;
     for n in 0..1_000 {
         let answer = cache
-            .authenticate(&token(2 * n + parity), "app")
+            .authenticate_typed(&token(2 * n + parity), "app")
             .await
             .expect("an answer");
         let origin = answer.found().expect("a token").origin();
@@ -128,7 +132,7 @@ async fn scan_and_delete(connection: &mut MultiplexedConnection) -> usize {
         let scan = cmd("SCAN")
             .arg(cursor)
             .arg("MATCH")
-            .arg("api_token:app:*")
+            .arg("api_token:token:*")
             .arg("COUNT")
             .arg(1_000)
             .query_async::<(u64, Vec<String>)>(connection)

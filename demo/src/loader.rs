@@ -35,7 +35,8 @@ pub async fn load(
 /// A token of a suspended tenant is denied; resuming the tenant invalidates it, and with it the denial. The
 /// type and the expiry are checked on each request, after the cache.
 fn record(row: TokenRow) -> TokenRecord {
-    let record = TokenRecord::new(row.id, row.token_type)
+    let record = TokenRecord::new(row.id)
+        .token_type(row.token_type)
         .digest(row.digest)
         .tenant_id(row.tenant_id)
         .app_id(row.app_id)

@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tower_api_token::ApiTokenCache;
 
-use crate::config::{Config, Layout, Redis, StartError};
+use crate::config::{Config, Redis, StartError};
 use crate::db::{Database, Kept, Seeded, TextCount};
 use crate::live::Live;
 use crate::loader;
@@ -194,12 +194,8 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
         .ttl(config.ttl)
         .null_ttl(config.null_ttl)
         .local_capacity(config.local_capacity)
-        .staleness_bound(config.staleness_bound);
-    // With the seed layout it is not we alone who choose the scopes. Undeclared, they are searched
-    // for when a token is invalidated, so that an entry that Python wrote in another one goes too.
-    if config.layout == Layout::Digest {
-        builder = builder.scopes(["app", "dataset"]);
-    }
+        .staleness_bound(config.staleness_bound)
+        .token_types(["app", "dataset"]);
     if let Some(redis) = &config.redis {
         if redis.is_tls() {
             // The process's own, to be chosen by the binary. It fails only if there is one already.

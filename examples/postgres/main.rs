@@ -39,7 +39,7 @@ async fn whoami(token: CachedApiToken) -> String {
 
 fn cache(database: PgPool, redis_url: Option<&str>) -> Result<ApiTokenCache, ConfigError> {
     let loader = move |lookup| tokens::load(database.clone(), lookup);
-    let mut builder = ApiTokenCache::builder(loader).scopes([APP, OPERATOR]);
+    let mut builder = ApiTokenCache::builder(loader).token_types([APP, OPERATOR]);
     if let Some(url) = redis_url {
         builder = builder.store(RedisStore::connect(url)?);
     }

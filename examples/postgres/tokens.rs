@@ -49,7 +49,8 @@ pub(crate) async fn load(
     // The digest is the row's own: the cache compares it with the token's. A cached record ends when its
     // token does, and a token of another type than the layer's scope is not good there: neither needs
     // anything here.
-    let record = TokenRecord::new(id, kind)
+    let record = TokenRecord::new(id)
+        .token_type(kind)
         .tenant_id(tenant)
         .digest(TokenDigest::from_bytes(digest))
         .expires_at(expires_at);

@@ -27,9 +27,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let known = token.digest();
     let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;
-        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1", "app")))
+        Ok::<_, Infallible>(found.then(|| TokenRecord::new("tok-1").token_type("app")))
     };
-    let cache = ApiTokenCache::builder(loader).scopes(["app"]).build()?;
+    let cache = ApiTokenCache::builder(loader)
+        .token_types(["app"])
+        .build()?;
 
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;

@@ -16,7 +16,7 @@ use crate::token::{Denial, InvalidReason};
 ///
 /// /// The first message of a WebSocket.
 /// async fn hello(cache: &ApiTokenCache, token: &str) -> Result<String, (u16, String)> {
-///     match cache.authenticate(token, "app").await {
+///     match cache.authenticate_typed(token, "app").await {
 ///         Ok(Answer::Found(token)) => Ok(token.id().to_owned()),
 ///         Ok(Answer::Denied(denial)) => Err((4403, denial.reason().to_owned())),
 ///         Ok(_) => Err((4401, "not a good token".to_owned())),
@@ -74,14 +74,14 @@ pub(crate) struct Resolved<M> {
 
 pub(crate) enum What<M> {
     Found(Arc<Principal<M>>),
-    Absent(InvalidReason),
+    Absent,
 }
 
 impl<M> Clone for Resolved<M> {
     fn clone(&self) -> Self {
         let what = match &self.what {
             What::Found(principal) => What::Found(Arc::clone(principal)),
-            What::Absent(why) => What::Absent(*why),
+            What::Absent => What::Absent,
         };
         Self {
             what,

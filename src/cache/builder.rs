@@ -1,19 +1,19 @@
 //! The engine's configuration.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::ApiTokenCache;
+use super::bounds::{Bounds, LONGEST};
 use super::bulkhead::Bulkhead;
 use super::engine::{Engine, Waits};
 use super::flight::Flights;
 use super::lifetimes::{Lifetimes, SEED_TTL};
 use super::local::{Entitlement, Local};
-use super::scopes::{LONGEST, Scopes};
 use super::tenants::Tenants;
+use super::token_types::TokenTypes;
 use super::unconfirmed::Unconfirmed;
 use crate::clock::{Clock, LogicalClock};
 use crate::error::{ConfigError, LONGEST_WAIT, MOST_ENTRIES};
@@ -21,7 +21,7 @@ use crate::loader::DynLoader;
 use crate::metrics::Counters;
 use crate::metrics::Metrics;
 use crate::rate_limiter::RateLimiter;
-use crate::store::keys::{Keys, Scope};
+use crate::store::keys::Keys;
 use crate::store::sealed::{self, Erased, Parts};
 use crate::store::{IntoStore, KeyLayout, MemoryStore};
 use crate::usage::{Recorder, UsageRecorder};
@@ -45,7 +45,7 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Se
 ///         .store(RedisStore::connect("redis://127.0.0.1:6379")?)
 ///         .namespace("orders")                            // where several services share one Redis
 ///         .key_layout(KeyLayout::digest_keys(pepper, [""; 0]))
-///         .scopes(["app", "dataset"])                     // all that any instance asks for
+///         .token_types(["app", "dataset"])                // all that layers ask for
 ///         .staleness_bound(Duration::from_millis(500))    // how late others may hear of a revocation
 ///         .max_loads(20)                                  // what the pool can give to look-ups
 ///         .stale_if_error(Duration::from_secs(3600))      // while the database fails
@@ -59,7 +59,7 @@ pub struct ApiTokenCacheBuilder<M> {
     store: Option<MakeStore<M>>,
     layout: KeyLayout,
     namespace: String,
-    scopes: Option<Vec<String>>,
+    token_types: Option<Vec<String>>,
     ttl: Duration,
     null_ttl: Duration,
     jitter_percent: u32,
@@ -85,7 +85,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             store: None,
             layout: KeyLayout::default(),
             namespace: "api_token".to_owned(),
-            scopes: None,
+            token_types: None,
             ttl: Duration::from_secs(600),
             null_ttl: Duration::from_secs(60),
             jitter_percent: 10,
@@ -131,14 +131,18 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
-    /// All scopes that exist in any instance. An invalidation then needs no registry to know them,
-    /// so that a Redis that loses keys cannot hide one: recommended for production. A look-up in
-    /// another scope is refused as unavailable. A look-up in no scope, as a layer without
-    /// [`with_scope`](crate::ApiTokenLayer::with_scope) makes it, is declared by the word `any`.
-    /// Default: found through Redis.
+    /// Declares the token types that layers and callers may ask for.
+    ///
+    /// It is a guard rail: each layer must then name one of them, so that a misspelt name, or a layer
+    /// that forgets to ask for a type, is found when the service starts. A request for another type is
+    /// refused as unavailable. Defaults to none, which allows any name.
+    ///
+    /// The [layout that is shared with Dify](KeyLayout::seed) requires it, with all types that exist in
+    /// any instance: its keys hold a type, and an invalidation deletes the key of each.
+    #[doc(alias = "scopes")]
     #[must_use]
-    pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
-        self.scopes = Some(scopes.into_iter().map(Into::into).collect());
+    pub fn token_types<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.token_types = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
@@ -272,9 +276,9 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// A value that makes no sense; the error says which, and what is allowed.
     pub fn build(self) -> Result<ApiTokenCache<M>, ConfigError> {
         self.check()?;
-        let declared = self.declared()?;
         let metrics = Metrics::new(&self.namespace);
         let keys = Arc::new(Keys::new(self.namespace, self.layout)?);
+        let token_types = TokenTypes::new(self.token_types.as_deref(), &keys)?;
         let parts = Parts {
             keys: Arc::clone(&keys),
             clock: self.clock.clone(),
@@ -315,7 +319,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             tenant_flights: Arc::new(Flights::new(waits.read)),
             bulkhead: Bulkhead::new(self.max_loads, self.max_waiting_loads, self.max_load_wait),
             null_writes: RateLimiter::new(self.null_writes_per_second),
-            scopes: Scopes::new(declared, entitlement.bound(), self.staleness_bound),
+            token_types,
+            bounds: Bounds::new(entitlement.bound(), self.staleness_bound),
             lifetimes: Lifetimes {
                 ttl: self.ttl,
                 null_ttl: self.null_ttl,
@@ -333,21 +338,6 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         Ok(ApiTokenCache {
             engine: Arc::new(engine),
         })
-    }
-
-    /// The complete set of scopes, where there is one. No scope at all is written `any`, and declared by
-    /// that word.
-    fn declared(&self) -> Result<Option<BTreeSet<Scope>>, ConfigError> {
-        let Some(names) = &self.scopes else {
-            return Ok(None);
-        };
-        if names.is_empty() {
-            return Err(ConfigError::new(
-                "scopes: declare at least one, or leave the setter out",
-            ));
-        }
-        let scope = |name: &String| Scope::new((name != Scope::ANY).then_some(name));
-        names.iter().map(scope).collect::<Result<_, _>>().map(Some)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -423,7 +413,7 @@ impl<M> fmt::Debug for ApiTokenCacheBuilder<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiTokenCacheBuilder")
             .field("namespace", &self.namespace)
-            .field("scopes", &self.scopes)
+            .field("token_types", &self.token_types)
             .field("ttl", &self.ttl)
             .field("null_ttl", &self.null_ttl)
             .field("staleness_bound", &self.staleness_bound)

@@ -104,9 +104,10 @@ impl<M> CachedApiToken<M> {
         self.record().tenant_id.as_deref()
     }
 
-    /// The token's type: the scope that it is good for.
-    pub fn token_type(&self) -> &str {
-        &self.record().token_type
+    /// Returns the token's type.
+    #[doc(alias = "scope")]
+    pub fn token_type(&self) -> Option<&str> {
+        self.record().token_type.as_deref()
     }
 
     /// The token itself, redacted; [`BearerToken::expose`] gives the text.

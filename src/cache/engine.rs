@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::answer::{Answer, Resolved, What};
+use super::bounds::{Bounds, Published};
 use super::bulkhead::Bulkhead;
 use super::cached_token::CachedApiToken;
 use super::error::{Unavailable, UnavailableKind};
@@ -14,12 +15,12 @@ use super::lifetimes::{Lifetimes, SEED_TTL};
 use super::local::{Fingerprint, Hit, Local, Refresh};
 use super::lookup_span::LookupSpan;
 use super::pilot::Work;
-use super::scopes::{Published, Scopes};
 use super::sync_points::SyncPoint;
 #[cfg(feature = "test-util")]
 use super::sync_points::SyncPoints;
 use super::tenant_flights::TenantFlights;
 use super::tenants::Tenants;
+use super::token_types::TokenTypes;
 use super::unconfirmed::Unconfirmed;
 use crate::clock::{Clock, LogicalClock, Tick};
 use crate::loader::{DynLoader, Lookup};
@@ -29,7 +30,7 @@ use crate::metrics::Origin;
 use crate::metrics::{Counters, Outcome, Stats};
 use crate::metrics::{Metrics, Stopwatch};
 use crate::rate_limiter::RateLimiter;
-use crate::store::keys::{EntryKey, Keys, Scope};
+use crate::store::keys::{EntryKey, Keys};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
 use crate::token::{BearerToken, Denial, InvalidReason};
@@ -84,7 +85,8 @@ pub(crate) struct Engine<M> {
     pub(crate) tenant_flights: Arc<TenantFlights>,
     pub(crate) bulkhead: Bulkhead,
     pub(crate) null_writes: RateLimiter,
-    pub(crate) scopes: Scopes,
+    pub(crate) token_types: TokenTypes,
+    pub(crate) bounds: Bounds,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) waits: Waits,
     pub(crate) counters: Counters,
@@ -102,12 +104,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(crate) fn answer_locally(
         self: &Arc<Self>,
         token: &str,
-        scope: Option<&str>,
+        asked: Option<&str>,
     ) -> Option<Answer<M>> {
         // Read once: for the entry's age, and for when it was used.
         let now = self.clock.now();
-        let answer = self.local_answer(token, scope, now)?;
-        self.note_use(&answer, scope, now);
+        let answer = self.local_answer(token, asked, now)?;
+        self.note_use(&answer, asked, now);
         Some(answer)
     }
 
@@ -115,26 +117,27 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(crate) fn peek_locally(
         self: &Arc<Self>,
         token: &str,
-        scope: Option<&str>,
+        asked: Option<&str>,
     ) -> Option<Answer<M>> {
-        self.local_answer(token, scope, self.clock.now())
+        self.local_answer(token, asked, self.clock.now())
     }
 
-    fn note_use(&self, answer: &Answer<M>, scope: Option<&str>, now: Tick) {
+    fn note_use(&self, answer: &Answer<M>, asked: Option<&str>, now: Tick) {
         if let (Some(usage), Answer::Found(token)) = (&self.usage, answer) {
-            usage.note(token.principal(), scope, now);
+            usage.note(token.principal(), asked, now);
         }
     }
 
     fn local_answer(
         self: &Arc<Self>,
         token: &str,
-        scope: Option<&str>,
+        asked: Option<&str>,
         now: Tick,
     ) -> Option<Answer<M>> {
-        let fingerprint = self.local.fingerprint(token, scope);
+        let in_key = self.keys.type_in_key(asked);
+        let fingerprint = self.local.fingerprint(token, in_key);
         let (hit, refresh) = self.local.get(fingerprint, token, now)?;
-        self.refresh(&hit, refresh, token, scope);
+        self.refresh(&hit, refresh, token, in_key);
         let mut origin = Origin::Local;
         let what = match hit {
             Hit::Found(principal) => {
@@ -143,19 +146,32 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 }
                 What::Found(principal)
             }
-            Hit::Absent(null) => What::Absent(null.kept.what),
+            Hit::Absent(_) => What::Absent,
         };
-        Some(self.decide(Resolved { what, origin }, scope))
+        Some(self.decide(Resolved { what, origin }, asked))
+    }
+
+    /// Refuses a type that is not declared: a mistake of the service, and no reason to call a token bad.
+    pub(crate) fn check_type(&self, asked: Option<&str>) -> Result<(), Unavailable> {
+        if self.token_types.allow(asked) {
+            return Ok(());
+        }
+        limited!(
+            error,
+            "a lookup for a token type that is not declared; answering unavailable",
+            token_type = asked.unwrap_or_default()
+        );
+        Err(self.unavailable(Unavailable::new(UnavailableKind::UnknownTokenType)))
     }
 
     /// The whole way, for whoever found no local answer. A good answer is a use of the token.
     pub(crate) async fn resolve(
         self: Arc<Self>,
         token: BearerToken,
-        scope: Scope,
+        asked: Option<Arc<str>>,
     ) -> Result<Answer<M>, Unavailable> {
-        let answer = Arc::clone(&self).look_up(token, scope.clone()).await?;
-        self.note_use(&answer, scope.name(), self.clock.now());
+        let answer = Arc::clone(&self).look_up(token, asked.clone()).await?;
+        self.note_use(&answer, asked.as_deref(), self.clock.now());
         Ok(answer)
     }
 
@@ -163,10 +179,10 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(crate) async fn look_up(
         self: Arc<Self>,
         token: BearerToken,
-        scope: Scope,
+        asked: Option<Arc<str>>,
     ) -> Result<Answer<M>, Unavailable> {
-        let (watch, span) = (Stopwatch::start(), LookupSpan::start(scope.as_written()));
-        let sought = span.around(self.seek(token, scope, &span)).await;
+        let (watch, span) = (Stopwatch::start(), LookupSpan::start(asked.as_deref()));
+        let sought = span.around(self.seek(token, asked, &span)).await;
         let origin = sought.as_ref().ok().map(|(_, origin)| *origin);
         self.metrics.missed(watch, origin);
         span.ends(&sought);
@@ -176,19 +192,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
     async fn seek(
         self: &Arc<Self>,
         token: BearerToken,
-        scope: Scope,
+        asked: Option<Arc<str>>,
         span: &LookupSpan,
     ) -> Result<(Answer<M>, Origin), Unavailable> {
-        if !self.scopes.allows(&scope) {
-            limited!(
-                error,
-                "a lookup in a scope that is not declared; answering unavailable",
-                scope = scope.as_written()
-            );
-            let error = Unavailable::new(UnavailableKind::UnknownScope);
-            return Err(self.unavailable(error));
-        }
-        let lookup = self.lookup(token, scope);
+        let asked = asked.as_deref();
+        let lookup = self.lookup(token, self.keys.type_in_key(asked));
         let key = self.key(&lookup);
         // One that stands still gives way to another, once.
         for _ in 0..2 {
@@ -207,7 +215,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             match Self::served(ticket).await {
                 Some(Ok(resolved)) => {
                     let origin = resolved.origin;
-                    return Ok((self.decide(resolved, lookup.scope()), origin));
+                    return Ok((self.decide(resolved, asked), origin));
                 }
                 Some(Err(Some(error))) => return Err(self.unavailable(error)),
                 Some(Err(None)) => break,
@@ -239,25 +247,25 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Work::new(in_span(fetch::fly(engine, leader, key, lookup, false)))
     }
 
-    /// Returns whether operators can know of this instance's bound, and of `scope`, from here on. It is
-    /// asked before a send; only then may what the command proves be kept: an operator that deletes
-    /// after the command ran finds the bound when it reads the registry after that.
-    pub(super) fn published(&self, scope: Option<&Scope>) -> Published {
+    /// Returns whether operators can know of this instance's bound from here on. It is asked before a
+    /// send; only then may what the command proves be kept: an operator that deletes after the command
+    /// ran finds the bound when it reads the registry after that.
+    pub(super) fn published(&self) -> Published {
         if self.store.is_local() {
             return Published::Own;
         }
         let session = self.store.session();
-        if self.scopes.are_registered(scope, session, self.clock.now()) {
+        if self.bounds.is_registered(session, self.clock.now()) {
             Published::In(session)
         } else {
             Published::No
         }
     }
 
-    /// Returns whether `scope` and this instance's bound are to be entered before anything is read.
-    pub(super) fn has_to_register(&self, scope: &Scope) -> bool {
+    /// Returns whether this instance's bound is to be entered before anything is read.
+    pub(super) fn has_to_register(&self) -> bool {
         let (session, now) = (self.store.session(), self.clock.now());
-        !self.store.is_local() && self.scopes.are_due(scope, session, now)
+        !self.store.is_local() && self.bounds.is_due(session, now)
     }
 
     /// Returns whether what a command proves may be kept, of whose send `published` was said. A session
@@ -265,7 +273,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(super) fn may_keep(&self, published: Published) -> bool {
         match published {
             Published::Own => true,
-            Published::In(session) => session == self.store.session(),
+            Published::In(session) => session == self.store.session(), // guard: R6
             Published::No => false,
         }
     }
@@ -291,14 +299,13 @@ impl<M: Send + Sync + 'static> Engine<M> {
         self.clock.now().after(longest + longest / 20)
     }
 
-    /// Enters this instance's scopes and bound into the registry, and learns what else is there.
+    /// Enters this instance's bound into the registry, and learns what else is there.
     pub(super) async fn register(&self) -> Result<(), StoreError> {
         // Sessions count connections, and the first is made by what is sent over it.
         let (session, now) = (self.store.session().max(1), self.clock.now());
-        let own = self.scopes.own();
-        let registry = self.store.register(&own).await?;
-        self.scopes.registered(&own, session, now);
-        self.scopes.learn(&registry);
+        let registry = self.store.register(self.bounds.own()).await?;
+        self.bounds.registered(session, now);
+        self.bounds.learn(&registry);
         Ok(())
     }
 
@@ -338,34 +345,45 @@ impl<M: Send + Sync + 'static> Engine<M> {
         self.metrics.publish(|| self.stats(), &levels);
     }
 
-    pub(crate) fn lookup(&self, token: BearerToken, scope: Scope) -> Lookup {
+    /// `in_key` is the token type that the entry's key holds.
+    pub(crate) fn lookup(&self, token: BearerToken, in_key: Option<&str>) -> Lookup {
         Lookup {
             digest: token.digest(),
             token,
-            scope,
+            token_type: in_key.map(Arc::from),
+        }
+    }
+
+    /// The token types that a token's keys can hold, each a lookup of its own. In the digest layout no key
+    /// holds one.
+    pub(crate) fn types_in_keys(&self) -> Vec<Option<Arc<str>>> {
+        if self.keys.is_seed() {
+            self.token_types.in_keys()
+        } else {
+            vec![None]
         }
     }
 
     pub(crate) fn key(&self, lookup: &Lookup) -> EntryKey {
-        self.keys
-            .key(&lookup.token, &lookup.digest, lookup.scope.clone())
+        let token_type = lookup.token_type.as_ref();
+        self.keys.key(&lookup.token, &lookup.digest, token_type)
     }
 
     pub(crate) fn fingerprint(&self, lookup: &Lookup) -> Fingerprint {
-        self.local
-            .fingerprint(lookup.token.expose(), lookup.scope())
+        let (token, token_type) = (lookup.token.expose(), lookup.token_type.as_deref());
+        self.local.fingerprint(token, token_type)
     }
 
-    /// What is cached is identity; what follows from it is decided for every request.
-    pub(crate) fn decide(&self, resolved: Resolved<M>, scope: Option<&str>) -> Answer<M> {
+    /// Only identity is cached; what follows from it, for the type that is `asked` for, is decided for
+    /// every request.
+    pub(crate) fn decide(&self, resolved: Resolved<M>, asked: Option<&str>) -> Answer<M> {
         let (answer, outcome) = match resolved.what {
             What::Found(principal) => {
                 let record = &principal.kept.what;
-                if scope.is_some_and(|scope| scope != record.token_type) {
-                    (
-                        Answer::Absent(InvalidReason::WrongTokenType),
-                        Outcome::Absent,
-                    )
+                if !record.is_of_type(asked) {
+                    self.counters.wrong_type.add();
+                    let why = InvalidReason::WrongTokenType;
+                    (Answer::Absent(why), Outcome::Absent)
                 } else if record.expires_at.is_some() && record.is_expired(self.clock.wall()) {
                     (Answer::Absent(InvalidReason::Expired), Outcome::Absent)
                 } else if let Some(denial) = Denial::of(record) {
@@ -375,26 +393,29 @@ impl<M: Send + Sync + 'static> Engine<M> {
                     (Answer::Found(token), Outcome::Found)
                 }
             }
-            What::Absent(why) => (Answer::Absent(why), Outcome::Absent),
+            What::Absent => (Answer::Absent(InvalidReason::Unknown), Outcome::Absent),
         };
         self.counters.looked_up(outcome, Some(resolved.origin));
         answer
     }
 
-    fn refresh(self: &Arc<Self>, hit: &Hit<M>, refresh: Refresh, token: &str, scope: Option<&str>) {
+    fn refresh(
+        self: &Arc<Self>,
+        hit: &Hit<M>,
+        refresh: Refresh,
+        token: &str,
+        in_key: Option<&str>,
+    ) {
         if let Some(cell) = refresh.tenant {
             self.refresh_tenant(&cell);
         }
         // Outside of a runtime there is nobody to do it; the entry then ends at its bound.
-        if refresh.entry
-            && tokio::runtime::Handle::try_current().is_ok()
-            && let Ok(scope) = Scope::new(scope)
-        {
+        if refresh.entry && tokio::runtime::Handle::try_current().is_ok() {
             let token = match hit {
                 Hit::Found(principal) => principal.token.clone(),
                 Hit::Absent(_) => BearerToken::new(token),
             };
-            let lookup = self.lookup(token, scope);
+            let lookup = self.lookup(token, in_key);
             let key = self.key(&lookup);
             if let Some(leader) = self.flights.lead(&key) {
                 self.counters.refreshes.add();

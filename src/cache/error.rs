@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{BoxError, ConfigError};
+use crate::error::BoxError;
 use crate::store::StoreError;
 
 /// We cannot tell who is calling: neither a cache nor the loader could say. Over HTTP it is a 503
@@ -25,7 +25,7 @@ use crate::store::StoreError;
 ///     Err::<Option<TokenRecord>, _>(std::io::Error::other("the database is away"))
 /// };
 /// let cache = ApiTokenCache::builder(loader).build()?;
-/// let error = cache.authenticate("app-0123456789abcdef", "app").await.unwrap_err();
+/// let error = cache.authenticate("app-0123456789abcdef").await.unwrap_err();
 /// assert_eq!(error.kind(), UnavailableKind::LoaderFailed);
 /// assert_eq!(error.to_string(), "the token loader failed");
 /// assert_eq!(error.source().unwrap().to_string(), "the database is away");
@@ -52,8 +52,8 @@ pub enum UnavailableKind {
     LoaderMistaken,
     /// All loads are taken, and so is the queue, or the wait in it was too long.
     Overloaded,
-    /// The scope is not one that the cache was configured for, or no scope's name at all.
-    UnknownScope,
+    /// The token type that was asked for is not one that the cache declares.
+    UnknownTokenType,
     /// Something of this crate's own failed.
     Internal,
 }
@@ -68,7 +68,7 @@ impl UnavailableKind {
             Self::LoaderPanicked => "loader_panicked",
             Self::LoaderMistaken => "loader_mistaken",
             Self::Overloaded => "overloaded",
-            Self::UnknownScope => "unknown_scope",
+            Self::UnknownTokenType => "unknown_token_type",
             Self::Internal => "internal",
         }
     }
@@ -105,7 +105,7 @@ impl fmt::Display for Unavailable {
             UnavailableKind::LoaderPanicked => "the token loader panicked",
             UnavailableKind::LoaderMistaken => "the token loader answered for another token",
             UnavailableKind::Overloaded => "too many tokens are being loaded",
-            UnavailableKind::UnknownScope => "the scope is not configured",
+            UnavailableKind::UnknownTokenType => "the token type is not declared",
             UnavailableKind::Internal => "the look-up broke off",
         })
     }
@@ -126,15 +126,15 @@ pub struct InvalidateError {
 
 #[derive(Debug, Clone)]
 enum InvalidateErrorKind {
-    Scope(ConfigError),
+    UnknownTokenType,
     Store(StoreError),
     Registry,
 }
 
 impl InvalidateError {
-    pub(crate) fn scope(error: ConfigError) -> Self {
+    pub(crate) fn unknown_token_type() -> Self {
         Self {
-            kind: InvalidateErrorKind::Scope(error),
+            kind: InvalidateErrorKind::UnknownTokenType,
         }
     }
 
@@ -150,11 +150,11 @@ impl InvalidateError {
         }
     }
 
-    /// Whether repeating it can help: not where a scope's name is none, or the store cannot do what
-    /// was asked.
+    /// Whether repeating it can help: not where the token type is not declared, or the store cannot do
+    /// what was asked.
     pub fn is_retryable(&self) -> bool {
         match &self.kind {
-            InvalidateErrorKind::Scope(_) => false,
+            InvalidateErrorKind::UnknownTokenType => false,
             InvalidateErrorKind::Store(error) => !error.is_unsupported(),
             InvalidateErrorKind::Registry => true,
         }
@@ -164,11 +164,11 @@ impl InvalidateError {
 impl fmt::Display for InvalidateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            InvalidateErrorKind::Scope(_) => f.write_str("the invalidation names no scope of ours"),
+            InvalidateErrorKind::UnknownTokenType => f.write_str("the token type is not declared"),
             InvalidateErrorKind::Store(_) => f.write_str("the invalidation was not confirmed"),
-            InvalidateErrorKind::Registry => {
-                f.write_str("the invalidation was not confirmed: the known scopes lack our own")
-            }
+            InvalidateErrorKind::Registry => f.write_str(
+                "the invalidation was not confirmed: the registry of staleness bounds was lost",
+            ),
         }
     }
 }
@@ -176,9 +176,8 @@ impl fmt::Display for InvalidateError {
 impl Error for InvalidateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
-            InvalidateErrorKind::Scope(error) => Some(error),
             InvalidateErrorKind::Store(error) => Some(error),
-            InvalidateErrorKind::Registry => None,
+            InvalidateErrorKind::UnknownTokenType | InvalidateErrorKind::Registry => None,
         }
     }
 }

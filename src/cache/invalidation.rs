@@ -1,6 +1,5 @@
 //! Invalidation: what makes a change in the database hold everywhere (protocol.md I1 to I5).
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -9,13 +8,10 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::error::InvalidateError;
-use super::scopes;
 use super::unconfirmed::{self, Subject};
 use crate::clock::{LogicalTime, Tick};
-use crate::error::ConfigError;
 use crate::metrics::Stopwatch;
-use crate::store::keys::Scope;
-use crate::store::{Durability, Registry, StoreError};
+use crate::store::{Bounds, Durability, StoreError};
 use crate::token::{BearerToken, TokenDigest};
 use crate::trace::{chain, limited};
 
@@ -37,17 +33,17 @@ const DURABLE_TIMEOUT: Duration = Duration::from_secs(1);
 struct Attempt<M: Send + Sync + 'static> {
     engine: Arc<Engine<M>>,
     subject: Subject,
-    scope: Option<Scope>,
+    token_type: Option<Arc<str>>,
     begun: LogicalTime,
     confirmed: bool,
 }
 
 impl<M: Send + Sync + 'static> Attempt<M> {
-    fn begin(engine: &Arc<Engine<M>>, subject: Subject, scope: Option<Scope>) -> Self {
+    fn begin(engine: &Arc<Engine<M>>, subject: Subject, token_type: Option<Arc<str>>) -> Self {
         Self {
             engine: Arc::clone(engine),
             subject,
-            scope,
+            token_type,
             begun: engine.order.next(),
             confirmed: false,
         }
@@ -56,7 +52,7 @@ impl<M: Send + Sync + 'static> Attempt<M> {
     fn confirm(mut self) -> Tick {
         self.confirmed = true;
         let unconfirmed = &self.engine.unconfirmed;
-        unconfirmed.confirm(&self.subject, self.scope.as_ref(), self.begun);
+        unconfirmed.confirm(&self.subject, self.token_type.as_ref(), self.begun);
         self.forget_locally()
     }
 
@@ -78,11 +74,12 @@ impl<M: Send + Sync + 'static> Drop for Attempt<M> {
         if self.confirmed || engine.store.is_local() {
             return;
         }
-        let (subject, scope) = (self.subject.clone(), self.scope.take());
+        let (subject, token_type) = (self.subject.clone(), self.token_type.take());
         let until = engine.until_all_has_ended();
-        let fits = engine
-            .unconfirmed
-            .note(subject, scope, self.begun, engine.clock.now(), until);
+        let fits =
+            engine
+                .unconfirmed
+                .note(subject, token_type, self.begun, engine.clock.now(), until);
         self.forget_locally();
         if !fits {
             limited!(
@@ -146,7 +143,7 @@ pub(crate) enum Target {
 pub struct Invalidation<M> {
     engine: Arc<Engine<M>>,
     target: Target,
-    scope: Result<Option<Scope>, ConfigError>,
+    token_type: Option<Arc<str>>,
     wait: bool,
     durable: Option<usize>,
 }
@@ -156,34 +153,30 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         Self {
             engine,
             target,
-            scope: Ok(None),
+            token_type: None,
             wait: false,
             durable: None,
         }
     }
 
-    /// In this scope alone; `None` is the entry of look-ups in no scope. Default: in all that any
-    /// instance fills. It says nothing about a tenant's invalidation, which is for all scopes.
+    /// Invalidates the entry of this token type alone, in the
+    /// [layout that is shared with Dify](crate::KeyLayout::seed), whose keys hold a type.
     ///
-    /// A name that is no scope's, or not among the [declared](crate::ApiTokenCacheBuilder::scopes)
-    /// ones, is an error when the invalidation is awaited.
+    /// In any other layout a token has one entry, and this changes nothing. It does not concern a tenant's
+    /// invalidation, which is for all types.
+    ///
+    /// A type that is not [declared](crate::ApiTokenCacheBuilder::token_types) is an error when the
+    /// invalidation is awaited.
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, InvalidateError};
     /// # async fn changed(cache: ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
-    /// cache.invalidate(token).in_scope("dataset").await?;
+    /// cache.invalidate(token).of_type("dataset").await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn in_scope<'a>(mut self, scope: impl Into<Option<&'a str>>) -> Self {
-        self.scope = Scope::new(scope.into()).and_then(|scope| {
-            if self.engine.scopes.allows(&scope) {
-                return Ok(Some(scope));
-            }
-            Err(ConfigError::new(format!(
-                "the scope {scope:?} is not among the declared ones"
-            )))
-        });
+    pub fn of_type(mut self, token_type: &str) -> Self {
+        self.token_type = Some(token_type.into());
         self
     }
 
@@ -232,7 +225,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         let replied = result?;
         if self.wait && !self.engine.store.is_local() {
             let engine = &self.engine;
-            let bound = engine.scopes.longest_bound();
+            let bound = engine.bounds.longest();
             let until = replied.after(bound + margin(bound));
             engine.clock.sleep_until(until).await;
         }
@@ -247,85 +240,55 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             timeout: DURABLE_TIMEOUT,
         });
         let attempt;
-        match &self.target {
+        // A registry that is read later has to hold what it acknowledged before.
+        let acknowledged = engine.bounds.are_acknowledged();
+        let registry = match &self.target {
             Target::Token(digest, token) => {
-                let scope = self.scope.clone().map_err(InvalidateError::scope)?;
-                attempt = Attempt::begin(engine, Subject::Token(*digest), scope.clone());
-                self.delete_token(digest, token.as_ref(), scope, durable)
-                    .await?;
+                let token_type = self.token_type.as_ref();
+                if !engine.token_types.allow(token_type.map(AsRef::as_ref)) {
+                    return Err(InvalidateError::unknown_token_type());
+                }
+                let token_type = token_type.filter(|_| engine.keys.is_seed());
+                attempt = Attempt::begin(engine, Subject::Token(*digest), token_type.cloned());
+                let token = token.as_ref();
+                if engine.keys.is_seed() && token.is_none() && !engine.store.is_local() {
+                    // The keys hold the text, and a digest does not give it back.
+                    return Err(InvalidateError::store(StoreError::unsupported()));
+                }
+                let (types, sweep) = match token_type {
+                    Some(one) => (vec![Some(Arc::clone(one))], None),
+                    None => (engine.types_in_keys(), token),
+                };
+                let keys = engine.keys.keys(token, digest, &types);
+                let store = &engine.store;
+                store.delete_token(&keys, sweep, self.wait, durable).await
             }
             Target::Tenant(tenant) => {
                 attempt = Attempt::begin(engine, Subject::Tenant(tenant.as_str().into()), None);
-                let acknowledged = engine.scopes.acknowledged();
-                let registry = engine.store.delete_tenant(tenant, self.wait, durable).await;
-                self.learn(registry, &acknowledged).await?;
+                engine.store.delete_tenant(tenant, self.wait, durable).await
             }
-        }
+        };
+        self.learn(registry, acknowledged).await?;
         Ok(attempt.confirm())
     }
 
-    async fn delete_token(
-        &self,
-        digest: &TokenDigest,
-        token: Option<&BearerToken>,
-        scope: Option<Scope>,
-        durable: Option<Durability>,
-    ) -> Result<(), InvalidateError> {
-        let engine = &self.engine;
-        if engine.keys.is_seed() && token.is_none() && !engine.store.is_local() {
-            // The keys hold the text, and a digest does not give it back.
-            return Err(InvalidateError::store(StoreError::unsupported()));
-        }
-        let everywhere = scope.is_none();
-        let mut scopes = match scope {
-            Some(scope) => BTreeSet::from([scope]),
-            None => engine.scopes.to_delete(),
-        };
-        let all_known = everywhere && !engine.scopes.are_declared();
-        let ask = all_known || self.wait;
-        let mut sweep = token.filter(|_| all_known);
-        let mut deleted = BTreeSet::new();
-        loop {
-            let keys = engine.keys.keys(token, digest, &scopes);
-            let acknowledged = engine.scopes.acknowledged();
-            let registry = engine
-                .store
-                .delete_token(&keys, sweep.take(), ask, durable)
-                .await;
-            self.learn(registry, &acknowledged).await?;
-            deleted.append(&mut scopes);
-            if !all_known || engine.store.is_local() {
-                return Ok(());
-            }
-            scopes = engine
-                .scopes
-                .to_delete()
-                .difference(&deleted)
-                .cloned()
-                .collect();
-            if scopes.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Learns from the registry, if it was asked for. One that lacks own scopes that were acknowledged
-    /// before it was asked for was lost, and with it perhaps another instance's scope, or its longer
-    /// bound: ours are entered again, so that a repetition can succeed.
+    /// Learns from the registry, if it was asked for. One that lacks the own bound, which it had
+    /// acknowledged before it was asked for, was lost, and with it perhaps another instance's longer bound:
+    /// ours is entered again, so that a repetition can succeed.
     async fn learn(
         &self,
-        registry: Result<Option<Registry>, StoreError>,
-        acknowledged: &BTreeSet<Scope>,
+        registry: Result<Option<Bounds>, StoreError>,
+        acknowledged: bool,
     ) -> Result<(), InvalidateError> {
         let engine = &self.engine;
         let Some(registry) = registry.map_err(InvalidateError::store)? else {
             return Ok(());
         };
-        engine.scopes.learn(&registry);
-        if scopes::holds(&registry, acknowledged) {
+        // guard: R4
+        if engine.bounds.learn(&registry) || !acknowledged {
             return Ok(());
         }
-        engine.scopes.forget_registration();
+        engine.bounds.forget_registration();
         engine.register().await.map_err(InvalidateError::store)?;
         Err(InvalidateError::registry())
     }
@@ -344,7 +307,7 @@ impl<M> fmt::Debug for Invalidation<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Invalidation")
             .field("target", &self.target)
-            .field("scope", &self.scope)
+            .field("token_type", &self.token_type)
             .field("wait", &self.wait)
             .field("durable", &self.durable)
             .finish_non_exhaustive()

@@ -13,43 +13,30 @@ use crate::clock::Tick;
 use crate::loader::{DynLoader, Lookup};
 use crate::metrics::Stopwatch;
 use crate::store::{Generation, Kept, Value};
-use crate::token::{InvalidReason, TokenRecord};
+use crate::token::TokenRecord;
 use crate::trace::{chain, in_span, limited};
 
 /// A loader's answer that passed the checks of protocol.md section 4.
-pub(crate) enum Checked<M> {
-    Found(TokenRecord<M>),
-    Absent(InvalidReason),
-}
+pub(crate) struct Checked<M>(Option<TokenRecord<M>>);
 
 impl<M: Send + Sync + 'static> Checked<M> {
     fn of(row: Option<TokenRecord<M>>, lookup: &Lookup) -> Result<Self, UnavailableKind> {
-        let Some(record) = row else {
-            return Ok(Self::Absent(InvalidReason::Unknown));
-        };
         let other = |digest| digest != lookup.digest;
-        if record.id.is_empty() || record.digest.is_some_and(other) {
+        if let Some(record) = &row
+            && (record.id.is_empty() || record.digest.is_some_and(other))
+        {
             return Err(UnavailableKind::LoaderMistaken);
         }
-        if lookup
-            .scope()
-            .is_some_and(|scope| scope != record.token_type)
-        {
-            return Ok(Self::Absent(InvalidReason::WrongTokenType));
-        }
-        Ok(Self::Found(record))
+        Ok(Self(row))
     }
 
     pub(crate) fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent(_))
+        self.0.is_none()
     }
 
     /// The tenant that the answer depends on.
     pub(crate) fn tenant_id(&self) -> Option<&str> {
-        match self {
-            Self::Found(record) => record.tenant_id.as_deref(),
-            Self::Absent(_) => None,
-        }
+        self.0.as_ref()?.tenant_id.as_deref()
     }
 
     /// The time to live, and the grace after it.
@@ -59,13 +46,13 @@ impl<M: Send + Sync + 'static> Checked<M> {
         wall: DateTime<Utc>,
         dice: u32,
     ) -> (Duration, Duration) {
-        match self {
-            Self::Found(record) if !record.is_denied() => {
+        match &self.0 {
+            Some(record) if !record.is_denied() => {
                 let lifetime = lifetimes.of_record(record.expires_at, wall, dice);
                 let grace = lifetimes.grace_of_record(record.expires_at, wall, lifetime);
                 (lifetime, grace)
             }
-            Self::Found(_) | Self::Absent(_) => (lifetimes.of_negative(dice), Duration::ZERO),
+            _ => (lifetimes.of_negative(dice), Duration::ZERO),
         }
     }
 
@@ -76,12 +63,12 @@ impl<M: Send + Sync + 'static> Checked<M> {
         until: Tick,
         grace: Duration,
     ) -> Value<M> {
-        match self {
-            Self::Found(record) => {
+        match self.0 {
+            Some(record) => {
                 let kept = Kept::new(record, generation).until(until).grace(grace);
                 Value::Found(Arc::new(kept))
             }
-            Self::Absent(why) => Value::Absent(Arc::new(Kept::new(why, generation).until(until))),
+            None => Value::Absent(Arc::new(Kept::new((), generation).until(until))),
         }
     }
 }
@@ -109,20 +96,16 @@ impl<M: Send + Sync + 'static> Engine<M> {
             Ok(Ok(Ok(row))) => Checked::of(row, lookup).map_err(Unavailable::new),
         };
         self.metrics.loaded(watch, loaded.is_ok());
-        match &loaded {
-            Ok(Checked::Absent(InvalidReason::WrongTokenType)) => self.counters.wrong_type.add(),
-            Ok(_) => {}
-            Err(error) => {
-                self.counters.load_failures.add();
-                self.loader_failed
-                    .store(self.clock.now().0, Ordering::Relaxed);
-                limited!(
-                    warn,
-                    "a token could not be loaded; answering unavailable",
-                    error = error.to_string()
-                );
-                limited!(debug, "the loader's error", error = chain(error));
-            }
+        if let Err(error) = &loaded {
+            self.counters.load_failures.add();
+            self.loader_failed
+                .store(self.clock.now().0, Ordering::Relaxed);
+            limited!(
+                warn,
+                "a token could not be loaded; answering unavailable",
+                error = error.to_string()
+            );
+            limited!(debug, "the loader's error", error = chain(error));
         }
         loaded
     }

@@ -20,11 +20,11 @@ pub(crate) struct LookupSpan {
 
 #[cfg(feature = "tracing")]
 impl LookupSpan {
-    pub(crate) fn start(scope: &str) -> Self {
+    pub(crate) fn start(token_type: Option<&str>) -> Self {
         let span = tracing::info_span!(
             target: "tower_api_token",
             "api_token.lookup",
-            scope,
+            token_type,
             joined = false,
             outcome = Empty,
             origin = Empty,
@@ -63,7 +63,7 @@ impl LookupSpan {
 
 #[cfg(not(feature = "tracing"))]
 impl LookupSpan {
-    pub(crate) fn start(_: &str) -> Self {
+    pub(crate) fn start(_: Option<&str>) -> Self {
         Self {}
     }
 

@@ -1,6 +1,7 @@
 //! The engine, usable without HTTP.
 
 mod answer;
+mod bounds;
 mod builder;
 mod bulkhead;
 pub(crate) mod cached_token;
@@ -16,10 +17,10 @@ mod local;
 mod lookup_span;
 mod pilot;
 mod proved;
-mod scopes;
 mod sync_points;
 mod tenant_flights;
 pub(crate) mod tenants;
+mod token_types;
 mod unconfirmed;
 
 use std::fmt;
@@ -38,7 +39,6 @@ pub use sync_points::{SyncPoint, SyncPoints};
 use crate::loader::TokenLoader;
 use crate::metrics::Stats;
 use crate::store::StoreError;
-use crate::store::keys::Scope;
 use crate::token::{BearerToken, TokenDigest};
 
 /// Verified tokens, cached: in this process, in the store, from the loader.
@@ -54,11 +54,11 @@ use crate::token::{BearerToken, TokenDigest};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let loader = |lookup: Lookup| async move {
 ///     let known = lookup.token().expose() == "app-0123456789abcdef";
-///     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
+///     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1").token_type("app")))
 /// };
 /// let cache = ApiTokenCache::builder(loader).build()?;
 ///
-/// match cache.authenticate("app-0123456789abcdef", "app").await {
+/// match cache.authenticate_typed("app-0123456789abcdef", "app").await {
 ///     Ok(Answer::Found(token)) => assert_eq!(token.id(), "tok-1"),
 ///     Ok(Answer::Denied(denial)) => println!("403: {}", denial.reason()),
 ///     Ok(_) => println!("401"),
@@ -79,88 +79,129 @@ impl ApiTokenCache {
 }
 
 impl<M: Send + Sync + 'static> ApiTokenCache<M> {
-    /// Who presents this token, in this scope (`None`: in any).
+    /// Authenticates `token`, whatever its type, loading it if no cache has a current entry.
     ///
-    /// Only identity is cached; expiry, and type against scope, are decided at each call. To be
-    /// called inside of a tokio runtime: a caller that hangs up does not end a miss, a task goes on with
-    /// it.
+    /// Concurrent calls for the same token share one load. Expiry is checked on each call, even if the
+    /// entry is cached.
     ///
-    /// A token of any length and alphabet is looked up: what comes from outside should pass a check
-    /// first, as the layer's does. A scope must not come from outside at all.
+    /// A token of any length and alphabet is looked up: check what comes from outside first, as the layer
+    /// does.
+    ///
+    /// # Errors
+    /// Returns [`Unavailable`] if neither a cache nor the loader could answer. The failure is not cached.
     ///
     /// # Panics
-    /// On a miss, outside of a tokio runtime with its timer (and with Redis, its I/O) enabled.
+    /// Panics on a miss outside of a tokio runtime with its timer (and with Redis, its I/O) enabled.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe. If it is dropped during a load, the load continues in a background
+    /// task for other callers.
+    pub async fn authenticate(&self, token: &str) -> Result<Answer<M>, Unavailable> {
+        self.ask(token, None).await
+    }
+
+    /// Authenticates `token` for those who accept tokens of `token_type` alone.
+    ///
+    /// The type is compared on each call, even if the entry is cached: a token of another type, or of
+    /// none, is [`WrongTokenType`](crate::InvalidReason::WrongTokenType). Calls for different types share one entry and one
+    /// load. The type must not come from the request.
     ///
     /// # Errors
-    /// [`Unavailable`]: neither a cache nor the loader could say. Nothing is cached by it.
-    pub async fn authenticate(
+    /// Returns [`Unavailable`] if neither a cache nor the loader could answer, or if `token_type` is not
+    /// one of the [declared](ApiTokenCacheBuilder::token_types) types. The failure is not cached.
+    ///
+    /// # Panics
+    /// Panics on a miss outside of a tokio runtime with its timer (and with Redis, its I/O) enabled.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe. If it is dropped during a load, the load continues in a background
+    /// task for other callers.
+    pub async fn authenticate_typed(
         &self,
         token: &str,
-        scope: impl Into<Option<&str>>,
+        token_type: &str,
     ) -> Result<Answer<M>, Unavailable> {
-        let scope = scope.into();
-        if let Some(answer) = self.engine.answer_locally(token, scope) {
+        self.ask(token, Some(token_type)).await
+    }
+
+    async fn ask(&self, token: &str, asked: Option<&str>) -> Result<Answer<M>, Unavailable> {
+        self.engine.check_type(asked)?;
+        if let Some(answer) = self.engine.answer_locally(token, asked) {
             return Ok(answer);
         }
-        let scope = checked(scope)?;
         let token = BearerToken::new(token);
-        Arc::clone(&self.engine).resolve(token, scope).await
+        let engine = Arc::clone(&self.engine);
+        engine.resolve(token, asked.map(Arc::from)).await
     }
 
-    /// What a cache says of this token, without asking the loader; `None` if it says nothing. It is no use
-    /// of the token.
+    /// Returns what the caches say about `token`, without asking the loader, or `None` if they say
+    /// nothing.
+    ///
+    /// It does not count as a use of the token.
     ///
     /// # Errors
-    /// The store did not answer.
-    pub async fn peek(
-        &self,
-        token: &str,
-        scope: impl Into<Option<&str>>,
-    ) -> Result<Option<Answer<M>>, StoreError> {
-        let scope = scope.into();
-        if let Some(answer) = self.engine.peek_locally(token, scope) {
-            return Ok(Some(answer));
+    /// Returns [`StoreError`] if the store did not answer.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe.
+    pub async fn peek(&self, token: &str) -> Result<Option<Answer<M>>, StoreError> {
+        let engine = &self.engine;
+        let mut last = None;
+        for in_key in engine.types_in_keys() {
+            let in_key = in_key.as_deref();
+            let answer = match engine.peek_locally(token, in_key) {
+                Some(answer) => Some(answer),
+                None => {
+                    let lookup = engine.lookup(BearerToken::new(token), in_key);
+                    let resolved = engine.peek(&lookup).await?;
+                    resolved.map(|resolved| engine.decide(resolved, in_key))
+                }
+            };
+            match answer {
+                Some(Answer::Absent(_)) | None => last = answer.or(last),
+                good => return Ok(good),
+            }
         }
-        let Ok(scope) = Scope::new(scope) else {
-            return Ok(None);
-        };
-        let lookup = self.engine.lookup(BearerToken::new(token), scope);
-        let resolved = self.engine.peek(&lookup).await?;
-        Ok(resolved.map(|resolved| self.engine.decide(resolved, lookup.scope())))
+        Ok(last)
     }
 
-    /// Warms the caches up, by the way that a miss goes: after a deployment, for the tokens that are
-    /// used most. It is no use of the token.
+    /// Loads `token` into the caches if it is not there: after a deployment, for the tokens that are used
+    /// most.
+    ///
+    /// It takes the way of a miss, and does not count as a use of the token.
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let loader = |_: Lookup| async {
-    /// #     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app")))
+    /// #     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1")))
     /// # };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
-    /// assert!(cache.peek("app-0123456789abcdef", "app").await?.is_none());
-    /// cache.prime("app-0123456789abcdef", "app").await?;
-    /// assert!(cache.peek("app-0123456789abcdef", "app").await?.is_some());
+    /// assert!(cache.peek("app-0123456789abcdef").await?.is_none());
+    /// cache.warm("app-0123456789abcdef").await?;
+    /// assert!(cache.peek("app-0123456789abcdef").await?.is_some());
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`authenticate`](Self::authenticate).
-    pub async fn prime(
-        &self,
-        token: &str,
-        scope: impl Into<Option<&str>>,
-    ) -> Result<(), Unavailable> {
-        let scope = scope.into();
-        if self.engine.peek_locally(token, scope).is_some() {
-            return Ok(());
+    /// Returns [`Unavailable`] if neither a cache nor the loader could answer. The failure is not cached.
+    ///
+    /// # Panics
+    /// Panics on a miss outside of a tokio runtime with its timer (and with Redis, its I/O) enabled.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe. If it is dropped during a load, the load continues in a background
+    /// task.
+    pub async fn warm(&self, token: &str) -> Result<(), Unavailable> {
+        for in_key in self.engine.types_in_keys() {
+            if self.engine.peek_locally(token, in_key.as_deref()).is_none() {
+                let engine = Arc::clone(&self.engine);
+                engine.look_up(BearerToken::new(token), in_key).await?;
+            }
         }
-        let (token, scope) = (BearerToken::new(token), checked(scope)?);
-        let engine = Arc::clone(&self.engine);
-        engine.look_up(token, scope).await.map(drop)
+        Ok(())
     }
 
     /// Makes a change of this token hold everywhere: call it after the change is committed, be it a
@@ -171,7 +212,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// ```
     /// # use tower_api_token::{ApiTokenCache, InvalidateError};
     /// # async fn changed(cache: ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
-    /// cache.invalidate(token).await?;            // in all scopes; other instances within the staleness bound
+    /// cache.invalidate(token).await?;            // other instances within the staleness bound
     /// cache.invalidate(token).and_wait().await?; // when no instance can still accept it
     /// # Ok(())
     /// # }
@@ -272,11 +313,6 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
             None => 0,
         }
     }
-}
-
-/// A scope's name that is none is a mistake in the service, and no reason to call a token bad.
-fn checked(scope: Option<&str>) -> Result<Scope, Unavailable> {
-    Scope::new(scope).map_err(|_| Unavailable::new(UnavailableKind::UnknownScope))
 }
 
 impl<M> Clone for ApiTokenCache<M> {

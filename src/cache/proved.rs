@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::answer::{Resolved, What};
+use super::bounds::Published;
 use super::cached_token::{Principal, Proof};
 use super::engine::Engine;
 use super::local::{Hit, Null};
-use super::scopes::Published;
 use super::tenants::TenantCell;
 use crate::clock::Tick;
 use crate::loader::Lookup;
@@ -42,7 +42,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                     ..self.proof(lookup, value, proved)
                 },
             })),
-            Value::Absent(kept) => What::Absent(kept.what),
+            Value::Absent(_) => What::Absent,
         };
         Resolved { what, origin }
     }
@@ -60,11 +60,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
         let hit = match (&resolved.what, value) {
             (What::Found(principal), _) => Hit::Found(Arc::clone(principal)),
-            (What::Absent(_), Value::Absent(kept)) => Hit::Absent(Arc::new(Null {
+            (What::Absent, Value::Absent(kept)) => Hit::Absent(Arc::new(Null {
                 kept: Arc::clone(kept),
                 proof: self.proof(lookup, value, proved),
             })),
-            (What::Absent(_), Value::Found(_)) => return,
+            (What::Absent, Value::Found(_)) => return,
         };
         self.local.insert(self.fingerprint(lookup), hit);
     }
@@ -99,7 +99,7 @@ fn own_bytes<M>(record: &TokenRecord<M>) -> usize {
     let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     size_of::<TokenRecord<M>>()
         + record.id.len()
-        + record.token_type.len()
+        + optional(&record.token_type)
         + optional(&record.app_id)
         + optional(&record.tenant_id)
         + record.denied.as_ref().map_or(0, |reason| reason.len())

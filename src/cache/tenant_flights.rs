@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::bounds::Published;
 use super::engine::Engine;
 use super::flight::{Boarding, Flights, Landing, Leader};
 use super::pilot::Work;
-use super::scopes::Published;
 use super::sync_points::SyncPoint;
 use super::tenants::TenantCell;
 use crate::clock::Tick;
@@ -61,7 +61,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let mut next = Some(leader);
         while let Some(leader) = next {
             let proof = leader.send();
-            let published = self.published(None);
+            let published = self.published();
             let sent = self.clock.now();
             let read = self.store.tenant(&tenant, Generation::new()).await;
             self.reach(SyncPoint::TenantRead).await;

@@ -6,10 +6,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::clock::{LogicalTime, Tick};
-use crate::store::keys::Scope;
 use crate::token::TokenDigest;
 use crate::util::lock;
 
@@ -38,8 +37,8 @@ struct Noted {
 }
 
 struct Note {
-    /// The only scope that was to be invalidated; `None`: all.
-    scope: Option<Scope>,
+    /// The only token type that was to be invalidated; `None`: all.
+    token_type: Option<Arc<str>>,
     /// When the latest unconfirmed attempt began.
     begun: LogicalTime,
     until: Tick,
@@ -66,7 +65,7 @@ impl Unconfirmed {
     pub(crate) fn note(
         &self,
         subject: Subject,
-        scope: Option<Scope>,
+        token_type: Option<Arc<str>>,
         begun: LogicalTime,
         now: Tick,
         until: Tick,
@@ -77,12 +76,13 @@ impl Unconfirmed {
             noted.subjects.retain(|_, note| now < note.until);
         }
         if let Some(note) = noted.subjects.get_mut(&subject) {
-            note.scope = note.scope.take().filter(|one| Some(one) == scope.as_ref());
+            let same = note.token_type == token_type;
+            note.token_type = token_type.filter(|_| same);
             note.begun = note.begun.max(begun);
             note.until = note.until.max(until);
         } else if noted.subjects.len() < self.capacity {
             let note = Note {
-                scope,
+                token_type,
                 begun,
                 until,
             };
@@ -97,13 +97,20 @@ impl Unconfirmed {
 
     /// Forgets a subject: an invalidation of it that began at `begun` is confirmed. One that began
     /// before the noted attempt did may have run before the change that the attempt was for.
-    pub(crate) fn confirm(&self, subject: &Subject, scope: Option<&Scope>, begun: LogicalTime) {
+    pub(crate) fn confirm(
+        &self,
+        subject: &Subject,
+        token_type: Option<&Arc<str>>,
+        begun: LogicalTime,
+    ) {
         if self.until.load(Ordering::SeqCst) == 0 {
             return;
         }
         let mut noted = self.lock();
-        let covered =
-            |note: &Note| note.begun < begun && (scope.is_none() || note.scope.as_ref() == scope);
+        let covered = |note: &Note| {
+            let reached = token_type.is_none() || note.token_type.as_ref() == token_type;
+            note.begun < begun && reached
+        };
         if noted.subjects.get(subject).is_some_and(covered) {
             noted.subjects.remove(subject);
         }
@@ -145,10 +152,6 @@ mod tests {
         TokenDigest::of(&n.to_string())
     }
 
-    fn scope(name: &str) -> Scope {
-        Scope::new(Some(name)).unwrap()
-    }
-
     #[test]
     fn a_subject_is_covered_until_its_time_is_over_and_no_other_is() {
         let (unconfirmed, order) = (Unconfirmed::new(), LogicalClock::default());
@@ -177,15 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_in_one_scope_counts_for_an_attempt_in_that_scope_alone() {
+    fn a_confirmation_of_one_type_counts_for_an_attempt_of_that_type_alone() {
         let (unconfirmed, order) = (Unconfirmed::new(), LogicalClock::default());
         let subject = Subject::Token(token(1));
-        let [app, dataset] = ["app", "dataset"].map(scope);
-        let note = |scope: Option<&Scope>| {
-            let (begun, scope) = (order.next(), scope.cloned());
-            unconfirmed.note(subject.clone(), scope, begun, Tick(1), Tick(9));
+        let [app, dataset] = ["app", "dataset"].map(Arc::from);
+        let note = |token_type: Option<&Arc<str>>| {
+            let (begun, token_type) = (order.next(), token_type.cloned());
+            unconfirmed.note(subject.clone(), token_type, begun, Tick(1), Tick(9));
         };
-        let covered_after = |confirmed: &Scope| {
+        let covered_after = |confirmed: &Arc<str>| {
             unconfirmed.confirm(&subject, Some(confirmed), order.next());
             unconfirmed.covers(&token(1), None, Tick(2))
         };

@@ -10,7 +10,7 @@ use crate::token::InvalidReason;
 pub enum Outcome {
     /// A good token.
     Found,
-    /// No such token, or not one for this scope, or expired.
+    /// No such token, or one of another type, or expired.
     Absent,
     /// A good token that may not be used now.
     Denied,
@@ -50,7 +50,7 @@ pub(crate) enum Reason {
     /// The database does not know it, or it is revoked or disabled there.
     Unknown,
     Expired,
-    /// Of another type than the scope asks for.
+    /// Of another type than the one asked for.
     WrongTokenType,
     /// By the loader.
     Denied,

@@ -52,7 +52,7 @@ pub(super) const COUNTERS: [Counted; 17] = [
     ),
     (
         "api_token_wrong_type_total",
-        "Loads whose record was of another type than the scope asked for.",
+        "Lookups that found a record of another type than the one asked for.",
         |stats| stats.wrong_type,
     ),
     (

@@ -13,7 +13,7 @@ use super::label::{Origin, Outcome, Reason};
 /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
 /// # let cache = ApiTokenCache::builder(loader).build()?;
 /// for _ in 0..2 {
-///     cache.authenticate("app-nobody-knows-it", "app").await?;
+///     cache.authenticate_typed("app-nobody-knows-it", "app").await?;
 /// }
 /// let stats = cache.stats();
 /// assert_eq!(stats.loads, 1);
@@ -37,7 +37,7 @@ pub struct Stats {
     pub unwritable: u64,
     /// Entries in the store that were unreadable, another token's or of the wrong type, and replaced.
     pub corrupt: u64,
-    /// Loads whose record was of another type than the scope asked for: cached as null.
+    /// Lookups that found a record of another type than the one asked for.
     pub wrong_type: u64,
     /// Look-ups and loads that were refused because too many were waiting.
     pub overloaded: u64,

@@ -18,14 +18,13 @@ use crate::middleware::credentials::{Limits, Presented, Sources, strip};
 use crate::middleware::policy::Policy;
 use crate::middleware::rejection::{Challenges, Rejection, ResponseForRejection, respond};
 use crate::middleware::request_head::RequestHead;
-use crate::store::keys::Scope;
 use crate::token::BearerToken;
 use crate::trace::event;
 
 /// The configuration of a layer, and what it does with a request.
 pub(crate) struct Authenticator<M> {
     pub(crate) cache: ApiTokenCache<M>,
-    pub(crate) scope: Scope,
+    pub(crate) token_type: Option<Arc<str>>,
     pub(crate) sources: Sources,
     pub(crate) limits: Limits,
     /// Whether a request without a token passes.
@@ -112,7 +111,11 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
             }
             Presented::Multiple => return Err(Rejection::MultipleTokens.into()),
         };
-        match self.cache.engine.answer_locally(&token, self.scope.name()) {
+        match self
+            .cache
+            .engine
+            .answer_locally(&token, self.token_type.as_deref())
+        {
             Some(answer) => admitted(answer).map(Identity::Token),
             None => Ok(Identity::Unknown(BearerToken::new(token))),
         }
@@ -185,7 +188,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
             "tower_api_token::rejection",
             "a request was rejected",
             reason = reason.as_str(),
-            scope = self.scope.as_written()
+            token_type = self.token_type.as_deref()
         );
         respond(
             rejection,
@@ -208,7 +211,7 @@ impl<M> Clone for Authenticator<M> {
     fn clone(&self) -> Self {
         Self {
             cache: self.cache.clone(),
-            scope: self.scope.clone(),
+            token_type: self.token_type.clone(),
             sources: self.sources.clone(),
             limits: self.limits.clone(),
             optional: self.optional,

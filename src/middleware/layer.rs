@@ -14,7 +14,6 @@ use crate::middleware::credentials::{Limits, Sources, TokenSource};
 use crate::middleware::rejection::{Challenges, ProblemDetails, Rejection, ResponseForRejection};
 use crate::middleware::request_head::RequestHead;
 use crate::middleware::service::ApiTokenService;
-use crate::store::keys::Scope;
 use crate::token::TokenFormat;
 
 /// Verifies the bearer token of each request, puts a [`CachedApiToken`](crate::CachedApiToken) into
@@ -75,7 +74,7 @@ use crate::token::TokenFormat;
 /// # use tower_api_token::{Lookup, TokenRecord};
 /// # let loader = |lookup: Lookup| async move {
 /// #     let known = lookup.token().expose() == "app-0123456789abcdef";
-/// #     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1", "app")))
+/// #     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1").token_type("app")))
 /// # };
 /// # let cache = ApiTokenCache::builder(loader).build()?;
 /// # let app = app(cache, HeaderValue::from_static("https://page.example"));
@@ -100,7 +99,7 @@ use crate::token::TokenFormat;
 /// # }
 /// ```
 ///
-/// A layer of a second scope inside sees the credential as well, unless the outer one
+/// A layer for a second token type inside sees the credential as well, unless the outer one
 /// [removes](Self::without_credentials) it, or it is in the query.
 ///
 /// # Without a router
@@ -128,14 +127,14 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
     /// A layer that requires a token, of any type, in the `Authorization` header.
     ///
     /// # Panics
-    /// When it is applied, if the cache's scopes are [declared](crate::ApiTokenCacheBuilder::scopes)
-    /// and no scope (`any`) is not among them: give it one by [`with_scope`](Self::with_scope).
+    /// When it is applied, if the cache [declares](crate::ApiTokenCacheBuilder::token_types) token types: name
+    /// one by [`with_scope`](Self::with_scope).
     pub fn new(cache: ApiTokenCache<M>) -> Self {
         let sources = Sources::default();
         Self {
             authenticator: Arc::new(Authenticator {
                 cache,
-                scope: Scope::new(None).expect("no scope is a scope"),
+                token_type: None,
                 limits: Limits::default(),
                 policies: Vec::new(),
                 challenges: Challenges::new(sources.schemes()),
@@ -171,27 +170,27 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
     /// Asks for a token of this type. Default: any type.
     ///
     /// # Panics
-    /// If it is no scope's name (`A-Z a-z 0-9 - . _ ~`, and none of the reserved names), or is not
-    /// among the [declared](crate::ApiTokenCacheBuilder::scopes) ones: a mistake in the program that
-    /// shows when it starts. [`try_with_scope`](Self::try_with_scope) returns it instead.
+    /// Panics if the cache [declares](crate::ApiTokenCacheBuilder::token_types) other token types and not this
+    /// one: a mistake in the program that shows when it starts.
+    /// [`try_with_scope`](Self::try_with_scope) returns it instead.
     #[must_use]
     #[track_caller]
-    pub fn with_scope(self, scope: &str) -> Self {
-        valid(self.try_with_scope(scope))
+    pub fn with_scope(self, token_type: &str) -> Self {
+        valid(self.try_with_scope(token_type))
     }
 
-    /// As [`with_scope`](Self::with_scope), for a scope that comes from a configuration.
+    /// As [`with_scope`](Self::with_scope), for a token type that comes from a configuration.
     ///
     /// # Errors
-    /// It is no scope's name, or not among the declared ones.
-    pub fn try_with_scope(self, scope: &str) -> Result<Self, ConfigError> {
-        let scope = Scope::new(Some(scope))?;
-        if !self.authenticator.cache.engine.scopes.allows(&scope) {
+    /// Returns an error if the cache declares other token types and not this one.
+    pub fn try_with_scope(self, token_type: &str) -> Result<Self, ConfigError> {
+        let engine = &self.authenticator.cache.engine;
+        if !engine.token_types.allow(Some(token_type)) {
             return Err(ConfigError::new(format!(
-                "the scope {scope:?} is not among the declared ones"
+                "the token type {token_type:?} is not one of the cache's declared ones"
             )));
         }
-        Ok(self.with(|shared| shared.scope = scope))
+        Ok(self.with(|shared| shared.token_type = Some(token_type.into())))
     }
 
     /// Lets a request without a bearer credential pass, with no token in its extensions. A
@@ -528,9 +527,8 @@ impl<S, M> Layer<S> for ApiTokenLayer<M> {
     fn layer(&self, inner: S) -> Self::Service {
         let shared = &self.authenticator;
         assert!(
-            shared.cache.engine.scopes.allows(&shared.scope),
-            "the scope {:?} is not among the cache's declared ones: with_scope is missing",
-            shared.scope
+            shared.token_type.is_some() || !shared.cache.engine.token_types.are_declared(),
+            "the cache declares token types, and the layer names none: with_scope is missing",
         );
         ApiTokenService::new(inner, Arc::clone(&self.authenticator))
     }
@@ -547,7 +545,7 @@ impl<M> Clone for ApiTokenLayer<M> {
 impl<M> fmt::Debug for ApiTokenLayer<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiTokenLayer")
-            .field("scope", &self.authenticator.scope)
+            .field("token_type", &self.authenticator.token_type)
             .field("sources", &self.authenticator.sources)
             .finish_non_exhaustive()
     }

@@ -81,7 +81,7 @@ where
             },
             Identity::Unknown(token) => {
                 let engine = Arc::clone(&authenticator.cache.engine);
-                let answer = Box::pin(engine.resolve(token, authenticator.scope.clone()));
+                let answer = Box::pin(engine.resolve(token, authenticator.token_type.clone()));
                 // The service that is ready has to be the one that is called, so it waits with the request.
                 // The clone left behind is made ready before its next call.
                 let clone = self.inner.clone();

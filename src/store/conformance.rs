@@ -7,15 +7,12 @@ use chrono::{DateTime, Utc};
 use test_support::RedisServer;
 
 use super::KeyLayout;
-use super::keys::{EntryKey, Keys, Scope};
+use super::keys::{EntryKey, Keys};
 use super::redis::RedisStore;
 use super::sealed::{IntoStore, Parts};
-use super::{
-    Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, RegistryEntry, Seen, Store,
-    Value,
-};
+use super::{Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, Seen, Store, Value};
 use crate::clock::Clock;
-use crate::token::{BearerToken, InvalidReason, TokenDigest, TokenRecord};
+use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
 type AnyStore = Arc<dyn Store<u32>>;
 
@@ -51,22 +48,19 @@ async fn each(test: impl AsyncFn(AnyStore)) {
     test(redis(&server)).await;
 }
 
-fn entry() -> RegistryEntry {
-    ("app".to_owned(), Duration::from_secs(1))
-}
-
 fn key(token: &str) -> EntryKey {
     key_in(&parts().keys, token)
 }
 
 fn key_in(keys: &Keys, token: &str) -> EntryKey {
     let token = BearerToken::new(token);
-    keys.key(&token, &token.digest(), Scope::new(Some("app")).unwrap())
+    keys.key(&token, &token.digest(), Some(&Arc::from("app")))
 }
 
 fn record() -> TokenRecord<u32> {
     let at = DateTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
-    TokenRecord::new("tok-\"1\"é", "app")
+    TokenRecord::new("tok-\"1\"é")
+        .token_type("app")
         .tenant_id("t-1".to_owned())
         .created_at(at)
         .expires_at(at + Duration::from_secs(1 << 30))
@@ -80,18 +74,12 @@ fn found(generation: Option<Generation>, ttl: Duration) -> Value<u32> {
 
 fn absent(ttl: Duration) -> Value<u32> {
     let until = Clock::System.now().after(ttl);
-    Value::Absent(Arc::new(
-        Kept::new(InvalidReason::Unknown, None).until(until),
-    ))
+    Value::Absent(Arc::new(Kept::new((), None).until(until)))
 }
 
 async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
     let nonce = Nonce::new();
-    let acquired = store
-        .acquire(key, nonce, LEASE, &entry())
-        .await
-        .unwrap()
-        .acquired;
+    let acquired = store.acquire(key, nonce, LEASE).await.unwrap().acquired;
     assert!(matches!(acquired, Acquired::Ours), "{acquired:?}");
     nonce
 }
@@ -99,7 +87,7 @@ async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
 /// Whether a lease over what was seen was given.
 async fn over(store: &AnyStore, key: &EntryKey, old: &Observed, nonce: Nonce) -> bool {
     match store
-        .acquire_over(key, old, nonce, LEASE, &entry())
+        .acquire_over(key, old, nonce, LEASE)
         .await
         .unwrap()
         .acquired
@@ -135,7 +123,7 @@ async fn a_lease_is_given_to_one() {
         assert_vacant(&store, &k).await;
         acquire(&store, &k).await;
         let second = store
-            .acquire(&k, Nonce::new(), LEASE, &entry())
+            .acquire(&k, Nonce::new(), LEASE)
             .await
             .unwrap()
             .acquired;
@@ -165,11 +153,7 @@ async fn a_fill_needs_the_lease_that_it_was_loaded_under() {
             store.fill(&k, nonce, &absent(TTL), TTL).await.unwrap(),
             Filled::Refused
         );
-        let taken = store
-            .acquire(&k, nonce, LEASE, &entry())
-            .await
-            .unwrap()
-            .acquired;
+        let taken = store.acquire(&k, nonce, LEASE).await.unwrap().acquired;
         assert!(
             matches!(taken, Acquired::Taken(Seen::Value(..))),
             "{taken:?}"
@@ -217,7 +201,7 @@ async fn a_lease_that_ran_out_fills_nothing_and_is_free() {
     each(async |store| {
         let k = key("a");
         let nonce = Nonce::new();
-        store.acquire(&k, nonce, SHORT, &entry()).await.unwrap();
+        store.acquire(&k, nonce, SHORT).await.unwrap();
         while matches!(store.get(&k).await.unwrap(), Seen::Lease) {
             tokio::task::yield_now().await;
         }
@@ -334,7 +318,7 @@ async fn a_tenants_generation_lasts_until_the_tenant_is_invalidated() {
 async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it() {
     each(async |store| {
         let missing = store
-            .acquire(&key("a"), Nonce::new(), LEASE, &entry())
+            .acquire(&key("a"), Nonce::new(), LEASE)
             .await
             .unwrap()
             .epoch;
@@ -343,7 +327,7 @@ async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it(
         assert_eq!(store.epoch(epoch).await.unwrap(), epoch);
         assert_eq!(store.epoch(Generation::new()).await.unwrap(), epoch);
         let read = store
-            .acquire(&key("b"), Nonce::new(), LEASE, &entry())
+            .acquire(&key("b"), Nonce::new(), LEASE)
             .await
             .unwrap()
             .epoch;
@@ -483,7 +467,9 @@ mod redis_alone {
         let store = redis(&server);
         let k = key("a");
         let nonce = acquire(&store, &k).await;
-        let huge = TokenRecord::new("x".repeat(codec::MAX_BYTES), "app").metadata(1);
+        let huge = TokenRecord::new("x".repeat(codec::MAX_BYTES))
+            .token_type("app")
+            .metadata(1);
         let value = Value::Found(Arc::new(Kept::new(huge, None)));
         assert_eq!(
             store.fill(&k, nonce, &value, TTL).await.unwrap(),
@@ -520,24 +506,6 @@ mod redis_alone {
     }
 
     #[tokio::test]
-    async fn an_acquire_tells_whether_the_registry_holds_the_entry() {
-        let server = RedisServer::start();
-        let store = redis(&server);
-        let registered = async |token: &str, entry: &RegistryEntry| {
-            let key = key(token);
-            let acquire = store.acquire(&key, Nonce::new(), LEASE, entry);
-            acquire.await.unwrap().registered
-        };
-        let ours = entry();
-        assert!(!registered("a", &ours).await);
-        let entries = super::super::Registry(vec![ours.clone()]);
-        store.register(&entries).await.unwrap();
-        assert!(registered("b", &ours).await);
-        let longer = ("app".to_owned(), Duration::from_secs(2));
-        assert!(!registered("c", &longer).await, "with another bound");
-    }
-
-    #[tokio::test]
     async fn a_generation_that_cannot_be_read_is_cleared_so_that_the_next_look_creates_one() {
         let server = RedisServer::start();
         let store = redis(&server);
@@ -557,17 +525,13 @@ mod redis_alone {
     async fn the_registry_comes_with_a_deletion() {
         let server = RedisServer::start();
         let store = redis(&server);
-        let entries =
-            super::super::Registry(vec![("app".to_owned(), Duration::from_millis(1_000))]);
-        assert_eq!(store.register(&entries).await.unwrap(), entries);
-        server.command(&["SADD", "ns:scopes", "nonsense"]).int();
-        let read = store
-            .delete_token(&[key("a")], None, true, None)
-            .await
-            .unwrap();
-        assert_eq!(read.as_ref(), Some(&entries));
+        let bounds = vec![Duration::from_millis(1_000)];
+        assert_eq!(store.register(bounds[0]).await.unwrap(), bounds);
+        server.command(&["SADD", "ns:bounds", "nonsense"]).int();
+        let read = store.delete_token(&[key("a")], None, true, None).await;
+        assert_eq!(read.unwrap().as_ref(), Some(&bounds));
         let read = store.delete_tenant("t", true, None).await.unwrap();
-        assert_eq!(read, Some(entries));
+        assert_eq!(read, Some(bounds));
     }
 
     #[tokio::test]

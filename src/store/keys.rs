@@ -9,47 +9,10 @@ use super::layout::{KeyLayout, Layout};
 use crate::ConfigError;
 use crate::token::{BearerToken, TokenDigest};
 
-/// A scope's name, or none (written `any`).
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Scope(Option<Arc<str>>);
+/// The word for no token type in the Dify layout's entry keys.
+const ANY: &str = "any";
 
-impl Scope {
-    pub(crate) const ANY: &'static str = "any";
-    const RESERVED: [&'static str; 5] = ["tenant", "tenants", "used", "scopes", "fence"];
-
-    pub(crate) fn new(name: Option<&str>) -> Result<Self, ConfigError> {
-        match name {
-            None => Ok(Self(None)),
-            Some(name) if Self::RESERVED.contains(&name) || name == Self::ANY => Err(
-                ConfigError::new(format!("the scope name {name:?} is reserved")),
-            ),
-            Some(name) if is_plain(name) => Ok(Self(Some(name.into()))),
-            Some(name) => Err(ConfigError::new(format!(
-                "a scope is one or more of A-Z a-z 0-9 - . _ ~, not {name:?}"
-            ))),
-        }
-    }
-
-    pub(crate) fn written(written: &str) -> Option<Self> {
-        Self::new((written != Self::ANY).then_some(written)).ok()
-    }
-
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.0.as_deref()
-    }
-
-    pub(crate) fn as_written(&self) -> &str {
-        self.name().unwrap_or(Self::ANY)
-    }
-}
-
-impl fmt::Debug for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_written())
-    }
-}
-
-/// What a namespace and a scope are made of: RFC 3986's unreserved characters.
+/// Whether `name` can be a namespace, or a token type in a key: RFC 3986's unreserved characters.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= 128 && name.bytes().all(is_unreserved)
 }
@@ -58,10 +21,11 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// K: the key of one token in one scope.
+/// K: the key of one token's entry.
 #[derive(Clone)]
 pub(crate) struct EntryKey {
-    pub(crate) scope: Scope,
+    /// The token type that was asked for, in the Dify layout alone.
+    pub(crate) token_type: Option<Arc<str>>,
     pub(crate) digest: KeyDigest,
     /// The text, where the layout has it in keys and values.
     pub(crate) token: Option<BearerToken>,
@@ -70,7 +34,7 @@ pub(crate) struct EntryKey {
 impl PartialEq for EntryKey {
     fn eq(&self, other: &Self) -> bool {
         // The text is the digest's: it adds nothing.
-        self.digest == other.digest && self.scope == other.scope
+        self.digest == other.digest && self.token_type == other.token_type
     }
 }
 
@@ -78,15 +42,16 @@ impl Eq for EntryKey {}
 
 impl Hash for EntryKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Of a digest a part is as good as the whole, and a look-up hashes it six times. The scopes of one
-        // token are few.
+        // A part of a digest is as good as the whole, and a lookup hashes it six times. A token has few
+        // types.
         self.digest.start().hash(state);
     }
 }
 
 impl fmt::Debug for EntryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}:{:?}", self.scope, self.digest)
+        let token_type = self.token_type.as_deref();
+        write!(f, "{}:{:?}", token_type.unwrap_or_default(), self.digest)
     }
 }
 
@@ -112,40 +77,65 @@ impl Keys {
         self.layout.is_seed()
     }
 
-    /// The key that reads and fills use.
-    pub(crate) fn key(&self, token: &BearerToken, digest: &TokenDigest, scope: Scope) -> EntryKey {
-        self.key_of(Some(token), digest, scope)
+    /// Returns the token type as an entry's key holds it: only keys of the Dify layout hold one.
+    pub(crate) fn type_in_key<'a>(&self, token_type: Option<&'a str>) -> Option<&'a str> {
+        token_type.filter(|_| self.is_seed())
     }
 
-    /// The same where the text may not be at hand: only the seed layout needs it.
+    /// Checks that a token type can be part of this layout's keys.
+    pub(crate) fn check_token_type(&self, token_type: &str) -> Result<(), ConfigError> {
+        if token_type.is_empty() {
+            return Err(ConfigError::new("a token type is not empty"));
+        }
+        if self.is_seed() && (token_type == ANY || !is_plain(token_type)) {
+            return Err(ConfigError::new(format!(
+                "in this key layout a token type is one or more of A-Z a-z 0-9 - . _ ~ and not {ANY:?}, not {token_type:?}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The key that reads and fills use.
+    pub(crate) fn key(
+        &self,
+        token: &BearerToken,
+        digest: &TokenDigest,
+        token_type: Option<&Arc<str>>,
+    ) -> EntryKey {
+        self.key_of(Some(token), digest, token_type)
+    }
+
+    /// The key that reads and fills use, where the text may not be at hand: only the Dify layout needs
+    /// it.
     pub(crate) fn key_of(
         &self,
         token: Option<&BearerToken>,
         digest: &TokenDigest,
-        scope: Scope,
+        token_type: Option<&Arc<str>>,
     ) -> EntryKey {
         EntryKey {
-            scope,
+            token_type: token_type.filter(|_| self.is_seed()).cloned(),
             digest: self.layout.current(digest),
             token: token.filter(|_| self.is_seed()).cloned(),
         }
     }
 
-    /// The keys that an invalidation deletes, the current digest's last.
-    pub(crate) fn keys<'a>(
+    /// The keys that an invalidation deletes: for each pepper one for each of `token_types`, the current
+    /// digest's last.
+    pub(crate) fn keys(
         &self,
         token: Option<&BearerToken>,
         digest: &TokenDigest,
-        scopes: impl IntoIterator<Item = &'a Scope> + Clone,
+        token_types: &[Option<Arc<str>>],
     ) -> Vec<EntryKey> {
         let token = token.filter(|_| self.is_seed());
         let of_digest = |digest| {
-            let key = move |scope: &Scope| EntryKey {
-                scope: scope.clone(),
+            let key = move |token_type: &Option<Arc<str>>| EntryKey {
+                token_type: token_type.clone(),
                 digest,
                 token: token.cloned(),
             };
-            scopes.clone().into_iter().map(key)
+            token_types.iter().map(key)
         };
         self.layout
             .all(digest)
@@ -159,16 +149,16 @@ impl Keys {
     // Python's patterns `api_token:*`.
 
     pub(crate) fn entry(&self, key: &EntryKey) -> String {
-        let scope = key.scope.as_written();
         match (&self.layout.0, &key.token) {
             (Layout::Seed { prefix }, Some(token)) => {
-                format!("{prefix}api_token:{scope}:{}", token.expose())
+                let token_type = key.token_type.as_deref().unwrap_or(ANY);
+                format!("{prefix}api_token:{token_type}:{}", token.expose())
             }
             _ => {
-                // Of its final size from the beginning: it is written for each look-up.
-                let length = self.namespace.len() + scope.len() + 2 * size_of::<KeyDigest>() + 4;
+                // Of its final size from the beginning: it is written for each lookup.
+                let length = self.namespace.len() + ":token:{}".len() + 2 * size_of::<KeyDigest>();
                 let mut name = String::with_capacity(length);
-                write!(name, "{}:{scope}:{{{}}}", self.namespace, key.digest)
+                write!(name, "{}:token:{{{}}}", self.namespace, key.digest)
                     .expect("a String takes all");
                 name
             }
@@ -186,8 +176,8 @@ impl Keys {
         self.own("tenants")
     }
 
-    pub(crate) fn scopes(&self) -> String {
-        self.own("scopes")
+    pub(crate) fn bounds(&self) -> String {
+        self.own("bounds")
     }
 
     // What follows is about a server, and no token. On a cluster the tag makes it one of the node's own.
@@ -232,17 +222,14 @@ impl Keys {
         self.own(&format!("fence:{{{}}}", escaped(tenant)))
     }
 
-    /// Where the time of the last use lies. Python writes `None` for no scope here.
+    /// The key of the time of the last use. Python writes `None` for no token type here.
     pub(crate) fn last_use(&self, key: &EntryKey) -> String {
         match (&self.layout.0, &key.token) {
             (Layout::Seed { prefix }, Some(token)) => {
-                let scope = key.scope.name().unwrap_or("None");
-                format!("{prefix}api_token_active:{scope}:{}", token.expose())
+                let token_type = key.token_type.as_deref().unwrap_or("None");
+                format!("{prefix}api_token_active:{token_type}:{}", token.expose())
             }
-            _ => {
-                let scope = key.scope.as_written();
-                format!("{}:used:{scope}:{{{}}}", self.namespace, key.digest)
-            }
+            _ => format!("{}:used:{{{}}}", self.namespace, key.digest),
         }
     }
 
@@ -251,9 +238,9 @@ impl Keys {
         let (Layout::Seed { prefix }, Some(token)) = (&self.layout.0, &key.token) else {
             return None;
         };
-        let scope = key.scope.name().unwrap_or("None");
+        let token_type = key.token_type.as_deref().unwrap_or("None");
         Some(format!(
-            "{prefix}api_token_query_lock:{scope}:{}",
+            "{prefix}api_token_query_lock:{token_type}:{}",
             token.expose()
         ))
     }
@@ -288,14 +275,14 @@ impl Keys {
         format!("{prefix}api_token:*:{token}")
     }
 
-    /// Whether a name that SCAN found is the token's entry in some scope: the pattern's `*` matches
-    /// more than a scope, and another token may end like this one.
+    /// Whether a name that SCAN found is the token's entry for some type: the pattern's `*` matches
+    /// more than a type, and another token may end like this one.
     pub(crate) fn is_entry_of(&self, name: &str, token: &BearerToken) -> bool {
         let rest = name
             .strip_prefix(self.prefix())
             .and_then(|rest| rest.strip_prefix("api_token:"));
         rest.and_then(|rest| rest.split_once(':'))
-            .is_some_and(|(scope, text)| !scope.is_empty() && token.is(text))
+            .is_some_and(|(token_type, text)| !token_type.is_empty() && token.is(text))
     }
 }
 
@@ -332,20 +319,20 @@ mod tests {
         Keys::new("api_token".to_owned(), layout).unwrap()
     }
 
-    fn key(keys: &Keys, token: &str, scope: Option<&str>) -> EntryKey {
-        let token = BearerToken::new(token);
-        keys.key(&token, &token.digest(), Scope::new(scope).unwrap())
+    fn key(keys: &Keys, token: &str, token_type: Option<&str>) -> EntryKey {
+        let (token, token_type) = (BearerToken::new(token), token_type.map(Arc::from));
+        keys.key(&token, &token.digest(), token_type.as_ref())
     }
 
     #[test]
-    fn an_entry_key_holds_the_scope_and_the_digest_in_braces() {
+    fn a_token_has_one_entry_whatever_type_is_asked_for() {
         let keys = keys(KeyLayout::digest());
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let name = |scope| keys.entry(&key(&keys, "abc", scope));
-        assert_eq!(name(Some("app")), format!("api_token:app:{{{hex}}}"));
-        assert_eq!(name(None), format!("api_token:any:{{{hex}}}"));
-        let used = keys.last_use(&key(&keys, "abc", Some("app")));
-        assert_eq!(used, format!("api_token:used:app:{{{hex}}}"));
+        for token_type in [None, Some("app")] {
+            let key = key(&keys, "abc", token_type);
+            assert_eq!(keys.entry(&key), format!("api_token:token:{{{hex}}}"));
+            assert_eq!(keys.last_use(&key), format!("api_token:used:{{{hex}}}"));
+        }
     }
 
     #[test]
@@ -359,12 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn names_outside_the_alphabet_and_reserved_names_are_refused() {
-        let reserved = ["any", "tenant", "tenants", "used", "scopes", "fence"];
-        for bad in ["", "a b", "a:b", "{a}", "é"].into_iter().chain(reserved) {
-            assert!(Scope::new(Some(bad)).is_err(), "{bad}");
+    fn names_that_cannot_be_in_a_key_are_refused() {
+        let (digest, seed) = (keys(KeyLayout::digest()), keys(KeyLayout::seed()));
+        for bad in ["any", "a b", "a:b", "{a}", "é"] {
+            assert!(seed.check_token_type(bad).is_err(), "{bad}");
+            assert!(digest.check_token_type(bad).is_ok(), "{bad}");
         }
-        assert!(Scope::new(Some("app-1.2_3~")).is_ok());
+        assert!(seed.check_token_type("app-1.2_3~").is_ok());
+        assert!(digest.check_token_type("").is_err());
         assert!(Keys::new("a{b}".to_owned(), KeyLayout::digest()).is_err());
     }
 
@@ -384,7 +373,7 @@ mod tests {
         );
         assert_eq!(plain.last_use(&none), "api_token_active:None:tok");
         assert_eq!(Keys::tenant_index("t:1"), "tenant_tokens:t:1");
-        for ours in [plain.tenant("t:1"), plain.epoch(), plain.scopes()] {
+        for ours in [plain.tenant("t:1"), plain.epoch(), plain.bounds()] {
             assert!(ours.starts_with("api_token~"), "{ours}");
         }
     }
@@ -429,15 +418,6 @@ mod tests {
     }
 
     #[test]
-    fn a_written_scope_is_read_back_and_a_reserved_name_is_none() {
-        for scope in [Some("app"), None] {
-            let scope = Scope::new(scope).unwrap();
-            assert_eq!(Scope::written(scope.as_written()), Some(scope));
-        }
-        assert_eq!(Scope::written("tenant"), None);
-    }
-
-    #[test]
     fn what_is_about_a_server_is_tagged_with_its_node() {
         let digest = keys(KeyLayout::digest());
         assert_eq!(digest.heartbeat(None), "api_token:fence:heartbeat");
@@ -457,8 +437,8 @@ mod tests {
         let hasher = std::hash::RandomState::new();
         let hash = |token| std::hash::BuildHasher::hash_one(&hasher, key(&keys, token, None));
         assert_ne!(hash("abc"), hash("abd"));
-        // Of one token, the scopes are told apart by the comparison.
-        assert_ne!(key(&keys, "abc", None), key(&keys, "abc", Some("app")));
+        let seed = super::tests::keys(KeyLayout::seed());
+        assert_ne!(key(&seed, "abc", None), key(&seed, "abc", Some("app")));
         let spread: std::collections::HashSet<usize> = (0..1_000)
             .map(|n: u32| key(&keys, &n.to_string(), None).digest.spread() % 16)
             .collect();

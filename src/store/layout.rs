@@ -64,7 +64,7 @@ impl KeyLayout {
     }
 
     /// Byte for byte what Dify's `api_token_cache.py` keeps, to share one Redis with it: keys
-    /// `api_token:{scope}:{token}`, the token's text in key and value. Each side reads what the
+    /// `api_token:{type}:{token}`, the token's text in key and value. Each side reads what the
     /// other wrote, and obeys what the other invalidated.
     ///
     /// Metadata has to be readable where there is none, as `()` and an `Option` are: Python writes none,

@@ -13,8 +13,8 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use super::keys::EntryKey;
 use super::sealed::Parts;
 use super::{
-    AcquireReply, Acquired, Durability, Filled, Generation, IntoStore, Nonce, Observed, Put,
-    Registry, RegistryEntry, Reply, Seen, Store, StoreError, Value, sealed,
+    AcquireReply, Acquired, Bounds, Durability, Filled, Generation, IntoStore, Nonce, Observed,
+    Put, Reply, Seen, Store, StoreError, Value, sealed,
 };
 use crate::clock::{Clock, Tick};
 use crate::error::{ConfigError, MOST_ENTRIES};
@@ -250,12 +250,10 @@ impl<M> Memory<M> {
         lock(&self.shards[key.digest.spread() % SHARDS])
     }
 
-    /// Whoever fills this store is in this process: there is no registry to be in.
     fn replied(&self, acquired: Acquired<M>) -> AcquireReply<M> {
         AcquireReply {
             acquired,
             epoch: self.tenants().epoch,
-            registered: true,
         }
     }
 
@@ -294,7 +292,6 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         key: &'a EntryKey,
         nonce: Nonce,
         lease: Duration,
-        _entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>> {
         let now = self.clock.now();
         let acquired = {
@@ -316,7 +313,6 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-        _entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>> {
         let now = self.clock.now();
         let ours = {
@@ -412,9 +408,9 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         &'a self,
         keys: &'a [EntryKey],
         _sweep: Option<&'a BearerToken>,
-        _registry: bool,
+        _bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Registry>> {
+    ) -> Reply<'a, Option<Bounds>> {
         for key in keys {
             let mut shard = self.shard(key);
             shard.leases.remove(key);
@@ -426,17 +422,17 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a str,
-        _registry: bool,
+        _bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Registry>> {
+    ) -> Reply<'a, Option<Bounds>> {
         let mut tenants = self.tenants();
         tenants.epoch = None;
         tenants.generations.remove(tenant);
         unless_durable(durable, None)
     }
 
-    fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry> {
-        done(entries.clone())
+    fn register(&self, bound: Duration) -> Reply<'_, Bounds> {
+        done(vec![bound])
     }
 
     fn session(&self) -> u64 {
@@ -466,7 +462,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::keys::{Keys, Scope};
+    use crate::store::keys::Keys;
     use crate::store::{Kept, KeyLayout};
     use crate::token::TokenRecord;
 
@@ -480,8 +476,8 @@ mod tests {
     fn a_denied_record_is_in_the_budget_of_the_nulls() {
         let keys = Keys::new("memory".to_owned(), KeyLayout::digest()).unwrap();
         let token = BearerToken::new("abc");
-        let key = keys.key(&token, &token.digest(), Scope::new(None).unwrap());
-        let record = TokenRecord::new("1", "app");
+        let key = keys.key(&token, &token.digest(), None);
+        let record = TokenRecord::new("1");
         for (record, expected) in [(record.clone(), (1, 0)), (record.denied("no"), (0, 1))] {
             let mut shard = Shard::new(SHARDS, SHARDS);
             shard.put(&key, &Value::Found(Arc::new(Kept::new(record, None))));

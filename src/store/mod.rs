@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::clock::Tick;
-use crate::token::{BearerToken, InvalidReason, TokenRecord, write_hex};
+use crate::token::{BearerToken, TokenRecord, write_hex};
 use crate::util::BoxFuture;
 
 #[cfg(all(test, feature = "redis"))]
@@ -127,10 +127,10 @@ impl<T> Kept<T> {
     }
 }
 
-/// One of the two answers that may be cached; a denied record is one that is found.
+/// What may be cached: a record, which may be a denied one, or that there is none.
 pub(crate) enum Value<M> {
     Found(Arc<Kept<TokenRecord<M>>>),
-    Absent(Arc<Kept<InvalidReason>>),
+    Absent(Arc<Kept<()>>),
 }
 
 impl<M> Value<M> {
@@ -227,8 +227,6 @@ pub(crate) struct AcquireReply<M> {
     pub(crate) acquired: Acquired<M>,
     /// E, if it is there and could be read.
     pub(crate) epoch: Option<Generation>,
-    /// Whether the registry holds the entry that was asked for.
-    pub(crate) registered: bool,
 }
 
 /// The reply to a fill.
@@ -244,17 +242,13 @@ pub(crate) enum Filled {
     NoForm,
 }
 
-/// A scope that some instance fills or keeps entries of, and that instance's staleness bound.
-pub(crate) type RegistryEntry = (String, Duration);
-
 /// A bound as the registry writes it, in milliseconds: never understated, and zero stays zero.
 pub(crate) fn bound_millis(bound: Duration) -> u64 {
     u64::try_from(bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// All of them, as far as known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Registry(pub(crate) Vec<RegistryEntry>);
+/// The staleness bounds of all instances, as far as the registry knows them.
+pub(crate) type Bounds = Vec<Duration>;
 
 /// `.durable(replicas)`: how many replicas must acknowledge, and how long to wait for them.
 #[derive(Debug, Clone, Copy)]
@@ -293,13 +287,12 @@ pub(crate) trait Store<M>: Send + Sync {
     /// R3.
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>>;
 
-    /// R4; and in the same round trip the epoch, and whether the registry holds `entry`.
+    /// R4; and in the same round trip the epoch.
     fn acquire<'a>(
         &'a self,
         key: &'a EntryKey,
         nonce: Nonce,
         lease: Duration,
-        entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>>;
 
     /// R4's stand-in over a value that does not count: the same only if `old` still lies there.
@@ -309,7 +302,6 @@ pub(crate) trait Store<M>: Send + Sync {
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-        entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>>;
 
     /// R6: the value in the lease's place, only if it is still ours.
@@ -351,26 +343,26 @@ pub(crate) trait Store<M>: Send + Sync {
     /// E, created as `fresh` if it is missing.
     fn epoch(&self, fresh: Generation) -> Reply<'_, Generation>;
 
-    /// I2 for the keys of one token; with `registry`, the known scopes, read after it. With `sweep`, the
-    /// token's text, also in the scopes that no registry knows of, where others than we write entries.
+    /// I2 for the keys of one token; with `bounds`, the registry, read after it. With `sweep`, the token's
+    /// text, also for types that nobody declared, where others than we write entries.
     fn delete_token<'a>(
         &'a self,
         keys: &'a [EntryKey],
         sweep: Option<&'a BearerToken>,
-        registry: bool,
+        bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Registry>>;
+    ) -> Reply<'a, Option<Bounds>>;
 
-    /// `DEL E`, then `DEL T`; with `registry` as above.
+    /// `DEL E`, then `DEL T`; with `bounds`, the registry, read after it.
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a str,
-        registry: bool,
+        bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Registry>>;
+    ) -> Reply<'a, Option<Bounds>>;
 
-    /// Enters scopes into the registry, and reads it.
-    fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry>;
+    /// Enters a bound into the registry, and reads it.
+    fn register(&self, bound: Duration) -> Reply<'_, Bounds>;
 
     /// Counts connections: a registration made under another session may be lost.
     fn session(&self) -> u64;

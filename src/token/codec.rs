@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Serialize};
 
-use super::invalid_reason::InvalidReason;
 use super::record::TokenRecord;
 use super::times;
 use crate::store::keys::KeyDigest;
@@ -29,7 +28,7 @@ struct RecordJson<'a> {
     app_id: Option<&'a str>,
     tenant_id: Option<&'a str>,
     #[serde(rename = "type")]
-    token_type: &'a str,
+    token_type: Option<&'a str>,
     digest: &'a str,
     last_used_at: Option<&'a str>,
     created_at: Option<&'a str>,
@@ -53,7 +52,7 @@ struct ReadRecordJson<'a, M> {
     app_id: Option<String>,
     tenant_id: Option<String>,
     #[serde(rename = "type")]
-    token_type: String,
+    token_type: Option<String>,
     #[serde(borrow)]
     digest: Text<'a>,
     #[serde(borrow)]
@@ -121,7 +120,7 @@ fn encode_record<M: Serialize>(
         id: &record.id,
         app_id: record.app_id.as_deref(),
         tenant_id: record.tenant_id.as_deref(),
-        token_type: &record.token_type,
+        token_type: record.token_type.as_deref(),
         digest: &digest,
         last_used_at: last_used_at.as_deref(),
         created_at: created_at.as_deref(),
@@ -175,10 +174,7 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> D
         return Decoded::Lease;
     }
     let value = if bytes == ABSENT {
-        Some(Value::Absent(Arc::new(Kept::new(
-            InvalidReason::Unknown,
-            None,
-        ))))
+        Some(Value::Absent(Arc::new(Kept::new((), None))))
     } else {
         decode_record(bytes, digest).map(|kept| Value::Found(Arc::new(kept)))
     };
@@ -231,17 +227,16 @@ mod tests {
     use super::*;
     use crate::TokenRecord;
     use crate::store::KeyLayout;
-    use crate::store::keys::{Keys, Scope};
+    use crate::store::keys::Keys;
     use crate::token::BearerToken;
 
     #[test]
     fn the_longest_record_has_sixteen_kib() {
         let keys = Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap();
         let token = BearerToken::new("abc");
-        let scope = Scope::new(None).unwrap();
-        let digest = keys.key(&token, &token.digest(), scope).digest;
+        let digest = keys.key(&token, &token.digest(), None).digest;
         let length = |padding: usize| {
-            let record = TokenRecord::new("1", "app").metadata("x".repeat(padding));
+            let record = TokenRecord::new("1").metadata("x".repeat(padding));
             let value = Value::Found(Arc::new(Kept::new(record, None)));
             encode(&value, &digest).map(|bytes| bytes.len())
         };

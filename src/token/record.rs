@@ -14,17 +14,18 @@ use super::timestamp::IntoTimestamp;
 /// ```
 /// use tower_api_token::{TokenDigest, TokenRecord};
 ///
-/// let record: TokenRecord = TokenRecord::new("tok-1", "app")
+/// let record: TokenRecord = TokenRecord::new("tok-1")
+///     .token_type("app")
 ///     .tenant_id("t-42")
 ///     .digest(TokenDigest::of("app-0123456789abcdef"));
-/// assert_eq!(record.token_type(), "app");
+/// # let _ = record;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenRecord<M = ()> {
     pub(crate) id: String,
     pub(crate) app_id: Option<String>,
     pub(crate) tenant_id: Option<String>,
-    pub(crate) token_type: String,
+    pub(crate) token_type: Option<String>,
     pub(crate) digest: Option<TokenDigest>,
     pub(crate) last_used_at: Option<DateTime<Utc>>,
     pub(crate) created_at: Option<DateTime<Utc>>,
@@ -35,17 +36,16 @@ pub struct TokenRecord<M = ()> {
 }
 
 impl TokenRecord {
-    /// A record with the two fields that every token has: the row's id, and the type, which must
-    /// equal the scope that was asked for (otherwise the token counts as absent there).
+    /// Creates a record with the row's id.
     ///
     /// An empty id is a fault of the loader: the request is answered "unavailable", and nothing is
     /// cached.
-    pub fn new(id: impl Into<String>, token_type: impl Into<String>) -> Self {
+    pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
             app_id: None,
             tenant_id: None,
-            token_type: token_type.into(),
+            token_type: None,
             digest: None,
             last_used_at: None,
             created_at: None,
@@ -57,6 +57,17 @@ impl TokenRecord {
 }
 
 impl<M> TokenRecord<M> {
+    /// Sets the token's type, which a layer or a caller may ask for.
+    ///
+    /// A request that asks for another type is answered like one with an unknown token. Defaults to none: such a
+    /// token is good for those who ask for no type.
+    #[doc(alias = "scope")]
+    #[must_use]
+    pub fn token_type(mut self, token_type: impl Into<String>) -> Self {
+        self.token_type = Some(token_type.into());
+        self
+    }
+
     /// The application that the token belongs to. Default: none.
     #[must_use]
     pub fn app_id<K>(mut self, app_id: impl IntoOptionalText<K>) -> Self {
@@ -114,9 +125,9 @@ impl<M> TokenRecord<M> {
     /// ```
     /// use tower_api_token::TokenRecord;
     ///
-    /// # struct Row { id: String, kind: String, tenant: String, suspended: bool }
+    /// # struct Row { id: String, tenant: String, suspended: bool }
     /// fn record(row: Row) -> TokenRecord {
-    ///     let record = TokenRecord::new(row.id, row.kind).tenant_id(row.tenant);
+    ///     let record = TokenRecord::new(row.id).tenant_id(row.tenant);
     ///     if row.suspended { record.denied("The workspace is suspended.") } else { record }
     /// }
     /// # let _ = record;
@@ -147,7 +158,7 @@ impl<M> TokenRecord<M> {
     /// }
     ///
     /// let plan = Plan { max_rows: 100, beta: false };
-    /// let record: TokenRecord<Plan> = TokenRecord::new("tok-1", "app").metadata(plan);
+    /// let record: TokenRecord<Plan> = TokenRecord::new("tok-1").metadata(plan);
     /// # let _ = record;
     /// ```
     #[must_use]
@@ -171,9 +182,9 @@ impl<M> TokenRecord<M> {
         &self.id
     }
 
-    /// The type, which is the scope that the token is good for.
-    pub fn token_type(&self) -> &str {
-        &self.token_type
+    /// Whether the token is good for a request that asks for this type.
+    pub(crate) fn is_of_type(&self, asked: Option<&str>) -> bool {
+        asked.is_none() || asked == self.token_type.as_deref()
     }
 
     pub(crate) fn is_denied(&self) -> bool {
@@ -211,7 +222,7 @@ mod tests {
     #[test]
     fn an_optional_text_is_given_as_any_text_or_as_an_option_of_one() {
         let tenant = |record: TokenRecord| record.tenant_id;
-        let new = || TokenRecord::new("1", "app");
+        let new = || TokenRecord::new("1");
         for with in [
             tenant(new().tenant_id("42")),
             tenant(new().tenant_id("42".to_owned())),

@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::codec::{
     Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata,
 };
-use super::invalid_reason::InvalidReason;
 use super::record::TokenRecord;
 use super::secret::BearerToken;
 use super::times;
@@ -99,20 +98,24 @@ fn present_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Ut
     text.map(read).transpose()
 }
 
-/// `None` for what has no form here: a denied record.
+/// Returns `None` for what has no form here: a denied record, one without a type, and one of another type
+/// than `asked`, which the key holds.
 pub(crate) fn encode<M: Serialize>(
     value: &Value<M>,
     token: &BearerToken,
+    asked: Option<&str>,
 ) -> Option<Result<Vec<u8>, EncodeError>> {
-    match value {
-        Value::Absent(_) => Some(Ok(NULL.to_vec())),
-        Value::Found(kept) if kept.what.is_denied() => None,
-        Value::Found(kept) => Some(encode_record(kept, token)),
-    }
+    let Value::Found(kept) = value else {
+        return Some(Ok(NULL.to_vec()));
+    };
+    let token_type = kept.what.token_type.as_deref()?;
+    let has_form = !kept.what.is_denied() && kept.what.is_of_type(asked);
+    has_form.then(|| encode_record(kept, token_type, token))
 }
 
 fn encode_record<M: Serialize>(
     kept: &Kept<TokenRecord<M>>,
+    token_type: &str,
     token: &BearerToken,
 ) -> Result<Vec<u8>, EncodeError> {
     let record = &kept.what;
@@ -120,7 +123,7 @@ fn encode_record<M: Serialize>(
         id: &record.id,
         app_id: record.app_id.as_deref(),
         tenant_id: record.tenant_id.as_deref(),
-        token_type: &record.token_type,
+        token_type,
         token: token.expose(),
         last_used_at: record.last_used_at.map(times::to_isoformat),
         created_at: record.created_at.map(times::to_isoformat),
@@ -136,10 +139,7 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], token: &BearerToken) -> 
         return Decoded::Lease;
     }
     if bytes == NULL {
-        return Decoded::Value(Value::Absent(Arc::new(Kept::new(
-            InvalidReason::Unknown,
-            None,
-        ))));
+        return Decoded::Value(Value::Absent(Arc::new(Kept::new((), None))));
     }
     match decode_record(bytes, token) {
         Some(kept) => Decoded::Value(Value::Found(Arc::new(kept))),
@@ -164,7 +164,7 @@ fn decode_record<M: DeserializeOwned>(
         id: read.id,
         app_id: read.app_id,
         tenant_id: read.tenant_id,
-        token_type: read.token_type,
+        token_type: Some(read.token_type),
         digest: None,
         last_used_at: read.last_used_at,
         created_at: read.created_at,
@@ -214,11 +214,12 @@ mod tests {
 
     #[test]
     fn a_record_is_written_as_pydantic_writes_it_with_ours_after() {
-        let record = TokenRecord::new("1", "app")
+        let record = TokenRecord::new("1")
+            .token_type("app")
             .tenant_id("t".to_owned())
             .created_at(at(TIME + 120_000));
         let kept = Kept::new(record.clone(), None);
-        let bytes = encode(&Value::Found(Arc::new(kept)), &token())
+        let bytes = encode(&Value::Found(Arc::new(kept)), &token(), None)
             .unwrap()
             .unwrap();
         let seven = r#"{"id":"1","app_id":null,"tenant_id":"t","type":"app","token":"app-tok","last_used_at":null,"created_at":"2023-11-14T22:13:20.120000""#;
@@ -226,7 +227,7 @@ mod tests {
 
         let generation = Generation::new();
         let kept = Kept::new(record.expires_at(at(TIME)).metadata(7), Some(generation));
-        let bytes = encode(&Value::Found(Arc::new(kept)), &token())
+        let bytes = encode(&Value::Found(Arc::new(kept)), &token(), None)
             .unwrap()
             .unwrap();
         assert_eq!(
@@ -330,9 +331,13 @@ mod tests {
     #[test]
     fn the_longest_record_has_sixteen_kib() {
         let length = |padding: usize| {
-            let record = TokenRecord::new("1", "app").metadata("x".repeat(padding));
+            let record = TokenRecord::new("1")
+                .token_type("app")
+                .metadata("x".repeat(padding));
             let value = Value::Found(Arc::new(Kept::new(record, None)));
-            encode(&value, &token()).unwrap().map(|bytes| bytes.len())
+            encode(&value, &token(), None)
+                .unwrap()
+                .map(|bytes| bytes.len())
         };
         let rest = MAX_BYTES - length(0).unwrap();
         assert_eq!(length(rest), Ok(MAX_BYTES));

@@ -11,7 +11,6 @@ use quick_cache::unsync::Cache;
 
 use super::sink::Usage;
 use crate::clock::Tick;
-use crate::store::keys::Scope;
 use crate::token::{BearerToken, TokenDigest};
 use crate::util::lock;
 
@@ -20,7 +19,8 @@ const SHARDS: usize = 16;
 /// A use with what the store's key is made of.
 pub(super) struct Use {
     pub(super) usage: Usage,
-    pub(super) scope: Scope,
+    /// The type in the store's key, where the layout has one there.
+    pub(super) token_type: Option<Arc<str>>,
     /// The text, where the layout has it in keys.
     pub(super) token: Option<BearerToken>,
 }
@@ -201,11 +201,11 @@ mod tests {
                 usage: Usage {
                     token_id: token.to_owned(),
                     digest,
-                    scope: None,
+                    token_type: None,
                     tenant_id: None,
                     last_used_at: wall(at),
                 },
-                scope: Scope::new(None).unwrap(),
+                token_type: None,
                 token: None,
             })
         })

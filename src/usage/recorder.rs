@@ -17,7 +17,7 @@ use crate::cache::cached_token::Principal;
 use crate::clock::{Clock, Tick};
 use crate::error::BoxError;
 use crate::metrics::{Counter, Stats};
-use crate::store::keys::{EntryKey, Keys, Scope};
+use crate::store::keys::{EntryKey, Keys};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
 use crate::token::TokenDigest;
@@ -87,10 +87,10 @@ impl<M: Send + Sync + 'static> Recorder<M> {
         }
     }
 
-    /// On the request's way: a use of what a look-up at `now` found.
-    pub(crate) fn note(&self, principal: &Principal<M>, scope: Option<&str>, now: Tick) {
+    /// On the request's way: a use of what a lookup at `now` found that asked for the type `asked`.
+    pub(crate) fn note(&self, principal: &Principal<M>, asked: Option<&str>, now: Tick) {
         if is_due(&principal.noted, now, self.core.settings.interval) {
-            self.core.record(principal, scope, now);
+            self.core.record(principal, asked, now);
         }
     }
 
@@ -152,11 +152,7 @@ impl<M> Core<M> {
 
 impl<M: Send + Sync + 'static> Core<M> {
     #[cold]
-    fn record(self: &Arc<Self>, principal: &Principal<M>, scope: Option<&str>, now: Tick) {
-        // What was looked up in a scope has one.
-        let Ok(scope) = Scope::new(scope) else {
-            return;
-        };
+    fn record(self: &Arc<Self>, principal: &Principal<M>, asked: Option<&str>, now: Tick) {
         let digest = principal.proof.digest;
         let record = &principal.kept.what;
         let noted = self.pending.note(digest, now, || {
@@ -166,11 +162,11 @@ impl<M: Send + Sync + 'static> Core<M> {
                 usage: Usage {
                     token_id: record.id.clone(),
                     digest,
-                    scope: scope.name().map(str::to_owned),
+                    token_type: record.token_type.clone(),
                     tenant_id: record.tenant_id.clone(),
                     last_used_at: at,
                 },
-                scope,
+                token_type: self.keys.type_in_key(asked).map(Arc::from),
                 token: self.keys.is_seed().then(|| principal.token.clone()),
             })
         });
@@ -274,7 +270,7 @@ impl<M: Send + Sync + 'static> Core<M> {
 
     fn keyed(&self, used: &Use) -> (EntryKey, DateTime<Utc>) {
         let (token, digest) = (used.token.as_ref(), &used.usage.digest);
-        let key = self.keys.key_of(token, digest, used.scope.clone());
+        let key = self.keys.key_of(token, digest, used.token_type.as_ref());
         (key, used.usage.last_used_at)
     }
 

@@ -15,7 +15,7 @@ use crate::util::BoxFuture;
 pub struct Usage {
     pub(crate) token_id: String,
     pub(crate) digest: TokenDigest,
-    pub(crate) scope: Option<String>,
+    pub(crate) token_type: Option<String>,
     pub(crate) tenant_id: Option<String>,
     pub(crate) last_used_at: DateTime<Utc>,
 }
@@ -31,9 +31,9 @@ impl Usage {
         self.digest
     }
 
-    /// The scope that the token was used in; `None` for a look-up in no scope.
-    pub fn scope(&self) -> Option<&str> {
-        self.scope.as_deref()
+    /// Returns the token's type, as its record has it.
+    pub fn token_type(&self) -> Option<&str> {
+        self.token_type.as_deref()
     }
 
     /// The tenant that the token belongs to.

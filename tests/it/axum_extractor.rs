@@ -17,7 +17,9 @@ struct Plan(&'static str);
 fn layer() -> ApiTokenLayer<Plan> {
     let loader = |lookup: Lookup| async move {
         let known = lookup.token().expose() == GOOD;
-        let record = TokenRecord::new("tok-1", "app").metadata(Plan("gold"));
+        let record = TokenRecord::new("tok-1")
+            .token_type("app")
+            .metadata(Plan("gold"));
         Ok::<_, Infallible>(known.then_some(record))
     };
     ApiTokenLayer::new(ApiTokenCache::builder(loader).build().unwrap()).with_scope("app")

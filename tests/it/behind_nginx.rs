@@ -43,8 +43,8 @@ impl World {
         let loader = move |lookup: Lookup| {
             let revoked = database.load(Ordering::SeqCst) > 0;
             let found = match lookup.token().expose() {
-                ACME if !revoked => Some(TokenRecord::new("acme", "app")),
-                GLOBEX => Some(TokenRecord::new("globex", "app")),
+                ACME if !revoked => Some(TokenRecord::new("acme").token_type("app")),
+                GLOBEX => Some(TokenRecord::new("globex").token_type("app")),
                 _ => None,
             };
             async { Ok::<_, std::io::Error>(found) }

@@ -15,7 +15,7 @@ use tower_api_token::test_util::SyncPoint;
 use tower_api_token::{Answer, Origin, RedisStore, TokenDigest, UsageRecorder};
 
 const EPOCH: &str = "api_token:tenants";
-const SCOPES: &str = "api_token:scopes";
+const BOUNDS: &str = "api_token:bounds";
 
 struct World {
     cluster: RedisCluster,
@@ -57,7 +57,7 @@ impl World {
             .deadline(Duration::from_secs(5))
             .connect_deadline(Duration::from_secs(5));
         let builder = db.cache().store(store(patient)).local_capacity(0);
-        builder.scopes(["app"]).build().unwrap()
+        builder.token_types(["app"]).build().unwrap()
     }
 
     /// The tokens whose entries lie on a master, and the others.
@@ -75,7 +75,7 @@ impl World {
 
     /// A master that holds neither the epoch nor the registry.
     fn bystander(&self) -> usize {
-        let needed = [EPOCH, SCOPES].map(|key| self.cluster.master_for(key));
+        let needed = [EPOCH, BOUNDS].map(|key| self.cluster.master_for(key));
         let masters = self.cluster.masters();
         masters
             .into_iter()
@@ -200,12 +200,12 @@ async fn while_the_epochs_master_is_frozen_no_lease_is_left_in_others_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_registrys_master_is_frozen_what_lies_elsewhere_is_answered_from_there() {
     let world = World::new(|store| store).await;
-    let of_registry = world.cluster.master_for(SCOPES);
+    let of_registry = world.cluster.master_for(BOUNDS);
     let (_, healthy) = world.divided(of_registry);
     world.cluster.node(of_registry).pause();
     // It has entered nothing yet.
     let store = redis_at(&world.url).breaker(1, Duration::from_secs(600));
-    let fresh = world.db.cache().store(store).scopes(["app"]);
+    let fresh = world.db.cache().store(store).token_types(["app"]);
     let fresh = fresh.build().unwrap();
     for token in healthy {
         assert_eq!(found(&fresh, token).await.origin(), Origin::Shared);
@@ -410,7 +410,7 @@ async fn a_durable_invalidation_is_confirmed_by_the_replica_of_the_tokens_slot()
             .node(world.replica(world.cluster.master_for(&entry)));
         world.db.revoke(token);
         world.cache.invalidate(token).durable(1).await.unwrap();
-        assert!(!replica.keys("api_token:app:*").contains(&entry));
+        assert!(!replica.keys("api_token:token:*").contains(&entry));
         assert_eq!(replica.keys("api_token:fence:durable:*").len(), 1);
         assert!(is_absent(&world.cache, token).await);
     }
@@ -452,7 +452,7 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
     world.cluster.node(master).kill();
     assert_eq!(world.cluster.failover(master), replica);
     assert!(is_absent(&world.cache, token).await);
-    assert!(!world.cluster.keys("api_token:app:*").contains(&entry));
+    assert!(!world.cluster.keys("api_token:token:*").contains(&entry));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -537,15 +537,15 @@ async fn the_registry_is_read_after_the_reply_to_the_deletion() {
     let (frozen, healthy) = world.divided(victim);
     let builder = world.db.cache().store(redis_at(&world.url));
     let cache = builder.local_capacity(0).build().unwrap();
-    // All connections are there, and the scope is entered under them.
+    // All connections are there, and the bound is entered under them.
     for token in healthy.iter().chain(&frozen).chain(&healthy) {
         found(&cache, token).await;
     }
-    let of_registry = world.cluster.master_for("api_token:scopes");
+    let of_registry = world.cluster.master_for("api_token:bounds");
     let read = || world.cluster.node(of_registry).command_count("smembers");
     let before = read();
     world.cluster.node(victim).pause();
-    let invalidation = tokio::spawn(cache.invalidate(frozen[0]).into_future());
+    let invalidation = tokio::spawn(cache.invalidate(frozen[0]).and_wait().into_future());
     // More than enough time for whatever is sent with the deletion.
     for token in healthy.iter().chain(&healthy) {
         assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
@@ -564,7 +564,7 @@ async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_bac
     world.db.insert(&token, Row::new("app"));
     let points = Points::default();
     let store = redis_at(&world.url).deadline(Duration::from_millis(500));
-    let builder = world.db.cache().store(store).scopes(["app"]);
+    let builder = world.db.cache().store(store).token_types(["app"]);
     let builder = builder.load_deadline(Duration::from_secs(3_600));
     let builder = builder.local_capacity(0).sync_points(points.sync_points());
     let cache = builder.build().unwrap();
@@ -588,7 +588,7 @@ async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_bac
     assert_eq!(answer.origin(), Origin::Loaded);
     target.resume();
     until(|| target.command_count("eval") > evals).await;
-    let gone = async || !target.keys("api_token:app:*").contains(&entry(&token));
+    let gone = async || !target.keys("api_token:token:*").contains(&entry(&token));
     eventually("the lease is left behind", gone).await;
 }
 
@@ -598,7 +598,7 @@ async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_it
     let world = World::new(|store| store).await;
     let victim = world.bystander();
     let of = |token: &&String| {
-        let name = format!("api_token:used:app:{{{}}}", TokenDigest::of(token));
+        let name = format!("api_token:used:{{{}}}", TokenDigest::of(token));
         world.cluster.master_for(&name) == victim
     };
     let (frozen, healthy): (Vec<_>, Vec<_>) = world.tokens.iter().partition(of);
@@ -606,7 +606,7 @@ async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_it
     let store = RedisStore::connect(&world.url).unwrap();
     let store = store.deadline(Duration::from_millis(500));
     let recorder = UsageRecorder::store_only().shutdown_deadline(Duration::from_secs(60));
-    let builder = world.db.cache().store(store).scopes(["app"]);
+    let builder = world.db.cache().store(store).token_types(["app"]);
     let cache = builder.usage(recorder).build().unwrap();
     for token in &world.tokens {
         found(&cache, token).await;
@@ -622,9 +622,9 @@ async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_it
     assert_eq!(written(), healthy.len());
     world.cluster.node(victim).resume();
     assert_eq!(ending.await.unwrap(), 0);
-    assert_eq!(world.cluster.keys("api_token:used:app:*").len(), 120);
+    assert_eq!(world.cluster.keys("api_token:used:*").len(), 120);
     let asked = world.tokens.iter();
-    let asked = asked.map(|token| (TokenDigest::of(token), Some("app")));
-    let read = world.cache.recorded_last_uses(asked).await.unwrap();
+    let asked = asked.map(|token| TokenDigest::of(token));
+    let read = world.cache.last_uses(asked).await.unwrap();
     assert!(read.len() == 120 && read.iter().all(Option::is_some));
 }

@@ -22,7 +22,7 @@ async fn start_cold(build: impl FnOnce(Builder) -> Builder) {
     for n in 0..TOKENS {
         db.insert(&token(n), Row::new("app"));
     }
-    let builder = build(db.cache().scopes(["app"]));
+    let builder = build(db.cache().token_types(["app"]));
     let builder = builder.max_load_wait(PATIENT).load_deadline(PATIENT);
     let cache = builder.build().unwrap();
     // All have come before anybody may leave the database, and then they leave it fifty at a time.
@@ -56,5 +56,5 @@ async fn a_cold_start_over_redis_loads_each_token_once_and_never_above_the_cap()
     let store = RedisStore::connect(&server.url()).unwrap();
     let store = store.deadline(PATIENT).connect_deadline(PATIENT);
     start_cold(|builder| builder.store(store)).await;
-    assert_eq!(server.keys("api_token:app:*").len(), TOKENS, "all cached");
+    assert_eq!(server.keys("api_token:token:*").len(), TOKENS, "all cached");
 }

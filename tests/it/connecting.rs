@@ -26,7 +26,7 @@ fn db() -> Arc<Db> {
 fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
     let store = store.deadline(Duration::from_secs(1));
     let builder = db.cache().store(store).local_capacity(0);
-    builder.scopes(["app"]).build().unwrap()
+    builder.token_types(["app"]).build().unwrap()
 }
 
 /// Longer than the default, so that a busy machine is not taken for an outage.

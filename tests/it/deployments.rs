@@ -20,7 +20,7 @@ fn patient(store: RedisStore) -> RedisStore {
 
 fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
     let builder = db.cache().store(patient(store)).local_capacity(0);
-    builder.scopes(["app"]).build().unwrap()
+    builder.token_types(["app"]).build().unwrap()
 }
 
 fn cache_at(db: &Arc<Db>, url: &str) -> Cache {
@@ -93,7 +93,11 @@ async fn with_the_few_rights_that_the_guide_names() {
     let db = db();
     let url = format!("redis://api:secret@{}", server.addr());
     let store = patient(RedisStore::connect(&url).unwrap());
-    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let builder = db
+        .cache()
+        .store(store)
+        .local_capacity(0)
+        .token_types(["app"]);
     let recorder = UsageRecorder::store_only();
     let cache = builder.usage(recorder).build().unwrap();
     keeps_its_promises(&db, &cache).await;
@@ -102,8 +106,8 @@ async fn with_the_few_rights_that_the_guide_names() {
     cache.check_store().await.unwrap();
     cache.invalidate(&token(0)).durable(0).await.unwrap();
     assert_eq!(cache.shutdown().await, 0, "last uses are written");
-    assert!(!server.keys("api_token:used:app:*").is_empty());
-    let used = cache.effective_last_used_at(&token(0), "app").await;
+    assert!(!server.keys("api_token:used:*").is_empty());
+    let used = cache.last_used_at(&token(0)).await;
     assert!(used.unwrap().is_some());
     nothing_was_denied(&server);
 }
@@ -213,7 +217,7 @@ async fn on_a_cluster_whose_slots_move() {
     let db = db();
     let cache = cache_at(&db, &cluster_url(&cluster));
     keeps_its_promises(&db, &cache).await;
-    let entries = cluster.keys("api_token:app:*");
+    let entries = cluster.keys("api_token:token:*");
     let nodes: std::collections::BTreeSet<usize> =
         entries.iter().map(|key| cluster.master_for(key)).collect();
     assert!(nodes.len() > 1, "the entries lie on several nodes");
@@ -235,7 +239,7 @@ async fn on_a_cluster_while_slots_move_under_load_every_answer_is_right() {
     for n in 0..12 {
         cached(&cache, &token(n)).await;
     }
-    let entries = cluster.keys("api_token:app:*");
+    let entries = cluster.keys("api_token:token:*");
     let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let ask = |n: usize| {
         let (cache, done) = (cache.clone(), Arc::clone(&done));

@@ -69,15 +69,17 @@ async fn a_type_an_arc_of_one_a_function_and_a_closure_are_loaders() {
         type Metadata = ();
 
         async fn load(&self, _: Lookup) -> Result<Option<TokenRecord>, BoxError> {
-            Ok(Some(TokenRecord::new("own", "app")))
+            Ok(Some(TokenRecord::new("own").token_type("app")))
         }
     }
 
     async fn function(_: Lookup) -> std::io::Result<Option<TokenRecord>> {
-        Ok(Some(TokenRecord::new("function", "app")))
+        Ok(Some(TokenRecord::new("function").token_type("app")))
     }
 
-    let closure = |_: Lookup| async { Ok::<_, BoxError>(Some(TokenRecord::new("closure", "app"))) };
+    let closure = |_: Lookup| async {
+        Ok::<_, BoxError>(Some(TokenRecord::new("closure").token_type("app")))
+    };
     for (builder, id) in [
         (ApiTokenCache::builder(Own), "own"),
         (ApiTokenCache::builder(Arc::new(Own)), "own"),
@@ -85,7 +87,7 @@ async fn a_type_an_arc_of_one_a_function_and_a_closure_are_loaders() {
         (ApiTokenCache::builder(closure), "closure"),
     ] {
         let cache = builder.build().unwrap();
-        let answer = cache.authenticate(TOKEN, "app").await.unwrap();
+        let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
         assert_eq!(answer.found().unwrap().id(), id);
     }
 }
@@ -128,32 +130,47 @@ async fn an_unknown_token_is_loaded_once_and_then_known_to_be_absent() {
 }
 
 #[tokio::test]
-async fn a_record_of_another_type_is_absent_in_this_scope_alone() {
+async fn one_entry_answers_for_each_type_that_is_asked_for() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("dataset"));
         let cache = build(db.cache());
         for _ in 0..3 {
-            let answer = cache.authenticate(TOKEN, "app").await;
+            let answer = cache.authenticate_typed(TOKEN, "app").await;
             assert!(matches!(answer, Ok(Answer::Absent(_))), "{answer:?}");
         }
-        assert_eq!((db.loads(), cache.stats().wrong_type), (1, 1));
+        assert_eq!((db.loads(), cache.stats().wrong_type), (1, 3));
         let token = cache
-            .authenticate(TOKEN, "dataset")
+            .authenticate_typed(TOKEN, "dataset")
             .await
             .unwrap()
             .found()
             .unwrap();
-        assert_eq!(token.token_type(), "dataset");
-        let token = cache
-            .authenticate(TOKEN, None)
-            .await
-            .unwrap()
-            .found()
-            .unwrap();
-        assert_eq!(token.token_type(), "dataset");
-        assert_eq!(db.loads(), 3);
+        assert_eq!(token.token_type(), Some("dataset"));
+        let token = cache.authenticate(TOKEN).await.unwrap().found().unwrap();
+        assert_eq!(token.token_type(), Some("dataset"));
+        let answer = cache.authenticate_typed(TOKEN, "").await;
+        assert!(matches!(answer, Ok(Answer::Absent(_))), "{answer:?}");
+        assert_eq!((db.loads(), cache.stats().corrupt), (1, 0));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_record_without_a_type_is_good_for_those_who_ask_for_none() {
+    let server = RedisServer::start();
+    for local_capacity in [100, 0] {
+        let loader = |_: Lookup| async { Ok::<_, BoxError>(Some(TokenRecord::new("tok-1"))) };
+        let cache = ApiTokenCache::builder(loader).store(redis(&server));
+        let cache = cache.local_capacity(local_capacity).build().unwrap();
+        for _ in 0..2 {
+            let answer = cache.authenticate(TOKEN).await.unwrap();
+            assert_eq!(answer.found().unwrap().token_type(), None);
+            let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
+            let wrong = matches!(answer, Answer::Absent(InvalidReason::WrongTokenType));
+            assert!(wrong, "{answer:?}");
+        }
+        assert_eq!(cache.stats().corrupt, 0);
+    }
 }
 
 #[tokio::test]
@@ -181,17 +198,17 @@ async fn a_denial_carries_its_reason_and_ends_with_its_tenants_invalidation() {
 }
 
 #[tokio::test]
-async fn a_denied_record_of_another_type_is_absent_in_this_scope() {
+async fn a_denied_record_of_another_type_is_of_the_wrong_type() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("dataset").of_tenant("t-1"));
         let cache = build(db.cache());
         db.suspend("t-1");
         for _ in 0..3 {
             assert!(is_absent(&cache, TOKEN).await);
-            let answer = cache.authenticate(TOKEN, "dataset").await.unwrap();
+            let answer = cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
             assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
         }
-        assert_eq!((db.loads(), cache.stats().wrong_type), (2, 1));
+        assert_eq!((db.loads(), cache.stats().wrong_type), (1, 3));
     })
     .await;
 }
@@ -395,27 +412,24 @@ async fn a_created_token_is_found_after_its_invalidation() {
 }
 
 #[tokio::test]
-async fn an_invalidation_in_one_scope_leaves_the_others() {
+async fn a_token_has_one_entry_that_each_invalidation_ends() {
     each(async |build| {
         let db = Db::new();
         let cache = build(db.cache());
-        assert!(is_absent(&cache, TOKEN).await);
-        cache.authenticate(TOKEN, "dataset").await.unwrap();
-        cache.invalidate(TOKEN).in_scope("dataset").await.unwrap();
-        assert!(is_absent(&cache, TOKEN).await);
-        assert_eq!(db.loads(), 2);
-        cache.authenticate(TOKEN, "dataset").await.unwrap();
-        assert_eq!(db.loads(), 3);
-        cache.invalidate(TOKEN).await.unwrap();
-        assert!(is_absent(&cache, TOKEN).await);
-        cache.authenticate(TOKEN, "dataset").await.unwrap();
-        assert_eq!(db.loads(), 5);
-        let error = cache
-            .invalidate(TOKEN)
-            .in_scope("no scope")
-            .await
-            .unwrap_err();
-        assert!(!error.is_retryable());
+        let ask_twice = async || {
+            assert!(is_absent(&cache, TOKEN).await);
+            cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
+        };
+        for invalidation in [
+            cache.invalidate(TOKEN).of_type("dataset"),
+            cache.invalidate_digest(TokenDigest::of(TOKEN)),
+            cache.invalidate(TOKEN),
+        ] {
+            let loads = db.loads();
+            ask_twice().await;
+            assert_eq!(db.loads() - loads, 1);
+            invalidation.await.unwrap();
+        }
     })
     .await;
 }
@@ -546,7 +560,7 @@ async fn a_caller_that_is_polled_no_more_holds_up_neither_the_load_nor_who_joins
         }
         db.gate.open();
         let cached = async {
-            while cache.peek(TOKEN, "app").await.unwrap().is_none() {
+            while cache.peek(TOKEN).await.unwrap().is_none() {
                 tokio::task::yield_now().await;
             }
         };
@@ -661,7 +675,9 @@ async fn a_permit_that_is_moved_into_blocking_work_bounds_it_beyond_the_loads_de
         .build()
         .unwrap();
     for n in 0..10 {
-        let error = cache.authenticate(&format!("app-{n:020}"), "app").await;
+        let error = cache
+            .authenticate_typed(&format!("app-{n:020}"), "app")
+            .await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), UnavailableKind::LoaderTimedOut);
     }
@@ -928,7 +944,7 @@ async fn a_flood_of_invented_tokens_writes_no_more_nulls_than_the_cap() {
         assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
     }
     assert_eq!(cache.stats().nulls_capped, 40);
-    assert_eq!(server.keys("api_token:app:*").len(), 10);
+    assert_eq!(server.keys("api_token:token:*").len(), 10);
     clock.advance(Duration::from_secs(1));
     assert!(is_absent(&cache, "unknown-token-x").await);
     assert_eq!(cache.stats().nulls_capped, 40);
@@ -939,58 +955,38 @@ async fn peek_answers_from_the_caches_and_loads_nothing() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
         let cache = build(db.cache());
-        assert!(cache.peek(TOKEN, "app").await.unwrap().is_none());
+        assert!(cache.peek(TOKEN).await.unwrap().is_none());
         assert_eq!(db.loads(), 0);
-        cache.prime(TOKEN, "app").await.unwrap();
-        let peeked = cache.peek(TOKEN, "app").await.unwrap().unwrap();
+        cache.warm(TOKEN).await.unwrap();
+        let peeked = cache.peek(TOKEN).await.unwrap().unwrap();
         assert_eq!(peeked.found().unwrap().id(), "tok-1");
         cache.invalidate_tenant("t-1").await.unwrap();
-        assert!(cache.peek(TOKEN, "app").await.unwrap().is_none());
+        assert!(cache.peek(TOKEN).await.unwrap().is_none());
         assert_eq!(db.loads(), 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_scope_that_is_not_declared_is_a_mistake_of_the_service_and_no_bad_token() {
+async fn a_type_that_is_not_declared_is_a_mistake_of_the_service_and_no_bad_token() {
     let db = Db::with(TOKEN, Row::new("app"));
-    let cache = db.cache().scopes(["app"]).build().unwrap();
+    let cache = db.cache().token_types(["app"]).build().unwrap();
     found(&cache, TOKEN).await;
-    for scope in ["dataset", "no scope", "any"] {
-        let error = cache.authenticate(TOKEN, scope).await.unwrap_err();
-        assert_eq!(error.kind(), UnavailableKind::UnknownScope, "{scope}");
+    for name in ["dataset", "no type", "any", ""] {
+        let error = cache.authenticate_typed(TOKEN, name).await.unwrap_err();
+        assert_eq!(error.kind(), UnavailableKind::UnknownTokenType, "{name}");
     }
+    cache.authenticate(TOKEN).await.unwrap().found().unwrap();
     assert_eq!(db.loads(), 1);
 }
 
 #[tokio::test]
-async fn an_empty_scope_is_none_and_never_somebody_elses_answer() {
+async fn an_invalidation_of_a_type_that_is_not_declared_is_an_error() {
     let db = Db::with(TOKEN, Row::new("app"));
-    let cache = db.cache().build().unwrap();
-    cache
-        .authenticate(TOKEN, None)
-        .await
-        .unwrap()
-        .found()
-        .unwrap();
-    let error = cache.authenticate(TOKEN, "").await.unwrap_err();
-    assert_eq!(error.kind(), UnavailableKind::UnknownScope);
-}
-
-#[tokio::test]
-async fn an_invalidation_in_a_scope_that_is_not_declared_is_an_error() {
-    let db = Db::with(TOKEN, Row::new("app"));
-    let cache = db.cache().scopes(["app", "any"]).build().unwrap();
+    let cache = db.cache().token_types(["app"]).build().unwrap();
     found(&cache, TOKEN).await;
-    cache
-        .authenticate(TOKEN, None)
-        .await
-        .unwrap()
-        .found()
-        .unwrap();
-    cache.invalidate(TOKEN).in_scope("app").await.unwrap();
-    cache.invalidate(TOKEN).in_scope(None).await.unwrap();
-    let error = cache.invalidate(TOKEN).in_scope("ap").await.unwrap_err();
+    cache.invalidate(TOKEN).of_type("app").await.unwrap();
+    let error = cache.invalidate(TOKEN).of_type("ap").await.unwrap_err();
     assert!(!error.is_retryable());
 }
 
@@ -1026,7 +1022,7 @@ async fn a_pepper_keeps_the_plain_digest_out_of_redis_and_an_old_one_is_still_in
     found(&new, TOKEN).await;
     assert_eq!(db.loads(), 2);
     let digest = TokenDigest::of(TOKEN).to_string();
-    for key in server.keys("api_token:app:*") {
+    for key in server.keys("api_token:token:*") {
         let value = String::from_utf8(server.get(&key).unwrap()).unwrap();
         assert!(!key.contains(&digest) && !value.contains(&digest), "{key}");
     }
@@ -1038,7 +1034,7 @@ async fn a_pepper_keeps_the_plain_digest_out_of_redis_and_an_old_one_is_still_in
 #[test]
 fn nonsense_is_refused_by_build_with_the_setters_name() {
     type Change = fn(Builder) -> Builder;
-    let cases: [(&str, Change); 15] = [
+    let cases: [(&str, Change); 17] = [
         ("seed layout", |b| {
             b.key_layout(KeyLayout::seed())
                 .ttl(Duration::from_secs(601))
@@ -1060,8 +1056,12 @@ fn nonsense_is_refused_by_build_with_the_setters_name() {
         ("max_loads", |b| b.max_loads(usize::MAX)),
         ("ttl_jitter_percent", |b| b.ttl_jitter_percent(51)),
         ("namespace", |b| b.namespace("a b")),
-        ("scopes", |b| b.scopes([""; 0])),
-        ("reserved", |b| b.scopes(["tenant"])),
+        ("token_types", |b| b.token_types([""; 0])),
+        ("token type", |b| b.token_types([""])),
+        ("token_types", |b| b.key_layout(KeyLayout::seed())),
+        ("token type", |b| {
+            b.key_layout(KeyLayout::seed()).token_types(["any"])
+        }),
     ];
     let db = Db::new();
     for (name, change) in cases {

@@ -31,7 +31,7 @@ fn all_are_local(report: &Report) {
 
 /// How many entries of the scope lie in Redis: leases are given back by then.
 fn entries(server: &RedisServer) -> usize {
-    server.keys("api_token:app:*").len()
+    server.keys("api_token:token:*").len()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,8 @@ use test_support::{Direction, FaultProxy, RedisServer};
 use tokio::task::JoinHandle;
 use tower_api_token::test_util::SyncPoint;
 use tower_api_token::{
-    Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenRecord, Unavailable,
+    Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenDigest, TokenRecord,
+    Unavailable,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -48,7 +49,11 @@ impl World {
         let store = store.deadline(Duration::from_millis(200));
         let store = store.connect_deadline(Duration::from_secs(10));
         let store = store.breaker(1, Duration::from_secs(3_600));
-        let builder = db.cache().store(store).key_layout(layout).scopes(["app"]);
+        let builder = db
+            .cache()
+            .store(store)
+            .key_layout(layout)
+            .token_types(["app"]);
         let builder = builder.load_deadline(Duration::from_secs(3_600));
         let builder = builder.local_capacity(0).sync_points(points.sync_points());
         let world = Self {
@@ -62,7 +67,7 @@ impl World {
     }
 
     fn keys(&self) -> Vec<String> {
-        let mut keys = self.server.keys("api_token:app:*");
+        let mut keys = self.server.keys("api_token:*");
         keys.extend(self.server.keys("api_token_query_lock:*"));
         keys.retain(|key| key.contains(TOKEN) || *key == entry(TOKEN));
         keys
@@ -212,7 +217,7 @@ async fn a_redis_that_runs_no_scripts_gives_no_lease_and_is_said_not_to_be_well(
         // What is there is read, and invalidations need no script.
         assert_eq!(found(&world.cache, OTHER).await.origin(), Origin::Shared);
         world.cache.check_store().await.unwrap_err();
-        world.cache.invalidate(OTHER).in_scope("app").await.unwrap();
+        world.cache.invalidate(OTHER).of_type("app").await.unwrap();
         set("+eval");
         cached(&world.cache, TOKEN).await;
         world.cache.check_store().await.unwrap();
@@ -223,15 +228,7 @@ async fn a_redis_that_runs_no_scripts_gives_no_lease_and_is_said_not_to_be_well(
 async fn a_store_that_lacks_any_right_that_requests_need_is_not_said_to_be_well() {
     let seed = ["expire", "srem", "scan"];
     let all = [
-        "set",
-        "get",
-        "del",
-        "eval",
-        "pttl",
-        "pexpire",
-        "sadd",
-        "smembers",
-        "sismember",
+        "set", "get", "del", "eval", "pttl", "pexpire", "sadd", "smembers",
     ];
     for command in all.iter().chain(&seed) {
         let server = RedisServer::start();
@@ -241,7 +238,11 @@ async fn a_store_that_lacks_any_right_that_requests_need_is_not_said_to_be_well(
                 .cache()
                 .store(crate::common::redis(&server))
                 .local_capacity(0);
-            builder.key_layout(layout).build().unwrap()
+            builder
+                .key_layout(layout)
+                .token_types(["app"])
+                .build()
+                .unwrap()
         };
         let (digest, of_seed) = (build(KeyLayout::digest()), build(KeyLayout::seed()));
         digest.check_store().await.unwrap();
@@ -280,8 +281,11 @@ async fn a_flight_that_a_panic_ends_gives_its_lease_back() {
         lit: Arc::clone(&lit),
     };
     let loader = move |lookup: Lookup| {
-        // Of another type: what is kept of it is that there is none, and the record is dropped.
-        let record = TokenRecord::new("tok-1", "dataset").metadata(bomb.clone());
+        // Of another token: it cannot be the answer, and is dropped.
+        let record = TokenRecord::new("tok-1")
+            .token_type("dataset")
+            .digest(TokenDigest::of("another"))
+            .metadata(bomb.clone());
         bomb.lit
             .store(lookup.token().expose() == TOKEN, Ordering::SeqCst);
         async { Ok::<_, std::io::Error>(Some(record)) }
@@ -289,7 +293,7 @@ async fn a_flight_that_a_panic_ends_gives_its_lease_back() {
     let builder = ApiTokenCache::builder(loader).store(crate::common::redis(&server));
     let builder = builder.load_deadline(Duration::from_secs(3_600));
     let cache = builder.local_capacity(0).build().unwrap();
-    cache.authenticate(TOKEN, "app").await.unwrap_err();
+    cache.authenticate_typed(TOKEN, "app").await.unwrap_err();
     let vacant = async || server.get(&entry(TOKEN)).is_none();
     eventually("the lease is left behind", vacant).await;
     assert!(!lit.load(Ordering::SeqCst));

@@ -40,7 +40,7 @@ impl World {
     }
 
     fn instance(&self) -> Cache {
-        self.builder().scopes(["app"]).build().unwrap()
+        self.builder().token_types(["app"]).build().unwrap()
     }
 
     /// A store that may do everything but enter something into the registry.
@@ -251,122 +251,88 @@ async fn the_local_level_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn an_invalidation_reaches_scopes_that_only_another_instance_fills() {
+async fn an_invalidation_reaches_whoever_asks_for_whatever_type() {
     let world = World::new(Row::new("dataset"));
-    let (instance, operator) = (
-        world.builder().build().unwrap(),
-        world.builder().build().unwrap(),
-    );
-    instance
-        .authenticate(TOKEN, "dataset")
-        .await
-        .unwrap()
-        .found()
-        .unwrap();
-    instance
-        .authenticate(TOKEN, None)
-        .await
-        .unwrap()
-        .found()
-        .unwrap();
+    let build = || world.builder().build().unwrap();
+    let (instance, operator) = (build(), build());
+    let typed = instance.authenticate_typed(TOKEN, "dataset").await;
+    typed.unwrap().found().unwrap();
+    let any = instance.authenticate(TOKEN).await;
+    any.unwrap().found().unwrap();
+    assert_eq!(world.db.loads(), 1);
     world.db.revoke(TOKEN);
     operator.invalidate(TOKEN).await.unwrap();
     world.clock.advance(BOUND);
-    for scope in [Some("dataset"), None] {
-        let answer = instance.authenticate(TOKEN, scope).await.unwrap();
-        assert!(matches!(answer, Answer::Absent(_)), "{scope:?}: {answer:?}");
+    let typed = instance.authenticate_typed(TOKEN, "dataset").await.unwrap();
+    let any = instance.authenticate(TOKEN).await.unwrap();
+    for answer in [typed, any] {
+        assert!(matches!(answer, Answer::Absent(_)), "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn a_lost_registry_is_no_confirmation_and_is_mended_for_the_repetition() {
-    let world = World::new(Row::new("app"));
-    let instance = world.builder().build().unwrap();
+async fn a_lost_registry_is_no_confirmation_of_a_wait_and_is_mended_for_the_repetition() {
+    let world = World::new(Row::new("app").of_tenant("t-1"));
+    let instance = world.instance();
     found(&instance, TOKEN).await;
-    world.server.command(&["DEL", "api_token:scopes"]).int();
-    let error = instance.invalidate(TOKEN).await.unwrap_err();
-    assert!(error.is_retryable());
-    instance.invalidate(TOKEN).await.unwrap();
-    // A registry that cannot be read is none either.
-    let spoil = || {
-        let set = ["SET", "api_token:scopes", "a string"];
-        world.server.command(&set).ok();
+    let lose = || {
+        world.server.command(&["DEL", "api_token:bounds"]).int();
     };
-    spoil();
-    instance.invalidate(TOKEN).await.unwrap_err();
-    // Declared scopes need none.
-    spoil();
-    let declared = world.instance();
-    declared.invalidate(TOKEN).await.unwrap();
-    declared.invalidate(TOKEN).and_wait().await.unwrap_err();
-    // A registry that was lost may have lost another instance's longer bound.
-    world.server.command(&["DEL", "api_token:scopes"]).int();
-    declared.invalidate_tenant("t-1").await.unwrap();
-    instance
-        .invalidate_tenant("t-1")
-        .and_wait()
-        .await
-        .unwrap_err();
+    lose();
+    // Whoever does not wait needs none.
+    instance.invalidate(TOKEN).await.unwrap();
+    instance.invalidate_tenant("t-1").await.unwrap();
+    let error = instance.invalidate(TOKEN).and_wait().await.unwrap_err();
+    assert!(error.is_retryable());
+    let cache = instance.clone();
+    let waiting = tokio::spawn(async move { cache.invalidate(TOKEN).and_wait().await });
+    until(|| world.clock.sleepers() > 0 || waiting.is_finished()).await;
+    world.clock.advance(BOUND * 2);
+    waiting.await.unwrap().unwrap();
+    lose();
+    let waiting = instance.invalidate_tenant("t-1").and_wait();
+    waiting.await.unwrap_err();
+    // A registry that cannot be read is none either.
+    let set = ["SET", "api_token:bounds", "a string"];
+    world.server.command(&set).ok();
+    instance.invalidate(TOKEN).await.unwrap();
+    instance.invalidate(TOKEN).and_wait().await.unwrap_err();
 }
 
-/// The reply to the invalidation is in, and not looked at before a scope is entered.
+/// The reply to the invalidation is in, and not looked at before the bound is entered.
 #[tokio::test]
-async fn a_scope_that_is_entered_during_an_invalidation_does_not_make_the_registry_a_lost_one() {
+async fn a_bound_that_is_entered_during_an_invalidation_does_not_make_the_registry_a_lost_one() {
     let world = World::new(Row::new("app"));
-    let instance = world.builder().build().unwrap();
-    found(&instance, TOKEN).await;
+    let instance = world.instance();
+    // Connected, with a bound that is not entered.
+    instance.check_store().await.unwrap();
     let reads = || world.server.command_count("smembers");
     let before = reads();
-    let mut invalidation = instance.invalidate(TOKEN).into_future();
-    let sent = invalidation
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()));
+    let mut invalidation = instance.invalidate(TOKEN).and_wait().into_future();
+    let mut context = Context::from_waker(Waker::noop());
+    let sent = invalidation.as_mut().poll(&mut context);
     assert!(sent.is_pending());
     until(|| reads() > before).await;
-    instance
-        .authenticate("dataset-token-1", "dataset")
-        .await
-        .unwrap();
-    invalidation.await.unwrap();
+    found(&instance, TOKEN).await;
+    let waiting = tokio::spawn(invalidation);
+    until(|| world.clock.sleepers() > 0 || waiting.is_finished()).await;
+    world.clock.advance(BOUND * 2);
+    waiting.await.unwrap().unwrap();
 }
 
+/// The deletion does not need to know who has a bound.
 #[tokio::test]
-async fn nothing_is_filled_in_a_scope_that_could_not_be_registered() {
+async fn what_is_filled_where_the_bound_could_not_be_entered_is_kept_in_redis_alone() {
     let world = World::new(Row::new("app"));
     let builder = world.builder().store(world.without_registering());
     let instance = builder.build().unwrap();
+    assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
     for _ in 0..2 {
-        assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Loaded);
+        assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
     }
-    assert_eq!(world.server.keys("api_token:app:*"), [""; 0]);
-}
-
-#[tokio::test]
-async fn a_fill_finds_out_by_itself_that_the_registry_lacks_its_scope() {
-    let world = World::new(Row::new("app"));
-    let instance = world.builder().build().unwrap();
-    let registrations = || world.server.command_count("sadd");
-    is_absent(&instance, "unknown-token-1").await;
-    is_absent(&instance, "unknown-token-2").await;
-    assert_eq!(registrations(), 1);
-    // Lost by itself, or with everything else: an operator that knows nothing still reaches it.
-    for lose in [
-        ["DEL", "api_token:scopes"].as_slice(),
-        ["FLUSHALL"].as_slice(),
-    ] {
-        world.server.command(lose);
-        world.db.change(TOKEN, |row| row.revoked = false);
-        found(&instance, TOKEN).await;
-        instance.invalidate(TOKEN).await.unwrap();
-        found(&instance, TOKEN).await;
-        let operator = world.builder().build().unwrap();
-        world.db.revoke(TOKEN);
-        operator.invalidate(TOKEN).await.unwrap();
-        world.clock.advance(BOUND);
-        assert!(is_absent(&instance, TOKEN).await, "{lose:?}");
-        instance.invalidate(TOKEN).await.unwrap();
-        world.clock.advance(TICK);
-    }
+    world.db.revoke(TOKEN);
+    world.instance().invalidate(TOKEN).await.unwrap();
+    assert!(is_absent(&instance, TOKEN).await);
 }
 
 #[tokio::test]
@@ -375,24 +341,24 @@ async fn an_instance_that_only_reads_enters_its_bound_once_a_minute() {
     let filler = world
         .builder()
         .local_capacity(0)
-        .scopes(["app"])
+        .token_types(["app"])
         .build()
         .unwrap();
     found(&filler, TOKEN).await;
     let reader = world
         .builder()
-        .scopes(["app"])
+        .token_types(["app"])
         .staleness_bound(BOUND * 3)
         .build()
         .unwrap();
     assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
     let members = world
         .server
-        .command(&["SMEMBERS", "api_token:scopes"])
+        .command(&["SMEMBERS", "api_token:bounds"])
         .array();
     let mut members: Vec<String> = members.into_iter().map(|member| member.text()).collect();
     members.sort();
-    assert_eq!(members, ["app|0", "app|3000"]);
+    assert_eq!(members, ["0", "3000"]);
     let registrations = || world.server.command_count("sadd");
     let before = registrations();
     world.clock.advance(Duration::from_secs(59));
@@ -431,19 +397,19 @@ async fn an_instance_that_only_reads_enters_its_bound_again_in_a_redis_that_was_
     let filler = world
         .builder()
         .local_capacity(0)
-        .scopes(["app"])
+        .token_types(["app"])
         .build()
         .unwrap();
     let reader = world
         .builder()
-        .scopes(["app"])
+        .token_types(["app"])
         .staleness_bound(BOUND * 3)
         .build()
         .unwrap();
     let reads_and_is_known = async || {
         found(&filler, TOKEN).await;
         assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
-        let member = ["SISMEMBER", "api_token:scopes", "app|3000"];
+        let member = ["SISMEMBER", "api_token:bounds", "3000"];
         assert_eq!(world.server.command(&member).int(), 1);
     };
     reads_and_is_known().await;
@@ -462,7 +428,7 @@ async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
     let world = World::new(Row::new("app"));
     let filler = world.builder().local_capacity(0).build().unwrap();
     found(&filler, TOKEN).await;
-    let builder = world.builder().scopes(["app"]);
+    let builder = world.builder().token_types(["app"]);
     let reader = builder.store(world.without_registering()).build().unwrap();
     for _ in 0..3 {
         assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
@@ -494,7 +460,11 @@ async fn and_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound
         .cache()
         .store(redis(&world.server))
         .clock(operators.clone());
-    let operator = builder.local_capacity(0).scopes(["app"]).build().unwrap();
+    let operator = builder
+        .local_capacity(0)
+        .token_types(["app"])
+        .build()
+        .unwrap();
     // The registry is empty: lost, for all that is known.
     let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
     until(|| operators.sleepers() == 1).await;

@@ -17,7 +17,7 @@ use tower_api_token::{
 const TOKEN: &str = "app-0123456789abcdef";
 
 fn key() -> String {
-    format!("api_token:app:{{{}}}", TokenDigest::of(TOKEN))
+    format!("api_token:token:{{{}}}", TokenDigest::of(TOKEN))
 }
 
 /// A release: an instance whose loader answers with this metadata.
@@ -39,17 +39,22 @@ where
         let counted = Arc::clone(&loads);
         let loader = move |_: Lookup| {
             counted.fetch_add(1, Ordering::SeqCst);
-            let record = TokenRecord::new("tok-1", "app").metadata(metadata.clone());
+            let record = TokenRecord::new("tok-1")
+                .token_type("app")
+                .metadata(metadata.clone());
             async { Ok::<_, Infallible>(Some(record)) }
         };
         let builder = ApiTokenCache::builder(loader).store(redis(server));
-        let builder = builder.key_layout(layout).local_capacity(0);
+        let builder = builder
+            .key_layout(layout)
+            .local_capacity(0)
+            .token_types(["app"]);
         let cache = builder.build().unwrap();
         Self { cache, loads }
     }
 
     async fn ask(&self) -> CachedApiToken<M> {
-        let answer = self.cache.authenticate(TOKEN, "app").await.unwrap();
+        let answer = self.cache.authenticate_typed(TOKEN, "app").await.unwrap();
         answer.found().expect("a good token")
     }
 
@@ -138,7 +143,7 @@ async fn an_entry_whose_metadata_cannot_be_read_is_a_miss_and_is_replaced() {
     let seats = 5;
     let plan = "team".to_owned();
     let after = Release::of(&server, New { plan, seats });
-    let peeked = after.cache.peek(TOKEN, "app").await.unwrap();
+    let peeked = after.cache.peek(TOKEN).await.unwrap();
     assert!(peeked.is_none(), "nothing that counts: {peeked:?}");
     assert_eq!(after.ask().await.metadata().seats, seats);
     assert_eq!((after.loads(), after.cache.stats().corrupt), (1, 1));
@@ -246,7 +251,7 @@ async fn metadata_that_does_not_come_back_is_answered_and_not_cached() {
             for _ in 0..2 {
                 let answer = release.ask().await;
                 assert_eq!((answer.origin(), answer.metadata()), (Origin::Loaded, &bad));
-                assert_eq!(server.keys("api_token:app:*"), [""; 0], "{bad:?}");
+                assert_eq!(server.keys("api_token:*:{*"), [""; 0], "{bad:?}");
             }
             let stats = release.cache.stats();
             assert_eq!((release.loads(), stats.unwritable), (2, 2), "{bad:?}");

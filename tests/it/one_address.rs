@@ -54,7 +54,11 @@ impl World {
         }
         let wire = RoundTrips::start(server.addr());
         let url = format!("redis://{}/", wire.addr());
-        let builder = db.cache().store(redis_at(&url)).key_layout(layout);
+        let builder = db
+            .cache()
+            .store(redis_at(&url))
+            .key_layout(layout)
+            .token_types(["app"]);
         let cache = builder.local_capacity(0).build().unwrap();
         for n in 0..TOKENS {
             cached(&cache, &token(n)).await;
@@ -112,7 +116,7 @@ async fn tokens_and_tenants_are_invalidated_there() {
     ] {
         let world = World::of(layout).await;
         world.cache.check_store().await.unwrap();
-        world.cache.authenticate(&token(0), None).await.unwrap();
+        world.cache.authenticate(&token(0)).await.unwrap();
         world.db.revoke(&token(0));
         world.cache.invalidate(&token(0)).await.unwrap();
         assert!(is_absent(&world.cache, &token(0)).await);
@@ -139,7 +143,7 @@ async fn tokens_and_tenants_are_invalidated_there() {
 #[tokio::test]
 async fn what_refuses_to_say_whether_keys_are_apart_is_taken_for_one_where_they_are() {
     let server = server(["0", "16383"]);
-    let rights = ["app:*", "tenant*", "scopes", "fence:heartbeat"];
+    let rights = ["token:*", "tenant*", "bounds", "fence:heartbeat"];
     let rights = rights.map(|names| format!("~api_token:{names}"));
     let mut grant = vec!["ACL", "SETUSER", "default", "resetkeys"];
     grant.extend(rights.iter().map(String::as_str));
@@ -157,11 +161,12 @@ async fn what_has_to_be_in_order_is_sent_after_the_reply_to_what_is_before() {
     world.writes();
     world.cache.invalidate_tenant("t-1").await.unwrap();
     assert_eq!(world.writes(), ["DEL tenants", "DEL tenant:{t-1}"]);
-    world.cache.invalidate(&token(0)).await.unwrap();
+    let invalidation = world.cache.invalidate(&token(0));
+    invalidation.and_wait().await.unwrap();
     let writes = world.writes();
     assert_eq!(writes.len(), 2, "{writes:?}");
-    assert!(writes[0].starts_with("DEL app:{"), "{writes:?}");
-    assert_eq!(writes[1], "SMEMBERS scopes");
+    assert!(writes[0].starts_with("DEL token:{"), "{writes:?}");
+    assert_eq!(writes[1], "SMEMBERS bounds");
     found(&world.cache, &token(0)).await;
     let writes = world.writes();
     let created = writes.iter().position(|write| write == "EVAL tenant:{t-1}");

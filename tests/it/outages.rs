@@ -43,7 +43,11 @@ impl World {
             .unwrap()
             .deadline(Duration::from_secs(1));
         let store = store.breaker(3, Duration::from_millis(100));
-        let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+        let builder = db
+            .cache()
+            .store(store)
+            .local_capacity(0)
+            .token_types(["app"]);
         builder.build().unwrap()
     }
 
@@ -123,7 +127,11 @@ async fn a_connection_that_is_not_there_in_time_keeps_no_breaker_open() {
     let store = store.deadline(Duration::from_secs(5));
     let store = store.connect_deadline(Duration::from_millis(200));
     let store = store.breaker(1, Duration::from_secs(3_600));
-    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let builder = db
+        .cache()
+        .store(store)
+        .local_capacity(0)
+        .token_types(["app"]);
     let cache = builder.build().unwrap();
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
     server.command(&["CLIENT", "UNPAUSE"]).ok();
@@ -272,7 +280,7 @@ async fn with_redis_and_the_database_away_it_is_unavailable_and_the_cap_holds() 
     world.db.mode(Mode::Answers);
     world.works().await;
     assert_eq!(
-        world.server.keys("api_token:app:*").len(),
+        world.server.keys("api_token:token:*").len(),
         1,
         "nothing was cached of the outage"
     );
@@ -318,7 +326,11 @@ fn a_store_outlives_a_runtime_that_stands_still() {
     let db = Db::with(TOKEN, Row::new("app"));
     let store = RedisStore::connect(&server.url()).unwrap();
     let store = store.deadline(Duration::from_millis(100));
-    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let builder = db
+        .cache()
+        .store(store)
+        .local_capacity(0)
+        .token_types(["app"]);
     let cache = builder.build().unwrap();
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -334,10 +346,10 @@ fn a_store_outlives_a_runtime_that_stands_still() {
 async fn a_redis_that_comes_back_from_its_file_is_used_again() {
     let world = World::new();
     world.works().await;
-    let entries = world.server.keys("api_token:app:*");
+    let entries = world.server.keys("api_token:token:*");
     world.server.save_and_restart();
     assert_eq!(
-        world.server.keys("api_token:app:*"),
+        world.server.keys("api_token:token:*"),
         entries,
         "it was in the file"
     );
@@ -403,7 +415,7 @@ async fn a_flapping_database_costs_the_requests_of_its_bad_moments_and_nothing_a
     const ROUNDS: usize = 40;
     let world = World::new();
     let token = |round: usize| format!("app-of-round-{round:04}");
-    let entries = || world.server.keys("api_token:app:*").len();
+    let entries = || world.server.keys("api_token:token:*").len();
     for round in 0..ROUNDS {
         let fails = round % 2 == 1;
         world.db.insert(&token(round), Row::new("app"));

@@ -59,7 +59,7 @@ impl Instance {
                     tokio::task::yield_now().await;
                 }
                 running.fetch_sub(1, Ordering::SeqCst);
-                Ok::<_, Infallible>((!revoked).then(|| TokenRecord::new("tok-1", "app")))
+                Ok::<_, Infallible>((!revoked).then(|| TokenRecord::new("tok-1").token_type("app")))
             }
         };
         let patient = Duration::from_secs(10);
@@ -67,7 +67,7 @@ impl Instance {
         let cache = ApiTokenCache::builder(loader)
             .store(store.deadline(patient).connect_deadline(patient))
             .key_layout(layout)
-            .scopes(["app"])
+            .token_types(["app"])
             .staleness_bound(Duration::from_millis(200))
             .max_loads(MAX_LOADS)
             .max_load_wait(patient)
@@ -77,7 +77,10 @@ impl Instance {
     }
 
     async fn ask(&self, n: usize) -> Answer {
-        self.cache.authenticate(&token(n), "app").await.unwrap()
+        self.cache
+            .authenticate_typed(&token(n), "app")
+            .await
+            .unwrap()
     }
 
     /// Asks for every token once, by many clients, and gives the answers' origins; `None`: absent.
@@ -186,7 +189,7 @@ async fn a_new_pepper_is_rolled_out_under_load_without_a_herd_and_revocations_re
     revoke(Arc::clone(&database), at, last.to_vec(), 5_001).await;
 
     // Neither pepper's entries lie under the digest itself.
-    let plain = format!("api_token:app:{{{}}}", TokenDigest::of(&token(0)));
+    let plain = format!("api_token:token:{{{}}}", TokenDigest::of(&token(0)));
     assert_eq!(server.get(&plain), None);
-    assert!(server.keys("api_token:app:*").len() >= 2 * TOKENS - 2 * revocations);
+    assert!(server.keys("api_token:token:*").len() >= 2 * TOKENS - 2 * revocations);
 }

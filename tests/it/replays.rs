@@ -37,7 +37,7 @@ impl World {
             db.cache()
                 .store(redis(&server))
                 .local_capacity(0)
-                .scopes(["app"])
+                .token_types(["app"])
         };
         let patient = Duration::from_secs(60);
         let instance = build()
@@ -98,7 +98,7 @@ async fn n5_a_load_does_not_begin_before_its_lease_is_acknowledged() {
         .cache()
         .store(redis_at(&url))
         .local_capacity(0)
-        .scopes(["app"]);
+        .token_types(["app"]);
     let instance = builder.sync_points(points.sync_points()).build().unwrap();
     // Registered and connected, so that the next command after the GET is the acquire.
     is_absent(&instance, "another-token").await;
@@ -341,7 +341,7 @@ impl Clocked {
         let (db, points) = (Db::with(TOKEN, row), Points::default());
         let (clock, operators) = (ManualClock::new(), ManualClock::new());
         let build = |clock: &ManualClock| {
-            let builder = db.cache().store(redis(&server)).scopes(["app"]);
+            let builder = db.cache().store(redis(&server)).token_types(["app"]);
             builder.clock(clock.clone()).staleness_bound(bound)
         };
         let instance = build(&clock)
@@ -425,7 +425,7 @@ async fn l10_the_wait_is_counted_from_the_reply_to_the_deletion() {
         .store(redis_at(&url))
         .clock(world.operators.clone());
     let operator = builder
-        .scopes(["app"])
+        .token_types(["app"])
         .staleness_bound(BOUND)
         .build()
         .unwrap();
@@ -511,7 +511,7 @@ impl Longer {
             let builder = world.db.cache().store(redis(&world.server));
             let builder = builder.clock(clock.clone()).staleness_bound(BOUND);
             if declared {
-                builder.scopes(["app"])
+                builder.token_types(["app"])
             } else {
                 builder
             }

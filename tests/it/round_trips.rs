@@ -26,7 +26,7 @@ const READ: [&str; 1] = ["GET entry"];
 /// The tenant's generation, of a value that counts if that does.
 const TENANT_OF_VALUE: [&str; 2] = ["GET T", "PTTL T"];
 /// R4, over nothing or in the place of a value that does not count.
-const ACQUIRE: [&str; 3] = ["EVAL entry", "GET E", "SISMEMBER scopes"];
+const ACQUIRE: [&str; 2] = ["EVAL entry", "GET E"];
 /// The tenant's generation, of a record that was just loaded.
 const TENANT_OF_LOAD: [&str; 2] = ["EVAL T", "GET E"];
 /// R6.
@@ -57,7 +57,10 @@ impl World {
     }
 
     fn builder(&self) -> Builder {
-        self.db.cache().clock(self.clock.clone()).scopes(["app"])
+        self.db
+            .cache()
+            .clock(self.clock.clone())
+            .token_types(["app"])
     }
 
     /// The instance whose round trips are counted, with what is due once behind it.
@@ -92,8 +95,8 @@ impl World {
             let key = words.find_map(|word| word.strip_prefix("api_token:"));
             let about = match key.unwrap_or_default() {
                 "tenants" => "E",
-                "scopes" => "scopes",
-                key if key.starts_with("app:{") => "entry",
+                "bounds" => "bounds",
+                key if key.starts_with("token:{") => "entry",
                 key if key.starts_with("tenant:{") => "T",
                 key => key,
             };
@@ -258,12 +261,12 @@ async fn the_first_miss_after_a_tenants_invalidation_makes_its_generation_and_th
 }
 
 #[tokio::test]
-async fn an_instance_registers_its_scope_once_a_minute() {
+async fn an_instance_registers_its_bound_once_a_minute() {
     let world = World::new(None);
     let cache = world.instance().await;
     found(&world.another(), TOKEN).await;
     world.clock.advance(Duration::from_secs(60));
-    let register: &[&str] = &["SADD scopes", "SMEMBERS scopes"];
+    let register: &[&str] = &["SADD bounds", "SMEMBERS bounds"];
     assert_eq!(
         world.of(&cache, TOKEN, Origin::Shared).await,
         trips([register, &READ])
@@ -275,19 +278,13 @@ async fn an_instance_registers_its_scope_once_a_minute() {
 }
 
 #[tokio::test]
-async fn the_first_miss_in_an_empty_redis_makes_the_epoch_and_registers() {
+async fn the_first_miss_in_an_empty_redis_makes_the_epoch() {
     let world = World::new(None);
     let cache = world.instance().await;
     world.server.flushall();
     assert_eq!(
         world.of(&cache, TOKEN, Origin::Loaded).await,
-        trips([
-            &READ,
-            &ACQUIRE,
-            &["SADD scopes", "SMEMBERS scopes"],
-            &["EVAL E"],
-            &FILL
-        ])
+        trips([&READ, &ACQUIRE, &["EVAL E"], &FILL])
     );
 }
 

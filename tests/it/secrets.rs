@@ -51,7 +51,8 @@ fn needles() -> Needles {
 
 fn record() -> TokenRecord<Account> {
     let upstream_key = METADATA.to_owned();
-    TokenRecord::new("tok-1", "app")
+    TokenRecord::new("tok-1")
+        .token_type("app")
         .tenant_id("t-1".to_owned())
         .digest(TokenDigest::of(TOKEN))
         .metadata(Account { upstream_key })
@@ -105,7 +106,7 @@ impl Shown {
         let loader =
             |_: Lookup| async { Ok::<_, Infallible>(Some(record().denied("tenant suspended"))) };
         let cache = ApiTokenCache::builder(loader).build().unwrap();
-        let answer = cache.authenticate(TOKEN, "app").await.unwrap();
+        let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
         self.of("Answer", &answer);
         match answer {
             Answer::Denied(denial) => self.of("Denial", &denial),
@@ -131,7 +132,7 @@ impl Shown {
             .usage(UsageRecorder::new(sink));
         self.of("ApiTokenCacheBuilder", &builder);
         let cache: Cache = builder.build().unwrap();
-        let answer = cache.authenticate(TOKEN, "app").await.unwrap();
+        let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
         self.of("Answer", &answer);
         let token = answer.found().unwrap();
         self.of("CachedApiToken", &token);
@@ -143,7 +144,7 @@ impl Shown {
             cache.invalidate(TOKEN).and_wait().durable(1),
             cache
                 .invalidate_digest(TokenDigest::of(TOKEN))
-                .in_scope("app"),
+                .of_type("app"),
             cache.invalidate_tenant("t-1"),
         ] {
             self.of("Invalidation", &invalidation);
@@ -313,17 +314,18 @@ impl Shown {
             let cache = ApiTokenCache::builder(loader)
                 .store(store.clone())
                 .key_layout(layout)
+                .token_types(["app"])
                 .build()
                 .unwrap();
-            let unavailable = cache.authenticate(TOKEN, "app").await.unwrap_err();
+            let unavailable = cache.authenticate_typed(TOKEN, "app").await.unwrap_err();
             self.of("UnavailableKind", &unavailable.kind());
             self.error("Unavailable", &unavailable);
-            self.error("StoreError", &cache.peek(TOKEN, "app").await.unwrap_err());
+            self.error("StoreError", &cache.peek(TOKEN).await.unwrap_err());
             self.error(
                 "InvalidateError",
                 &cache.invalidate(TOKEN).await.unwrap_err(),
             );
-            let nowhere = cache.invalidate(TOKEN).in_scope("no scope").await;
+            let nowhere = cache.invalidate(TOKEN).of_type("no type of ours").await;
             self.error("InvalidateError", &nowhere.unwrap_err());
         }
     }
@@ -409,26 +411,26 @@ async fn overheard(layout: KeyLayout) -> String {
     found(&cache, TOKEN).await;
     found(&cache, TOKEN).await;
     assert!(is_absent(&cache, UNKNOWN).await);
-    cache.authenticate(TOKEN, None).await.unwrap();
-    cache.authenticate(TOKEN, "dataset").await.unwrap();
-    cache.peek(TOKEN, "app").await.unwrap();
+    cache.authenticate(TOKEN).await.unwrap();
+    cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
+    cache.peek(TOKEN).await.unwrap();
     let recorder = db.cache().store(redis(&server)).key_layout(layout.clone());
     let recorder = recorder.usage(UsageRecorder::store_only()).build().unwrap();
     found(&recorder, TOKEN).await;
     assert_eq!(recorder.shutdown().await, 0);
-    let used = cache.effective_last_used_at(TOKEN, "app").await.unwrap();
+    let used = cache.last_used_at(TOKEN).await.unwrap();
     assert!(used.is_some());
     look();
     // A denial; an entry that is none; a key of another type; a record that is too large.
     db.suspend("t-1");
     cache.invalidate_tenant("t-1").await.unwrap();
     assert!(matches!(
-        cache.authenticate(TOKEN, "app").await,
+        cache.authenticate_typed(TOKEN, "app").await,
         Ok(Answer::Denied(_))
     ));
     look();
     db.resume("t-1");
-    let entries = server.keys("api_token:app:*");
+    let entries = server.keys("api_token:token:*");
     assert_eq!(entries.len(), 2, "{entries:?}");
     server.command(&["SET", &entries[0], "V1{}"]).ok();
     server.command(&["DEL", &entries[1]]).int();

@@ -13,7 +13,7 @@ use crate::common::{
 use chrono::DateTime;
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
-use tower_api_token::{Answer, KeyLayout, Origin, TokenDigest, UsageRecorder};
+use tower_api_token::{Answer, InvalidReason, KeyLayout, Origin, TokenDigest, UsageRecorder};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const ENTRY: &str = "api_token:app:app-0123456789abcdef";
@@ -38,6 +38,7 @@ impl World {
             .cache()
             .store(redis(&self.server))
             .key_layout(KeyLayout::seed())
+            .token_types(["app", "dataset"])
     }
 
     /// No local level: what is asked is what lies in Redis.
@@ -154,14 +155,9 @@ async fn pythons_entry_is_read_and_counts_as_it_is() {
 #[tokio::test]
 async fn an_entry_that_python_would_take_for_a_miss_is_one_and_is_repaired() {
     let world = World::new(Row::new("app"));
-    for (corrupt, text) in [
-        "{broken",
-        "V1{}",
-        &python_json("another-token", "t-1"),
-        &python_json(TOKEN, "t-1").replace("\"app\"", "\"dataset\""),
-    ]
-    .into_iter()
-    .enumerate()
+    for (corrupt, text) in ["{broken", "V1{}", &python_json("another-token", "t-1")]
+        .into_iter()
+        .enumerate()
     {
         world.server.command(&["SET", ENTRY, text]).ok();
         let instance = world.instance();
@@ -175,6 +171,26 @@ async fn an_entry_that_python_would_take_for_a_miss_is_one_and_is_repaired() {
     world.server.command(&["SADD", ENTRY, "a set"]).int();
     found(&world.instance(), TOKEN).await;
     assert!(world.text(ENTRY).unwrap().starts_with("{\"id\":\"tok-1\""));
+}
+
+#[tokio::test]
+async fn a_record_of_another_type_than_its_key_is_answered_and_not_written() {
+    let world = World::new(Row::new("dataset"));
+    let instance = world.instance();
+    let is_of_wrong_type = async || {
+        let answer = ask(&instance, TOKEN).await.unwrap();
+        matches!(answer, Answer::Absent(InvalidReason::WrongTokenType))
+    };
+    for loads in 1..=2 {
+        assert!(is_of_wrong_type().await);
+        assert_eq!((world.db.loads(), world.text(ENTRY)), (loads, None));
+    }
+    // One that Python wrote is not believed, and is left alone.
+    let json = python_json(TOKEN, "t-1").replace("\"app\"", "\"dataset\"");
+    world.server.command(&["SET", ENTRY, &json]).ok();
+    assert!(is_of_wrong_type().await);
+    assert_eq!((world.db.loads(), world.text(ENTRY)), (2, Some(json)));
+    assert_eq!(instance.stats().corrupt, 0);
 }
 
 #[tokio::test]
@@ -257,7 +273,7 @@ async fn a_lock_that_is_not_ours_any_more_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_invalidation_in_all_scopes_finds_what_only_python_wrote() {
+async fn an_invalidation_of_all_types_finds_what_only_python_wrote() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     world.python_sets(TOKEN, "t-1");
@@ -308,12 +324,11 @@ async fn a_token_full_of_glob_characters_is_no_pattern() {
 }
 
 #[tokio::test]
-async fn declared_scopes_are_deleted_by_name_without_a_scan() {
+async fn an_invalidation_of_one_type_is_by_name_without_a_scan() {
     let world = World::new(Row::new("app"));
-    let instance = world.builder().scopes(["app", "dataset"]).build().unwrap();
+    let instance = world.instance();
     found(&instance, TOKEN).await;
-    instance.invalidate(TOKEN).await.unwrap();
-    instance.invalidate(TOKEN).in_scope("app").await.unwrap();
+    instance.invalidate(TOKEN).of_type("app").await.unwrap();
     assert_eq!(
         (world.text(ENTRY), world.server.command_count("scan")),
         (None, 0)
@@ -502,7 +517,11 @@ async fn what_the_sweep_may_not_read_is_not_confirmed() {
         .ok();
     let url = world.server.url().replace("redis://", "redis://blind:x@");
     let builder = world.db.cache().store(crate::common::redis_at(&url));
-    let blind = builder.key_layout(KeyLayout::seed()).build().unwrap();
+    let blind = builder
+        .key_layout(KeyLayout::seed())
+        .token_types(["app"])
+        .build()
+        .unwrap();
     assert!(blind.check_store().await.is_ok());
     blind.invalidate_tenant("t-1").await.unwrap_err();
 }
@@ -517,7 +536,11 @@ async fn no_error_repeats_a_token() {
         .ok();
     let url = world.server.url().replace("redis://", "redis://few:x@");
     let builder = world.db.cache().store(crate::common::redis_at(&url));
-    let instance = builder.key_layout(KeyLayout::seed()).build().unwrap();
+    let instance = builder
+        .key_layout(KeyLayout::seed())
+        .token_types(["app"])
+        .build()
+        .unwrap();
     let error = instance.invalidate(TOKEN).await.unwrap_err();
     let mut chain = format!("{error} {error:?}");
     let mut source = std::error::Error::source(&error);
@@ -547,10 +570,13 @@ async fn an_invalidation_by_digest_is_an_error_that_no_repetition_helps() {
 #[tokio::test]
 async fn last_uses_are_pythons_keys_in_naive_utc() {
     let world = World::new(Row::new("app"));
-    for scope in [Some("app"), None] {
+    for typed in [true, false] {
         let builder = world.builder().usage(UsageRecorder::store_only());
         let instance = builder.build().unwrap();
-        instance.authenticate(TOKEN, scope).await.unwrap();
+        match typed {
+            true => instance.authenticate_typed(TOKEN, "app").await.unwrap(),
+            false => instance.authenticate(TOKEN).await.unwrap(),
+        };
         assert_eq!(instance.shutdown().await, 0);
     }
     let app = "api_token_active:app:app-0123456789abcdef";
@@ -568,7 +594,7 @@ async fn last_uses_are_pythons_keys_in_naive_utc() {
     ] {
         world.server.command(&["SET", app, text]).ok();
         let at = DateTime::UNIX_EPOCH + Duration::from_micros(1_767_323_045_000_006);
-        let read = reader.effective_last_used_at(TOKEN, "app").await.unwrap();
+        let read = reader.last_used_at(TOKEN).await.unwrap();
         assert_eq!(read, Some(at));
     }
 }
@@ -581,7 +607,8 @@ async fn pythons_prefix_is_spoken_with_its_quirk() {
         .db
         .cache()
         .store(redis(&world.server))
-        .key_layout(layout);
+        .key_layout(layout)
+        .token_types(["app"]);
     let instance = builder.local_capacity(0).build().unwrap();
     found(&instance, TOKEN).await;
     let entry = format!("prod:{ENTRY}");
@@ -751,17 +778,17 @@ async fn an_invalidated_token_leaves_its_tenants_index() {
     let instance = world.instance();
     let members = || world.server.command(&["SCARD", INDEX]).int();
     world.python_sets("another-token", "t-1");
-    for in_scope in [true, false] {
+    for of_type in [true, false] {
         found(&instance, TOKEN).await;
         assert_eq!(members(), 2);
         let invalidation = instance.invalidate(TOKEN);
-        match in_scope {
-            true => invalidation.in_scope("app").await.unwrap(),
+        match of_type {
+            true => invalidation.of_type("app").await.unwrap(),
             false => invalidation.await.unwrap(),
         }
         assert_eq!(members(), 1, "another token stays");
     }
-    // In a scope that only Python uses, which a scan finds.
+    // Of a type that only Python uses, which a scan finds.
     let name = format!("api_token:python:{TOKEN}");
     let json = python_json(TOKEN, "t-1");
     world.server.command(&["SET", &name, &json]).ok();
@@ -777,7 +804,7 @@ async fn what_is_filled_while_its_member_would_be_taken_out_stays_in_the_index()
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let cache = world.instance();
     found(&cache, TOKEN).await;
-    let mut invalidation = Stepped::new(cache.invalidate(TOKEN).in_scope("app"));
+    let mut invalidation = Stepped::new(cache.invalidate(TOKEN).of_type("app"));
     let deleted = || world.text(ENTRY).is_none();
     assert!(invalidation.until(deleted).await.is_none());
     world.python_sets(TOKEN, "t-1");

@@ -31,10 +31,14 @@ async fn world_of(layout: KeyLayout) -> (RedisServer, Cache) {
     }
     let store = RedisStore::connect(&server.url()).unwrap();
     let store = store.deadline(Duration::from_secs(5));
-    let builder = db.cache().store(store).local_capacity(0).scopes(["app"]);
+    let builder = db
+        .cache()
+        .store(store)
+        .local_capacity(0)
+        .token_types(["app"]);
     let cache = builder.key_layout(layout).build().unwrap();
     for n in 0..TOKENS {
-        cache.prime(&token(n), "app").await.unwrap();
+        cache.warm(&token(n)).await.unwrap();
     }
     (server, cache)
 }
@@ -145,7 +149,7 @@ async fn who_invalidates_and_blocks_the_thread_holds_up_no_others() {
             async move {
                 let token = token(n);
                 let invalidation = async {
-                    let invalidation = cache.invalidate(&token).in_scope("app");
+                    let invalidation = cache.invalidate(&token).of_type("app");
                     begins.send(()).unwrap();
                     invalidation.await.unwrap();
                 };

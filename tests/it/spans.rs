@@ -151,7 +151,7 @@ async fn a_miss_has_one_span_which_says_how_it_ended_and_a_hit_has_none() {
             (span.target.as_str(), span.level),
             ("tower_api_token", Some(Level::INFO))
         );
-        assert_eq!(span.fields["scope"], "app");
+        assert_eq!(span.fields["token_type"], "app");
     }
 }
 
@@ -182,13 +182,16 @@ async fn the_loader_runs_within_the_span_of_the_miss_and_that_within_the_request
     let loader = |_: Lookup| {
         async {
             tracing::info!(target: "query", "the query");
-            Ok::<_, Infallible>(Some(TokenRecord::new("tok-1", "app")))
+            Ok::<_, Infallible>(Some(TokenRecord::new("tok-1").token_type("app")))
         }
         .instrument(tracing::info_span!("query"))
     };
     let cache = ApiTokenCache::builder(loader).build().unwrap();
     let request = tracing::info_span!("request");
-    let answer = cache.authenticate(TOKEN, "app").instrument(request).await;
+    let answer = cache
+        .authenticate_typed(TOKEN, "app")
+        .instrument(request)
+        .await;
     assert!(answer.unwrap().found().is_some());
     let spans = capture.spans.lock().unwrap();
     let parent = |name: &str| {
@@ -200,7 +203,7 @@ async fn the_loader_runs_within_the_span_of_the_miss_and_that_within_the_request
     assert_eq!(parent("request"), None);
 }
 
-/// Sends a request through a layer of the scope `app`; its status.
+/// Sends a request through a layer of the type `app`; its status.
 async fn request(cache: &Cache, header: Option<&str>) -> u16 {
     let inner =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
@@ -239,7 +242,7 @@ async fn a_refusal_is_an_event_under_its_own_target_with_the_reason_that_the_cli
         assert_eq!(request(&cache, header).await, status);
         let last = capture.refusals().pop().unwrap();
         assert_eq!(
-            (last["reason"].as_str(), last["scope"].as_str()),
+            (last["reason"].as_str(), last["token_type"].as_str()),
             (reason, "app")
         );
     }
@@ -258,7 +261,8 @@ async fn nothing_that_is_said_holds_a_tokens_text_or_its_digest() {
     let _guard = capture.install();
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app").of_tenant("t"));
-    let cache = db.cache().store(redis(&server)).build().unwrap();
+    let builder = db.cache().store(redis(&server)).token_types(["app"]);
+    let cache = builder.build().unwrap();
     assert_eq!(request(&cache, Some(&format!("Bearer {TOKEN}"))).await, 200);
     assert_eq!(
         request(&cache, Some(&format!("Bearer {UNKNOWN}"))).await,
@@ -267,7 +271,7 @@ async fn nothing_that_is_said_holds_a_tokens_text_or_its_digest() {
     cache.invalidate(TOKEN).await.unwrap();
     db.mode(Mode::Fails);
     assert_eq!(request(&cache, Some(&format!("Bearer {TOKEN}"))).await, 503);
-    cache.invalidate(TOKEN).in_scope("a b").await.unwrap_err();
+    cache.invalidate(TOKEN).of_type("a b").await.unwrap_err();
     assert_eq!(capture.lookups().len(), 3);
     assert!(capture.events.lock().unwrap().len() >= 2);
     let mut needles = Needles::new();

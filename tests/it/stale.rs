@@ -272,7 +272,7 @@ async fn another_instances_grace_is_no_lifetime_to_one_that_has_none() {
 async fn peek_sees_a_record_until_its_time_is_over_and_not_in_its_grace() {
     for world in World::both() {
         found(&world.cache, TOKEN).await;
-        let peeked = async || world.cache.peek(TOKEN, "app").await.unwrap();
+        let peeked = async || world.cache.peek(TOKEN).await.unwrap();
         assert!(peeked().await.is_some());
         world.age(GRACE);
         assert!(peeked().await.is_none());

@@ -43,7 +43,7 @@ impl World {
             std::future::ready(())
         });
         let builder = db.cache().store(redis(&server)).sync_points(sync_points);
-        let cache = builder.scopes(["app"]).build().unwrap();
+        let cache = builder.token_types(["app"]).build().unwrap();
         let layer = configure(ApiTokenLayer::new(cache.clone()).with_scope("app"));
         Self {
             server,

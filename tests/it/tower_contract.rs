@@ -29,7 +29,7 @@ use tower_api_token::{
 use tower_test::mock;
 
 // ---------------------------------------------------------------------------------------------
-// Tokens `app-…` and `dataset-…` are good in the scope of that name.
+// Tokens `app-…` and `dataset-…` are of the type of that name.
 
 const GOOD: &str = "app-0123456789abcdef";
 const UNKNOWN: &str = "unknown-0123456789";
@@ -71,7 +71,11 @@ impl TokenLoader for Database {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.gate.pass().await;
         let token = lookup.token().expose();
-        let record = |kind| TokenRecord::new(token, kind).metadata(Plan("gold"));
+        let record = |kind| {
+            TokenRecord::new(token)
+                .token_type(kind)
+                .metadata(Plan("gold"))
+        };
         Ok(Some(match token {
             SUSPENDED => record("app").denied("suspended"),
             FAILING => return Err("no database".into()),
@@ -563,7 +567,7 @@ async fn of_two_stacked_layers_both_have_to_agree() {
 async fn stacked_layers_of_different_metadata_each_leave_their_token() {
     let loader = |lookup: Lookup| async move {
         let id = format!("plain {}", lookup.token().expose());
-        Ok::<_, Infallible>(Some(TokenRecord::new(id, "app")))
+        Ok::<_, Infallible>(Some(TokenRecord::new(id).token_type("app")))
     };
     let plain = ApiTokenLayer::new(ApiTokenCache::builder(loader).build().unwrap());
     let inner = service_fn(|request: Request<Empty<Bytes>>| async move {
@@ -585,7 +589,7 @@ async fn stacked_layers_of_different_metadata_each_leave_their_token() {
 async fn a_token_in_the_extensions_does_not_survive_an_optional_layer() {
     let database = Database::default();
     let cache = database.cache();
-    let answer = cache.authenticate(GOOD, "app").await.unwrap();
+    let answer = cache.authenticate_typed(GOOD, "app").await.unwrap();
     let smuggled = answer.found().unwrap();
     let inner = service_fn(|request: Request<Empty<Bytes>>| async move {
         let token = request.extensions().get::<CachedApiToken<Plan>>();

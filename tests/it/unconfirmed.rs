@@ -41,7 +41,7 @@ impl World {
 
     fn builder(&self) -> Builder {
         let store = redis_at(&format!("redis://{}", self.proxy.addr()));
-        let builder = self.db.cache().store(store).scopes(["app"]);
+        let builder = self.db.cache().store(store).token_types(["app"]);
         builder.clock(self.clock.clone())
     }
 
@@ -83,7 +83,7 @@ async fn a_revoked_token_does_not_come_back_with_redis() {
     world.revoke_unconfirmed(&cache).await;
     for _ in 0..3 {
         assert!(is_absent(&cache, TOKEN).await);
-        assert!(cache.peek(TOKEN, "app").await.unwrap().is_none());
+        assert!(cache.peek(TOKEN).await.unwrap().is_none());
     }
     // One load each, and none for any other token.
     assert_eq!(world.db.loads(), 2 + 3);

@@ -118,7 +118,7 @@ impl World {
 
     fn builder(&self) -> Builder {
         let builder = self.db.cache().store(redis(&self.server));
-        builder.scopes(["app", "any"]).clock(self.clock.clone())
+        builder.clock(self.clock.clone())
     }
 
     fn instance(&self) -> Cache {
@@ -187,8 +187,8 @@ async fn only_what_was_found_by_an_authentication_is_a_use() {
     let world = World::new();
     let instance = world.instance();
     for _ in 0..2 {
-        instance.prime(TOKEN, "app").await.unwrap();
-        assert!(instance.peek(TOKEN, "app").await.unwrap().is_some());
+        instance.warm(TOKEN).await.unwrap();
+        assert!(instance.peek(TOKEN).await.unwrap().is_some());
         assert!(is_absent(&instance, "unknown").await);
     }
     assert_eq!(instance.stats().usage_recorded, 0);
@@ -333,8 +333,8 @@ async fn a_redis_that_is_away_delays_no_request_and_no_write_and_bounds_the_memo
     let sunk = with(recorder(&world.sink));
     let stored = with(UsageRecorder::store_only());
     for token in &tokens {
-        sunk.prime(token, "app").await.unwrap();
-        stored.prime(token, "app").await.unwrap();
+        sunk.warm(token).await.unwrap();
+        stored.warm(token).await.unwrap();
     }
     let loads = world.db.loads();
     proxy.cut();
@@ -392,7 +392,7 @@ async fn dropping_the_last_clone_flushes_once_more() {
 async fn the_effective_time_is_the_latest_that_anybody_knows() {
     let world = World::new();
     let (one, other) = (world.instance(), world.instance());
-    let effective = async |cache: &Cache| cache.effective_last_used_at(TOKEN, "app").await.unwrap();
+    let effective = async |cache: &Cache| cache.last_used_at(TOKEN).await.unwrap();
     assert_eq!(effective(&one).await, None);
     let at = world.clock.now();
     found(&one, TOKEN).await;
@@ -407,7 +407,7 @@ async fn the_effective_time_is_the_latest_that_anybody_knows() {
 #[tokio::test]
 async fn the_stores_copy_goes_forward_only_and_ends_after_an_hour() {
     let world = World::new();
-    let name = format!("api_token:used:app:{{{}}}", TokenDigest::of(TOKEN));
+    let name = format!("api_token:used:{{{}}}", TokenDigest::of(TOKEN));
     let text = || String::from_utf8(world.server.get(&name).unwrap()).unwrap();
     let used = async || {
         let instance = world.instance();
@@ -532,8 +532,8 @@ async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
     for token in &tokens[..20] {
         found(&other, token).await;
     }
-    // Used in no scope, and asked for in one.
-    let answer = other.authenticate(&tokens[20], None).await.unwrap();
+    // Used without asking for a type.
+    let answer = other.authenticate(&tokens[20]).await.unwrap();
     assert!(matches!(answer, tower_api_token::Answer::Found(_)));
     assert_eq!(other.shutdown().await, 0);
     found(&one, &tokens[21]).await;
@@ -542,17 +542,15 @@ async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
     let reader = reader.store(redis_at(&format!("redis://{}", proxy.addr())));
     let reader = reader.usage(recorder(&world.sink)).build().unwrap();
     let page = |cache: &Cache| {
-        let asked = tokens
-            .iter()
-            .map(|token| (TokenDigest::of(token), Some("app")));
+        let asked = tokens.iter().map(|token| TokenDigest::of(token));
         let cache = cache.clone();
         let asked: Vec<_> = asked.collect();
-        async move { cache.recorded_last_uses(asked).await }
+        async move { cache.last_uses(asked).await }
     };
     for (cache, known) in [(&reader, 21), (&one, 22)] {
         world.server.reset_stats();
         let recorded = page(cache).await.unwrap();
-        assert_eq!(world.server.command_count("get"), 120);
+        assert_eq!(world.server.command_count("get"), 60);
         assert_eq!(recorded.len(), 60);
         for (n, recorded) in recorded.into_iter().enumerate() {
             assert_eq!(recorded.map(micros), (n < known).then(|| micros(at)), "{n}");
@@ -560,24 +558,17 @@ async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
     }
     proxy.cut();
     page(&reader).await.unwrap_err();
-    assert_eq!(one.recorded_last_uses([]).await.unwrap(), []);
-    let text = "no scope";
-    let asked = [(TokenDigest::of(TOKEN), Some(text))];
-    assert!(
-        one.recorded_last_uses(asked)
-            .await
-            .unwrap_err()
-            .is_unsupported()
-    );
+    assert_eq!(one.last_uses([]).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn the_seed_layouts_keys_cannot_be_asked_for_by_digest() {
     let world = World::new();
     let builder = world.builder().key_layout(KeyLayout::seed());
+    let builder = builder.token_types(["app"]);
     let instance = builder.usage(recorder(&world.sink)).build().unwrap();
-    let asked = [(TokenDigest::of(TOKEN), Some("app"))];
-    let error = instance.recorded_last_uses(asked).await.unwrap_err();
+    let asked = [TokenDigest::of(TOKEN)];
+    let error = instance.last_uses(asked).await.unwrap_err();
     assert!(error.is_unsupported());
 }
 

@@ -65,7 +65,7 @@ async fn measure(scenes: &mut [Scene], redis: &RedisServer) {
     let requests = requests((0..TOKENS).map(hot::token));
     // What Flask is asked first it has to find in its database, and writes to Redis for all.
     drop(Client::connect(scenes[0].server.address, CONNECTIONS, &requests).await);
-    assert_eq!(redis.keys("api_token:app:*").len(), CONNECTIONS);
+    assert_eq!(redis.keys("api_token:token:*").len(), CONNECTIONS);
     servers::prime(&redis.url(), TOKENS).await;
     let misses = misses(redis);
     for _ in 0..ROUNDS {

@@ -89,7 +89,7 @@ pub(crate) async fn serve(name: &str, redis: &str) {
 pub(crate) async fn prime(redis: &str, tokens: usize) {
     let cache = cache(redis, false);
     for n in 0..tokens {
-        let primed = cache.prime(&hot::token(n), "app").await;
+        let primed = cache.warm(&hot::token(n)).await;
         primed.expect("Redis");
     }
 }
@@ -101,7 +101,7 @@ fn cache(redis: &str, has_local: bool) -> ApiTokenCache {
     let builder = hot::builder_without_tenant()
         .store(store)
         .key_layout(KeyLayout::seed())
-        .scopes(["app"]);
+        .token_types(["app"]);
     let builder = if has_local {
         builder
     } else {

@@ -67,13 +67,17 @@ pub(crate) fn uncached(redis: &str) -> ApiTokenCache {
     let store = RedisStore::connect(redis).expect("a url");
     let store = store.deadline(Duration::from_secs(5));
     let builder = hot::builder_without_tenant().store(store);
-    let cache = builder.scopes(["app"]).ttl(LONG).local_capacity(0).build();
+    let cache = builder
+        .token_types(["app"])
+        .ttl(LONG)
+        .local_capacity(0)
+        .build();
     cache.expect("a configuration")
 }
 
 pub(crate) async fn prime(cache: &ApiTokenCache, tokens: usize) {
     for n in 0..tokens {
-        let primed = cache.prime(&hot::token(n), "app").await;
+        let primed = cache.warm(&hot::token(n)).await;
         primed.expect("Redis");
     }
 }

@@ -25,7 +25,7 @@ fn id(n: usize) -> String {
 
 /// Where Redis has the token.
 fn key(n: usize) -> String {
-    format!("api_token:app:{{{}}}", TokenDigest::of(&token(n)))
+    format!("api_token:token:{{{}}}", TokenDigest::of(&token(n)))
 }
 
 pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
@@ -35,11 +35,13 @@ pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
             let of_tenant = id
                 .parse::<usize>()
                 .is_ok_and(|n| n.is_multiple_of(PER_TENANT));
-            TokenRecord::new(id, "app").tenant_id(of_tenant.then(|| TENANT.to_owned()))
+            TokenRecord::new(id)
+                .token_type("app")
+                .tenant_id(of_tenant.then(|| TENANT.to_owned()))
         });
         Ok::<_, Infallible>(record)
     };
-    ApiTokenCache::builder(loader).scopes(["app"])
+    ApiTokenCache::builder(loader).token_types(["app"])
 }
 
 /// What a fill wrote for one token, to be written for others.
@@ -51,7 +53,7 @@ struct Filled {
 
 impl Filled {
     async fn by(cache: &ApiTokenCache, server: &RedisServer, n: usize) -> Self {
-        cache.prime(&token(n), "app").await.expect("a fill");
+        cache.warm(&token(n)).await.expect("a fill");
         let bytes = server.get(&key(n)).expect("what was filled");
         Self {
             text: String::from_utf8(bytes).expect("JSON"),

@@ -40,10 +40,8 @@ pub(super) async fn list_tokens(
 /// has to do.
 async fn effective_last_uses(state: &AppState, tokens: &[ListedToken]) -> Vec<Option<Timestamp>> {
     let written = tokens.iter().map(|token| token.last_used_at);
-    let asked = tokens
-        .iter()
-        .map(|token| (token.digest, Some(token.token_type.as_str())));
-    match state.cache.recorded_last_uses(asked).await {
+    let asked = tokens.iter().map(|token| token.digest);
+    match state.cache.last_uses(asked).await {
         Ok(recorded) => written
             .zip(recorded)
             .map(|(written, recorded)| written.max(recorded.map(Timestamp::from)))

@@ -108,7 +108,7 @@ fn entry_of_pythons_is_served_and_goes_with_a_revocation() {
     let demo = Demo::with(&database, "seed", Some(&redis));
     let token = demo.token("acme", "app");
     let key = entry(&token.text);
-    // Python may ask for any scope, and then names the key so.
+    // Python may ask for no type, and then names the key so.
     let any = format!("api_token:any:{}", token.text);
     python_sets(&redis, &key, "python-1", &token);
     python_sets(&redis, &any, "python-1", &token);

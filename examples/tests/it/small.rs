@@ -82,7 +82,7 @@ fn metadata_decides_by_the_plan_that_is_cached_with_the_token() {
         }
         refuses_strangers(&example, "/plan");
         let key = format!(
-            "api_token:app:{{{}}}",
+            "api_token:token:{{{}}}",
             TokenDigest::of(example.token(1, "Bearer "))
         );
         let entry = redis

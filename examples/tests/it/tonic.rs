@@ -45,9 +45,11 @@ async fn start() -> Running {
         counter.fetch_add(1, Ordering::SeqCst);
         async move {
             Ok(Some(match lookup.token().expose() {
-                GOOD => TokenRecord::new("tok-1", "app"),
-                WATCHER => TokenRecord::new("tok-2", "app").app_id("shop".to_owned()),
-                SUSPENDED => TokenRecord::new("tok-3", "app").denied(REASON),
+                GOOD => TokenRecord::new("tok-1").token_type("app"),
+                WATCHER => TokenRecord::new("tok-2")
+                    .token_type("app")
+                    .app_id("shop".to_owned()),
+                SUSPENDED => TokenRecord::new("tok-3").token_type("app").denied(REASON),
                 FAILING => return Err(std::io::Error::other("password of the database: hunter2")),
                 _ => return Ok(None),
             }))

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::cache::bounds::Published;
 use crate::cache::error::Unavailable;
 use crate::cache::flight::{Landing, SendNumber};
 use crate::cache::load::Checked;
 use crate::cache::proved::Proved;
-use crate::cache::scopes::Published;
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::metrics::Origin;

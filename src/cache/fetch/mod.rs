@@ -10,10 +10,10 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::Resolved;
+use super::bounds::Published;
 use super::engine::{Engine, EntryLeader};
 use super::flight::{Landing, SendNumber};
 use super::proved::Proved;
-use super::scopes::Published;
 use super::sync_points::SyncPoint;
 use super::tenants::TenantCell;
 use crate::cache::error::{Unavailable, UnavailableKind};
@@ -174,7 +174,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     /// Immediately before a send that may become a proof.
     fn send(&self) -> Sent {
-        let published = self.engine.published(Some(&self.lookup.scope));
+        let published = self.engine.published();
         Sent {
             published,
             number: self.leader.send(),
@@ -202,7 +202,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 Next::Land(Box::pin(self.load_uncached(None)).await)
             }
             Seen::Value(value, old, left) => {
-                match appraise_value(self.engine, &self.lookup, &value).await {
+                match appraise_value(self.engine, &value).await {
                     Ok(Worth::Counts(cell)) => {
                         let past = |left: &Duration| *left <= value.grace();
                         if let Some(left) = left.filter(past) {
@@ -246,7 +246,6 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return Next::Land(self.stale(&soft));
         };
         let nonce = Nonce::new();
-        let session = self.engine.store.session();
         let (sent, reply) = match self.send_acquire(&over, nonce).await {
             // The nonce is forgotten: the command may still run, and must not be taken for ours.
             Err(error) => {
@@ -259,12 +258,6 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             Acquired::Ours => {
                 let held = Held::new(self, nonce);
                 self.engine.reach(SyncPoint::Acquired).await;
-                if let Err(error) = self.confirm(reply.registered, session).await {
-                    self.store_failed(&error);
-                    self.release(nonce).await;
-                    held.settle();
-                    return Next::Land(self.load_uncached(Some(permit)).await);
-                }
                 let epoch = match reply.epoch {
                     Some(epoch) => Some(epoch),
                     None => self.create_epoch().await,
@@ -316,24 +309,12 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 None
             }
         };
-        let entry = self.engine.scopes.enter(&self.lookup.scope);
         let sent = self.send();
         let reply = match old {
-            Some(old) => store.acquire_over(&self.key, old, nonce, lease, &entry),
-            None => store.acquire(&self.key, nonce, lease, &entry),
+            Some(old) => store.acquire_over(&self.key, old, nonce, lease),
+            None => store.acquire(&self.key, nonce, lease),
         };
         Ok((sent, reply.await?))
-    }
-
-    /// Whoever invalidates in all scopes must know of this one before the load begins: an invalidation
-    /// that did not find it in the registry was committed before, and the load sees the change.
-    async fn confirm(&self, registered: bool, session: u64) -> Result<(), StoreError> {
-        if !registered {
-            return self.engine.register().await;
-        }
-        let (scopes, now) = (&self.engine.scopes, self.engine.clock.now());
-        scopes.confirmed(&self.lookup.scope, session, now);
-        Ok(())
     }
 
     async fn release(&self, nonce: Nonce) {
@@ -355,21 +336,21 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         Landing::Failed(Unavailable::new(UnavailableKind::Overloaded))
     }
 
-    /// Enters this scope and our bound into the registry, once a minute, before anything is sent that
-    /// an entry may be kept by. A store that refuses it, or of which another part has the registry, may
+    /// Enters our bound into the registry, once a minute, before anything is sent that an entry may be
+    /// kept by. A store that refuses it, or of which another part has the registry, may
     /// still be read; what is read is not kept. Nor is what is read while another look-up does it, so that
     /// not all of them do when a store is new.
     ///
     /// # Errors
     /// The store does not answer at all.
     async fn publish(&self) -> Result<(), StoreError> {
-        let (engine, scope) = (self.engine, &self.lookup.scope);
-        if !engine.has_to_register(scope) {
+        let engine = self.engine;
+        // guard: R2
+        if !engine.has_to_register() {
             return Ok(());
         }
-        engine.scopes.enter(scope);
         let (now, patience) = (engine.clock.now(), engine.store.deadline());
-        let Some(_registering) = engine.scopes.begin_to_register(now, patience) else {
+        let Some(_registering) = engine.bounds.begin_to_register(now, patience) else {
             return Ok(());
         };
         match engine.register().await {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{KnownTenant, store_origin};
 use crate::cache::answer::Resolved;
+use crate::cache::bounds::Published;
 use crate::cache::engine::Engine;
 use crate::cache::proved::Proved;
-use crate::cache::scopes::Published;
 use crate::cache::tenants::TenantCell;
 use crate::loader::Lookup;
 use crate::store::{Seen, StoreError, Value};
@@ -24,16 +24,8 @@ pub(super) enum Worth {
 
 pub(super) async fn appraise_value<M: Send + Sync + 'static>(
     engine: &Arc<Engine<M>>,
-    lookup: &Lookup,
     value: &Value<M>,
 ) -> Result<Worth, StoreError> {
-    if let Value::Found(kept) = value
-        && lookup
-            .scope()
-            .is_some_and(|scope| scope != kept.what.token_type)
-    {
-        return Ok(Worth::Corrupt);
-    }
     let Some(tenant) = value.tenant_id() else {
         return Ok(Worth::Counts(None));
     };
@@ -80,7 +72,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             // Past its soft end it is an answer only where a load failed.
             return Ok(None);
         }
-        let Worth::Counts(_cell) = appraise_value(self, lookup, &value).await? else {
+        let Worth::Counts(_cell) = appraise_value(self, &value).await? else {
             return Ok(None);
         };
         let proved = Proved {

@@ -27,15 +27,15 @@ use crate::cache::cached_token::{Principal, Proof};
 use crate::clock::Tick;
 use crate::metrics::Counter;
 use crate::store::{Generation, Kept};
-use crate::token::{InvalidReason, TokenDigest};
+use crate::token::TokenDigest;
 
-/// The keyed hash of a scope and a token.
+/// The keyed hash of a token, and where keys hold one of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(u128);
 
 /// A null in the local level.
 pub(crate) struct Null {
-    pub(crate) kept: Arc<Kept<InvalidReason>>,
+    pub(crate) kept: Arc<Kept<()>>,
     pub(crate) proof: Proof,
 }
 
@@ -132,15 +132,16 @@ impl<M> Local<M> {
         self.entitlement
     }
 
-    pub(crate) fn fingerprint(&self, token: &str, scope: Option<&str>) -> Fingerprint {
+    /// `token_type` is the one in the entry's key.
+    pub(crate) fn fingerprint(&self, token: &str, token_type: Option<&str>) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
         hasher.write(token.as_bytes());
         // No text has these two bytes in it, so that no two pairs read the same.
-        match scope {
+        match token_type {
             None => hasher.write(&[0xfe]),
-            Some(scope) => {
+            Some(token_type) => {
                 hasher.write(&[0xff]);
-                hasher.write(scope.as_bytes());
+                hasher.write(token_type.as_bytes());
             }
         }
         Fingerprint(hasher.finish128().as_u128())
@@ -319,7 +320,7 @@ mod tests {
     use crate::token::{BearerToken, TokenRecord};
 
     #[test]
-    fn no_two_pairs_of_token_and_scope_have_one_fingerprint() {
+    fn no_two_pairs_of_token_and_type_have_one_fingerprint() {
         let local = Local::<()>::new(Entitlement::Off, 1, 1);
         let pairs = [
             ("abc", None),
@@ -329,13 +330,13 @@ mod tests {
             ("c", Some("ab")),
             ("", Some("abc")),
         ];
-        for (nth, (token, scope)) in pairs.into_iter().enumerate() {
-            let one = local.fingerprint(token, scope);
-            assert!(one == local.fingerprint(token, scope));
-            for (token, scope) in &pairs[nth + 1..] {
+        for (nth, (token, token_type)) in pairs.into_iter().enumerate() {
+            let one = local.fingerprint(token, token_type);
+            assert!(one == local.fingerprint(token, token_type));
+            for (token, token_type) in &pairs[nth + 1..] {
                 assert!(
-                    one != local.fingerprint(token, *scope),
-                    "{token:?} {scope:?}"
+                    one != local.fingerprint(token, *token_type),
+                    "{token:?} {token_type:?}"
                 );
             }
         }
@@ -378,7 +379,7 @@ mod tests {
         put_record(
             local,
             token,
-            TokenRecord::new("1", "app"),
+            TokenRecord::new("1").token_type("app"),
             generation,
             proof,
         );
@@ -402,7 +403,7 @@ mod tests {
     }
 
     fn put_null(local: &Local<()>, token: &str, proof: Proof) {
-        let kept = Arc::new(Kept::new(InvalidReason::Unknown, None));
+        let kept = Arc::new(Kept::new((), None));
         let null = Hit::Absent(Arc::new(Null { kept, proof }));
         local.insert(local.fingerprint(token, None), null);
     }
@@ -451,7 +452,7 @@ mod tests {
         let local = bounded();
         put(&local, "a", proof("a", 8, 0));
         assert_eq!(local.len(), (1, 0));
-        let denied = TokenRecord::new("1", "app").denied("no");
+        let denied = TokenRecord::new("1").token_type("app").denied("no");
         put_record(&local, "a", denied, None, proof("a", 9, 0));
         assert_eq!(local.len(), (0, 1));
         assert_eq!(proved(&local, "a", 20), Some((9, true)));

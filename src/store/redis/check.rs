@@ -33,7 +33,6 @@ pub(super) fn check(keys: &Keys, tag: Option<&str>) -> Batch {
     batch.cmd("PEXPIRE").arg(text).arg(LASTS);
     batch.cmd("SADD").arg(set).arg(1);
     batch.cmd("PEXPIRE").arg(set).arg(LASTS);
-    batch.cmd("SISMEMBER").arg(set).arg(1);
     batch.cmd("SMEMBERS").arg(set);
     if tag.is_none() {
         for n in 0..SLOTS {

@@ -17,8 +17,8 @@ use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::sealed::Parts;
 use crate::store::{
-    AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Put, Registry,
-    RegistryEntry, Reply, Seen, Store, StoreError, Value, bound_millis,
+    AcquireReply, Acquired, Bounds, Durability, Filled, Generation, Nonce, Observed, Put, Reply,
+    Seen, Store, StoreError, Value, bound_millis,
 };
 use crate::task::spawn_stealable;
 use crate::token::codec::{self, Decoded, EncodeError};
@@ -51,7 +51,7 @@ return false";
 /// Deletes a key that holds something else than a set. In one step: another instance may have made it a
 /// set again meanwhile.
 const CLEAR_UNLESS_SET: &str = "\
-local reply = redis.pcall('SISMEMBER', KEYS[1], '')
+local reply = redis.pcall('SMEMBERS', KEYS[1])
 if type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true) then
   return redis.call('DEL', KEYS[1])
 end
@@ -156,23 +156,10 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         });
     }
 
-    /// What an acquire asks in the same round trip.
-    fn ask_beside(&self, batch: &mut Batch, entry: &RegistryEntry) {
-        batch.cmd("GET").arg(self.keys.epoch());
-        batch
-            .cmd("SISMEMBER")
-            .arg(self.keys.scopes())
-            .arg(member(entry));
-    }
-
-    /// What could not be read beside an acquire is no failure of it: an epoch costs a load, and the
-    /// registry is written to before the load.
-    fn replied(acquired: Acquired<M>, epoch: Replied, registered: Replied) -> AcquireReply<M> {
-        AcquireReply {
-            acquired,
-            epoch: Self::generation(epoch).ok().flatten(),
-            registered: read(registered).unwrap_or(false),
-        }
+    /// An epoch that could not be read beside an acquire is no failure of it: it costs a load.
+    fn replied(acquired: Acquired<M>, epoch: Replied) -> AcquireReply<M> {
+        let epoch = Self::generation(epoch).ok().flatten();
+        AcquireReply { acquired, epoch }
     }
 
     /// A name that holds something else than a generation: made free, so that the next look creates
@@ -184,16 +171,20 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         let _ = self.connection.send(&batch).await;
     }
 
-    /// The registry, from the reply to `SMEMBERS`. One of another type is lost, which is an error; it is
-    /// made free, so that the scopes can be entered again.
-    pub(super) async fn registry(&self, members: Replied) -> Result<Registry, StoreError> {
+    /// Reads the registry from the reply to `SMEMBERS`. A key of another type means that it was lost, which is
+    /// an error; the key is deleted, so that bounds can be entered again.
+    pub(super) async fn bounds(&self, members: Replied) -> Result<Bounds, StoreError> {
         if is_wrong_type(&members) {
             let mut batch = Batch::new();
-            clear_unless_set(&mut batch, &self.keys.scopes());
+            clear_unless_set(&mut batch, &self.keys.bounds());
             // Should it fail, the next invalidation tries again.
             let _ = self.connection.insist(&batch).await;
         }
-        Ok(parse_registry(&read::<Vec<Vec<u8>>>(members)?))
+        let members: Vec<Vec<u8>> = read(members)?;
+        Ok(members
+            .iter()
+            .filter_map(|member| parse_bound(member))
+            .collect())
     }
 
     /// Sends commands of which the first adds to a set. Something else in the set's place is deleted,
@@ -280,8 +271,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     pub(super) async fn delete_all<const N: usize>(
         &self,
         stages: [&[String]; N],
-        registry: bool,
-    ) -> Result<Option<Registry>, StoreError> {
+        bounds: bool,
+    ) -> Result<Option<Bounds>, StoreError> {
         let mut batch = Batch::new();
         for names in stages {
             batch.then();
@@ -290,24 +281,24 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
                 batch.cmd("DEL").arg(name);
             }
         }
-        if registry {
+        if bounds {
             // What was registered before the deletion is in it.
             batch.then();
-            batch.cmd("SMEMBERS").arg(self.keys.scopes());
+            batch.cmd("SMEMBERS").arg(self.keys.bounds());
         }
         if batch.is_empty() {
             return Ok(None);
         }
         let mut replies = self.connection.insist(&batch).await?;
-        let members = if registry { replies.pop() } else { None };
+        let members = if bounds { replies.pop() } else { None };
         for deleted in replies {
             let _: i64 = read(deleted)?;
         }
-        if !registry {
+        if !bounds {
             return Ok(None);
         }
         let members = members.ok_or_else(unexpected)?;
-        self.registry(members).await.map(Some)
+        self.bounds(members).await.map(Some)
     }
 }
 
@@ -341,13 +332,10 @@ pub(super) fn clear_unless_set(batch: &mut Batch, name: &str) {
     batch.cmd("EVAL").arg(CLEAR_UNLESS_SET).arg(1).arg(name);
 }
 
-/// `scope|S in ms`; what cannot be read is another's and left alone.
-fn parse_registry(members: &[Vec<u8>]) -> Registry {
-    let entry = |member: &Vec<u8>| {
-        let (scope, bound) = std::str::from_utf8(member).ok()?.split_once('|')?;
-        Some((scope.to_owned(), Duration::from_millis(bound.parse().ok()?)))
-    };
-    Registry(members.iter().filter_map(entry).collect())
+/// Reads a bound in milliseconds; what is none is somebody else's, and left alone.
+fn parse_bound(member: &[u8]) -> Option<Duration> {
+    let millis = std::str::from_utf8(member).ok()?.parse().ok()?;
+    Some(Duration::from_millis(millis))
 }
 
 impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for RedisLevel<M> {
@@ -398,19 +386,18 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         key: &'a EntryKey,
         nonce: Nonce,
         lease: Duration,
-        entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>> {
         Box::pin(async move {
             let mut batch = Batch::new();
             let (name, value) = (self.keys.entry(key), codec::lease(nonce));
             set_if_missing(&mut batch, &name, &value, lease);
-            self.ask_beside(&mut batch, entry);
-            let [present, epoch, registered] = self.take(&batch, &name, &value).await?;
+            batch.cmd("GET").arg(self.keys.epoch());
+            let [present, epoch] = self.take(&batch, &name, &value).await?;
             let acquired = match Self::seen(key, present)? {
                 Seen::Vacant => Acquired::Ours,
                 seen => Acquired::Taken(seen),
             };
-            Ok(Self::replied(acquired, epoch, registered))
+            Ok(Self::replied(acquired, epoch))
         })
     }
 
@@ -420,7 +407,6 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-        entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>> {
         Box::pin(async move {
             let Observed::Bytes(old) = old else {
@@ -429,14 +415,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let mut batch = Batch::new();
             let (name, value) = (self.keys.entry(key), codec::lease(nonce));
             self.compare_and_set(&mut batch, key, old, &value, lease);
-            self.ask_beside(&mut batch, entry);
-            let [set, epoch, registered] = self.take(&batch, &name, &value).await?;
+            batch.cmd("GET").arg(self.keys.epoch());
+            let [set, epoch] = self.take(&batch, &name, &value).await?;
             let acquired = if read(set)? {
                 Acquired::Ours
             } else {
                 Acquired::Gone
             };
-            Ok(Self::replied(acquired, epoch, registered))
+            Ok(Self::replied(acquired, epoch))
         })
     }
 
@@ -450,7 +436,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
         Box::pin(async move {
             let encoded = match &key.token {
                 None => Some(codec::encode(value, &key.digest)),
-                Some(token) => seed::encode(value, token),
+                Some(token) => seed::encode(value, token, key.token_type.as_deref()),
             };
             // Read back at once: each request would find it corrupt, and replace it by the same.
             let comes_back =
@@ -554,28 +540,28 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     fn delete_token<'a>(
         &'a self,
         keys: &'a [EntryKey],
-        // Every writer registers its scopes.
+        // In this layout the keys are all that there is.
         _sweep: Option<&'a BearerToken>,
-        registry: bool,
+        bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Registry>> {
+    ) -> Reply<'a, Option<Bounds>> {
         Box::pin(async move {
             let names: Vec<String> = keys.iter().map(|key| self.keys.entry(key)).collect();
             if let (Some(durable), Some(key)) = (durable, keys.last()) {
                 let fence = self.keys.token_fence(&key.digest);
                 self.delete_durably(&names, &fence, durable).await?;
-                return self.delete_all([], registry).await;
+                return self.delete_all([], bounds).await;
             }
-            self.delete_all([&names[..]], registry).await
+            self.delete_all([&names[..]], bounds).await
         })
     }
 
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a str,
-        registry: bool,
+        bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Registry>> {
+    ) -> Reply<'a, Option<Bounds>> {
         Box::pin(async move {
             // E before T: protocol.md G3. One write on one server; where keys may be apart, T's deletion
             // is sent after the reply to E's, and durably on a cluster after the replicas' too.
@@ -583,35 +569,33 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             if let Some(durable) = durable {
                 self.delete_durably(&names, &self.keys.tenant_fence(tenant), durable)
                     .await?;
-                return self.delete_all([], registry).await;
+                return self.delete_all([], bounds).await;
             }
-            self.delete_all([&names[..1], &names[1..]], registry).await
+            self.delete_all([&names[..1], &names[1..]], bounds).await
         })
     }
 
-    fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry> {
+    fn register(&self, bound: Duration) -> Reply<'_, Bounds> {
         Box::pin(async move {
-            let name = self.keys.scopes();
-            let members: Vec<String> = entries.0.iter().map(member).collect();
+            let (name, member) = (self.keys.bounds(), bound_millis(bound));
             let mut batch = Batch::new();
-            batch.cmd("SADD").arg(&name).arg(&members);
+            batch.cmd("SADD").arg(&name).arg(member);
             batch.then();
             batch.cmd("SMEMBERS").arg(&name);
             let [added, all] = self.add(&name, &batch).await?;
             let Err(fault) = added else {
-                return self.registry(all).await;
+                return self.bounds(all).await;
             };
             if fault.code() != Some("OOM") {
                 return Err(fault.into());
             }
-            // What takes nothing more for lack of memory may have them already.
+            // What takes nothing more for lack of memory may have it already.
             let mut batch = Batch::new();
             batch.cmd("SMEMBERS").arg(&name);
             let [all] = self.send(&batch).await?;
-            let registry = self.registry(all).await?;
-            let present: Vec<String> = registry.0.iter().map(member).collect();
-            if members.iter().all(|member| present.contains(member)) {
-                Ok(registry)
+            let bounds = self.bounds(all).await?;
+            if bounds.iter().any(|bound| bound_millis(*bound) == member) {
+                Ok(bounds)
             } else {
                 Err(fault.into())
             }
@@ -642,9 +626,4 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     fn check(&self) -> Reply<'_, ()> {
         Box::pin(self.connection.check())
     }
-}
-
-/// An entry as the registry has it.
-fn member((scope, bound): &RegistryEntry) -> String {
-    format!("{scope}|{}", bound_millis(*bound))
 }

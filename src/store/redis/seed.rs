@@ -24,8 +24,8 @@ use super::node::Session;
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{
-    AcquireReply, Acquired, Durability, Filled, Generation, Nonce, Observed, Put, Registry,
-    RegistryEntry, Reply, Seen, Store, StoreError, Value,
+    AcquireReply, Acquired, Bounds, Durability, Filled, Generation, Nonce, Observed, Put, Reply,
+    Seen, Store, StoreError, Value,
 };
 use crate::token::{BearerToken, codec, seed};
 
@@ -75,7 +75,6 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
             return Ok(AcquireReply {
                 acquired: Acquired::Taken(Seen::Lease),
                 epoch: None,
-                registered: false,
             });
         }
         let reply = acquire.await;
@@ -145,15 +144,15 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
             .arg(self.keys().index_member(name));
     }
 
-    /// Deletes over one connection, and reads the registry from it. The steps rely on one server's
+    /// Deletes over one connection, and reads the registry of bounds from it. The steps rely on one server's
     /// state, so that a connection that ends in the middle is an error: another one may lead to a server
     /// that has not seen the steps before. A durable deletion begins again then.
     async fn invalidate(
         &self,
         what: What<'_>,
-        registry: bool,
+        bounds: bool,
         durable: Option<Durability>,
-    ) -> Result<Option<Registry>, StoreError> {
+    ) -> Result<Option<Bounds>, StoreError> {
         let attempts = if durable.is_some() {
             DURABLE_ATTEMPTS
         } else {
@@ -167,13 +166,13 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
             }
         }
         let mut session = deleted?;
-        if !registry {
+        if !bounds {
             return Ok(None);
         }
         let mut batch = Batch::new();
-        batch.cmd("SMEMBERS").arg(self.keys().scopes());
+        batch.cmd("SMEMBERS").arg(self.keys().bounds());
         let [members] = replies(&mut session, &batch).await?;
-        self.level.registry(members).await.map(Some)
+        self.level.bounds(members).await.map(Some)
     }
 
     async fn delete_over_one(
@@ -416,9 +415,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         key: &'a EntryKey,
         nonce: Nonce,
         lease: Duration,
-        entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>> {
-        let acquire = self.level.acquire(key, nonce, lease, entry);
+        let acquire = self.level.acquire(key, nonce, lease);
         Box::pin(self.acquire_locked(key, nonce, acquire))
     }
 
@@ -428,9 +426,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         old: &'a Observed,
         nonce: Nonce,
         lease: Duration,
-        entry: &'a RegistryEntry,
     ) -> Reply<'a, AcquireReply<M>> {
-        let acquire = self.level.acquire_over(key, old, nonce, lease, entry);
+        let acquire = self.level.acquire_over(key, old, nonce, lease);
         Box::pin(self.acquire_locked(key, nonce, acquire))
     }
 
@@ -514,30 +511,31 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
         &'a self,
         keys: &'a [EntryKey],
         sweep: Option<&'a BearerToken>,
-        registry: bool,
+        bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Registry>> {
+    ) -> Reply<'a, Option<Bounds>> {
         Box::pin(async move {
-            if sweep.is_none() && self.level.connection.is_cluster() {
-                return self.level.delete_token(keys, None, registry, durable).await;
+            // A cluster cannot be scanned over one connection.
+            if self.level.connection.is_cluster() {
+                return self.level.delete_token(keys, None, bounds, durable).await;
             }
             let names: Vec<String> = keys.iter().map(|key| self.keys().entry(key)).collect();
             let what = What::Token(&names, sweep);
-            self.invalidate(what, registry, durable).await
+            self.invalidate(what, bounds, durable).await
         })
     }
 
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a str,
-        registry: bool,
+        bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Registry>> {
-        Box::pin(self.invalidate(What::Tenant(tenant), registry, durable))
+    ) -> Reply<'a, Option<Bounds>> {
+        Box::pin(self.invalidate(What::Tenant(tenant), bounds, durable))
     }
 
-    fn register<'a>(&'a self, entries: &'a Registry) -> Reply<'a, Registry> {
-        self.level.register(entries)
+    fn register(&self, bound: Duration) -> Reply<'_, Bounds> {
+        self.level.register(bound)
     }
 
     fn session(&self) -> u64 {

@@ -67,7 +67,8 @@ impl Row {
     }
 
     fn record(self) -> TokenRecord {
-        TokenRecord::new(self.id, self.token_type)
+        TokenRecord::new(self.id)
+            .token_type(self.token_type)
             .app_id(self.app_id)
             .tenant_id(self.tenant)
             .last_used_at(self.last_used_at)
@@ -143,6 +144,7 @@ impl Database {
         ApiTokenCache::builder(move |lookup| Arc::clone(&database).load(lookup))
             .store(patient(redis))
             .key_layout(KeyLayout::seed())
+            .token_types(["app", "dataset"])
     }
 }
 

@@ -41,7 +41,7 @@ async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() 
     rust.invalidate(TOKEN).await.unwrap();
     assert!(is_absent(&rust, TOKEN).await);
     assert_eq!(rust.shutdown().await, 0);
-    let used = rust.effective_last_used_at(TOKEN, "app").await.unwrap();
+    let used = rust.last_used_at(TOKEN).await.unwrap();
     assert!(used.is_some() && python.read_use(TOKEN, APP).is_some());
     assert_eq!(rust.stats().store_errors, 0);
 }

@@ -15,11 +15,11 @@ async fn pythons_deletion_in_one_scope_is_obeyed_there_and_nowhere_else() {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
         found(&rust, TOKEN).await;
-        rust.authenticate(TOKEN, None).await.unwrap();
+        rust.authenticate(TOKEN).await.unwrap();
         world.database.revoke(TOKEN);
         python.delete(TOKEN, "app");
         assert!(is_absent(&rust, TOKEN).await);
-        let elsewhere = rust.authenticate(TOKEN, None).await.unwrap();
+        let elsewhere = rust.authenticate(TOKEN).await.unwrap();
         assert!(matches!(elsewhere, Answer::Found(_)));
     }
 }
@@ -30,11 +30,11 @@ async fn pythons_deletion_in_all_scopes_is_obeyed_in_all() {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
         found(&rust, TOKEN).await;
-        rust.authenticate(TOKEN, None).await.unwrap();
+        rust.authenticate(TOKEN).await.unwrap();
         world.database.revoke(TOKEN);
         python.delete_all_scopes(TOKEN);
         assert!(is_absent(&rust, TOKEN).await);
-        let elsewhere = rust.authenticate(TOKEN, None).await.unwrap();
+        let elsewhere = rust.authenticate(TOKEN).await.unwrap();
         assert!(matches!(elsewhere, Answer::Absent(_)));
     }
 }
@@ -46,7 +46,7 @@ async fn our_invalidation_in_one_scope_is_obeyed_by_python_there_and_nowhere_els
         let (rust, mut python) = (world.rust(), world.python(version));
         python.set(APP, &record("py-1", TOKEN));
         python.set(None, &record("py-2", TOKEN));
-        rust.invalidate(TOKEN).in_scope("app").await.unwrap();
+        rust.invalidate(TOKEN).of_type("app").await.unwrap();
         assert_eq!(python.get(TOKEN, APP).why, "missing");
         assert_eq!(python.fetch_cached(TOKEN, None)["id"], "py-2");
     }
@@ -68,21 +68,6 @@ async fn our_invalidation_reaches_scopes_that_only_python_ever_wrote() {
         }
         assert_eq!(python.get("another-token", APP).why, "record");
     }
-}
-
-#[tokio::test]
-async fn declared_scopes_are_the_ones_that_are_reached_and_no_others() {
-    let world = World::new();
-    let mut python = world.python(Version::Current);
-    let declared = world.builder().scopes(["app", "dataset"]).build().unwrap();
-    for scope in [None, APP, Some("dataset")] {
-        python.set(scope, &record("py-1", TOKEN));
-    }
-    declared.invalidate(TOKEN).await.unwrap();
-    assert_eq!(python.get(TOKEN, APP).why, "missing");
-    assert_eq!(python.get(TOKEN, Some("dataset")).why, "missing");
-    // Nobody declared it: the guide says to leave the declaration out until Python is gone.
-    assert_eq!(python.get(TOKEN, None).why, "record");
 }
 
 #[tokio::test]
@@ -170,7 +155,7 @@ async fn our_invalidation_takes_pythons_entry_out_of_its_index_as_pythons_own_do
         rust.invalidate("one").await.unwrap();
         let others = ["api_token:any:another", "api_token:app:another"];
         assert_eq!(world.members("tenant_tokens:t-1"), others);
-        rust.invalidate("another").in_scope("app").await.unwrap();
+        rust.invalidate("another").of_type("app").await.unwrap();
         assert_eq!(world.members("tenant_tokens:t-1"), others[..1]);
     }
 }

@@ -26,7 +26,7 @@ async fn we_read_every_field_of_what_either_python_version_wrote() {
         assert_eq!(token.id(), "9c1b5f1e-8f6b-4d52-8d2c-6b1f0f7f7a10");
         assert_eq!(token.app_id(), Some("app-17"));
         assert_eq!(token.tenant_id(), Some("t-42"));
-        assert_eq!(token.token_type(), "app");
+        assert_eq!(token.token_type(), Some("app"));
         assert_eq!(token.token().expose(), TOKEN);
         assert_eq!(token.last_used_at(), Some(micros_after(0)));
         assert_eq!(token.created_at(), Some(micros_after(6)));
@@ -120,11 +120,11 @@ async fn no_scope_is_the_word_any_in_both_directions() {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
         python.set(None, &record("py-1", TOKEN));
-        let answer = rust.authenticate(TOKEN, None).await.unwrap();
+        let answer = rust.authenticate(TOKEN).await.unwrap();
         assert_eq!(answer.found().unwrap().id(), "py-1");
         rust.invalidate(TOKEN).await.unwrap();
         assert_eq!(python.get(TOKEN, None).why, "missing");
-        rust.authenticate(TOKEN, None).await.unwrap();
+        rust.authenticate(TOKEN).await.unwrap();
         assert_eq!(python.fetch_cached(TOKEN, None)["id"], "tok-1");
         assert_eq!(python.get(TOKEN, APP).why, "missing");
         assert_eq!(
@@ -135,14 +135,18 @@ async fn no_scope_is_the_word_any_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_type_is_good_in_its_own_scope_alone_on_whichever_side_it_was_cached() {
+async fn an_entry_of_another_type_than_its_key_is_not_believed_and_left_alone() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
-    // Python asks its database by type, so such an entry is nobody's; we must not believe it.
+    // Python asks its database by type, so such an entry is nobody's.
     python.set(Some("dataset"), &record("py-1", TOKEN));
-    let answer = world.rust().authenticate(TOKEN, "dataset").await.unwrap();
+    let answer = world
+        .rust()
+        .authenticate_typed(TOKEN, "dataset")
+        .await
+        .unwrap();
     assert!(matches!(answer, Answer::Absent(_)));
-    assert_eq!(python.get(TOKEN, Some("dataset")).why, "null");
+    assert_eq!(python.get(TOKEN, Some("dataset")).why, "record");
 }
 
 #[tokio::test]
@@ -185,12 +189,15 @@ where
     M: Clone + serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let loader = move |_: Lookup| {
-        let record = TokenRecord::new("tok-1", "app").metadata(metadata.clone());
+        let record = TokenRecord::new("tok-1")
+            .token_type("app")
+            .metadata(metadata.clone());
         async move { Ok::<_, std::io::Error>(Some(record)) }
     };
     ApiTokenCache::builder(loader)
         .store(interop::database::patient(&world.redis))
         .key_layout(tower_api_token::KeyLayout::seed())
+        .token_types(["app"])
         .local_capacity(0)
         .build()
         .unwrap()
@@ -202,13 +209,13 @@ async fn metadata_that_may_be_missing_lives_with_pythons_entries() {
     let mut python = world.python(Version::Current);
     let rust = with_metadata(&world, Some("pro".to_owned()));
     python.set(APP, &record("py-1", TOKEN));
-    let token = rust.authenticate(TOKEN, "app").await.unwrap();
+    let token = rust.authenticate_typed(TOKEN, "app").await.unwrap();
     assert_eq!(*token.found().unwrap().metadata(), None);
     python.delete(TOKEN, "app");
-    let token = rust.authenticate(TOKEN, "app").await.unwrap();
+    let token = rust.authenticate_typed(TOKEN, "app").await.unwrap();
     assert_eq!(token.found().unwrap().metadata().as_deref(), Some("pro"));
     assert_eq!(python.fetch_cached(TOKEN, APP)["id"], "tok-1");
-    let token = rust.authenticate(TOKEN, "app").await.unwrap();
+    let token = rust.authenticate_typed(TOKEN, "app").await.unwrap();
     assert_eq!(token.found().unwrap().metadata().as_deref(), Some("pro"));
 }
 
@@ -218,7 +225,7 @@ async fn metadata_that_must_be_there_makes_pythons_entry_a_miss_that_is_repaired
     let mut python = world.python(Version::Current);
     let rust = with_metadata(&world, "pro".to_owned());
     python.set(APP, &record("py-1", TOKEN));
-    let token = rust.authenticate(TOKEN, "app").await.unwrap();
+    let token = rust.authenticate_typed(TOKEN, "app").await.unwrap();
     let token = token.found().unwrap();
     assert_eq!((token.id(), token.origin()), ("tok-1", Origin::Loaded));
     assert_eq!(python.fetch_cached(TOKEN, APP)["id"], "tok-1");

@@ -14,7 +14,7 @@ async fn each_side_reads_the_uses_that_the_other_recorded() {
     let (rust, mut python) = (world.rust(), world.python(Version::Current));
     for scope in [None, APP] {
         python.record_use(TOKEN, scope, "2026-01-02T03:04:05.000006");
-        let read = rust.effective_last_used_at(TOKEN, scope).await.unwrap();
+        let read = rust.last_used_at(TOKEN).await.unwrap();
         assert_eq!(read, Some(micros_after(6)));
     }
     for scope in [APP, None] {
@@ -102,7 +102,7 @@ async fn under_a_prefix_pythons_flusher_finds_neither_our_uses_nor_its_own() {
     let layout = KeyLayout::seed_with_prefix("prod");
     let builder = world.builder().key_layout(layout);
     let rust = builder.usage(UsageRecorder::store_only()).build().unwrap();
-    rust.authenticate(TOKEN, APP).await.unwrap();
+    rust.authenticate_typed(TOKEN, "app").await.unwrap();
     assert_eq!(rust.shutdown().await, 0);
     python.record_use("pythons-token", APP, "2026-01-02T03:04:05");
     assert_eq!(python.flush_uses(), json!([]));

@@ -42,7 +42,7 @@ async fn while_we_load_python_waits_and_then_reads_our_entry() {
         let fill = points.at(SyncPoint::BeforeFill);
         fill.close();
         let cache = rust.clone();
-        let slow = tokio::spawn(async move { cache.authenticate(TOKEN, scope).await });
+        let slow = tokio::spawn(async move { common::ask_in(&cache, TOKEN, scope).await });
         fill.reached(1).await;
         world.redis.reset_stats();
         python.start_fetch(TOKEN, scope);
@@ -90,7 +90,7 @@ async fn the_lock_without_a_scope_is_the_same_for_both() {
         [format!("api_token_query_lock:None:{TOKEN}")]
     );
     world.redis.reset_stats();
-    let waiting = tokio::spawn(async move { rust.authenticate(TOKEN, None).await });
+    let waiting = tokio::spawn(async move { rust.authenticate(TOKEN).await });
     until(|| world.redis.command_count("eval") >= 2).await;
     python.answer(&record("py-1", TOKEN));
     python.end().unwrap();

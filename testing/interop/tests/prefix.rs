@@ -63,7 +63,7 @@ async fn deletions_in_a_scope_are_obeyed_from_both_sides() {
         assert!(is_absent(&rust, TOKEN).await);
         python.set(APP, &record("py-1", TOKEN));
         python.set(None, &record("py-1", TOKEN));
-        rust.invalidate(TOKEN).in_scope("app").await.unwrap();
+        rust.invalidate(TOKEN).of_type("app").await.unwrap();
         assert_eq!(python.get(TOKEN, APP).why, "missing");
         assert_eq!(python.get(TOKEN, None).why, "record");
         rust.invalidate(TOKEN).await.unwrap();
@@ -120,6 +120,6 @@ async fn the_lock_and_the_last_use_have_the_prefix() {
     assert_eq!((token.id(), world.database.loads()), ("py-1", 0));
     let at = common::micros_after(6);
     python.record_use(TOKEN, APP, "2026-01-02T03:04:05.000006");
-    let read = rust.effective_last_used_at(TOKEN, "app").await.unwrap();
+    let read = rust.last_used_at(TOKEN).await.unwrap();
     assert_eq!(read, Some(at));
 }

@@ -49,13 +49,13 @@ async fn later_pythons_reach_our_entries_by_the_index_and_no_other_tenants() {
             .commit("of-another", Row::new("tok-2").of_tenant("t-2"));
         let (rust, mut python) = (world.rust(), world.python(version));
         found(&rust, TOKEN).await;
-        rust.authenticate(TOKEN, None).await.unwrap();
+        rust.authenticate(TOKEN).await.unwrap();
         found(&rust, "of-another").await;
         world.database.revoke(TOKEN);
         world.database.revoke("of-another");
         python.invalidate_tenant("t-1");
         assert!(is_absent(&rust, TOKEN).await);
-        let elsewhere = rust.authenticate(TOKEN, None).await.unwrap();
+        let elsewhere = rust.authenticate(TOKEN).await.unwrap();
         assert!(elsewhere.found().is_none());
         assert_eq!(found(&rust, "of-another").await.id(), "tok-2");
     }
@@ -119,7 +119,7 @@ async fn the_first_pythons_deletes_everything_which_costs_us_loads_and_nothing_e
     assert!(is_absent(&rust, TOKEN).await);
     assert_eq!(found(&rust, "of-another").await.id(), "tok-2");
     assert_eq!(world.database.loads(), 5);
-    let used = rust.effective_last_used_at(TOKEN, "app").await.unwrap();
+    let used = rust.last_used_at(TOKEN).await.unwrap();
     assert!(used.is_some());
     // And later invalidations of ours are confirmed as before.
     rust.invalidate(TOKEN).await.unwrap();

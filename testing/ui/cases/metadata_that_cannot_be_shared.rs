@@ -6,7 +6,7 @@ use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 
 fn main() {
     let loader = |_: Lookup| async {
-        Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1", "app").metadata(Rc::new(()))))
+        Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1").token_type("app").metadata(Rc::new(()))))
     };
     let _ = ApiTokenCache::builder(loader);
 }

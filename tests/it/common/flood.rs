@@ -101,10 +101,10 @@ impl Flood {
             counted.fetch_add(1, Ordering::Relaxed);
             let known = known.iter().any(|token| token == lookup.token().expose());
             ready(Ok::<_, Infallible>(
-                known.then(|| TokenRecord::new("tok-1", "app")),
+                known.then(|| TokenRecord::new("tok-1").token_type("app")),
             ))
         };
-        let builder = ApiTokenCache::builder(loader).scopes(["app"]);
+        let builder = ApiTokenCache::builder(loader).token_types(["app"]);
         let cache = build(builder).build().expect("a cache");
         let mut layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
         if checked {
@@ -176,7 +176,7 @@ impl Flood {
     pub async fn remembered(&self) -> usize {
         let mut remembered = 0;
         for number in 0..self.invented {
-            let answer = self.cache.peek(&invented(number), "app").await;
+            let answer = self.cache.peek(&invented(number)).await;
             remembered += usize::from(answer.expect("the store answers").is_some());
         }
         remembered

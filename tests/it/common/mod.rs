@@ -134,7 +134,8 @@ impl Db {
     fn query(&self, token: &str) -> Option<TokenRecord<Version>> {
         let rows = self.rows.lock().unwrap();
         let row = rows.get(token).filter(|row| !row.revoked)?;
-        let mut record = TokenRecord::new(row.id.as_str(), row.token_type.as_str())
+        let mut record = TokenRecord::new(row.id.as_str())
+            .token_type(row.token_type.as_str())
             .tenant_id(row.tenant.clone())
             .expires_at(row.expires_at);
         if let Some(digest) = row.digest {
@@ -196,7 +197,7 @@ pub fn redis_at(url: &str) -> RedisStore {
 
 /// The key of the token's entry in scope `app`.
 pub fn entry(token: &str) -> String {
-    format!("api_token:app:{{{}}}", TokenDigest::of(token))
+    format!("api_token:token:{{{}}}", TokenDigest::of(token))
 }
 
 /// Lets the user `api` with the password `secret` do what the guide says, and `further` things.
@@ -216,7 +217,7 @@ pub fn nothing_was_denied(server: &RedisServer) {
 }
 
 pub async fn ask(cache: &Cache, token: &str) -> Result<Answer<Version>, Unavailable> {
-    cache.authenticate(token, "app").await
+    cache.authenticate_typed(token, "app").await
 }
 
 /// The answer, which has to be a good token.

@@ -335,7 +335,7 @@ async fn a_refusal_echoes_nothing_of_the_request() {
 
 /// 42
 #[tokio::test]
-async fn the_loader_is_asked_by_the_digest_of_the_whole_token_and_its_scope() {
+async fn the_loader_is_asked_by_the_digest_of_the_whole_token() {
     let world = World::new();
     let near = "app-Good-0123456780";
     for token in [GOOD, near] {
@@ -347,7 +347,7 @@ async fn the_loader_is_asked_by_the_digest_of_the_whole_token_and_its_scope() {
     let asked = world.database.asked.lock().unwrap();
     let digests: Vec<_> = asked.iter().map(Lookup::digest).collect();
     assert_eq!(digests, [TokenDigest::of(GOOD), TokenDigest::of(near)]);
-    assert!(asked.iter().all(|lookup| lookup.scope() == Some("app")));
+    assert!(asked.iter().all(|lookup| lookup.token_type().is_none()));
 }
 
 /// What a handler gets: the record, the token, and where the answer came from.

@@ -58,7 +58,6 @@ fn a_setter_that_panics_names_the_place_that_it_was_called_from() {
     panics(&|| drop(TokenSource::authorization().with_scheme("a b")));
     panics(&|| drop(TokenFormat::new("")));
     panics(&|| drop(TokenFormat::new("a_").random_length(1)));
-    panics(&|| drop(layer().with_scope("a b")));
     panics(&|| drop(layer().with_realm("")));
     panics(&|| drop(layer().with_challenge_scope("")));
     panics(&|| drop(layer().with_resource_metadata("")));
@@ -149,8 +148,8 @@ fn a_length_that_no_token_can_have_is_an_error() {
 }
 
 #[test]
-fn a_layer_whose_scope_is_not_declared_is_refused_when_it_is_applied() {
-    let cache = World::with_cache(|builder| builder.scopes(["app"])).cache;
+fn a_layer_whose_token_type_is_not_declared_is_refused_when_it_is_applied() {
+    let cache = World::with_cache(|builder| builder.token_types(["app"])).cache;
     let applied = |layer: ApiTokenLayer| panic::catch_unwind(AssertUnwindSafe(|| layer.layer(())));
     assert!(applied(ApiTokenLayer::new(cache.clone())).is_err());
     assert!(applied(ApiTokenLayer::new(cache.clone()).with_scope("app")).is_ok());

@@ -65,24 +65,38 @@ impl TokenLoader for Database {
         let not_yet_revoked = self.not_yet_revoked.load(Ordering::SeqCst);
         let past = Utc::now() - Duration::from_secs(1);
         Ok(Some(match lookup.token().expose() {
-            GOOD => TokenRecord::new("tok-good", "app").digest(lookup.digest()),
-            REVOKED if not_yet_revoked => TokenRecord::new("tok-revoked", "app"),
-            EXPIRED => TokenRecord::new("tok-expired", "app").expires_at(past),
-            OTHER_TYPE => TokenRecord::new("tok-dataset", "dataset"),
-            SUSPENDED => TokenRecord::new("tok-suspended", "app").denied(REASON),
-            SUSPENDED_OTHER_TYPE => TokenRecord::new("tok-dataset-2", "dataset").denied(REASON),
-            SUSPENDED_EXPIRED => TokenRecord::new("tok-expired-2", "app")
+            GOOD => TokenRecord::new("tok-good")
+                .token_type("app")
+                .digest(lookup.digest()),
+            REVOKED if not_yet_revoked => TokenRecord::new("tok-revoked").token_type("app"),
+            EXPIRED => TokenRecord::new("tok-expired")
+                .token_type("app")
+                .expires_at(past),
+            OTHER_TYPE => TokenRecord::new("tok-dataset").token_type("dataset"),
+            SUSPENDED => TokenRecord::new("tok-suspended")
+                .token_type("app")
+                .denied(REASON),
+            SUSPENDED_OTHER_TYPE => TokenRecord::new("tok-dataset-2")
+                .token_type("dataset")
+                .denied(REASON),
+            SUSPENDED_EXPIRED => TokenRecord::new("tok-expired-2")
+                .token_type("app")
                 .expires_at(past)
                 .denied(REASON),
-            SUSPENDED_MISTAKEN => TokenRecord::new("tok-another's", "app")
+            SUSPENDED_MISTAKEN => TokenRecord::new("tok-another's")
+                .token_type("app")
                 .digest(TokenDigest::of(GOOD))
                 .denied(REASON),
-            FAILING | PANICKING | HANGING if healthy => TokenRecord::new("tok-late", "app"),
+            FAILING | PANICKING | HANGING if healthy => {
+                TokenRecord::new("tok-late").token_type("app")
+            }
             FAILING => return Err(SECRET.into()),
             PANICKING => panic!("{SECRET}"),
             HANGING => std::future::pending().await,
-            MISTAKEN => TokenRecord::new("tok-another's", "app").digest(TokenDigest::of(GOOD)),
-            any if any.starts_with(ANY) => TokenRecord::new("tok-any", "app"),
+            MISTAKEN => TokenRecord::new("tok-another's")
+                .token_type("app")
+                .digest(TokenDigest::of(GOOD)),
+            any if any.starts_with(ANY) => TokenRecord::new("tok-any").token_type("app"),
             // A revoked one among them: its row is there, and the query does not find it.
             _ => return Ok(None),
         }))

@@ -64,13 +64,13 @@ async fn run(recorder: &Recorder) -> (Vec<Sample>, RedisServer) {
     let cache = db
         .cache()
         .store(redis(&server))
-        .scopes(["app"])
+        .token_types(["app"])
         .build()
         .unwrap();
     let other = db
         .cache()
         .store(redis(&server))
-        .scopes(["app"])
+        .token_types(["app"])
         .build()
         .unwrap();
     for (token, status) in [(TOKEN, 200), (TOKEN, 200), (UNKNOWN, 401), (UNKNOWN, 401)] {
@@ -85,7 +85,7 @@ async fn run(recorder: &Recorder) -> (Vec<Sample>, RedisServer) {
     cache.invalidate(TOKEN).await.unwrap();
     cache
         .invalidate(TOKEN)
-        .in_scope("undeclared")
+        .of_type("undeclared")
         .await
         .unwrap_err();
     db.mode(Mode::Fails);

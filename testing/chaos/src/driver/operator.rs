@@ -145,7 +145,7 @@ fn engine(url: &str) -> ApiTokenCache<u64> {
     let store = RedisStore::connect(url).expect("a good URL");
     ApiTokenCache::builder(never)
         .store(store)
-        .scopes([SCOPE])
+        .token_types([SCOPE])
         .staleness_bound(BOUND)
         .build()
         .expect("good settings")

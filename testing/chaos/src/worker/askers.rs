@@ -31,7 +31,7 @@ pub(super) async fn ask_on(
             };
             // Before the engine reads its own clock, and before it is called.
             let start = now();
-            let answer = cache.authenticate(&text, SCOPE).await;
+            let answer = cache.authenticate_typed(&text, SCOPE).await;
             let end = now();
             reports.say(&Report::Answered(Answered {
                 token,

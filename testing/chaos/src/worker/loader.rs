@@ -57,7 +57,8 @@ impl TokenLoader for FromDriver {
         let token = lookup.token().expose();
         let record = |version: Version, tenant: Option<usize>| {
             // The id is the token's text, so that an answer says whose it is.
-            TokenRecord::new(token, SCOPE)
+            TokenRecord::new(token)
+                .token_type(SCOPE)
                 .tenant_id(tenant.map(tenant_name))
                 .metadata(version.pack())
         };

@@ -138,7 +138,7 @@ async fn herd(cache: &ApiTokenCache<u64>, requests: usize, token: usize) -> Repo
         tasks.spawn(async move {
             let text = token_text(token);
             ready.wait().await;
-            say::said(&text, cache.authenticate(&text, SCOPE).await)
+            say::said(&text, cache.authenticate_typed(&text, SCOPE).await)
         });
     }
     let (mut found, mut absent, mut other) = (0, 0, 0);

@@ -75,7 +75,7 @@ impl Options {
         }
         builder
             .store(store)
-            .scopes([SCOPE])
+            .token_types([SCOPE])
             .staleness_bound(bound)
             .ttl(TTL)
             .null_ttl(NULL_TTL)

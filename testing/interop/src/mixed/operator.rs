@@ -89,7 +89,7 @@ async fn by_us(engine: &tower_api_token::ApiTokenCache, target: Target, only_app
             Target::Tenant(tenant) => engine.invalidate_tenant(&tenant_name(tenant)),
         };
         let invalidation = match SCOPES[0] {
-            Some(scope) if only_app => invalidation.in_scope(scope),
+            Some(scope) if only_app => invalidation.of_type(scope),
             _ => invalidation,
         };
         if invalidation.into_future().await.is_ok() {

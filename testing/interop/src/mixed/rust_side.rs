@@ -44,6 +44,7 @@ impl RustSide {
                 ApiTokenCache::builder(loader)
                     .store(patient(redis))
                     .key_layout(KeyLayout::seed())
+                    .token_types(["app"])
                     .staleness_bound(BOUND)
                     .build()
                     .expect("the settings are good")
@@ -83,13 +84,18 @@ async fn load(
     mut dice: Dice,
     lookup: Lookup,
 ) -> io::Result<Option<TokenRecord>> {
-    let key = Key::of(lookup.token().expose(), lookup.scope()).ok_or(io::ErrorKind::NotFound)?;
+    let key =
+        Key::of(lookup.token().expose(), lookup.token_type()).ok_or(io::ErrorKind::NotFound)?;
     tokio::time::sleep(database_pause(&mut dice)).await;
     let (load, found) = books.ledger().load(key, By::Rust, now());
     tokio::time::sleep(database_pause(&mut dice)).await;
     books.ledger().answered(load, now());
     let tenant = tenant_name(tenant_of(key.token));
-    let record = |id: Id| TokenRecord::new(id.to_string(), "app").tenant_id(tenant);
+    let record = |id: Id| {
+        TokenRecord::new(id.to_string())
+            .token_type("app")
+            .tenant_id(tenant)
+    };
     Ok(match found {
         Found::Record(id) => Some(record(id)),
         Found::Absent => None,
@@ -105,7 +111,10 @@ async fn keep_asking(engine: ApiTokenCache, books: Arc<Books>, mut dice: Dice) {
         };
         let text = token_text(key.token);
         let start = now();
-        let answer = engine.authenticate(&text, SCOPES[key.scope]).await;
+        let answer = match SCOPES[key.scope] {
+            Some(scope) => engine.authenticate_typed(&text, scope).await,
+            None => engine.authenticate(&text).await,
+        };
         let end = now();
         let (said, local) = match answer {
             Ok(Answer::Found(token)) => {

@@ -66,7 +66,7 @@ impl World {
     pub async fn use_token(&self, token: &str, scope: Option<&str>) {
         let builder = self.builder().usage(UsageRecorder::store_only());
         let rust = builder.build().unwrap();
-        let answer = rust.authenticate(token, scope).await.unwrap();
+        let answer = ask_in(&rust, token, scope).await.unwrap();
         assert!(answer.found().is_some());
         assert_eq!(rust.shutdown().await, 0);
     }
@@ -119,7 +119,19 @@ pub fn micros_after(micros: u64) -> DateTime<Utc> {
 }
 
 pub async fn ask(cache: &ApiTokenCache, token: &str) -> Result<Answer, Unavailable> {
-    cache.authenticate(token, "app").await
+    ask_in(cache, token, APP).await
+}
+
+/// For a type, or for any as Python does without a scope.
+pub async fn ask_in(
+    cache: &ApiTokenCache,
+    token: &str,
+    scope: Option<&str>,
+) -> Result<Answer, Unavailable> {
+    match scope {
+        Some(token_type) => cache.authenticate_typed(token, token_type).await,
+        None => cache.authenticate(token).await,
+    }
 }
 
 /// The answer, which has to be a good token.

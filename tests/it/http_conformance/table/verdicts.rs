@@ -13,11 +13,11 @@ pub(super) fn cases() -> Vec<Case> {
 fn verdicts() -> Vec<Case> {
     let dataset = |layer: ApiTokenLayer| layer.with_scope("dataset");
     let mut cases = vec![
-        case(&[21], "a good token in its own scope")
+        case(&[21], "a good token of the layer's type")
             .layer(dataset)
             .bearer(OTHER_TYPE)
             .served("tok-dataset"),
-        case(&[21], "a good token in another scope")
+        case(&[21], "a good token of another type")
             .layer(dataset)
             .bearer(GOOD)
             .refused(401, INVALID)
