@@ -1,5 +1,5 @@
 //! The layout shared with the Python service: what lies in Redis, whose fills count, and how far an
-//! invalidation reaches. Python's commands are sent as they are; `testing/interop` has the real client.
+//! invalidation reaches. Python's commands are sent as they are; `testing/fleet` has the real client.
 
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 """The design of Dify's `api_token_cache.py` in a service of one route: one GET by redis-py for each
 request, pydantic's JSON, and on a miss a load from the database under a lock in Redis.
 
-What it does towards Redis is testing/interop/python/seed, the other side of `KeyLayout::seed()`. The
+What it does towards Redis is testing/fleet/python/seed, the other side of `KeyLayout::seed()`. The
 original also writes the time of each request to Redis; here neither side records uses.
 """
 
@@ -17,7 +17,7 @@ from werkzeug.exceptions import Unauthorized
 from database import Database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.append(str(REPOSITORY / "testing/interop/python/seed"))
+sys.path.append(str(REPOSITORY / "testing/fleet/python/seed"))
 
 from cache import Cache, Lifetimes  # noqa: E402
 from client import PrefixedClient  # noqa: E402

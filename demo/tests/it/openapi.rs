@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use interop::interpreter::interpreter;
 use serde_json::{Value, json};
+use test_support::python;
 use test_support::{FaultProxy, PostgresServer, RedisServer};
 
 use super::answer::Answer;
@@ -137,7 +137,7 @@ impl Answers {
 /// What OpenAPI's validator has to say.
 fn complaints(given: &Value) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openapi.py");
-    let mut child = Command::new(interpreter())
+    let mut child = Command::new(python())
         .arg(script)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use interop::interpreter::interpreter;
 use serde_json::Value;
+use test_support::python;
 
 use super::server::{Database, Demo, command};
 
@@ -48,7 +48,7 @@ fn drain_seconds() -> u64 {
 }
 
 fn compose() -> Value {
-    let output = Command::new(interpreter())
+    let output = Command::new(python())
         .args([
             "-c",
             "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)",

@@ -14,6 +14,7 @@
 //! | [`PgBouncer`] | a private PgBouncer in transaction mode, in front of that |
 //! | [`Nginx`] | a private nginx with a cache, in front of a service |
 //! | [`Example`] | an example as a process, and `curl` to ask it |
+//! | [`python`] | the Python that has the packages of the tests |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
 //! | [`RoundTrips`] | a proxy in front of a Redis that writes down each round trip |
 //! | [`Needles`] | texts that must not come out anywhere, in any form, and the search for them |
@@ -40,6 +41,7 @@ mod pgbouncer;
 mod postgres;
 mod process;
 mod proxy;
+mod python;
 mod redis;
 mod round_trips;
 mod sentinel;
@@ -55,6 +57,7 @@ pub use pgbouncer::PgBouncer;
 pub use postgres::PostgresServer;
 pub use process::{bound_to_us, free_port};
 pub use proxy::{Direction, FaultProxy};
+pub use python::python;
 pub use redis::{Monitor, RedisServer, Reply, valkey_server};
 pub use round_trips::RoundTrips;
 pub use sentinel::RedisSentinel;

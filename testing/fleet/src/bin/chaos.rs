@@ -1,0 +1,69 @@
+//! `chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel]`: see the library. `chaos worker …` is how it runs itself.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fleet::chaos::driver::{Plan, run};
+use fleet::chaos::settings::Mode;
+use fleet::chaos::worker::{Options, work};
+use test_support::Dice;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = words.split_first()
+        && first == "worker"
+    {
+        return match Options::from_words(rest) {
+            Some(options) => work(&options),
+            None => usage(),
+        };
+    }
+    let Some(plan) = plan(&words) else {
+        return usage();
+    };
+    println!(
+        "chaos: {} s, seed {}, {} workers, {}",
+        plan.lasts.as_secs(),
+        plan.seed,
+        plan.workers,
+        plan.mode
+    );
+    match run(&plan) {
+        Ok(summary) => {
+            print!("{summary}");
+            if summary.is_good() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("the run could not begin: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn plan(words: &[String]) -> Option<Plan> {
+    let mode = words.last().and_then(|word| Mode::from_word(word));
+    let numbers: Vec<u64> = words[..words.len() - usize::from(mode.is_some())]
+        .iter()
+        .map(|word| word.parse().ok())
+        .collect::<Option<_>>()?;
+    let number = |place: usize| numbers.get(place).copied();
+    if numbers.len() > 3 {
+        return None;
+    }
+    Some(Plan {
+        lasts: Duration::from_secs(number(0).unwrap_or(600)),
+        seed: number(1).unwrap_or_else(Dice::any_seed),
+        workers: usize::try_from(number(2).unwrap_or(3).max(1)).ok()?,
+        mode: mode.unwrap_or(Mode::Faults),
+        program: std::env::current_exe().ok()?,
+    })
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel]");
+    ExitCode::from(2)
+}

@@ -1,0 +1,265 @@
+//! The workers, each behind a proxy of its own.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use test_support::FaultProxy;
+use tokio::sync::oneshot;
+
+use super::Plan;
+use super::redis::{Redis, Wire};
+use crate::chaos::books::{Shared, lock};
+use crate::chaos::clock::Stamp;
+use crate::chaos::ledger::{Confirmed, Target};
+use crate::chaos::oracle::Instance;
+use crate::chaos::process::Process;
+use crate::chaos::settings::{BOUND, Mode, longer_bound};
+use crate::chaos::wire::{Order, Report};
+use crate::chaos::worker::Options;
+
+/// All workers of a run.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    plan: Plan,
+    database: SocketAddr,
+    replicas: usize,
+    books: Shared,
+    places: Vec<Place>,
+    instances: AtomicU64,
+    orders: AtomicU64,
+}
+
+/// Where a worker runs: one dies, the next takes its place.
+#[derive(Debug)]
+struct Place {
+    wire: Wire,
+    bound: Duration,
+    worker: Mutex<Option<Arc<Worker>>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    process: Process,
+    pending: Pending,
+}
+
+/// Invalidations that a worker was ordered to call; `None` when it has ended.
+type Pending = Arc<Mutex<Option<HashMap<u64, Waiting>>>>;
+
+/// An invalidation that was ordered.
+#[derive(Debug)]
+struct Waiting {
+    target: Target,
+    version: usize,
+    started: Stamp,
+    waited: bool,
+    done: oneshot::Sender<bool>,
+}
+
+impl Fleet {
+    /// The last worker has no local level: all of its answers are held to the stricter rule.
+    pub(super) fn start(
+        plan: &Plan,
+        redis: &Redis,
+        database: SocketAddr,
+        books: &Shared,
+    ) -> io::Result<Self> {
+        let bound = |index| {
+            if index > 0 && index + 1 == plan.workers {
+                Duration::ZERO
+            } else if plan.mode == Mode::Bounds && index % 2 == 0 {
+                longer_bound(index)
+            } else {
+                BOUND
+            }
+        };
+        let place = |index| Place {
+            wire: redis.wire(),
+            bound: bound(index),
+            worker: Mutex::new(None),
+        };
+        let fleet = Self {
+            plan: plan.clone(),
+            database,
+            replicas: redis.replicas(),
+            books: Arc::clone(books),
+            places: (0..plan.workers).map(place).collect(),
+            instances: AtomicU64::new(0),
+            orders: AtomicU64::new(0),
+        };
+        for index in 0..plan.workers {
+            fleet.employ(index)?;
+        }
+        Ok(fleet)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn proxy(&self, index: usize) -> Option<&FaultProxy> {
+        self.places[index].wire.proxy.as_ref()
+    }
+
+    /// Returns the staleness bound of every worker in this place.
+    pub(super) fn bound(&self, index: usize) -> Duration {
+        self.places[index].bound
+    }
+
+    /// Starts a worker in this place.
+    pub(super) fn employ(&self, index: usize) -> io::Result<()> {
+        let place = &self.places[index];
+        let instance = Instance {
+            id: self.instances.fetch_add(1, Ordering::Relaxed),
+            bound: place.bound,
+        };
+        let options = Options {
+            redis: place.wire.url.clone(),
+            database: self.database,
+            seed: self.plan.seed ^ instance.id,
+            bound: place.bound,
+            replicas: self.replicas,
+            patient: false,
+        };
+        let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
+        let clerk = Clerk {
+            instance,
+            books: Arc::clone(&self.books),
+            pending: Arc::clone(&pending),
+        };
+        let program = &self.plan.program;
+        let process = Process::start(program, &options, move |report| clerk.take(report))?;
+        process.order(Order::Load)?;
+        let worker = Worker { process, pending };
+        *lock(&place.worker) = Some(Arc::new(worker));
+        Ok(())
+    }
+
+    pub(super) fn stop(&self, index: usize) {
+        if let Some(worker) = self.worker(index) {
+            worker.process.stop();
+        }
+    }
+
+    pub(super) fn go_on(&self, index: usize) {
+        if let Some(worker) = self.worker(index) {
+            worker.process.go_on();
+        }
+    }
+
+    /// Kills the worker.
+    pub(super) fn kill(&self, index: usize) {
+        let dying = lock(&self.places[index].worker).take();
+        if let Some(worker) = dying {
+            worker.process.kill();
+        }
+    }
+
+    /// Lets every worker finish.
+    pub(super) fn finish(&self) {
+        for place in &self.places {
+            let last = lock(&place.worker).take();
+            if let Some(worker) = last {
+                worker.process.finish();
+            }
+        }
+    }
+
+    /// An invalidation from a worker's own engine; whether it was confirmed. A worker that dies
+    /// before it says so has not.
+    pub(super) async fn invalidate(
+        &self,
+        index: usize,
+        target: Target,
+        (version, started): (usize, Stamp),
+        by_digest: bool,
+        wait: bool,
+    ) -> bool {
+        let Some(worker) = self.worker(index) else {
+            return false;
+        };
+        let id = self.orders.fetch_add(1, Ordering::Relaxed);
+        let (done, answer) = oneshot::channel();
+        let waiting = Waiting {
+            target,
+            version,
+            started,
+            waited: wait,
+            done,
+        };
+        match lock(&worker.pending).as_mut() {
+            Some(pending) => pending.insert(id, waiting),
+            None => return false,
+        };
+        let order = Order::Invalidate {
+            id,
+            target,
+            by_digest,
+            wait,
+        };
+        if worker.process.order(order).is_err() {
+            return false;
+        }
+        drop(worker);
+        answer.await.unwrap_or(false)
+    }
+
+    fn worker(&self, index: usize) -> Option<Arc<Worker>> {
+        lock(&self.places[index].worker).clone()
+    }
+}
+
+/// Takes a worker's reports.
+struct Clerk {
+    instance: Instance,
+    books: Shared,
+    pending: Pending,
+}
+
+impl Clerk {
+    fn take(&self, report: Report) {
+        let mut books = lock(&self.books);
+        match report {
+            Report::Answered(answered) => books.answered(self.instance, &answered),
+            Report::Counted(counted) => {
+                books.counted.insert(self.instance.id, counted);
+            }
+            Report::Confirmed { id, at } => {
+                // Into the books before the next report is read: the answers that come after it
+                // are judged by it.
+                if let Some(waiting) = self.waiting(id) {
+                    let confirmed = Confirmed {
+                        version: waiting.version,
+                        started: waiting.started,
+                        returned: at,
+                        waited: waiting.waited,
+                        instance: Some(self.instance.id),
+                    };
+                    books.confirmed(waiting.target, confirmed);
+                    let _ = waiting.done.send(true);
+                }
+            }
+            Report::Failed { id } => {
+                if let Some(waiting) = self.waiting(id) {
+                    let _ = waiting.done.send(false);
+                }
+            }
+            Report::Ready | Report::Herd { .. } => {}
+        }
+    }
+
+    fn waiting(&self, id: u64) -> Option<Waiting> {
+        lock(&self.pending).as_mut()?.remove(&id)
+    }
+}
+
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        // Whoever still waits learns that nothing more comes.
+        lock(&self.pending).take();
+    }
+}

@@ -1,0 +1,98 @@
+//! The driver: Redis, the database, the operator, the workers, the faults, and the verdict.
+
+mod faults;
+mod fleet;
+mod operator;
+mod redis;
+mod summary;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use test_support::Dice;
+
+use self::faults::Breaker;
+use self::fleet::Fleet;
+use self::operator::Operator;
+use self::redis::Redis;
+pub use self::summary::Summary;
+use crate::chaos::books::{Shared, lock};
+use crate::chaos::database::{Database, Pace};
+use crate::chaos::settings::Mode;
+
+/// How long changes may take to be confirmed once all is mended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// After the last change: long enough for every answer to be the newest state.
+const AFTERWARDS: Duration = Duration::from_secs(1);
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// For how long things are changed and broken.
+    pub lasts: Duration,
+    /// What chance is drawn from.
+    pub seed: u64,
+    /// How many worker processes.
+    pub workers: usize,
+    /// What kind of run.
+    pub mode: Mode,
+    /// This program, to be run as a worker.
+    pub program: PathBuf,
+}
+
+/// A whole run.
+///
+/// # Errors
+/// Something could not be started.
+pub fn run(plan: &Plan) -> io::Result<Summary> {
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let redis = Redis::start(plan.mode);
+    let operators_wire = redis.wire();
+    let books = Shared::default();
+    let pace = Pace::Wild { seed: plan.seed };
+    let database = runtime.block_on(Database::start(Arc::clone(&books), pace))?;
+    let fleet = Arc::new(Fleet::start(plan, &redis, database.addr(), &books)?);
+    let ways = [redis.url(), operators_wire.url.clone()];
+    let operator = Operator::new(&books, &fleet, plan.mode, ways, redis.replicas());
+    runtime.spawn(Arc::clone(&operator).work(plan.seed));
+
+    let end = began + plan.lasts;
+    if plan.mode != Mode::Calm {
+        let mut breaker = Breaker {
+            mode: plan.mode,
+            redis: &redis,
+            fleet: &fleet,
+            operators_wire: &operators_wire,
+            books: &books,
+            dice: Dice::new(plan.seed, 2),
+        };
+        breaker.break_until(end);
+    } else {
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+    }
+
+    operator.end();
+    let deadline = Instant::now() + PATIENCE;
+    while operator.unconfirmed() > 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let unconfirmed = operator.unconfirmed();
+    thread::sleep(AFTERWARDS);
+    fleet.finish();
+    let books = lock(&books);
+    Ok(Summary::of(
+        &books,
+        plan,
+        began.elapsed(),
+        database.loads(),
+        unconfirmed,
+    ))
+}

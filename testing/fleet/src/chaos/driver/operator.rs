@@ -1,0 +1,183 @@
+//! The operator: commits changes, and invalidates each until it is confirmed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use test_support::Dice;
+use tower_api_token::{ApiTokenCache, BoxError, Lookup, RedisStore, TokenRecord};
+
+use super::fleet::Fleet;
+use crate::chaos::books::{Shared, lock};
+use crate::chaos::clock::now;
+use crate::chaos::ledger::{Confirmed, Ledger, Row, Standing, Target};
+use crate::chaos::settings::{BOUND, Mode, NEVER_CREATED, SCOPE, TENANTS, TOKENS};
+use crate::chaos::worker::invalidate;
+
+/// The mean pause between two commits, in milliseconds.
+const PAUSE: u64 = 25;
+
+/// How many changes may be unconfirmed at once: sentinels take ten seconds for a failover.
+const AT_ONCE: usize = 100;
+
+/// The operator's side of a run.
+#[derive(Debug)]
+pub(super) struct Operator {
+    books: Shared,
+    fleet: Arc<Fleet>,
+    /// The URLs of Redis itself, and of a proxy.
+    ways: [String; 2],
+    /// An engine for each. There is none in a run of [`Mode::Bounds`]: an engine that has once seen the
+    /// longest bound needs the registry no longer, so that each invalidation is by a new one.
+    engines: Option<[ApiTokenCache<u64>; 2]>,
+    replicas: usize,
+    unconfirmed: AtomicUsize,
+    ended: AtomicBool,
+}
+
+impl Operator {
+    pub(super) fn new(
+        books: &Shared,
+        fleet: &Arc<Fleet>,
+        mode: Mode,
+        ways: [String; 2],
+        replicas: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            books: Arc::clone(books),
+            fleet: Arc::clone(fleet),
+            engines: (mode != Mode::Bounds).then(|| ways.each_ref().map(|way| engine(way))),
+            ways,
+            replicas,
+            unconfirmed: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// Commits until it is told to end.
+    pub(super) async fn work(self: Arc<Self>, seed: u64) {
+        let mut dice = Dice::new(seed, 1);
+        for change in 0.. {
+            tokio::time::sleep(dice.millis(0, 2 * PAUSE)).await;
+            if self.ended.load(Ordering::SeqCst) {
+                return;
+            }
+            if self.unconfirmed() >= AT_ONCE {
+                continue;
+            }
+            let target = {
+                let mut books = lock(&self.books);
+                commit(&mut books.ledger, &mut dice)
+            };
+            // Counted before it can end.
+            self.unconfirmed.fetch_add(1, Ordering::SeqCst);
+            let (this, dice) = (Arc::clone(&self), Dice::new(seed, 1_000 + change));
+            tokio::spawn(async move {
+                this.confirm(target, dice).await;
+                this.unconfirmed.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    }
+
+    /// No more commits.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    /// How many changes are not complete yet.
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.unconfirmed.load(Ordering::SeqCst)
+    }
+
+    /// Invalidates until `Ok`, as the protocol wants it; each try is about everything that was
+    /// committed before it.
+    async fn confirm(&self, target: Target, mut dice: Dice) {
+        loop {
+            let (wait, by_digest) = (dice.percent(50), dice.percent(50));
+            let (version, started) = {
+                let books = lock(&self.books);
+                (books.ledger.newest(target), now())
+            };
+            let confirmed = if dice.percent(25) {
+                let worker = dice.below(self.fleet.len());
+                let about = (version, started);
+                self.fleet
+                    .invalidate(worker, target, about, by_digest, wait)
+                    .await
+            } else {
+                let way = dice.below(self.ways.len());
+                let engine = match &self.engines {
+                    Some(engines) => engines[way].clone(),
+                    None => engine(&self.ways[way]),
+                };
+                let replicas = self.replicas;
+                let confirmed = invalidate(&engine, target, by_digest, wait, replicas).await;
+                // After the return.
+                let returned = now();
+                if confirmed {
+                    let confirmed = Confirmed {
+                        version,
+                        started,
+                        returned,
+                        waited: wait,
+                        instance: None,
+                    };
+                    let mut books = lock(&self.books);
+                    books.confirmed(target, confirmed);
+                }
+                confirmed
+            };
+            if confirmed {
+                return;
+            }
+            {
+                let mut books = lock(&self.books);
+                books.invalidations.failed += 1;
+            }
+            tokio::time::sleep(dice.millis(20, 120)).await;
+        }
+    }
+}
+
+/// Nobody asks it, but it is set up as the workers are, except for the longer bounds of some.
+fn engine(url: &str) -> ApiTokenCache<u64> {
+    let never =
+        |_: Lookup| async { Err::<Option<TokenRecord<u64>>, BoxError>("nobody asks here".into()) };
+    let store = RedisStore::connect(url).expect("a good URL");
+    ApiTokenCache::builder(never)
+        .store(store)
+        .token_types([SCOPE])
+        .staleness_bound(BOUND)
+        .build()
+        .expect("good settings")
+}
+
+/// One commit, of what makes sense now.
+fn commit(ledger: &mut Ledger, dice: &mut Dice) -> Target {
+    if dice.percent(25) {
+        let tenant = dice.below(TENANTS);
+        let standing = match ledger.tenant(tenant).present() {
+            Standing::Active if dice.percent(40) => Standing::Suspended,
+            Standing::Suspended if dice.percent(60) => Standing::Active,
+            same => same,
+        };
+        ledger.commit_tenant(tenant, standing);
+        return Target::Tenant(tenant);
+    }
+    // Tokens in demand are changed more often, so that changes meet requests.
+    let among = dice.of(&[TOKENS / 4, TOKENS - NEVER_CREATED]);
+    let token = dice.below(among);
+    let row = match ledger.token(token).present() {
+        Row::Absent => Row::Good(any_tenant(dice)),
+        Row::Good(tenant) => match dice.below(100) {
+            0..60 => Row::Good(tenant),
+            60..70 => Row::Good(any_tenant(dice)),
+            _ => Row::Absent,
+        },
+    };
+    ledger.commit_token(token, row);
+    Target::Token(token)
+}
+
+fn any_tenant(dice: &mut Dice) -> Option<usize> {
+    dice.percent(65).then(|| dice.below(TENANTS))
+}

@@ -1,0 +1,184 @@
+//! What a run prints at its end, and whether enough happened for it to mean something.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::Plan;
+use crate::chaos::books::{Answers, Books, Invalidations};
+use crate::chaos::clock::millis_after;
+use crate::chaos::settings::Mode;
+use crate::chaos::wire::Counted;
+
+/// The end of a run. Its `Display` is what is printed.
+#[derive(Debug)]
+pub struct Summary {
+    pub(super) mode: Mode,
+    pub(super) seed: u64,
+    pub(super) took: Duration,
+    pub(super) workers: usize,
+    pub(super) answers: Answers,
+    pub(super) invalidations: Invalidations,
+    pub(super) unconfirmed: usize,
+    pub(super) faults: BTreeMap<&'static str, u64>,
+    pub(super) loads: u64,
+    pub(super) counted: Counted,
+    pub(super) violations: u64,
+    pub(super) first_violation: Option<Duration>,
+    pub(super) described: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn of(
+        books: &Books,
+        plan: &Plan,
+        took: Duration,
+        loads: u64,
+        unconfirmed: usize,
+    ) -> Self {
+        let mut faults = BTreeMap::new();
+        for fault in &books.faults {
+            *faults.entry(fault.kind).or_default() += 1;
+        }
+        let began = books.ledger.token(0).commits()[0].at;
+        Self {
+            mode: plan.mode,
+            seed: plan.seed,
+            took,
+            workers: plan.workers,
+            answers: books.answers,
+            invalidations: books.invalidations,
+            unconfirmed,
+            faults,
+            loads,
+            counted: books
+                .counted
+                .values()
+                .fold(Counted::default(), |sum, &more| sum + more),
+            violations: books.violations,
+            first_violation: books
+                .first_violation
+                .map(|at| Duration::from_secs_f64(millis_after(began, at).max(0.0) / 1_000.0)),
+            described: books.described.clone(),
+        }
+    }
+
+    /// Whether nothing was violated, and enough happened.
+    pub fn is_good(&self) -> bool {
+        self.violations == 0 && self.shortcomings().is_empty()
+    }
+
+    /// What there was too little of: a run in which little happened proves little.
+    fn shortcomings(&self) -> Vec<String> {
+        let seconds = self.took.as_secs();
+        let confirmed = self.invalidations.tokens + self.invalidations.tenants;
+        let faults: u64 = self.faults.values().sum();
+        // While there is no master nothing is cached, and while a replica is away nothing is confirmed.
+        let whole = match self.mode {
+            Mode::Sentinel => seconds / 8,
+            _ => seconds,
+        };
+        let least = [
+            ("answers", self.answers.total(), 200 * seconds),
+            ("local answers", self.answers.local, 20 * whole),
+            ("answers from Redis", self.answers.shared, whole),
+            ("loaded answers", self.answers.loaded, seconds),
+            ("absent", self.answers.absent, seconds),
+            ("denied", self.answers.denied, seconds),
+            ("confirmed invalidations", confirmed, 2 * whole),
+            ("of tenants", self.invalidations.tenants, whole / 4),
+            ("that waited", self.invalidations.waited, whole / 2),
+            ("by workers", self.invalidations.own, whole / 4),
+            ("faults", faults, seconds / 8),
+            (
+                "kinds of faults",
+                self.faults.len() as u64,
+                (seconds / 10).min(11),
+            ),
+        ];
+        let mut shortcomings: Vec<String> = least
+            .into_iter()
+            .filter(|&(_, is, least)| is < least.max(1))
+            .map(|(what, is, least)| format!("{what}: {is}, at least {least} are wanted"))
+            .collect();
+        if self.unconfirmed > 0 {
+            shortcomings.push(format!(
+                "invalidations: {} were not confirmed after all was mended",
+                self.unconfirmed
+            ));
+        }
+        shortcomings
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answers {
+            local,
+            shared,
+            loaded,
+            absent,
+            denied,
+            unavailable,
+            wrong,
+        } = self.answers;
+        let Invalidations {
+            tokens,
+            tenants,
+            waited,
+            own,
+            failed,
+        } = self.invalidations;
+        let Counted {
+            joined,
+            fills_refused,
+            corrupt,
+            store_errors,
+            refreshes,
+            ..
+        } = self.counted;
+        let seconds = self.took.as_secs_f64();
+        writeln!(
+            f,
+            "mode            {}\nseed            {}\nseconds         {seconds:.0}\nworkers         {}",
+            self.mode, self.seed, self.workers
+        )?;
+        writeln!(f, "answers checked {}", self.answers.total())?;
+        writeln!(
+            f,
+            "  found         {} (local {local}, redis {shared}, loaded {loaded})",
+            local + shared + loaded
+        )?;
+        writeln!(f, "  absent        {absent}\n  denied        {denied}")?;
+        writeln!(f, "  unavailable   {unavailable}\n  wrong         {wrong}")?;
+        writeln!(
+            f,
+            "invalidations   {} confirmed ({tokens} of tokens, {tenants} of tenants; {waited} waited, \
+             {own} by workers), {failed} failed and repeated",
+            tokens + tenants
+        )?;
+        writeln!(f, "loads           {}", self.loads)?;
+        writeln!(
+            f,
+            "in the engines  {joined} joined a flight, {fills_refused} fills refused, {refreshes} \
+             refreshes, {store_errors} store errors, {corrupt} corrupt"
+        )?;
+        write!(f, "faults          {}", self.faults.values().sum::<u64>())?;
+        for (place, (kind, count)) in self.faults.iter().enumerate() {
+            let before = if place == 0 { " (" } else { ", " };
+            write!(f, "{before}{kind} {count}")?;
+        }
+        let end = if self.faults.is_empty() { "" } else { ")" };
+        writeln!(f, "{end}\nviolations      {}", self.violations)?;
+        if let Some(first) = self.first_violation {
+            writeln!(f, "the first after {:.1} s", first.as_secs_f64())?;
+        }
+        for violation in &self.described {
+            writeln!(f, "\n{violation}")?;
+        }
+        for shortcoming in self.shortcomings() {
+            writeln!(f, "too little happened: {shortcoming}")?;
+        }
+        Ok(())
+    }
+}

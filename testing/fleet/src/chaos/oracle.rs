@@ -1,0 +1,351 @@
+//! Judges an answer by what the ledger knows: protocol.md section 1, and that an answer is a state
+//! that the database once had.
+//!
+//! What is not judged: an answer to a request that started before an invalidation returned may be
+//! from before or after it, also long after the return. An engine does not tell where an absence or a
+//! denial came from, so that in an instance with a local level they are allowed what a local answer
+//! is. An invalidation that we hear of later than of an answer makes the judgement milder, never
+//! harsher.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::chaos::ledger::{History, Ledger, Row, Standing, Version};
+use crate::chaos::settings::{NEVER_CREATED, TOKENS};
+use crate::chaos::wire::{Answered, Origin, Said, Wrong};
+
+/// Who answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instance {
+    /// Its number: a worker that is started anew is another instance.
+    pub id: u64,
+    /// Its staleness bound; zero without a local level.
+    pub bound: Duration,
+}
+
+/// Why an answer breaks the promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    /// Read from a version of the token that a complete change had replaced.
+    OldToken { read: usize, oldest_allowed: usize },
+    /// Read from a version of the tenant that a complete change had replaced.
+    OldTenant { read: usize, oldest_allowed: usize },
+    /// Absent, though it existed in every version that was allowed.
+    NeverAbsent { oldest_allowed: usize },
+    /// A state that the database never had.
+    NeverSo,
+    /// Something that an engine must never say here.
+    Wrong(Wrong),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OldToken {
+                read,
+                oldest_allowed,
+            } => write!(
+                f,
+                "the token's version {read} was answered, the oldest allowed is {oldest_allowed}"
+            ),
+            Self::OldTenant {
+                read,
+                oldest_allowed,
+            } => write!(
+                f,
+                "the tenant's version {read} was answered, the oldest allowed is {oldest_allowed}"
+            ),
+            Self::NeverAbsent { oldest_allowed } => write!(
+                f,
+                "absent was answered, and from the token's version {oldest_allowed} on it was not"
+            ),
+            Self::NeverSo => write!(f, "the database was never in the state that was answered"),
+            Self::Wrong(Wrong::OtherToken) => write!(f, "another token's record was answered"),
+            Self::Wrong(Wrong::Absence) => write!(f, "absent was answered for a foreign reason"),
+            Self::Wrong(Wrong::Denial) => write!(f, "denied was answered for a foreign reason"),
+            Self::Wrong(Wrong::Unavailable) => {
+                write!(f, "unavailable was answered, and the database is not why")
+            }
+        }
+    }
+}
+
+/// Judges one answer.
+///
+/// # Errors
+/// The way in which it breaks the promise.
+pub fn judge(ledger: &Ledger, by: Instance, answered: &Answered) -> Result<(), Violation> {
+    let Some(token) = answered.token else {
+        return match answered.said {
+            Said::Absent | Said::Unavailable => Ok(()),
+            Said::Wrong(wrong) => Err(Violation::Wrong(wrong)),
+            Said::Found(..) | Said::Denied(_) => Err(Violation::NeverSo),
+        };
+    };
+    match answered.said {
+        Said::Found(version, origin) => read_from(
+            ledger,
+            by,
+            answered,
+            (token, version),
+            Some(origin),
+            Standing::Active,
+        ),
+        Said::Denied(version) => read_from(
+            ledger,
+            by,
+            answered,
+            (token, version),
+            None,
+            Standing::Suspended,
+        ),
+        Said::Absent => absent(ledger, by, answered, token),
+        Said::Unavailable => Ok(()),
+        Said::Wrong(wrong) => Err(Violation::Wrong(wrong)),
+    }
+}
+
+fn read_from(
+    ledger: &Ledger,
+    by: Instance,
+    answered: &Answered,
+    (token, version): (usize, Version),
+    origin: Option<Origin>,
+    standing: Standing,
+) -> Result<(), Violation> {
+    let history = ledger.token(token);
+    let existed = committed_by(history, version.token, answered);
+    let Some(Row::Good(tenant)) = existed.then(|| history.state(version.token)).flatten() else {
+        return Err(Violation::NeverSo);
+    };
+    let may_be_local = matches!(origin, None | Some(Origin::Local));
+    let oldest_allowed = history.oldest_allowed(answered.start, by, may_be_local);
+    if version.token < oldest_allowed {
+        return Err(Violation::OldToken {
+            read: version.token,
+            oldest_allowed,
+        });
+    }
+    let Some(tenant) = tenant else {
+        let alone = standing == Standing::Active && version.tenant == 0;
+        return if alone {
+            Ok(())
+        } else {
+            Err(Violation::NeverSo)
+        };
+    };
+    let history = ledger.tenant(tenant);
+    let existed = committed_by(history, version.tenant, answered);
+    if !existed || history.state(version.tenant) != Some(standing) {
+        return Err(Violation::NeverSo);
+    }
+    // A value from Redis is checked against the local level's copy of the tenant.
+    let may_be_local = origin != Some(Origin::Loaded);
+    let oldest_allowed = history.oldest_allowed(answered.start, by, may_be_local);
+    if version.tenant < oldest_allowed {
+        return Err(Violation::OldTenant {
+            read: version.tenant,
+            oldest_allowed,
+        });
+    }
+    Ok(())
+}
+
+fn absent(
+    ledger: &Ledger,
+    by: Instance,
+    answered: &Answered,
+    token: usize,
+) -> Result<(), Violation> {
+    if token >= TOKENS - NEVER_CREATED {
+        return Ok(());
+    }
+    let history = ledger.token(token);
+    let oldest_allowed = history.oldest_allowed(answered.start, by, true);
+    let was_absent = history.commits()[oldest_allowed..]
+        .iter()
+        .take_while(|commit| commit.at <= answered.end)
+        .any(|commit| commit.state == Row::Absent);
+    if was_absent {
+        Ok(())
+    } else {
+        Err(Violation::NeverAbsent { oldest_allowed })
+    }
+}
+
+fn committed_by<S: Copy>(history: &History<S>, version: usize, answered: &Answered) -> bool {
+    let commit = history.commits().get(version);
+    commit.is_some_and(|commit| commit.at <= answered.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::clock::{Stamp, nanos, now};
+    use crate::chaos::ledger::{Confirmed, Target};
+    use crate::chaos::settings::BOUND;
+
+    const HERE: Instance = Instance {
+        id: 1,
+        bound: BOUND,
+    };
+
+    fn answer(start: Stamp, said: Said) -> Answered {
+        Answered {
+            token: Some(0),
+            start,
+            end: now(),
+            said,
+        }
+    }
+
+    fn found(token: usize, tenant: usize, origin: Origin) -> Said {
+        Said::Found(Version { token, tenant }, origin)
+    }
+
+    fn confirm(ledger: &mut Ledger, target: Target, waited: bool, instance: Option<u64>) -> Stamp {
+        let returned = now();
+        let confirmed = Confirmed {
+            version: ledger.newest(target),
+            started: returned,
+            returned,
+            waited,
+            instance,
+        };
+        ledger.confirm(target, confirmed);
+        returned
+    }
+
+    /// Token 0 with versions 1 and 2, the second invalidated.
+    fn changed(waited: bool, instance: Option<u64>) -> (Ledger, Stamp) {
+        let mut ledger = Ledger::new();
+        ledger.commit_token(0, Row::Good(None));
+        ledger.commit_token(0, Row::Good(None));
+        let returned = confirm(&mut ledger, Target::Token(0), waited, instance);
+        (ledger, returned)
+    }
+
+    const OLD: Result<(), Violation> = Err(Violation::OldToken {
+        read: 1,
+        oldest_allowed: 2,
+    });
+
+    #[test]
+    fn who_started_before_the_return_may_get_either_version() {
+        let (ledger, returned) = changed(true, None);
+        for version in [1, 2] {
+            let answered = answer(returned, found(version, 0, Origin::Loaded));
+            assert_eq!(judge(&ledger, HERE, &answered), Ok(()));
+        }
+    }
+
+    #[test]
+    fn after_an_invalidation_that_waited_nothing_answers_from_before() {
+        let (ledger, returned) = changed(true, None);
+        for origin in [Origin::Local, Origin::Shared, Origin::Loaded] {
+            let old = answer(returned + 1, found(1, 0, origin));
+            assert_eq!(judge(&ledger, HERE, &old), OLD);
+            let new = answer(returned + 1, found(2, 0, origin));
+            assert_eq!(judge(&ledger, HERE, &new), Ok(()));
+        }
+    }
+
+    #[test]
+    fn after_a_plain_one_a_local_level_may_for_the_bound() {
+        let (ledger, returned) = changed(false, None);
+        let local = answer(returned + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, HERE, &local), Ok(()));
+        let shared = answer(returned + 1, found(1, 0, Origin::Shared));
+        assert_eq!(judge(&ledger, HERE, &shared), OLD);
+        let late = answer(returned + nanos(BOUND) + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, HERE, &late), OLD);
+    }
+
+    #[test]
+    fn each_instance_is_held_to_its_own_bound_and_none_after_one_that_waited() {
+        let long = Instance {
+            id: 2,
+            bound: BOUND * 4,
+        };
+        let (ledger, returned) = changed(false, None);
+        let between = answer(returned + nanos(BOUND) + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, HERE, &between), OLD);
+        assert_eq!(judge(&ledger, long, &between), Ok(()));
+        let late = answer(returned + nanos(BOUND * 4) + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, long, &late), OLD);
+        let (ledger, returned) = changed(true, None);
+        let waited = answer(returned + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, long, &waited), OLD);
+    }
+
+    #[test]
+    fn the_caller_of_a_plain_one_may_not() {
+        let (ledger, returned) = changed(false, Some(HERE.id));
+        let local = answer(returned + 1, found(1, 0, Origin::Local));
+        assert_eq!(judge(&ledger, HERE, &local), OLD);
+        let there = Instance { id: 2, ..HERE };
+        assert_eq!(judge(&ledger, there, &local), Ok(()));
+    }
+
+    #[test]
+    fn a_token_that_exists_is_not_absent() {
+        let mut ledger = Ledger::new();
+        let before = now();
+        ledger.commit_token(0, Row::Good(None));
+        let returned = confirm(&mut ledger, Target::Token(0), true, None);
+        let absent = |start| judge(&ledger, HERE, &answer(start, Said::Absent));
+        assert_eq!(absent(before), Ok(()));
+        assert_eq!(
+            absent(returned + 1),
+            Err(Violation::NeverAbsent { oldest_allowed: 1 })
+        );
+    }
+
+    #[test]
+    fn a_revoked_token_is_not_found() {
+        let (mut ledger, _) = changed(true, None);
+        ledger.commit_token(0, Row::Absent);
+        let returned = confirm(&mut ledger, Target::Token(0), true, None);
+        let answered = answer(returned + 1, found(2, 0, Origin::Loaded));
+        assert!(judge(&ledger, HERE, &answered).is_err());
+        let absent = answer(returned + 1, Said::Absent);
+        assert_eq!(judge(&ledger, HERE, &absent), Ok(()));
+    }
+
+    #[test]
+    fn a_suspended_tenants_token_is_denied_and_nothing_else() {
+        let mut ledger = Ledger::new();
+        ledger.commit_token(0, Row::Good(Some(0)));
+        ledger.commit_tenant(0, Standing::Suspended);
+        let returned = confirm(&mut ledger, Target::Tenant(0), true, None);
+        let denied = |tenant| Said::Denied(Version { token: 1, tenant });
+        let judged = |said| judge(&ledger, HERE, &answer(returned + 1, said));
+        assert_eq!(judged(denied(1)), Ok(()));
+        assert_eq!(judged(denied(0)), Err(Violation::NeverSo));
+        assert_eq!(
+            judged(found(1, 0, Origin::Loaded)),
+            Err(Violation::OldTenant {
+                read: 0,
+                oldest_allowed: 1
+            })
+        );
+        assert_eq!(judged(found(1, 1, Origin::Loaded)), Err(Violation::NeverSo));
+    }
+
+    #[test]
+    fn a_value_from_redis_is_checked_by_a_copy_of_the_tenant_as_old_as_the_bound() {
+        let mut ledger = Ledger::new();
+        ledger.commit_token(0, Row::Good(Some(0)));
+        ledger.commit_tenant(0, Standing::Active);
+        let returned = confirm(&mut ledger, Target::Tenant(0), false, None);
+        let judged = |start, origin, by| judge(&ledger, by, &answer(start, found(1, 0, origin)));
+        assert_eq!(judged(returned + 1, Origin::Shared, HERE), Ok(()));
+        assert!(judged(returned + 1, Origin::Loaded, HERE).is_err());
+        assert!(judged(returned + nanos(BOUND) + 1, Origin::Shared, HERE).is_err());
+        let without = Instance {
+            id: 2,
+            bound: Duration::ZERO,
+        };
+        assert!(judged(returned + 1, Origin::Shared, without).is_err());
+    }
+}

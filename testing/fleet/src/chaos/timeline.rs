@@ -1,0 +1,107 @@
+//! What led to a violation, for whoever has to find its cause.
+
+use std::fmt::{Debug, Write};
+use std::time::Duration;
+
+use crate::chaos::books::Books;
+use crate::chaos::clock::{Stamp, millis_after, nanos};
+use crate::chaos::ledger::{History, Row};
+use crate::chaos::oracle::{Instance, Violation};
+use crate::chaos::wire::{Answered, Said};
+
+/// How long before the request the story begins.
+const BEFORE: Duration = Duration::from_secs(4);
+
+/// The story, in milliseconds before and after the request's start.
+pub(crate) fn describe(
+    books: &Books,
+    by: Instance,
+    answered: &Answered,
+    violation: Violation,
+) -> String {
+    let Answered {
+        token,
+        start,
+        end,
+        said,
+    } = *answered;
+    let mut events = vec![
+        (start, "the request starts".to_owned()),
+        (end, format!("it is answered: {said:?}")),
+    ];
+    if let Some(token) = token {
+        let history = books.ledger.token(token);
+        events.extend(story(&format!("token {token}"), history));
+        for tenant in tenants(history, said) {
+            let history = books.ledger.tenant(tenant);
+            events.extend(story(&format!("tenant {tenant}"), history));
+        }
+    }
+    for fault in &books.faults {
+        events.push((fault.began, format!("fault: {}", fault.what)));
+        if let Some(mended) = fault.mended {
+            events.push((mended, format!("mended: {}", fault.what)));
+        }
+    }
+    events.retain(|(at, _)| (start.saturating_sub(nanos(BEFORE))..=end).contains(at));
+    events.sort_by_key(|(at, _)| *at);
+    let mut text = format!(
+        "{violation}\n  token {token:?}, instance {}, bound {:?}",
+        by.id, by.bound
+    );
+    for (at, what) in events {
+        let _ = write!(text, "\n  {:>10.3} ms  {what}", millis_after(start, at));
+    }
+    text
+}
+
+/// The tenants that the token had in the version that was answered, and since.
+fn tenants(history: &History<Row>, said: Said) -> Vec<usize> {
+    let from = match said {
+        Said::Found(version, _) | Said::Denied(version) => version.token,
+        _ => history.newest(),
+    };
+    let mut tenants: Vec<usize> = history
+        .commits()
+        .iter()
+        .skip(from)
+        .filter_map(|commit| match commit.state {
+            Row::Good(tenant) => tenant,
+            Row::Absent => None,
+        })
+        .collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    tenants
+}
+
+fn story<S: Copy + Debug>(name: &str, history: &History<S>) -> Vec<(Stamp, String)> {
+    let commits = history.commits().iter().enumerate();
+    let mut events: Vec<_> = commits
+        .map(|(version, commit)| {
+            let text = format!("{name}: version {version} is committed, {:?}", commit.state);
+            (commit.at, text)
+        })
+        .collect();
+    for confirmed in history.confirmed() {
+        let kind = if confirmed.waited {
+            "and_wait"
+        } else {
+            "plain"
+        };
+        let by = match confirmed.instance {
+            Some(instance) => format!("instance {instance}"),
+            None => "the operator".to_owned(),
+        };
+        let what = format!("of version {}, {kind}, by {by}", confirmed.version);
+        events.push((
+            confirmed.started,
+            format!("{name}: invalidation {what} starts"),
+        ));
+        events.push((
+            confirmed.returned,
+            format!("{name}: invalidation {what} is Ok"),
+        ));
+    }
+    events
+}

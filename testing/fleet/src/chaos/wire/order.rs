@@ -1,0 +1,70 @@
+//! From the driver to a worker.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Unreadable, Words};
+use crate::chaos::ledger::Target;
+
+/// From the driver to a worker's standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Ask without end.
+    Load,
+    /// So many requests for one token at once.
+    Herd { requests: usize, token: usize },
+    /// An invalidation from the worker's own engine.
+    Invalidate {
+        id: u64,
+        target: Target,
+        by_digest: bool,
+        wait: bool,
+    },
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load => write!(f, "load"),
+            Self::Herd { requests, token } => write!(f, "herd {requests} {token}"),
+            Self::Invalidate {
+                id,
+                target,
+                by_digest,
+                wait,
+            } => {
+                let (kind, index) = match target {
+                    Target::Token(index) => ("token", index),
+                    Target::Tenant(index) => ("tenant", index),
+                };
+                write!(f, "invalidate {id} {kind} {index} {by_digest} {wait}")
+            }
+        }
+    }
+}
+
+impl FromStr for Order {
+    type Err = Unreadable;
+
+    fn from_str(line: &str) -> Result<Self, Unreadable> {
+        let mut words = Words::of(line);
+        match words.next()? {
+            "load" => Ok(Self::Load),
+            "herd" => Ok(Self::Herd {
+                requests: words.value()?,
+                token: words.value()?,
+            }),
+            "invalidate" => Ok(Self::Invalidate {
+                id: words.value()?,
+                target: match words.next()? {
+                    "token" => Target::Token(words.value()?),
+                    "tenant" => Target::Tenant(words.value()?),
+                    _ => return Err(Unreadable),
+                },
+                by_digest: words.value()?,
+                wait: words.value()?,
+            }),
+            _ => Err(Unreadable),
+        }
+    }
+}

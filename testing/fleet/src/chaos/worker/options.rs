@@ -1,0 +1,85 @@
+//! A worker's command line, and the engine that it asks for.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tower_api_token::{ApiTokenCache, RedisStore};
+
+use super::loader::FromDriver;
+use crate::chaos::settings::{BOUND, LOAD_DEADLINE, NULL_TTL, SCOPE, TTL};
+
+/// What a worker is told on its command line.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The URL of Redis, or of the proxy in front of it.
+    pub redis: String,
+    /// Where the driver's database is.
+    pub database: SocketAddr,
+    /// What chance is drawn from.
+    pub seed: u64,
+    /// Its staleness bound; zero without a local level.
+    pub bound: Duration,
+    /// How many replicas its invalidations wait for.
+    pub replicas: usize,
+    /// Whether Redis may take seconds to answer: for tests that count, on a busy machine.
+    pub patient: bool,
+}
+
+impl Options {
+    /// As words for a command line.
+    pub fn to_words(&self) -> Vec<String> {
+        vec![
+            "worker".to_owned(),
+            self.redis.clone(),
+            self.database.to_string(),
+            self.seed.to_string(),
+            self.bound.as_millis().to_string(),
+            self.replicas.to_string(),
+            self.patient.to_string(),
+        ]
+    }
+
+    /// Reads what [`to_words`](Self::to_words) wrote, without its first word.
+    pub fn from_words(words: &[String]) -> Option<Self> {
+        fn read<T: FromStr>(word: &str) -> Option<T> {
+            word.parse().ok()
+        }
+        let [redis, database, seed, bound, replicas, patient] = words else {
+            return None;
+        };
+        Some(Self {
+            redis: redis.clone(),
+            database: read(database)?,
+            seed: read(seed)?,
+            bound: Duration::from_millis(read(bound)?),
+            replicas: read(replicas)?,
+            patient: read(patient)?,
+        })
+    }
+
+    pub(super) fn cache(&self) -> ApiTokenCache<u64> {
+        let mut store = RedisStore::connect(&self.redis).expect("a good URL");
+        let mut builder = ApiTokenCache::builder(FromDriver::new(self.database));
+        if self.patient {
+            let patience = Duration::from_secs(10);
+            store = store.deadline(patience).connect_deadline(patience);
+            builder = builder.load_deadline(patience);
+        } else {
+            builder = builder.load_deadline(LOAD_DEADLINE);
+        }
+        let mut bound = self.bound;
+        if bound.is_zero() {
+            builder = builder.local_capacity(0);
+            bound = BOUND;
+        }
+        builder
+            .store(store)
+            .token_types([SCOPE])
+            .staleness_bound(bound)
+            .ttl(TTL)
+            .null_ttl(NULL_TTL)
+            .build()
+            .expect("good settings")
+    }
+}

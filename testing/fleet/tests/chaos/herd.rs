@@ -1,0 +1,122 @@
+//! Herds over processes: however many ask, in however many instances, one load answers them all.
+//!
+//! Nothing is broken here, and Redis may take its time: what is counted is the loads.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use fleet::chaos::books::Shared;
+use fleet::chaos::database::{Database, Pace};
+use fleet::chaos::ledger::Row;
+use fleet::chaos::process::Process;
+use fleet::chaos::settings::{BOUND, TOKENS};
+use fleet::chaos::wire::{Order, Report};
+use fleet::chaos::worker::Options;
+use test_support::RedisServer;
+use tokio::runtime::Runtime;
+
+/// A thousand requests.
+const SHARES: [usize; 3] = [334, 333, 333];
+const KNOWN: usize = 0;
+const UNKNOWN: usize = TOKENS - 1;
+
+/// Three workers, one Redis, a database whose answers take long enough for everybody to arrive.
+struct World {
+    workers: Vec<(Process, Receiver<Report>)>,
+    database: Database,
+    books: Shared,
+    _runtime: Runtime,
+    _server: RedisServer,
+}
+
+impl World {
+    fn start() -> Self {
+        let server = RedisServer::start();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let books = Shared::default();
+        let pace = Pace::Steady(Duration::from_millis(500));
+        let database = runtime
+            .block_on(Database::start(Arc::clone(&books), pace))
+            .unwrap();
+        let employ = |index| {
+            let options = Options {
+                redis: server.url(),
+                database: database.addr(),
+                seed: index,
+                bound: BOUND,
+                replicas: 0,
+                patient: true,
+            };
+            let (sender, reports) = mpsc::channel();
+            let program = Path::new(env!("CARGO_BIN_EXE_chaos"));
+            let process = Process::start(program, &options, move |report| {
+                if !matches!(report, Report::Counted(_)) {
+                    let _ = sender.send(report);
+                }
+            });
+            assert_eq!(reports.recv(), Ok(Report::Ready));
+            (process.unwrap(), reports)
+        };
+        Self {
+            workers: (0..3).map(employ).collect(),
+            database,
+            books,
+            _runtime: runtime,
+            _server: server,
+        }
+    }
+
+    /// How a thousand concurrent requests for this token were answered: found, absent, otherwise.
+    fn herd(&self, token: usize) -> (usize, usize, usize) {
+        for ((process, _), requests) in self.workers.iter().zip(SHARES) {
+            process.order(Order::Herd { requests, token }).unwrap();
+        }
+        let mut sum = (0, 0, 0);
+        for (_, reports) in &self.workers {
+            match reports.recv().unwrap() {
+                Report::Herd {
+                    found,
+                    absent,
+                    other,
+                } => sum = (sum.0 + found, sum.1 + absent, sum.2 + other),
+                other => panic!("{other:?}"),
+            }
+        }
+        sum
+    }
+}
+
+#[test]
+fn a_thousand_requests_for_one_cold_token_over_three_processes_are_one_load() {
+    let world = World::start();
+    let row = Row::Good(None);
+    world.books.lock().unwrap().ledger.commit_token(KNOWN, row);
+    assert_eq!(world.herd(KNOWN), (1_000, 0, 0));
+    assert_eq!(world.database.loads(), 1);
+    assert_eq!(world.herd(KNOWN), (1_000, 0, 0));
+    assert_eq!(world.database.loads(), 1, "and then it is cached");
+}
+
+#[test]
+fn a_thousand_requests_for_one_cold_token_of_a_tenant_are_one_load() {
+    let world = World::start();
+    let row = Row::Good(Some(0));
+    world.books.lock().unwrap().ledger.commit_token(KNOWN, row);
+    assert_eq!(world.herd(KNOWN), (1_000, 0, 0));
+    assert_eq!(world.database.loads(), 1);
+}
+
+#[test]
+fn a_thousand_requests_for_one_unknown_token_over_three_processes_are_one_load() {
+    let world = World::start();
+    assert_eq!(world.herd(UNKNOWN), (0, 1_000, 0));
+    assert_eq!(world.database.loads(), 1);
+    assert_eq!(world.herd(UNKNOWN), (0, 1_000, 0));
+    assert_eq!(world.database.loads(), 1, "and then it is cached");
+}

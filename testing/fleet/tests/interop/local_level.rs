@@ -1,0 +1,78 @@
+//! Our local level obeys Python within the staleness bound, though nobody tells it.
+
+use std::time::Duration;
+
+use crate::common::{APP, TOKEN, World, found, is_absent, record_of, until};
+use fleet::interop::database::Row;
+use fleet::interop::python::{Python, Version};
+use tower_api_token::test_util::ManualClock;
+use tower_api_token::{ApiTokenCache, Origin};
+
+const ALMOST: Duration = Duration::from_millis(999);
+const REST: Duration = Duration::from_millis(1);
+
+fn rust(world: &World) -> (ApiTokenCache, ManualClock) {
+    let clock = ManualClock::new();
+    let cache = world.builder().clock(clock.clone()).build().unwrap();
+    (cache, clock)
+}
+
+#[tokio::test]
+async fn an_entry_of_either_side_that_python_deletes_ends_with_the_bound() {
+    let deletions: [fn(&mut Python); 3] = [
+        |python| python.delete(TOKEN, "app"),
+        |python| python.delete_all_scopes(TOKEN),
+        |python| python.invalidate_tenant("t-1"),
+    ];
+    for version in Version::ALL {
+        for delete in deletions {
+            for pythons in [true, false] {
+                let world = World::with(Row::new("tok-1").of_tenant("t-1"));
+                let (rust, clock) = rust(&world);
+                let mut python = world.python(version);
+                if pythons {
+                    python.set(APP, &record_of("py-1", TOKEN, "t-1"));
+                }
+                found(&rust, TOKEN).await;
+                world.database.revoke(TOKEN);
+                delete(&mut python);
+                clock.advance(ALMOST);
+                assert_eq!(found(&rust, TOKEN).await.origin(), Origin::Local);
+                // The refresh that this has started.
+                until(|| rust.flights() == 0).await;
+                clock.advance(REST);
+                assert!(is_absent(&rust, TOKEN).await);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_null_that_python_replaces_ends_with_the_bound() {
+    for version in Version::ALL {
+        let world = World::new();
+        let (rust, clock) = rust(&world);
+        let mut python = world.python(version);
+        assert!(is_absent(&rust, TOKEN).await);
+        python.fetch_loaded(TOKEN, APP, &record_of("py-1", TOKEN, "t-1"));
+        clock.advance(Duration::from_millis(499));
+        assert!(is_absent(&rust, TOKEN).await);
+        clock.advance(Duration::from_millis(501));
+        assert_eq!(found(&rust, TOKEN).await.id(), "py-1");
+        assert_eq!(world.database.loads(), 1);
+    }
+}
+
+#[tokio::test]
+async fn our_own_invalidation_of_pythons_entry_is_obeyed_here_at_once() {
+    for version in Version::ALL {
+        let world = World::new();
+        let (rust, _clock) = rust(&world);
+        world
+            .python(version)
+            .set(APP, &record_of("py-1", TOKEN, "t-1"));
+        assert_eq!(found(&rust, TOKEN).await.id(), "py-1");
+        rust.invalidate(TOKEN).await.unwrap();
+        assert!(is_absent(&rust, TOKEN).await);
+    }
+}

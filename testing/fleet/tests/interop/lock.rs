@@ -1,0 +1,132 @@
+//! The load lock: both sides share one load, and neither waits for the other for ever.
+
+use std::time::Duration;
+
+use crate::common::{APP, LOCK, TOKEN, World, found, is_absent, record, start, until};
+use fleet::interop::database::Row;
+use fleet::interop::python::Version;
+use serde_json::Value;
+use tower_api_token::test_util::SyncPoint;
+
+#[tokio::test]
+async fn while_python_loads_we_wait_and_then_read_its_entry() {
+    let world = World::with(Row::new("tok-1"));
+    let (rust, mut python) = (world.rust(), world.python(Version::Current));
+    python.start_fetch(TOKEN, APP);
+    python.query();
+    let lock = world.text(LOCK).expect("Python holds it");
+    assert_eq!(lock.len(), 32);
+    world.redis.reset_stats();
+    let waiting: Vec<_> = (0..5).map(|_| start(&rust, TOKEN)).collect();
+    // Tried for the lock, and looked again.
+    until(|| world.redis.command_count("eval") >= 2).await;
+    assert_eq!(world.text(LOCK), Some(lock), "it is Python's to release");
+    python.answer(&record("py-1", TOKEN));
+    python.end().unwrap();
+    for answer in waiting {
+        let token = answer.await.unwrap().unwrap().found().unwrap();
+        assert_eq!(token.id(), "py-1");
+    }
+    assert_eq!(world.database.loads(), 0);
+    assert_eq!(world.text(LOCK), None);
+}
+
+#[tokio::test]
+async fn while_we_load_python_waits_and_then_reads_our_entry() {
+    for scope in [APP, None] {
+        let world = World::with(Row::new("tok-1"));
+        let mut python = world.python(Version::Current);
+        let (rust, points) = world.held();
+        let fill = points.at(SyncPoint::BeforeFill);
+        fill.close();
+        let cache = rust.clone();
+        let slow = tokio::spawn(async move { crate::common::ask_in(&cache, TOKEN, scope).await });
+        fill.reached(1).await;
+        world.redis.reset_stats();
+        python.start_fetch(TOKEN, scope);
+        // It asks for the lock again and again.
+        until(|| world.redis.command_count("set") >= 2).await;
+        assert_eq!(python.has_said(), None);
+        fill.open();
+        slow.await.unwrap().unwrap();
+        let answer = python.end().expect("no load of its own");
+        assert_eq!(answer["id"], "tok-1");
+        assert_eq!(world.database.loads(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_null_of_ours_lets_a_waiting_python_ask_its_database_itself() {
+    let world = World::new();
+    let mut python = world.python(Version::Current);
+    let (rust, points) = world.held();
+    let fill = points.at(SyncPoint::BeforeFill);
+    fill.close();
+    let slow = start(&rust, TOKEN);
+    fill.reached(1).await;
+    world.redis.reset_stats();
+    python.start_fetch(TOKEN, APP);
+    until(|| world.redis.command_count("set") >= 2).await;
+    fill.open();
+    slow.await.unwrap().unwrap();
+    // It cannot tell a null from a miss.
+    python.query();
+    python.answer(&Value::Null);
+    assert!(python.end().unwrap().is_null());
+    assert!(is_absent(&rust, TOKEN).await);
+    assert_eq!(world.database.loads(), 1);
+}
+
+#[tokio::test]
+async fn the_lock_without_a_scope_is_the_same_for_both() {
+    let world = World::with(Row::new("tok-1"));
+    let (rust, mut python) = (world.rust(), world.python(Version::Current));
+    python.start_fetch(TOKEN, None);
+    python.query();
+    assert_eq!(
+        world.redis.keys("api_token_query_lock:*"),
+        [format!("api_token_query_lock:None:{TOKEN}")]
+    );
+    world.redis.reset_stats();
+    let waiting = tokio::spawn(async move { rust.authenticate(TOKEN).await });
+    until(|| world.redis.command_count("eval") >= 2).await;
+    python.answer(&record("py-1", TOKEN));
+    python.end().unwrap();
+    let token = waiting.await.unwrap().unwrap().found().unwrap();
+    assert_eq!((token.id(), world.database.loads()), ("py-1", 0));
+}
+
+#[tokio::test]
+async fn a_python_that_died_with_the_lock_delays_us_by_a_bound_and_stops_nobody() {
+    let world = World::with(Row::new("tok-1"));
+    let mut python = world.python(Version::Current);
+    python.start_fetch(TOKEN, APP);
+    python.query();
+    drop(python);
+    assert!(world.text(LOCK).is_some());
+    // Another's load is waited for for a second longer than one of ours may take.
+    let rust = world.builder().load_deadline(Duration::from_millis(100));
+    let rust = rust.local_capacity(0).build().unwrap();
+    assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");
+    assert_eq!(
+        world.text(crate::common::ENTRY),
+        None,
+        "it is answered, not cached"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_load_of_ours_gives_the_lock_back_to_python() {
+    let world = World::new();
+    let mut python = world.python(Version::Current);
+    // No answer comes within the deadline.
+    world.database.gate.close();
+    let rust = world.builder().load_deadline(Duration::from_millis(50));
+    let rust = rust.local_capacity(0).build().unwrap();
+    assert!(crate::common::ask(&rust, TOKEN).await.is_err());
+    assert_eq!(
+        (world.text(LOCK), world.text(crate::common::ENTRY)),
+        (None, None)
+    );
+    python.fetch_loaded(TOKEN, APP, &record("py-1", TOKEN));
+}

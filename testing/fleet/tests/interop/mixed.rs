@@ -1,0 +1,63 @@
+//! Both sides under load. `scripts/interop` is the long form.
+
+use std::process::Command;
+use std::time::Duration;
+
+use fleet::interop::mixed::judge::Cause;
+use fleet::interop::mixed::operator::Executors;
+use fleet::interop::mixed::{Plan, run};
+use fleet::interop::python::Version;
+
+/// Those whose invalidations differ most.
+const VERSIONS: [Version; 2] = [Version::First, Version::Current];
+
+/// Long enough for a hundred invalidations from each side.
+const SECONDS: &str = "12";
+
+#[test]
+fn no_answer_of_ours_is_late_beyond_the_bound_but_for_pythons_own_weaknesses() {
+    let output = Command::new(env!("CARGO_BIN_EXE_mixed"))
+        .arg(SECONDS)
+        .output()
+        .expect("the program starts");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    println!("{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", output.status);
+    assert!(printed.contains("violations      0\n"));
+}
+
+fn run_with(nodes: &[Version], executors: Executors) -> fleet::interop::mixed::summary::Summary {
+    let summary = run(&Plan {
+        lasts: Duration::from_secs(5),
+        seed: 7,
+        engines: 2,
+        nodes: nodes.to_vec(),
+        executors,
+    });
+    println!("{summary}");
+    assert!(summary.is_lively());
+    assert_eq!(summary.violations(), 0);
+    summary
+}
+
+#[test]
+fn our_invalidations_hold_for_python_under_load_and_miss_nothing() {
+    let executors = Executors {
+        rust: true,
+        python: vec![],
+    };
+    let summary = run_with(&VERSIONS, executors);
+    assert_eq!(summary.explained(Cause::NotInIndex), 0);
+    assert_eq!(summary.explained(Cause::OurLoadAcross), 0);
+}
+
+#[test]
+fn pythons_invalidations_hold_for_us_under_load() {
+    for version in VERSIONS {
+        let executors = Executors {
+            rust: false,
+            python: vec![version],
+        };
+        run_with(&[version], executors);
+    }
+}
