@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let app = Router::new()
         .route("/", get(whoami))
-        .layer(ApiTokenLayer::new(cache).with_scope("app"));
+        .layer(ApiTokenLayer::builder(cache).token_type("app").build()?);
 
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

@@ -38,10 +38,8 @@ fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
 }
 
 /// HTTP/1.1 and HTTP/2 on every connection that `listener` accepts.
-async fn serve(listener: TcpListener, cache: ApiTokenCache) -> std::io::Result<()> {
-    let service = ApiTokenLayer::new(cache)
-        .with_scope("app")
-        .layer(service_fn(hello));
+async fn serve(listener: TcpListener, layer: ApiTokenLayer) -> std::io::Result<()> {
+    let service = layer.layer(service_fn(hello));
     loop {
         let (stream, _) = listener.accept().await?;
         let service = TowerToHyperService::new(service.clone());
@@ -65,6 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (token, address) = (token.expose(), listener.local_addr()?);
     println!("curl -i -H 'Authorization: Bearer {token}' http://{address}/");
     println!("listening on http://{address}");
-    serve(listener, cache).await?;
+    let layer = ApiTokenLayer::builder(cache).token_type("app").build()?;
+    serve(listener, layer).await?;
     Ok(())
 }

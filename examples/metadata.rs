@@ -77,11 +77,12 @@ fn cache(table: Table, redis_url: Option<&str>) -> Result<ApiTokenCache<Plan>, C
     builder.build()
 }
 
-fn app(cache: ApiTokenCache<Plan>) -> Router {
-    Router::new()
+fn app(cache: ApiTokenCache<Plan>) -> Result<Router, ConfigError> {
+    let layer = ApiTokenLayer::builder(cache).token_type("app").build()?;
+    Ok(Router::new()
         .route("/plan", get(plan))
         .route("/export/{rows}", get(export))
-        .layer(ApiTokenLayer::new(cache).with_scope("app"))
+        .layer(layer))
 }
 
 #[tokio::main]
@@ -105,6 +106,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("listening on http://{address}");
     let cache = cache(table, redis_url.as_deref())?;
-    axum::serve(listener, app(cache)).await?;
+    axum::serve(listener, app(cache)?).await?;
     Ok(())
 }

@@ -24,13 +24,15 @@ async fn prices(caller: Option<CachedApiToken>) -> String {
 
 /// A handler that takes a plain `CachedApiToken` below an optional layer answers a stranger with 500: a
 /// mistake of the service, which shows. Routes that need a token get a layer that requires one.
-fn app(cache: &ApiTokenCache) -> Router {
-    let layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+fn app(cache: &ApiTokenCache) -> Result<Router, ConfigError> {
+    let layer = || ApiTokenLayer::builder(cache.clone()).token_type("app");
     let open = Router::new()
         .route("/prices", get(prices))
-        .layer(layer.clone().optional());
-    let closed = Router::new().route("/orders", get(orders)).layer(layer);
-    open.merge(closed)
+        .layer(layer().optional().build()?);
+    let closed = Router::new()
+        .route("/orders", get(orders))
+        .layer(layer().build()?);
+    Ok(open.merge(closed))
 }
 
 async fn orders(token: CachedApiToken) -> String {
@@ -59,6 +61,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("curl -i -H 'Authorization: Bearer {token}' http://{address}/prices");
     println!("curl -i -H 'Authorization: Bearer {token}' http://{address}/orders");
     println!("listening on http://{address}");
-    axum::serve(listener, app(&cache)).await?;
+    axum::serve(listener, app(&cache)?).await?;
     Ok(())
 }

@@ -90,14 +90,15 @@ fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
     ApiTokenCache::builder(loader).token_types(["app"]).build()
 }
 
-fn app(cache: ApiTokenCache) -> Router {
+fn app(cache: ApiTokenCache) -> Result<Router, ConfigError> {
     let envelope = Envelope {
         help: "https://docs.example.com/errors",
     };
-    let layer = ApiTokenLayer::new(cache)
-        .with_scope("app")
-        .with_rejection(envelope);
-    Router::new().route("/", get(whoami)).layer(layer)
+    let layer = ApiTokenLayer::builder(cache)
+        .token_type("app")
+        .rejection_response(envelope)
+        .build()?;
+    Ok(Router::new().route("/", get(whoami)).layer(layer))
 }
 
 #[tokio::main]
@@ -116,6 +117,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("curl -i -H 'Authorization: Bearer {token}' http://{address}/");
     }
     println!("listening on http://{address}");
-    axum::serve(listener, app(cache(table)?)).await?;
+    axum::serve(listener, app(cache(table)?)?).await?;
     Ok(())
 }

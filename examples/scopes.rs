@@ -4,7 +4,7 @@
 //! other type is not good there, and the client is told no more than that of any unknown one (401). The
 //! loader need not compare: the cache compares the record's type with the scope at each request.
 //!
-//! What a good token may do *within* its scope is another question: `ApiTokenLayer::with_policy`.
+//! What a good token may do *within* its scope is another question: `ApiTokenLayerBuilder::policy`.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -30,19 +30,23 @@ async fn whoami(token: CachedApiToken) -> String {
     )
 }
 
-fn app(cache: &ApiTokenCache) -> Router {
-    let layer = |scope| ApiTokenLayer::new(cache.clone()).with_scope(scope);
+fn app(cache: &ApiTokenCache) -> Result<Router, ConfigError> {
+    let layer = |token_type| {
+        ApiTokenLayer::builder(cache.clone())
+            .token_type(token_type)
+            .build()
+    };
     let chat = Router::new()
         .route("/whoami", get(whoami))
-        .layer(layer("app"));
+        .layer(layer("app")?);
     let datasets = Router::new()
         .route("/whoami", get(whoami))
-        .layer(layer("dataset"));
-    Router::new()
+        .layer(layer("dataset")?);
+    Ok(Router::new()
         .nest("/chat", chat)
         .nest("/datasets", datasets)
         // Outside of both layers: for everybody.
-        .route("/health", get(async || "ok\n"))
+        .route("/health", get(async || "ok\n")))
 }
 
 /// A token's id and type, by its digest. In a service: a table, whose column `digest` is unique.
@@ -71,7 +75,7 @@ fn issue() -> Result<(Table, Vec<BearerToken>), GenerateError> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (table, tokens) = issue()?;
-    let app = app(&cache(table)?);
+    let app = app(&cache(table)?)?;
 
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;

@@ -33,8 +33,8 @@ use axum::routing::{delete, get};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, Lookup, Rejection, TokenDigest,
-    TokenFormat, TokenRecord,
+    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, Lookup, Rejection,
+    TokenDigest, TokenFormat, TokenRecord,
 };
 
 const SCOPE: &str = "app";
@@ -210,14 +210,16 @@ async fn revoke(State(service): State<Service>, caller: CachedApiToken) -> Statu
     }
 }
 
-fn app(service: Service) -> Router {
-    let layer = ApiTokenLayer::new(service.cache.clone())
-        .with_scope(SCOPE)
-        .with_token_format(service.format.clone());
-    Router::new()
-        .route("/token", delete(revoke).layer(layer.clone()))
-        .route("/echo", get(open).layer(layer.optional()))
-        .with_state(service)
+fn app(service: Service) -> Result<Router, ConfigError> {
+    let layer = || {
+        ApiTokenLayer::builder(service.cache.clone())
+            .token_type(SCOPE)
+            .token_format(service.format.clone())
+    };
+    Ok(Router::new()
+        .route("/token", delete(revoke).layer(layer().build()?))
+        .route("/echo", get(open).layer(layer().optional().build()?))
+        .with_state(service))
 }
 
 #[tokio::main]
@@ -244,7 +246,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     print_usage(token.expose(), listener.local_addr()?);
-    axum::serve(listener, app(service)).await?;
+    axum::serve(listener, app(service)?).await?;
     Ok(())
 }
 

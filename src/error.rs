@@ -8,17 +8,29 @@ use std::time::Duration;
 /// An error of any type, such as a [`TokenLoader`](crate::TokenLoader) may return.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// An invalid configuration. The text names the setting and the reason.
+/// An invalid configuration. The text names the setting, and the range that is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
+    setting: &'static str,
     message: String,
 }
 
 impl ConfigError {
+    /// An error in the URL of a store.
     pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::of("url", message)
+    }
+
+    pub(crate) fn of(setting: &'static str, message: impl Into<String>) -> Self {
         Self {
+            setting,
             message: message.into(),
         }
+    }
+
+    /// Returns the name of the setting, as the setter that takes it is called.
+    pub fn setting(&self) -> &'static str {
+        self.setting
     }
 
     /// Checks that `value` is in the `allowed` range.
@@ -26,7 +38,7 @@ impl ConfigError {
     /// # Errors
     /// Returns an error that names the setting, the range and the value.
     pub(crate) fn unless_within<T: PartialOrd + fmt::Debug>(
-        name: &str,
+        setting: &'static str,
         value: T,
         allowed: RangeInclusive<T>,
     ) -> Result<(), Self> {
@@ -34,9 +46,10 @@ impl ConfigError {
             return Ok(());
         }
         let (least, most) = allowed.into_inner();
-        Err(Self::new(format!(
-            "{name}: from {least:?} to {most:?}, not {value:?}"
-        )))
+        Err(Self::of(
+            setting,
+            format!("from {least:?} to {most:?}, not {value:?}"),
+        ))
     }
 }
 
@@ -48,7 +61,7 @@ pub(crate) const MOST_ENTRIES: usize = 1_000_000_000;
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        write!(f, "{}: {}", self.setting, self.message)
     }
 }
 

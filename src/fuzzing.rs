@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::middleware::credentials::Presented;
-use crate::middleware::credentials::bearer::{self, Limits};
+use crate::middleware::credentials::{Limits, Presented, scheme};
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{Generation, Kept, KeyLayout, Value};
 use crate::token::codec::{self, Decoded};
@@ -31,13 +30,10 @@ pub fn read_bearer(
     lengths: RangeInclusive<usize>,
     visible_ascii: bool,
 ) -> Credential<'_> {
-    let limits = Limits {
-        min_length: *lengths.start(),
-        max_length: *lengths.end(),
-        visible_ascii,
-        formats: Vec::new(),
+    let Ok(limits) = Limits::new(lengths, visible_ascii, Vec::new()) else {
+        return Credential::Malformed;
     };
-    match bearer::read(value, bearer::BEARER, &limits) {
+    match scheme::read(value, scheme::BEARER, &limits) {
         Presented::Token(Cow::Borrowed(token)) => Credential::Token(token),
         Presented::Nothing => Credential::Nothing,
         Presented::Malformed => Credential::Malformed,

@@ -123,6 +123,7 @@ pub use cache::{
 pub use error::{BoxError, ConfigError};
 pub use loader::{Lookup, TokenLoader};
 pub use metrics::{Origin, Outcome, Stats};
+pub use middleware::builder::ApiTokenLayerBuilder;
 pub use middleware::credentials::TokenSource;
 pub use middleware::layer::ApiTokenLayer;
 pub use middleware::rejection::Rejection;

@@ -87,16 +87,20 @@ fn builder_of(tenant: Option<&'static str>) -> ApiTokenCacheBuilder<()> {
 }
 
 pub fn layered(cache: &ApiTokenCache) -> Layered {
-    ApiTokenLayer::new(cache.clone())
-        .with_scope("app")
+    ApiTokenLayer::builder(cache.clone())
+        .token_type("app")
+        .build()
+        .unwrap()
         .layer(Nothing)
 }
 
 /// With the checksum of a token's form asked for.
 pub fn checked(cache: &ApiTokenCache) -> Layered {
-    ApiTokenLayer::new(cache.clone())
-        .with_scope("app")
-        .with_token_format(format())
+    ApiTokenLayer::builder(cache.clone())
+        .token_type("app")
+        .token_format(format())
+        .build()
+        .unwrap()
         .layer(Nothing)
 }
 

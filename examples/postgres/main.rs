@@ -46,13 +46,17 @@ fn cache(database: PgPool, redis_url: Option<&str>) -> Result<ApiTokenCache, Con
     builder.build()
 }
 
-fn app(database: PgPool, cache: ApiTokenCache) -> Router {
-    let layer = |scope| ApiTokenLayer::new(cache.clone()).with_scope(scope);
+fn app(database: PgPool, cache: ApiTokenCache) -> Result<Router, ConfigError> {
+    let layer = |token_type| {
+        ApiTokenLayer::builder(cache.clone())
+            .token_type(token_type)
+            .build()
+    };
     let api = Router::new()
         .route("/whoami", get(whoami))
-        .layer(layer(APP));
-    let operator = operator::routes(database, cache.clone()).layer(layer(OPERATOR));
-    Router::new().nest("/v1", api).nest("/operator", operator)
+        .layer(layer(APP)?);
+    let operator = operator::routes(database, cache.clone()).layer(layer(OPERATOR)?);
+    Ok(Router::new().nest("/v1", api).nest("/operator", operator))
 }
 
 /// Tokens for whoever tries this out, new at each start and good for an hour.
@@ -92,7 +96,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     print_usage(&issued, listener.local_addr()?);
-    axum::serve(listener, app(database, cache)).await?;
+    axum::serve(listener, app(database, cache)?).await?;
     Ok(())
 }
 

@@ -43,6 +43,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
          | cat -v"
     );
     println!("listening on http://{address}");
-    serve::serve(listener, cache, std::future::pending()).await?;
+    serve::serve(listener, serve::layer(cache)?, std::future::pending()).await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic_web::GrpcWebLayer;
 use tower_api_token::rejection::RequestHead;
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Rejection};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Rejection};
 
 /// A stream stays open: it is for tokens that belong to an application.
 fn may_call(token: &CachedApiToken, request: &RequestHead<'_>) -> Result<(), Rejection> {
@@ -17,23 +17,26 @@ fn may_call(token: &CachedApiToken, request: &RequestHead<'_>) -> Result<(), Rej
     Ok(())
 }
 
-/// Serves the health service to those whose token `cache` knows in the scope `app`, until `stop` is ready.
+pub(crate) fn layer(cache: ApiTokenCache) -> Result<ApiTokenLayer, ConfigError> {
+    ApiTokenLayer::builder(cache)
+        .token_type("app")
+        .policy(may_call)
+        .build()
+}
+
+/// Serves the health service behind `layer`, until `stop` is ready.
 ///
 /// # Errors
-/// The listener fails.
+/// Returns an error if the listener fails.
 pub(crate) async fn serve(
     listener: TcpListener,
-    cache: ApiTokenCache,
+    layer: ApiTokenLayer,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let (_, health) = tonic_health::server::health_reporter();
     Server::builder()
         .accept_http1(true)
-        .layer(
-            ApiTokenLayer::new(cache)
-                .with_scope("app")
-                .with_policy(may_call),
-        )
+        .layer(layer)
         .layer(GrpcWebLayer::new())
         .add_service(health)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)

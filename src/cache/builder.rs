@@ -386,13 +386,15 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         ConfigError::unless_within("max_loads", self.max_loads, permits)?;
         ConfigError::unless_within("ttl_jitter_percent", self.jitter_percent, 0..=50)?;
         if self.layout.is_seed() && self.ttl > SEED_TTL {
-            return Err(ConfigError::new(
-                "ttl: at most 600 s in the seed layout, because Python's index of a tenant ends soon after",
+            return Err(ConfigError::of(
+                "ttl",
+                "at most 600 s in the seed layout, because Python's index of a tenant ends soon after",
             ));
         }
         if self.layout.is_seed() && !self.stale_if_error.is_zero() {
-            return Err(ConfigError::new(
-                "stale_if_error: not in the seed layout, because Python would answer such records too",
+            return Err(ConfigError::of(
+                "stale_if_error",
+                "not in the seed layout, because Python would answer such records too",
             ));
         }
         Ok(())

@@ -17,15 +17,17 @@ impl TokenTypes {
     pub(crate) fn new(names: Option<&[String]>, keys: &Keys) -> Result<Self, ConfigError> {
         let Some(names) = names else {
             if keys.is_seed() {
-                return Err(ConfigError::new(
-                    "token_types: declare them all, because keys of this layout hold a type and an invalidation deletes each of them",
+                return Err(ConfigError::of(
+                    "token_types",
+                    "declare them all, because keys of this layout hold a type and an invalidation deletes each of them",
                 ));
             }
             return Ok(Self { declared: None });
         };
         if names.is_empty() {
-            return Err(ConfigError::new(
-                "token_types: declare at least one, or leave the setter out",
+            return Err(ConfigError::of(
+                "token_types",
+                "declare at least one, or leave the setter out",
             ));
         }
         for name in names {

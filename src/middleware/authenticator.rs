@@ -30,9 +30,11 @@ pub(crate) struct Authenticator<M> {
     /// Whether a request without a token passes.
     pub(crate) optional: bool,
     /// Whether credentials are removed from requests that pass.
-    pub(crate) strips_credentials: bool,
+    pub(crate) strip_credentials: bool,
     /// Whether CORS preflights pass without a token.
-    pub(crate) allows_preflight: bool,
+    pub(crate) allow_cors_preflight: bool,
+    /// Whether `Cache-Control` is left to the inner service.
+    pub(crate) allow_shared_caching: bool,
     /// All of them have to agree.
     pub(crate) policies: Vec<Policy<M>>,
     pub(crate) challenges: Challenges,
@@ -98,7 +100,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
     /// Reads the token and looks it up in this process's memory.
     pub(crate) fn identify<B>(&self, request: &Request<B>) -> Result<Identity<M>, Rejected> {
         // guard: H22
-        if self.allows_preflight && self.is_preflight(request) {
+        if self.allow_cors_preflight && self.is_preflight(request) {
             return Ok(Identity::Anonymous);
         }
         let (headers, uri) = (request.headers(), request.uri());
@@ -149,12 +151,12 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         request.extensions_mut().remove::<Anonymous<M>>();
         strip::mark_sensitive(&self.sources, request.headers_mut());
         let was_in_uri = strip::take_from_uri(&self.sources, request);
-        if self.strips_credentials {
+        if self.strip_credentials {
             strip::remove(&self.sources, request.headers_mut());
         }
         let credential = if was_in_uri {
             Credential::InUri
-        } else if is_anonymous {
+        } else if is_anonymous || self.allow_shared_caching {
             Credential::Absent
         } else {
             Credential::InHeader
@@ -204,23 +206,4 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
-}
-
-/// Every setter of a layer changes a copy, if the layer was cloned.
-impl<M> Clone for Authenticator<M> {
-    fn clone(&self) -> Self {
-        Self {
-            cache: self.cache.clone(),
-            token_type: self.token_type.clone(),
-            sources: self.sources.clone(),
-            limits: self.limits.clone(),
-            optional: self.optional,
-            strips_credentials: self.strips_credentials,
-            allows_preflight: self.allows_preflight,
-            policies: self.policies.clone(),
-            challenges: self.challenges.clone(),
-            grpc_status: self.grpc_status,
-            rejection_response: Arc::clone(&self.rejection_response),
-        }
-    }
 }

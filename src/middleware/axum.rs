@@ -8,7 +8,7 @@ use http::request::Parts;
 use crate::cache::cached_token::{Anonymous, CachedApiToken};
 
 /// There is no verified token in the request: [`ApiTokenLayer`](crate::ApiTokenLayer) is not
-/// installed on the route, or is [optional](crate::ApiTokenLayer::optional) there and the handler
+/// installed on the route, or is [optional](crate::ApiTokenLayerBuilder::optional) there and the handler
 /// asks for a token all the same (ask for `Option<CachedApiToken>`), or another metadata type is
 /// asked for. A mistake in the service: 500, never a silent anonymous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ where
     }
 }
 
-/// `None` for a request that an [optional](crate::ApiTokenLayer::optional) layer let pass without a
+/// `None` for a request that an [optional](crate::ApiTokenLayerBuilder::optional) layer let pass without a
 /// credential. Without the layer it is the same mistake as above, and not a silent anonymous.
 impl<M, S> OptionalFromRequestParts<S> for CachedApiToken<M>
 where

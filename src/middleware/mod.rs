@@ -4,6 +4,7 @@ mod authenticator;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
+pub(crate) mod builder;
 mod cache_control;
 pub(crate) mod credentials;
 mod future;

@@ -6,7 +6,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 
 use crate::middleware::credentials::Sources;
 
-/// The head of a request, for a [policy](crate::ApiTokenLayer::with_policy) or a
+/// The head of a request, for a [policy](crate::ApiTokenLayerBuilder::policy) or a
 /// [rejection's response](crate::rejection::ResponseForRejection).
 ///
 /// Policies and rejections are often logged, and rejections are sent back to clients. Therefore credentials

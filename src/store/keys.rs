@@ -67,9 +67,10 @@ impl Keys {
         if is_plain(&namespace) {
             Ok(Self { namespace, layout })
         } else {
-            Err(ConfigError::new(format!(
-                "a namespace is one or more of A-Z a-z 0-9 - . _ ~, not {namespace:?}"
-            )))
+            Err(ConfigError::of(
+                "namespace",
+                format!("one or more of A-Z a-z 0-9 - . _ ~, not {namespace:?}"),
+            ))
         }
     }
 
@@ -85,12 +86,15 @@ impl Keys {
     /// Checks that a token type can be part of this layout's keys.
     pub(crate) fn check_token_type(&self, token_type: &str) -> Result<(), ConfigError> {
         if token_type.is_empty() {
-            return Err(ConfigError::new("a token type is not empty"));
+            return Err(ConfigError::of("token_types", "a name must not be empty"));
         }
         if self.is_seed() && (token_type == ANY || !is_plain(token_type)) {
-            return Err(ConfigError::new(format!(
-                "in this key layout a token type is one or more of A-Z a-z 0-9 - . _ ~ and not {ANY:?}, not {token_type:?}"
-            )));
+            return Err(ConfigError::of(
+                "token_types",
+                format!(
+                    "in this key layout a name is one or more of A-Z a-z 0-9 - . _ ~ and not {ANY:?}, not {token_type:?}"
+                ),
+            ));
         }
         Ok(())
     }

@@ -85,9 +85,10 @@ impl TokenFormat {
                 random_length: 30,
             })
         } else {
-            Err(ConfigError::new(format!(
-                "a token's prefix is 1 to {LONGEST_PREFIX} of A-Z a-z 0-9 - . _ ~, not {prefix:?}"
-            )))
+            Err(ConfigError::of(
+                "prefix",
+                format!("1 to {LONGEST_PREFIX} of A-Z a-z 0-9 - . _ ~, not {prefix:?}"),
+            ))
         }
     }
 
@@ -111,9 +112,10 @@ impl TokenFormat {
     /// It is less than 22 or more than 128.
     pub fn try_random_length(mut self, characters: usize) -> Result<Self, ConfigError> {
         if !(SHORTEST_RANDOM..=LONGEST_RANDOM).contains(&characters) {
-            return Err(ConfigError::new(format!(
-                "a token has {SHORTEST_RANDOM} to {LONGEST_RANDOM} random characters, not {characters}"
-            )));
+            return Err(ConfigError::of(
+                "random_length",
+                format!("from {SHORTEST_RANDOM} to {LONGEST_RANDOM}, not {characters}"),
+            ));
         }
         self.random_length = characters;
         Ok(self)

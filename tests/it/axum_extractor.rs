@@ -7,7 +7,9 @@ use axum::routing::any;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord};
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, ApiTokenLayerBuilder, CachedApiToken, Lookup, TokenRecord,
+};
 
 const GOOD: &str = "app-0123456789abcdef";
 
@@ -15,6 +17,14 @@ const GOOD: &str = "app-0123456789abcdef";
 struct Plan(&'static str);
 
 fn layer() -> ApiTokenLayer<Plan> {
+    build(builder())
+}
+
+fn build(builder: ApiTokenLayerBuilder<Plan>) -> ApiTokenLayer<Plan> {
+    builder.build().unwrap()
+}
+
+fn builder() -> ApiTokenLayerBuilder<Plan> {
     let loader = |lookup: Lookup| async move {
         let known = lookup.token().expose() == GOOD;
         let record = TokenRecord::new("tok-1")
@@ -22,7 +32,7 @@ fn layer() -> ApiTokenLayer<Plan> {
             .metadata(Plan("gold"));
         Ok::<_, Infallible>(known.then_some(record))
     };
-    ApiTokenLayer::new(ApiTokenCache::builder(loader).build().unwrap()).with_scope("app")
+    ApiTokenLayer::builder(ApiTokenCache::builder(loader).build().unwrap()).token_type("app")
 }
 
 fn router() -> Router {
@@ -84,7 +94,7 @@ async fn a_handler_gets_the_verified_token_with_its_metadata() {
 #[tokio::test]
 async fn a_refused_request_reaches_no_handler() {
     let required = router().layer(layer());
-    let optional = router().layer(layer().optional());
+    let optional = router().layer(build(builder().optional()));
     for path in ["/required", "/optional"] {
         for app in [&required, &optional] {
             let (status, body) = send(app, request(path, Some("app-unknown"))).await;
@@ -98,7 +108,7 @@ async fn a_refused_request_reaches_no_handler() {
 
 #[tokio::test]
 async fn in_optional_mode_an_anonymous_request_is_none() {
-    let app = router().layer(layer().optional());
+    let app = router().layer(build(builder().optional()));
     let mut basic = request("/optional", None);
     let value = http::HeaderValue::from_static("Basic YTpi");
     basic.headers_mut().insert("authorization", value);
@@ -109,13 +119,13 @@ async fn in_optional_mode_an_anonymous_request_is_none() {
 
 #[tokio::test]
 async fn in_optional_mode_a_handler_that_demands_a_token_is_a_mistake_of_the_service() {
-    let app = router().layer(layer().optional());
+    let app = router().layer(build(builder().optional()));
     assert_eq!(send(&app, request("/required", None)).await, missing());
 }
 
 #[tokio::test]
 async fn a_preflight_that_the_layer_let_pass_is_anonymous() {
-    let app = router().layer(layer().allow_cors_preflight());
+    let app = router().layer(build(builder().allow_cors_preflight()));
     let mut preflight = request("/optional", None);
     *preflight.method_mut() = http::Method::OPTIONS;
     for name in ["origin", "access-control-request-method"] {
@@ -137,13 +147,16 @@ async fn without_the_layer_both_extractors_say_what_is_missing_and_nobody_is_ano
 
 #[tokio::test]
 async fn another_metadata_type_than_the_layers_is_missing_and_not_anonymous() {
-    for app in [router().layer(layer()), router().layer(layer().optional())] {
+    for app in [
+        router().layer(layer()),
+        router().layer(build(builder().optional())),
+    ] {
         for path in ["/other/required", "/other/optional"] {
             let reply = send(&app, request(path, Some(GOOD))).await;
             assert_eq!(reply, missing(), "{path}");
         }
     }
-    let app = router().layer(layer().optional());
+    let app = router().layer(build(builder().optional()));
     let reply = send(&app, request("/other/optional", None)).await;
     assert_eq!(reply, missing());
 }

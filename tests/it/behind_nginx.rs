@@ -11,7 +11,8 @@ use test_support::Nginx;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenRecord, TokenSource,
+    ApiTokenCache, ApiTokenLayer, ApiTokenLayerBuilder, CachedApiToken, Lookup, TokenRecord,
+    TokenSource,
 };
 
 const ACME: &str = "token-of-acme-0123456789";
@@ -36,7 +37,7 @@ impl World {
     async fn start(
         rules: &str,
         said: &'static str,
-        configure: impl FnOnce(ApiTokenLayer) -> ApiTokenLayer,
+        configure: impl FnOnce(ApiTokenLayerBuilder<()>) -> ApiTokenLayerBuilder<()>,
     ) -> Self {
         let revoked = Arc::new(AtomicUsize::new(0));
         let database = Arc::clone(&revoked);
@@ -60,7 +61,11 @@ impl World {
                     .collect();
                 (said, body)
             })
-            .layer(configure(ApiTokenLayer::new(cache.clone())));
+            .layer(
+                configure(ApiTokenLayer::builder(cache.clone()))
+                    .build()
+                    .unwrap(),
+            );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let nginx = Nginx::caching(listener.local_addr().unwrap(), rules);
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -112,7 +117,7 @@ fn authorization(token: &str) -> String {
 }
 
 async fn nobody_gets_another_tenants_answer(
-    configure: fn(ApiTokenLayer) -> ApiTokenLayer,
+    configure: fn(ApiTokenLayerBuilder<()>) -> ApiTokenLayerBuilder<()>,
     header: fn(&str) -> String,
     anonymous: Result<String, u16>,
 ) {
@@ -138,7 +143,7 @@ async fn nginx_gives_nobody_the_answer_to_another_authorization() {
 #[tokio::test]
 async fn nginx_gives_nobody_the_answer_to_another_api_key() {
     nobody_gets_another_tenants_answer(
-        |layer| layer.with_source(TokenSource::header("x-api-key")),
+        |layer| layer.sources([TokenSource::header("x-api-key")]),
         |token| format!("X-API-Key: {token}"),
         Err(401),
     )
@@ -148,7 +153,7 @@ async fn nginx_gives_nobody_the_answer_to_another_api_key() {
 #[tokio::test]
 async fn nginx_gives_nobody_the_answer_to_another_cookie() {
     nobody_gets_another_tenants_answer(
-        |layer| layer.with_source(TokenSource::cookie("token")),
+        |layer| layer.sources([TokenSource::cookie("token")]),
         |token| format!("Cookie: token={token}"),
         Err(401),
     )

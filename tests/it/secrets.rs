@@ -160,7 +160,7 @@ impl Shown {
     /// Wherever the token is read from, a policy and the inner service can print the request.
     async fn of_sources(&mut self, cache: Cache) {
         let sources = [
-            TokenSource::authorization(),
+            TokenSource::bearer(),
             TokenSource::header("x-api-key"),
             TokenSource::cookie("session"),
             TokenSource::query("access_token"),
@@ -173,11 +173,11 @@ impl Shown {
         let by_policy = policy.clone();
         let (rejected, is_refused) = (Seen::default(), Arc::new(AtomicBool::new(false)));
         let refuses = Arc::clone(&is_refused);
-        let layer = ApiTokenLayer::new(cache).with_scope("app");
-        let layer = layer
-            .with_sources(sources)
-            .with_rejection(rejected.clone())
-            .with_policy(move |token, request| {
+        let builder = ApiTokenLayer::builder(cache)
+            .token_type("app")
+            .sources(sources)
+            .rejection_response(rejected.clone())
+            .policy(move |token, request| {
                 policy.write(request);
                 *policy.0.lock().unwrap() += &format!("{token:?}\n");
                 if refuses.load(Ordering::SeqCst) {
@@ -185,6 +185,8 @@ impl Shown {
                 }
                 Ok(())
             });
+        self.of("ApiTokenLayerBuilder", &builder);
+        let layer = builder.build().unwrap();
         let mut service = layer.layer(service_fn(move |request: Request<()>| {
             *inner.lock().unwrap() += &format!("{request:?}\n");
             async { Ok::<_, Infallible>(Response::new(String::new())) }
@@ -211,7 +213,10 @@ impl Shown {
     }
 
     async fn of_http(&mut self, cache: Cache) {
-        let layer = ApiTokenLayer::new(cache).with_scope("app");
+        let layer = ApiTokenLayer::builder(cache)
+            .token_type("app")
+            .build()
+            .unwrap();
         self.of("ApiTokenLayer", &layer);
         // What any layer further in may print.
         let seen = Arc::new(Mutex::new(String::new()));

@@ -207,7 +207,10 @@ async fn the_loader_runs_within_the_span_of_the_miss_and_that_within_the_request
 async fn request(cache: &Cache, header: Option<&str>) -> u16 {
     let inner =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
-    let layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+    let layer = ApiTokenLayer::builder(cache.clone())
+        .token_type("app")
+        .build()
+        .unwrap();
     let mut request = Request::builder();
     if let Some(line) = header {
         request = request.header("authorization", line);

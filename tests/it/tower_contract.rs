@@ -23,8 +23,8 @@ use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_api_token::middleware::{ApiTokenService, ResponseBody, ResponseFuture};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, BoxError, CachedApiToken, Lookup, Origin, TokenLoader,
-    TokenRecord,
+    ApiTokenCache, ApiTokenLayer, ApiTokenLayerBuilder, BoxError, CachedApiToken, Lookup, Origin,
+    TokenLoader, TokenRecord,
 };
 use tower_test::mock;
 
@@ -60,7 +60,11 @@ impl Database {
     }
 
     fn layer(&self) -> ApiTokenLayer<Plan> {
-        ApiTokenLayer::new(self.cache()).with_scope("app")
+        self.builder().build().unwrap()
+    }
+
+    fn builder(&self) -> ApiTokenLayerBuilder<Plan> {
+        ApiTokenLayer::builder(self.cache()).token_type("app")
     }
 }
 
@@ -191,7 +195,12 @@ impl Service<Request<Empty<Bytes>>> for Strict {
 #[tokio::test]
 async fn the_instance_that_was_readied_is_the_one_that_is_called_on_every_path() {
     let (inner, log) = Strict::new();
-    let mut service = Database::default().layer().optional().layer(inner);
+    let mut service = Database::default()
+        .builder()
+        .optional()
+        .build()
+        .unwrap()
+        .layer(inner);
     // Waiting, from memory, anonymous, a preflight, and waiting again.
     let requests = [
         bearer(GOOD),
@@ -371,7 +380,12 @@ async fn a_refusal_is_a_response_and_the_inner_services_error_stays_an_error() {
         counter.fetch_add(1, Ordering::SeqCst);
         async { Err::<Answer, _>("the service itself is broken") }
     });
-    let service = database.layer().allow_cors_preflight().layer(inner);
+    let service = database
+        .builder()
+        .allow_cors_preflight()
+        .build()
+        .unwrap()
+        .layer(inner);
     // Loaded, and from memory where it is kept.
     for _ in 0..2 {
         for (request, status) in [
@@ -422,7 +436,12 @@ async fn a_dropped_future_drops_the_request_in_every_state() {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("served")))
         }
     });
-    let mut service = database.layer().allow_cors_preflight().layer(inner);
+    let mut service = database
+        .builder()
+        .allow_cors_preflight()
+        .build()
+        .unwrap()
+        .layer(inner);
 
     // Refused: the request is gone before the answer is asked for.
     drop(service.call(request("app,")));
@@ -464,7 +483,10 @@ async fn a_load_goes_on_when_its_only_caller_hangs_up() {
     let database = Database::default();
     database.gate.close();
     let cache = database.cache();
-    let layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+    let layer = ApiTokenLayer::builder(cache.clone())
+        .token_type("app")
+        .build()
+        .unwrap();
     let origin = service_fn(|request: Request<Empty<Bytes>>| async move {
         let token = request.extensions().get::<CachedApiToken<Plan>>().unwrap();
         Ok::<_, Infallible>(Response::new(token.origin()))
@@ -514,12 +536,17 @@ async fn those_who_stay_are_served_when_the_one_who_began_the_load_hangs_up() {
 async fn clones_of_layer_and_service_share_what_they_know() {
     let database = Database::default();
     let layer = database.layer();
+    let other = ApiTokenLayer::builder(database.cache())
+        .token_type("app")
+        .realm("other")
+        .build()
+        .unwrap();
     let services = [
         layer.layer(service_fn(served)),
         layer.clone().layer(service_fn(served)),
         layer.layer(service_fn(served)).clone(),
         // Another realm is another layer, on the same cache.
-        layer.with_realm("other").layer(service_fn(served)),
+        other.layer(service_fn(served)),
     ];
     for service in &services {
         for (token, status) in [(GOOD, 200), (UNKNOWN, 401), (SUSPENDED, 403)] {
@@ -535,7 +562,10 @@ async fn of_two_stacked_layers_both_have_to_agree() {
     let database = Database::default();
     let cache = database.cache();
     let any = ApiTokenLayer::new(cache.clone());
-    let app = ApiTokenLayer::new(cache).with_scope("app");
+    let app = ApiTokenLayer::builder(cache)
+        .token_type("app")
+        .build()
+        .unwrap();
     let reached = Arc::new(Mutex::new(Vec::new()));
     for stacked in [[any.clone(), app.clone()], [app, any]] {
         let ids = Arc::clone(&reached);
@@ -595,7 +625,11 @@ async fn a_token_in_the_extensions_does_not_survive_an_optional_layer() {
         let token = request.extensions().get::<CachedApiToken<Plan>>();
         Ok::<_, Infallible>(Response::new(token.map(|token| token.id().to_owned())))
     });
-    let layer = ApiTokenLayer::new(cache).with_scope("app").optional();
+    let layer = ApiTokenLayer::builder(cache)
+        .token_type("app")
+        .optional()
+        .build()
+        .unwrap();
     for mut request in [Request::new(Empty::new()), preflight()] {
         request.extensions_mut().insert(smuggled.clone());
         let seen = Arc::new(Mutex::new(None));
@@ -732,11 +766,16 @@ fn the_auto_traits_depend_on_what_is_inside_and_never_on_the_metadata() {
 async fn a_panic_of_a_policy_is_its_requests_and_nobody_elses() {
     let database = Database::default();
     let cache = database.cache();
-    let layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+    let layer = ApiTokenLayer::builder(cache.clone())
+        .token_type("app")
+        .build()
+        .unwrap();
     let inner = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
-    let panics = layer
-        .clone()
-        .with_policy(|_, _| panic!("a panic of the test's"))
+    let panics = ApiTokenLayer::builder(cache.clone())
+        .token_type("app")
+        .policy(|_, _| panic!("a panic of the test's"))
+        .build()
+        .unwrap()
         .layer(inner);
     let request = || {
         let request = Request::builder().header(AUTHORIZATION, format!("Bearer {GOOD}"));

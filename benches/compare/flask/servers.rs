@@ -81,7 +81,10 @@ pub(crate) async fn serve(name: &str, redis: &str) {
         other => panic!("no server {other}"),
     };
     let router = Router::new().route("/", get(async || "ok"));
-    let layer = ApiTokenLayer::new(cache).with_scope("app");
+    let layer = ApiTokenLayer::builder(cache)
+        .token_type("app")
+        .build()
+        .unwrap();
     serve::until_input_ends(router.layer(layer)).await;
 }
 

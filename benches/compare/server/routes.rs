@@ -48,7 +48,10 @@ pub(crate) async fn serve(name: &str, redis: &str) {
 }
 
 fn layer(cache: ApiTokenCache) -> ApiTokenLayer {
-    ApiTokenLayer::new(cache).with_scope("app")
+    ApiTokenLayer::builder(cache)
+        .token_type("app")
+        .build()
+        .unwrap()
 }
 
 /// Everything is in memory.

@@ -11,12 +11,13 @@ use crate::format::{self, Format};
 
 /// Each route has a layer of its own, because each takes another type of token.
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
-    let layer = |scope| {
-        let layer = ApiTokenLayer::new(state.cache.clone()).with_scope(scope);
-        match state.format {
-            Format::Checked => layer.with_token_format(format::of_type(scope)),
+    let layer = |token_type| {
+        let layer = ApiTokenLayer::builder(state.cache.clone()).token_type(token_type);
+        let layer = match state.format {
+            Format::Checked => layer.token_format(format::of_type(token_type)),
             Format::Any => layer,
-        }
+        };
+        layer.build().expect("the cache declares these types")
     };
     Router::new()
         .route("/v1/whoami", get(describe).layer(layer("app")))

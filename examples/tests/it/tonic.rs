@@ -56,10 +56,11 @@ async fn start() -> Running {
         }
     };
     let cache = ApiTokenCache::builder(loader).build().unwrap();
+    let layer = serve::layer(cache).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(serve::serve(listener, cache, async {
+    let server = tokio::spawn(serve::serve(listener, layer, async {
         // Dropping the sender stops the server too.
         let _ = stopped.await;
     }));

@@ -3,7 +3,7 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-use crate::middleware::credentials::bearer::{Limits, trim};
+use crate::middleware::credentials::grammar::{Limits, trim};
 use crate::middleware::credentials::presented::Presented;
 
 /// All lines count as one list: HTTP/2 may bring each cookie in a line of its own (RFC 9113 section

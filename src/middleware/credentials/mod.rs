@@ -1,14 +1,16 @@
 //! Reading tokens from requests, and removing them.
 
-pub(crate) mod bearer;
 mod cookie;
+mod grammar;
+mod place;
 mod presented;
 mod query;
+pub(crate) mod scheme;
 mod source;
 mod sources;
 pub(crate) mod strip;
 
-pub(crate) use bearer::Limits;
+pub(crate) use grammar::Limits;
 pub(crate) use presented::Presented;
 pub use source::TokenSource;
 pub(crate) use sources::Sources;

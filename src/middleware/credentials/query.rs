@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::Uri;
 use http::uri::PathAndQuery;
 
-use crate::middleware::credentials::bearer::Limits;
+use crate::middleware::credentials::grammar::Limits;
 use crate::middleware::credentials::presented::Presented;
 
 /// A parameter without a value is treated as if it were omitted, and one that is there twice is an

@@ -4,63 +4,52 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::{HeaderMap, HeaderValue, Uri};
 
 use crate::error::ConfigError;
-use crate::middleware::credentials::bearer::{BEARER, Limits};
+use crate::middleware::credentials::grammar::Limits;
+use crate::middleware::credentials::place::Place;
 use crate::middleware::credentials::presented::Presented;
 use crate::middleware::credentials::query;
+use crate::middleware::credentials::scheme::BEARER;
 use crate::middleware::credentials::source::TokenSource;
 
 /// RFC 6750 section 2.3.
 const ACCESS_TOKEN: &str = "access_token";
 
 /// The places that a layer reads tokens from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Sources {
-    places: Vec<TokenSource>,
+    places: Vec<Place>,
     /// Every header that is read.
     vary: Option<HeaderValue>,
 }
 
-impl Default for Sources {
-    fn default() -> Self {
-        Self::of(vec![TokenSource::authorization()])
-    }
-}
-
 impl Sources {
     /// # Errors
-    /// Returns an error if there is no place, or two are the same.
-    pub(crate) fn new(places: Vec<TokenSource>) -> Result<Self, ConfigError> {
-        if places.is_empty() {
-            return Err(ConfigError::new("a layer needs a token source"));
+    /// Returns an error if there is no place, if a name is not valid, or if two places are the same.
+    pub(crate) fn new(sources: &[TokenSource]) -> Result<Self, ConfigError> {
+        let invalid = |message: String| Err(ConfigError::of("sources", message));
+        if sources.is_empty() {
+            return invalid("there is none, so that no request could be authenticated".to_owned());
         }
-        for (index, place) in places.iter().enumerate() {
-            if places[..index].iter().any(|one| one.is_same_place(place)) {
-                let message = format!("the token source {place:?} is there twice");
-                return Err(ConfigError::new(message));
+        let mut places: Vec<Place> = Vec::with_capacity(sources.len());
+        for source in sources {
+            let place = source.place()?;
+            if places.iter().any(|other| other.overlaps(&place)) {
+                return invalid(format!("{source:?} is there twice"));
             }
+            places.push(place);
         }
-        Ok(Self::of(places))
+        let vary = list(places.iter().filter_map(Place::header));
+        Ok(Self { places, vary })
     }
 
-    fn of(places: Vec<TokenSource>) -> Self {
-        let mut headers: Vec<&HeaderName> = Vec::new();
-        for header in places.iter().filter_map(TokenSource::field) {
-            if !headers.contains(&header) {
-                headers.push(header);
-            }
-        }
-        let vary = list(&headers);
-        Self { places, vary }
-    }
-
-    pub(super) fn places(&self) -> &[TokenSource] {
+    pub(super) fn places(&self) -> &[Place] {
         &self.places
     }
 
     /// The schemes to challenge for. If no place has one, this is `Bearer`, because a 401 must carry a
     /// challenge (RFC 9110 section 15.5.2).
     pub(crate) fn schemes(&self) -> Vec<Box<str>> {
-        let schemes = self.places.iter().filter_map(TokenSource::scheme);
+        let schemes = self.places.iter().filter_map(Place::scheme);
         let schemes: Vec<Box<str>> = schemes.map(Into::into).collect();
         if schemes.is_empty() {
             return vec![BEARER.into()];
@@ -75,7 +64,7 @@ impl Sources {
 
     /// Every header that is read; one may be there twice.
     pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.places.iter().filter_map(TokenSource::field)
+        self.places.iter().filter_map(Place::header)
     }
 
     /// Whether the header may hold a token: this layer's, or in `Authorization` anybody's.
@@ -86,7 +75,7 @@ impl Sources {
 
     /// Whether the query may hold a token: this layer's, or in `access_token` anybody's.
     pub(crate) fn may_be_in_query(&self, uri: &Uri) -> bool {
-        let names = self.places.iter().filter_map(TokenSource::parameter);
+        let names = self.places.iter().filter_map(Place::parameter);
         names
             .chain([ACCESS_TOKEN])
             .any(|name| query::has(uri, name))
@@ -104,7 +93,7 @@ impl Sources {
         uri: &'a Uri,
         limits: &Limits,
     ) -> Presented<'a> {
-        let read = |place: &TokenSource| place.read(headers, uri, limits);
+        let read = |place: &Place| place.read(headers, uri, limits);
         // Most layers have one place.
         if let [place] = self.places.as_slice() {
             return read(place);
@@ -114,12 +103,18 @@ impl Sources {
     }
 }
 
-fn list(headers: &[&HeaderName]) -> Option<HeaderValue> {
-    if let [header] = headers {
-        // A standard name is a static value: cloning it does not touch a reference count.
-        return Some(HeaderValue::from((*header).clone()));
+fn list<'a>(headers: impl Iterator<Item = &'a HeaderName>) -> Option<HeaderValue> {
+    let mut names: Vec<&HeaderName> = Vec::new();
+    for header in headers {
+        if !names.contains(&header) {
+            names.push(header);
+        }
     }
-    let names: Vec<&str> = headers.iter().map(|header| header.as_str()).collect();
+    if let [name] = names.as_slice() {
+        // A standard name is a static value: cloning it does not touch a reference count.
+        return Some(HeaderValue::from((*name).clone()));
+    }
+    let names: Vec<&str> = names.into_iter().map(HeaderName::as_str).collect();
     // Header names with commas between them are a header value.
     let list = HeaderValue::try_from(names.join(", ")).ok();
     list.filter(|list| !list.is_empty())

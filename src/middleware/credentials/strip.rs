@@ -3,8 +3,8 @@
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, Request};
 
-use crate::middleware::credentials::bearer::BEARER;
-use crate::middleware::credentials::source::{is_repeated, remove_scheme};
+use crate::middleware::credentials::place::{is_repeated, remove_scheme};
+use crate::middleware::credentials::scheme::BEARER;
 use crate::middleware::credentials::sources::Sources;
 
 /// Marks the credentials as sensitive, so that printing the headers does not show them. This includes

@@ -10,7 +10,7 @@ use crate::cache::Answer;
 use crate::cache::cached_token::CachedApiToken;
 use crate::cache::error::Unavailable;
 use crate::error::ConfigError;
-use crate::middleware::rejection::scope::scope_list;
+use crate::middleware::rejection::scope::check_scope;
 
 /// Why a request is rejected.
 ///
@@ -40,7 +40,7 @@ pub enum Rejection {
     Denied(Cow<'static, str>),
     /// The token is valid but does not allow this request.
     ///
-    /// A [policy](crate::ApiTokenLayer::with_policy) returns
+    /// A [policy](crate::ApiTokenLayerBuilder::policy) returns
     /// [`INSUFFICIENT_SCOPE`](Self::INSUFFICIENT_SCOPE), or [`insufficient_scope`](Self::insufficient_scope)
     /// to name what would be needed.
     #[non_exhaustive]
@@ -57,7 +57,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// The token does not allow this request. The challenge names the layer's
-    /// [scope](crate::ApiTokenLayer::with_challenge_scope), if it has one.
+    /// [scope](crate::ApiTokenLayerBuilder::challenge_scope), if it has one.
     pub const INSUFFICIENT_SCOPE: Self = Self::InsufficientScope { scope: None };
 
     /// Returns a rejection that names the OAuth scope that would be needed.
@@ -80,7 +80,8 @@ impl Rejection {
     /// # Ok::<(), tower_api_token::ConfigError>(())
     /// ```
     pub fn insufficient_scope(scope: &str) -> Result<Self, ConfigError> {
-        let scope = Some(scope_list(scope)?.into());
+        check_scope("insufficient_scope", scope)?;
+        let scope = Some(scope.into());
         Ok(Self::InsufficientScope { scope })
     }
 

@@ -4,23 +4,33 @@ use http::{HeaderMap, HeaderValue, Uri, header::WWW_AUTHENTICATE};
 
 use crate::error::ConfigError;
 use crate::middleware::rejection::cause::Rejection;
-use crate::middleware::rejection::scope::scope_list;
+use crate::middleware::rejection::scope::check_scope;
 
-/// What the challenges of one layer say beside the error.
-#[derive(Debug, Clone)]
-struct Parameters {
-    /// One challenge is sent for each.
-    schemes: Vec<Box<str>>,
-    /// Escaped for a quoted string.
-    realm: String,
-    scope: Option<String>,
-    resource_metadata: Option<String>,
-    described: bool,
+/// The parameters of a layer's challenges, as they were set.
+pub(crate) struct Parameters {
+    pub(crate) realm: String,
+    pub(crate) scope: Option<String>,
+    pub(crate) resource_metadata: Option<String>,
+    /// Whether errors have an `error_description`.
+    pub(crate) descriptions: bool,
 }
 
-/// The challenges of one layer, one for each scheme. They are built once.
-#[derive(Debug, Clone)]
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            realm: "api".to_owned(),
+            scope: None,
+            resource_metadata: None,
+            descriptions: false,
+        }
+    }
+}
+
+/// The challenges of one layer, one for each scheme. They are built once, except for those that name a
+/// policy's scope.
 pub(crate) struct Challenges {
+    schemes: Vec<Box<str>>,
+    /// Checked, and the realm escaped for a quoted string.
     parameters: Parameters,
     missing_token: Vec<HeaderValue>,
     invalid_token: Vec<HeaderValue>,
@@ -30,84 +40,31 @@ pub(crate) struct Challenges {
 }
 
 impl Challenges {
-    /// In the realm `api`.
-    pub(crate) fn new(schemes: Vec<Box<str>>) -> Self {
-        Self::of(Parameters {
-            schemes,
-            realm: "api".to_owned(),
-            scope: None,
-            resource_metadata: None,
-            described: false,
-        })
-    }
-
-    fn of(parameters: Parameters) -> Self {
+    /// # Errors
+    /// Returns an error if a parameter cannot be part of a challenge.
+    pub(crate) fn new(schemes: Vec<Box<str>>, parameters: Parameters) -> Result<Self, ConfigError> {
+        if let Some(scope) = &parameters.scope {
+            check_scope("challenge_scope", scope)?;
+        }
+        if let Some(url) = &parameters.resource_metadata {
+            check_url(url)?;
+        }
+        let parameters = Parameters {
+            realm: quotable(&parameters.realm)?,
+            ..parameters
+        };
         let scope = parameters.scope.as_deref();
-        let challenges = |rejection: &Rejection, scope| parameters.challenges(rejection, scope);
-        Self {
-            missing_token: challenges(&Rejection::MissingToken, scope),
-            invalid_token: challenges(&Rejection::InvalidToken, scope),
-            insufficient_scope: challenges(&Rejection::INSUFFICIENT_SCOPE, scope),
+        let build = |rejection, scope| challenges(&schemes, &parameters, &rejection, scope);
+        Ok(Self {
+            missing_token: build(Rejection::MissingToken, scope),
+            invalid_token: build(Rejection::InvalidToken, scope),
+            insufficient_scope: build(Rejection::INSUFFICIENT_SCOPE, scope),
             // No scope would help.
-            multiple_tokens: challenges(&Rejection::MultipleTokens, None),
-            denied: challenges(&Rejection::Denied("".into()), None),
+            multiple_tokens: build(Rejection::MultipleTokens, None),
+            denied: build(Rejection::Denied("".into()), None),
+            schemes,
             parameters,
-        }
-    }
-
-    fn with(&mut self, change: impl FnOnce(&mut Parameters)) {
-        change(&mut self.parameters);
-        *self = Self::of(self.parameters.clone());
-    }
-
-    pub(crate) fn set_schemes(&mut self, schemes: Vec<Box<str>>) {
-        self.with(|parameters| parameters.schemes = schemes);
-    }
-
-    /// # Errors
-    /// The realm cannot stand in a quoted string of a header field.
-    pub(crate) fn set_realm(&mut self, realm: &str) -> Result<(), ConfigError> {
-        let quotable = realm
-            .bytes()
-            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
-        if realm.is_empty() || !quotable {
-            return Err(ConfigError::new(
-                "a realm is one or more visible ASCII characters or spaces",
-            ));
-        }
-        let realm = realm.replace('\\', "\\\\").replace('"', "\\\"");
-        self.with(|parameters| parameters.realm = realm);
-        Ok(())
-    }
-
-    /// # Errors
-    /// It is no list of OAuth scopes.
-    pub(crate) fn set_scope(&mut self, scope: &str) -> Result<(), ConfigError> {
-        let scope = Some(scope_list(scope)?.to_owned());
-        self.with(|parameters| parameters.scope = scope);
-        Ok(())
-    }
-
-    /// # Errors
-    /// It is no absolute URL.
-    pub(crate) fn set_resource_metadata(&mut self, url: &str) -> Result<(), ConfigError> {
-        let parsed = url.parse::<Uri>().ok();
-        let is_absolute = parsed.is_some_and(|url| {
-            let scheme = url.scheme_str();
-            matches!(scheme, Some("https" | "http")) && url.authority().is_some()
-        });
-        let is_quotable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-        if !is_absolute || !url.bytes().all(is_quotable) {
-            let message = format!("{url:?} is no absolute URL of protected resource metadata");
-            return Err(ConfigError::new(message));
-        }
-        let url = Some(url.to_owned());
-        self.with(|parameters| parameters.resource_metadata = url);
-        Ok(())
-    }
-
-    pub(crate) fn describe(&mut self) {
-        self.with(|parameters| parameters.described = true);
+        })
     }
 
     /// Appends the challenges for a rejection; none if a challenge would ask for what was sent. Those of
@@ -120,7 +77,7 @@ impl Challenges {
             Rejection::Denied(_) => &self.denied,
             Rejection::InsufficientScope { scope: None } => &self.insufficient_scope,
             Rejection::InsufficientScope { scope } => {
-                &self.parameters.challenges(rejection, scope.as_deref())
+                &challenges(&self.schemes, &self.parameters, rejection, scope.as_deref())
             }
             Rejection::Unavailable { .. } => return,
         };
@@ -130,33 +87,60 @@ impl Challenges {
     }
 }
 
-impl Parameters {
-    /// One challenge for each scheme.
-    fn challenges(&self, rejection: &Rejection, scope: Option<&str>) -> Vec<HeaderValue> {
-        let mut text = format!(" realm=\"{}\"", self.realm);
-        let mut add = |name: &str, value: &str| {
-            text.push_str(", ");
-            text.push_str(name);
-            text.push_str("=\"");
-            text.push_str(value);
-            text.push('"');
-        };
-        if let Some(code) = rejection.error_code() {
-            add("error", code);
-            if self.described {
-                // The same text for every reason that has this code.
-                add("error_description", rejection.detail());
-            }
+/// One challenge for each scheme.
+fn challenges(
+    schemes: &[Box<str>],
+    parameters: &Parameters,
+    rejection: &Rejection,
+    scope: Option<&str>,
+) -> Vec<HeaderValue> {
+    let mut text = format!(" realm=\"{}\"", parameters.realm);
+    let mut add = |name: &str, value: &str| {
+        text.push_str(", ");
+        text.push_str(name);
+        text.push_str("=\"");
+        text.push_str(value);
+        text.push('"');
+    };
+    if let Some(code) = rejection.error_code() {
+        add("error", code);
+        if parameters.descriptions {
+            // The same text for every reason that has this code.
+            add("error_description", rejection.detail());
         }
-        if let Some(scope) = scope {
-            add("scope", scope);
-        }
-        if let Some(url) = &self.resource_metadata {
-            add("resource_metadata", url);
-        }
-        let schemes = self.schemes.iter();
-        let challenges = schemes.map(|scheme| HeaderValue::try_from(format!("{scheme}{text}")));
-        // Each part was checked when it was set, so that all of them are header values.
-        challenges.filter_map(Result::ok).collect()
     }
+    if let Some(scope) = scope {
+        add("scope", scope);
+    }
+    if let Some(url) = &parameters.resource_metadata {
+        add("resource_metadata", url);
+    }
+    let schemes = schemes.iter();
+    let challenges = schemes.map(|scheme| HeaderValue::try_from(format!("{scheme}{text}")));
+    // Each part was checked, so that all of them are header values.
+    challenges.filter_map(Result::ok).collect()
+}
+
+/// The realm as it is written in a quoted string.
+fn quotable(realm: &str) -> Result<String, ConfigError> {
+    let is_quotable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if realm.is_empty() || !realm.bytes().all(is_quotable) {
+        let message = format!("one or more visible ASCII characters or spaces, not {realm:?}");
+        return Err(ConfigError::of("realm", message));
+    }
+    Ok(realm.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn check_url(url: &str) -> Result<(), ConfigError> {
+    let parsed = url.parse::<Uri>().ok();
+    let is_absolute = parsed.is_some_and(|url| {
+        let scheme = url.scheme_str();
+        matches!(scheme, Some("https" | "http")) && url.authority().is_some()
+    });
+    let is_quotable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if !is_absolute || !url.bytes().all(is_quotable) {
+        let message = format!("an absolute http or https URL, not {url:?}");
+        return Err(ConfigError::of("resource_metadata", message));
+    }
+    Ok(())
 }

@@ -19,7 +19,7 @@ mod scope;
 mod status_only;
 
 pub use cause::Rejection;
-pub(crate) use challenge::Challenges;
+pub(crate) use challenge::{Challenges, Parameters};
 pub use problem::ProblemDetails;
 pub use response::ResponseForRejection;
 pub(crate) use response::respond;

@@ -56,8 +56,8 @@ pub trait ResponseForRejection: Send + Sync + 'static {
     /// Returns the response.
     ///
     /// A 1xx or 2xx status, such as the one of `http::Response::new`, is replaced by
-    /// [`Rejection::status`]; any other is kept. This is not called for gRPC calls, which have no body, unless
-    /// they are [rejected like other requests](crate::ApiTokenLayer::with_plain_refusals).
+    /// [`Rejection::status`]; any other is kept. Not called for gRPC calls, unless
+    /// [`grpc_status`](crate::ApiTokenLayerBuilder::grpc_status) is off.
     fn response_for_rejection(
         &self,
         rejection: &Rejection,

@@ -4,7 +4,7 @@ use tower_api_token::rejection::RequestHead;
 use tower_api_token::{ApiTokenCache, ApiTokenLayer, Rejection};
 
 fn layer(cache: ApiTokenCache) {
-    let _ = ApiTokenLayer::new(cache).with_rejection(|rejection: &Rejection, _: &RequestHead<'_>| rejection.detail().to_owned());
+    let _ = ApiTokenLayer::builder(cache).rejection_response(|rejection: &Rejection, _: &RequestHead<'_>| rejection.detail().to_owned());
 }
 
 fn main() {}

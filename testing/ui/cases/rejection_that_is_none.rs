@@ -3,7 +3,7 @@
 use tower_api_token::{ApiTokenCache, ApiTokenLayer};
 
 fn layer(cache: ApiTokenCache) {
-    let _ = ApiTokenLayer::new(cache).with_rejection(http::StatusCode::UNAUTHORIZED);
+    let _ = ApiTokenLayer::builder(cache).rejection_response(http::StatusCode::UNAUTHORIZED);
 }
 
 fn main() {}

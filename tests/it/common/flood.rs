@@ -106,12 +106,15 @@ impl Flood {
         };
         let builder = ApiTokenCache::builder(loader).token_types(["app"]);
         let cache = build(builder).build().expect("a cache");
-        let mut layer = ApiTokenLayer::new(cache.clone()).with_scope("app");
+        let mut layer = ApiTokenLayer::builder(cache.clone()).token_type("app");
         if checked {
-            layer = layer.with_token_format(format);
+            layer = layer.token_format(format);
         }
         Self {
-            service: layer.layer(service_fn(say_origin as fn(_) -> _)),
+            service: layer
+                .build()
+                .expect("a layer")
+                .layer(service_fn(say_origin as fn(_) -> _)),
             cache,
             good: tokens,
             loads,

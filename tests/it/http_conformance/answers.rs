@@ -20,7 +20,7 @@ use crate::http_conformance::world::*;
 /// 38
 #[tokio::test]
 async fn the_realm_is_quoted_and_stands_once_in_each_challenge() {
-    let world = World::new().layer(|layer| layer.with_realm(r#"a "b\c", d"#));
+    let world = World::new().layer(|layer| layer.realm(r#"a "b\c", d"#));
     let realm = r#"Bearer realm="a \"b\\c\", d""#;
     for (status, error, request) in [
         (401, "", get(&[])),
@@ -41,7 +41,7 @@ async fn the_realm_is_quoted_and_stands_once_in_each_challenge() {
 #[tokio::test]
 async fn a_closure_makes_the_body_and_the_layer_adds_the_rest_beside_its_headers() {
     let world = World::new().layer(|layer| {
-        layer.with_rejection(|rejection: &Rejection, _: &RequestHead<'_>| {
+        layer.rejection_response(|rejection: &Rejection, _: &RequestHead<'_>| {
             Response::builder()
                 .status(rejection.status())
                 .header(WWW_AUTHENTICATE, r#"Basic realm="old""#)
@@ -98,7 +98,7 @@ async fn the_default_body_is_problem_details() {
 #[tokio::test]
 async fn an_empty_body_is_one_setter_away_and_changes_nothing_else() {
     let full = World::new();
-    let empty = World::new().layer(|layer| layer.with_rejection(StatusOnly));
+    let empty = World::new().layer(|layer| layer.rejection_response(StatusOnly));
     for ((name, one), (_, other)) in refused().into_iter().zip(refused()) {
         let (mut full, empty) = (full.send(one).await, empty.send(other).await);
         assert!(empty.body.is_empty(), "{name}");
@@ -155,12 +155,12 @@ async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
     }
     assert_eq!(world.send(grpc(Method::POST)).await.status, 200);
     let forgetful = World::new().layer(|layer| {
-        let layer = layer.with_plain_refusals();
-        layer.with_rejection(|_: &Rejection, _: &RequestHead<'_>| Response::new("no"))
+        let layer = layer.grpc_status(false);
+        layer.rejection_response(|_: &Rejection, _: &RequestHead<'_>| Response::new("no"))
     });
     assert_eq!(forgetful.send(grpc(Method::POST)).await.status, 401);
     let switching = World::new().layer(|layer| {
-        layer.with_rejection(|_: &Rejection, _: &RequestHead<'_>| {
+        layer.rejection_response(|_: &Rejection, _: &RequestHead<'_>| {
             let mut response = Response::new("no");
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response
@@ -172,7 +172,7 @@ async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
 /// 37
 #[tokio::test]
 async fn with_plain_refusals_even_what_looks_like_a_grpc_call_gets_no_success() {
-    let world = World::new().layer(|layer| layer.with_plain_refusals());
+    let world = World::new().layer(|layer| layer.grpc_status(false));
     assert_eq!(world.send(grpc(Method::POST)).await.status, 401);
 }
 
@@ -188,7 +188,7 @@ fn grpc(method: Method) -> Request<Empty<Bytes>> {
 #[tokio::test]
 async fn a_refusal_that_was_handed_on_from_another_service_has_one_length() {
     let world = World::new().layer(|layer| {
-        layer.with_rejection(|_: &Rejection, _: &RequestHead<'_>| {
+        layer.rejection_response(|_: &Rejection, _: &RequestHead<'_>| {
             let mut response = Response::new("no");
             let chunked = HeaderValue::from_static("chunked");
             response.headers_mut().insert(TRANSFER_ENCODING, chunked);
@@ -228,12 +228,12 @@ impl ResponseForRejection for Elsewhere {
 async fn what_depends_on_the_request_sees_it_without_what_a_token_may_be_in() {
     let elsewhere = Elsewhere::default();
     let world = World::new().layer(|layer| {
-        let layer = layer.with_sources([
+        let layer = layer.sources([
             TokenSource::header("x-api-key"),
             TokenSource::cookie("token"),
             TokenSource::query("access_token"),
         ]);
-        layer.with_rejection(elsewhere.clone())
+        layer.rejection_response(elsewhere.clone())
     });
     let cookie = format!("token={UNKNOWN}");
     let query = format!("/a?access_token={UNKNOWN}");

@@ -1,7 +1,7 @@
 //! What a case of the table says, and what is checked of it.
 
 use http::{HeaderMap, HeaderValue};
-use tower_api_token::{ApiTokenLayer, CachedApiToken};
+use tower_api_token::{ApiTokenLayerBuilder, CachedApiToken};
 
 use crate::http_conformance::transport::{Ask, Transport, send};
 use crate::http_conformance::world::*;
@@ -21,7 +21,7 @@ pub(crate) struct Case {
     /// Of http.md.
     pub(crate) lines: Vec<u8>,
     pub(crate) name: &'static str,
-    layer: fn(ApiTokenLayer) -> ApiTokenLayer,
+    layer: fn(ApiTokenLayerBuilder<()>) -> ApiTokenLayerBuilder<()>,
     pub(crate) ask: Ask,
     /// Headers of the inner service's response.
     inner: Vec<(&'static str, &'static str)>,
@@ -60,7 +60,10 @@ pub(crate) fn case(lines: &[u8], name: &'static str) -> Case {
 
 /// The request.
 impl Case {
-    pub(crate) fn layer(mut self, layer: fn(ApiTokenLayer) -> ApiTokenLayer) -> Self {
+    pub(crate) fn layer(
+        mut self,
+        layer: fn(ApiTokenLayerBuilder<()>) -> ApiTokenLayerBuilder<()>,
+    ) -> Self {
         self.layer = layer;
         self
     }

@@ -137,7 +137,7 @@ async fn the_alphabet_is_that_of_rfc_6750_and_an_equals_sign_only_ends_a_token()
 /// 7, 8
 #[tokio::test]
 async fn the_option_for_legacy_keys_widens_the_alphabet_to_visible_ascii_and_no_further() {
-    let world = World::new().layer(|layer| layer.with_visible_ascii_tokens());
+    let world = World::new().layer(|layer| layer.visible_ascii_tokens());
     for (byte, last, value) in each_byte() {
         let good = byte.is_ascii_graphic() || last && matches!(byte, b' ' | b'\t');
         let reply = world.authorization(&value).await;
@@ -154,7 +154,7 @@ async fn the_limits_of_the_length_are_inclusive_and_can_be_moved() {
     for length in [8, 512] {
         world.bearer(&token(length)).await.assert_served();
     }
-    let world = World::new().layer(|layer| layer.with_token_length(20..=30));
+    let world = World::new().layer(|layer| layer.token_length(20..=30));
     for length in [19, 31] {
         let reply = world.bearer(&token(length)).await;
         reply.assert_refused(401, INVALID);

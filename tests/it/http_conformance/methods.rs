@@ -13,7 +13,7 @@ use crate::http_conformance::world::*;
 async fn a_cors_preflight_is_refused_unless_the_service_allows_it() {
     let world = World::new();
     world.send(preflight()).await.assert_refused(401, BARE);
-    let allowing = world.layer.clone().allow_cors_preflight();
+    let allowing = world.builder().allow_cors_preflight().build().unwrap();
     let reply = world.send_through(&allowing, preflight()).await;
     reply.assert_served();
     world.assert_no_lookup();
@@ -110,8 +110,9 @@ async fn the_authorization_that_the_inner_service_sees_is_there_and_marked_sensi
     world.authorization(&good).await.assert_served();
     world.authorization("Basic YTpi").await.assert_served();
     // Two, where the layer looks at another place.
-    let elsewhere = world.layer.clone();
-    let elsewhere = elsewhere.with_source(TokenSource::header("x-api-key"));
+    let elsewhere = world.builder().optional();
+    let elsewhere = elsewhere.sources([TokenSource::header("x-api-key")]);
+    let elsewhere = elsewhere.build().unwrap();
     let request = get(&[b"Basic YTpi", b"Basic Yzpk"]);
     let reply = world.send_through(&elsewhere, request).await;
     reply.assert_served();

@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderValue, Request, Uri};
 use http_body_util::{BodyExt, Empty};
 use tower::{Layer, Service, ServiceExt};
-use tower_api_token::{ApiTokenLayer, TokenSource};
+use tower_api_token::{ApiTokenLayerBuilder, TokenSource};
 
 use crate::http_conformance::world::*;
 
@@ -25,7 +25,7 @@ fn ask(target: &str, headers: &[(&'static str, &str)]) -> Request<Empty<Bytes>> 
 #[tokio::test]
 async fn whatever_the_token_is_in_is_marked_as_sensitive_and_nothing_else_is() {
     let world = World::new().layer(|layer| {
-        layer.optional().with_sources([
+        layer.optional().sources([
             TokenSource::header("x-api-key"),
             TokenSource::cookie("token"),
         ])
@@ -58,8 +58,8 @@ async fn whatever_the_token_is_in_is_marked_as_sensitive_and_nothing_else_is() {
 #[tokio::test]
 async fn cookies_that_stay_when_the_token_is_removed_stay_sensitive() {
     let world = World::new().layer(|layer| {
-        let layer = layer.with_source(TokenSource::cookie("token"));
-        layer.without_credentials()
+        let layer = layer.sources([TokenSource::cookie("token")]);
+        layer.strip_credentials()
     });
     let cookies = format!("session=1; token={GOOD}; b=2");
     world
@@ -78,7 +78,7 @@ async fn cookies_that_stay_when_the_token_is_removed_stay_sensitive() {
 #[tokio::test]
 async fn of_an_absolute_uri_only_the_parameter_is_removed() {
     let source = TokenSource::query("access_token");
-    let world = World::new().layer(|layer| layer.with_source(source));
+    let world = World::new().layer(|layer| layer.sources([source]));
     let target = format!("https://user@h:8443/a%20b?x=%41&access_token={GOOD}&y");
     world.send(ask(&target, &[])).await.assert_served();
     let expected: Uri = "https://user@h:8443/a%20b?x=%41&y".parse().unwrap();
@@ -105,7 +105,7 @@ async fn axums_original_uri_is_without_the_token_only_with_the_layer_around_the_
         format!("{original} {uri}")
     }
     let source = TokenSource::query("access_token");
-    let layer = World::new().layer(|layer| layer.with_source(source)).layer;
+    let layer = World::new().layer(|layer| layer.sources([source])).layer;
     let router = Router::new().route("/", axum::routing::get(handler));
     let around = original_uri(layer.layer(router.clone())).await;
     assert_eq!(around, "/?b=1 /?b=1");
@@ -117,14 +117,15 @@ async fn axums_original_uri_is_without_the_token_only_with_the_layer_around_the_
 #[tokio::test]
 async fn a_layer_inside_of_one_that_removes_the_credential_finds_none() {
     let world = World::new();
-    let outer =
-        |layer: ApiTokenLayer| layer.layer(world.layer.layer(tower::service_fn(world.inner())));
-    let kept = outer(ApiTokenLayer::new(world.cache.clone()).with_scope("app"));
+    let outer = |layer: ApiTokenLayerBuilder<()>| {
+        let inner = world.layer.layer(tower::service_fn(world.inner()));
+        layer.build().unwrap().layer(inner)
+    };
+    let kept = outer(world.builder());
     Reply::read(kept.oneshot(bearer(GOOD)).await.unwrap())
         .await
         .assert_served();
-    let removed = ApiTokenLayer::new(world.cache.clone()).with_scope("app");
-    let removed = outer(removed.without_credentials());
+    let removed = outer(world.builder().strip_credentials());
     let reply = Reply::read(removed.oneshot(bearer(GOOD)).await.unwrap()).await;
     reply.assert_refused(401, BARE);
 }

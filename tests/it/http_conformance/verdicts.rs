@@ -90,7 +90,7 @@ async fn a_cached_token_that_expires_gets_the_bytes_of_an_unknown_one() {
     };
     let cache = ApiTokenCache::builder(loader).clock(clock.clone()).build();
     let cache = cache.unwrap();
-    let world = World::new().layer(|_| ApiTokenLayer::new(cache).with_scope("app"));
+    let world = World::new().layer(|_| ApiTokenLayer::builder(cache).token_type("app"));
     let unknown = world.bearer(UNKNOWN).await;
     world.bearer(GOOD).await.assert_served();
     world.bearer(GOOD).await.assert_served();
@@ -103,7 +103,7 @@ async fn a_cached_token_that_expires_gets_the_bytes_of_an_unknown_one() {
 async fn a_good_token_is_looked_up_once_for_all_token_types() {
     let world = World::new();
     let unknown = world.bearer(UNKNOWN).await;
-    let dataset = ApiTokenLayer::new(world.cache.clone()).with_scope("dataset");
+    let dataset = world.builder().token_type("dataset").build().unwrap();
     world.bearer(GOOD).await.assert_served();
     assert_eq!(world.calls(), 2);
     for _ in 0..2 {

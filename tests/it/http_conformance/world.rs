@@ -18,8 +18,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use test_support::Gate;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, BoxError, CachedApiToken, Lookup,
-    TokenDigest, TokenLoader, TokenRecord,
+    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, ApiTokenLayerBuilder, BoxError,
+    CachedApiToken, Lookup, TokenDigest, TokenLoader, TokenRecord,
 };
 
 pub(crate) const GOOD: &str = "app-Good-0123456789";
@@ -140,7 +140,10 @@ impl World {
         let cache = builder.build().unwrap();
         Self {
             database,
-            layer: ApiTokenLayer::new(cache.clone()).with_scope("app"),
+            layer: ApiTokenLayer::builder(cache.clone())
+                .token_type("app")
+                .build()
+                .unwrap(),
             cache,
             reached: Arc::default(),
             served: HeaderMap::new(),
@@ -151,9 +154,17 @@ impl World {
 }
 
 impl World {
-    pub(crate) fn layer(mut self, configure: impl FnOnce(ApiTokenLayer) -> ApiTokenLayer) -> Self {
-        self.layer = configure(self.layer);
+    pub(crate) fn layer(
+        mut self,
+        configure: impl FnOnce(ApiTokenLayerBuilder<()>) -> ApiTokenLayerBuilder<()>,
+    ) -> Self {
+        self.layer = configure(self.builder()).build().unwrap();
         self
+    }
+
+    /// Starts a layer like this world's first one, on the same cache.
+    pub(crate) fn builder(&self) -> ApiTokenLayerBuilder<()> {
+        ApiTokenLayer::builder(self.cache.clone()).token_type("app")
     }
 
     pub(crate) async fn send<B>(&self, request: Request<B>) -> Reply {

@@ -44,8 +44,10 @@ fn database() -> Arc<Db> {
 async fn request(cache: &Cache, authorization: Option<&str>) -> u16 {
     let inner =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
-    let mut service = ApiTokenLayer::new(cache.clone())
-        .with_scope("app")
+    let mut service = ApiTokenLayer::builder(cache.clone())
+        .token_type("app")
+        .build()
+        .unwrap()
         .layer(inner);
     let mut request = Request::builder();
     if let Some(text) = authorization {

@@ -29,9 +29,11 @@ fn as_dify_rejects(rejection: &Rejection, _: &RequestHead<'_>) -> Response<Strin
 
 /// Our answer to a request with this header: as the Python program gives its own.
 async fn ours(world: &World, authorization: Option<&str>) -> Value {
-    let layer = ApiTokenLayer::new(world.rust())
-        .with_scope("app")
-        .with_rejection(as_dify_rejects);
+    let layer = ApiTokenLayer::builder(world.rust())
+        .token_type("app")
+        .rejection_response(as_dify_rejects)
+        .build()
+        .unwrap();
     let service = layer.layer(tower::service_fn(async |request: Request<()>| {
         let token: &CachedApiToken = request.extensions().get().unwrap();
         Ok::<_, std::convert::Infallible>(Response::new(token.id().to_owned()))

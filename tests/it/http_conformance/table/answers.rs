@@ -14,10 +14,10 @@ pub(super) fn cases() -> Vec<Case> {
     let every = |name| {
         case(&[38], name).layer(|layer| {
             layer
-                .with_resource_metadata(METADATA)
-                .with_error_description()
-                .with_challenge_scope("orders:read")
-                .with_realm("shop")
+                .resource_metadata(METADATA)
+                .error_descriptions()
+                .challenge_scope("orders:read")
+                .realm("shop")
         })
     };
     let invalid = concat!(
@@ -47,7 +47,7 @@ pub(super) fn cases() -> Vec<Case> {
             .status(503)
             .loads(1, 2),
         case(&[38], "a realm that has to be quoted")
-            .layer(|layer| layer.with_realm(r#"a "b\c", d"#))
+            .layer(|layer| layer.realm(r#"a "b\c", d"#))
             .refused(401, r#"Bearer realm="a \"b\\c\", d""#),
         case(&[39], "the default body")
             .refused(401, BARE)

@@ -20,19 +20,16 @@ fn authorization() -> Vec<Case> {
             .has("vary", &["authorization"])
             .has("cache-control", &[]),
         case(&[2], "another scheme, whose configured name it is")
-            .layer(|layer| layer.with_source(TokenSource::authorization().with_scheme("ApiKey")))
+            .layer(|layer| layer.sources([TokenSource::authorization("ApiKey")]))
             .authorization("apikey app-Good-0123456789")
             .served("tok-good"),
         case(&[2, 38], "the default scheme where another is configured")
-            .layer(|layer| layer.with_source(TokenSource::authorization().with_scheme("ApiKey")))
+            .layer(|layer| layer.sources([TokenSource::authorization("ApiKey")]))
             .authorization(GOOD_BEARER)
             .refused(401, r#"ApiKey realm="api""#),
         case(&[2, 38], "two schemes, neither presented")
             .layer(|layer| {
-                layer.with_sources([
-                    TokenSource::authorization(),
-                    TokenSource::authorization().with_scheme("Token"),
-                ])
+                layer.sources([TokenSource::bearer(), TokenSource::authorization("Token")])
             })
             .authorization("Basic YTpi")
             .refused(401, BARE)
@@ -79,7 +76,7 @@ fn authorization() -> Vec<Case> {
             .bearer(&format!("{ANY}{}", "a".repeat(508)))
             .served("tok-any"),
         case(&[7], "an alphabet that is widened")
-            .layer(|layer| layer.with_visible_ascii_tokens())
+            .layer(|layer| layer.visible_ascii_tokens())
             .bearer("any-!\"#$%&'(),:;")
             .served("tok-any"),
     ];

@@ -37,7 +37,7 @@ fn methods() -> Vec<Case> {
         allowed("an allowed preflight past a policy")
             .layer(|layer| {
                 let layer = layer.allow_cors_preflight();
-                layer.with_policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE))
+                layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE))
             })
             .anonymous(),
         allowed("an allowed preflight with a bad token")
@@ -56,7 +56,7 @@ fn methods() -> Vec<Case> {
         allowed("with a key in a header that is looked at")
             .layer(|layer| {
                 let layer = layer.allow_cors_preflight();
-                layer.with_source(TokenSource::header("x-api-key"))
+                layer.sources([TokenSource::header("x-api-key")])
             })
             .header("x-api-key", UNKNOWN)
             .vary(&["x-api-key"])
@@ -138,7 +138,7 @@ fn grpc() -> Vec<Case> {
             call("gRPC, malformed").authorization("Bearer").grpc("16"),
             call("gRPC, denied").bearer(SUSPENDED).grpc("7").loads(1, 1),
             call("gRPC, refused by a policy")
-                .layer(|layer| layer.with_policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
+                .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
                 .bearer(GOOD)
                 .grpc("7")
                 .loads(1, 1),
@@ -155,7 +155,7 @@ fn grpc() -> Vec<Case> {
     let cookie = case(&[37, 40], "gRPC, another place").method("POST");
     cases.push(
         cookie
-            .layer(|layer| layer.with_source(TokenSource::cookie("token")))
+            .layer(|layer| layer.sources([TokenSource::cookie("token")]))
             .header("content-type", "application/grpc-web+proto")
             .vary(&["cookie"])
             .grpc("16"),

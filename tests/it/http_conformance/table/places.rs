@@ -15,8 +15,8 @@ fn several_places() -> Vec<Case> {
     let everywhere = |name| {
         case(&[12], name)
             .layer(|layer| {
-                layer.with_sources([
-                    TokenSource::authorization(),
+                layer.sources([
+                    TokenSource::bearer(),
                     TokenSource::header("x-api-key"),
                     TokenSource::cookie("token"),
                     TokenSource::query("access_token"),
@@ -81,7 +81,7 @@ fn several_places() -> Vec<Case> {
 fn query() -> Vec<Case> {
     let query = |name| {
         case(&[14], name)
-            .layer(|layer| layer.with_source(TokenSource::query("access_token")))
+            .layer(|layer| layer.sources([TokenSource::query("access_token")]))
             .vary(&[])
     };
     let good = "/a%20b?x=%7e+%2B&access_token=app-Good-0123456789&&y=1&x=2";
@@ -114,7 +114,7 @@ fn query() -> Vec<Case> {
             .refused(401, BARE),
         query("optional, an empty one")
             .layer(|layer| {
-                let layer = layer.with_source(TokenSource::query("access_token"));
+                let layer = layer.sources([TokenSource::query("access_token")]);
                 layer.optional()
             })
             .target("/a?access_token=&b=1")
@@ -152,10 +152,7 @@ fn query() -> Vec<Case> {
             .has("cache-control", &["public, max-age=60", "private"]),
         case(&[14], "a response to a token that was not in the query")
             .layer(|layer| {
-                layer.with_sources([
-                    TokenSource::authorization(),
-                    TokenSource::query("access_token"),
-                ])
+                layer.sources([TokenSource::bearer(), TokenSource::query("access_token")])
             })
             .inner("cache-control", "max-age=60")
             .bearer(GOOD)
@@ -166,7 +163,7 @@ fn query() -> Vec<Case> {
         query("a preflight keeps its URI but for the token")
             .layer(|layer| {
                 let layer = layer.allow_cors_preflight();
-                layer.with_source(TokenSource::query("access_token"))
+                layer.sources([TokenSource::query("access_token")])
             })
             .method("OPTIONS")
             .header("origin", "https://example.org")
@@ -180,7 +177,7 @@ fn query() -> Vec<Case> {
 fn cookie() -> Vec<Case> {
     let cookie = |name| {
         case(&[15], name)
-            .layer(|layer| layer.with_source(TokenSource::cookie("token")))
+            .layer(|layer| layer.sources([TokenSource::cookie("token")]))
             .vary(&["cookie"])
     };
     vec![
@@ -241,7 +238,7 @@ fn cookie() -> Vec<Case> {
             .refused(401, INVALID)
             .loads(1, 1),
         case(&[15], "optional, an anonymous response varies too")
-            .layer(|layer| layer.with_source(TokenSource::cookie("token")).optional())
+            .layer(|layer| layer.sources([TokenSource::cookie("token")]).optional())
             .header("cookie", "session=1; token=")
             .anonymous()
             .has("vary", &["cookie"])
@@ -252,12 +249,12 @@ fn cookie() -> Vec<Case> {
 fn header() -> Vec<Case> {
     let raw = |name| {
         case(&[16], name)
-            .layer(|layer| layer.with_source(TokenSource::header("X-API-Key")))
+            .layer(|layer| layer.sources([TokenSource::header("X-API-Key")]))
             .vary(&["x-api-key"])
     };
     let prefixed = |name| {
         case(&[16], name)
-            .layer(|layer| layer.with_source(TokenSource::header("x-auth").with_scheme("Token")))
+            .layer(|layer| layer.sources([TokenSource::header("x-auth").scheme("Token")]))
             .vary(&["x-auth"])
     };
     vec![
@@ -314,8 +311,8 @@ fn removal() -> Vec<Case> {
     let removed = |name| {
         case(&[28], name)
             .layer(|layer| {
-                layer.optional().without_credentials().with_sources([
-                    TokenSource::authorization(),
+                layer.optional().strip_credentials().sources([
+                    TokenSource::bearer(),
                     TokenSource::header("x-api-key"),
                     TokenSource::cookie("token"),
                     TokenSource::query("access_token"),
@@ -353,8 +350,8 @@ fn removal() -> Vec<Case> {
             .sees("x-api-key", &[]),
         case(&[28], "of a preflight, from the query")
             .layer(|layer| {
-                let layer = layer.allow_cors_preflight().without_credentials();
-                layer.with_source(TokenSource::query("access_token"))
+                let layer = layer.allow_cors_preflight().strip_credentials();
+                layer.sources([TokenSource::query("access_token")])
             })
             .method("OPTIONS")
             .header("origin", "https://example.org")
@@ -365,8 +362,8 @@ fn removal() -> Vec<Case> {
         case(&[28], "from Authorization where another place is looked at")
             .layer(|layer| {
                 layer
-                    .without_credentials()
-                    .with_source(TokenSource::header("x-api-key"))
+                    .strip_credentials()
+                    .sources([TokenSource::header("x-api-key")])
             })
             .vary(&["x-api-key"])
             .bearer("another-0123456789")
@@ -385,8 +382,8 @@ fn removal() -> Vec<Case> {
         case(&[28], "another scheme that is configured")
             .layer(|layer| {
                 layer
-                    .with_source(TokenSource::authorization().with_scheme("Token"))
-                    .without_credentials()
+                    .sources([TokenSource::authorization("Token")])
+                    .strip_credentials()
             })
             .authorization("Token app-Good-0123456789")
             .served("tok-good")

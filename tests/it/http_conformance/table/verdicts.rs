@@ -1,6 +1,6 @@
 //! Lines 18 to 22, 24, 26 and 27: what is answered to a token.
 
-use tower_api_token::{ApiTokenLayer, Rejection, TokenSource};
+use tower_api_token::{ApiTokenLayerBuilder, Rejection, TokenSource};
 
 use crate::http_conformance::case::{Case, case};
 use crate::http_conformance::world::*;
@@ -11,7 +11,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn verdicts() -> Vec<Case> {
-    let dataset = |layer: ApiTokenLayer| layer.with_scope("dataset");
+    let dataset = |layer: ApiTokenLayerBuilder<()>| layer.token_type("dataset");
     let mut cases = vec![
         case(&[21], "a good token of the layer's type")
             .layer(dataset)
@@ -50,7 +50,7 @@ fn verdicts() -> Vec<Case> {
         ("expired, described", EXPIRED, 1),
         ("malformed, described", "short", 0),
     ] {
-        let bad = case(&[20], reason).layer(|layer| layer.with_error_description());
+        let bad = case(&[20], reason).layer(|layer| layer.error_descriptions());
         cases.push(
             bad.bearer(token)
                 .refused(401, described)
@@ -79,7 +79,7 @@ fn policies() -> Vec<Case> {
     vec![
         case(&[21], "a policy allows it")
             .layer(|layer| {
-                layer.with_policy(|token, request| {
+                layer.policy(|token, request| {
                     if token.id() == "tok-good" && request.path() == "/a" {
                         Ok(())
                     } else {
@@ -91,14 +91,14 @@ fn policies() -> Vec<Case> {
             .bearer(GOOD)
             .served("tok-good"),
         case(&[21], "a policy refuses it and names no scope")
-            .layer(|layer| layer.with_policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
+            .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
             .bearer(GOOD)
             .refused(403, insufficient)
             .loads(1, 1),
         case(&[21, 38], "a policy refuses it and names the scope")
             .layer(|layer| {
                 let needed = Rejection::insufficient_scope("orders stock").unwrap();
-                layer.with_policy(move |_, _| Err(needed.clone()))
+                layer.policy(move |_, _| Err(needed.clone()))
             })
             .bearer(GOOD)
             .refused(
@@ -110,8 +110,8 @@ fn policies() -> Vec<Case> {
             .layer(|layer| {
                 let needed = Rejection::insufficient_scope("orders:write").unwrap();
                 layer
-                    .with_challenge_scope("orders")
-                    .with_policy(move |_, _| Err(needed.clone()))
+                    .challenge_scope("orders")
+                    .policy(move |_, _| Err(needed.clone()))
             })
             .bearer(GOOD)
             .refused(
@@ -124,9 +124,9 @@ fn policies() -> Vec<Case> {
                 let named = |scope| Rejection::insufficient_scope(scope).unwrap();
                 let (one, two) = (named("one"), named("two"));
                 layer
-                    .with_policy(|_, _| Ok(()))
-                    .with_policy(move |_, _| Err(one.clone()))
-                    .with_policy(move |_, _| Err(two.clone()))
+                    .policy(|_, _| Ok(()))
+                    .policy(move |_, _| Err(one.clone()))
+                    .policy(move |_, _| Err(two.clone()))
             })
             .bearer(GOOD)
             .refused(
@@ -138,23 +138,23 @@ fn policies() -> Vec<Case> {
             &[21],
             "a policy is not asked about a token that is not good",
         )
-        .layer(|layer| layer.with_policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
+        .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
         .bearer(UNKNOWN)
         .refused(401, INVALID)
         .loads(1, 1),
         case(&[21], "nor about nobody")
             .layer(|layer| {
                 layer
-                    .with_policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE))
+                    .policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE))
                     .optional()
             })
             .anonymous(),
         case(&[14, 28], "a policy sees what the inner service does")
             .layer(|layer| {
                 layer
-                    .with_source(TokenSource::query("access_token"))
-                    .without_credentials()
-                    .with_policy(|_, request| {
+                    .sources([TokenSource::query("access_token")])
+                    .strip_credentials()
+                    .policy(|_, request| {
                         let target = (request.path(), request.query());
                         if target == ("/a", Some("b=1")) && request.method() == "GET" {
                             Ok(())

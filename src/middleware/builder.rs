@@ -1,0 +1,429 @@
+//! The layer's configuration.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::cache::ApiTokenCache;
+use crate::cache::cached_token::CachedApiToken;
+use crate::error::ConfigError;
+use crate::middleware::authenticator::Authenticator;
+use crate::middleware::credentials::{Limits, Sources, TokenSource};
+use crate::middleware::policy::Policy;
+use crate::middleware::rejection::{
+    Challenges, Parameters, ProblemDetails, Rejection, ResponseForRejection,
+};
+use crate::middleware::request_head::RequestHead;
+use crate::token::TokenFormat;
+
+/// Builds an [`ApiTokenLayer`](crate::ApiTokenLayer); see [`ApiTokenLayer::builder`](crate::ApiTokenLayer::builder).
+///
+/// Setters accept any value. [`build`](Self::build) checks them all.
+#[must_use]
+pub struct ApiTokenLayerBuilder<M> {
+    cache: ApiTokenCache<M>,
+    token_type: Accepted,
+    optional: bool,
+    sources: Vec<TokenSource>,
+    token_length: RangeInclusive<usize>,
+    visible_ascii_tokens: bool,
+    token_formats: Vec<TokenFormat>,
+    policies: Vec<Policy<M>>,
+    challenge: Parameters,
+    grpc_status: bool,
+    rejection_response: Arc<dyn ResponseForRejection>,
+    strip_credentials: bool,
+    allow_cors_preflight: bool,
+    allow_shared_caching: bool,
+}
+
+/// The token types that a layer accepts.
+#[derive(Debug)]
+enum Accepted {
+    /// Any, if the cache declares no types.
+    Undecided,
+    Any,
+    Only(String),
+}
+
+impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
+    pub(crate) fn new(cache: ApiTokenCache<M>) -> Self {
+        Self {
+            cache,
+            token_type: Accepted::Undecided,
+            optional: false,
+            sources: vec![TokenSource::bearer()],
+            token_length: 8..=512,
+            visible_ascii_tokens: false,
+            token_formats: Vec::new(),
+            policies: Vec::new(),
+            challenge: Parameters::default(),
+            grpc_status: true,
+            rejection_response: Arc::new(ProblemDetails::new()),
+            strip_credentials: false,
+            allow_cors_preflight: false,
+            allow_shared_caching: false,
+        }
+    }
+
+    /// Accepts tokens of this type only.
+    ///
+    /// Tokens of other types are rejected like unknown ones. Defaults to any type, unless the cache declares
+    /// its types: then a layer has to choose.
+    #[doc(alias = "scope")]
+    pub fn token_type(mut self, token_type: impl Into<String>) -> Self {
+        self.token_type = Accepted::Only(token_type.into());
+        self
+    }
+
+    /// Accepts tokens of any type, even if the cache declares its types.
+    pub fn any_token_type(mut self) -> Self {
+        self.token_type = Accepted::Any;
+        self
+    }
+
+    /// Lets requests without a token pass, with no token in their extensions.
+    ///
+    /// A token that is sent still has to be valid. Caches may store the response to an anonymous request,
+    /// which varies by every header that the layer reads. Defaults to requiring a token.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::builder(cache).optional().build()?;
+    ///
+    /// // In the inner service. With the feature `axum`, a handler takes `Option<CachedApiToken>` instead,
+    /// // which also tells an anonymous request from a layer that is missing.
+    /// fn greeting<B>(request: &http::Request<B>) -> String {
+    ///     match request.extensions().get::<CachedApiToken>() {
+    ///         Some(token) => format!("Hello, {}.", token.id()),
+    ///         None => "Hello, stranger.".to_owned(),
+    ///     }
+    /// }
+    /// # let _ = (layer, greeting::<()>(&http::Request::new(())));
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// Sets the places where the layer looks for a token.
+    ///
+    /// A request with a token in two of them is rejected with 400, even if both are equal: clients must not
+    /// use more than one (RFC 6750 section 2), and choosing one would be a guess. Defaults to
+    /// [`TokenSource::bearer`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, TokenSource};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .sources([TokenSource::bearer(), TokenSource::header("x-api-key")])
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn sources(mut self, sources: impl IntoIterator<Item = TokenSource>) -> Self {
+        self.sources = sources.into_iter().collect();
+        self
+    }
+
+    /// Rejects tokens that do not have this format, before they are hashed or looked up.
+    ///
+    /// The response is the same as for an unknown token. Call this again to accept another format as well.
+    ///
+    /// A format saves work but adds no security: anybody can compute its checksum. Tokens that were issued
+    /// before the format do not match it, so set it when the last of them has been replaced. Defaults to none:
+    /// every token of the accepted alphabet and length is looked up.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, TokenFormat};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .token_format(TokenFormat::new("acme_live_"))
+    ///     .token_format(TokenFormat::new("acme_test_"))
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn token_format(mut self, format: TokenFormat) -> Self {
+        self.token_formats.push(format);
+        self
+    }
+
+    /// Sets how long a token may be, in bytes, both ends included.
+    ///
+    /// Other tokens are rejected before they are hashed. Defaults to 8 to 512.
+    pub fn token_length(mut self, lengths: RangeInclusive<usize>) -> Self {
+        self.token_length = lengths;
+        self
+    }
+
+    /// Accepts every visible ASCII character in a token, for legacy keys.
+    ///
+    /// Defaults to the alphabet of RFC 6750's `b64token`: `A-Z a-z 0-9 - . _ ~ + /`, then `=`.
+    pub fn visible_ascii_tokens(mut self) -> Self {
+        self.visible_ascii_tokens = true;
+        self
+    }
+
+    /// Adds a policy, which decides whether a valid token may be used for a request.
+    ///
+    /// A policy is called for each request with a valid token, even if the token was cached, and not for other
+    /// requests. All policies have to agree; the rejection of the first that does not is the response.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::rejection::RequestHead;
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Rejection};
+    ///
+    /// struct Plan { may_write: bool }
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord<Plan>>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let needs_write = Rejection::insufficient_scope("orders:write")?;
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .policy(move |token: &CachedApiToken<Plan>, request: &RequestHead<'_>| {
+    ///         if request.method().is_safe() || token.metadata().may_write {
+    ///             Ok(())
+    ///         } else {
+    ///             Err(needs_write.clone())
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn policy<P>(mut self, policy: P) -> Self
+    where
+        P: Fn(&CachedApiToken<M>, &RequestHead<'_>) -> Result<(), Rejection>,
+        P: Send + Sync + 'static,
+    {
+        self.policies.push(Arc::new(policy));
+        self
+    }
+
+    /// Sets the realm of the challenges (RFC 9110 section 11.5).
+    ///
+    /// Defaults to `api`.
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.challenge.realm = realm.into();
+        self
+    }
+
+    /// Sets the OAuth scope that challenges name: those of a 401, and those of a policy's rejection that
+    /// names none itself (RFC 6750 section 3).
+    ///
+    /// This only informs clients; a [policy](Self::policy) checks scopes. Several scopes have a space between
+    /// them. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// // WWW-Authenticate: Bearer realm="orders", scope="orders:read orders:write", resource_metadata="…"
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .realm("orders")
+    ///     .challenge_scope("orders:read orders:write")
+    ///     .resource_metadata("https://api.example/.well-known/oauth-protected-resource")
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn challenge_scope(mut self, scope: impl Into<String>) -> Self {
+        self.challenge.scope = Some(scope.into());
+        self
+    }
+
+    /// Sets the absolute URL of this resource's metadata, which challenges then name (RFC 9728 section 5.1).
+    ///
+    /// Defaults to none.
+    pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
+        self.challenge.resource_metadata = Some(url.into());
+        self
+    }
+
+    /// Adds an `error_description` to each challenge with an error, for the developers of clients (RFC 6750
+    /// section 3).
+    ///
+    /// There is one text for each error code, which does not tell why a token is invalid. Defaults to none.
+    pub fn error_descriptions(mut self) -> Self {
+        self.challenge.descriptions = true;
+        self
+    }
+
+    /// Sets whether a rejected gRPC call gets gRPC's HTTP 200 with the error in `grpc-status`.
+    ///
+    /// A request counts as a gRPC call if it is a `POST` with gRPC's content type. With `false` it is rejected
+    /// like any other request, with 401 and so on. Use `false` where a proxy asks this service whether to let
+    /// a request pass and decides by the HTTP status (Envoy's `ext_authz` over HTTP, forward authentication):
+    /// otherwise the choice of method and content type would be a way in. Defaults to `true`.
+    pub fn grpc_status(mut self, enabled: bool) -> Self {
+        self.grpc_status = enabled;
+        self
+    }
+
+    /// Sets how rejected requests are answered.
+    ///
+    /// Defaults to [`ProblemDetails`](crate::rejection::ProblemDetails).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::rejection::RequestHead;
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, Rejection};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// // The status is set by the layer.
+    /// let plain_text = |rejection: &Rejection, _: &RequestHead<'_>| {
+    ///     http::Response::new(rejection.detail().to_owned())
+    /// };
+    /// let layer = ApiTokenLayer::builder(cache).rejection_response(plain_text).build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn rejection_response(mut self, response: impl ResponseForRejection) -> Self {
+        self.rejection_response = Arc::new(response);
+        self
+    }
+
+    /// Removes the credential before policies and the inner service see the request.
+    ///
+    /// It is removed from every place that the layer reads and from `Authorization: Bearer`, also if the
+    /// request passes anonymously or as an [allowed](Self::allow_cors_preflight) preflight.
+    /// [`CachedApiToken::token`] still returns the token, but a second layer inside finds none. Other cookies
+    /// and credentials of other schemes stay; a header value that has both kinds, with a comma between them,
+    /// is removed as a whole.
+    ///
+    /// Defaults to marking the credential as sensitive, so that `Debug` does not show it. A token in the query
+    /// is always removed.
+    pub fn strip_credentials(mut self) -> Self {
+        self.strip_credentials = true;
+        self
+    }
+
+    /// Lets CORS preflights pass without a token.
+    ///
+    /// Only a service whose CORS layer is inside of this one needs this. If it is outside, as in the
+    /// [order of layers](crate::ApiTokenLayer#order-of-layers), no preflight gets this far.
+    ///
+    /// **Anybody can send a preflight**, and [policies](Self::policy) are not called for it. Nothing inside may
+    /// do work for `OPTIONS` requests other than answering preflights: no handler for any method, no fallback,
+    /// no proxy. A preflight is an `OPTIONS` request with one `Origin` and one `Access-Control-Request-Method`
+    /// that is a method, without `Authorization`, cookies or a token in a header, and without a header that
+    /// announces a body. (HTTP/2 can carry a body that no header announces.)
+    ///
+    /// Defaults to rejecting preflights like any request without a token.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+    /// use tower_http::cors::CorsLayer;
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let app: Router = Router::new()
+    ///     .route("/orders", get(|| async { "none" }))
+    ///     .layer(CorsLayer::permissive())
+    ///     // Added later, so it is outside.
+    ///     .layer(ApiTokenLayer::builder(cache).allow_cors_preflight().build()?);
+    /// # let _ = app;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn allow_cors_preflight(mut self) -> Self {
+        self.allow_cors_preflight = true;
+        self
+    }
+
+    /// Leaves `Cache-Control` of the inner service's responses as it is.
+    ///
+    /// By default the layer adds `private` to a response to a token, unless the service itself permits sharing
+    /// by `public` or `s-maxage`: shared caches that ignore RFC 9111 section 3.5, such as nginx, would give the
+    /// response to others. `Vary` is added in either case, and so is `private` if the token was in the query.
+    pub fn allow_shared_caching(mut self) -> Self {
+        self.allow_shared_caching = true;
+        self
+    }
+
+    /// Checks all settings.
+    pub(crate) fn authenticator(self) -> Result<Authenticator<M>, ConfigError> {
+        let token_type = self.checked_token_type()?;
+        let sources = Sources::new(&self.sources)?;
+        let challenges = Challenges::new(sources.schemes(), self.challenge)?;
+        Ok(Authenticator {
+            cache: self.cache,
+            token_type,
+            sources,
+            limits: Limits::new(
+                self.token_length,
+                self.visible_ascii_tokens,
+                self.token_formats,
+            )?,
+            optional: self.optional,
+            strip_credentials: self.strip_credentials,
+            allow_cors_preflight: self.allow_cors_preflight,
+            allow_shared_caching: self.allow_shared_caching,
+            policies: self.policies,
+            challenges,
+            grpc_status: self.grpc_status,
+            rejection_response: self.rejection_response,
+        })
+    }
+
+    /// `None` accepts any type.
+    fn checked_token_type(&self) -> Result<Option<Arc<str>>, ConfigError> {
+        let engine = &self.cache.engine;
+        let invalid = |message: String| Err(ConfigError::of("token_type", message));
+        match &self.token_type {
+            Accepted::Only(name) if engine.token_types.allow(Some(name)) => {
+                Ok(Some(name.as_str().into()))
+            }
+            Accepted::Only(name) => invalid(format!(
+                "{name:?} is not a token type that the cache declares"
+            )),
+            Accepted::Any if engine.keys.is_seed() => {
+                invalid("the store's keys contain the type: name one".to_owned())
+            }
+            Accepted::Undecided if engine.token_types.are_declared() => invalid(
+                "the cache declares its token types: name one of them, or call any_token_type"
+                    .to_owned(),
+            ),
+            Accepted::Any | Accepted::Undecided => Ok(None),
+        }
+    }
+}
+
+impl<M> fmt::Debug for ApiTokenLayerBuilder<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiTokenLayerBuilder")
+            .field("token_type", &self.token_type)
+            .field("sources", &self.sources)
+            .finish_non_exhaustive()
+    }
+}

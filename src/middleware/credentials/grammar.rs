@@ -1,0 +1,126 @@
+//! What a token may look like: RFC 6750 section 2.1, and a format.
+
+use std::ops::RangeInclusive;
+
+use crate::error::ConfigError;
+use crate::middleware::credentials::presented::Presented;
+use crate::token::TokenFormat;
+
+/// What a token may look like.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    lengths: RangeInclusive<usize>,
+    visible_ascii: bool,
+    /// If there are any, a token has to match one of them.
+    formats: Vec<TokenFormat>,
+}
+
+impl Limits {
+    /// # Errors
+    /// Returns an error if no token could be accepted, or none of a format, or the empty one.
+    pub(crate) fn new(
+        lengths: RangeInclusive<usize>,
+        visible_ascii: bool,
+        formats: Vec<TokenFormat>,
+    ) -> Result<Self, ConfigError> {
+        if lengths.is_empty() || *lengths.start() == 0 {
+            let message = format!("a range from 1 upwards, not {lengths:?}");
+            return Err(ConfigError::of("token_length", message));
+        }
+        // guard: H14
+        let is_excluded = |format: &&TokenFormat| !lengths.contains(&format.token_length());
+        if let Some(format) = formats.iter().find(is_excluded) {
+            let length = format.token_length();
+            let message = format!(
+                "tokens of {format:?} have {length} bytes, and token_length is {lengths:?}"
+            );
+            return Err(ConfigError::of("token_format", message));
+        }
+        Ok(Self {
+            lengths,
+            visible_ascii,
+            formats,
+        })
+    }
+
+    /// Returns the text if it has an accepted length and alphabet.
+    pub(super) fn token<'a>(&self, text: &'a [u8]) -> Option<&'a str> {
+        if !self.lengths.contains(&text.len()) {
+            return None;
+        }
+        // guard: H13
+        let is_good = if !self.formats.is_empty() {
+            // Their alphabet is part of either other one.
+            self.formats.iter().any(|format| format.check_bytes(text))
+        } else if self.visible_ascii {
+            text.iter().all(u8::is_ascii_graphic)
+        } else {
+            is_b64token(text)
+        };
+        if !is_good {
+            return None;
+        }
+        std::str::from_utf8(text).ok()
+    }
+
+    /// Reads a text that must be a token.
+    pub(super) fn presented<'a>(&self, text: &'a [u8]) -> Presented<'a> {
+        self.token(text)
+            .map_or(Presented::Malformed, |token| Presented::Token(token.into()))
+    }
+}
+
+/// `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
+fn is_b64token(text: &[u8]) -> bool {
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    let body = &text[..text.len() - padding];
+    // Without a branch for each byte.
+    !body.is_empty() && body.iter().fold(true, |good, byte| good & is_b64(*byte))
+}
+
+fn is_b64(byte: u8) -> bool {
+    static TABLE: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = matches!(
+                byte as u8,
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/'
+            );
+            byte += 1;
+        }
+        table
+    };
+    TABLE[usize::from(byte)]
+}
+
+/// Whether the text is a token of RFC 9110 section 5.6.2, as the names of schemes (section 11.1) and cookies
+/// (RFC 6265 section 4.1.1) are.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_tchar)
+}
+
+pub(super) fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
+/// Removes the optional whitespace around a header value, which is not part of it (RFC 9110 section 5.5).
+pub(super) fn trim(value: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().take_while(|byte| is_blank(byte)).count();
+    let value = &value[start..];
+    let end = value.iter().rev().take_while(|byte| is_blank(byte)).count();
+    &value[..value.len() - end]
+}
+
+/// The layer's defaults.
+#[cfg(test)]
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(8..=512, false, Vec::new()).unwrap()
+    }
+}
