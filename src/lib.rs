@@ -101,6 +101,7 @@ pub mod fuzzing;
     )
 ))]
 pub mod guide;
+pub mod last_use;
 mod loader;
 mod metrics;
 pub mod middleware;
@@ -113,7 +114,6 @@ mod task;
 pub mod test_util;
 mod token;
 mod trace;
-mod usage;
 mod util;
 
 pub use cache::{
@@ -136,7 +136,6 @@ pub use token::{
     BearerToken, Denial, GenerateError, IntoOptionalText, IntoTimestamp, InvalidReason,
     ParseDigestError, TokenDigest, TokenFormat, TokenRecord,
 };
-pub use usage::{Usage, UsageRecorder, UsageSink};
 
 /// Responses to rejected requests.
 pub mod rejection {

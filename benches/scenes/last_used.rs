@@ -14,10 +14,8 @@ use test_support::{PostgresServer, RedisServer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
-use tower_api_token::{
-    Answer, ApiTokenCache, BoxError, Lookup, RedisStore, TokenRecord, Usage, UsageRecorder,
-    UsageSink,
-};
+use tower_api_token::last_use::{LastUse, LastUseRecorder, LastUseSink};
+use tower_api_token::{Answer, ApiTokenCache, BoxError, Lookup, RedisStore, TokenRecord};
 
 const TOKENS: usize = 1_000;
 const RATE: usize = 10_000;
@@ -34,7 +32,7 @@ pub(crate) async fn main() {
     );
     run("no recorder", seconds, None).await;
     let table = Table::start().await;
-    run("UsageRecorder", seconds, Some(table)).await;
+    run("LastUseRecorder", seconds, Some(table)).await;
 }
 
 async fn run(name: &str, seconds: u64, table: Option<Table>) {
@@ -76,7 +74,7 @@ fn cache(server: &RedisServer, table: Option<Table>) -> ApiTokenCache {
         .store(store)
         .token_types(["app"]);
     let builder = match table {
-        Some(table) => builder.usage(UsageRecorder::new(table)),
+        Some(table) => builder.last_use(LastUseRecorder::new(table)),
         None => builder,
     };
     builder.build().expect("a cache")
@@ -137,13 +135,13 @@ impl Table {
     }
 }
 
-impl UsageSink for Table {
-    async fn write(&self, batch: Vec<Usage>) -> Result<(), BoxError> {
-        let row = |usage: &Usage| {
+impl LastUseSink for Table {
+    async fn write(&self, batch: Vec<LastUse>) -> Result<(), BoxError> {
+        let row = |used: &LastUse| {
             format!(
                 "('{}', '{}'::timestamptz)",
-                usage.token_id(),
-                usage.last_used_at()
+                used.token_id(),
+                used.last_used_at()
             )
         };
         let rows: Vec<_> = batch.iter().map(row).collect();

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod db;
 pub mod format;
+pub mod last_use;
 mod latency;
 mod live;
 pub mod loader;
@@ -19,4 +20,3 @@ mod serve;
 #[cfg(feature = "otel")]
 pub mod spans;
 pub mod startup;
-pub mod usage;

@@ -12,13 +12,13 @@ use tower_api_token::ApiTokenCache;
 
 use crate::config::{Config, Redis, StartError};
 use crate::db::{Database, Kept, Seeded, TextCount};
+use crate::last_use;
 use crate::live::Live;
 use crate::loader;
 use crate::metrics;
 use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
 use crate::serve::serve;
-use crate::usage;
 
 /// How long the end may take when requests are drained, or are not: writing what is not written yet,
 /// and closing the database, which waits for queries that a hanging database never answers.
@@ -119,7 +119,7 @@ impl Server {
         &self.banner
     }
 
-    /// Serves until `shutdown` is ready, then drains connections and usage records, for a bounded
+    /// Serves until `shutdown` is ready, then drains connections and last uses, for a bounded
     /// time: neither a client that never finishes nor a database that hangs holds the process.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let outbox = tokio::spawn(self.outbox.run());
@@ -182,15 +182,15 @@ async fn require_texts(database: &Database) -> Result<(), StartError> {
 }
 
 fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartError> {
-    let recorder = usage::recorder(database.clone())
-        .interval(config.usage_interval)
-        .flush_interval(config.usage_flush)
-        .shutdown_deadline(CLOSE_TIMEOUT * 4 / 5);
+    let recorder = last_use::recorder(database.clone())
+        .interval(config.last_use_interval)
+        .flush_interval(config.last_use_flush)
+        .shutdown_timeout(CLOSE_TIMEOUT * 4 / 5);
     let (database, delay) = (database.clone(), config.load_delay);
     let loader = move |lookup| loader::load(database.clone(), delay, lookup);
     let mut builder = ApiTokenCache::builder(loader)
         .key_layout(config.layout.keys())
-        .usage(recorder)
+        .last_use(recorder)
         .ttl(config.ttl)
         .null_ttl(config.null_ttl)
         .local_capacity(config.local_capacity)

@@ -17,6 +17,7 @@ use super::token_types::TokenTypes;
 use super::unconfirmed::Unconfirmed;
 use crate::clock::{Clock, LogicalClock};
 use crate::error::{ConfigError, LONGEST_WAIT, MOST_ENTRIES};
+use crate::last_use::{LastUseRecorder, Recorder};
 use crate::loader::DynLoader;
 use crate::metrics::Counters;
 use crate::metrics::Metrics;
@@ -24,7 +25,6 @@ use crate::rate_limiter::RateLimiter;
 use crate::store::keys::Keys;
 use crate::store::sealed::{self, Erased, Parts};
 use crate::store::{IntoStore, KeyLayout, MemoryStore};
-use crate::usage::{Recorder, UsageRecorder};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -72,7 +72,7 @@ pub struct ApiTokenCacheBuilder<M> {
     max_load_wait: Duration,
     null_writes_per_second: u32,
     stale_if_error: Duration,
-    usage: Option<UsageRecorder>,
+    last_use: Option<LastUseRecorder>,
     clock: Clock,
     #[cfg(feature = "test-util")]
     sync_points: Option<crate::test_util::SyncPoints>,
@@ -98,7 +98,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             max_load_wait: Duration::from_secs(2),
             null_writes_per_second: 1_000,
             stale_if_error: Duration::ZERO,
-            usage: None,
+            last_use: None,
             clock: Clock::default(),
             #[cfg(feature = "test-util")]
             sync_points: None,
@@ -249,8 +249,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
 
     /// Records when tokens are used. Default: nothing does.
     #[must_use]
-    pub fn usage(mut self, recorder: UsageRecorder) -> Self {
-        self.usage = Some(recorder);
+    pub fn last_use(mut self, recorder: LastUseRecorder) -> Self {
+        self.last_use = Some(recorder);
         self
     }
 
@@ -304,11 +304,11 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             let (store, keys) = (Arc::clone(&store), Arc::clone(&keys));
             Recorder::new(settings, store, keys, self.clock.clone())
         };
-        let usage = self.usage.map(recorder);
+        let last_use = self.last_use.map(recorder);
         let waits = Waits::new(self.load_deadline, self.max_load_wait, store.deadline());
         let engine = Engine {
             order: LogicalClock::default(),
-            usage,
+            last_use,
             keys,
             store,
             loader: self.loader,
@@ -341,8 +341,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if let Some(usage) = &self.usage {
-            usage.check()?;
+        if let Some(last_use) = &self.last_use {
+            last_use.check()?;
         }
         let times = [
             ("ttl", self.ttl, Duration::from_millis(1), 30 * DAY),

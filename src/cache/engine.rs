@@ -23,6 +23,7 @@ use super::tenants::Tenants;
 use super::token_types::TokenTypes;
 use super::unconfirmed::Unconfirmed;
 use crate::clock::{Clock, LogicalClock, Tick};
+use crate::last_use::Recorder;
 use crate::loader::{DynLoader, Lookup};
 #[cfg(feature = "metrics")]
 use crate::metrics::Levels;
@@ -35,7 +36,6 @@ use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
 use crate::token::{BearerToken, Denial, InvalidReason};
 use crate::trace::{in_span, limited};
-use crate::usage::Recorder;
 
 type EntryFlights<M> = Flights<EntryKey, Resolved<M>, Unavailable>;
 pub(crate) type EntryLeader<M> = Leader<EntryKey, Resolved<M>, Unavailable>;
@@ -90,7 +90,7 @@ pub(crate) struct Engine<M> {
     pub(crate) lifetimes: Lifetimes,
     pub(crate) waits: Waits,
     pub(crate) counters: Counters,
-    pub(crate) usage: Option<Recorder<M>>,
+    pub(crate) last_use: Option<Recorder<M>>,
     pub(crate) metrics: Metrics,
     /// When the loader last failed, by the clock; 0: never.
     pub(crate) loader_failed: AtomicU64,
@@ -123,8 +123,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     fn note_use(&self, answer: &Answer<M>, asked: Option<&str>, now: Tick) {
-        if let (Some(usage), Answer::Found(token)) = (&self.usage, answer) {
-            usage.note(token.principal(), asked, now);
+        if let (Some(last_use), Answer::Found(token)) = (&self.last_use, answer) {
+            last_use.note(token.principal(), asked, now);
         }
     }
 
@@ -324,8 +324,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.counters.read();
         (stats.evicted_records, stats.evicted_nulls) = self.local.evicted();
-        if let Some(usage) = &self.usage {
-            usage.count(&mut stats);
+        if let Some(last_use) = &self.last_use {
+            last_use.count(&mut stats);
         }
         stats
     }

@@ -16,17 +16,18 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// by its flush interval more.
     ///
     /// ```
-    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, Usage};
-    /// use tower_api_token::UsageRecorder;
+    /// # use tower_api_token::last_use::LastUse;
+    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
+    /// use tower_api_token::last_use::LastUseRecorder;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let loader = |_: Lookup| async {
     /// #     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1")))
     /// # };
-    /// # let sink = |_: Vec<Usage>| async { Ok::<_, std::io::Error>(()) };
-    /// let recorder = UsageRecorder::new(sink);
-    /// let cache = ApiTokenCache::builder(loader).usage(recorder).build()?;
+    /// # let sink = |_: Vec<LastUse>| async { Ok::<_, std::io::Error>(()) };
+    /// let recorder = LastUseRecorder::new(sink);
+    /// let cache = ApiTokenCache::builder(loader).last_use(recorder).build()?;
     /// cache.warm("app-0123456789abcdef").await?; // not a use
     /// assert!(cache.last_used_at("app-0123456789abcdef").await?.is_none());
     /// cache.authenticate("app-0123456789abcdef").await?;
@@ -121,7 +122,10 @@ impl<M: Send + Sync + 'static> Engine<M> {
         // of the two.
         let latest = |((_, digest), count): (&(Option<&BearerToken>, TokenDigest), usize)| {
             let stored = stored.by_ref().take(count).flatten().max();
-            let ours = self.usage.as_ref().and_then(|usage| usage.last(digest));
+            let ours = self
+                .last_use
+                .as_ref()
+                .and_then(|last_use| last_use.last(digest));
             stored.max(ours)
         };
         Ok(tokens.iter().zip(counts).map(latest).collect())

@@ -293,7 +293,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     }
 
     /// Ends what works in the background: writes the recorder's pending uses, within its
-    /// [deadline](crate::UsageRecorder::shutdown_deadline), and says how many could not be written; they
+    /// [deadline](crate::LastUseRecorder::shutdown_timeout), and says how many could not be written; they
     /// are counted as dropped. From now on no use is recorded, by any clone; look-ups go on.
     ///
     /// ```
@@ -308,8 +308,8 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// # }
     /// ```
     pub async fn shutdown(&self) -> usize {
-        match &self.engine.usage {
-            Some(usage) => usage.shutdown().await,
+        match &self.engine.last_use {
+            Some(recorder) => recorder.shutdown().await,
             None => 0,
         }
     }

@@ -86,24 +86,24 @@ pub(super) const COUNTERS: [Counted; 17] = [
         |stats| stats.invalidation_failures,
     ),
     (
-        "api_token_usage_recorded_total",
+        "api_token_last_uses_recorded_total",
         "Last uses that were recorded.",
-        |stats| stats.usage_recorded,
+        |stats| stats.last_uses_recorded,
     ),
     (
-        "api_token_usage_written_total",
+        "api_token_last_uses_written_total",
         "Last uses that were written.",
-        |stats| stats.usage_written,
+        |stats| stats.last_uses_written,
     ),
     (
-        "api_token_usage_dropped_total",
+        "api_token_last_uses_dropped_total",
         "Last uses that were given up.",
-        |stats| stats.usage_dropped,
+        |stats| stats.last_uses_dropped,
     ),
     (
-        "api_token_usage_failures_total",
+        "api_token_last_uses_failures_total",
         "Writes of last uses that failed.",
-        |stats| stats.usage_failures,
+        |stats| stats.last_uses_failures,
     ),
 ];
 

@@ -53,15 +53,15 @@ pub struct Stats {
     /// Invalidations that were not confirmed.
     pub invalidation_failures: u64,
     /// Last uses that were recorded: at most one for a token and interval.
-    pub usage_recorded: u64,
+    pub last_uses_recorded: u64,
     /// Last uses that the sink wrote, or without one the store.
-    pub usage_written: u64,
+    pub last_uses_written: u64,
     /// Last uses that were given up: too many were pending, the wall clock was never set (it showed a
     /// year before 1970 or after 9999), or the shutdown's deadline passed.
-    pub usage_dropped: u64,
+    pub last_uses_dropped: u64,
     /// Writes of last uses that failed, to the sink or to the store; what the sink did not take, or
     /// without one the store, stays pending.
-    pub usage_failures: u64,
+    pub last_uses_failures: u64,
     /// Records that the local level pushed out for its capacity.
     pub evicted_records: u64,
     /// Nulls and denied records likewise.

@@ -11,8 +11,9 @@ use crate::common::{
     nothing_was_denied, redis_at, until,
 };
 use test_support::{Direction, FaultProxy, RedisCluster, RedisServer};
+use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::test_util::SyncPoint;
-use tower_api_token::{Answer, Origin, RedisStore, TokenDigest, UsageRecorder};
+use tower_api_token::{Answer, Origin, RedisStore, TokenDigest};
 
 const EPOCH: &str = "api_token:tenants";
 const BOUNDS: &str = "api_token:bounds";
@@ -605,9 +606,9 @@ async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_it
     assert!(frozen.len() >= 5 && healthy.len() >= 5);
     let store = RedisStore::connect(&world.url).unwrap();
     let store = store.deadline(Duration::from_millis(500));
-    let recorder = UsageRecorder::store_only().shutdown_deadline(Duration::from_secs(60));
+    let recorder = LastUseRecorder::store_only().shutdown_timeout(Duration::from_secs(60));
     let builder = world.db.cache().store(store).token_types(["app"]);
-    let cache = builder.usage(recorder).build().unwrap();
+    let cache = builder.last_use(recorder).build().unwrap();
     for token in &world.tokens {
         found(&cache, token).await;
     }
@@ -616,9 +617,9 @@ async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_it
         let cache = cache.clone();
         async move { cache.shutdown().await }
     });
-    let written = || usize::try_from(cache.stats().usage_written).unwrap();
+    let written = || usize::try_from(cache.stats().last_uses_written).unwrap();
     // A busy machine may need more than one try.
-    until(|| cache.stats().usage_failures > 0 && written() >= healthy.len()).await;
+    until(|| cache.stats().last_uses_failures > 0 && written() >= healthy.len()).await;
     assert_eq!(written(), healthy.len());
     world.cluster.node(victim).resume();
     assert_eq!(ending.await.unwrap(), 0);

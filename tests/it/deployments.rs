@@ -9,7 +9,8 @@ use crate::common::{
 };
 use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
 use tokio::task::JoinSet;
-use tower_api_token::{Origin, RedisStore, UsageRecorder};
+use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::{Origin, RedisStore};
 
 /// Longer than the defaults, so that a busy machine is not taken for an outage.
 fn patient(store: RedisStore) -> RedisStore {
@@ -98,8 +99,8 @@ async fn with_the_few_rights_that_the_guide_names() {
         .store(store)
         .local_capacity(0)
         .token_types(["app"]);
-    let recorder = UsageRecorder::store_only();
-    let cache = builder.usage(recorder).build().unwrap();
+    let recorder = LastUseRecorder::store_only();
+    let cache = builder.last_use(recorder).build().unwrap();
     keeps_its_promises(&db, &cache).await;
     assert_eq!(all_at_once(&cache).await, [Origin::Shared; 12]);
     assert!(server.command_count("mget") > 0);

@@ -12,11 +12,11 @@ use crate::common::{
 use chrono::Utc;
 use test_support::RedisServer;
 use tokio::sync::Semaphore;
+use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{
     Answer, ApiTokenCache, BoxError, ConfigError, InvalidReason, KeyLayout, Lookup, MemoryStore,
     Origin, Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind,
-    UsageRecorder,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -1088,8 +1088,8 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
     let memory = MemoryStore::new;
     let of_redis = |store: RedisStore| db.cache().store(store);
     let of_memory = |store: MemoryStore| db.cache().store(store);
-    let usage = || UsageRecorder::store_only();
-    let of_usage = |usage: UsageRecorder| db.cache().usage(usage);
+    let recorder = || LastUseRecorder::store_only();
+    let of = |recorder: LastUseRecorder| db.cache().last_use(recorder);
     let ms = Duration::from_millis(1);
 
     let beyond = HOUR + ms;
@@ -1138,22 +1138,22 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
         ("max_load_wait", db.cache().max_load_wait(Duration::MAX)),
         ("load_deadline", db.cache().load_deadline(Duration::MAX)),
         ("stale_if_error", db.cache().stale_if_error(Duration::MAX)),
-        ("usage interval", of_usage(usage().interval(Duration::MAX))),
+        ("last_use interval", of(recorder().interval(Duration::MAX))),
         (
-            "usage flush_interval",
-            of_usage(usage().flush_interval(Duration::MAX)),
+            "last_use flush_interval",
+            of(recorder().flush_interval(Duration::MAX)),
         ),
         (
-            "usage write_deadline",
-            of_usage(usage().write_deadline(beyond)),
+            "last_use write_timeout",
+            of(recorder().write_timeout(beyond)),
         ),
         (
-            "usage shutdown_deadline",
-            of_usage(usage().shutdown_deadline(Duration::ZERO)),
+            "last_use shutdown_timeout",
+            of(recorder().shutdown_timeout(Duration::ZERO)),
         ),
-        ("usage batch_size", of_usage(usage().batch_size(0))),
-        ("usage batch_size", of_usage(usage().batch_size(usize::MAX))),
-        ("usage capacity", of_usage(usage().capacity(usize::MAX))),
+        ("last_use batch_size", of(recorder().batch_size(0))),
+        ("last_use batch_size", of(recorder().batch_size(usize::MAX))),
+        ("last_use capacity", of(recorder().capacity(usize::MAX))),
     ] {
         let error = refused(name, builder.build());
         assert!(error.contains("from ") && error.contains(" to "), "{error}");
@@ -1163,16 +1163,16 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
         .deadline(HOUR)
         .connect_deadline(HOUR)
         .breaker(1, HOUR);
-    let patient = usage()
+    let patient = recorder()
         .interval(HOUR)
         .flush_interval(HOUR)
-        .write_deadline(HOUR);
+        .write_timeout(HOUR);
     let builder = of_redis(longest).load_deadline(HOUR).max_load_wait(HOUR);
     let builder = builder.stale_if_error(720 * HOUR).ttl(720 * HOUR);
     let cache = builder
-        .usage(
+        .last_use(
             patient
-                .shutdown_deadline(HOUR)
+                .shutdown_timeout(HOUR)
                 .batch_size(ENTRIES)
                 .capacity(ENTRIES),
         )

@@ -17,13 +17,14 @@ use http::{Request, Response};
 use serde::{Deserialize, Serialize};
 use test_support::{Needles, RedisServer, free_port};
 use tower::{Layer, Service, service_fn};
+use tower_api_token::last_use::{LastUse, LastUseRecorder};
 use tower_api_token::middleware::MissingApiToken;
 use tower_api_token::rejection::{ProblemDetails, RequestHead, ResponseForRejection, StatusOnly};
 use tower_api_token::test_util::{ManualClock, SyncPoint, SyncPoints};
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InvalidReason, KeyLayout,
     Lookup, MemoryStore, Outcome, RedisStore, RedisTls, Rejection, TokenDigest, TokenFormat,
-    TokenRecord, TokenSource, Usage, UsageRecorder,
+    TokenRecord, TokenSource,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -123,13 +124,13 @@ impl Shown {
         };
         let used = Arc::new(Mutex::new(Vec::new()));
         let uses = Arc::clone(&used);
-        let sink = move |batch: Vec<Usage>| {
+        let sink = move |batch: Vec<LastUse>| {
             uses.lock().unwrap().extend(batch);
             async { Ok::<_, Infallible>(()) }
         };
         let builder = ApiTokenCache::builder(loader)
             .key_layout(KeyLayout::digest_keys(PEPPER, [PEPPER]))
-            .usage(UsageRecorder::new(sink));
+            .last_use(LastUseRecorder::new(sink));
         self.of("ApiTokenCacheBuilder", &builder);
         let cache: Cache = builder.build().unwrap();
         let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
@@ -152,7 +153,7 @@ impl Shown {
         self.of("Stats", &cache.stats());
         self.of("ApiTokenCache", &cache);
         assert_eq!(cache.shutdown().await, 0);
-        self.of("Usage", used.lock().unwrap().first().unwrap());
+        self.of("LastUse", used.lock().unwrap().first().unwrap());
         self.of_http(cache.clone()).await;
         self.of_sources(cache).await;
     }
@@ -276,8 +277,8 @@ impl Shown {
             self.of("Rejection", &rejection);
         }
         self.of("TokenFormat", &TokenFormat::new("app-"));
-        let sink = |_: Vec<Usage>| async { Ok::<_, Infallible>(()) };
-        self.of("UsageRecorder", &UsageRecorder::new(sink));
+        let sink = |_: Vec<LastUse>| async { Ok::<_, Infallible>(()) };
+        self.of("LastUseRecorder", &LastUseRecorder::new(sink));
         self.of("ManualClock", &ManualClock::new());
         self.of("SyncPoints", &SyncPoints::new(|_| async {}));
         self.of("SyncPoint", &SyncPoint::Read);
@@ -420,7 +421,10 @@ async fn overheard(layout: KeyLayout) -> String {
     cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
     cache.peek(TOKEN).await.unwrap();
     let recorder = db.cache().store(redis(&server)).key_layout(layout.clone());
-    let recorder = recorder.usage(UsageRecorder::store_only()).build().unwrap();
+    let recorder = recorder
+        .last_use(LastUseRecorder::store_only())
+        .build()
+        .unwrap();
     found(&recorder, TOKEN).await;
     assert_eq!(recorder.shutdown().await, 0);
     let used = cache.last_used_at(TOKEN).await.unwrap();

@@ -12,8 +12,9 @@ use crate::common::{
 };
 use chrono::DateTime;
 use test_support::RedisServer;
+use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
-use tower_api_token::{Answer, InvalidReason, KeyLayout, Origin, TokenDigest, UsageRecorder};
+use tower_api_token::{Answer, InvalidReason, KeyLayout, Origin, TokenDigest};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const ENTRY: &str = "api_token:app:app-0123456789abcdef";
@@ -571,7 +572,7 @@ async fn an_invalidation_by_digest_is_an_error_that_no_repetition_helps() {
 async fn last_uses_are_pythons_keys_in_naive_utc() {
     let world = World::new(Row::new("app"));
     for typed in [true, false] {
-        let builder = world.builder().usage(UsageRecorder::store_only());
+        let builder = world.builder().last_use(LastUseRecorder::store_only());
         let instance = builder.build().unwrap();
         match typed {
             true => instance.authenticate_typed(TOKEN, "app").await.unwrap(),

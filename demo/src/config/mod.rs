@@ -50,9 +50,9 @@ pub struct Config {
     /// How long a local entry may outlive an invalidation.
     pub staleness_bound: Duration,
     /// For how long after a recorded use of a token others are not recorded.
-    pub usage_interval: Duration,
+    pub last_use_interval: Duration,
     /// How often recorded uses are written to the database.
-    pub usage_flush: Duration,
+    pub last_use_flush: Duration,
     /// How long each answer of the database is held back.
     pub load_delay: Duration,
     /// The bearer token for `/admin`.
@@ -145,8 +145,10 @@ impl Values {
             staleness_bound: Duration::from_millis(
                 self.number("STALENESS_BOUND_MS", 10..=3_600_000)?,
             ),
-            usage_interval: Duration::from_secs(self.number("USAGE_INTERVAL_SECONDS", 1..=3600)?),
-            usage_flush: Duration::from_secs(self.number("USAGE_FLUSH_SECONDS", 1..=3600)?),
+            last_use_interval: Duration::from_secs(
+                self.number("LAST_USE_INTERVAL_SECONDS", 1..=3600)?,
+            ),
+            last_use_flush: Duration::from_secs(self.number("LAST_USE_FLUSH_SECONDS", 1..=3600)?),
             load_delay: Duration::from_millis(self.number("LOAD_DELAY_MS", 0..=60_000)?),
             admin_token: match self.optional("ADMIN_TOKEN")? {
                 Some(text) => AdminToken::given(text)?,

@@ -91,14 +91,14 @@ const VARIABLES: [Variable; 22] = [
         "How long a local entry may outlive an invalidation",
     ),
     (
-        "USAGE_INTERVAL_SECONDS",
-        "usage-interval-seconds",
+        "LAST_USE_INTERVAL_SECONDS",
+        "last-use-interval-seconds",
         Some("60"),
         "For how long after a recorded use of a token others are not recorded",
     ),
     (
-        "USAGE_FLUSH_SECONDS",
-        "usage-flush-seconds",
+        "LAST_USE_FLUSH_SECONDS",
+        "last-use-flush-seconds",
         Some("10"),
         "How often recorded uses are written to the database",
     ),

@@ -8,6 +8,7 @@
 //! become a writer while another instance writes, and would fail at once however long the busy
 //! timeout is.
 
+mod last_use;
 mod list;
 mod pending;
 mod postgres;
@@ -17,7 +18,6 @@ mod sqlite;
 mod tenants;
 mod time;
 mod tokens;
-mod usage;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -193,7 +193,10 @@ fn the_last_use_is_shown_before_it_is_written() {
     for database in [Database::sqlite(), Database::postgres()] {
         let redis = RedisServer::start();
         let url = redis.url();
-        let variables = [("REDIS_URL", url.as_str()), ("USAGE_FLUSH_SECONDS", "3600")];
+        let variables = [
+            ("REDIS_URL", url.as_str()),
+            ("LAST_USE_FLUSH_SECONDS", "3600"),
+        ];
         let demo = Demo::on(&database, &variables);
         let [used, unused] = ["app", "dataset"].map(|kind| demo.token("acme", kind));
         let last_use = |demo: &Demo, id: &str| {
@@ -205,7 +208,7 @@ fn the_last_use_is_shown_before_it_is_written() {
         demo.whoami(&used.text).expect(200);
         assert!(last_use(&demo, &used.id).is_string());
         assert_eq!(last_use(&demo, &unused.id), Value::Null);
-        assert_eq!(demo.metric("api_token_usage_written_total", &[]), 0);
+        assert_eq!(demo.metric("api_token_last_uses_written_total", &[]), 0);
         redis.kill();
         assert_eq!(last_use(&demo, &used.id), Value::Null);
     }

@@ -3,7 +3,8 @@
 use crate::common::{APP, TOKEN, World, found, is_absent, start};
 use fleet::interop::database::Row;
 use fleet::interop::python::Version;
-use tower_api_token::{RedisStore, UsageRecorder};
+use tower_api_token::RedisStore;
+use tower_api_token::last_use::LastUseRecorder;
 
 #[tokio::test]
 async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() {
@@ -20,7 +21,7 @@ async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() 
         .builder()
         .store(store.deadline(std::time::Duration::from_secs(5)))
         .local_capacity(0)
-        .usage(UsageRecorder::store_only())
+        .last_use(LastUseRecorder::store_only())
         .build()
         .unwrap();
     found(&rust, TOKEN).await;

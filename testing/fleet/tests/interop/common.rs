@@ -20,8 +20,9 @@ pub use points::{Points, until};
 use serde_json::{Value, json};
 use test_support::RedisServer;
 use tokio::task::JoinHandle;
+use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::{
-    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Origin, Unavailable, UsageRecorder,
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, Origin, Unavailable,
 };
 
 pub const TOKEN: &str = "app-0123456789abcdef";
@@ -64,7 +65,7 @@ impl World {
 
     /// A use of the token on our side, whose time is in Redis when this returns.
     pub async fn use_token(&self, token: &str, scope: Option<&str>) {
-        let builder = self.builder().usage(UsageRecorder::store_only());
+        let builder = self.builder().last_use(LastUseRecorder::store_only());
         let rust = builder.build().unwrap();
         let answer = ask_in(&rust, token, scope).await.unwrap();
         assert!(answer.found().is_some());

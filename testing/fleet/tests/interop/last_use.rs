@@ -4,7 +4,8 @@ use crate::common::{APP, TOKEN, World, micros_after};
 use fleet::interop::database::Row;
 use fleet::interop::python::{Python, Version};
 use serde_json::json;
-use tower_api_token::{KeyLayout, UsageRecorder};
+use tower_api_token::KeyLayout;
+use tower_api_token::last_use::LastUseRecorder;
 
 #[tokio::test]
 async fn each_side_reads_the_uses_that_the_other_recorded() {
@@ -99,7 +100,10 @@ async fn under_a_prefix_pythons_flusher_finds_neither_our_uses_nor_its_own() {
     let mut python = Python::with_prefix(Version::Current, &world.redis, "prod");
     let layout = KeyLayout::seed_with_prefix("prod");
     let builder = world.builder().key_layout(layout);
-    let rust = builder.usage(UsageRecorder::store_only()).build().unwrap();
+    let rust = builder
+        .last_use(LastUseRecorder::store_only())
+        .build()
+        .unwrap();
     rust.authenticate_typed(TOKEN, "app").await.unwrap();
     assert_eq!(rust.shutdown().await, 0);
     python.record_use("pythons-token", APP, "2026-01-02T03:04:05");

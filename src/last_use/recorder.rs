@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::pending::{Noted, Pending, Use};
-use super::settings::UsageRecorder;
-use super::sink::{DynUsageSink, Usage};
+use super::settings::LastUseRecorder;
+use super::sink::{DynLastUseSink, LastUse};
 use super::turn::Turn;
 use crate::cache::cached_token::Principal;
 use crate::clock::{Clock, Tick};
@@ -41,7 +41,7 @@ pub(crate) struct Recorder<M> {
 }
 
 struct Core<M> {
-    settings: UsageRecorder,
+    settings: LastUseRecorder,
     store: Arc<dyn Store<M>>,
     keys: Arc<Keys>,
     clock: Clock,
@@ -65,7 +65,7 @@ struct Counters {
 
 impl<M: Send + Sync + 'static> Recorder<M> {
     pub(crate) fn new(
-        settings: UsageRecorder,
+        settings: LastUseRecorder,
         store: Arc<dyn Store<M>>,
         keys: Arc<Keys>,
         clock: Clock,
@@ -103,7 +103,7 @@ impl<M: Send + Sync + 'static> Recorder<M> {
     pub(crate) async fn shutdown(&self) -> usize {
         self.core.close();
         // That the deadline passed shows in what is left.
-        let _ = timeout(self.core.settings.shutdown_deadline, self.core.drain()).await;
+        let _ = timeout(self.core.settings.shutdown_timeout, self.core.drain()).await;
         let left = self.core.pending.abandon();
         self.core.counters.dropped.add_many(left);
         left
@@ -111,10 +111,10 @@ impl<M: Send + Sync + 'static> Recorder<M> {
 
     pub(crate) fn count(&self, stats: &mut Stats) {
         let counters = &self.core.counters;
-        stats.usage_recorded = counters.recorded.get();
-        stats.usage_written = counters.written.get();
-        stats.usage_dropped = counters.dropped.get();
-        stats.usage_failures = counters.failures.get();
+        stats.last_uses_recorded = counters.recorded.get();
+        stats.last_uses_written = counters.written.get();
+        stats.last_uses_dropped = counters.dropped.get();
+        stats.last_uses_failures = counters.failures.get();
     }
 }
 
@@ -159,7 +159,7 @@ impl<M: Send + Sync + 'static> Core<M> {
             // A database that has no such time would refuse its whole batch, again and again.
             let at = Some(self.clock.wall()).filter(|at| is_of_this_age(*at))?;
             Some(Use {
-                usage: Usage {
+                last_use: LastUse {
                     token_id: record.id.clone(),
                     digest,
                     token_type: record.token_type.clone(),
@@ -196,7 +196,7 @@ impl<M: Send + Sync + 'static> Core<M> {
 
     /// How long one batch may take, in the store and in the sink.
     fn step(&self) -> Duration {
-        self.store.deadline() + self.settings.write_deadline + SLACK
+        self.store.deadline() + self.settings.write_timeout + SLACK
     }
 
     /// Whether all that was pending at its beginning is written.
@@ -269,21 +269,21 @@ impl<M: Send + Sync + 'static> Core<M> {
     }
 
     fn keyed(&self, used: &Use) -> (EntryKey, DateTime<Utc>) {
-        let (token, digest) = (used.token.as_ref(), &used.usage.digest);
+        let (token, digest) = (used.token.as_ref(), &used.last_use.digest);
         let key = self.keys.key_of(token, digest, used.token_type.as_ref());
-        (key, used.usage.last_used_at)
+        (key, used.last_use.last_used_at)
     }
 
     async fn write(
         &self,
-        sink: &Arc<dyn DynUsageSink>,
+        sink: &Arc<dyn DynLastUseSink>,
         batch: &[Arc<Use>],
     ) -> Result<(), UsageFailure> {
-        let batch = batch.iter().map(|used| used.usage.clone()).collect();
+        let batch = batch.iter().map(|used| used.last_use.clone()).collect();
         // A task of its own, for its panics; in a set, so that it ends with whoever waits for it.
         let mut task = JoinSet::new();
-        task.spawn(DynUsageSink::write(Arc::clone(sink), batch));
-        let failure = match timeout(self.settings.write_deadline, task.join_next()).await {
+        task.spawn(DynLastUseSink::write(Arc::clone(sink), batch));
+        let failure = match timeout(self.settings.write_timeout, task.join_next()).await {
             Ok(Some(Ok(Ok(())))) => return Ok(()),
             Ok(Some(Ok(Err(error)))) => UsageFailure::Failed(error),
             Ok(Some(Err(_)) | None) => UsageFailure::Panicked,
@@ -296,7 +296,11 @@ impl<M: Send + Sync + 'static> Core<M> {
             failure = failure.name()
         );
         if let UsageFailure::Failed(error) = &failure {
-            limited!(debug, "the usage sink's error", error = chain(&**error));
+            limited!(
+                debug,
+                "the sink of last uses's error",
+                error = chain(&**error)
+            );
         }
         Err(failure)
     }
@@ -385,9 +389,9 @@ enum UsageFailure {
 impl UsageFailure {
     fn name(&self) -> &'static str {
         match self {
-            Self::Failed(_) => "the usage sink failed",
-            Self::Panicked => "the usage sink panicked",
-            Self::TimedOut => "the usage sink did not answer in time",
+            Self::Failed(_) => "the sink of last uses failed",
+            Self::Panicked => "the sink of last uses panicked",
+            Self::TimedOut => "the sink of last uses did not answer in time",
         }
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::common::{Builder, Cache, Db, Row, found, is_absent, redis, redis_at, until};
 use chrono::{DateTime, Utc};
 use test_support::{FaultProxy, Gate, RedisServer};
+use tower_api_token::last_use::{LastUse, LastUseRecorder, LastUseSink};
 use tower_api_token::test_util::ManualClock;
-use tower_api_token::{BoxError, KeyLayout, TokenDigest, Usage, UsageRecorder, UsageSink};
+use tower_api_token::{BoxError, KeyLayout, TokenDigest};
 
 const TOKEN: &str = "app-0123456789abcdef";
 /// The first of [`World::rows`].
@@ -57,12 +58,12 @@ impl Table {
         self.changes.load(Ordering::SeqCst)
     }
 
-    fn commit(&self, batch: &[Usage]) {
+    fn commit(&self, batch: &[LastUse]) {
         let mut rows = self.rows.lock().unwrap();
-        for usage in batch {
-            let at = rows.get(usage.token_id());
-            if at.is_none_or(|at| *at < usage.last_used_at()) {
-                rows.insert(usage.token_id().to_owned(), usage.last_used_at());
+        for used in batch {
+            let at = rows.get(used.token_id());
+            if at.is_none_or(|at| *at < used.last_used_at()) {
+                rows.insert(used.token_id().to_owned(), used.last_used_at());
                 self.changes.fetch_add(1, Ordering::SeqCst);
             }
         }
@@ -72,13 +73,13 @@ impl Table {
 #[derive(Clone, Default)]
 struct Sink(Arc<Table>);
 
-impl UsageSink for Sink {
-    async fn write(&self, batch: Vec<Usage>) -> Result<(), BoxError> {
+impl LastUseSink for Sink {
+    async fn write(&self, batch: Vec<LastUse>) -> Result<(), BoxError> {
         self.0.batches.lock().unwrap().push(batch.len());
         self.0.gate.pass().await;
         let mode = *self.0.mode.lock().unwrap();
         let mode = match mode {
-            Mode::FailsForOne if batch.iter().any(|usage| usage.token_id() == FIRST) => Mode::Fails,
+            Mode::FailsForOne if batch.iter().any(|used| used.token_id() == FIRST) => Mode::Fails,
             Mode::FailsForOne => Mode::Writes,
             mode => mode,
         };
@@ -94,8 +95,8 @@ impl UsageSink for Sink {
     }
 }
 
-fn recorder(sink: &Sink) -> UsageRecorder {
-    let recorder = UsageRecorder::new(sink.clone()).interval(INTERVAL);
+fn recorder(sink: &Sink) -> LastUseRecorder {
+    let recorder = LastUseRecorder::new(sink.clone()).interval(INTERVAL);
     recorder.flush_interval(FLUSH)
 }
 
@@ -122,7 +123,10 @@ impl World {
     }
 
     fn instance(&self) -> Cache {
-        self.builder().usage(recorder(&self.sink)).build().unwrap()
+        self.builder()
+            .last_use(recorder(&self.sink))
+            .build()
+            .unwrap()
     }
 
     /// Lets time pass, until the flush sleeps again.
@@ -167,7 +171,7 @@ async fn the_first_use_is_written_and_then_one_an_interval() {
     world.flush().await;
     assert_eq!(world.sink.0.at("tok-1"), Some(second));
     let stats = instance.stats();
-    assert_eq!((stats.usage_recorded, stats.usage_written), (2, 2));
+    assert_eq!((stats.last_uses_recorded, stats.last_uses_written), (2, 2));
 }
 
 #[tokio::test]
@@ -178,7 +182,7 @@ async fn a_reload_of_the_local_entry_begins_no_new_interval() {
         found(&instance, TOKEN).await;
         instance.invalidate(TOKEN).await.unwrap();
     }
-    assert_eq!(instance.stats().usage_recorded, 1);
+    assert_eq!(instance.stats().last_uses_recorded, 1);
     assert_eq!(world.db.loads(), 20);
 }
 
@@ -191,9 +195,9 @@ async fn only_what_was_found_by_an_authentication_is_a_use() {
         assert!(instance.peek(TOKEN).await.unwrap().is_some());
         assert!(is_absent(&instance, "unknown").await);
     }
-    assert_eq!(instance.stats().usage_recorded, 0);
+    assert_eq!(instance.stats().last_uses_recorded, 0);
     found(&instance, TOKEN).await;
-    assert_eq!(instance.stats().usage_recorded, 1);
+    assert_eq!(instance.stats().last_uses_recorded, 1);
 }
 
 #[tokio::test]
@@ -271,7 +275,7 @@ async fn a_write_whose_reply_was_lost_is_repeated_and_changes_nothing() {
     world.flush().await;
     world.flush().await;
     assert_eq!((world.sink.0.batches(), world.sink.0.changes()), (2, 1));
-    assert_eq!(instance.stats().usage_written, 1);
+    assert_eq!(instance.stats().last_uses_written, 1);
 }
 
 #[tokio::test]
@@ -290,14 +294,14 @@ async fn a_sink_that_fails_or_panics_is_asked_again_more_slowly_and_no_use_is_lo
             world.flush().await;
         }
         assert_eq!(world.sink.0.batches(), 3);
-        assert_eq!(instance.stats().usage_failures, 3);
+        assert_eq!(instance.stats().last_uses_failures, 3);
         world.sink.0.mode(Mode::Writes);
         for _ in 0..6 {
             world.flush().await;
         }
         assert_eq!((world.sink.0.batches(), world.sink.0.changes()), (4, 30));
         assert!(tokens.iter().all(|id| world.sink.0.at(id) == Some(at)));
-        assert_eq!(instance.stats().usage_dropped, 0);
+        assert_eq!(instance.stats().last_uses_dropped, 0);
     }
 }
 
@@ -306,7 +310,7 @@ async fn a_batch_that_the_sink_never_takes_holds_up_no_other() {
     let world = World::new();
     let tokens = world.rows(30);
     let recorder = recorder(&world.sink).batch_size(5);
-    let instance = world.builder().usage(recorder).build().unwrap();
+    let instance = world.builder().last_use(recorder).build().unwrap();
     world.sink.0.mode(Mode::FailsForOne);
     for token in &tokens {
         found(&instance, token).await;
@@ -325,13 +329,13 @@ async fn a_redis_that_is_away_delays_no_request_and_no_write_and_bounds_the_memo
     let tokens = world.rows(20);
     let proxy = FaultProxy::start(world.server.addr());
     let at = format!("redis://{}", proxy.addr());
-    let with = |recorder: UsageRecorder| {
+    let with = |recorder: LastUseRecorder| {
         let builder = world.builder().store(redis_at(&at));
         let builder = builder.staleness_bound(INTERVAL);
-        builder.usage(recorder.capacity(10)).build().unwrap()
+        builder.last_use(recorder.capacity(10)).build().unwrap()
     };
     let sunk = with(recorder(&world.sink));
-    let stored = with(UsageRecorder::store_only());
+    let stored = with(LastUseRecorder::store_only());
     for token in &tokens {
         sunk.warm(token).await.unwrap();
         stored.warm(token).await.unwrap();
@@ -345,14 +349,17 @@ async fn a_redis_that_is_away_delays_no_request_and_no_write_and_bounds_the_memo
     assert_eq!(world.db.loads(), loads, "local answers, as before");
     for instance in [&sunk, &stored] {
         let stats = instance.stats();
-        assert_eq!((stats.usage_recorded, stats.usage_dropped), (10, 10));
+        assert_eq!(
+            (stats.last_uses_recorded, stats.last_uses_dropped),
+            (10, 10)
+        );
     }
     until(|| world.clock.sleepers() == 2).await;
     world.clock.advance(FLUSH);
-    until(|| sunk.stats().usage_written == 10 && stored.stats().usage_failures > 0).await;
+    until(|| sunk.stats().last_uses_written == 10 && stored.stats().last_uses_failures > 0).await;
     proxy.heal();
     assert_eq!(stored.shutdown().await, 0);
-    assert_eq!(stored.stats().usage_written, 10);
+    assert_eq!(stored.stats().last_uses_written, 10);
     assert_eq!(world.server.keys("api_token:used:*").len(), 10);
 }
 
@@ -371,12 +378,12 @@ async fn a_shutdown_writes_what_is_pending() {
 async fn a_shutdown_says_what_it_could_not_write() {
     let world = World::new();
     world.sink.0.gate.close();
-    let recorder = recorder(&world.sink).shutdown_deadline(Duration::from_millis(100));
-    let instance = world.builder().usage(recorder).build().unwrap();
+    let recorder = recorder(&world.sink).shutdown_timeout(Duration::from_millis(100));
+    let instance = world.builder().last_use(recorder).build().unwrap();
     found(&instance, TOKEN).await;
     assert_eq!(instance.shutdown().await, 1);
     let stats = instance.stats();
-    assert_eq!((stats.usage_written, stats.usage_dropped), (0, 1));
+    assert_eq!((stats.last_uses_written, stats.last_uses_dropped), (0, 1));
 }
 
 #[tokio::test]
@@ -435,8 +442,8 @@ fn a_recorder_in_a_runtime_that_stands_still_goes_on_in_another() {
     };
     let short = Duration::from_millis(50);
     let (db, sink) = (Db::with(TOKEN, Row::new("app")), Sink::default());
-    let usage = recorder(&sink).flush_interval(short).write_deadline(short);
-    let cache = db.cache().usage(usage).build().unwrap();
+    let recorder = recorder(&sink).flush_interval(short).write_timeout(short);
+    let cache = db.cache().last_use(recorder).build().unwrap();
     // One flushes in the background, and is left in the middle of a write.
     sink.0.gate.close();
     let still = runtime();
@@ -470,7 +477,7 @@ async fn a_sink_that_hangs_is_given_up_at_its_deadline_and_asked_again() {
     let instance = db
         .cache()
         .clock(clock.clone())
-        .usage(recorder(&sink).write_deadline(DEADLINE))
+        .last_use(recorder(&sink).write_timeout(DEADLINE))
         .build()
         .unwrap();
     found(&instance, TOKEN).await;
@@ -484,7 +491,7 @@ async fn a_sink_that_hangs_is_given_up_at_its_deadline_and_asked_again() {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        (instance.stats().usage_failures, clock.sleepers())
+        (instance.stats().last_uses_failures, clock.sleepers())
     };
     assert_eq!(settled().await, (0, 0));
     tokio::time::advance(Duration::from_millis(1)).await;
@@ -494,7 +501,7 @@ async fn a_sink_that_hangs_is_given_up_at_its_deadline_and_asked_again() {
     assert_eq!(settled().await, (1, 1));
     assert_eq!(sink.0.changes(), 0);
     clock.advance(2 * FLUSH);
-    until(|| instance.stats().usage_written == 1).await;
+    until(|| instance.stats().last_uses_written == 1).await;
     assert_eq!((sink.0.batches(), sink.0.changes()), (2, 1));
 }
 
@@ -511,7 +518,7 @@ async fn a_clock_that_was_never_set_costs_that_use_alone() {
         found(&instance, token).await;
     }
     let stats = instance.stats();
-    assert_eq!((stats.usage_recorded, stats.usage_dropped), (1, 2));
+    assert_eq!((stats.last_uses_recorded, stats.last_uses_dropped), (1, 2));
     world.flush().await;
     assert_eq!(*world.sink.0.batches.lock().unwrap(), [1]);
     assert_eq!(world.sink.0.at(&tokens[2]), Some(now));
@@ -520,7 +527,7 @@ async fn a_clock_that_was_never_set_costs_that_use_alone() {
     for token in &tokens[..2] {
         found(&instance, token).await;
     }
-    assert_eq!(instance.stats().usage_recorded, 3);
+    assert_eq!(instance.stats().last_uses_recorded, 3);
 }
 
 #[tokio::test]
@@ -540,7 +547,7 @@ async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
     let proxy = FaultProxy::start(world.server.addr());
     let reader = world.builder();
     let reader = reader.store(redis_at(&format!("redis://{}", proxy.addr())));
-    let reader = reader.usage(recorder(&world.sink)).build().unwrap();
+    let reader = reader.last_use(recorder(&world.sink)).build().unwrap();
     let page = |cache: &Cache| {
         let asked = tokens.iter().map(|token| TokenDigest::of(token));
         let cache = cache.clone();
@@ -566,7 +573,7 @@ async fn the_seed_layouts_keys_cannot_be_asked_for_by_digest() {
     let world = World::new();
     let builder = world.builder().key_layout(KeyLayout::seed());
     let builder = builder.token_types(["app"]);
-    let instance = builder.usage(recorder(&world.sink)).build().unwrap();
+    let instance = builder.last_use(recorder(&world.sink)).build().unwrap();
     let asked = [TokenDigest::of(TOKEN)];
     let error = instance.last_uses(asked).await.unwrap_err();
     assert!(error.is_unsupported());

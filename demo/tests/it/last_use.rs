@@ -29,7 +29,7 @@ fn uses_on_two_instances_are_written_once_each() {
     both(|database| {
         let redis = RedisServer::start();
         let url = redis.url();
-        let variables = [("REDIS_URL", url.as_str()), ("USAGE_FLUSH_SECONDS", "1")];
+        let variables = [("REDIS_URL", url.as_str()), ("LAST_USE_FLUSH_SECONDS", "1")];
         let one = Demo::on(&database, &variables);
         let other = Demo::on(&database, &variables);
         let before = Timestamp::now();
@@ -43,9 +43,9 @@ fn uses_on_two_instances_are_written_once_each() {
         }
         for demo in [&one, &other] {
             eventually("it is written", || {
-                demo.metric("api_token_usage_written_total", &[]) == 1
+                demo.metric("api_token_last_uses_written_total", &[]) == 1
             });
-            assert_eq!(demo.metric("api_token_usage_recorded_total", &[]), 1);
+            assert_eq!(demo.metric("api_token_last_uses_recorded_total", &[]), 1);
         }
         for token in [&app, &dataset] {
             assert!(last_used(&database, token).is_some_and(|at| before <= at));
@@ -61,10 +61,10 @@ fn end(demo: &mut Demo, signal: &str) -> ExitStatus {
 #[test]
 fn sigterm_writes_what_is_pending() {
     both(|database| {
-        let mut demo = Demo::on(&database, &[("USAGE_FLUSH_SECONDS", "3600")]);
+        let mut demo = Demo::on(&database, &[("LAST_USE_FLUSH_SECONDS", "3600")]);
         let token = demo.token("acme", "app").text;
         demo.whoami(&token).expect(200);
-        assert_eq!(demo.metric("api_token_usage_written_total", &[]), 0);
+        assert_eq!(demo.metric("api_token_last_uses_written_total", &[]), 0);
         assert_eq!(last_used(&database, &token), None);
         assert!(end(&mut demo, "TERM").success());
         assert!(last_used(&database, &token).is_some());
@@ -77,11 +77,11 @@ fn sigterm_writes_what_is_pending() {
 #[test]
 fn a_killed_process_loses_no_more_than_what_it_saw_since_its_last_flush() {
     both(|database| {
-        let variables = [("USAGE_FLUSH_SECONDS", "1")];
+        let variables = [("LAST_USE_FLUSH_SECONDS", "1")];
         let mut demo = Demo::on(&database, &variables);
         let [app, dataset] = ["app", "dataset"].map(|kind| demo.token("acme", kind).text);
         demo.whoami(&app).expect(200);
-        let written = |demo: &Demo| demo.metric("api_token_usage_written_total", &[]);
+        let written = |demo: &Demo| demo.metric("api_token_last_uses_written_total", &[]);
         eventually("it is written", || written(&demo) == 1);
         demo.get_as("/v1/datasets", &dataset).expect(200);
         assert!(!end(&mut demo, "KILL").success());

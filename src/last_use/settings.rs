@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sink::{DynUsageSink, UsageSink};
+use super::sink::{DynLastUseSink, LastUseSink};
 use crate::error::{ConfigError, MOST_ENTRIES};
 use crate::store::LAST_USE;
 
@@ -13,7 +13,7 @@ const LONGEST: Duration = LAST_USE;
 
 /// Notes when tokens are used, and takes the times to the database.
 ///
-/// Given to the [builder](crate::ApiTokenCacheBuilder::usage). From then on each successful
+/// Given to the [builder](crate::ApiTokenCacheBuilder::last_use). From then on each successful
 /// authentication counts as a use: a look-up by the layer or by
 /// [`authenticate`](crate::ApiTokenCache::authenticate) that found a good token;
 /// [`peek`](crate::ApiTokenCache::peek) and [`prime`](crate::ApiTokenCache::prime) are none. At a use
@@ -28,16 +28,17 @@ const LONGEST: Duration = LAST_USE;
 /// | uses that wait | [`capacity`](Self::capacity); beyond it the newest is dropped, and counted |
 ///
 /// ```
-/// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord, Usage, UsageRecorder};
+/// use tower_api_token::last_use::{LastUse, LastUseRecorder};
+/// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 ///
 /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
-/// let sink = |batch: Vec<Usage>| async move {
+/// let sink = |batch: Vec<LastUse>| async move {
 ///     // UPDATE tokens SET last_used_at = … WHERE last_used_at IS NULL OR last_used_at < …
 ///     # drop(batch);
 ///     Ok::<_, std::io::Error>(())
 /// };
 /// let cache = ApiTokenCache::builder(loader)
-///     .usage(UsageRecorder::new(sink))
+///     .last_use(LastUseRecorder::new(sink))
 ///     .build()?;
 /// # Ok::<(), tower_api_token::ConfigError>(())
 /// ```
@@ -46,19 +47,19 @@ const LONGEST: Duration = LAST_USE;
 /// pending. Where the last clone of the cache is merely dropped, one last flush is tried in the
 /// background, which a runtime that ends as well does not finish.
 #[derive(Clone)]
-pub struct UsageRecorder {
-    pub(super) sink: Option<Arc<dyn DynUsageSink>>,
+pub struct LastUseRecorder {
+    pub(super) sink: Option<Arc<dyn DynLastUseSink>>,
     pub(super) interval: Duration,
     pub(super) flush_interval: Duration,
     pub(super) batch_size: usize,
     pub(super) capacity: usize,
-    pub(super) write_deadline: Duration,
-    pub(super) shutdown_deadline: Duration,
+    pub(super) write_timeout: Duration,
+    pub(super) shutdown_timeout: Duration,
 }
 
-impl UsageRecorder {
+impl LastUseRecorder {
     /// A recorder that writes to `sink`.
-    pub fn new<S: UsageSink>(sink: S) -> Self {
+    pub fn new<S: LastUseSink>(sink: S) -> Self {
         Self::with(Some(Arc::new(sink)))
     }
 
@@ -72,15 +73,15 @@ impl UsageRecorder {
         Self::with(None)
     }
 
-    fn with(sink: Option<Arc<dyn DynUsageSink>>) -> Self {
+    fn with(sink: Option<Arc<dyn DynLastUseSink>>) -> Self {
         Self {
             sink,
             interval: Duration::from_secs(60),
             flush_interval: Duration::from_secs(10),
             batch_size: 500,
             capacity: 100_000,
-            write_deadline: Duration::from_secs(10),
-            shutdown_deadline: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(5),
         }
     }
 
@@ -110,7 +111,7 @@ impl UsageRecorder {
     }
 
     /// How many tokens may have a pending use. Beyond it a use is dropped and counted
-    /// ([`Stats::usage_dropped`](crate::Stats::usage_dropped)); those that wait stay, since they have
+    /// ([`Stats::last_uses_dropped`](crate::Stats::last_uses_dropped)); those that wait stay, since they have
     /// waited for longer. Default: 100,000, as many as the local level holds.
     #[must_use]
     pub fn capacity(mut self, tokens: usize) -> Self {
@@ -120,32 +121,32 @@ impl UsageRecorder {
 
     /// How long one write of the sink may take; then it is dropped and counts as failed. Default: 10 s.
     #[must_use]
-    pub fn write_deadline(mut self, deadline: Duration) -> Self {
-        self.write_deadline = deadline;
+    pub fn write_timeout(mut self, deadline: Duration) -> Self {
+        self.write_timeout = deadline;
         self
     }
 
     /// How long [`shutdown`](crate::ApiTokenCache::shutdown) tries. Default: 5 s: orchestrators commonly
     /// kill after 30 s, and connections are drained before.
     #[must_use]
-    pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
-        self.shutdown_deadline = deadline;
+    pub fn shutdown_timeout(mut self, deadline: Duration) -> Self {
+        self.shutdown_timeout = deadline;
         self
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let least = Duration::from_millis(1);
         for (name, value) in [
-            ("usage interval", self.interval),
-            ("usage flush_interval", self.flush_interval),
-            ("usage write_deadline", self.write_deadline),
-            ("usage shutdown_deadline", self.shutdown_deadline),
+            ("last_use interval", self.interval),
+            ("last_use flush_interval", self.flush_interval),
+            ("last_use write_timeout", self.write_timeout),
+            ("last_use shutdown_timeout", self.shutdown_timeout),
         ] {
             ConfigError::unless_within(name, value, least..=LONGEST)?;
         }
         for (name, value) in [
-            ("usage batch_size", self.batch_size),
-            ("usage capacity", self.capacity),
+            ("last_use batch_size", self.batch_size),
+            ("last_use capacity", self.capacity),
         ] {
             ConfigError::unless_within(name, value, 1..=MOST_ENTRIES)?;
         }
@@ -153,9 +154,9 @@ impl UsageRecorder {
     }
 }
 
-impl fmt::Debug for UsageRecorder {
+impl fmt::Debug for LastUseRecorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UsageRecorder")
+        f.debug_struct("LastUseRecorder")
             .field("store_only", &self.sink.is_none())
             .field("interval", &self.interval)
             .field("flush_interval", &self.flush_interval)

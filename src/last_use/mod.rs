@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request ── note ──► pending (this process, bounded) ──► the store's copy, for other instances
-//!             once a token and interval      └──────────► UsageSink: your database, in batches
+//!             once a token and interval      └──────────► LastUseSink: your database, in batches
 //! ```
 //!
 //! Each instance takes its own uses to the database. The store is no queue between the two: what it
@@ -18,7 +18,7 @@
 //! * It works in every layout: with a pepper no key could be led back to a row.
 //!
 //! The price: what a process has not flushed dies with it. It is bounded by the
-//! [flush interval](UsageRecorder::flush_interval) while the sink works.
+//! [flush interval](LastUseRecorder::flush_interval) while the sink works.
 //!
 //! Within the process, a flush *reads* what is pending, writes it, and then *deletes* each use only if
 //! it is still the one that was written: a newer one that came in between stays for the next flush.
@@ -33,5 +33,5 @@ mod sink;
 mod turn;
 
 pub(crate) use recorder::Recorder;
-pub use settings::UsageRecorder;
-pub use sink::{Usage, UsageSink};
+pub use settings::LastUseRecorder;
+pub use sink::{LastUse, LastUseSink};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use quick_cache::unsync::Cache;
 
-use super::sink::Usage;
+use super::sink::LastUse;
 use crate::clock::Tick;
 use crate::token::{BearerToken, TokenDigest};
 use crate::util::lock;
@@ -18,7 +18,7 @@ const SHARDS: usize = 16;
 
 /// A use with what the store's key is made of.
 pub(super) struct Use {
-    pub(super) usage: Usage,
+    pub(super) last_use: LastUse,
     /// The type in the store's key, where the layout has one there.
     pub(super) token_type: Option<Arc<str>>,
     /// The text, where the layout has it in keys.
@@ -27,7 +27,7 @@ pub(super) struct Use {
 
 impl Use {
     fn at(&self) -> DateTime<Utc> {
-        self.usage.last_used_at
+        self.last_use.last_used_at
     }
 }
 
@@ -146,7 +146,7 @@ impl Pending {
     /// came in between stays.
     pub(super) fn settle<'a>(&self, written: impl IntoIterator<Item = &'a Arc<Use>>) {
         for written in written {
-            let digest = &written.usage.digest;
+            let digest = &written.last_use.digest;
             let mut shard = self.shard(digest);
             let unchanged = |present: &Arc<Use>| Arc::ptr_eq(present, written);
             if shard.uses.get(digest).is_some_and(unchanged) {
@@ -198,7 +198,7 @@ mod tests {
         let tick = Tick::ZERO.after(Duration::from_secs(tick));
         pending.note(digest, tick, || {
             Some(Use {
-                usage: Usage {
+                last_use: LastUse {
                     token_id: token.to_owned(),
                     digest,
                     token_type: None,

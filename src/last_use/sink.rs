@@ -12,7 +12,7 @@ use crate::util::BoxFuture;
 
 /// That a token was used, and when.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Usage {
+pub struct LastUse {
     pub(crate) token_id: String,
     pub(crate) digest: TokenDigest,
     pub(crate) token_type: Option<String>,
@@ -20,7 +20,7 @@ pub struct Usage {
     pub(crate) last_used_at: DateTime<Utc>,
 }
 
-impl Usage {
+impl LastUse {
     /// The database's id of the token, as its record has it.
     pub fn token_id(&self) -> &str {
         &self.token_id
@@ -47,9 +47,9 @@ impl Usage {
     }
 }
 
-impl fmt::Debug for Usage {
+impl fmt::Debug for LastUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Usage")
+        f.debug_struct("LastUse")
             .field("token_id", &self.token_id)
             .field("last_used_at", &self.last_used_at)
             .finish_non_exhaustive()
@@ -61,11 +61,11 @@ impl fmt::Debug for Usage {
 /// * **Forward only.** The statement leaves a row alone that has a later time already: a batch is
 ///   repeated when its reply was lost, and several instances write in any order.
 /// * **All or an error.** `Ok` means that the batch is committed. After an error, a panic or the
-///   [deadline](crate::UsageRecorder::write_deadline) the whole batch is given again later, more
+///   [deadline](crate::LastUseRecorder::write_timeout) the whole batch is given again later, more
 ///   slowly while it fails. A token that is gone from the database is no error: its row is simply not
 ///   there to be changed.
 ///
-/// An async function or a closure that takes a `Vec<Usage>` is a sink; its error may be of any type.
+/// An async function or a closure that takes a `Vec<LastUse>` is a sink; its error may be of any type.
 ///
 /// A batch names no token twice. In PostgreSQL, one statement for a batch:
 ///
@@ -86,7 +86,8 @@ impl fmt::Debug for Usage {
 /// with the row as it is then: so it goes forward only.
 ///
 /// ```
-/// use tower_api_token::{BoxError, Usage, UsageSink};
+/// use tower_api_token::last_use::{LastUse, LastUseSink};
+/// use tower_api_token::BoxError;
 ///
 /// # struct Pool;
 /// # impl Pool {
@@ -96,11 +97,11 @@ impl fmt::Debug for Usage {
 ///     pool: Pool,
 /// }
 ///
-/// impl UsageSink for LastUses {
-///     async fn write(&self, batch: Vec<Usage>) -> Result<(), BoxError> {
+/// impl LastUseSink for LastUses {
+///     async fn write(&self, batch: Vec<LastUse>) -> Result<(), BoxError> {
 ///         let (ids, times) = batch
 ///             .iter()
-///             .map(|usage| (usage.token_id().to_owned(), usage.last_used_at()))
+///             .map(|used| (used.token_id().to_owned(), used.last_used_at()))
 ///             .unzip();
 ///         // The statement above.
 ///         Ok(self.pool.update(ids, times).await?)
@@ -108,34 +109,34 @@ impl fmt::Debug for Usage {
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a usage sink",
-    label = "expected an async function or closure of one `Vec<Usage>`, or an implementation of `UsageSink`",
-    note = "`|batch: Vec<Usage>| async move {{ Ok::<_, MyError>(()) }}`"
+    message = "`{Self}` is not a sink of last uses",
+    label = "expected an async function or closure of one `Vec<LastUse>`, or an implementation of `LastUseSink`",
+    note = "`|batch: Vec<LastUse>| async move {{ Ok::<_, MyError>(()) }}`"
 )]
-pub trait UsageSink: Send + Sync + 'static {
+pub trait LastUseSink: Send + Sync + 'static {
     /// Writes the batch.
-    fn write(&self, batch: Vec<Usage>) -> impl Future<Output = Result<(), BoxError>> + Send;
+    fn write(&self, batch: Vec<LastUse>) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-impl<F, Fut, E> UsageSink for F
+impl<F, Fut, E> LastUseSink for F
 where
-    F: Fn(Vec<Usage>) -> Fut + Send + Sync + 'static,
+    F: Fn(Vec<LastUse>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send,
     E: Into<BoxError>,
 {
-    async fn write(&self, batch: Vec<Usage>) -> Result<(), BoxError> {
+    async fn write(&self, batch: Vec<LastUse>) -> Result<(), BoxError> {
         self(batch).await.map_err(Into::into)
     }
 }
 
 /// A sink with its type erased. The future owns the sink: each write is a task of its own, so that a
 /// panic ends the write alone.
-pub(crate) trait DynUsageSink: Send + Sync {
-    fn write(self: Arc<Self>, batch: Vec<Usage>) -> BoxFuture<'static, Result<(), BoxError>>;
+pub(crate) trait DynLastUseSink: Send + Sync {
+    fn write(self: Arc<Self>, batch: Vec<LastUse>) -> BoxFuture<'static, Result<(), BoxError>>;
 }
 
-impl<S: UsageSink> DynUsageSink for S {
-    fn write(self: Arc<Self>, batch: Vec<Usage>) -> BoxFuture<'static, Result<(), BoxError>> {
-        Box::pin(async move { UsageSink::write(&*self, batch).await })
+impl<S: LastUseSink> DynLastUseSink for S {
+    fn write(self: Arc<Self>, batch: Vec<LastUse>) -> BoxFuture<'static, Result<(), BoxError>> {
+        Box::pin(async move { LastUseSink::write(&*self, batch).await })
     }
 }

@@ -1,0 +1,11 @@
+//! The sink takes one use, and not a batch of them.
+
+use tower_api_token::last_use::{LastUse, LastUseRecorder};
+
+async fn write(_: LastUse) -> Result<(), std::io::Error> {
+    Ok(())
+}
+
+fn main() {
+    let _ = LastUseRecorder::new(write);
+}
