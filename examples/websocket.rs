@@ -204,7 +204,7 @@ async fn revoke(State(service): State<Service>, caller: CachedApiToken) -> Statu
     // The order matters: first the database commits, then the cache forgets.
     service.table.remove(token.digest());
     match service.cache.invalidate(token.expose()).await {
-        Ok(()) => StatusCode::NO_CONTENT,
+        Ok(_) => StatusCode::NO_CONTENT,
         // Not confirmed, which the store in memory never says. `examples/postgres` does what Redis needs.
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }

@@ -117,8 +117,8 @@ mod trace;
 mod util;
 
 pub use cache::{
-    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, InvalidateError, Invalidation,
-    Unavailable, UnavailableKind,
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, InvalidateError,
+    InvalidateErrorKind, Invalidation, InvalidationReceipt, Unavailable, UnavailableKind,
 };
 pub use error::{BoxError, ConfigError};
 pub use loader::{Lookup, TokenLoader};

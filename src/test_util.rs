@@ -19,10 +19,10 @@
 //! let cache = ApiTokenCache::builder(loader).clock(clock.clone()).build()?;
 //!
 //! let answer = cache.authenticate_typed("app-0123456789abcdef", "app").await?;
-//! assert!(matches!(answer, Answer::Found(_)));
+//! assert!(matches!(answer, Answer::Valid(_)));
 //! clock.advance(Duration::from_secs(3600));
 //! let answer = cache.authenticate_typed("app-0123456789abcdef", "app").await?;
-//! assert!(matches!(answer, Answer::Absent(InvalidReason::Expired)));
+//! assert!(matches!(answer, Answer::Invalid(InvalidReason::Expired)));
 //! # Ok(())
 //! # }
 //! ```
@@ -70,7 +70,7 @@
 //! slow.await??;
 //! assert_eq!(cache.stats().fills_refused, 1);
 //! let later = cache.authenticate_typed("app-0123456789abcdef", "app").await?;
-//! assert!(later.found().is_none());
+//! assert!(later.valid().is_none());
 //! # Ok(())
 //! # }
 //! ```

@@ -129,12 +129,12 @@ async fn use_all(cache: &ApiTokenCache, hidden: Hidden, unknown: Hidden) {
             .authenticate_typed(&hidden.text(), "app")
             .await
             .unwrap();
-        assert!(matches!(answer, Answer::Found(_)));
+        assert!(matches!(answer, Answer::Valid(_)));
         let answer = cache
             .authenticate_typed(&unknown.text(), "app")
             .await
             .unwrap();
-        assert!(matches!(answer, Answer::Absent(_)));
+        assert!(matches!(answer, Answer::Invalid(_)));
     }
     assert!(hidden.is_there(), "while it is cached");
     cache.invalidate(&hidden.text()).await.unwrap();
@@ -142,7 +142,7 @@ async fn use_all(cache: &ApiTokenCache, hidden: Hidden, unknown: Hidden) {
         .authenticate_typed(&hidden.text(), "app")
         .await
         .unwrap();
-    assert!(answer.found().is_some());
+    assert!(answer.valid().is_some());
     cache.peek(&unknown.text()).await.unwrap();
 }
 

@@ -52,7 +52,7 @@ async fn run() {
                 let cache = Arc::clone(&engine);
                 async move {
                     let answer = cache.authenticate_typed(&token(n), "app").await;
-                    let found = answer.expect("an answer").found().expect("a token");
+                    let found = answer.expect("an answer").valid().expect("a token");
                     assert_eq!(found.origin(), Origin::Shared);
                 }
             })

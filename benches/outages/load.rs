@@ -47,7 +47,7 @@ impl Request {
 
 async fn ask(cache: ApiTokenCache, token: String, due: Instant) -> Request {
     let end = match cache.authenticate_typed(&token, "app").await {
-        Ok(Answer::Found(found)) if found.id() == token => End::Answered(found.origin()),
+        Ok(Answer::Valid(found)) if found.id() == token => End::Answered(found.origin()),
         Ok(_) => End::Wrong,
         Err(error) => End::Unavailable(error.kind()),
     };

@@ -62,7 +62,7 @@ async fn in_the_fault(cache: ApiTokenCache, after: Duration) -> (String, String)
     let invalidated = cache.invalidate(&token(0)).await;
     let took = ms(start.elapsed());
     let invalidation = match invalidated {
-        Ok(()) => format!("Ok, {took}"),
+        Ok(_) => format!("Ok, {took}"),
         Err(error) => {
             // Until it is confirmed, the token is not answered from Redis.
             let repeated = cache.clone();
@@ -78,7 +78,7 @@ async fn in_the_fault(cache: ApiTokenCache, after: Duration) -> (String, String)
     let checked = cache.check_store().await;
     let took = ms(start.elapsed());
     let readiness = match checked {
-        Ok(()) => format!("Ok, {took}"),
+        Ok(_) => format!("Ok, {took}"),
         Err(error) => format!("Err, {took}: {error}{}", source_after(&error)),
     };
     (invalidation, readiness)

@@ -95,7 +95,7 @@ impl Starts {
             let cache = cache.clone();
             async move {
                 let answer = cache.authenticate_typed(&token(n), "app").await;
-                answer.is_ok_and(|answer| answer.found().is_some())
+                answer.is_ok_and(|answer| answer.valid().is_some())
             }
         };
         let (seconds, answers) = at_once(tokens, ask).await;

@@ -163,7 +163,7 @@ impl Load {
                 let (tokens, answered) = (Arc::clone(&self.tokens), Arc::clone(&answered));
                 asking.spawn(async move {
                     let answer = cache.authenticate_typed(&tokens[token], "app").await;
-                    answer.expect("an answer").found().expect("a token");
+                    answer.expect("an answer").valid().expect("a token");
                     answered.fetch_add(1, Relaxed);
                 });
             }

@@ -161,7 +161,7 @@ impl Load {
             asked.push(self.runtime.spawn(async move {
                 let answer = cache.authenticate_typed(&token, "app").await;
                 let late = due.elapsed();
-                let found = answer.ok().and_then(|answer| answer.found());
+                let found = answer.ok().and_then(|answer| answer.valid());
                 (late, found.map(|found| found.origin()))
             }));
         }

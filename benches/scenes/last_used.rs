@@ -91,7 +91,7 @@ async fn requests(cache: &ApiTokenCache, tokens: &[String], seconds: u64) -> usi
         for _ in 0..each {
             let token = &tokens[asked % tokens.len()];
             let answer = cache.authenticate_typed(token, "app").await;
-            assert!(matches!(answer, Ok(Answer::Found(_))), "{answer:?}");
+            assert!(matches!(answer, Ok(Answer::Valid(_))), "{answer:?}");
             asked += 1;
         }
     }

@@ -65,7 +65,7 @@ async fn shared(cache: &ApiTokenCache, parity: usize) -> usize {
             .authenticate_typed(&token(2 * n + parity), "app")
             .await
             .expect("an answer");
-        let origin = answer.found().expect("a token").origin();
+        let origin = answer.valid().expect("a token").origin();
         shared += usize::from(origin == Origin::Shared);
     }
     shared

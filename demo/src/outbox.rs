@@ -71,7 +71,7 @@ impl Outbox {
             (Subject::Token(digest), None) => self.cache.invalidate_digest(*digest),
         };
         let result = if wait {
-            invalidation.and_wait().await
+            invalidation.wait_for_all_instances().await
         } else {
             invalidation.await
         };
@@ -83,7 +83,7 @@ impl Outbox {
                  instance with KEY_LAYOUT=digest on the same database?"
             );
         }
-        result
+        result.map(drop)
     }
 
     /// Repeats what is left in the table, for ever.

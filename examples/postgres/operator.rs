@@ -62,9 +62,9 @@ async fn set_suspended(
     .await
 }
 
-/// `and_wait`: when the operator reads 204, no instance lets the old state pass, not for a second either.
+/// `wait_for_all_instances`: when the operator reads 204, no instance lets the old state pass, not for a second either.
 async fn confirm(invalidation: Invalidation<()>) -> Result<StatusCode, BoxError> {
-    invalidation.and_wait().await?;
+    invalidation.wait_for_all_instances().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -8,8 +8,9 @@ use crate::metrics::Origin;
 use crate::metrics::Outcome;
 use crate::token::{Denial, InvalidReason};
 
-/// What is known for certain about a presented token. That we cannot tell is the error beside it,
-/// [`Unavailable`](crate::Unavailable).
+/// What is known for certain about a presented token.
+///
+/// That the cache cannot tell is not an answer but the error [`Unavailable`](crate::Unavailable).
 ///
 /// ```
 /// use tower_api_token::{Answer, ApiTokenCache};
@@ -17,7 +18,7 @@ use crate::token::{Denial, InvalidReason};
 /// /// The first message of a WebSocket.
 /// async fn hello(cache: &ApiTokenCache, token: &str) -> Result<String, (u16, String)> {
 ///     match cache.authenticate_typed(token, "app").await {
-///         Ok(Answer::Found(token)) => Ok(token.id().to_owned()),
+///         Ok(Answer::Valid(token)) => Ok(token.id().to_owned()),
 ///         Ok(Answer::Denied(denial)) => Err((4403, denial.reason().to_owned())),
 ///         Ok(_) => Err((4401, "not a good token".to_owned())),
 ///         // Not the client's fault, and no reason to throw its token away.
@@ -29,11 +30,11 @@ use crate::token::{Denial, InvalidReason};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Answer<M = ()> {
-    /// A good token. HTTP: the request goes on.
-    Found(CachedApiToken<M>),
-    /// No such token. HTTP: 401.
-    Absent(InvalidReason),
-    /// A good token that may not be used now. HTTP: 403 with the reason.
+    /// The token is valid. HTTP: the request goes on.
+    Valid(CachedApiToken<M>),
+    /// The token is unknown, revoked, expired or of another type. HTTP: 401, the same for each.
+    Invalid(InvalidReason),
+    /// The token is known and may not be used now. HTTP: 403 with the reason.
     Denied(Denial),
 }
 
@@ -41,16 +42,16 @@ impl<M> Answer<M> {
     #[cfg(feature = "tracing")]
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Found(_) => Outcome::Found,
-            Self::Absent(_) => Outcome::Absent,
+            Self::Valid(_) => Outcome::Found,
+            Self::Invalid(_) => Outcome::Absent,
             Self::Denied(_) => Outcome::Denied,
         }
     }
 
-    /// The verified token, if there is one.
-    pub fn found(self) -> Option<CachedApiToken<M>> {
+    /// Returns the verified token, if the answer is one.
+    pub fn valid(self) -> Option<CachedApiToken<M>> {
         match self {
-            Self::Found(token) => Some(token),
+            Self::Valid(token) => Some(token),
             _ => None,
         }
     }
@@ -59,8 +60,8 @@ impl<M> Answer<M> {
 impl<M> Clone for Answer<M> {
     fn clone(&self) -> Self {
         match self {
-            Self::Found(token) => Self::Found(token.clone()),
-            Self::Absent(why) => Self::Absent(*why),
+            Self::Valid(token) => Self::Valid(token.clone()),
+            Self::Invalid(reason) => Self::Invalid(*reason),
             Self::Denied(denial) => Self::Denied(denial.clone()),
         }
     }

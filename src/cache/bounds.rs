@@ -132,7 +132,7 @@ impl Bounds {
             if differ(bound, self.own) {
                 limited!(
                     error,
-                    "an instance has another staleness bound; and_wait sleeps for the longest",
+                    "an instance has another staleness bound; wait_for_all_instances sleeps for the longest",
                     theirs = format!("{bound:?}"),
                     ours = format!("{:?}", self.own)
                 );

@@ -123,7 +123,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     fn note_use(&self, answer: &Answer<M>, asked: Option<&str>, now: Tick) {
-        if let (Some(last_use), Answer::Found(token)) = (&self.last_use, answer) {
+        if let (Some(last_use), Answer::Valid(token)) = (&self.last_use, answer) {
             last_use.note(token.principal(), asked, now);
         }
     }
@@ -383,17 +383,17 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 if !record.is_of_type(asked) {
                     self.counters.wrong_type.add();
                     let why = InvalidReason::WrongTokenType;
-                    (Answer::Absent(why), Outcome::Absent)
+                    (Answer::Invalid(why), Outcome::Absent)
                 } else if record.expires_at.is_some() && record.is_expired(self.clock.wall()) {
-                    (Answer::Absent(InvalidReason::Expired), Outcome::Absent)
+                    (Answer::Invalid(InvalidReason::Expired), Outcome::Absent)
                 } else if let Some(denial) = Denial::of(record) {
                     (Answer::Denied(denial), Outcome::Denied)
                 } else {
                     let token = CachedApiToken::new(principal, resolved.origin);
-                    (Answer::Found(token), Outcome::Found)
+                    (Answer::Valid(token), Outcome::Found)
                 }
             }
-            What::Absent => (Answer::Absent(InvalidReason::Unknown), Outcome::Absent),
+            What::Absent => (Answer::Invalid(InvalidReason::Unknown), Outcome::Absent),
         };
         self.counters.looked_up(outcome, Some(resolved.origin));
         answer

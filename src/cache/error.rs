@@ -49,7 +49,7 @@ pub enum UnavailableKind {
     /// The loader panicked.
     LoaderPanicked,
     /// The loader's answer is not about the token that was asked for, or has an empty id.
-    LoaderMistaken,
+    LoaderMismatch,
     /// All loads are taken, and so is the queue, or the wait in it was too long.
     Overloaded,
     /// The token type that was asked for is not one that the cache declares.
@@ -66,7 +66,7 @@ impl UnavailableKind {
             Self::LoaderFailed => "loader_failed",
             Self::LoaderTimedOut => "loader_timed_out",
             Self::LoaderPanicked => "loader_panicked",
-            Self::LoaderMistaken => "loader_mistaken",
+            Self::LoaderMismatch => "loader_mismatch",
             Self::Overloaded => "overloaded",
             Self::UnknownTokenType => "unknown_token_type",
             Self::Internal => "internal",
@@ -103,7 +103,7 @@ impl fmt::Display for Unavailable {
             UnavailableKind::LoaderFailed => "the token loader failed",
             UnavailableKind::LoaderTimedOut => "the token loader did not answer in time",
             UnavailableKind::LoaderPanicked => "the token loader panicked",
-            UnavailableKind::LoaderMistaken => "the token loader answered for another token",
+            UnavailableKind::LoaderMismatch => "the token loader answered for another token",
             UnavailableKind::Overloaded => "too many tokens are being loaded",
             UnavailableKind::UnknownTokenType => "the token type is not declared",
             UnavailableKind::Internal => "the look-up broke off",
@@ -117,67 +117,91 @@ impl Error for Unavailable {
     }
 }
 
-/// An invalidation was not confirmed: the change may not be in force everywhere. Repeat it until it
-/// is `Ok`, as the example of [`Invalidation`](crate::Invalidation) does.
+/// An invalidation that was not confirmed: the change may not be in force everywhere.
+///
+/// Repeat the invalidation until it is `Ok`, as the example of [`Invalidation`](crate::Invalidation) does.
 #[derive(Debug, Clone)]
 pub struct InvalidateError {
     kind: InvalidateErrorKind,
+    source: Option<StoreError>,
 }
 
-#[derive(Debug, Clone)]
-enum InvalidateErrorKind {
+/// Why an invalidation was not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InvalidateErrorKind {
+    /// The store did not acknowledge the deletion, or the registry of staleness bounds that a wait for all
+    /// instances relies on was lost. The deletion may or may not have happened.
+    NotConfirmed,
+    /// The deletion happened, and fewer replicas than asked for acknowledged it in time.
+    TooFewReplicas,
+    /// The store, or its key layout, cannot do what was asked.
+    Unsupported,
+    /// The token type is not one that the cache declares. Nothing was deleted.
     UnknownTokenType,
-    Store(StoreError),
-    Registry,
 }
 
 impl InvalidateError {
     pub(crate) fn unknown_token_type() -> Self {
         Self {
             kind: InvalidateErrorKind::UnknownTokenType,
+            source: None,
         }
     }
 
     pub(crate) fn store(error: StoreError) -> Self {
+        let kind = if error.is_unsupported() {
+            InvalidateErrorKind::Unsupported
+        } else if error.is_unconfirmed() {
+            InvalidateErrorKind::TooFewReplicas
+        } else {
+            InvalidateErrorKind::NotConfirmed
+        };
         Self {
-            kind: InvalidateErrorKind::Store(error),
+            kind,
+            source: Some(error),
         }
     }
 
+    /// The registry of staleness bounds was lost.
     pub(crate) fn registry() -> Self {
         Self {
-            kind: InvalidateErrorKind::Registry,
+            kind: InvalidateErrorKind::NotConfirmed,
+            source: None,
         }
     }
 
-    /// Whether repeating it can help: not where the token type is not declared, or the store cannot do
-    /// what was asked.
+    /// Returns why the invalidation was not confirmed.
+    pub fn kind(&self) -> InvalidateErrorKind {
+        self.kind
+    }
+
+    /// Returns whether repeating the invalidation can help.
+    ///
+    /// It cannot if the token type is not declared, or if the store cannot do what was asked.
     pub fn is_retryable(&self) -> bool {
-        match &self.kind {
-            InvalidateErrorKind::UnknownTokenType => false,
-            InvalidateErrorKind::Store(error) => !error.is_unsupported(),
-            InvalidateErrorKind::Registry => true,
-        }
+        matches!(
+            self.kind,
+            InvalidateErrorKind::NotConfirmed | InvalidateErrorKind::TooFewReplicas
+        )
     }
 }
 
 impl fmt::Display for InvalidateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            InvalidateErrorKind::UnknownTokenType => f.write_str("the token type is not declared"),
-            InvalidateErrorKind::Store(_) => f.write_str("the invalidation was not confirmed"),
-            InvalidateErrorKind::Registry => f.write_str(
-                "the invalidation was not confirmed: the registry of staleness bounds was lost",
-            ),
-        }
+        f.write_str(match (self.kind, &self.source) {
+            (InvalidateErrorKind::UnknownTokenType, _) => "the token type is not declared",
+            (InvalidateErrorKind::Unsupported, _) => "the store cannot do this invalidation",
+            (_, Some(_)) => "the invalidation was not confirmed",
+            (_, None) => {
+                "the invalidation was not confirmed: the registry of staleness bounds was lost"
+            }
+        })
     }
 }
 
 impl Error for InvalidateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.kind {
-            InvalidateErrorKind::Store(error) => Some(error),
-            InvalidateErrorKind::UnknownTokenType | InvalidateErrorKind::Registry => None,
-        }
+        self.source.as_ref().map(|source| source as _)
     }
 }

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::engine::Engine;
 use super::error::InvalidateError;
 use super::unconfirmed::{self, Subject};
@@ -15,7 +17,7 @@ use crate::store::{Bounds, Durability, StoreError};
 use crate::token::{BearerToken, TokenDigest};
 use crate::trace::{chain, limited};
 
-/// Returns what `and_wait` adds to the staleness bound, because the clocks of two machines run at
+/// Returns what `wait_for_all_instances` adds to the staleness bound, because the clocks of two machines run at
 /// different rates (L11): a twentieth, and at least 50 ms.
 ///
 /// That covers rates that differ by 5 %. NTP corrects a clock's rate by at most 0.05 %, an uncorrected
@@ -25,8 +27,8 @@ fn margin(bound: Duration) -> Duration {
     (bound / 20).max(Duration::from_millis(50))
 }
 
-/// How long `durable` waits for the replicas in one try.
-const DURABLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long `wait_for_replicas` waits in one try.
+const REPLICAS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An attempt that has begun. Dropped before it is confirmed, because it failed or its caller hung up,
 /// it leaves a note, so that this instance does not answer from before the change.
@@ -49,6 +51,7 @@ impl<M: Send + Sync + 'static> Attempt<M> {
         }
     }
 
+    /// Returns the time from when on this instance does not answer from before.
     fn confirm(mut self) -> Tick {
         self.confirmed = true;
         let unconfirmed = &self.engine.unconfirmed;
@@ -98,23 +101,28 @@ pub(crate) enum Target {
     Tenant(String),
 }
 
-/// An invalidation to be awaited: nothing happens before that.
+/// An invalidation, which does nothing until it is awaited.
 ///
-/// Await it *after* the change is committed and visible to every loader. `Ok` means confirmed; an
-/// error means *not confirmed*: the change may not be in force, so repeat it until it is `Ok`. It is
-/// tried however many failed before it.
+/// Await it *after* the change is committed and visible to every loader. `Ok` means confirmed. An error
+/// means *not confirmed*: the change may not be in force, so repeat it until it is `Ok`. Each invalidation
+/// is attempted, however many failed before it.
 ///
-/// Dropping it half-way, as a server does whose client hangs up, leaves it unconfirmed: await it in a
-/// task of its own, or keep an outbox.
+/// A request that starts after `Ok` is answered from the database as it is now, with one exception: another
+/// instance may answer from its memory for less than
+/// [`max_staleness`](crate::ApiTokenCacheBuilder::staleness_bound) (1 s by default).
+/// [`wait_for_all_instances`](Self::wait_for_all_instances) completes when this exception is over, and
+/// [`effective_at`](InvalidationReceipt::effective_at) says when that is.
 ///
-/// Until an invalidation of the token (or tenant) is confirmed, this instance asks the loader for it and
-/// does not answer from Redis. Other instances know nothing of the change and may go on with the old
-/// answer, for up to the time to live.
+/// Until an invalidation is confirmed, this instance asks the loader for the token (or for the tenant's
+/// tokens) and does not answer from Redis. Other instances do not know of the change, and may answer from
+/// before until the entry expires.
 ///
-/// * As it is: a request that starts after `Ok` is answered from the database as it is now, except
-///   that another instance's local level may answer from before for less than the staleness bound
-///   (1 s by default).
-/// * [`and_wait`](Self::and_wait): without the exception.
+/// # Cancel safety
+///
+/// Dropping the future before it completes, as a server does whose client hangs up, leaves the invalidation
+/// unconfirmed. Await it in a task of its own, or keep an outbox.
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::Duration;
@@ -122,7 +130,7 @@ pub(crate) enum Target {
 ///
 /// /// After the commit.
 /// async fn revoked(cache: &ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
-///     while let Err(error) = cache.invalidate(token).and_wait().await {
+///     while let Err(error) = cache.invalidate(token).wait_for_all_instances().await {
 ///         if !error.is_retryable() {
 ///             return Err(error);
 ///         }
@@ -145,7 +153,44 @@ pub struct Invalidation<M> {
     target: Target,
     token_type: Option<Arc<str>>,
     wait: bool,
-    durable: Option<usize>,
+    replicas: Option<usize>,
+}
+
+/// When a confirmed invalidation is in force.
+///
+/// ```
+/// # use tower_api_token::{ApiTokenCache, InvalidateError};
+/// # async fn revoked(cache: ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
+/// let receipt = cache.invalidate(token).await?;
+/// println!("revoked; rejected everywhere from {} on", receipt.effective_at());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidationReceipt {
+    confirmed_at: DateTime<Utc>,
+    effective_at: DateTime<Utc>,
+}
+
+impl InvalidationReceipt {
+    /// Returns when the store acknowledged the deletion. From then on this instance answers from the database.
+    pub fn confirmed_at(&self) -> DateTime<Utc> {
+        self.confirmed_at
+    }
+
+    /// Returns from when on no instance answers from before the change, by this machine's clock.
+    ///
+    /// It is [`confirmed_at`](Self::confirmed_at) and the longest staleness bound of any instance, with a
+    /// margin for clocks that run at different rates. With the in-memory store the two are the same.
+    ///
+    /// An invalidation with [`wait_for_all_instances`](Invalidation::wait_for_all_instances) has read the
+    /// bounds of all instances, and the time has passed when it completes. One without has not: it relies on
+    /// this cache's own [`max_staleness`](crate::ApiTokenCacheBuilder::staleness_bound), and on the bounds that
+    /// the cache has seen before. It is too early if another instance is configured with a longer one that this
+    /// cache has not seen, so give all instances the same.
+    pub fn effective_at(&self) -> DateTime<Utc> {
+        self.effective_at
+    }
 }
 
 impl<M: Send + Sync + 'static> Invalidation<M> {
@@ -155,7 +200,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             target,
             token_type: None,
             wait: false,
-            durable: None,
+            replicas: None,
         }
     }
 
@@ -180,33 +225,36 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         self
     }
 
-    /// Completes when no instance anywhere can still answer from before: it sleeps for the longest
-    /// staleness bound of any instance, and for a twentieth of it more, at least 50 ms, because clocks
-    /// run at different rates. With the in-memory store there is nothing to wait for.
-    pub fn and_wait(mut self) -> Self {
+    /// Completes when no instance can still answer from before.
+    ///
+    /// After the deletion it reads the staleness bounds of all instances from the store, and sleeps for the
+    /// longest, and for a twentieth of it more, at least 50 ms, because clocks run at different rates. With
+    /// the in-memory store there is nothing to wait for.
+    pub fn wait_for_all_instances(mut self) -> Self {
         self.wait = true;
         self
     }
 
-    /// Completes when so many of Redis' replicas hold the deletion, so that a fail-over to one of
-    /// them does not undo it. Each try waits for them for one second; after three it is an error. On a
-    /// cluster they are the replicas of the master that owns the token's slot; for a tenant also those
-    /// of the epoch's, one after the other.
+    /// Completes when this many Redis replicas acknowledged the deletion (`WAIT`), so that a failover to one
+    /// of them does not undo it.
+    ///
+    /// Each attempt waits for one second; after three it is an error. On a cluster they are the replicas of
+    /// the master that owns the token's slot; for a tenant also those of the epoch's, one after the other.
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, InvalidateError};
     /// # async fn suspended(cache: ApiTokenCache) -> Result<(), InvalidateError> {
     /// // On one replica at least, and in force everywhere.
-    /// cache.invalidate_tenant("t-42").durable(1).and_wait().await?;
+    /// cache.invalidate_tenant("t-42").wait_for_replicas(1).wait_for_all_instances().await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn durable(mut self, replicas: usize) -> Self {
-        self.durable = Some(replicas);
+    pub fn wait_for_replicas(mut self, replicas: usize) -> Self {
+        self.replicas = Some(replicas);
         self
     }
 
-    async fn run(self) -> Result<(), InvalidateError> {
+    async fn run(self) -> Result<InvalidationReceipt, InvalidateError> {
         let watch = Stopwatch::start();
         let result = self.delete().await;
         let counters = &self.engine.counters;
@@ -222,22 +270,30 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                 );
             }
         }
-        let replied = result?;
-        if self.wait && !self.engine.store.is_local() {
-            let engine = &self.engine;
-            let bound = engine.bounds.longest();
-            let until = replied.after(bound + margin(bound));
-            engine.clock.sleep_until(until).await;
+        let confirmed = result?;
+        let clock = &self.engine.clock;
+        let confirmed_at = clock.wall();
+        let wait = if self.engine.store.is_local() {
+            Duration::ZERO
+        } else {
+            let bound = self.engine.bounds.longest();
+            bound + margin(bound)
+        };
+        if self.wait {
+            clock.sleep_until(confirmed.after(wait)).await;
         }
-        Ok(())
+        Ok(InvalidationReceipt {
+            confirmed_at,
+            effective_at: confirmed_at + wait,
+        })
     }
 
     /// When it was confirmed.
     async fn delete(&self) -> Result<Tick, InvalidateError> {
         let engine = &self.engine;
-        let durable = self.durable.map(|replicas| Durability {
+        let durable = self.replicas.map(|replicas| Durability {
             replicas,
-            timeout: DURABLE_TIMEOUT,
+            timeout: REPLICAS_TIMEOUT,
         });
         let attempt;
         // A registry that is read later has to hold what it acknowledged before.
@@ -295,7 +351,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
 }
 
 impl<M: Send + Sync + 'static> IntoFuture for Invalidation<M> {
-    type Output = Result<(), InvalidateError>;
+    type Output = Result<InvalidationReceipt, InvalidateError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
@@ -309,7 +365,7 @@ impl<M> fmt::Debug for Invalidation<M> {
             .field("target", &self.target)
             .field("token_type", &self.token_type)
             .field("wait", &self.wait)
-            .field("durable", &self.durable)
+            .field("replicas", &self.replicas)
             .finish_non_exhaustive()
     }
 }

@@ -25,7 +25,7 @@ impl<M: Send + Sync + 'static> Checked<M> {
         if let Some(record) = &row
             && (record.id.is_empty() || record.digest.is_some_and(other))
         {
-            return Err(UnavailableKind::LoaderMistaken);
+            return Err(UnavailableKind::LoaderMismatch);
         }
         Ok(Self(row))
     }

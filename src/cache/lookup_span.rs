@@ -50,7 +50,7 @@ impl LookupSpan {
         self.span.record("outcome", outcome);
         self.span.record("origin", origin);
         match with {
-            Ok((Answer::Absent(why), _)) => {
+            Ok((Answer::Invalid(why), _)) => {
                 self.span.record("reason", Reason::from(*why).as_str());
             }
             Ok(_) => {}

@@ -30,9 +30,9 @@ pub use answer::Answer;
 pub use builder::ApiTokenCacheBuilder;
 pub use cached_token::CachedApiToken;
 use engine::Engine;
-pub use error::{InvalidateError, Unavailable, UnavailableKind};
-pub use invalidation::Invalidation;
+pub use error::{InvalidateError, InvalidateErrorKind, Unavailable, UnavailableKind};
 use invalidation::Target;
+pub use invalidation::{Invalidation, InvalidationReceipt};
 #[cfg(feature = "test-util")]
 pub use sync_points::{SyncPoint, SyncPoints};
 
@@ -59,7 +59,7 @@ use crate::token::{BearerToken, TokenDigest};
 /// let cache = ApiTokenCache::builder(loader).build()?;
 ///
 /// match cache.authenticate_typed("app-0123456789abcdef", "app").await {
-///     Ok(Answer::Found(token)) => assert_eq!(token.id(), "tok-1"),
+///     Ok(Answer::Valid(token)) => assert_eq!(token.id(), "tok-1"),
 ///     Ok(Answer::Denied(denial)) => println!("403: {}", denial.reason()),
 ///     Ok(_) => println!("401"),
 ///     Err(unavailable) => println!("503: {unavailable}"),
@@ -158,7 +158,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
                 }
             };
             match answer {
-                Some(Answer::Absent(_)) | None => last = answer.or(last),
+                Some(Answer::Invalid(_)) | None => last = answer.or(last),
                 good => return Ok(good),
             }
         }
@@ -213,7 +213,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// # use tower_api_token::{ApiTokenCache, InvalidateError};
     /// # async fn changed(cache: ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
     /// cache.invalidate(token).await?;            // other instances within the staleness bound
-    /// cache.invalidate(token).and_wait().await?; // when no instance can still accept it
+    /// cache.invalidate(token).wait_for_all_instances().await?; // when no instance can still accept it
     /// # Ok(())
     /// # }
     /// ```

@@ -149,7 +149,10 @@ pub(super) fn describe() {
             MISS,
             "Look-ups that no local answer was found for, as the request saw them.",
         ),
-        (INVALIDATION, "Invalidations, without what and_wait sleeps."),
+        (
+            INVALIDATION,
+            "Invalidations, without what wait_for_all_instances sleeps.",
+        ),
     ];
     for (name, help) in histograms {
         describe_histogram!(name, Unit::Seconds, help);

@@ -55,7 +55,7 @@ impl Metrics {
         self.record(LOAD, since, result(ok));
     }
 
-    /// An invalidation, without what `and_wait` sleeps.
+    /// An invalidation, without what `wait_for_all_instances` sleeps.
     pub(crate) fn invalidated(&self, since: Stopwatch, ok: bool) {
         self.record(INVALIDATION, since, result(ok));
     }

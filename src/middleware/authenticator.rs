@@ -88,8 +88,8 @@ impl From<Unavailable> for Rejected {
 /// Returns the token of a lookup's answer, if it is valid.
 pub(crate) fn admitted<M>(answer: Answer<M>) -> Result<CachedApiToken<M>, Rejected> {
     let reason = match &answer {
-        Answer::Absent(why) => Reason::from(*why),
-        Answer::Found(_) | Answer::Denied(_) => Reason::Denied,
+        Answer::Invalid(why) => Reason::from(*why),
+        Answer::Valid(_) | Answer::Denied(_) => Reason::Denied,
     };
     answer
         .into_result()

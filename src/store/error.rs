@@ -76,6 +76,11 @@ impl StoreError {
         self.kind == Kind::Refused
     }
 
+    /// Too few replicas acknowledged in time.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        self.kind == Kind::Unconfirmed
+    }
+
     /// The store cannot do what was asked, however often it is repeated.
     pub fn is_unsupported(&self) -> bool {
         self.kind == Kind::Unsupported

@@ -250,7 +250,7 @@ pub(crate) fn bound_millis(bound: Duration) -> u64 {
 /// The staleness bounds of all instances, as far as the registry knows them.
 pub(crate) type Bounds = Vec<Duration>;
 
-/// `.durable(replicas)`: how many replicas must acknowledge, and how long to wait for them.
+/// `.wait_for_replicas(replicas)`: how many replicas must acknowledge, and how long to wait for them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Durability {
     pub(crate) replicas: usize,

@@ -63,8 +63,8 @@ impl<M> TokenRecord<M> {
     /// token is good for those who ask for no type.
     #[doc(alias = "scope")]
     #[must_use]
-    pub fn token_type(mut self, token_type: impl Into<String>) -> Self {
-        self.token_type = Some(token_type.into());
+    pub fn token_type<K>(mut self, token_type: impl IntoOptionalText<K>) -> Self {
+        self.token_type = token_type.into_optional_text();
         self
     }
 

@@ -88,7 +88,11 @@ impl World {
     /// Confirmed when it returns.
     async fn revoke_acme(&self) {
         self.revoked.store(1, Ordering::SeqCst);
-        self.cache.invalidate(ACME).and_wait().await.unwrap();
+        self.cache
+            .invalidate(ACME)
+            .wait_for_all_instances()
+            .await
+            .unwrap();
     }
 }
 

@@ -161,7 +161,7 @@ async fn a_frozen_master_costs_requests_for_its_own_keys_their_deadline_and_no_o
         }
     }
     for one in five {
-        let Ok(Answer::Found(token)) = one.await.unwrap() else {
+        let Ok(Answer::Valid(token)) = one.await.unwrap() else {
             panic!("an outage of Redis is no answer");
         };
         assert_eq!(token.origin(), Origin::Loaded);
@@ -289,7 +289,12 @@ async fn a_node_whose_heartbeats_slot_is_on_its_way_is_as_well_as_before() {
     }
     world.cache.check_store().await.unwrap();
     // The first fence is in that slot too.
-    world.cache.invalidate(here[0]).durable(1).await.unwrap();
+    world
+        .cache
+        .invalidate(here[0])
+        .wait_for_replicas(1)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -354,12 +359,16 @@ async fn two_more_rights_than_on_one_server_are_enough() {
     let token = &world.tokens[0];
     let (slot, from, to) = world.way(&entry(token));
     cache.check_store().await.unwrap();
-    cache.invalidate(token).durable(1).await.unwrap();
+    cache.invalidate(token).wait_for_replicas(1).await.unwrap();
     world.cluster.begin_migration(slot, from, to);
     found(&cache, token).await;
     assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
     cache.invalidate(token).await.unwrap();
-    cache.invalidate_tenant("t-1").durable(1).await.unwrap();
+    cache
+        .invalidate_tenant("t-1")
+        .wait_for_replicas(1)
+        .await
+        .unwrap();
     for node in world.cluster.nodes() {
         nothing_was_denied(node);
     }
@@ -392,7 +401,7 @@ async fn concurrent_look_ups_of_one_node_share_its_writes_whatever_their_slots()
     let start = |token: &String| crate::common::start(&world.cache, token);
     let asked: Vec<_> = world.tokens.iter().map(start).collect();
     for one in asked {
-        assert!(matches!(one.await.unwrap(), Ok(Answer::Found(_))));
+        assert!(matches!(one.await.unwrap(), Ok(Answer::Valid(_))));
     }
     for ((reads, commands), (reads_before, commands_before)) in figures().zip(before) {
         let (reads, commands) = (reads - reads_before, commands - commands_before);
@@ -410,7 +419,12 @@ async fn a_durable_invalidation_is_confirmed_by_the_replica_of_the_tokens_slot()
             .cluster
             .node(world.replica(world.cluster.master_for(&entry)));
         world.db.revoke(token);
-        world.cache.invalidate(token).durable(1).await.unwrap();
+        world
+            .cache
+            .invalidate(token)
+            .wait_for_replicas(1)
+            .await
+            .unwrap();
         assert!(!replica.keys("api_token:token:*").contains(&entry));
         assert_eq!(replica.keys("api_token:fence:durable:*").len(), 1);
         assert!(is_absent(&world.cache, token).await);
@@ -432,7 +446,7 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
     world.db.revoke(token);
     // The first removes nothing, of which the replica would have heard nothing.
     for token in [&unknown, token] {
-        let done = world.cache.invalidate(token).durable(1).await;
+        let done = world.cache.invalidate(token).wait_for_replicas(1).await;
         let error = done.expect_err(&master_node.replication());
         // On a busy machine the last of the three tries may not come to its end.
         let expected = ["too few replicas acknowledged in time", "timed out"];
@@ -444,12 +458,20 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
     world
         .cache
         .invalidate(elsewhere[0])
-        .durable(1)
+        .wait_for_replicas(1)
         .await
         .unwrap();
     // What was confirmed outlives the master.
     world.cluster.node(replica).resume();
-    confirmed(async || world.cache.invalidate(token).durable(1).await.is_ok()).await;
+    confirmed(async || {
+        world
+            .cache
+            .invalidate(token)
+            .wait_for_replicas(1)
+            .await
+            .is_ok()
+    })
+    .await;
     world.cluster.node(master).kill();
     assert_eq!(world.cluster.failover(master), replica);
     assert!(is_absent(&world.cache, token).await);
@@ -466,7 +488,12 @@ async fn a_durable_invalidation_does_not_wait_for_a_frozen_master_for_ever() {
         .node(world.cluster.master_for(&entry(token)))
         .pause();
     let start = Instant::now();
-    let error = world.cache.invalidate(token).durable(1).await.unwrap_err();
+    let error = world
+        .cache
+        .invalidate(token)
+        .wait_for_replicas(1)
+        .await
+        .unwrap_err();
     assert!(error.is_retryable());
     // Three tries of a connection each; a minute is what a frozen peer costs without a bound.
     assert!(
@@ -494,12 +521,16 @@ async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_du
     assert_eq!(epoch.connected_replicas(), 1);
     replica.pause();
     world.db.suspend(&tenant);
-    let done = world.cache.invalidate_tenant(&tenant).durable(1).await;
+    let done = world
+        .cache
+        .invalidate_tenant(&tenant)
+        .wait_for_replicas(1)
+        .await;
     let error = done.expect_err(&epoch.replication());
     assert_eq!(cause(&error), "too few replicas acknowledged in time");
     assert!(of_tenant.get(&name(&tenant)).is_some(), "E first");
     replica.resume();
-    let invalidate = || world.cache.invalidate_tenant(&tenant).durable(1);
+    let invalidate = || world.cache.invalidate_tenant(&tenant).wait_for_replicas(1);
     confirmed(async || invalidate().await.is_ok()).await;
     for node in [of_tenant, world.cluster.node(of_epoch)] {
         assert!(!node.keys("api_token:fence:durable:*").is_empty());
@@ -546,7 +577,12 @@ async fn the_registry_is_read_after_the_reply_to_the_deletion() {
     let read = || world.cluster.node(of_registry).command_count("smembers");
     let before = read();
     world.cluster.node(victim).pause();
-    let invalidation = tokio::spawn(cache.invalidate(frozen[0]).and_wait().into_future());
+    let invalidation = tokio::spawn(
+        cache
+            .invalidate(frozen[0])
+            .wait_for_all_instances()
+            .into_future(),
+    );
     // More than enough time for whatever is sent with the deletion.
     for token in healthy.iter().chain(&healthy) {
         assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
@@ -583,7 +619,7 @@ async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_bac
     let evals = target.command_count("eval");
     target.pause();
     gate.open();
-    let Ok(Answer::Found(answer)) = asked.await.unwrap() else {
+    let Ok(Answer::Valid(answer)) = asked.await.unwrap() else {
         panic!("it is not answered");
     };
     assert_eq!(answer.origin(), Origin::Loaded);

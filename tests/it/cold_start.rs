@@ -36,7 +36,7 @@ async fn start_cold(build: impl FnOnce(Builder) -> Builder) {
     }
     for one in asked {
         match one.await.unwrap() {
-            Ok(Answer::Found(token)) => assert_eq!(token.origin(), Origin::Loaded),
+            Ok(Answer::Valid(token)) => assert_eq!(token.origin(), Origin::Loaded),
             answer => panic!("{answer:?}"),
         }
     }

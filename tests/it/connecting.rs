@@ -469,7 +469,7 @@ async fn credentials_are_asked_for_at_each_connect() {
     change_password(&server, "newer");
     passwords.are_now("newer");
     works(&cache).await;
-    cache.invalidate(TOKEN).durable(0).await.unwrap();
+    cache.invalidate(TOKEN).wait_for_replicas(0).await.unwrap();
     passwords.are_now("panic");
     change_password(&server, "newest");
     says(&cache, "connecting panicked").await;

@@ -105,7 +105,11 @@ async fn with_the_few_rights_that_the_guide_names() {
     assert_eq!(all_at_once(&cache).await, [Origin::Shared; 12]);
     assert!(server.command_count("mget") > 0);
     cache.check_store().await.unwrap();
-    cache.invalidate(&token(0)).durable(0).await.unwrap();
+    cache
+        .invalidate(&token(0))
+        .wait_for_replicas(0)
+        .await
+        .unwrap();
     assert_eq!(cache.shutdown().await, 0, "last uses are written");
     assert!(!server.keys("api_token:used:*").is_empty());
     let used = cache.last_used_at(&token(0)).await;
@@ -124,7 +128,11 @@ async fn behind_sentinels_one_more_right_is_enough() {
     let cache = cache_at(&db, &url);
     keeps_its_promises(&db, &cache).await;
     cache.check_store().await.unwrap();
-    cache.invalidate_tenant("t-1").durable(1).await.unwrap();
+    cache
+        .invalidate_tenant("t-1")
+        .wait_for_replicas(1)
+        .await
+        .unwrap();
     for server in set.servers() {
         nothing_was_denied(server);
     }
@@ -173,7 +181,14 @@ async fn behind_sentinels_and_through_a_fail_over() {
     set.failover();
     keeps_its_promises(&db, &cache).await;
     set.wait_until_replicated();
-    confirmed(async || cache.invalidate(&token(0)).durable(1).await.is_ok()).await;
+    confirmed(async || {
+        cache
+            .invalidate(&token(0))
+            .wait_for_replicas(1)
+            .await
+            .is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -227,7 +242,14 @@ async fn on_a_cluster_whose_slots_move() {
     }
     keeps_its_promises(&db, &cache).await;
     for n in 0..12 {
-        confirmed(async || cache.invalidate(&token(n)).durable(1).await.is_ok()).await;
+        confirmed(async || {
+            cache
+                .invalidate(&token(n))
+                .wait_for_replicas(1)
+                .await
+                .is_ok()
+        })
+        .await;
     }
     cache.check_store().await.unwrap();
 }

@@ -88,7 +88,7 @@ async fn a_type_an_arc_of_one_a_function_and_a_closure_are_loaders() {
     ] {
         let cache = builder.build().unwrap();
         let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
-        assert_eq!(answer.found().unwrap().id(), id);
+        assert_eq!(answer.valid().unwrap().id(), id);
     }
 }
 
@@ -136,20 +136,20 @@ async fn one_entry_answers_for_each_type_that_is_asked_for() {
         let cache = build(db.cache());
         for _ in 0..3 {
             let answer = cache.authenticate_typed(TOKEN, "app").await;
-            assert!(matches!(answer, Ok(Answer::Absent(_))), "{answer:?}");
+            assert!(matches!(answer, Ok(Answer::Invalid(_))), "{answer:?}");
         }
         assert_eq!((db.loads(), cache.stats().wrong_type), (1, 3));
         let token = cache
             .authenticate_typed(TOKEN, "dataset")
             .await
             .unwrap()
-            .found()
+            .valid()
             .unwrap();
         assert_eq!(token.token_type(), Some("dataset"));
-        let token = cache.authenticate(TOKEN).await.unwrap().found().unwrap();
+        let token = cache.authenticate(TOKEN).await.unwrap().valid().unwrap();
         assert_eq!(token.token_type(), Some("dataset"));
         let answer = cache.authenticate_typed(TOKEN, "").await;
-        assert!(matches!(answer, Ok(Answer::Absent(_))), "{answer:?}");
+        assert!(matches!(answer, Ok(Answer::Invalid(_))), "{answer:?}");
         assert_eq!((db.loads(), cache.stats().corrupt), (1, 0));
     })
     .await;
@@ -164,9 +164,9 @@ async fn a_record_without_a_type_is_good_for_those_who_ask_for_none() {
         let cache = cache.local_capacity(local_capacity).build().unwrap();
         for _ in 0..2 {
             let answer = cache.authenticate(TOKEN).await.unwrap();
-            assert_eq!(answer.found().unwrap().token_type(), None);
+            assert_eq!(answer.valid().unwrap().token_type(), None);
             let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
-            let wrong = matches!(answer, Answer::Absent(InvalidReason::WrongTokenType));
+            let wrong = matches!(answer, Answer::Invalid(InvalidReason::WrongTokenType));
             assert!(wrong, "{answer:?}");
         }
         assert_eq!(cache.stats().corrupt, 0);
@@ -228,7 +228,7 @@ async fn a_denied_record_expires_like_any_other() {
         // Also when it is loaded after its end.
         for _ in 0..2 {
             let answer = ask(&cache, TOKEN).await.unwrap();
-            let expired = matches!(answer, Answer::Absent(InvalidReason::Expired));
+            let expired = matches!(answer, Answer::Invalid(InvalidReason::Expired));
             assert!(expired, "{answer:?}");
             cache.invalidate(TOKEN).await.unwrap();
         }
@@ -244,13 +244,13 @@ async fn a_denied_record_that_cannot_be_the_answer_is_an_outage() {
         db.suspend("t-1");
         db.change(TOKEN, |row| row.digest = Some(TokenDigest::of("another")));
         let error = ask(&cache, TOKEN).await.unwrap_err();
-        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        assert_eq!(error.kind(), UnavailableKind::LoaderMismatch);
         db.change(TOKEN, |row| {
             row.digest = None;
             row.id.clear();
         });
         let error = ask(&cache, TOKEN).await.unwrap_err();
-        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        assert_eq!(error.kind(), UnavailableKind::LoaderMismatch);
         db.change(TOKEN, |row| row.id = "tok-1".to_owned());
         let answer = ask(&cache, TOKEN).await.unwrap();
         assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
@@ -344,8 +344,8 @@ fn a_flight_in_a_runtime_that_stands_still_is_nobodys_hostage() {
     // Nobody drives it any more, and others ask: those who come at once, and those who come later.
     driven_by_hand().block_on(async {
         let (first, second) = tokio::join!(ask(&cache, TOKEN), ask(&cache, TOKEN));
-        assert!(matches!(first, Ok(Answer::Found(_))), "{first:?}");
-        assert!(matches!(second, Ok(Answer::Found(_))), "{second:?}");
+        assert!(matches!(first, Ok(Answer::Valid(_))), "{first:?}");
+        assert!(matches!(second, Ok(Answer::Valid(_))), "{second:?}");
         db.revoke(TOKEN);
         cache.invalidate(TOKEN).await.unwrap();
         assert!(is_absent(&cache, TOKEN).await);
@@ -367,13 +367,13 @@ async fn a_record_that_cannot_be_the_answer_is_an_outage_and_not_cached() {
         let cache = build(db.cache());
         db.change(TOKEN, |row| row.id.clear());
         let error = ask(&cache, TOKEN).await.unwrap_err();
-        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        assert_eq!(error.kind(), UnavailableKind::LoaderMismatch);
         db.change(TOKEN, |row| {
             row.id = "tok-1".to_owned();
             row.digest = Some(TokenDigest::of("another"));
         });
         let error = ask(&cache, TOKEN).await.unwrap_err();
-        assert_eq!(error.kind(), UnavailableKind::LoaderMistaken);
+        assert_eq!(error.kind(), UnavailableKind::LoaderMismatch);
         db.change(TOKEN, |row| row.digest = Some(TokenDigest::of(TOKEN)));
         found(&cache, TOKEN).await;
         assert_eq!(db.loads(), 3);
@@ -770,7 +770,7 @@ async fn a_token_is_absent_from_the_moment_it_expires_whatever_is_cached() {
     clock.advance(Duration::from_millis(1));
     let answer = ask(&cache, TOKEN).await;
     assert!(
-        matches!(answer, Ok(Answer::Absent(InvalidReason::Expired))),
+        matches!(answer, Ok(Answer::Invalid(InvalidReason::Expired))),
         "{answer:?}"
     );
     let loads = db.loads();
@@ -788,7 +788,7 @@ async fn an_expired_record_is_not_a_null_so_that_an_extension_needs_no_other_pro
         for _ in 0..3 {
             let answer = ask(&cache, TOKEN).await;
             assert!(
-                matches!(answer, Ok(Answer::Absent(InvalidReason::Expired))),
+                matches!(answer, Ok(Answer::Invalid(InvalidReason::Expired))),
                 "{answer:?}"
             );
         }
@@ -959,7 +959,7 @@ async fn peek_answers_from_the_caches_and_loads_nothing() {
         assert_eq!(db.loads(), 0);
         cache.warm(TOKEN).await.unwrap();
         let peeked = cache.peek(TOKEN).await.unwrap().unwrap();
-        assert_eq!(peeked.found().unwrap().id(), "tok-1");
+        assert_eq!(peeked.valid().unwrap().id(), "tok-1");
         cache.invalidate_tenant("t-1").await.unwrap();
         assert!(cache.peek(TOKEN).await.unwrap().is_none());
         assert_eq!(db.loads(), 1);
@@ -976,7 +976,7 @@ async fn a_type_that_is_not_declared_is_a_mistake_of_the_service_and_no_bad_toke
         let error = cache.authenticate_typed(TOKEN, name).await.unwrap_err();
         assert_eq!(error.kind(), UnavailableKind::UnknownTokenType, "{name}");
     }
-    cache.authenticate(TOKEN).await.unwrap().found().unwrap();
+    cache.authenticate(TOKEN).await.unwrap().valid().unwrap();
     assert_eq!(db.loads(), 1);
 }
 

@@ -97,9 +97,17 @@ async fn a_registry_of_another_type_is_no_confirmation_once_and_then_it_is_made_
             world.set(&name, b"a string");
             // Only a wait for all instances needs it.
             cache.invalidate(TOKEN).await.unwrap();
-            cache.invalidate(TOKEN).and_wait().await.unwrap_err();
+            cache
+                .invalidate(TOKEN)
+                .wait_for_all_instances()
+                .await
+                .unwrap_err();
             confirmed_within(1, &cache, async |cache| {
-                cache.invalidate(TOKEN).and_wait().await.is_ok()
+                cache
+                    .invalidate(TOKEN)
+                    .wait_for_all_instances()
+                    .await
+                    .is_ok()
             })
             .await;
         }
@@ -116,7 +124,11 @@ async fn a_member_of_the_registry_that_is_none_is_passed_over() {
         let cache = world.instance();
         world.is_cached(&cache).await;
         cache.invalidate(TOKEN).await.unwrap();
-        cache.invalidate_tenant("t-1").and_wait().await.unwrap();
+        cache
+            .invalidate_tenant("t-1")
+            .wait_for_all_instances()
+            .await
+            .unwrap();
         // It may be a later version's.
         assert_eq!(world.server.command(&["SCARD", &name]).int(), 9);
     }

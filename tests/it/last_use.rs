@@ -541,7 +541,7 @@ async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
     }
     // Used without asking for a type.
     let answer = other.authenticate(&tokens[20]).await.unwrap();
-    assert!(matches!(answer, tower_api_token::Answer::Found(_)));
+    assert!(matches!(answer, tower_api_token::Answer::Valid(_)));
     assert_eq!(other.shutdown().await, 0);
     found(&one, &tokens[21]).await;
     let proxy = FaultProxy::start(world.server.addr());

@@ -87,7 +87,7 @@ impl World {
         gate.reached(arrivals + 1).await;
         happens(&self.server);
         gate.open();
-        let Ok(Answer::Found(token)) = asked.await.unwrap() else {
+        let Ok(Answer::Valid(token)) = asked.await.unwrap() else {
             panic!("it is not answered");
         };
         assert_eq!(token.origin(), Origin::Loaded);
@@ -155,7 +155,7 @@ async fn a_lease_whose_reply_is_lost_with_its_connection_is_given_back() {
     a_lease_without_a_reply(async |proxy, asked| {
         proxy.cut();
         proxy.heal();
-        assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+        assert!(matches!(asked.await.unwrap(), Ok(Answer::Valid(_))));
     })
     .await;
 }
@@ -165,7 +165,7 @@ async fn a_lease_is_given_back_though_some_attempts_to_connect_fail_before() {
     a_lease_without_a_reply(async |proxy, asked| {
         let before = proxy.accepted();
         proxy.cut();
-        assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+        assert!(matches!(asked.await.unwrap(), Ok(Answer::Valid(_))));
         // Each attempt is two connections, the second without HELLO.
         until(|| proxy.accepted() >= before + 8).await;
         proxy.heal();
@@ -180,7 +180,7 @@ async fn a_lease_is_given_back_though_a_connection_ends_meanwhile() {
         a_lease_without_a_reply(async |proxy, asked| {
             proxy.stall(Direction::Both);
             // It timed out, and what gives the lease back is under way.
-            assert!(matches!(asked.await.unwrap(), Ok(Answer::Found(_))));
+            assert!(matches!(asked.await.unwrap(), Ok(Answer::Valid(_))));
             proxy.cut();
             proxy.heal();
         })

@@ -11,7 +11,7 @@ use crate::common::{
 };
 use test_support::RedisServer;
 use tower_api_token::test_util::ManualClock;
-use tower_api_token::{Answer, Origin, RedisStore, TokenDigest};
+use tower_api_token::{Answer, InvalidateErrorKind, Origin, RedisStore, TokenDigest};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const BOUND: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ async fn another_instances_entry_is_stale_for_less_than_the_bound() {
         match tenant {
             None => one.invalidate(TOKEN).await.unwrap(),
             Some(tenant) => one.invalidate_tenant(tenant).await.unwrap(),
-        }
+        };
         world.clock.advance(BOUND - TICK);
         let stale = found(&two, TOKEN).await;
         assert_eq!((*stale.metadata(), stale.origin()), (0, Origin::Local));
@@ -92,7 +92,7 @@ async fn the_instance_that_invalidates_obeys_at_once() {
                 .await
                 .unwrap(),
             _ => instance.invalidate_tenant("t-1").await.unwrap(),
-        }
+        };
         // What is filled next is sent after this, by the clock too.
         world.clock.advance(TICK);
         assert_eq!(*found(&instance, TOKEN).await.metadata(), version);
@@ -256,9 +256,9 @@ async fn an_invalidation_reaches_whoever_asks_for_whatever_type() {
     let build = || world.builder().build().unwrap();
     let (instance, operator) = (build(), build());
     let typed = instance.authenticate_typed(TOKEN, "dataset").await;
-    typed.unwrap().found().unwrap();
+    typed.unwrap().valid().unwrap();
     let any = instance.authenticate(TOKEN).await;
-    any.unwrap().found().unwrap();
+    any.unwrap().valid().unwrap();
     assert_eq!(world.db.loads(), 1);
     world.db.revoke(TOKEN);
     operator.invalidate(TOKEN).await.unwrap();
@@ -266,7 +266,7 @@ async fn an_invalidation_reaches_whoever_asks_for_whatever_type() {
     let typed = instance.authenticate_typed(TOKEN, "dataset").await.unwrap();
     let any = instance.authenticate(TOKEN).await.unwrap();
     for answer in [typed, any] {
-        assert!(matches!(answer, Answer::Absent(_)), "{answer:?}");
+        assert!(matches!(answer, Answer::Invalid(_)), "{answer:?}");
     }
 }
 
@@ -282,21 +282,30 @@ async fn a_lost_registry_is_no_confirmation_of_a_wait_and_is_mended_for_the_repe
     // Whoever does not wait needs none.
     instance.invalidate(TOKEN).await.unwrap();
     instance.invalidate_tenant("t-1").await.unwrap();
-    let error = instance.invalidate(TOKEN).and_wait().await.unwrap_err();
+    let error = instance
+        .invalidate(TOKEN)
+        .wait_for_all_instances()
+        .await
+        .unwrap_err();
     assert!(error.is_retryable());
     let cache = instance.clone();
-    let waiting = tokio::spawn(async move { cache.invalidate(TOKEN).and_wait().await });
+    let waiting =
+        tokio::spawn(async move { cache.invalidate(TOKEN).wait_for_all_instances().await });
     until(|| world.clock.sleepers() > 0 || waiting.is_finished()).await;
     world.clock.advance(BOUND * 2);
     waiting.await.unwrap().unwrap();
     lose();
-    let waiting = instance.invalidate_tenant("t-1").and_wait();
+    let waiting = instance.invalidate_tenant("t-1").wait_for_all_instances();
     waiting.await.unwrap_err();
     // A registry that cannot be read is none either.
     let set = ["SET", "api_token:bounds", "a string"];
     world.server.command(&set).ok();
     instance.invalidate(TOKEN).await.unwrap();
-    instance.invalidate(TOKEN).and_wait().await.unwrap_err();
+    instance
+        .invalidate(TOKEN)
+        .wait_for_all_instances()
+        .await
+        .unwrap_err();
 }
 
 /// The reply to the invalidation is in, and not looked at before the bound is entered.
@@ -308,7 +317,10 @@ async fn a_bound_that_is_entered_during_an_invalidation_does_not_make_the_regist
     instance.check_store().await.unwrap();
     let reads = || world.server.command_count("smembers");
     let before = reads();
-    let mut invalidation = instance.invalidate(TOKEN).and_wait().into_future();
+    let mut invalidation = instance
+        .invalidate(TOKEN)
+        .wait_for_all_instances()
+        .into_future();
     let mut context = Context::from_waker(Waker::noop());
     let sent = invalidation.as_mut().poll(&mut context);
     assert!(sent.is_pending());
@@ -452,7 +464,7 @@ async fn what_is_read_is_kept_where_the_registry_has_the_bound_and_takes_nothing
 }
 
 #[tokio::test]
-async fn and_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound() {
+async fn the_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound() {
     let world = World::new(Row::new("app"));
     let operators = ManualClock::new();
     let builder = world
@@ -466,7 +478,8 @@ async fn and_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound
         .build()
         .unwrap();
     // The registry is empty: lost, for all that is known.
-    let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+    let waiting =
+        tokio::spawn(async move { operator.invalidate(TOKEN).wait_for_all_instances().await });
     until(|| operators.sleepers() == 1).await;
     operators.advance(BOUND);
     for _ in 0..100 {
@@ -478,7 +491,7 @@ async fn and_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound
 }
 
 #[tokio::test]
-async fn and_wait_outlasts_the_longest_bound_of_any_instance() {
+async fn the_wait_outlasts_the_longest_bound_of_any_instance() {
     let world = World::new(Row::new("app"));
     let slow = world.builder().staleness_bound(BOUND * 3).build().unwrap();
     found(&slow, TOKEN).await;
@@ -489,7 +502,8 @@ async fn and_wait_outlasts_the_longest_bound_of_any_instance() {
         .store(redis(&world.server))
         .clock(operators.clone());
     let operator = builder.local_capacity(0).build().unwrap();
-    let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+    let waiting =
+        tokio::spawn(async move { operator.invalidate(TOKEN).wait_for_all_instances().await });
     until(|| operators.sleepers() == 1).await;
     operators.advance(BOUND * 3 + Duration::from_millis(150) - TICK);
     for _ in 0..100 {
@@ -498,6 +512,34 @@ async fn and_wait_outlasts_the_longest_bound_of_any_instance() {
     assert!(!waiting.is_finished());
     operators.advance(TICK);
     waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_receipt_tells_from_when_on_every_instance_obeys() {
+    let world = World::new(Row::new("app"));
+    let slow = world.builder().staleness_bound(BOUND * 3).build().unwrap();
+    found(&slow, TOKEN).await;
+    let operator = world.builder().local_capacity(0).build().unwrap();
+    let now = world.clock.now();
+    let margin = Duration::from_millis(50);
+    // It has not looked for other instances' bounds.
+    let receipt = operator.invalidate(TOKEN).await.unwrap();
+    assert_eq!(receipt.confirmed_at(), now);
+    assert_eq!(receipt.effective_at(), now + BOUND + margin);
+    let waiting = operator.clone();
+    let waiting =
+        tokio::spawn(async move { waiting.invalidate(TOKEN).wait_for_all_instances().await });
+    until(|| world.clock.sleepers() == 1).await;
+    world.clock.advance(BOUND * 3 + 3 * margin);
+    let receipt = waiting.await.unwrap().unwrap();
+    assert_eq!(receipt.confirmed_at(), now);
+    assert_eq!(receipt.effective_at(), world.clock.now());
+    // Now it knows the longer one.
+    let receipt = operator.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(
+        receipt.effective_at(),
+        receipt.confirmed_at() + BOUND * 3 + 3 * margin
+    );
 }
 
 #[tokio::test]
@@ -510,12 +552,16 @@ async fn in_memory_an_invalidation_is_immediate_and_there_is_nothing_to_wait_for
         assert_eq!(*found(&cache, TOKEN).await.metadata(), version);
         assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Local);
         db.change(TOKEN, |_| {});
-        match version % 2 {
-            0 => cache.invalidate(TOKEN).and_wait().await.unwrap(),
-            _ => cache.invalidate_tenant("t-1").and_wait().await.unwrap(),
-        }
+        let invalidation = match version % 2 {
+            0 => cache.invalidate(TOKEN),
+            _ => cache.invalidate_tenant("t-1"),
+        };
+        let receipt = invalidation.wait_for_all_instances().await.unwrap();
+        assert_eq!(receipt.effective_at(), receipt.confirmed_at());
     }
-    let error = cache.invalidate(TOKEN).durable(1).await.unwrap_err();
+    let error = cache.invalidate(TOKEN).wait_for_replicas(1).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), InvalidateErrorKind::Unsupported);
     assert!(!error.is_retryable());
     assert!(ask(&cache, TOKEN).await.is_ok());
 }

@@ -55,7 +55,7 @@ where
 
     async fn ask(&self) -> CachedApiToken<M> {
         let answer = self.cache.authenticate_typed(TOKEN, "app").await.unwrap();
-        answer.found().expect("a good token")
+        answer.valid().expect("a good token")
     }
 
     fn loads(&self) -> usize {

@@ -98,7 +98,7 @@ async fn look_ups_at_once_are_answered_from_it() {
         let start = |n| crate::common::start(&world.cache, &token(n));
         let asked: Vec<_> = (0..TOKENS).map(start).collect();
         for one in asked {
-            let Ok(Answer::Found(token)) = one.await.unwrap() else {
+            let Ok(Answer::Valid(token)) = one.await.unwrap() else {
                 panic!("it is not answered");
             };
             assert_eq!(token.origin(), Origin::Shared);
@@ -121,15 +121,20 @@ async fn tokens_and_tenants_are_invalidated_there() {
         world.cache.invalidate(&token(0)).await.unwrap();
         assert!(is_absent(&world.cache, &token(0)).await);
         world.db.revoke(&token(1));
-        world.cache.invalidate(&token(1)).durable(0).await.unwrap();
+        world
+            .cache
+            .invalidate(&token(1))
+            .wait_for_replicas(0)
+            .await
+            .unwrap();
         assert!(is_absent(&world.cache, &token(1)).await);
         for durable in [false, true] {
             world.db.suspend("t-1");
             let invalidation = world.cache.invalidate_tenant("t-1");
             match durable {
-                true => invalidation.durable(0).await.unwrap(),
+                true => invalidation.wait_for_replicas(0).await.unwrap(),
                 false => invalidation.await.unwrap(),
-            }
+            };
             let answer = ask(&world.cache, &token(2)).await;
             assert!(matches!(answer, Ok(Answer::Denied(_))), "{answer:?}");
             world.db.resume("t-1");
@@ -162,7 +167,7 @@ async fn what_has_to_be_in_order_is_sent_after_the_reply_to_what_is_before() {
     world.cache.invalidate_tenant("t-1").await.unwrap();
     assert_eq!(world.writes(), ["DEL tenants", "DEL tenant:{t-1}"]);
     let invalidation = world.cache.invalidate(&token(0));
-    invalidation.and_wait().await.unwrap();
+    invalidation.wait_for_all_instances().await.unwrap();
     let writes = world.writes();
     assert_eq!(writes.len(), 2, "{writes:?}");
     assert!(writes[0].starts_with("DEL token:{"), "{writes:?}");
@@ -184,9 +189,9 @@ async fn a_tenant_is_invalidated_in_order_also_where_replicas_or_pythons_entries
         world.wire.take();
         let invalidation = world.cache.invalidate_tenant("t-1");
         match durable {
-            true => invalidation.durable(0).await.unwrap(),
+            true => invalidation.wait_for_replicas(0).await.unwrap(),
             false => invalidation.await.unwrap(),
-        }
+        };
         let deletes = |write: &Vec<String>, end: &str| {
             let mut commands = write.iter();
             commands.any(|command| command.starts_with("DEL ") && command.ends_with(end))

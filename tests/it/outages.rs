@@ -426,7 +426,7 @@ async fn a_flapping_database_costs_the_requests_of_its_bad_moments_and_nothing_a
         for one in asked {
             let answer = one.await.unwrap();
             match answer {
-                Ok(Answer::Found(_)) => assert!(!fails, "found by a load that failed"),
+                Ok(Answer::Valid(_)) => assert!(!fails, "found by a load that failed"),
                 // Never absent: that would be a 401 for an outage.
                 Ok(other) => panic!("round {round}: {other:?}"),
                 Err(error) => {

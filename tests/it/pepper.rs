@@ -91,7 +91,7 @@ impl Instance {
             clients.spawn(async move {
                 let mut origins = Vec::new();
                 for n in (client..TOKENS).step_by(CLIENTS) {
-                    origins.push(instance.ask(n).await.found().map(|token| token.origin()));
+                    origins.push(instance.ask(n).await.valid().map(|token| token.origin()));
                 }
                 origins
             });
@@ -100,14 +100,18 @@ impl Instance {
     }
 
     async fn accepts(&self, n: usize) -> bool {
-        self.ask(n).await.found().is_some()
+        self.ask(n).await.valid().is_some()
     }
 }
 
 /// Commits, invalidates at `at`, and looks whether any instance still accepts it.
 async fn revoke(database: Arc<Database>, at: Instance, fleet: Vec<Instance>, n: usize) {
     database.revoked.lock().unwrap().insert(token(n));
-    at.cache.invalidate(&token(n)).and_wait().await.unwrap();
+    at.cache
+        .invalidate(&token(n))
+        .wait_for_all_instances()
+        .await
+        .unwrap();
     for (place, instance) in fleet.iter().enumerate() {
         assert!(!instance.accepts(n).await, "{n} at instance {place}");
     }

@@ -59,7 +59,7 @@ impl World {
     async fn version_for_a_newcomer(&self) -> Option<u64> {
         let newcomer = self.db.cache().store(redis(&self.server)).build().unwrap();
         match ask(&newcomer, TOKEN).await.unwrap() {
-            Answer::Found(token) => Some(*token.metadata()),
+            Answer::Valid(token) => Some(*token.metadata()),
             _ => None,
         }
     }
@@ -67,7 +67,7 @@ impl World {
 
 fn version(answer: &Answer<u64>) -> Option<u64> {
     match answer {
-        Answer::Found(token) => Some(*token.metadata()),
+        Answer::Valid(token) => Some(*token.metadata()),
         _ => None,
     }
 }
@@ -366,11 +366,15 @@ impl Clocked {
     }
 
     /// An invalidation that waits, once its deletion is acknowledged.
-    async fn invalidate_and_wait(&self) -> tokio::task::JoinHandle<()> {
+    async fn invalidate_everywhere(&self) -> tokio::task::JoinHandle<()> {
         let operator = self.operator.clone();
         let deleted = self.server.command_count("del");
         let waiting = tokio::spawn(async move {
-            operator.invalidate(TOKEN).and_wait().await.unwrap();
+            operator
+                .invalidate(TOKEN)
+                .wait_for_all_instances()
+                .await
+                .unwrap();
         });
         until(|| self.server.command_count("del") > deleted).await;
         // The reply is in when the operator's own flag is: it sleeps by its clock from there on.
@@ -389,7 +393,7 @@ async fn l3_an_entry_is_as_old_as_the_command_that_proved_it_and_not_as_its_repl
     read.reached(1).await;
     // The instance holds a reply with the old version; the change is complete everywhere.
     world.db.change(TOKEN, |_| {});
-    let waiting = world.invalidate_and_wait().await;
+    let waiting = world.invalidate_everywhere().await;
     world.advance(BOUND + MARGIN);
     waiting.await.unwrap();
     read.open();
@@ -434,7 +438,8 @@ async fn l10_the_wait_is_counted_from_the_reply_to_the_deletion() {
     world.db.change(TOKEN, |_| {});
     // The deletion is sent, and under way for longer than the bound.
     proxy.stall(Direction::ToServer);
-    let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+    let waiting =
+        tokio::spawn(async move { operator.invalidate(TOKEN).wait_for_all_instances().await });
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
@@ -457,7 +462,7 @@ async fn l11_the_wait_outlasts_an_instance_whose_clock_runs_slow() {
     let world = Clocked::new(Row::new("app"));
     found(&world.instance, TOKEN).await;
     world.db.change(TOKEN, |_| {});
-    let waiting = world.invalidate_and_wait().await;
+    let waiting = world.invalidate_everywhere().await;
     // By the operator's clock the bound is over; the instance's lags by forty milliseconds.
     world.operators.advance(BOUND);
     world.clock.advance(BOUND - Duration::from_millis(40));
@@ -482,7 +487,7 @@ async fn l11_the_margin_grows_with_the_bound() {
         let world = Clocked::with_bound(Row::new("app"), bound);
         found(&world.instance, TOKEN).await;
         world.db.revoke(TOKEN);
-        let waiting = world.invalidate_and_wait().await;
+        let waiting = world.invalidate_everywhere().await;
         let mut step = bound + MARGIN;
         while !waiting.is_finished() {
             world.operators.advance(step);
@@ -528,7 +533,8 @@ impl Longer {
     async fn revoke(&self) {
         self.world.db.revoke(TOKEN);
         let operator = self.operator.clone();
-        let waiting = tokio::spawn(async move { operator.invalidate(TOKEN).and_wait().await });
+        let waiting =
+            tokio::spawn(async move { operator.invalidate(TOKEN).wait_for_all_instances().await });
         until(|| self.world.operators.sleepers() == 1).await;
         while !waiting.is_finished() {
             self.world.advance(BOUND + MARGIN);
@@ -583,14 +589,26 @@ async fn f2_a_deletion_that_removed_nothing_is_not_taken_for_replicated() {
     let (master, replica) = RedisServer::start_with_replica();
     let world = World::on(master, Row::new("app"));
     let operator = &world.operator;
-    operator.invalidate(TOKEN).durable(1).await.unwrap();
-    operator.invalidate_tenant(TENANT).durable(1).await.unwrap();
+    operator
+        .invalidate(TOKEN)
+        .wait_for_replicas(1)
+        .await
+        .unwrap();
+    operator
+        .invalidate_tenant(TENANT)
+        .wait_for_replicas(1)
+        .await
+        .unwrap();
     assert_eq!(world.server.connected_replicas(), 1);
     replica.pause();
-    let done = operator.invalidate(TOKEN).durable(1).await;
+    let done = operator.invalidate(TOKEN).wait_for_replicas(1).await;
     let error = done.expect_err(&world.server.replication());
     assert!(error.is_retryable(), "{error:?}");
     operator.invalidate(TOKEN).await.unwrap();
     replica.resume();
-    operator.invalidate(TOKEN).durable(1).await.unwrap();
+    operator
+        .invalidate(TOKEN)
+        .wait_for_replicas(1)
+        .await
+        .unwrap();
 }

@@ -135,14 +135,17 @@ impl Shown {
         let cache: Cache = builder.build().unwrap();
         let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
         self.of("Answer", &answer);
-        let token = answer.found().unwrap();
+        let token = answer.valid().unwrap();
         self.of("CachedApiToken", &token);
         self.of("Origin", &token.origin());
         self.of("BearerToken", token.token());
         self.of("TokenDigest", &token.token().digest());
         self.of("Lookup", asked.lock().unwrap().as_ref().unwrap());
         for invalidation in [
-            cache.invalidate(TOKEN).and_wait().durable(1),
+            cache
+                .invalidate(TOKEN)
+                .wait_for_all_instances()
+                .wait_for_replicas(1),
             cache
                 .invalidate_digest(TokenDigest::of(TOKEN))
                 .of_type("app"),
@@ -150,6 +153,8 @@ impl Shown {
         ] {
             self.of("Invalidation", &invalidation);
         }
+        let receipt = cache.invalidate(TOKEN).await.unwrap();
+        self.of("InvalidationReceipt", &receipt);
         self.of("Stats", &cache.stats());
         self.of("ApiTokenCache", &cache);
         assert_eq!(cache.shutdown().await, 0);
@@ -256,7 +261,10 @@ impl Shown {
 
     fn of_values(&mut self) {
         self.of("TokenRecord", &record());
-        self.of("Answer", &Answer::<Account>::Absent(InvalidReason::Unknown));
+        self.of(
+            "Answer",
+            &Answer::<Account>::Invalid(InvalidReason::Unknown),
+        );
         self.of("InvalidReason", &InvalidReason::WrongTokenType);
         self.of("Outcome", &Outcome::Found);
         self.of("MemoryStore", &MemoryStore::new());
@@ -332,7 +340,9 @@ impl Shown {
                 &cache.invalidate(TOKEN).await.unwrap_err(),
             );
             let nowhere = cache.invalidate(TOKEN).of_type("no type of ours").await;
-            self.error("InvalidateError", &nowhere.unwrap_err());
+            let nowhere = nowhere.unwrap_err();
+            self.of("InvalidateErrorKind", &nowhere.kind());
+            self.error("InvalidateError", &nowhere);
         }
     }
 }
@@ -447,7 +457,11 @@ async fn overheard(layout: KeyLayout) -> String {
     found(&cache, TOKEN).await;
     assert!(is_absent(&cache, UNKNOWN).await);
     db.change(TOKEN, |row| row.id = "x".repeat(20_000));
-    cache.invalidate(TOKEN).and_wait().await.unwrap();
+    cache
+        .invalidate(TOKEN)
+        .wait_for_all_instances()
+        .await
+        .unwrap();
     found(&cache, TOKEN).await;
     assert_eq!(cache.stats().unwritable, 1);
     db.revoke(TOKEN);

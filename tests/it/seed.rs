@@ -14,7 +14,9 @@ use chrono::DateTime;
 use test_support::RedisServer;
 use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
-use tower_api_token::{Answer, InvalidReason, KeyLayout, Origin, TokenDigest};
+use tower_api_token::{
+    Answer, InvalidReason, InvalidateError, InvalidationReceipt, KeyLayout, Origin, TokenDigest,
+};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const ENTRY: &str = "api_token:app:app-0123456789abcdef";
@@ -180,7 +182,7 @@ async fn a_record_of_another_type_than_its_key_is_answered_and_not_written() {
     let instance = world.instance();
     let is_of_wrong_type = async || {
         let answer = ask(&instance, TOKEN).await.unwrap();
-        matches!(answer, Answer::Absent(InvalidReason::WrongTokenType))
+        matches!(answer, Answer::Invalid(InvalidReason::WrongTokenType))
     };
     for loads in 1..=2 {
         assert!(is_of_wrong_type().await);
@@ -246,7 +248,7 @@ async fn pythons_lock_is_waited_for_so_that_both_sides_share_one_load() {
     until(|| world.server.command_count("get") >= 3).await;
     assert_eq!(world.db.loads(), 0);
     world.python_sets(TOKEN, "t-1");
-    let answer = waiting.await.unwrap().unwrap().found().unwrap();
+    let answer = waiting.await.unwrap().unwrap().valid().unwrap();
     assert_eq!((answer.id(), world.db.loads()), ("py-1", 0));
     assert_eq!(
         world.text(LOCK).unwrap(),
@@ -389,7 +391,7 @@ async fn a_durable_invalidation_of_a_tenant_waits_for_what_was_swept_too() {
         .int();
     let instance = world.instance();
     let mut monitor = world.server.monitor();
-    let invalidation = instance.invalidate_tenant("t-1").durable(0);
+    let invalidation = instance.invalidate_tenant("t-1").wait_for_replicas(0);
     invalidation.await.unwrap();
     let lines = monitor.take();
     let last = |word: &str, name: &str| {
@@ -678,7 +680,7 @@ fn left(server: &RedisServer) -> usize {
 /// same contents in another order. What then says `Ok` must have looked at all of them.
 async fn a_server_that_is_replaced_in_the_middle<F>(world: &World, cache: &Cache, invalidate: F)
 where
-    F: AsyncFn() -> Result<(), tower_api_token::InvalidateError>,
+    F: AsyncFn() -> Result<InvalidationReceipt, InvalidateError>,
 {
     let _ = cache.check_store().await;
     scattered(&world.server, &python_json(TOKEN, "t-1"));
@@ -719,7 +721,7 @@ async fn a_sweep_of_a_tenant_does_not_go_on_with_another_servers_cursor() {
 async fn a_durable_sweep_does_not_go_on_with_another_servers_cursor() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
-    let invalidate = async || cache.invalidate_tenant("t-1").durable(0).await;
+    let invalidate = async || cache.invalidate_tenant("t-1").wait_for_replicas(0).await;
     a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
 }
 
@@ -727,7 +729,7 @@ async fn a_durable_sweep_does_not_go_on_with_another_servers_cursor() {
 async fn a_durable_scan_for_a_token_does_not_go_on_with_another_servers_cursor() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
-    let invalidate = async || cache.invalidate(TOKEN).durable(0).await;
+    let invalidate = async || cache.invalidate(TOKEN).wait_for_replicas(0).await;
     a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
 }
 
@@ -761,7 +763,11 @@ async fn a_durable_invalidation_of_a_token_waits_for_what_the_scan_found_too() {
     world.server.command(&["SET", &name, "null"]).ok();
     let instance = world.instance();
     let mut monitor = world.server.monitor();
-    instance.invalidate(TOKEN).durable(0).await.unwrap();
+    instance
+        .invalidate(TOKEN)
+        .wait_for_replicas(0)
+        .await
+        .unwrap();
     let lines = monitor.take();
     // The address of the client that sent it.
     let client = |word: &str| {
@@ -786,7 +792,7 @@ async fn an_invalidated_token_leaves_its_tenants_index() {
         match of_type {
             true => invalidation.of_type("app").await.unwrap(),
             false => invalidation.await.unwrap(),
-        }
+        };
         assert_eq!(members(), 1, "another token stays");
     }
     // Of a type that only Python uses, which a scan finds.
@@ -794,7 +800,11 @@ async fn an_invalidated_token_leaves_its_tenants_index() {
     let json = python_json(TOKEN, "t-1");
     world.server.command(&["SET", &name, &json]).ok();
     world.server.command(&["SADD", INDEX, &name]).int();
-    instance.invalidate(TOKEN).durable(0).await.unwrap();
+    instance
+        .invalidate(TOKEN)
+        .wait_for_replicas(0)
+        .await
+        .unwrap();
     assert_eq!(members(), 1);
 }
 

@@ -192,7 +192,7 @@ async fn the_loader_runs_within_the_span_of_the_miss_and_that_within_the_request
         .authenticate_typed(TOKEN, "app")
         .instrument(request)
         .await;
-    assert!(answer.unwrap().found().is_some());
+    assert!(answer.unwrap().valid().is_some());
     let spans = capture.spans.lock().unwrap();
     let parent = |name: &str| {
         let (_, span) = spans.iter().find(|(_, span)| span.name == name).unwrap();

@@ -207,7 +207,7 @@ async fn a_token_that_expired_is_not_answered_in_its_grace() {
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Stale);
     clock.advance(GRACE / 2);
     match ask(&cache, TOKEN).await {
-        Ok(Answer::Absent(InvalidReason::Expired)) | Err(_) => {}
+        Ok(Answer::Invalid(InvalidReason::Expired)) | Err(_) => {}
         answer => panic!("{answer:?}"),
     }
 }

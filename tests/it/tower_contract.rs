@@ -620,7 +620,7 @@ async fn a_token_in_the_extensions_does_not_survive_an_optional_layer() {
     let database = Database::default();
     let cache = database.cache();
     let answer = cache.authenticate_typed(GOOD, "app").await.unwrap();
-    let smuggled = answer.found().unwrap();
+    let smuggled = answer.valid().unwrap();
     let inner = service_fn(|request: Request<Empty<Bytes>>| async move {
         let token = request.extensions().get::<CachedApiToken<Plan>>();
         Ok::<_, Infallible>(Response::new(token.map(|token| token.id().to_owned())))

@@ -179,7 +179,7 @@ async fn a_load_from_before_the_change_is_not_filled_after_it() {
     loaded.open();
     before.await.unwrap().unwrap();
     let after = after.await.unwrap().unwrap();
-    assert!(matches!(after, Answer::Absent(_)), "{after:?}");
+    assert!(matches!(after, Answer::Invalid(_)), "{after:?}");
     assert!(is_absent(&cache, TOKEN).await);
 }
 

@@ -123,7 +123,7 @@ impl World {
     fn hit_locally(&self, token: &str) {
         let mut context = Context::from_waker(Waker::noop());
         match pin!(self.local.authenticate_typed(token, "app")).poll(&mut context) {
-            Poll::Ready(Ok(answer)) => assert!(black_box(answer).found().is_some()),
+            Poll::Ready(Ok(answer)) => assert!(black_box(answer).valid().is_some()),
             Poll::Ready(Err(error)) => panic!("{error}"),
             Poll::Pending => panic!("the look-up waited"),
         }
@@ -146,7 +146,7 @@ impl World {
                 while start.elapsed() < SLICE {
                     let token = token(any(&mut dice, tokens));
                     let answer = cache.authenticate_typed(&token, "app").await;
-                    let found = answer.expect("an answer").found().expect("a token");
+                    let found = answer.expect("an answer").valid().expect("a token");
                     assert_eq!(found.origin(), Origin::Shared);
                     done.fetch_add(1, Relaxed);
                 }
@@ -183,7 +183,7 @@ impl World {
     /// It was invalidated, and the loader is asked for it, which puts it back.
     async fn is_loaded(&self, token: &str) {
         let answer = self.local.authenticate_typed(token, "app").await;
-        let found = answer.expect("an answer").found().expect("a token");
+        let found = answer.expect("an answer").valid().expect("a token");
         assert_eq!(found.origin(), Origin::Loaded);
     }
 }

@@ -35,7 +35,7 @@ impl Entitlement {
     /// The age of what was proved by a command sent after the clock said `sent`; `None` where it may
     /// not be used any more.
     ///
-    /// Proof that nothing outlives `and_wait`: it returns at or after *reply* + S; a later request
+    /// Proof that nothing outlives `wait_for_all_instances`: it returns at or after *reply* + S; a later request
     /// uses an entry only if `sent > now - S >= reply`, so that the proof ran after the deletion.
     /// Hence `sent` is read before the command is sent, `now` after the request started, and neither
     /// from a cached clock.

@@ -133,8 +133,8 @@ impl<M> Answer<M> {
     /// denied.
     pub fn into_result(self) -> Result<CachedApiToken<M>, Rejection> {
         match self {
-            Self::Found(token) => Ok(token),
-            Self::Absent(_) => Err(Rejection::InvalidToken),
+            Self::Valid(token) => Ok(token),
+            Self::Invalid(_) => Err(Rejection::InvalidToken),
             Self::Denied(denial) => Err(Rejection::Denied(denial.reason)),
         }
     }

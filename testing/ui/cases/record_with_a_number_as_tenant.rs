@@ -3,5 +3,5 @@
 use tower_api_token::TokenRecord;
 
 fn main() {
-    let _ = TokenRecord::new("tok-1", "app").tenant_id(42);
+    let _ = TokenRecord::new("tok-1").tenant_id(42);
 }

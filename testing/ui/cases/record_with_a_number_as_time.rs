@@ -3,5 +3,5 @@
 use tower_api_token::TokenRecord;
 
 fn main() {
-    let _ = TokenRecord::new("tok-1", "app").expires_at(1_767_225_600);
+    let _ = TokenRecord::new("tok-1").expires_at(1_767_225_600);
 }

@@ -223,13 +223,13 @@ pub async fn ask(cache: &Cache, token: &str) -> Result<Answer<Version>, Unavaila
 /// The answer, which has to be a good token.
 pub async fn found(cache: &Cache, token: &str) -> CachedApiToken<Version> {
     match ask(cache, token).await {
-        Ok(Answer::Found(token)) => token,
+        Ok(Answer::Valid(token)) => token,
         answer => panic!("{answer:?}"),
     }
 }
 
 pub async fn is_absent(cache: &Cache, token: &str) -> bool {
-    matches!(ask(cache, token).await, Ok(Answer::Absent(_)))
+    matches!(ask(cache, token).await, Ok(Answer::Invalid(_)))
 }
 
 /// A busy machine is not what is tested.

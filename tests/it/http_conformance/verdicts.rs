@@ -259,7 +259,7 @@ async fn a_token_that_is_in_the_extensions_already_is_removed_whatever_comes_of_
         .authenticate_typed(GOOD, "app")
         .await
         .unwrap();
-    let smuggled = answer.found().unwrap();
+    let smuggled = answer.valid().unwrap();
     let with = |mut request: Request<Empty<Bytes>>| {
         request.extensions_mut().insert(smuggled.clone());
         request

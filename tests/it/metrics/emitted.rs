@@ -287,7 +287,7 @@ async fn evictions_of_the_local_level_are_counted_and_replacements_are_not() {
         found(&cache, token).await;
     }
     for token in &tokens[20..] {
-        assert!(ask(&cache, token).await.unwrap().found().is_none());
+        assert!(ask(&cache, token).await.unwrap().valid().is_none());
     }
     let (records, nulls) = cache.local_entries();
     let samples = recorder.scrape(&cache);

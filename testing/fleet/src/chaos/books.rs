@@ -88,7 +88,7 @@ pub struct Invalidations {
     pub tokens: u64,
     /// `Ok` for a tenant.
     pub tenants: u64,
-    /// Of them, asked `and_wait`.
+    /// Of them, asked `wait_for_all_instances`.
     pub waited: u64,
     /// Of them, from a worker's own engine.
     pub own: u64,

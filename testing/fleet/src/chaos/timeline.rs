@@ -85,7 +85,7 @@ fn story<S: Copy + Debug>(name: &str, history: &History<S>) -> Vec<(Stamp, Strin
         .collect();
     for confirmed in history.confirmed() {
         let kind = if confirmed.waited {
-            "and_wait"
+            "wait_for_all_instances"
         } else {
             "plain"
         };

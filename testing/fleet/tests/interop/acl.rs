@@ -29,7 +29,7 @@ async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() 
     // Reads that come together are one command, and not the one of a read alone.
     let strangers = ["stranger-1", "stranger-2", "stranger-3"].map(|token| start(&rust, token));
     for stranger in strangers {
-        assert!(stranger.await.unwrap().unwrap().found().is_none());
+        assert!(stranger.await.unwrap().unwrap().valid().is_none());
     }
     assert!(world.redis.command_count("mget") > 0);
     let mut python = world.python(Version::Current);

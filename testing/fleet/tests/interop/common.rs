@@ -68,7 +68,7 @@ impl World {
         let builder = self.builder().last_use(LastUseRecorder::store_only());
         let rust = builder.build().unwrap();
         let answer = ask_in(&rust, token, scope).await.unwrap();
-        assert!(answer.found().is_some());
+        assert!(answer.valid().is_some());
         assert_eq!(rust.shutdown().await, 0);
     }
 
@@ -138,7 +138,7 @@ pub async fn ask_in(
 /// The answer, which has to be a good token.
 pub async fn found(cache: &ApiTokenCache, token: &str) -> CachedApiToken {
     match ask(cache, token).await {
-        Ok(Answer::Found(token)) => token,
+        Ok(Answer::Valid(token)) => token,
         answer => panic!("{answer:?}"),
     }
 }
@@ -151,7 +151,7 @@ pub async fn found_shared(cache: &ApiTokenCache, token: &str) -> CachedApiToken 
 }
 
 pub async fn is_absent(cache: &ApiTokenCache, token: &str) -> bool {
-    matches!(ask(cache, token).await, Ok(Answer::Absent(_)))
+    matches!(ask(cache, token).await, Ok(Answer::Invalid(_)))
 }
 
 /// A request under way.

@@ -18,7 +18,7 @@ async fn pythons_deletion_in_one_scope_is_obeyed_there_and_nowhere_else() {
         python.delete(TOKEN, "app");
         assert!(is_absent(&rust, TOKEN).await);
         let elsewhere = rust.authenticate(TOKEN).await.unwrap();
-        assert!(matches!(elsewhere, Answer::Found(_)));
+        assert!(matches!(elsewhere, Answer::Valid(_)));
     }
 }
 
@@ -33,7 +33,7 @@ async fn pythons_deletion_in_all_scopes_is_obeyed_in_all() {
         python.delete_all_scopes(TOKEN);
         assert!(is_absent(&rust, TOKEN).await);
         let elsewhere = rust.authenticate(TOKEN).await.unwrap();
-        assert!(matches!(elsewhere, Answer::Absent(_)));
+        assert!(matches!(elsewhere, Answer::Invalid(_)));
     }
 }
 

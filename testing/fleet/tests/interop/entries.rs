@@ -121,7 +121,7 @@ async fn no_scope_is_the_word_any_in_both_directions() {
         let (rust, mut python) = (world.rust(), world.python(version));
         python.set(None, &record("py-1", TOKEN));
         let answer = rust.authenticate(TOKEN).await.unwrap();
-        assert_eq!(answer.found().unwrap().id(), "py-1");
+        assert_eq!(answer.valid().unwrap().id(), "py-1");
         rust.invalidate(TOKEN).await.unwrap();
         assert_eq!(python.get(TOKEN, None).why, "missing");
         rust.authenticate(TOKEN).await.unwrap();
@@ -145,7 +145,7 @@ async fn an_entry_of_another_type_than_its_key_is_not_believed_and_left_alone() 
         .authenticate_typed(TOKEN, "dataset")
         .await
         .unwrap();
-    assert!(matches!(answer, Answer::Absent(_)));
+    assert!(matches!(answer, Answer::Invalid(_)));
     assert_eq!(python.get(TOKEN, Some("dataset")).why, "record");
 }
 
@@ -210,13 +210,13 @@ async fn metadata_that_may_be_missing_lives_with_pythons_entries() {
     let rust = with_metadata(&world, Some("pro".to_owned()));
     python.set(APP, &record("py-1", TOKEN));
     let token = rust.authenticate_typed(TOKEN, "app").await.unwrap();
-    assert_eq!(*token.found().unwrap().metadata(), None);
+    assert_eq!(*token.valid().unwrap().metadata(), None);
     python.delete(TOKEN, "app");
     let token = rust.authenticate_typed(TOKEN, "app").await.unwrap();
-    assert_eq!(token.found().unwrap().metadata().as_deref(), Some("pro"));
+    assert_eq!(token.valid().unwrap().metadata().as_deref(), Some("pro"));
     assert_eq!(python.fetch_cached(TOKEN, APP)["id"], "tok-1");
     let token = rust.authenticate_typed(TOKEN, "app").await.unwrap();
-    assert_eq!(token.found().unwrap().metadata().as_deref(), Some("pro"));
+    assert_eq!(token.valid().unwrap().metadata().as_deref(), Some("pro"));
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn metadata_that_must_be_there_makes_pythons_entry_a_miss_that_is_repaired
     let rust = with_metadata(&world, "pro".to_owned());
     python.set(APP, &record("py-1", TOKEN));
     let token = rust.authenticate_typed(TOKEN, "app").await.unwrap();
-    let token = token.found().unwrap();
+    let token = token.valid().unwrap();
     assert_eq!((token.id(), token.origin()), ("tok-1", Origin::Loaded));
     assert_eq!(python.fetch_cached(TOKEN, APP)["id"], "tok-1");
 }

@@ -64,8 +64,8 @@ async fn a_request_after_pythons_deletion_does_not_join_our_older_load() {
         let later = start(&rust, TOKEN);
         tokio::task::yield_now().await;
         fill.open();
-        assert!(slow.await.unwrap().unwrap().found().is_some());
-        assert!(later.await.unwrap().unwrap().found().is_none());
+        assert!(slow.await.unwrap().unwrap().valid().is_some());
+        assert!(later.await.unwrap().unwrap().valid().is_none());
     }
 }
 
@@ -102,7 +102,10 @@ async fn what_stays_weaker_pythons_unfenced_write_brings_back_what_we_revoked_un
         python.query();
         let old = world.database.for_python(TOKEN);
         world.database.revoke(TOKEN);
-        rust.invalidate(TOKEN).and_wait().await.unwrap();
+        rust.invalidate(TOKEN)
+            .wait_for_all_instances()
+            .await
+            .unwrap();
         python.answer(&old);
         python.end().unwrap();
         assert_eq!(found_shared(&rust, TOKEN).await.id(), "tok-1");

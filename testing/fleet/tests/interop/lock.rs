@@ -24,7 +24,7 @@ async fn while_python_loads_we_wait_and_then_read_its_entry() {
     python.answer(&record("py-1", TOKEN));
     python.end().unwrap();
     for answer in waiting {
-        let token = answer.await.unwrap().unwrap().found().unwrap();
+        let token = answer.await.unwrap().unwrap().valid().unwrap();
         assert_eq!(token.id(), "py-1");
     }
     assert_eq!(world.database.loads(), 0);
@@ -92,7 +92,7 @@ async fn the_lock_without_a_scope_is_the_same_for_both() {
     until(|| world.redis.command_count("eval") >= 2).await;
     python.answer(&record("py-1", TOKEN));
     python.end().unwrap();
-    let token = waiting.await.unwrap().unwrap().found().unwrap();
+    let token = waiting.await.unwrap().unwrap().valid().unwrap();
     assert_eq!((token.id(), world.database.loads()), ("py-1", 0));
 }
 

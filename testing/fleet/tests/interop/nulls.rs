@@ -64,7 +64,7 @@ async fn without_a_type_python_finds_nothing_and_its_null_is_an_answer_to_that_q
         assert_eq!(world.text(&any).as_deref(), Some("null"));
         // A layer without a type refuses a good token then, and so the guide says to give it one.
         let answer = rust.authenticate(TOKEN).await.unwrap();
-        assert!(answer.found().is_none());
+        assert!(answer.valid().is_none());
         assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");
     }
 }

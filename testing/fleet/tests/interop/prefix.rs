@@ -114,7 +114,7 @@ async fn the_lock_and_the_last_use_have_the_prefix() {
     until(|| world.redis.command_count("eval") >= 2).await;
     python.answer(&record("py-1", TOKEN));
     python.end().unwrap();
-    let token = waiting.await.unwrap().unwrap().found().unwrap();
+    let token = waiting.await.unwrap().unwrap().valid().unwrap();
     assert_eq!((token.id(), world.database.loads()), ("py-1", 0));
     let at = crate::common::micros_after(6);
     python.record_use(TOKEN, APP, "2026-01-02T03:04:05.000006");

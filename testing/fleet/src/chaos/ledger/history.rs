@@ -24,7 +24,7 @@ pub struct Confirmed {
     pub started: Stamp,
     /// Read after it returned.
     pub returned: Stamp,
-    /// Whether it was asked `and_wait`.
+    /// Whether it was asked `wait_for_all_instances`.
     pub waited: bool,
     /// The worker that called it, if it was not the operator.
     pub instance: Option<u64>,
@@ -98,7 +98,7 @@ impl<S: Copy> History<S> {
 
     /// The oldest version that a request may be answered from that started at `start` in `instance`.
     ///
-    /// The promise of protocol.md section 1: after `and_wait` none from before; after a plain
+    /// The promise of protocol.md section 1: after `wait_for_all_instances` none from before; after a plain
     /// invalidation likewise, except from a local level for less than the instance's bound; the
     /// caller's own local level is not excepted.
     pub fn oldest_allowed(&self, start: Stamp, instance: Instance, may_be_local: bool) -> usize {

@@ -172,10 +172,10 @@ pub(crate) async fn invalidate(
         Target::Tenant(index) => cache.invalidate_tenant(&tenant_name(index)),
     };
     if replicas > 0 {
-        invalidation = invalidation.durable(replicas);
+        invalidation = invalidation.wait_for_replicas(replicas);
     }
     if wait {
-        invalidation = invalidation.and_wait();
+        invalidation = invalidation.wait_for_all_instances();
     }
     invalidation.await.is_ok()
 }

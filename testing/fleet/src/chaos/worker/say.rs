@@ -8,7 +8,7 @@ use crate::chaos::wire::{Origin, Said, Wrong};
 /// What `answer` says about `token`.
 pub(super) fn said(token: &str, answer: Result<Answer<u64>, Unavailable>) -> Said {
     match answer {
-        Ok(Answer::Found(found)) if found.id() == token => {
+        Ok(Answer::Valid(found)) if found.id() == token => {
             let origin = match found.origin() {
                 Came::Local => Origin::Local,
                 Came::Shared => Origin::Shared,
@@ -16,8 +16,8 @@ pub(super) fn said(token: &str, answer: Result<Answer<u64>, Unavailable>) -> Sai
             };
             Said::Found(Version::unpack(*found.metadata()), origin)
         }
-        Ok(Answer::Found(_)) => Said::Wrong(Wrong::OtherToken),
-        Ok(Answer::Absent(InvalidReason::Unknown)) => Said::Absent,
+        Ok(Answer::Valid(_)) => Said::Wrong(Wrong::OtherToken),
+        Ok(Answer::Invalid(InvalidReason::Unknown)) => Said::Absent,
         Ok(Answer::Denied(denial)) if denial.token_id() == token => {
             let packed = denial.reason().parse();
             packed.map_or(Said::Wrong(Wrong::Denial), |packed| {

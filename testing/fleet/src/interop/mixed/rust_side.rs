@@ -117,7 +117,7 @@ async fn keep_asking(engine: ApiTokenCache, books: Arc<Books>, mut dice: Dice) {
         };
         let end = now();
         let (said, local) = match answer {
-            Ok(Answer::Found(token)) => {
+            Ok(Answer::Valid(token)) => {
                 let id = token.id().parse().expect("a record of ours or of Python's");
                 (Said::Found(id), token.origin() == Origin::Local)
             }
