@@ -72,7 +72,7 @@ fn cache(table: Table, redis_url: Option<&str>) -> Result<ApiTokenCache<Plan>, C
     };
     let mut builder = ApiTokenCache::builder(loader).token_types(["app"]);
     if let Some(url) = redis_url {
-        builder = builder.store(RedisStore::connect(url)?);
+        builder = builder.store(RedisStore::new(url)?);
     }
     builder.build()
 }

@@ -108,7 +108,7 @@ pub mod middleware;
 #[cfg(all(test, feature = "redis"))]
 mod properties;
 mod rate_limiter;
-mod store;
+pub mod store;
 mod task;
 #[cfg(feature = "test-util")]
 pub mod test_util;
@@ -127,11 +127,9 @@ pub use middleware::builder::ApiTokenLayerBuilder;
 pub use middleware::credentials::TokenSource;
 pub use middleware::layer::ApiTokenLayer;
 pub use middleware::rejection::Rejection;
+pub use store::memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;
-#[cfg(feature = "redis-rustls")]
-pub use store::redis::RedisTls;
-pub use store::{IntoStore, KeyLayout, MemoryStore, StoreError};
 pub use token::{
     BearerToken, Denial, GenerateError, IntoOptionalText, IntoTimestamp, InvalidReason,
     ParseDigestError, TokenDigest, TokenFormat, TokenRecord,

@@ -37,7 +37,7 @@ impl Lookup {
     }
 
     /// Returns the token type that the caller asked for, in the
-    /// [layout that is shared with Dify](crate::KeyLayout::seed) alone.
+    /// [layout that is shared with Dify](crate::store::KeyLayout::seed) alone.
     ///
     /// In any other layout this is `None`: a token has one entry, and is loaded whatever its type is. The
     /// type is compared on each request.

@@ -37,7 +37,7 @@ async fn primed(cache: &ApiTokenCache) {
 
 async fn over_redis() -> (RedisServer, ApiTokenCache) {
     let server = RedisServer::start();
-    let store = RedisStore::connect(&server.url()).unwrap();
+    let store = RedisStore::new(&server.url()).unwrap();
     let builder = builder().store(store).staleness_bound(LONG).ttl(LONG);
     let cache = builder.null_ttl(LONG).build().unwrap();
     primed(&cache).await;

@@ -192,8 +192,8 @@ fn a_cache_over_redis_leaves_no_text_behind() {
     run(async {
         // A busy machine is not what is tested.
         let patience = Duration::from_secs(5);
-        let store = RedisStore::connect(&server.url()).unwrap();
-        let store = store.deadline(patience).connect_deadline(patience);
+        let store = RedisStore::new(&server.url()).unwrap();
+        let store = store.response_timeout(patience).connect_timeout(patience);
         let cache = builder(hidden).store(store).build().unwrap();
         use_all(&cache, hidden, unknown).await;
     });

@@ -68,7 +68,7 @@ fn measure(tokens: usize, capacity: usize) {
         .build()
         .expect("a runtime");
     let server = RedisServer::start();
-    let store = RedisStore::connect(&server.url()).expect("a url");
+    let store = RedisStore::new(&server.url()).expect("a url");
     let builder = hot::builder().store(store).local_capacity(capacity);
     let builder = builder.staleness_bound(LONG).ttl(LONG);
     let cache = builder.build().expect("a configuration");

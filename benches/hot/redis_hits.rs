@@ -28,9 +28,9 @@ pub(crate) fn main() {
 
 async fn run() {
     let server = RedisServer::start();
-    let store = RedisStore::connect(&server.url()).expect("a url");
+    let store = RedisStore::new(&server.url()).expect("a url");
     let cache = good::builder()
-        .store(store.deadline(Duration::from_secs(5)))
+        .store(store.response_timeout(Duration::from_secs(5)))
         .local_capacity(0)
         .build()
         .expect("a cache");

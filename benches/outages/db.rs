@@ -65,7 +65,7 @@ impl Db {
     ) -> ApiTokenCache {
         let db = Arc::clone(self);
         let loader = move |lookup| Arc::clone(&db).load(lookup);
-        let store = RedisStore::connect(url).expect("a url");
+        let store = RedisStore::new(url).expect("a url");
         let builder = ApiTokenCache::builder(loader)
             .store(store)
             .token_types(["app"]);

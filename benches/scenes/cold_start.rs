@@ -167,7 +167,7 @@ pub(crate) async fn main() {
         without.push(alone(tokens).await);
         memory.start(tokens, None).await;
         server.flushall();
-        let store = RedisStore::connect(&server.url()).expect("a url");
+        let store = RedisStore::new(&server.url()).expect("a url");
         redis.start(tokens, Some(store)).await;
     }
     let seconds = median(without.clone());

@@ -42,7 +42,7 @@ async fn in_memory(invented: usize) {
 
 async fn over_redis(name: &str, invented: usize, checked: bool, bound: Duration) {
     let server = RedisServer::start();
-    let store = RedisStore::connect(&server.url()).expect("a url");
+    let store = RedisStore::new(&server.url()).expect("a url");
     let build = |builder: ApiTokenCacheBuilder<()>| {
         let builder = builder.store(store).staleness_bound(bound);
         builder.ttl(LONG).null_ttl(LONG)

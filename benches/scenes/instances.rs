@@ -98,9 +98,9 @@ fn print(name: &str, count: usize, on: &[Cost], off: &[Cost]) {
 }
 
 fn instance(server: &RedisServer, has_local: bool) -> ApiTokenCache {
-    let store = RedisStore::connect(&server.url()).expect("a url");
+    let store = RedisStore::new(&server.url()).expect("a url");
     let builder = good::builder()
-        .store(store.deadline(Duration::from_secs(5)))
+        .store(store.response_timeout(Duration::from_secs(5)))
         .ttl(Duration::from_secs(3_600))
         .staleness_bound(BOUND);
     let builder = if has_local {

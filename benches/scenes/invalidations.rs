@@ -41,7 +41,7 @@ fn other(n: u64) -> String {
 }
 
 fn cache(url: &str) -> ApiTokenCache {
-    let store = RedisStore::connect(url).expect("a url");
+    let store = RedisStore::new(url).expect("a url");
     let builder = good::builder().store(store);
     builder.build().expect("a configuration")
 }

@@ -69,7 +69,7 @@ fn cache(server: &RedisServer, table: Option<Table>) -> ApiTokenCache {
         let id = lookup.token().expose();
         Ok::<_, std::io::Error>(Some(TokenRecord::new(id).token_type("app")))
     };
-    let store = RedisStore::connect(&server.url()).expect("a url");
+    let store = RedisStore::new(&server.url()).expect("a url");
     let builder = ApiTokenCache::builder(loader)
         .store(store)
         .token_types(["app"]);

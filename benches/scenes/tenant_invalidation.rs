@@ -33,8 +33,8 @@ fn cache(server: &RedisServer) -> ApiTokenCache {
             .tenant_id(tenant.to_owned());
         Ok::<_, std::io::Error>(Some(record))
     };
-    let store = RedisStore::connect(&server.url()).expect("a url");
-    let store = store.deadline(Duration::from_secs(10));
+    let store = RedisStore::new(&server.url()).expect("a url");
+    let store = store.response_timeout(Duration::from_secs(10));
     let builder = ApiTokenCache::builder(loader)
         .store(store)
         .token_types(["app"]);

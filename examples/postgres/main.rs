@@ -41,7 +41,7 @@ fn cache(database: PgPool, redis_url: Option<&str>) -> Result<ApiTokenCache, Con
     let loader = move |lookup| tokens::load(database.clone(), lookup);
     let mut builder = ApiTokenCache::builder(loader).token_types([APP, OPERATOR]);
     if let Some(url) = redis_url {
-        builder = builder.store(RedisStore::connect(url)?);
+        builder = builder.store(RedisStore::new(url)?);
     }
     builder.build()
 }

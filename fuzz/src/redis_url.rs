@@ -64,13 +64,13 @@ pub(crate) fn target(data: &[u8]) {
 
 /// All that a log could get of it.
 fn shown(url: &str) -> [String; 2] {
-    let ours = match RedisStore::connect(url) {
+    let ours = match RedisStore::new(url) {
         Ok(store) => format!("{store:?}"),
         Err(error) => format!("{error} {error:?}"),
     };
     let demos = demo::read(url);
     if demos.is_ok() {
-        assert!(RedisStore::connect(url).is_ok(), "the demo takes more");
+        assert!(RedisStore::new(url).is_ok(), "the demo takes more");
     }
     [ours, demos.unwrap_or_else(|error| error)]
 }

@@ -23,8 +23,9 @@ use crate::metrics::Counters;
 use crate::metrics::Metrics;
 use crate::rate_limiter::RateLimiter;
 use crate::store::keys::Keys;
+use crate::store::memory::MemoryStore;
 use crate::store::sealed::{self, Erased, Parts};
-use crate::store::{IntoStore, KeyLayout, MemoryStore};
+use crate::store::{IntoStore, KeyLayout};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -37,12 +38,13 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Se
 /// ```
 /// # #[cfg(feature = "redis")] {
 /// use std::time::Duration;
-/// use tower_api_token::{ApiTokenCache, ConfigError, KeyLayout, Lookup, RedisStore, TokenRecord};
+/// use tower_api_token::store::KeyLayout;
+/// use tower_api_token::{ApiTokenCache, ConfigError, Lookup, RedisStore, TokenRecord};
 ///
 /// fn cache(pepper: &str) -> Result<ApiTokenCache, ConfigError> {
 /// #   let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
 ///     ApiTokenCache::builder(loader)
-///         .store(RedisStore::connect("redis://127.0.0.1:6379")?)
+///         .store(RedisStore::new("redis://127.0.0.1:6379")?)
 ///         .namespace("orders")                            // where several services share one Redis
 ///         .key_layout(KeyLayout::digest_keys(pepper, [""; 0]))
 ///         .token_types(["app", "dataset"])                // all that layers ask for

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::BoxError;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// We cannot tell who is calling: neither a cache nor the loader could say. Over HTTP it is a 503
 /// with `Retry-After`, never a 401, and nothing is cached.
@@ -150,12 +150,10 @@ impl InvalidateError {
     }
 
     pub(crate) fn store(error: StoreError) -> Self {
-        let kind = if error.is_unsupported() {
-            InvalidateErrorKind::Unsupported
-        } else if error.is_unconfirmed() {
-            InvalidateErrorKind::TooFewReplicas
-        } else {
-            InvalidateErrorKind::NotConfirmed
+        let kind = match error.kind() {
+            StoreErrorKind::Unsupported => InvalidateErrorKind::Unsupported,
+            StoreErrorKind::TooFewReplicas => InvalidateErrorKind::TooFewReplicas,
+            _ => InvalidateErrorKind::NotConfirmed,
         };
         Self {
             kind,

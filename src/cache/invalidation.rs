@@ -205,7 +205,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     }
 
     /// Invalidates the entry of this token type alone, in the
-    /// [layout that is shared with Dify](crate::KeyLayout::seed), whose keys hold a type.
+    /// [layout that is shared with Dify](crate::store::KeyLayout::seed), whose keys hold a type.
     ///
     /// In any other layout a token has one entry, and this changes nothing. It does not concern a tenant's
     /// invalidation, which is for all types.

@@ -82,7 +82,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     ///
     /// # Errors
     /// Returns [`StoreError`] if the store did not answer. With the
-    /// [layout that is shared with Dify](crate::KeyLayout::seed) it is an error that no repetition helps:
+    /// [layout that is shared with Dify](crate::store::KeyLayout::seed) it is an error that no repetition helps:
     /// its keys hold the text.
     ///
     /// # Cancel safety

@@ -224,7 +224,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     }
 
     /// The same for whoever holds the digest and not the text, as a database should. With the
-    /// [seed layout](crate::KeyLayout::seed) it is an error that no repetition helps: its keys hold
+    /// [seed layout](crate::store::KeyLayout::seed) it is an error that no repetition helps: its keys hold
     /// the text.
     pub fn invalidate_digest(&self, digest: TokenDigest) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Token(digest, None))

@@ -14,7 +14,7 @@
 //! * Nothing of ours deletes from the store: the copy ends by itself after an hour, when every cached
 //!   record has been read anew. So no use is lost between a read of the store and a deletion, neither
 //!   one of ours nor one of the Python service's, which shares the keys of the
-//!   [seed layout](crate::KeyLayout::seed) and has a flusher of its own.
+//!   [seed layout](crate::store::KeyLayout::seed) and has a flusher of its own.
 //! * It works in every layout: with a pepper no key could be led back to a row.
 //!
 //! The price: what a process has not flushed dies with it. It is bounded by the

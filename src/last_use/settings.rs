@@ -64,10 +64,10 @@ impl LastUseRecorder {
     }
 
     /// A recorder that writes into the store alone, where a job of another's takes the times from: the
-    /// Python service's own flusher, with the [seed layout](crate::KeyLayout::seed). A time lies there
+    /// Python service's own flusher, with the [seed layout](crate::store::KeyLayout::seed). A time lies there
     /// for an hour. What the store does not take waits and is tried again.
     ///
-    /// Not with [`KeyLayout::seed_with_prefix`](crate::KeyLayout::seed_with_prefix): that flusher looks for
+    /// Not with [`KeyLayout::seed_with_prefix`](crate::store::KeyLayout::seed_with_prefix): that flusher looks for
     /// names without the prefix and finds none, so that every last use is lost.
     pub fn store_only() -> Self {
         Self::with(None)

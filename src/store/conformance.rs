@@ -8,9 +8,10 @@ use test_support::RedisServer;
 
 use super::KeyLayout;
 use super::keys::{EntryKey, Keys};
+use super::memory::MemoryStore;
 use super::redis::RedisStore;
 use super::sealed::{IntoStore, Parts};
-use super::{Acquired, Filled, Generation, Kept, MemoryStore, Nonce, Observed, Seen, Store, Value};
+use super::{Acquired, Filled, Generation, Kept, Nonce, Observed, Seen, Store, Value};
 use crate::clock::Clock;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
@@ -38,8 +39,11 @@ fn memory() -> AnyStore {
 }
 
 fn redis(server: &RedisServer) -> AnyStore {
-    let store = RedisStore::connect(&server.url()).unwrap();
-    store.deadline(Duration::from_secs(5)).into_store(parts()).0
+    let store = RedisStore::new(&server.url()).unwrap();
+    store
+        .response_timeout(Duration::from_secs(5))
+        .into_store(parts())
+        .0
 }
 
 async fn each(test: impl AsyncFn(AnyStore)) {
@@ -380,8 +384,11 @@ fn used(seconds: u64) -> DateTime<Utc> {
 async fn a_last_use_goes_forward_only_each_of_a_batch_by_itself() {
     let server = RedisServer::start();
     let seed = || parts_of(KeyLayout::seed());
-    let store = RedisStore::connect(&server.url()).unwrap();
-    let store = store.deadline(Duration::from_secs(5)).into_store(seed()).0;
+    let store = RedisStore::new(&server.url()).unwrap();
+    let store = store
+        .response_timeout(Duration::from_secs(5))
+        .into_store(seed())
+        .0;
     for (store, parts) in [
         (memory(), parts()),
         (redis(&server), parts()),
@@ -558,8 +565,8 @@ mod redis_alone {
     async fn what_is_no_time_of_a_last_use_is_none_and_makes_room_for_one() {
         let server = RedisServer::start();
         for layout in [KeyLayout::digest, KeyLayout::seed] {
-            let store = RedisStore::connect(&server.url()).unwrap();
-            let store = store.deadline(Duration::from_secs(5));
+            let store = RedisStore::new(&server.url()).unwrap();
+            let store = store.response_timeout(Duration::from_secs(5));
             let store: AnyStore = store.into_store(parts_of(layout())).0;
             let keys = parts_of(layout()).keys;
             let keys = (key_in(&keys, "a"), key_in(&keys, "b"), keys);

@@ -4,98 +4,92 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// The store did not answer, or answered with an error. Cloning it is cheap; the source is kept.
+/// An error of the store.
+///
+/// Cloning it is cheap. Its [`source`](Error::source), if there is one, holds neither a token nor a
+/// password.
 #[derive(Debug, Clone)]
 pub struct StoreError {
-    kind: Kind,
+    kind: StoreErrorKind,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Timeout,
+/// The kind of a [`StoreError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The store did not answer in time. The command may still be executed.
+    TimedOut,
+    /// There was no connection, or it broke.
     NotConnected,
-    BreakerOpen,
-    Refused,
-    Unconfirmed,
+    /// The circuit breaker is open, and nothing was sent.
+    CircuitOpen,
+    /// The server returned an error.
+    Server,
+    /// Fewer replicas acknowledged the write in time than were asked for.
+    TooFewReplicas,
+    /// The store cannot do this, however often it is repeated.
     Unsupported,
 }
 
 impl StoreError {
     pub(crate) fn timeout() -> Self {
-        Self::of(Kind::Timeout)
+        Self::of(StoreErrorKind::TimedOut)
     }
 
     pub(crate) fn not_connected(source: Option<Arc<dyn Error + Send + Sync>>) -> Self {
         Self {
-            kind: Kind::NotConnected,
+            kind: StoreErrorKind::NotConnected,
             source,
         }
     }
 
-    pub(crate) fn breaker_open() -> Self {
-        Self::of(Kind::BreakerOpen)
+    pub(crate) fn circuit_open() -> Self {
+        Self::of(StoreErrorKind::CircuitOpen)
     }
 
-    pub(crate) fn refused(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn server(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
-            kind: Kind::Refused,
+            kind: StoreErrorKind::Server,
             source: Some(Arc::from(source.into())),
         }
     }
 
-    pub(crate) fn unconfirmed() -> Self {
-        Self::of(Kind::Unconfirmed)
+    pub(crate) fn too_few_replicas() -> Self {
+        Self::of(StoreErrorKind::TooFewReplicas)
     }
 
     pub(crate) fn unsupported() -> Self {
-        Self::of(Kind::Unsupported)
+        Self::of(StoreErrorKind::Unsupported)
     }
 
-    fn of(kind: Kind) -> Self {
+    fn of(kind: StoreErrorKind) -> Self {
         Self { kind, source: None }
     }
 
-    /// The deadline passed; the command may still run.
-    pub fn is_timeout(&self) -> bool {
-        self.kind == Kind::Timeout
+    /// Returns the kind of this error.
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
     }
 
-    /// There was no connection, or it broke.
-    pub fn is_not_connected(&self) -> bool {
-        self.kind == Kind::NotConnected
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.kind == StoreErrorKind::TimedOut
     }
 
-    /// The circuit breaker is open: nothing was sent.
-    pub fn is_breaker_open(&self) -> bool {
-        self.kind == Kind::BreakerOpen
-    }
-
-    /// The store answered, with an error.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.kind == Kind::Refused
-    }
-
-    /// Too few replicas acknowledged in time.
-    pub(crate) fn is_unconfirmed(&self) -> bool {
-        self.kind == Kind::Unconfirmed
-    }
-
-    /// The store cannot do what was asked, however often it is repeated.
-    pub fn is_unsupported(&self) -> bool {
-        self.kind == Kind::Unsupported
+    pub(crate) fn is_not_connected(&self) -> bool {
+        self.kind == StoreErrorKind::NotConnected
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            Kind::Timeout => "the store did not answer in time",
-            Kind::NotConnected => "no connection to the store",
-            Kind::BreakerOpen => "the circuit breaker in front of the store is open",
-            Kind::Refused => "the store refused the command",
-            Kind::Unconfirmed => "too few replicas acknowledged in time",
-            Kind::Unsupported => "the store cannot do this",
+            StoreErrorKind::TimedOut => "the store did not answer in time",
+            StoreErrorKind::NotConnected => "no connection to the store",
+            StoreErrorKind::CircuitOpen => "the circuit breaker in front of the store is open",
+            StoreErrorKind::Server => "the store returned an error",
+            StoreErrorKind::TooFewReplicas => "too few replicas acknowledged in time",
+            StoreErrorKind::Unsupported => "the store cannot do this",
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::token::{TokenDigest, hex_digits, same, write_hex};
 /// How keys and values lie in the store.
 ///
 /// ```
-/// use tower_api_token::KeyLayout;
+/// use tower_api_token::store::KeyLayout;
 ///
 /// // With a pepper, a stolen dump does not even tell which of the known tokens are in use.
 /// let layout = KeyLayout::digest_keys("pepper-of-2027", ["pepper-of-2026"]);

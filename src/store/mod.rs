@@ -19,12 +19,13 @@ mod conformance;
 mod error;
 pub(crate) mod keys;
 mod layout;
-mod memory;
+pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-pub use error::StoreError;
-pub use memory::MemoryStore;
+#[cfg(feature = "redis-rustls")]
+pub use self::redis::RedisTls;
+pub use error::{StoreError, StoreErrorKind};
 
 use keys::EntryKey;
 pub use layout::KeyLayout;
@@ -397,7 +398,7 @@ pub(crate) trait Store<M>: Send + Sync {
 /// | `RedisStore` (feature `redis`) | a fleet on one Redis | `maxmemory` of the server | yes |
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a store for records with metadata `{M}`",
-    label = "expected `RedisStore::connect(url)?` or `MemoryStore::new()`",
+    label = "expected `RedisStore::new(url)?` or `MemoryStore::new()`",
     note = "`RedisStore` needs metadata that is `serde::Serialize` and `serde::Deserialize`"
 )]
 pub trait IntoStore<M>: sealed::IntoStore<M> {}

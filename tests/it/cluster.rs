@@ -53,10 +53,10 @@ impl World {
     }
 
     fn cache(db: &Arc<Db>, url: &str, store: impl FnOnce(RedisStore) -> RedisStore) -> Cache {
-        let patient = RedisStore::connect(url)
+        let patient = RedisStore::new(url)
             .unwrap()
-            .deadline(Duration::from_secs(5))
-            .connect_deadline(Duration::from_secs(5));
+            .response_timeout(Duration::from_secs(5))
+            .connect_timeout(Duration::from_secs(5));
         let builder = db.cache().store(store(patient)).local_capacity(0);
         builder.token_types(["app"]).build().unwrap()
     }
@@ -141,8 +141,8 @@ async fn a_frozen_master_costs_requests_for_its_own_keys_their_deadline_and_no_o
     let world = World::new(|store| {
         // Open for longer than the test lasts.
         store
-            .deadline(Duration::from_millis(500))
-            .breaker(5, Duration::from_secs(600))
+            .response_timeout(Duration::from_millis(500))
+            .circuit_breaker(5, Duration::from_secs(600))
     })
     .await;
     let victim = world.bystander();
@@ -182,7 +182,7 @@ async fn a_frozen_master_costs_requests_for_its_own_keys_their_deadline_and_no_o
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_epochs_master_is_frozen_no_lease_is_left_in_others_way() {
-    let world = World::new(|store| store.deadline(Duration::from_millis(500))).await;
+    let world = World::new(|store| store.response_timeout(Duration::from_millis(500))).await;
     let of_epoch = world.cluster.master_for(EPOCH);
     let token = world.token_of(|node| node != of_epoch);
     world.db.insert(&token, Row::new("app"));
@@ -205,7 +205,7 @@ async fn while_the_registrys_master_is_frozen_what_lies_elsewhere_is_answered_fr
     let (_, healthy) = world.divided(of_registry);
     world.cluster.node(of_registry).pause();
     // It has entered nothing yet.
-    let store = redis_at(&world.url).breaker(1, Duration::from_secs(600));
+    let store = redis_at(&world.url).circuit_breaker(1, Duration::from_secs(600));
     let fresh = world.db.cache().store(store).token_types(["app"]);
     let fresh = fresh.build().unwrap();
     for token in healthy {
@@ -217,7 +217,7 @@ async fn while_the_registrys_master_is_frozen_what_lies_elsewhere_is_answered_fr
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_a_frozen_masters_slots_have_gone_to_its_replica_they_are_cached_again() {
-    let world = World::new(|store| store.deadline(Duration::from_millis(500))).await;
+    let world = World::new(|store| store.response_timeout(Duration::from_millis(500))).await;
     let victim = world.bystander();
     let (frozen, healthy) = world.divided(victim);
     world.cluster.node(victim).pause();
@@ -481,7 +481,7 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_durable_invalidation_does_not_wait_for_a_frozen_master_for_ever() {
     let short = Duration::from_millis(500);
-    let world = World::new(|store| store.deadline(short).connect_deadline(short)).await;
+    let world = World::new(|store| store.response_timeout(short).connect_timeout(short)).await;
     let token = &world.tokens[0];
     world
         .cluster
@@ -544,7 +544,7 @@ async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_du
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_lacks_a_master_is_not_said_to_be_well() {
     let short = Duration::from_millis(500);
-    let world = World::new(|store| store.deadline(short)).await;
+    let world = World::new(|store| store.response_timeout(short)).await;
     world.cache.check_store().await.unwrap();
     for frozen in [true, false] {
         let victim = world.cluster.node(world.bystander());
@@ -600,7 +600,7 @@ async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_bac
     let token = world.token_of(|_| true);
     world.db.insert(&token, Row::new("app"));
     let points = Points::default();
-    let store = redis_at(&world.url).deadline(Duration::from_millis(500));
+    let store = redis_at(&world.url).response_timeout(Duration::from_millis(500));
     let builder = world.db.cache().store(store).token_types(["app"]);
     let builder = builder.load_deadline(Duration::from_secs(3_600));
     let builder = builder.local_capacity(0).sync_points(points.sync_points());
@@ -640,8 +640,8 @@ async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_it
     };
     let (frozen, healthy): (Vec<_>, Vec<_>) = world.tokens.iter().partition(of);
     assert!(frozen.len() >= 5 && healthy.len() >= 5);
-    let store = RedisStore::connect(&world.url).unwrap();
-    let store = store.deadline(Duration::from_millis(500));
+    let store = RedisStore::new(&world.url).unwrap();
+    let store = store.response_timeout(Duration::from_millis(500));
     let recorder = LastUseRecorder::store_only().shutdown_timeout(Duration::from_secs(60));
     let builder = world.db.cache().store(store).token_types(["app"]);
     let cache = builder.last_use(recorder).build().unwrap();

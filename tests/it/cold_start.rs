@@ -53,8 +53,8 @@ async fn a_cold_start_in_memory_loads_each_token_once_and_never_above_the_cap() 
 #[tokio::test]
 async fn a_cold_start_over_redis_loads_each_token_once_and_never_above_the_cap() {
     let server = RedisServer::start();
-    let store = RedisStore::connect(&server.url()).unwrap();
-    let store = store.deadline(PATIENT).connect_deadline(PATIENT);
+    let store = RedisStore::new(&server.url()).unwrap();
+    let store = store.response_timeout(PATIENT).connect_timeout(PATIENT);
     start_cold(|builder| builder.store(store)).await;
     assert_eq!(server.keys("api_token:token:*").len(), TOKENS, "all cached");
 }

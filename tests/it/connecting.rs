@@ -15,7 +15,8 @@ use test_support::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tower_api_token::{Origin, RedisStore, RedisTls};
+use tower_api_token::store::RedisTls;
+use tower_api_token::{Origin, RedisStore};
 
 const TOKEN: &str = "app-0123456789abcdef";
 
@@ -24,15 +25,15 @@ fn db() -> Arc<Db> {
 }
 
 fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
-    let store = store.deadline(Duration::from_secs(1));
+    let store = store.response_timeout(Duration::from_secs(1));
     let builder = db.cache().store(store).local_capacity(0);
     builder.token_types(["app"]).build().unwrap()
 }
 
 /// Longer than the default, so that a busy machine is not taken for an outage.
 fn patient(url: &str) -> RedisStore {
-    let store = RedisStore::connect(url).unwrap();
-    store.connect_deadline(Duration::from_secs(5))
+    let store = RedisStore::new(url).unwrap();
+    store.connect_timeout(Duration::from_secs(5))
 }
 
 async fn works(cache: &Cache) {
@@ -89,7 +90,7 @@ async fn a_hung_sentinel_does_not_keep_the_others_from_answering() {
     set.sentinels()[1].pause();
     let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
     let db = db();
-    works(&cache(&db, RedisStore::connect(&url).unwrap())).await;
+    works(&cache(&db, RedisStore::new(&url).unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +98,7 @@ async fn when_the_machine_of_the_master_and_the_first_sentinel_stops_the_others_
     let set = RedisSentinel::start();
     let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    let cache = cache(&db, RedisStore::new(&url).unwrap());
     works(&cache).await;
     let old = set.master();
     set.sentinels()[0].pause();
@@ -145,7 +146,7 @@ async fn a_sentinel_that_names_a_hung_server_does_not_keep_the_others_from_namin
     let sentinels = [&[wrong], &sentinels[..]].concat();
     let url = sentinel_url(&sentinels, set.master_name());
     let db = db();
-    works(&cache(&db, RedisStore::connect(&url).unwrap())).await;
+    works(&cache(&db, RedisStore::new(&url).unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,7 +164,7 @@ async fn a_replica_that_a_sentinel_names_is_not_taken_for_a_master() {
     let sentinel = sentinel_that_names(replica.addr()).await;
     let db = db();
     let cache = cache(&db, patient(&sentinel_url(&[sentinel], "name")));
-    says(&cache, "what the sentinels name is no master").await;
+    says(&cache, "the server that the sentinels name is not a master").await;
     replica.command(&["REPLICAOF", "NO", "ONE"]).ok();
     works(&cache).await;
 }
@@ -174,8 +175,8 @@ async fn a_hung_sentinel_does_not_hide_what_the_others_say() {
     set.sentinels()[0].pause();
     let url = sentinel_url(&set.sentinel_addrs(), "no-such-master");
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&url).unwrap());
-    says(&cache, "knows no master of this name").await;
+    let cache = cache(&db, RedisStore::new(&url).unwrap());
+    says(&cache, "does not know a master of this name").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,7 +193,7 @@ async fn a_hung_node_does_not_hide_why_a_cluster_lets_nobody_in() {
         .collect();
     let url = format!("redis+cluster://{}", hosts.join(","));
     let db = db();
-    let cache = cache(&db, RedisStore::connect(&url).unwrap());
+    let cache = cache(&db, RedisStore::new(&url).unwrap());
     says(&cache, "the server answered NOAUTH").await;
 }
 
@@ -319,7 +320,11 @@ async fn a_server_that_takes_no_more_clients_is_named() {
     let _held = std::net::TcpStream::connect(server.addr()).unwrap();
     server.command(&["CONFIG", "SET", "maxclients", "1"]).ok();
     let db = db();
-    says(&cache(&db, patient(&server.url())), "takes no more clients").await;
+    says(
+        &cache(&db, patient(&server.url())),
+        "accepts no more clients",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -393,14 +398,12 @@ async fn certificates_that_are_renewed_in_place_are_used_from_the_next_connect_o
 async fn certificates_for_a_url_without_tls_are_refused() {
     let server = TlsRedisServer::start();
     let ca = || server.ca_pem().as_bytes().to_vec();
-    let url = server.server().url();
-    let refused = RedisStore::connect_with_certificates(&url, Some(ca()), None).unwrap_err();
+    let store = patient(&server.server().url()).tls(RedisTls::new().ca_certificate(ca()));
+    let error = db().cache().store(store).build().unwrap_err();
     assert!(
-        refused.to_string().contains("does not ask for TLS"),
-        "{refused}"
+        error.to_string().contains("does not ask for TLS"),
+        "{error}"
     );
-    let store = patient(&url).tls(RedisTls::new().ca_certificate(ca()));
-    says(&cache(&db(), store), "does not ask for TLS").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

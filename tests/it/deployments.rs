@@ -10,13 +10,14 @@ use crate::common::{
 use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
 use tokio::task::JoinSet;
 use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::store::{RedisTls, StoreErrorKind};
 use tower_api_token::{Origin, RedisStore};
 
 /// Longer than the defaults, so that a busy machine is not taken for an outage.
 fn patient(store: RedisStore) -> RedisStore {
     store
-        .deadline(Duration::from_secs(1))
-        .connect_deadline(Duration::from_secs(2))
+        .response_timeout(Duration::from_secs(1))
+        .connect_timeout(Duration::from_secs(2))
 }
 
 fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
@@ -25,7 +26,7 @@ fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
 }
 
 fn cache_at(db: &Arc<Db>, url: &str) -> Cache {
-    cache(db, RedisStore::connect(url).unwrap())
+    cache(db, RedisStore::new(url).unwrap())
 }
 
 /// Several tokens, so that a cluster's nodes all have some.
@@ -93,7 +94,7 @@ async fn with_the_few_rights_that_the_guide_names() {
     grant(&server, &[]);
     let db = db();
     let url = format!("redis://api:secret@{}", server.addr());
-    let store = patient(RedisStore::connect(&url).unwrap());
+    let store = patient(RedisStore::new(&url).unwrap());
     let builder = db
         .cache()
         .store(store)
@@ -144,12 +145,13 @@ async fn over_tls_with_an_authority_of_ones_own() {
     let server = TlsRedisServer::start();
     let db = db();
     let with = |ca: &str| {
-        let ca = Some(ca.as_bytes().to_vec());
-        RedisStore::connect_with_certificates(&server.url(), ca, None).unwrap()
+        let store = RedisStore::new(&server.url()).unwrap();
+        store.tls(RedisTls::new().ca_certificate(ca))
     };
     keeps_its_promises(&db, &cache(&db, with(server.ca_pem()))).await;
     let stranger = cache(&db, with(server.stranger_ca_pem()));
-    assert!(stranger.check_store().await.unwrap_err().is_not_connected());
+    let error = stranger.check_store().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::NotConnected);
     assert_eq!(found(&stranger, &token(0)).await.origin(), Origin::Loaded);
 }
 
@@ -158,17 +160,15 @@ async fn over_tls_with_a_certificate_of_the_client() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = TlsRedisServer::start_mutual();
     let db = db();
-    let ca = || Some(server.ca_pem().as_bytes().to_vec());
-    let client = (
-        server.client_cert_pem().as_bytes().to_vec(),
-        server.client_key_pem().as_bytes().to_vec(),
-    );
-    let url = server.url();
-    let store = RedisStore::connect_with_certificates(&url, ca(), Some(client)).unwrap();
-    keeps_its_promises(&db, &cache(&db, store)).await;
-    let without = RedisStore::connect_with_certificates(&url, ca(), None).unwrap();
-    assert!(cache(&db, without).check_store().await.is_err());
-    assert!(RedisStore::connect_with_certificates(&url, Some(b"nonsense".to_vec()), None).is_err());
+    let store = |tls| RedisStore::new(&server.url()).unwrap().tls(tls);
+    let without = RedisTls::new().ca_certificate(server.ca_pem());
+    let with = without
+        .clone()
+        .identity(server.client_cert_pem(), server.client_key_pem());
+    keeps_its_promises(&db, &cache(&db, store(with))).await;
+    assert!(cache(&db, store(without)).check_store().await.is_err());
+    let nonsense = store(RedisTls::new().ca_certificate("nonsense"));
+    assert!(db.cache().store(nonsense).build().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

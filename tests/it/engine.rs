@@ -13,10 +13,11 @@ use chrono::Utc;
 use test_support::RedisServer;
 use tokio::sync::Semaphore;
 use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::store::KeyLayout;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{
-    Answer, ApiTokenCache, BoxError, ConfigError, InvalidReason, KeyLayout, Lookup, MemoryStore,
-    Origin, Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind,
+    Answer, ApiTokenCache, BoxError, ConfigError, InvalidReason, Lookup, MemoryStore, Origin,
+    Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -1084,7 +1085,7 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
     const ENTRIES: usize = 1_000_000_000;
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
-    let store = || RedisStore::connect(&server.url()).unwrap();
+    let store = || RedisStore::new(&server.url()).unwrap();
     let memory = MemoryStore::new;
     let of_redis = |store: RedisStore| db.cache().store(store);
     let of_memory = |store: MemoryStore| db.cache().store(store);
@@ -1095,28 +1096,28 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
     let beyond = HOUR + ms;
     for (name, builder) in [
         (
-            "RedisStore deadline: from 1ms to 3600s",
-            of_redis(store().deadline(Duration::ZERO)),
+            "RedisStore response_timeout: from 1ms to 3600s",
+            of_redis(store().response_timeout(Duration::ZERO)),
         ),
         (
-            "RedisStore deadline",
-            of_redis(store().deadline(Duration::MAX)),
+            "RedisStore response_timeout",
+            of_redis(store().response_timeout(Duration::MAX)),
         ),
         (
-            "RedisStore connect_deadline",
-            of_redis(store().connect_deadline(Duration::ZERO)),
+            "RedisStore connect_timeout",
+            of_redis(store().connect_timeout(Duration::ZERO)),
         ),
         (
-            "RedisStore connect_deadline",
-            of_redis(store().connect_deadline(beyond)),
+            "RedisStore connect_timeout",
+            of_redis(store().connect_timeout(beyond)),
         ),
         (
-            "RedisStore breaker pause",
-            of_redis(store().breaker(1, Duration::MAX)),
+            "RedisStore circuit_breaker pause",
+            of_redis(store().circuit_breaker(1, Duration::MAX)),
         ),
         (
-            "RedisStore breaker failures",
-            of_redis(store().breaker(0, ms)),
+            "RedisStore circuit_breaker failures",
+            of_redis(store().circuit_breaker(0, ms)),
         ),
         (
             "MemoryStore capacity",
@@ -1160,9 +1161,9 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
     }
 
     let longest = store()
-        .deadline(HOUR)
-        .connect_deadline(HOUR)
-        .breaker(1, HOUR);
+        .response_timeout(HOUR)
+        .connect_timeout(HOUR)
+        .circuit_breaker(1, HOUR);
     let patient = recorder()
         .interval(HOUR)
         .flush_interval(HOUR)
@@ -1187,9 +1188,9 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
     found(&of_memory(full).build().unwrap(), TOKEN).await;
 
     let shortest = store()
-        .deadline(ms)
-        .connect_deadline(ms)
-        .breaker(u32::MAX, Duration::ZERO);
+        .response_timeout(ms)
+        .connect_timeout(ms)
+        .circuit_breaker(u32::MAX, Duration::ZERO);
     let cache = of_redis(shortest).build().unwrap();
     found(&cache, TOKEN).await;
     // It may be too short for an answer.
@@ -1210,7 +1211,7 @@ fn a_redis_url_that_cannot_be_used_is_refused_without_being_repeated() {
         "redis+cluster://",
         "redis://h/secret",
     ] {
-        let error = tower_api_token::RedisStore::connect(url).expect_err(url);
+        let error = tower_api_token::RedisStore::new(url).expect_err(url);
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

@@ -14,8 +14,8 @@ const NULLS: usize = 1_000;
 
 fn redis(server: &RedisServer) -> RedisStore {
     let patient = Duration::from_secs(10);
-    let store = RedisStore::connect(&server.url()).unwrap();
-    store.deadline(patient).connect_deadline(patient)
+    let store = RedisStore::new(&server.url()).unwrap();
+    store.response_timeout(patient).connect_timeout(patient)
 }
 
 #[track_caller]

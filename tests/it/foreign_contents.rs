@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::common::{Builder, Cache, Db, Row, found, redis};
 use chrono::DateTime;
 use test_support::RedisServer;
-use tower_api_token::{KeyLayout, Origin};
+use tower_api_token::Origin;
+use tower_api_token::store::KeyLayout;
 
 const TOKEN: &str = "app-0123456789abcdef";
 const NO_TEXT: &[u8] = b"\xff\xfe";

@@ -9,8 +9,9 @@ use crate::common::{Builder, Cache, Db, Row, found, is_absent, redis, redis_at, 
 use chrono::{DateTime, Utc};
 use test_support::{FaultProxy, Gate, RedisServer};
 use tower_api_token::last_use::{LastUse, LastUseRecorder, LastUseSink};
+use tower_api_token::store::{KeyLayout, StoreErrorKind};
 use tower_api_token::test_util::ManualClock;
-use tower_api_token::{BoxError, KeyLayout, TokenDigest};
+use tower_api_token::{BoxError, TokenDigest};
 
 const TOKEN: &str = "app-0123456789abcdef";
 /// The first of [`World::rows`].
@@ -576,7 +577,7 @@ async fn the_seed_layouts_keys_cannot_be_asked_for_by_digest() {
     let instance = builder.last_use(recorder(&world.sink)).build().unwrap();
     let asked = [TokenDigest::of(TOKEN)];
     let error = instance.last_uses(asked).await.unwrap_err();
-    assert!(error.is_unsupported());
+    assert_eq!(error.kind(), StoreErrorKind::Unsupported);
 }
 
 /// As they are kept in the store.

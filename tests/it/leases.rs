@@ -9,10 +9,10 @@ use crate::common::{Cache, Db, Points, Row, Version, cached, entry, eventually, 
 use serde::{Deserialize, Serialize};
 use test_support::{Direction, FaultProxy, RedisServer};
 use tokio::task::JoinHandle;
+use tower_api_token::store::KeyLayout;
 use tower_api_token::test_util::SyncPoint;
 use tower_api_token::{
-    Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenDigest, TokenRecord,
-    Unavailable,
+    Answer, ApiTokenCache, Lookup, Origin, RedisStore, TokenDigest, TokenRecord, Unavailable,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -45,10 +45,10 @@ impl World {
         let db = Db::with(TOKEN, Row::new("app"));
         db.insert(OTHER, Row::new("app"));
         let points = Points::default();
-        let store = RedisStore::connect(&url(&server)).unwrap();
-        let store = store.deadline(Duration::from_millis(200));
-        let store = store.connect_deadline(Duration::from_secs(10));
-        let store = store.breaker(1, Duration::from_secs(3_600));
+        let store = RedisStore::new(&url(&server)).unwrap();
+        let store = store.response_timeout(Duration::from_millis(200));
+        let store = store.connect_timeout(Duration::from_secs(10));
+        let store = store.circuit_breaker(1, Duration::from_secs(3_600));
         let builder = db
             .cache()
             .store(store)

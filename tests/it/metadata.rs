@@ -10,9 +10,8 @@ use crate::common::redis;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use test_support::RedisServer;
-use tower_api_token::{
-    ApiTokenCache, CachedApiToken, KeyLayout, Lookup, Origin, TokenDigest, TokenRecord,
-};
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{ApiTokenCache, CachedApiToken, Lookup, Origin, TokenDigest, TokenRecord};
 
 const TOKEN: &str = "app-0123456789abcdef";
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::common::{Cache, Db, Row, ask, cached, found, is_absent, redis_at, until};
 use test_support::{RedisServer, RoundTrips, free_port};
-use tower_api_token::{Answer, KeyLayout, Origin};
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{Answer, Origin};
 
 const TOKENS: usize = 24;
 

@@ -39,10 +39,10 @@ impl World {
 
     fn cache(db: &Arc<Db>, url: &str) -> Cache {
         // Longer than the default, so that a busy machine is not taken for an outage.
-        let store = RedisStore::connect(url)
+        let store = RedisStore::new(url)
             .unwrap()
-            .deadline(Duration::from_secs(1));
-        let store = store.breaker(3, Duration::from_millis(100));
+            .response_timeout(Duration::from_secs(1));
+        let store = store.circuit_breaker(3, Duration::from_millis(100));
         let builder = db
             .cache()
             .store(store)
@@ -123,10 +123,10 @@ async fn a_connection_that_is_not_there_in_time_keeps_no_breaker_open() {
     // It takes connections, and answers no heartbeat.
     server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).ok();
     let db = Db::with(TOKEN, Row::new("app"));
-    let store = RedisStore::connect(&server.url()).unwrap();
-    let store = store.deadline(Duration::from_secs(5));
-    let store = store.connect_deadline(Duration::from_millis(200));
-    let store = store.breaker(1, Duration::from_secs(3_600));
+    let store = RedisStore::new(&server.url()).unwrap();
+    let store = store.response_timeout(Duration::from_secs(5));
+    let store = store.connect_timeout(Duration::from_millis(200));
+    let store = store.circuit_breaker(1, Duration::from_secs(3_600));
     let builder = db
         .cache()
         .store(store)
@@ -324,8 +324,8 @@ fn in_a_runtime_that_has_ended_a_call_ends_too() {
 fn a_store_outlives_a_runtime_that_stands_still() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
-    let store = RedisStore::connect(&server.url()).unwrap();
-    let store = store.deadline(Duration::from_millis(100));
+    let store = RedisStore::new(&server.url()).unwrap();
+    let store = store.response_timeout(Duration::from_millis(100));
     let builder = db
         .cache()
         .store(store)

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use test_support::RedisServer;
 use tokio::task::JoinSet;
+use tower_api_token::store::KeyLayout;
 use tower_api_token::{
-    Answer, ApiTokenCache, KeyLayout, Lookup, Origin, RedisStore, TokenDigest, TokenRecord,
+    Answer, ApiTokenCache, Lookup, Origin, RedisStore, TokenDigest, TokenRecord,
 };
 
 const TOKENS: usize = 10_000;
@@ -63,9 +64,9 @@ impl Instance {
             }
         };
         let patient = Duration::from_secs(10);
-        let store = RedisStore::connect(&server.url()).unwrap();
+        let store = RedisStore::new(&server.url()).unwrap();
         let cache = ApiTokenCache::builder(loader)
-            .store(store.deadline(patient).connect_deadline(patient))
+            .store(store.response_timeout(patient).connect_timeout(patient))
             .key_layout(layout)
             .token_types(["app"])
             .staleness_bound(Duration::from_millis(200))

@@ -20,11 +20,12 @@ use tower::{Layer, Service, service_fn};
 use tower_api_token::last_use::{LastUse, LastUseRecorder};
 use tower_api_token::middleware::MissingApiToken;
 use tower_api_token::rejection::{ProblemDetails, RequestHead, ResponseForRejection, StatusOnly};
+use tower_api_token::store::{KeyLayout, RedisTls};
 use tower_api_token::test_util::{ManualClock, SyncPoint, SyncPoints};
 use tower_api_token::{
-    Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InvalidReason, KeyLayout,
-    Lookup, MemoryStore, Outcome, RedisStore, RedisTls, Rejection, TokenDigest, TokenFormat,
-    TokenRecord, TokenSource,
+    Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InvalidReason, Lookup,
+    MemoryStore, Outcome, RedisStore, Rejection, TokenDigest, TokenFormat, TokenRecord,
+    TokenSource,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -303,21 +304,21 @@ impl Shown {
             url.replace("redis:", "http:"),
             format!("{url}/{PASSWORD}"),
         ] {
-            self.error("ConfigError", &RedisStore::connect(&broken).unwrap_err());
+            self.error("ConfigError", &RedisStore::new(&broken).unwrap_err());
         }
         let sentinels = url.replace("redis:", "redis+sentinel:");
         let sentinels = format!("{sentinels}/name?sentinel_password={PASSWORD}");
-        let store = RedisStore::connect(&sentinels).unwrap();
+        let store = RedisStore::new(&sentinels).unwrap();
         self.of("RedisStore", &store);
         self.error(
             "ConfigError",
-            &RedisStore::connect(&format!("{sentinels}&{PASSWORD}")).unwrap_err(),
+            &RedisStore::new(&format!("{sentinels}&{PASSWORD}")).unwrap_err(),
         );
         let tls = RedisTls::new()
             .identity(PASSWORD, PASSWORD)
             .ca_certificate(PASSWORD);
         self.of("RedisTls", &tls);
-        let store = RedisStore::connect(&url).unwrap();
+        let store = RedisStore::new(&url).unwrap();
         self.of("RedisStore", &store);
         let provided = store
             .clone()

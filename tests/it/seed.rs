@@ -13,9 +13,10 @@ use crate::common::{
 use chrono::DateTime;
 use test_support::RedisServer;
 use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::store::KeyLayout;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{
-    Answer, InvalidReason, InvalidateError, InvalidationReceipt, KeyLayout, Origin, TokenDigest,
+    Answer, InvalidReason, InvalidateError, InvalidationReceipt, Origin, TokenDigest,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";

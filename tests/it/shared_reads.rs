@@ -10,7 +10,8 @@ use crate::common::{Cache, Db, Row, found, until};
 use test_support::RedisServer;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tower_api_token::{KeyLayout, Origin, RedisStore};
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{Origin, RedisStore};
 
 const TOKENS: usize = 200;
 
@@ -29,8 +30,8 @@ async fn world_of(layout: KeyLayout) -> (RedisServer, Cache) {
     for n in 1..TOKENS {
         db.insert(&token(n), Row::new("app"));
     }
-    let store = RedisStore::connect(&server.url()).unwrap();
-    let store = store.deadline(Duration::from_secs(5));
+    let store = RedisStore::new(&server.url()).unwrap();
+    let store = store.response_timeout(Duration::from_secs(5));
     let builder = db
         .cache()
         .store(store)

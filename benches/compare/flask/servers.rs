@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, KeyLayout, RedisStore};
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, RedisStore};
 
 use super::TOKENS;
 use crate::common::hot;
@@ -99,8 +100,8 @@ pub(crate) async fn prime(redis: &str, tokens: usize) {
 
 fn cache(redis: &str, has_local: bool) -> ApiTokenCache {
     // A busy machine is no outage.
-    let store = RedisStore::connect(redis).expect("a url");
-    let store = store.deadline(Duration::from_secs(5));
+    let store = RedisStore::new(redis).expect("a url");
+    let store = store.response_timeout(Duration::from_secs(5));
     let builder = hot::builder_without_tenant()
         .store(store)
         .key_layout(KeyLayout::seed())

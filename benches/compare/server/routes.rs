@@ -56,7 +56,7 @@ fn layer(cache: ApiTokenCache) -> ApiTokenLayer {
 
 /// Everything is in memory.
 async fn cached(redis: &str, bound: Duration) -> ApiTokenLayer {
-    let store = RedisStore::connect(redis).expect("a url");
+    let store = RedisStore::new(redis).expect("a url");
     let builder = hot::builder().store(store).ttl(LONG);
     let cache = builder.staleness_bound(bound).build();
     let cache = cache.expect("a configuration");
@@ -67,8 +67,8 @@ async fn cached(redis: &str, bound: Duration) -> ApiTokenLayer {
 /// Everything is in Redis, and nothing in memory; records without a tenant.
 pub(crate) fn uncached(redis: &str) -> ApiTokenCache {
     // A busy machine is no outage.
-    let store = RedisStore::connect(redis).expect("a url");
-    let store = store.deadline(Duration::from_secs(5));
+    let store = RedisStore::new(redis).expect("a url");
+    let store = store.response_timeout(Duration::from_secs(5));
     let builder = hot::builder_without_tenant().store(store);
     let cache = builder
         .token_types(["app"])

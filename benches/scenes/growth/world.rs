@@ -60,8 +60,8 @@ pub(crate) fn hold(tokens: usize) {
 }
 
 fn cache(server: &RedisServer, capacity: usize) -> ApiTokenCache {
-    let store = RedisStore::connect(&server.url()).expect("a url");
-    let store = store.deadline(Duration::from_secs(10));
+    let store = RedisStore::new(&server.url()).expect("a url");
+    let store = store.response_timeout(Duration::from_secs(10));
     let builder = builder().store(store).local_capacity(capacity);
     let builder = builder.staleness_bound(LONG).ttl(LONG);
     builder.build().expect("a configuration")

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tower_api_token::KeyLayout;
+use tower_api_token::store::KeyLayout;
 
 use super::StartError;
 use crate::db::Kept;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use tower_api_token::RedisStore;
+use tower_api_token::store::RedisTls;
 
 use super::StartError;
 
@@ -32,23 +33,18 @@ impl Redis {
             }
         }
         let Some(url) = url else { return Ok(None) };
-        // Alone at first, so that a complaint below is of the files.
-        let mut store = RedisStore::connect(url.expose())
-            .map_err(|error| StartError::of("REDIS_URL", error))?;
-        let ca = read_file(CA, file(CA)?)?;
-        if ca.is_some() {
-            store = RedisStore::connect_with_certificates(url.expose(), ca.clone(), None)
-                .map_err(|error| StartError::of(CA, error))?;
+        let mut store =
+            RedisStore::new(url.expose()).map_err(|error| StartError::of("REDIS_URL", error))?;
+        let mut certificates = RedisTls::new();
+        if let Some(ca) = read_file(CA, file(CA)?)? {
+            certificates = certificates.ca_certificate(ca);
         }
         let certificate = read_file(CLIENT_CERT, file(CLIENT_CERT)?)?;
         let key = read_file(CLIENT_KEY, file(CLIENT_KEY)?)?;
         match (certificate, key) {
             (None, None) => {}
             (Some(certificate), Some(key)) => {
-                let client = Some((certificate, key));
-                store = RedisStore::connect_with_certificates(url.expose(), ca, client).map_err(
-                    |error| StartError::of(CLIENT_CERT, format!("{error}, with {CLIENT_KEY}")),
-                )?;
+                certificates = certificates.identity(certificate, key);
             }
             (Some(_), None) => {
                 return Err(StartError::of(CLIENT_CERT, format!("needs {CLIENT_KEY}")));
@@ -56,6 +52,9 @@ impl Redis {
             (None, Some(_)) => {
                 return Err(StartError::of(CLIENT_KEY, format!("needs {CLIENT_CERT}")));
             }
+        }
+        if tls {
+            store = store.tls(certificates);
         }
         Ok(Some(Self { url, store }))
     }

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
 use tokio::time::MissedTickBehavior;
+use tower_api_token::store::StoreErrorKind;
 
 use super::ops::PROBE_TIMEOUT;
 use super::problem::Problem;
@@ -154,6 +155,6 @@ async fn health(state: &AppState) -> Health {
     Health {
         database: matches!(database, Ok(Ok(()))),
         store: matches!(store, Ok(Ok(()))),
-        breaker_open: matches!(store, Ok(Err(error)) if error.is_breaker_open()),
+        breaker_open: matches!(store, Ok(Err(error)) if error.kind() == StoreErrorKind::CircuitOpen),
     }
 }

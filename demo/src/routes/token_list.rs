@@ -6,6 +6,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tower_api_token::store::StoreErrorKind;
 
 use super::new_token::is_identifier;
 use super::problem::{Problem, within_deadline};
@@ -47,7 +48,7 @@ async fn effective_last_uses(state: &AppState, tokens: &[ListedToken]) -> Vec<Op
             .map(|(written, recorded)| written.max(recorded.map(Timestamp::from)))
             .collect(),
         Err(error) => {
-            if !error.is_unsupported() {
+            if error.kind() != StoreErrorKind::Unsupported {
                 tracing::warn!(%error, "last uses are the database's alone");
             }
             written.collect()

@@ -22,7 +22,9 @@ use crate::loader::Lookup;
 use crate::metrics::Origin;
 use crate::metrics::Stopwatch;
 use crate::store::keys::EntryKey;
-use crate::store::{AcquireReply, Acquired, Generation, Nonce, Observed, Seen, StoreError, Value};
+use crate::store::{
+    AcquireReply, Acquired, Generation, Nonce, Observed, Seen, StoreError, StoreErrorKind, Value,
+};
 use crate::trace::{chain, limited};
 use crate::util::random_fraction;
 use fill::Lease;
@@ -354,7 +356,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return Ok(());
         };
         match engine.register().await {
-            Err(error) if error.is_refused() || engine.store.is_divided() => {
+            Err(error) if error.kind() == StoreErrorKind::Server || engine.store.is_divided() => {
                 engine.counters.store_errors.add();
                 limited!(
                     warn,

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use redis::{FromRedisValue, RedisError, ToRedisArgs, Value as Raw};
+use redis::{ToRedisArgs, Value as Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::batch::Batch;
 use super::connection::Connection;
-use super::fault::{Replied, refused, unexpected};
+use super::scripts::{
+    COMPARE_AND_SET, clear_unless_set, compare_and_delete, millis, set_if_missing,
+};
+use super::transport::batch::Batch;
+use super::transport::reply::{Reply as RawReply, is_wrong_type, read, unexpected};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
@@ -23,39 +26,6 @@ use crate::store::{
 use crate::task::spawn_stealable;
 use crate::token::codec::{self, Decoded, EncodeError};
 use crate::token::{BearerToken, seed};
-
-/// If the key holds the old value, the new one takes its place.
-pub(super) const COMPARE_AND_SET: &str = "\
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-  return 1
-end
-return 0";
-
-/// If the key holds the value, it is deleted.
-pub(super) const COMPARE_AND_DELETE: &str = "\
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
-end
-return 0";
-
-/// If the key is missing, it is created; otherwise its value is the reply. A script, and not `SET … NX PX …
-/// GET`, so that a server that refuses scripts gives no lease: nothing could fill it, or give it back.
-pub(super) const SET_IF_MISSING: &str = "\
-local present = redis.pcall('GET', KEYS[1])
-if present then return present end
-local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if set.err then return set end
-return false";
-
-/// Deletes a key that holds something else than a set. In one step: another instance may have made it a
-/// set again meanwhile.
-const CLEAR_UNLESS_SET: &str = "\
-local reply = redis.pcall('SMEMBERS', KEYS[1])
-if type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true) then
-  return redis.call('DEL', KEYS[1])
-end
-return 0";
 
 /// How long a tenant's generation and the epoch last; losing one costs loads, never safety.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -84,15 +54,15 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         }
     }
 
-    fn seen(key: &EntryKey, reply: Replied) -> Result<Seen<M>, StoreError> {
+    fn seen(key: &EntryKey, reply: RawReply) -> Result<Seen<M>, StoreError> {
         let bytes = match reply {
             Ok(Raw::Nil) => return Ok(Seen::Vacant),
             Ok(Raw::BulkString(bytes)) => bytes,
             Ok(Raw::SimpleString(text)) => text.into_bytes(),
             Ok(Raw::Okay) => b"OK".to_vec(),
             Ok(_) => return Err(unexpected()),
-            Err(fault) if fault.code() == Some("WRONGTYPE") => return Ok(Seen::WrongType),
-            Err(fault) => return Err(fault.into()),
+            Err(error) if error.code() == Some("WRONGTYPE") => return Ok(Seen::WrongType),
+            Err(error) => return Err(error.into()),
         };
         Ok(match Self::decode(key, &bytes) {
             Decoded::Lease => Seen::Lease,
@@ -149,15 +119,15 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
             compare_and_delete(&mut batch, &name, value.as_bytes());
             // A connection that ends under it is followed by another, once. Should this fail too, the
             // lease runs out by itself.
-            let sent = connection.persist(&batch).await;
+            let sent = connection.send_in_background(&batch).await;
             if sent.is_err_and(|error| error.is_not_connected()) {
-                let _ = connection.persist(&batch).await;
+                let _ = connection.send_in_background(&batch).await;
             }
         });
     }
 
     /// An epoch that could not be read beside an acquire is no failure of it: it costs a load.
-    fn replied(acquired: Acquired<M>, epoch: Replied) -> AcquireReply<M> {
+    fn replied(acquired: Acquired<M>, epoch: RawReply) -> AcquireReply<M> {
         let epoch = Self::generation(epoch).ok().flatten();
         AcquireReply { acquired, epoch }
     }
@@ -173,12 +143,12 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
 
     /// Reads the registry from the reply to `SMEMBERS`. A key of another type means that it was lost, which is
     /// an error; the key is deleted, so that bounds can be entered again.
-    pub(super) async fn bounds(&self, members: Replied) -> Result<Bounds, StoreError> {
+    pub(super) async fn bounds(&self, members: RawReply) -> Result<Bounds, StoreError> {
         if is_wrong_type(&members) {
             let mut batch = Batch::new();
             clear_unless_set(&mut batch, &self.keys.bounds());
             // Should it fail, the next invalidation tries again.
-            let _ = self.connection.insist(&batch).await;
+            let _ = self.connection.send_retrying(&batch).await;
         }
         let members: Vec<Vec<u8>> = read(members)?;
         Ok(members
@@ -193,7 +163,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         &self,
         set: &str,
         batch: &Batch,
-    ) -> Result<[Replied; N], StoreError> {
+    ) -> Result<[RawReply; N], StoreError> {
         let replies = self.send(batch).await?;
         if !replies.first().is_some_and(is_wrong_type) {
             return Ok(replies);
@@ -205,7 +175,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         self.send(batch).await
     }
 
-    fn generation(reply: Replied) -> Result<Option<Generation>, StoreError> {
+    fn generation(reply: RawReply) -> Result<Option<Generation>, StoreError> {
         let bytes: Option<Vec<u8>> = read(reply)?;
         // Something else under the name counts as missing: it costs a load.
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
@@ -215,7 +185,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     async fn created(
         &self,
         name: &str,
-        reply: Replied,
+        reply: RawReply,
         fresh: Generation,
     ) -> Result<Generation, StoreError> {
         if matches!(reply, Ok(Raw::Nil)) {
@@ -232,7 +202,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     pub(super) async fn send<const N: usize>(
         &self,
         batch: &Batch,
-    ) -> Result<[Replied; N], StoreError> {
+    ) -> Result<[RawReply; N], StoreError> {
         let replies = self.connection.send(batch).await?;
         replies.try_into().map_err(|_| unexpected())
     }
@@ -244,10 +214,10 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         batch: &Batch,
         name: &str,
         value: &str,
-    ) -> Result<[Replied; N], StoreError> {
+    ) -> Result<[RawReply; N], StoreError> {
         let replies = self.send(batch).await;
         let is_told =
-            |replies: &[Replied; N]| !matches!(&replies[0], Err(fault) if fault.is_lost());
+            |replies: &[RawReply; N]| !matches!(&replies[0], Err(error) if error.has_no_reply());
         if !replies.as_ref().is_ok_and(is_told) {
             self.take_back(name.to_owned(), value.to_owned());
         }
@@ -275,7 +245,7 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     ) -> Result<Option<Bounds>, StoreError> {
         let mut batch = Batch::new();
         for names in stages {
-            batch.then();
+            batch.begin_stage();
             // One command each: names of several slots cannot share one.
             for name in names {
                 batch.cmd("DEL").arg(name);
@@ -283,13 +253,13 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         }
         if bounds {
             // What was registered before the deletion is in it.
-            batch.then();
+            batch.begin_stage();
             batch.cmd("SMEMBERS").arg(self.keys.bounds());
         }
         if batch.is_empty() {
             return Ok(None);
         }
-        let mut replies = self.connection.insist(&batch).await?;
+        let mut replies = self.connection.send_retrying(&batch).await?;
         let members = if bounds { replies.pop() } else { None };
         for deleted in replies {
             let _: i64 = read(deleted)?;
@@ -300,36 +270,6 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         let members = members.ok_or_else(unexpected)?;
         self.bounds(members).await.map(Some)
     }
-}
-
-pub(super) fn compare_and_delete(batch: &mut Batch, name: &str, value: &[u8]) {
-    let script = batch.cmd("EVAL").arg(COMPARE_AND_DELETE).arg(1);
-    script.arg(name).arg(value);
-}
-
-/// Creates a key if it is missing.
-pub(super) fn set_if_missing(batch: &mut Batch, key: &str, value: &str, ttl: Duration) {
-    let script = batch.cmd("EVAL").arg(SET_IF_MISSING).arg(1).arg(key);
-    script.arg(value).arg(millis(ttl));
-}
-
-pub(super) fn is_wrong_type(reply: &Replied) -> bool {
-    reply
-        .as_ref()
-        .is_err_and(|fault| fault.code() == Some("WRONGTYPE"))
-}
-
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-pub(super) fn read<T: FromRedisValue>(reply: Replied) -> Result<T, StoreError> {
-    let value = reply?;
-    T::from_redis_value(value).map_err(|error| refused(RedisError::from(error)))
-}
-
-pub(super) fn clear_unless_set(batch: &mut Batch, name: &str) {
-    batch.cmd("EVAL").arg(CLEAR_UNLESS_SET).arg(1).arg(name);
 }
 
 /// Reads a bound in milliseconds; what is none is somebody else's, and left alone.
@@ -344,7 +284,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
     }
 
     fn deadline(&self) -> Duration {
-        self.connection.deadline()
+        self.connection.operation_timeout()
     }
 
     fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
@@ -519,7 +459,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             // and the old E (G3).
             let name = self.keys.tenant(tenant);
             set_if_missing(&mut batch, &name, &fresh.to_string(), DAY);
-            batch.then();
+            batch.begin_stage();
             batch.cmd("GET").arg(self.keys.epoch());
             let [created, epoch] = self.send(&batch).await?;
             let generation = self.created(&name, created, fresh).await?;
@@ -580,14 +520,14 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             let (name, member) = (self.keys.bounds(), bound_millis(bound));
             let mut batch = Batch::new();
             batch.cmd("SADD").arg(&name).arg(member);
-            batch.then();
+            batch.begin_stage();
             batch.cmd("SMEMBERS").arg(&name);
             let [added, all] = self.add(&name, &batch).await?;
-            let Err(fault) = added else {
+            let Err(error) = added else {
                 return self.bounds(all).await;
             };
-            if fault.code() != Some("OOM") {
-                return Err(fault.into());
+            if error.code() != Some("OOM") {
+                return Err(error.into());
             }
             // What takes nothing more for lack of memory may have it already.
             let mut batch = Batch::new();
@@ -597,13 +537,13 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for Redis
             if bounds.iter().any(|bound| bound_millis(*bound) == member) {
                 Ok(bounds)
             } else {
-                Err(fault.into())
+                Err(error.into())
             }
         })
     }
 
     fn session(&self) -> u64 {
-        self.connection.session()
+        self.connection.connections()
     }
 
     fn is_divided(&self) -> bool {

@@ -1,34 +1,34 @@
-//! Where commands go: to one server, or to the nodes of a cluster that their keys lie on.
+//! Where commands go: to one server, or to the nodes of a cluster that hold their keys.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Settings;
-use super::batch::{Batch, Replies};
 use super::check::check;
 #[cfg(feature = "redis-cluster")]
-use super::cluster::Cluster;
+use super::cluster::client::Cluster;
 use super::endpoint::Endpoint;
+use super::settings::Settings;
+use super::transport::batch::{Batch, Replies};
+use super::transport::heartbeat::{Heartbeat, ServerKind};
+use super::transport::node::{DurableTarget, Node, OnDisconnect, Session};
+use super::transport::read_batcher::ReadBatcher;
 #[cfg(feature = "redis-cluster")]
-use super::fault::unexpected;
-use super::fault::{Replied, confirmed};
-use super::gather::Gather;
-use super::node::{DurableTarget, Node, Session};
-use super::supervisor::{Heartbeat, Kind, Patience};
+use super::transport::reply::unexpected;
+use super::transport::reply::{Reply, confirmed};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
 
 pub(super) struct Connection {
-    /// Counts the connections that were made, to whichever server.
+    /// The number of connections that were made, to any server.
     session: Arc<AtomicU64>,
     settings: Settings,
     to: To,
 }
 
 enum To {
-    Server(Arc<Node>, Arc<Gather>),
+    Server(Arc<Node>, Arc<ReadBatcher>),
     #[cfg(feature = "redis-cluster")]
     Cluster(Cluster),
 }
@@ -40,12 +40,14 @@ impl Connection {
             Endpoint::Server(server) => {
                 let heartbeat = Heartbeat {
                     name: settings.keys.heartbeat(None),
-                    // The tags' slots are 9842 and 5649.
-                    of: Kind::Server(["1", "2"].map(|tag| settings.keys.heartbeat(Some(tag)))),
+                    // The slots of the tags are 9842 and 5649.
+                    kind: ServerKind::Single(
+                        ["1", "2"].map(|tag| settings.keys.heartbeat(Some(tag))),
+                    ),
                 };
                 let node = Node::new(server, &settings, heartbeat, Arc::clone(&session));
                 let node = Arc::new(node);
-                To::Server(Arc::clone(&node), Arc::new(Gather::new(node)))
+                To::Server(Arc::clone(&node), Arc::new(ReadBatcher::new(node)))
             }
             #[cfg(feature = "redis-cluster")]
             Endpoint::Cluster(seeds) => {
@@ -63,18 +65,18 @@ impl Connection {
         !matches!(self.to, To::Server(..))
     }
 
-    /// How long an operation may take, with what it sends again elsewhere on a cluster.
-    pub(super) fn deadline(&self) -> Duration {
-        let deadlines = self.settings.deadlines;
-        2 * (deadlines.response + deadlines.connect)
+    /// Returns how long an operation may take, including the commands that it sends again on a cluster.
+    pub(super) fn operation_timeout(&self) -> Duration {
+        let timeouts = self.settings.timeouts;
+        2 * (timeouts.response + timeouts.connect)
     }
 
-    /// Counts connections.
-    pub(super) fn session(&self) -> u64 {
+    /// Returns the number of connections that were made so far.
+    pub(super) fn connections(&self) -> u64 {
         self.session.load(Ordering::SeqCst)
     }
 
-    /// The breakers in front of its servers.
+    /// Counts the circuit breakers of its servers.
     #[cfg(feature = "metrics")]
     pub(super) fn breakers(&self) -> Breakers {
         let mut sums = Breakers::default();
@@ -86,7 +88,7 @@ impl Connection {
         sums
     }
 
-    /// Sends the commands once, in one write to each server, and gives each one's reply.
+    /// Sends the commands once, in one write to each server, and returns each one's reply.
     pub(super) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
         match &self.to {
             To::Server(node, _) => node.send(batch).await,
@@ -95,40 +97,45 @@ impl Connection {
         }
     }
 
-    /// The same for what has to be tried whatever failed just before, and may be sent twice: an
-    /// invalidation.
-    pub(super) async fn insist(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        self.try_anyway(batch, Patience::Insist).await
+    /// Sends the commands whatever failed before, and possibly twice: an invalidation.
+    pub(super) async fn send_retrying(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        self.retry(batch, OnDisconnect::Reconnect).await
     }
 
-    /// The same for what nobody waits for: attempts to connect may fail meanwhile.
-    pub(super) async fn persist(&self, batch: &Batch) -> Result<Replies, StoreError> {
-        self.try_anyway(batch, Patience::Persist).await
+    /// Sends commands that no caller waits for. They outlast failed attempts to connect.
+    pub(super) async fn send_in_background(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        self.retry(batch, OnDisconnect::KeepReconnecting).await
     }
 
-    async fn try_anyway(&self, batch: &Batch, patience: Patience) -> Result<Replies, StoreError> {
+    async fn retry(
+        &self,
+        batch: &Batch,
+        on_disconnect: OnDisconnect,
+    ) -> Result<Replies, StoreError> {
         match &self.to {
-            To::Server(node, _) => node.insist(batch, patience).await,
+            To::Server(node, _) => node.send_retrying(batch, on_disconnect).await,
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(cluster) => cluster.insist(batch, patience).await,
+            To::Cluster(cluster) => cluster.send_retrying(batch, on_disconnect).await,
         }
     }
 
-    /// Holds a connection to the server, `apart` from the one that everything shares, or that one. On a
-    /// cluster there is no one server.
-    pub(super) async fn hold(&self, apart: bool) -> Result<Session, StoreError> {
+    /// Begins a session, on a `dedicated` connection or on the shared one.
+    ///
+    /// # Errors
+    /// Returns an error on a cluster, which is not one server.
+    pub(super) async fn session(&self, dedicated: bool) -> Result<Session, StoreError> {
         match &self.to {
-            To::Server(node, _) if apart => node.hold_apart().await,
-            To::Server(node, _) => node.hold().await,
+            To::Server(node, _) if dedicated => node.dedicated_session().await,
+            To::Server(node, _) => node.session().await,
             #[cfg(feature = "redis-cluster")]
             To::Cluster(_) => Err(StoreError::unsupported()),
         }
     }
 
-    /// What lies under a name; what is no string may look as if nothing did.
-    pub(super) async fn get(&self, name: String) -> Result<Replied, StoreError> {
+    /// Reads the value of a key. For a key that does not hold a string the reply may be `Nil`.
+    pub(super) async fn get(&self, name: String) -> Result<Reply, StoreError> {
         match &self.to {
-            To::Server(_, gather) => gather.get(name).await,
+            To::Server(_, reads) => reads.get(name).await,
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => {
                 let mut batch = Batch::new();
@@ -138,9 +145,9 @@ impl Connection {
         }
     }
 
-    /// Where names are to be deleted durably. One server has the fence that is given; on a cluster,
-    /// which is asked anew, each node has one in a slot of its own, another for each attempt.
-    pub(super) async fn places(
+    /// Returns the nodes where names are to be deleted durably. One server gets the given `fence`. A cluster
+    /// is asked for its slots, and each node gets a fence in one of its own slots, another in each attempt.
+    pub(super) async fn durable_targets(
         &self,
         names: &[String],
         fence: &str,
@@ -155,11 +162,11 @@ impl Connection {
                 fence: fence.to_owned(),
             }]),
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(cluster) => cluster.places(names, attempt).await,
+            To::Cluster(cluster) => cluster.durable_targets(names, attempt).await,
         }
     }
 
-    /// Whether every server that requests need takes the commands that requests need.
+    /// Checks that every server accepts the commands that requests need.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         match &self.to {
             To::Server(node, _) => {

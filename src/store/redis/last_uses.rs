@@ -1,19 +1,19 @@
-//! The store's copy of last uses (wire.md).
+//! The times of last uses in the store (wire.md).
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::batch::Batch;
-use super::commands::{RedisLevel, is_wrong_type, read};
-use super::fault::Replied;
+use super::commands::RedisLevel;
+use super::transport::batch::Batch;
+use super::transport::reply::{Reply, is_wrong_type, read};
 use crate::store::keys::EntryKey;
 use crate::store::{LAST_USE, Put, StoreError};
 use crate::token::times;
 
-/// The time takes the place of an earlier one, or of what is no time, of whatever type. Both writers of
-/// such keys print times in one form, naive, in UTC and with the largest unit first, so that later ones
-/// are greater.
+/// Replaces an earlier time, and anything that is not a time, of any type. This crate and Python write
+/// times in one form, without an offset, in UTC and with the largest unit first, so that later times are
+/// greater as texts.
 const SET_IF_LATER: &str = "\
 local present = redis.pcall('GET', KEYS[1])
 local form = '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.?%d*$'
@@ -51,8 +51,8 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
     }
 }
 
-/// What is no time is none.
-fn time(reply: Replied) -> Result<Option<DateTime<Utc>>, StoreError> {
+/// Reads a time. A key that holds anything else counts as missing.
+fn time(reply: Reply) -> Result<Option<DateTime<Utc>>, StoreError> {
     if is_wrong_type(&reply) {
         return Ok(None);
     }

@@ -13,13 +13,12 @@ use redis::Value as Raw;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::batch::Batch;
-use super::commands::{
-    RedisLevel, clear_unless_set, compare_and_delete, is_wrong_type, millis, read, set_if_missing,
-};
+use super::commands::RedisLevel;
 use super::durable::{DURABLE_ATTEMPTS, wait_for_replicas};
-use super::fault::{Replied, confirmed, unexpected};
-use super::node::Session;
+use super::scripts::{clear_unless_set, compare_and_delete, millis, set_if_missing};
+use super::transport::batch::Batch;
+use super::transport::node::Session;
+use super::transport::reply::{Reply as RawReply, confirmed, is_wrong_type, read, unexpected};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::keys::{EntryKey, Keys};
@@ -158,7 +157,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         } else {
             1
         };
-        let mut deleted = Err(StoreError::unconfirmed());
+        let mut deleted = Err(StoreError::too_few_replicas());
         for _ in 0..attempts {
             deleted = self.delete_over_one(what, durable).await;
             if deleted.is_ok() {
@@ -181,7 +180,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
         durable: Option<Durability>,
     ) -> Result<Session, StoreError> {
         // `WAIT` counts what was written on its own connection, and blocks it.
-        let mut session = self.level.connection.hold(durable.is_some()).await?;
+        let mut session = self.level.connection.session(durable.is_some()).await?;
         self.delete_by(&mut session, what).await?;
         if let Some(durable) = durable {
             let fence = self.keys().node_fence(None);
@@ -202,7 +201,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> SeedLevel<M> {
                 // In this order: see `tenant_then_epoch`.
                 let mut batch = Batch::new();
                 batch.cmd("DEL").arg(self.keys().epoch());
-                batch.then();
+                batch.begin_stage();
                 batch.cmd("DEL").arg(self.keys().tenant(tenant));
                 confirmed(&session.send(&batch).await?)?;
                 self.delete_indexed(session, tenant).await?;
@@ -339,7 +338,7 @@ enum What<'a> {
 async fn replies<const N: usize>(
     session: &mut Session,
     batch: &Batch,
-) -> Result<[Replied; N], StoreError> {
+) -> Result<[RawReply; N], StoreError> {
     let replies = session.send(batch).await?;
     replies.try_into().map_err(|_| unexpected())
 }
@@ -382,7 +381,7 @@ async fn delete_of_tenant(
             // A key of another type is nobody's entry.
             value if is_wrong_type(&value) => continue,
             // What could not be read may be the tenant's.
-            Err(fault) => return Err(fault.into()),
+            Err(error) => return Err(error.into()),
         };
         if seed::is_lease(&bytes) || seed::tenant_of(&bytes).as_deref() == Some(tenant) {
             compare_and_delete(&mut deletes, name, &bytes);
@@ -495,7 +494,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Store<M> for SeedL
                 .cmd("SADD")
                 .arg(&index)
                 .arg(self.keys().index_member(&name));
-            batch.then();
+            batch.begin_stage();
             batch.cmd("EXPIRE").arg(&index).arg(INDEX.as_secs());
             let replies: [_; 2] = self.level.add(&index, &batch).await?;
             confirmed(&replies)?;

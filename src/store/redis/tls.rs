@@ -1,24 +1,27 @@
-//! TLS with certificates of one's own, which are read at each connect.
+//! Certificates for TLS, which are read for each connection.
 
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use redis::{Client, ClientTlsConfig, ConnectionInfo, TlsCertificates};
+use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+
+use crate::error::ConfigError;
 
 /// Certificates for TLS to Redis, in PEM.
 ///
-/// Files are read at each connect. A certificate that is renewed in place is used from the next
-/// connection on, and a file that cannot be used costs attempts to connect until it is put right.
+/// Files are read for each connection. A certificate that is renewed in place is used from the next
+/// connection on. While a file cannot be used, attempts to connect fail.
 ///
 /// ```
-/// use tower_api_token::{RedisStore, RedisTls};
+/// use tower_api_token::store::RedisTls;
+/// use tower_api_token::RedisStore;
 ///
 /// let tls = RedisTls::new()
 ///     .ca_certificate_file("/etc/redis/ca.pem")
 ///     .identity_files("/etc/redis/client.pem", "/etc/redis/client.key");
-/// let store = RedisStore::connect("rediss://redis.internal:6379")?.tls(tls);
+/// let store = RedisStore::new("rediss://redis.internal:6379")?.tls(tls);
 /// # let _ = store;
 /// # Ok::<(), tower_api_token::ConfigError>(())
 /// ```
@@ -35,31 +38,27 @@ enum Pem {
 }
 
 impl RedisTls {
-    pub(super) const NOT_ENCRYPTED: &str =
-        "there are certificates for Redis, and its URL does not ask for TLS, as rediss:// does";
-
-    /// Creates settings without certificates: the machine's own list of authorities is used.
+    /// Creates settings without certificates: the machine's list of authorities is used.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the certificates of the authorities that the server's has to be signed by, instead of the
-    /// machine's own list.
+    /// Sets the certificates of the authorities that may sign the server's, instead of the machine's list.
     #[must_use]
     pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authority = Some(Pem::text(pem));
         self
     }
 
-    /// Sets the file that holds the authorities' certificates.
+    /// Sets a file with the authorities' certificates, which is read for each connection.
     #[must_use]
     pub fn ca_certificate_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.authority = Some(Pem::File(path.into()));
         self
     }
 
-    /// Sets the client's certificate, with those that lead to its authority, and its private key.
+    /// Sets the client's certificate, with the chain to its authority, and its private key.
     #[must_use]
     pub fn identity(
         mut self,
@@ -70,7 +69,7 @@ impl RedisTls {
         self
     }
 
-    /// Sets the files that hold the client's certificate and its private key.
+    /// Sets files with the client's certificate and its private key, which are read for each connection.
     #[must_use]
     pub fn identity_files(
         mut self,
@@ -81,10 +80,29 @@ impl RedisTls {
         self
     }
 
-    /// Reads what has to be read, and blocks meanwhile.
+    /// Checks the certificates and keys that are given as text. Files may be written later.
     ///
     /// # Errors
-    /// Says which of them cannot be used, and nothing of what it holds.
+    /// Says which text cannot be used, without its contents.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let is_text = |pem: &Pem| matches!(pem, Pem::Text(_));
+        let texts = Self {
+            authority: self.authority.clone().filter(is_text),
+            identity: self
+                .identity
+                .clone()
+                .filter(|(certificate, key)| is_text(certificate) && is_text(key)),
+        };
+        match "rediss://host".into_connection_info() {
+            Ok(info) => texts.client(info).map(drop).map_err(ConfigError::new),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Creates a client, and blocks while it reads files.
+    ///
+    /// # Errors
+    /// Says which certificate or key cannot be used, without its contents.
     pub(super) fn client(&self, info: ConnectionInfo) -> Result<Client, String> {
         const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
         let read = |pem: &Pem, kind| pem.read(kind);
@@ -103,9 +121,9 @@ impl RedisTls {
             client_tls,
             root_cert,
         };
-        // Its error may quote a line of a key.
+        // The error of redis-rs may quote a line of a key.
         Client::build_with_tls(info, certificates).map_err(|_| {
-            "the certificates for Redis cannot be used: a part of their PEM is broken".to_owned()
+            "the certificates for Redis cannot be used: a part of their PEM is invalid".to_owned()
         })
     }
 }
@@ -115,7 +133,8 @@ impl Pem {
         Self::Text(pem.into().into())
     }
 
-    /// The client takes a text without any part for an empty list, and would trust nobody.
+    /// Reads PEM that has at least one `part`: redis-rs takes other text for an empty list, and would trust no
+    /// server.
     fn read(&self, part: &str) -> Result<Vec<u8>, String> {
         let pem = match self {
             Self::Text(pem) => pem.to_vec(),
@@ -126,7 +145,7 @@ impl Pem {
             return Ok(pem);
         }
         let what = match self {
-            Self::Text(_) => "what is given for Redis".to_owned(),
+            Self::Text(_) => "a PEM text for Redis".to_owned(),
             Self::File(path) => path.display().to_string(),
         };
         let part = part.trim_matches('-').trim_start_matches("BEGIN ");

@@ -9,6 +9,6 @@ fn main() {
     let loader = |_: Lookup| async {
         Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1").token_type("app").metadata(Plan)))
     };
-    let store = RedisStore::connect("redis://127.0.0.1").unwrap();
+    let store = RedisStore::new("redis://127.0.0.1").unwrap();
     let _ = ApiTokenCache::builder(loader).store(store);
 }

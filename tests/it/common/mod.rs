@@ -189,10 +189,10 @@ pub fn redis(server: &RedisServer) -> RedisStore {
 
 pub fn redis_at(url: &str) -> RedisStore {
     let patient = Duration::from_secs(5);
-    RedisStore::connect(url)
+    RedisStore::new(url)
         .unwrap()
-        .deadline(patient)
-        .connect_deadline(patient)
+        .response_timeout(patient)
+        .connect_timeout(patient)
 }
 
 /// The key of the token's entry in scope `app`.

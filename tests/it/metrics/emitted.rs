@@ -243,10 +243,10 @@ async fn a_breaker_that_is_open_is_seen() {
     let recorder = Recorder::install();
     let server = RedisServer::start();
     let db = database();
-    let store = RedisStore::connect(&server.url())
+    let store = RedisStore::new(&server.url())
         .unwrap()
-        .deadline(Duration::from_millis(500))
-        .breaker(1, Duration::from_secs(600));
+        .response_timeout(Duration::from_millis(500))
+        .circuit_breaker(1, Duration::from_secs(600));
     let cache = db.cache().store(store).build().unwrap();
     found(&cache, TOKEN).await;
     server.pause();

@@ -9,9 +9,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use test_support::{Gate, RedisServer};
-use tower_api_token::{
-    ApiTokenCache, ApiTokenCacheBuilder, KeyLayout, Lookup, RedisStore, TokenRecord,
-};
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, RedisStore, TokenRecord};
 
 /// A row, as the loader of either side gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,10 +150,10 @@ impl Database {
 /// A store whose deadline does not fire because the machine is busy.
 pub fn patient(redis: &RedisServer) -> RedisStore {
     let patience = Duration::from_secs(5);
-    RedisStore::connect(&redis.url())
+    RedisStore::new(&redis.url())
         .expect("the server's URL is one")
-        .deadline(patience)
-        .connect_deadline(patience)
+        .response_timeout(patience)
+        .connect_timeout(patience)
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -16,10 +16,10 @@ async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() 
     let words: Vec<&str> = rule.split(' ').collect();
     world.redis.command(&words).ok();
     let url = format!("redis://api:secret@{}", world.redis.addr());
-    let store = RedisStore::connect(&url).unwrap();
+    let store = RedisStore::new(&url).unwrap();
     let rust = world
         .builder()
-        .store(store.deadline(std::time::Duration::from_secs(5)))
+        .store(store.response_timeout(std::time::Duration::from_secs(5)))
         .local_capacity(0)
         .last_use(LastUseRecorder::store_only())
         .build()

@@ -196,7 +196,7 @@ where
     };
     ApiTokenCache::builder(loader)
         .store(fleet::interop::database::patient(&world.redis))
-        .key_layout(tower_api_token::KeyLayout::seed())
+        .key_layout(tower_api_token::store::KeyLayout::seed())
         .token_types(["app"])
         .local_capacity(0)
         .build()

@@ -4,8 +4,8 @@ use crate::common::{APP, TOKEN, World, micros_after};
 use fleet::interop::database::Row;
 use fleet::interop::python::{Python, Version};
 use serde_json::json;
-use tower_api_token::KeyLayout;
 use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::store::KeyLayout;
 
 #[tokio::test]
 async fn each_side_reads_the_uses_that_the_other_recorded() {

@@ -6,7 +6,8 @@ use crate::common::{
 };
 use fleet::interop::database::Row;
 use fleet::interop::python::{Python, Version};
-use tower_api_token::{ApiTokenCache, KeyLayout};
+use tower_api_token::ApiTokenCache;
+use tower_api_token::store::KeyLayout;
 
 const INDEX: &str = "tenant_tokens:t-1";
 

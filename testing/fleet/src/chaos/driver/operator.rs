@@ -142,7 +142,7 @@ impl Operator {
 fn engine(url: &str) -> ApiTokenCache<u64> {
     let never =
         |_: Lookup| async { Err::<Option<TokenRecord<u64>>, BoxError>("nobody asks here".into()) };
-    let store = RedisStore::connect(url).expect("a good URL");
+    let store = RedisStore::new(url).expect("a good URL");
     ApiTokenCache::builder(never)
         .store(store)
         .token_types([SCOPE])

@@ -59,11 +59,11 @@ impl Options {
     }
 
     pub(super) fn cache(&self) -> ApiTokenCache<u64> {
-        let mut store = RedisStore::connect(&self.redis).expect("a good URL");
+        let mut store = RedisStore::new(&self.redis).expect("a good URL");
         let mut builder = ApiTokenCache::builder(FromDriver::new(self.database));
         if self.patient {
             let patience = Duration::from_secs(10);
-            store = store.deadline(patience).connect_deadline(patience);
+            store = store.response_timeout(patience).connect_timeout(patience);
             builder = builder.load_deadline(patience);
         } else {
             builder = builder.load_deadline(LOAD_DEADLINE);

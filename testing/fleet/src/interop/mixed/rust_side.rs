@@ -8,7 +8,8 @@ use std::time::Duration;
 use test_support::{Dice, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use tower_api_token::{Answer, ApiTokenCache, KeyLayout, Lookup, Origin, TokenRecord};
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{Answer, ApiTokenCache, Lookup, Origin, TokenRecord};
 
 use super::books::Books;
 use super::clock::now;

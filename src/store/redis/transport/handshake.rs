@@ -1,119 +1,62 @@
-//! From an address to a connection that counts: the credentials and certificates of this moment, the
-//! protocol's version, and what the server answers to our greeting.
+//! Opening a connection: the credentials and certificates of this moment, the version of the protocol,
+//! and the commands that the server has to accept before the connection is used.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::AsyncDNSResolver;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
     PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, Value,
 };
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::batch::Batch;
-use super::endpoint::{Login, tcp_settings};
-use super::fault::{Fault, Replied, answered, not_connected, unconnected, unexpected};
-use super::supervisor::Heartbeat;
-#[cfg(feature = "redis-rustls")]
-use super::tls::RedisTls;
+use super::heartbeat::Heartbeat;
+use super::link::{Broken, Link};
+use super::login::Login;
+use super::reply::{Reply, accepted, connection_failed, not_connected, unexpected};
 use crate::store::StoreError;
-use crate::task::free_lifo_slot;
-use crate::util::BoxFuture;
+use crate::store::redis::settings::Access;
 
-/// What our connections are called in `CLIENT LIST`.
+/// The name of the connections in `CLIENT LIST`.
 const NAME: &str = "tower-api-token";
 
-/// A connection that answered its greeting. Clones share it.
+/// How a connection is opened, and what the server has to accept before it is used.
 #[derive(Clone)]
-pub(super) struct Link {
-    pub(super) connection: MultiplexedConnection,
-    /// The server takes no command about keys of several slots: a cluster is behind its one address.
-    pub(super) keys_are_apart: bool,
-    pub(super) broken: Arc<Broken>,
+pub(crate) struct ConnectOptions {
+    pub(crate) timeout: Duration,
+    pub(crate) access: Arc<Access>,
+    /// The heartbeat that the server has to accept, if any.
+    pub(crate) heartbeat: Option<Heartbeat>,
+    /// Whether the server has to say that it is a master.
+    pub(crate) must_be_master: bool,
 }
 
-impl Link {
-    /// Tells the supervisor to replace it now, and whoever comes until then to wait for that.
-    pub(super) fn give_up(&self) {
-        self.broken.tell();
-        free_lifo_slot();
-    }
-}
-
-/// Whether a connection ended.
-#[derive(Default)]
-pub(super) struct Broken {
-    is_known: AtomicBool,
-    told: Notify,
-}
-
-impl Broken {
-    fn tell(&self) {
-        self.is_known.store(true, Ordering::Release);
-        self.told.notify_one();
-    }
-
-    pub(super) fn is_known(&self) -> bool {
-        self.is_known.load(Ordering::Acquire)
-    }
-
-    /// For the supervisor alone.
-    pub(super) async fn told(&self) {
-        self.told.notified().await;
-    }
-}
-
-/// A user's name, if it is not the default one, and the password.
-type Credentials = (Option<String>, String);
-
-pub(super) type CredentialsProvider =
-    Arc<dyn Fn() -> BoxFuture<'static, Credentials> + Send + Sync>;
-
-/// What is asked for anew at each connect, beside the URL.
-#[derive(Clone, Default)]
-pub(super) struct Access {
-    pub(super) credentials: Option<CredentialsProvider>,
-    #[cfg(feature = "redis-rustls")]
-    pub(super) tls: Option<RedisTls>,
-}
-
-/// What a connection is opened with, and what it has to answer before it counts.
+/// The address of one server, and the login for it.
 #[derive(Clone)]
-pub(super) struct Opening {
-    pub(super) deadline: Duration,
-    pub(super) access: Arc<Access>,
-    /// Has to be taken, where there is one.
-    pub(super) heartbeat: Option<Heartbeat>,
-    /// The server has to say of itself that it is a master.
-    pub(super) of_a_master: bool,
-}
-
-/// One server.
-#[derive(Clone)]
-pub(super) struct Target {
+pub(crate) struct Target {
     addr: ConnectionAddr,
-    /// Which of its name's addresses, if it is not the client's choice.
+    /// The address to take of those that the host's name has. `None` leaves the choice to redis-rs.
     at: Option<SocketAddr>,
     login: Login,
 }
 
-/// Why an attempt ended.
+/// Why an attempt failed.
 enum Failed {
     /// The server refused `HELLO`, or does not know it.
     Hello(StoreError),
-    /// The server hung up: what some proxies do when they do not know a command.
+    /// The server closed the connection, as some proxies do when they do not know a command.
     Dropped(StoreError),
     Other(StoreError),
 }
 
 impl Target {
-    pub(super) fn new(addr: ConnectionAddr, login: Login) -> Self {
+    pub(crate) fn new(addr: ConnectionAddr, login: Login) -> Self {
         Self {
             addr,
             at: None,
@@ -121,18 +64,35 @@ impl Target {
         }
     }
 
-    pub(super) fn shown(&self) -> String {
+    /// Creates a target for one of several servers with the same login.
+    #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+    pub(crate) fn in_group(login: &Login, host: &str, port: u16) -> Self {
+        let host = host.to_owned();
+        let addr = if login.encrypted {
+            ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                tls_params: None,
+            }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        Self::new(addr, login.clone())
+    }
+
+    pub(crate) fn shown(&self) -> String {
         self.addr.to_string()
     }
 
     #[cfg(feature = "redis-rustls")]
-    pub(super) fn is_encrypted(&self) -> bool {
+    pub(crate) fn is_encrypted(&self) -> bool {
         matches!(self.addr, ConnectionAddr::TcpTls { .. })
     }
 
-    /// Each address of the host's name, as a target of its own.
+    /// Resolves the host's name, and returns a target for each address.
     #[cfg(feature = "redis-sentinel")]
-    pub(super) async fn each_address(self) -> Result<Vec<Self>, StoreError> {
+    pub(crate) async fn each_address(self) -> Result<Vec<Self>, StoreError> {
         let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
             &self.addr
         else {
@@ -147,28 +107,28 @@ impl Target {
         Ok(addresses.map(at).collect())
     }
 
-    /// In a task of its own, and within the deadline: a panic, in the provider of credentials or for
-    /// want of a provider of cryptography, ends this attempt and not whoever makes it.
-    pub(super) async fn open_in_a_task(self, opening: &Opening) -> Result<Link, StoreError> {
+    /// Connects in a task of its own, within the timeout: a panic, in the credentials provider or because
+    /// no crypto provider is installed, only ends this attempt.
+    pub(crate) async fn open_in_a_task(self, options: &ConnectOptions) -> Result<Link, StoreError> {
         let mut task = JoinSet::new();
-        let (opening, deadline) = (opening.clone(), opening.deadline);
-        task.spawn(async move { self.open(&opening).await });
-        match timeout(deadline, task.join_next()).await {
+        let (options, within) = (options.clone(), options.timeout);
+        task.spawn(async move { self.open(&options).await });
+        match timeout(within, task.join_next()).await {
             Ok(Some(Ok(opened))) => opened,
             Ok(_) => Err(panicked()),
             Err(_) => Err(StoreError::timeout()),
         }
     }
 
-    /// In RESP3, or in RESP2 if the URL says so or the server refuses the other. A server that hangs up
-    /// is spoken to in RESP2 and without a name. To be called under a deadline.
-    pub(super) async fn open(&self, opening: &Opening) -> Result<Link, StoreError> {
-        let client = self.client(&opening.access).await?;
+    /// Connects with RESP3, or with RESP2 if the URL says so or the server refuses RESP3. If the server
+    /// closes the connection, RESP2 is tried without a name. The caller limits the time.
+    pub(crate) async fn open(&self, options: &ConnectOptions) -> Result<Link, StoreError> {
+        let client = self.client(&options.access).await?;
         let asked_for = self.login.protocol;
         let (mut protocol, mut named) = (asked_for.unwrap_or(ProtocolVersion::RESP3), true);
         let mut first = None;
         loop {
-            match self.attempt(&client, protocol, named, opening).await {
+            match self.attempt(&client, protocol, named, options).await {
                 Ok(link) => return Ok(link),
                 Err(Failed::Hello(error)) if asked_for.is_none() && first.is_none() => {
                     protocol = ProtocolVersion::RESP2;
@@ -187,7 +147,7 @@ impl Target {
         }
     }
 
-    /// Where it is and who we are there, as files and callbacks say now.
+    /// Creates a client, with what files and callbacks say now.
     async fn client(&self, access: &Access) -> Result<Client, StoreError> {
         let (user, password) = match &access.credentials {
             Some(provider) => {
@@ -209,12 +169,9 @@ impl Target {
         let info = info.set_redis_settings(settings);
         #[cfg(feature = "redis-rustls")]
         if let Some(tls) = access.tls.clone() {
-            if !self.is_encrypted() {
-                return Err(unconnected(RedisTls::NOT_ENCRYPTED));
-            }
-            // It reads files, which may hang.
+            // Reading files may block.
             let client = tokio::task::spawn_blocking(move || tls.client(info)).await;
-            return client.map_err(|_| panicked())?.map_err(unconnected);
+            return client.map_err(|_| panicked())?.map_err(connection_failed);
         }
         Client::open(info).map_err(not_connected)
     }
@@ -224,7 +181,7 @@ impl Target {
         client: &Client,
         protocol: ProtocolVersion,
         named: bool,
-        opening: &Opening,
+        options: &ConnectOptions,
     ) -> Result<Link, Failed> {
         let info = client.get_connection_info().clone();
         let settings = info.redis_settings().clone().set_protocol(protocol);
@@ -233,17 +190,16 @@ impl Target {
         let client = client.map_err(|error| Failed::Other(not_connected(error)))?;
         let broken = Arc::<Broken>::default();
         let mut config = AsyncConnectionConfig::new()
-            // Whoever opens and sends does so under a deadline of ours: a second timer would tell
-            // nothing new.
+            // The callers limit the time, of connecting and of each command.
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(256);
         if protocol != ProtocolVersion::RESP2 {
-            // It tells of a closed connection at once. RESP2 does at the next command.
+            // A closed connection is reported at once. With RESP2 the next command finds out.
             let broken = Arc::clone(&broken);
             config = config.set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
-                    broken.tell();
+                    broken.set();
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
@@ -255,21 +211,21 @@ impl Target {
         let mut connection = connection
             .await
             .map_err(|error| refused_hello(error, has_password))?;
-        let keys_are_apart = self.greet(&mut connection, named, opening).await?;
+        let is_clustered = self.greet(&mut connection, named, options).await?;
         Ok(Link {
             connection,
-            keys_are_apart,
+            is_clustered,
             broken,
         })
     }
 
-    /// One write: our name, which may be refused, the database, and what the connection has to answer.
-    /// Returns whether keys are apart there.
+    /// Sends, in one write, the connection's name, which may be refused, the database, and the commands
+    /// that the server has to accept. Returns whether the server is a cluster behind one address.
     async fn greet(
         &self,
         connection: &mut MultiplexedConnection,
         named: bool,
-        opening: &Opening,
+        options: &ConnectOptions,
     ) -> Result<bool, Failed> {
         let database = self.login.database;
         let mut batch = Batch::new();
@@ -279,13 +235,13 @@ impl Target {
         if database != 0 {
             batch.cmd("SELECT").arg(database);
         }
-        if opening.of_a_master {
+        if options.must_be_master {
             batch.cmd("ROLE");
         }
-        let mut asks_for_slots = false;
-        if let Some(heartbeat) = &opening.heartbeat {
+        let mut probes_slots = false;
+        if let Some(heartbeat) = &options.heartbeat {
             heartbeat.command(&mut batch);
-            asks_for_slots = heartbeat.ask_for_slots(&mut batch);
+            probes_slots = heartbeat.probe_slots(&mut batch);
         }
         if batch.is_empty() {
             return Ok(false);
@@ -299,57 +255,50 @@ impl Target {
             let what = format!("the database {database} cannot be selected");
             accepted(&what, reply()?).map_err(Failed::Other)?;
         }
-        if opening.of_a_master {
+        if options.must_be_master {
             is_master(reply()?).map_err(Failed::Other)?;
         }
-        if let Some(heartbeat) = &opening.heartbeat {
+        if let Some(heartbeat) = &options.heartbeat {
             heartbeat.check(reply()?).map_err(Failed::Other)?;
         }
-        // Whatever the refusal says: one round trip more is safe.
-        Ok(asks_for_slots && reply()?.is_err())
+        // Any error counts as one: to take a single server for a cluster costs a round trip, and is safe.
+        Ok(probes_slots && reply()?.is_err())
     }
 }
 
-/// The reply to a command that carries no secret and no key, or what was wrong, with the server's words.
-pub(super) fn accepted(what: &str, reply: Replied) -> Result<Value, StoreError> {
-    reply.map_err(|fault| match fault {
-        Fault::Refused(error) => unconnected(format!("{what}: {}", answered(&error))),
-        #[cfg(feature = "redis-cluster")]
-        Fault::Lost(error) => error,
-    })
-}
-
-fn is_master(reply: Replied) -> Result<(), StoreError> {
+fn is_master(reply: Reply) -> Result<(), StoreError> {
     let role = match accepted("the server does not say its role", reply)? {
         Value::Array(role) => role.into_iter().next(),
         _ => None,
     };
     match role {
         Some(Value::BulkString(role)) if role == b"master" => Ok(()),
-        _ => Err(unconnected("what the sentinels name is no master")),
+        _ => Err(connection_failed(
+            "the server that the sentinels name is not a master",
+        )),
     }
 }
 
-/// `HELLO` and `AUTH` carry the password, which the server's words may quote: they are left out.
+/// The server's text is left out: `HELLO` and `AUTH` carry the password, and the text may quote it.
 fn refused_hello(error: RedisError, has_password: bool) -> Failed {
     match (error.kind(), error.code()) {
         (ErrorKind::RESP3NotSupported, _) => {
-            Failed::Hello(unconnected("the server does not know HELLO"))
+            Failed::Hello(connection_failed("the server does not know HELLO"))
         }
-        (ErrorKind::AuthenticationFailed, _) => {
-            Failed::Other(unconnected("the server refused the user or the password"))
-        }
+        (ErrorKind::AuthenticationFailed, _) => Failed::Other(connection_failed(
+            "the server refused the user or the password",
+        )),
         (_, Some("WRONGPASS")) => Failed::Other(not_connected(error)),
         (_, Some("NOAUTH")) if !has_password => Failed::Other(not_connected(error)),
         (_, Some(_)) if says(&error, "unknown command") => {
-            Failed::Hello(unconnected("the server does not know HELLO"))
+            Failed::Hello(connection_failed("the server does not know HELLO"))
         }
-        (_, Some(_)) if says(&error, "max number of clients") => {
-            Failed::Other(unconnected("the server takes no more clients (maxclients)"))
-        }
-        (_, Some(code)) => {
-            Failed::Hello(unconnected(format!("the server answered {code} to HELLO")))
-        }
+        (_, Some(_)) if says(&error, "max number of clients") => Failed::Other(connection_failed(
+            "the server accepts no more clients (maxclients)",
+        )),
+        (_, Some(code)) => Failed::Hello(connection_failed(format!(
+            "the server answered {code} to HELLO"
+        ))),
         _ => failed(error),
     }
 }
@@ -365,20 +314,20 @@ fn failed(error: RedisError) -> Failed {
     Failed::Other(not_connected(error))
 }
 
-/// The refusal of `HELLO`, and what came of RESP2 after it.
+/// The error of `HELLO`, and that of RESP2 after it.
 fn both(first: &StoreError, then: &StoreError) -> StoreError {
     let cause = |error: &StoreError| match std::error::Error::source(error) {
         Some(source) => source.to_string(),
         None => error.to_string(),
     };
-    unconnected(format!("{}; in RESP2: {}", cause(first), cause(then)))
+    connection_failed(format!("{}; in RESP2: {}", cause(first), cause(then)))
 }
 
-pub(super) fn panicked() -> StoreError {
-    unconnected("connecting panicked")
+pub(crate) fn panicked() -> StoreError {
+    connection_failed("connecting panicked")
 }
 
-/// One address, whatever the name is.
+/// A resolver that returns one address for any name.
 struct At(SocketAddr);
 
 impl AsyncDNSResolver for At {
@@ -390,4 +339,19 @@ impl AsyncDNSResolver for At {
         let at: Box<dyn Iterator<Item = SocketAddr> + Send> = Box::new(std::iter::once(self.0));
         Box::pin(async { Ok(at) })
     }
+}
+
+/// Small commands are sent at once, and the kernel finds within seconds, instead of a quarter of an hour,
+/// that a peer has vanished.
+fn tcp_settings() -> TcpSettings {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let keepalive = TcpKeepalive::new()
+        .with_time(TIMEOUT)
+        .with_interval(TIMEOUT);
+    let settings = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(TIMEOUT);
+    settings
 }

@@ -3,53 +3,53 @@
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-use super::fault::{Fault, Replied};
+use super::reply::{Reply, ReplyError};
 
-pub(super) type Replies = Vec<Replied>;
+pub(crate) type Replies = Vec<Reply>;
 
-/// Commands for one round trip. On one server they are one write, and run in their order. Where keys may
-/// be apart, there is one write to each node that their keys lie on, at once, and one for each stage.
+/// Commands for one round trip. On one server they are one write, and run in their order. On a cluster,
+/// each stage is one write to each node that holds some of its keys, to all nodes at once.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     commands: Vec<Cmd>,
-    /// Where a stage begins, apart from the first.
+    /// The positions at which the stages after the first begin.
     stages: Vec<usize>,
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Adds a command, whose arguments follow.
-    pub(super) fn cmd(&mut self, name: &str) -> &mut Cmd {
+    pub(crate) fn cmd(&mut self, name: &str) -> &mut Cmd {
         self.commands.push(redis::cmd(name));
         self.commands.last_mut().expect("one was pushed")
     }
 
-    /// Begins a stage: where keys may be apart, what follows is sent after the replies to what is before,
+    /// Begins a stage: on a cluster, the commands that follow are sent after the replies to those before,
     /// and not at all if one of these is an error.
-    pub(super) fn then(&mut self) {
-        // None is empty.
+    pub(crate) fn begin_stage(&mut self) {
+        // No stage is empty.
         if self.len() > self.stages.last().copied().unwrap_or(0) {
             self.stages.push(self.len());
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.commands.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.commands.len()
     }
 
-    pub(super) fn has_stages(&self) -> bool {
+    pub(crate) fn has_stages(&self) -> bool {
         !self.stages.is_empty()
     }
 
-    /// The stages, each a batch.
-    pub(super) fn stages(&self) -> impl Iterator<Item = Self> {
+    /// Returns the stages, each as a batch.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = Self> {
         let begins = std::iter::once(0).chain(self.stages.iter().copied());
         let ends = self.stages.iter().copied().chain([self.len()]);
         begins
@@ -57,12 +57,12 @@ impl Batch {
             .map(|(begin, end)| Self::of(self.commands[begin..end].to_vec()))
     }
 
-    /// Whether nothing of the batch is to be sent any more, after these replies to its first stages. What
-    /// was to follow an error has that error for a reply.
-    pub(super) fn is_over(&self, replies: &mut Replies) -> bool {
-        let fault = replies.iter().find_map(|reply| reply.clone().err());
-        if let Some(fault) = fault {
-            replies.resize(self.len(), Err(fault));
+    /// Returns whether these replies to the first stages are all: the commands after an error are not sent,
+    /// and get that error for a reply.
+    pub(crate) fn is_done(&self, replies: &mut Replies) -> bool {
+        let error = replies.iter().find_map(|reply| reply.clone().err());
+        if let Some(error) = error {
+            replies.resize(self.len(), Err(error));
         }
         replies.len() >= self.len()
     }
@@ -75,13 +75,13 @@ impl Batch {
     }
 
     /// Sends each command once, in one write.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<Replies> {
         if let [command] = &self.commands[..] {
             let reply = Box::pin(connection.send_packed_command(command)).await?;
-            return Ok(vec![reply.extract_error().map_err(Fault::Refused)]);
+            return Ok(vec![reply.extract_error().map_err(ReplyError::Server)]);
         }
         let mut pipeline = Pipeline::with_capacity(self.commands.len());
         pipeline.ignore_errors();
@@ -89,8 +89,8 @@ impl Batch {
             pipeline.add_command(command.clone());
         }
         let replies: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
-        let told = |reply: RedisResult<Value>| reply.map_err(Fault::Refused);
-        Ok(replies.into_iter().map(told).collect())
+        let reply = |reply: RedisResult<Value>| reply.map_err(ReplyError::Server);
+        Ok(replies.into_iter().map(reply).collect())
     }
 }
 
@@ -100,42 +100,36 @@ mod parts {
 
     use super::*;
 
-    /// The commands of a batch that go to one place, and where among the batch's they stand.
-    pub(in super::super) struct Part<P> {
-        pub(in super::super) place: P,
-        pub(in super::super) positions: Vec<usize>,
-        pub(in super::super) batch: Batch,
+    /// The commands of a batch that go to one place, with their positions in the batch.
+    pub(crate) struct Part<P> {
+        pub(crate) place: P,
+        pub(crate) positions: Vec<usize>,
+        pub(crate) batch: Batch,
     }
 
     impl Batch {
-        /// One of the commands, to be executed where its slot is being moved to.
-        pub(in super::super) fn asking(&self, position: usize) -> Self {
+        /// Returns one of the commands, for the node that its slot is being moved to.
+        pub(crate) fn asking(&self, position: usize) -> Self {
             let mut batch = Self::new();
             batch.cmd("ASKING");
             batch.commands.push(self.commands[position].clone());
             batch
         }
 
-        /// One of the commands.
-        pub(in super::super) fn only(&self, position: usize) -> Self {
+        /// Returns one of the commands.
+        pub(crate) fn only(&self, position: usize) -> Self {
             Self::of(vec![self.commands[position].clone()])
         }
 
-        /// The place of every command's key, if it is one.
-        pub(in super::super) fn place<P: PartialEq>(
-            &self,
-            place: impl Fn(&[u8]) -> P,
-        ) -> Option<P> {
+        /// Returns the place of every command's key, if all have the same.
+        pub(crate) fn place<P: PartialEq>(&self, place: impl Fn(&[u8]) -> P) -> Option<P> {
             let mut places = self.commands.iter().map(|command| place(key(command)));
             let first = places.next()?;
             places.all(|next| next == first).then_some(first)
         }
 
-        /// Divided by the place of each command's key.
-        pub(in super::super) fn parts<P: PartialEq>(
-            &self,
-            place: impl Fn(&[u8]) -> P,
-        ) -> Vec<Part<P>> {
+        /// Divides the batch by the place of each command's key.
+        pub(crate) fn parts<P: PartialEq>(&self, place: impl Fn(&[u8]) -> P) -> Vec<Part<P>> {
             let mut parts: Vec<Part<P>> = Vec::new();
             for (position, command) in self.commands.iter().enumerate() {
                 let place = place(key(command));
@@ -157,8 +151,7 @@ mod parts {
         }
     }
 
-    /// The key of a command of ours: there is one, after the script and the number of keys if it is
-    /// one.
+    /// Returns the key of a command: the first argument, or for a script the one after the number of keys.
     fn key(command: &Cmd) -> &[u8] {
         let mut arguments = command.args_iter().filter_map(|argument| match argument {
             Arg::Simple(argument) => Some(argument),
@@ -182,11 +175,11 @@ mod parts {
             batch.cmd("EVAL").arg("return 0").arg(1).arg("b1").arg("a");
             batch.cmd("SET").arg("a2").arg("b");
             let parts = batch.parts(|key| key[0]);
-            let told: Vec<_> = parts
+            let shown: Vec<_> = parts
                 .iter()
                 .map(|part| (part.place, &part.positions[..], part.batch.len()))
                 .collect();
-            assert_eq!(told, [(b'a', &[0, 2][..], 2), (b'b', &[1][..], 1)]);
+            assert_eq!(shown, [(b'a', &[0, 2][..], 2), (b'b', &[1][..], 1)]);
             assert_eq!(batch.place(|key| key[0]), None);
             assert_eq!(batch.place(|key| key.len()), Some(2));
         }

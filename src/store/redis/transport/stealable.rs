@@ -1,4 +1,4 @@
-//! Commands that a caller's task sends, and the yield of whoever sends for others: see `src/task.rs`.
+//! Futures in a caller's task that wake tasks which others depend on; see `src/task.rs`.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -8,7 +8,8 @@ use pin_project_lite::pin_project;
 
 use crate::task::free_lifo_slot;
 
-/// Lets every task that is ready go first, as `tokio::task::yield_now` does, and can be stolen meanwhile.
+/// Lets all ready tasks run first, as `tokio::task::yield_now` does. Another worker can steal the task
+/// meanwhile.
 pub(crate) async fn yield_stealable() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -16,7 +17,7 @@ pub(crate) async fn yield_stealable() {
             return Poll::Ready(());
         }
         yielded = true;
-        // Woken while it runs, it goes to the end of its worker's queue.
+        // A task that is woken while it runs goes to the end of its worker's queue.
         context.waker().wake_by_ref();
         Poll::Pending
     })

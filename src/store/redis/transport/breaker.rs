@@ -1,4 +1,4 @@
-//! The circuit breaker: while Redis does not answer, requests do not pay its deadline one after the
+//! The circuit breaker: while Redis does not answer, requests do not wait for its timeout one after the
 //! other.
 
 use std::sync::{Mutex, MutexGuard};
@@ -9,21 +9,14 @@ use tokio::time::Instant;
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
+use crate::store::redis::settings::BreakerSettings;
 use crate::util::lock;
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct BreakerSettings {
-    /// So many failures in a row open it.
-    pub(super) failures: u32,
-    /// How long it stays open before a probe is let through.
-    pub(super) pause: Duration,
-}
-
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     settings: BreakerSettings,
     /// How long a command may take.
-    deadline: Duration,
+    timeout: Duration,
     state: Mutex<State>,
 }
 
@@ -35,42 +28,42 @@ enum State {
     Open {
         until: Instant,
     },
-    /// One command probes; nothing else is let through. For longer than a probe can take nobody is
-    /// waited for: its caller may be polled no more.
+    /// One command probes, and no other is let through until then. It ends after the longest time that a
+    /// probe takes, because the probe's future may no longer be polled.
     HalfOpen {
         until: Instant,
     },
 }
 
-/// Leave to send one command, and the duty to say how it went. Dropped without (the caller hung up),
-/// it is no failure, and lets the next one probe.
-pub(super) struct Admission<'a> {
+/// The permission to send one command, to be ended with its outcome. Dropped without one, as when the
+/// caller is cancelled, it counts as no failure, and another command may probe.
+pub(crate) struct Admission<'a> {
     breaker: &'a Breaker,
     probe: bool,
 }
 
 impl Breaker {
-    pub(super) fn new(settings: BreakerSettings, deadline: Duration) -> Self {
+    pub(crate) fn new(settings: BreakerSettings, timeout: Duration) -> Self {
         Self {
             settings,
-            deadline,
+            timeout,
             state: Mutex::new(State::Closed { failures: 0 }),
         }
     }
 
     /// # Errors
-    /// It is open, or another's probe is under way.
-    pub(super) fn admit(&self) -> Result<Admission<'_>, StoreError> {
+    /// Returns an error if the breaker is open, or another command probes.
+    pub(crate) fn admit(&self) -> Result<Admission<'_>, StoreError> {
         let mut state = self.lock();
         let probe = match *state {
             State::Closed { .. } => false,
             State::Open { until } | State::HalfOpen { until } => {
                 let now = Instant::now();
                 if now < until {
-                    return Err(StoreError::breaker_open());
+                    return Err(StoreError::circuit_open());
                 }
                 *state = State::HalfOpen {
-                    until: now + self.deadline + self.settings.pause,
+                    until: now + self.timeout + self.settings.pause,
                 };
                 true
             }
@@ -81,14 +74,15 @@ impl Breaker {
         })
     }
 
-    /// Something answered, by whatever way it was asked.
-    pub(super) fn close(&self) {
+    /// Closes the breaker: the server answered, over whichever connection.
+    pub(crate) fn close(&self) {
         *self.lock() = State::Closed { failures: 0 };
     }
 
-    /// Adds it to the sums by state. An open one whose pause is over is open until somebody asks.
+    /// Adds itself to the sums by state. An open breaker whose pause is over stays open until the next
+    /// command.
     #[cfg(feature = "metrics")]
-    pub(super) fn count(&self, sums: &mut Breakers) {
+    pub(crate) fn count(&self, sums: &mut Breakers) {
         let sum = match *self.lock() {
             State::Closed { .. } => &mut sums.closed,
             State::Open { .. } => &mut sums.open,
@@ -109,13 +103,13 @@ impl Breaker {
 }
 
 impl Admission<'_> {
-    pub(super) fn succeeded(self) {
+    pub(crate) fn succeeded(self) {
         self.breaker.close();
     }
 
-    /// `times`: for how many callers.
-    pub(super) fn failed(mut self, times: usize) {
-        self.probe = false; // settled here
+    /// Counts a failure for each of `times` callers.
+    pub(crate) fn failed(mut self, times: usize) {
+        self.probe = false;
         let times = u32::try_from(times).unwrap_or(u32::MAX);
         let breaker = self.breaker;
         let mut state = breaker.lock();
@@ -127,7 +121,7 @@ impl Admission<'_> {
                     failures: failures + times,
                 }
             }
-            // A straggler from before it opened does not keep it open for longer.
+            // A command that was sent before it opened does not keep it open for longer.
             open @ State::Open { .. } => open,
             State::Closed { .. } | State::HalfOpen { .. } => breaker.open(),
         };
@@ -153,14 +147,14 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(1);
 
-    const DEADLINE: Duration = Duration::from_millis(250);
+    const TIMEOUT: Duration = Duration::from_millis(250);
 
     fn breaker() -> Breaker {
         let settings = BreakerSettings {
             failures: 3,
             pause: PAUSE,
         };
-        Breaker::new(settings, DEADLINE)
+        Breaker::new(settings, TIMEOUT)
     }
 
     fn fail(breaker: &Breaker, times: usize) {
@@ -170,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_blip_does_not_open_it_and_failures_in_a_row_do() {
+    async fn failures_in_a_row_open_it_and_one_does_not() {
         let breaker = breaker();
         fail(&breaker, 2);
         breaker.admit().unwrap().succeeded();
@@ -195,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_is_given_up_leaves_the_place_to_the_next() {
+    async fn after_a_dropped_probe_another_command_probes() {
         let breaker = breaker();
         fail(&breaker, 3);
         tokio::time::advance(PAUSE).await;
@@ -204,12 +198,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_whose_caller_is_polled_no_more_does_not_keep_it_open() {
+    async fn a_probe_that_is_no_longer_polled_does_not_keep_it_open() {
         let breaker = breaker();
         fail(&breaker, 3);
         tokio::time::advance(PAUSE).await;
         let left = breaker.admit().unwrap();
-        tokio::time::advance(DEADLINE).await;
+        tokio::time::advance(TIMEOUT).await;
         assert!(breaker.admit().is_err(), "it may still be answered");
         tokio::time::advance(PAUSE).await;
         breaker.admit().unwrap().succeeded();
@@ -218,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_straggler_does_not_keep_it_open_and_an_answer_by_another_way_closes_it() {
+    async fn a_late_failure_does_not_keep_it_open_and_any_answer_closes_it() {
         let breaker = breaker();
         let straggler = breaker.admit().unwrap();
         fail(&breaker, 3);

@@ -1,4 +1,4 @@
-//! Which slot of a cluster a key lies in, and which node owns the slot. Pure.
+//! The slot of a key, and the node that owns the slot. Without I/O.
 
 use std::collections::HashMap;
 
@@ -6,15 +6,15 @@ use redis::Value;
 
 const SLOTS: u16 = 16_384;
 
-/// Host and port.
-pub(super) type Address = (String, u16);
+/// A host and a port.
+pub(crate) type Address = (String, u16);
 
-/// The slot of a key, as the cluster's specification has it.
-pub(super) fn slot(key: &[u8]) -> u16 {
+/// Returns the slot of a key, as the cluster's specification says.
+pub(crate) fn slot(key: &[u8]) -> u16 {
     crc16(hash_tag(key).unwrap_or(key)) % SLOTS
 }
 
-/// What stands between the first opening brace and the closing one after it, if anything does.
+/// Returns the text between the first opening brace and the closing one after it, if there is any.
 fn hash_tag(key: &[u8]) -> Option<&[u8]> {
     let open = key.iter().position(|byte| *byte == b'{')?;
     let rest = &key[open + 1..];
@@ -36,19 +36,19 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// What `CLUSTER SLOTS` tells, without the replicas.
+/// The reply to `CLUSTER SLOTS`, without the replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owners {
-    /// First and last slot, and the owner's index among the masters.
+pub(crate) struct Owners {
+    /// The first and the last slot, and the index of the owner among the masters.
     ranges: Vec<(u16, u16, usize)>,
     masters: Vec<Address>,
 }
 
 impl Owners {
-    /// `None` if it is no such reply, or says that nobody owns anything, as a node that is in no cluster
-    /// does. A node without a host is at the one that was asked, and one that should have a name and
-    /// has none is at its IP address.
-    pub(super) fn parse(reply: &Value, asked: &str) -> Option<Self> {
+    /// Parses a reply of the node at `sender`. Returns `None` if the reply has another form, or no node owns
+    /// anything, as in the reply of a node that is not in a cluster. A master without a host is at `sender`;
+    /// one that is configured to have a name, and has none, is at its IP address.
+    pub(crate) fn parse(reply: &Value, sender: &str) -> Option<Self> {
         let mut owners = Self {
             ranges: Vec::new(),
             masters: Vec::new(),
@@ -62,7 +62,7 @@ impl Owners {
             };
             let host: Option<String> = redis::from_redis_value(host.clone()).ok()?;
             let host = match host.as_deref() {
-                None | Some("") => asked.to_owned(),
+                None | Some("") => sender.to_owned(),
                 Some("?") => ip(more)?,
                 Some(host) => host.to_owned(),
             };
@@ -70,11 +70,11 @@ impl Owners {
             owners.ranges.push((number(first)?, number(last)?, owner));
         }
         owners.ranges.sort_unstable();
-        let apart = owners.ranges.is_sorted_by(|one, next| one.1 < next.0);
-        // Every owner owns something: `tags` looks for it.
-        let real = |&(first, last, _): &_| first <= last && last < SLOTS;
-        let sound = apart && owners.ranges.iter().all(real) && !owners.ranges.is_empty();
-        sound.then_some(owners)
+        let disjoint = owners.ranges.is_sorted_by(|one, next| one.1 < next.0);
+        // Every owner owns something: `tags` relies on it.
+        let in_order = |&(first, last, _): &_| first <= last && last < SLOTS;
+        let valid = disjoint && owners.ranges.iter().all(in_order) && !owners.ranges.is_empty();
+        valid.then_some(owners)
     }
 
     fn index(&mut self, address: Address) -> usize {
@@ -85,42 +85,42 @@ impl Owners {
         })
     }
 
-    /// The masters that own slots.
-    pub(super) fn masters(&self) -> &[Address] {
+    /// Returns the masters that own slots.
+    pub(crate) fn masters(&self) -> &[Address] {
         &self.masters
     }
 
-    /// The index of the master that owns a slot.
-    pub(super) fn of(&self, slot: u16) -> Option<usize> {
+    /// Returns the index of the master that owns a slot.
+    pub(crate) fn of(&self, slot: u16) -> Option<usize> {
         let after = self.ranges.partition_point(|(first, ..)| *first <= slot);
         let (_, last, owner) = self.ranges[..after].last()?;
         (slot <= *last).then_some(*owner)
     }
 
-    /// How many slots have an owner.
-    pub(super) fn len(&self) -> u16 {
+    /// Returns the number of slots that have an owner.
+    pub(crate) fn len(&self) -> u16 {
         let owned = |(first, last, _): &(u16, u16, usize)| last - first + 1;
         self.ranges.iter().map(owned).sum()
     }
 
-    /// Whether every slot has one.
-    pub(super) fn is_whole(&self) -> bool {
+    /// Returns whether every slot has an owner.
+    pub(crate) fn is_whole(&self) -> bool {
         self.len() == SLOTS
     }
 
-    /// Something that, in braces, makes a key one of this master's: a number, and not below `from`.
-    pub(super) fn tag(&self, owner: usize, from: u32) -> Option<String> {
+    /// Returns a hash tag whose slot this master owns: a number that is at least `from`.
+    pub(crate) fn tag(&self, owner: usize, from: u32) -> Option<String> {
         let mut tags = (from..).map(|number| number.to_string());
         tags.find(|tag| self.of(slot(tag.as_bytes())) == Some(owner))
     }
 
-    /// For each master something that, in braces, makes a key one of its own: a number, of which
-    /// about as many are tried as there are slots for each that it owns.
-    pub(super) fn tags(&self) -> Vec<String> {
+    /// Returns a hash tag for each master, a number whose slot it owns. About as many numbers are tried as
+    /// there are slots for each that the smallest master owns.
+    pub(crate) fn tags(&self) -> Vec<String> {
         let mut tags = vec![None; self.masters.len()];
-        let mut lacking = tags.len();
+        let mut missing = tags.len();
         for number in 0_u32.. {
-            if lacking == 0 {
+            if missing == 0 {
                 break;
             }
             let tag = number.to_string();
@@ -128,14 +128,14 @@ impl Owners {
                 && tags[owner].is_none()
             {
                 tags[owner] = Some(tag);
-                lacking -= 1;
+                missing -= 1;
             }
         }
         tags.into_iter().flatten().collect()
     }
 }
 
-/// What follows a node's port is its id, and from Redis 7.0 on its other endpoints.
+/// Returns the IP address of a node, which Redis 7.0 and later send after the node's port and id.
 fn ip(more: &[Value]) -> Option<String> {
     let endpoints: HashMap<String, String> = redis::from_redis_value(more.get(1)?.clone()).ok()?;
     endpoints.get("ip").cloned()
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_that_of_the_specification() {
+    fn slots_are_those_of_the_specification() {
         // The check value of CRC-16/XMODEM; the other slots are what `CLUSTER KEYSLOT` says.
         assert_eq!(crc16(b"123456789"), 0x31C3);
         for (key, expected) in [
@@ -196,17 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn every_slot_has_the_owner_that_the_reply_names() {
+    fn each_slot_has_the_owner_that_the_reply_names() {
         let reply = Value::Array(vec![
             range(8_192, 16_383, node(text("b"), 2)),
             range(0, 99, node(Value::Nil, 1)),
             range(101, 8_191, node(text(""), 1)),
         ]);
-        let owners = Owners::parse(&reply, "asked").unwrap();
+        let owners = Owners::parse(&reply, "sender").unwrap();
         let address = |slot| owners.of(slot).map(|owner| owners.masters()[owner].clone());
-        let (asked, b) = (("asked".to_owned(), 1), ("b".to_owned(), 2));
+        let (sender, b) = (("sender".to_owned(), 1), ("b".to_owned(), 2));
         for slot in [0, 99, 101, 8_191] {
-            assert_eq!(address(slot).as_ref(), Some(&asked), "{slot}");
+            assert_eq!(address(slot).as_ref(), Some(&sender), "{slot}");
         }
         assert_eq!(address(16_383), Some(b));
         assert_eq!(address(100), None);
@@ -217,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_the_name_that_it_should_have_is_at_its_ip_address() {
+    fn a_node_without_its_configured_name_is_at_its_ip_address() {
         let parse = |master| {
             let reply = Value::Array(vec![range(0, 16_383, Value::Array(master))]);
-            Owners::parse(&reply, "asked").map(|owners| owners.masters().to_vec())
+            Owners::parse(&reply, "sender").map(|owners| owners.masters().to_vec())
         };
         let nameless = vec![text("?"), Value::Int(1), text("id")];
         assert_eq!(parse(nameless.clone()), None);
@@ -230,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_there_are_not_are_no_reply() {
+    fn replies_with_invalid_slots_are_rejected() {
         let range = |first, last| range(first, last, node(text("a"), 1));
-        let parse = |ranges: Vec<Value>| Owners::parse(&Value::Array(ranges), "asked");
+        let parse = |ranges: Vec<Value>| Owners::parse(&Value::Array(ranges), "sender");
         assert!(parse(vec![range(0, 9), range(10, 16_383)]).is_some());
         for ranges in [
             vec![range(9, 8)],
@@ -245,8 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_in_no_cluster_tells_nothing() {
-        assert_eq!(Owners::parse(&Value::Array(Vec::new()), "asked"), None);
-        assert_eq!(Owners::parse(&Value::Nil, "asked"), None);
+    fn the_reply_of_a_node_outside_a_cluster_is_rejected() {
+        assert_eq!(Owners::parse(&Value::Array(Vec::new()), "sender"), None);
+        assert_eq!(Owners::parse(&Value::Nil, "sender"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Where a cluster's slots are, and a connection to each node that owns some.
+//! The owners of a cluster's slots, and a connection to each.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -9,81 +9,80 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Settings;
-use super::batch::Batch;
-use super::endpoint::Server;
-use super::endpoint::cluster::Seeds;
-use super::fault::lost_or_refused;
-use super::handshake::Opening;
-use super::node::Node;
+use super::seeds::Seeds;
 use super::slots::{Address, Owners};
-use super::supervisor::{Heartbeat, Kind};
 #[cfg(feature = "metrics")]
 use crate::store::Breakers;
 use crate::store::StoreError;
+use crate::store::redis::settings::Settings;
+use crate::store::redis::transport::batch::Batch;
+use crate::store::redis::transport::handshake::ConnectOptions;
+use crate::store::redis::transport::heartbeat::{Heartbeat, ServerKind};
+use crate::store::redis::transport::node::Node;
+use crate::store::redis::transport::reply::send_failed;
+use crate::store::redis::transport::server::Server;
 use crate::task::spawn_stealable;
 use crate::util::lock;
 
-/// Requests in trouble have the slots asked for no more often.
-const PAUSE: Duration = Duration::from_millis(300);
+/// The shortest time between two refreshes that failed requests cause.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(300);
 
-/// So many nodes are asked for them at once, because any of them may hang.
-const ASKED: usize = 3;
+/// How many nodes are asked for the slots at once: each of them may hang.
+const NODES_ASKED: usize = 3;
 
-pub(super) struct Topology {
+pub(crate) struct Topology {
     seeds: Seeds,
-    pub(super) settings: Settings,
+    pub(crate) settings: Settings,
     session: Arc<AtomicU64>,
     state: watch::Sender<State>,
-    /// Those that are masters, and those that a redirection named.
+    /// The masters, and the nodes that a redirection named.
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
-    asked: Mutex<Asked>,
+    refreshes: Mutex<Refreshes>,
 }
 
-/// How often the slots were asked for, and when last.
 #[derive(Default)]
-struct Asked {
-    rounds: usize,
+struct Refreshes {
+    count: usize,
     last: Option<Instant>,
 }
 
 enum State {
-    /// Nobody has said yet where the slots are.
+    /// No node has answered yet.
     Unknown,
     Known(Arc<Map>),
-    /// Nobody was there who could.
+    /// No node answered, and none has before.
     Failed(StoreError),
 }
 
-/// Where the slots are.
-pub(super) struct Map {
-    /// Which round of asking this is the answer to.
+/// The owners of the slots, with a connection to each.
+pub(crate) struct Map {
+    /// The number of the refresh that this is the answer to.
     round: usize,
-    pub(super) owners: Owners,
-    /// By the owners' index.
-    pub(super) masters: Vec<Master>,
+    pub(crate) owners: Owners,
+    /// The masters, by their index in `owners`.
+    pub(crate) masters: Vec<Master>,
 }
 
-pub(super) struct Master {
-    pub(super) node: Arc<Node>,
-    /// What makes a key one of this node's.
-    pub(super) tag: String,
+pub(crate) struct Master {
+    pub(crate) node: Arc<Node>,
+    /// A hash tag that this node owns the slot of.
+    pub(crate) tag: String,
 }
 
 impl Topology {
-    pub(super) fn new(seeds: Seeds, settings: Settings, session: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(seeds: Seeds, settings: Settings, session: Arc<AtomicU64>) -> Self {
         Self {
             seeds,
             settings,
             session,
             state: watch::channel(State::Unknown).0,
             nodes: Mutex::default(),
-            asked: Mutex::default(),
+            refreshes: Mutex::default(),
         }
     }
 
-    /// Where the slots are, waiting for the first answer, under the deadline of a command.
-    pub(super) async fn map(self: &Arc<Self>) -> Result<Arc<Map>, StoreError> {
+    /// Returns the map, or waits for the first one, for as long as a command may take.
+    pub(crate) async fn map(self: &Arc<Self>) -> Result<Arc<Map>, StoreError> {
         let known = async {
             let mut state = self.state.subscribe();
             loop {
@@ -91,92 +90,95 @@ impl Topology {
                     State::Known(map) => return Ok(Arc::clone(map)),
                     State::Failed(error) => {
                         let error = error.clone();
-                        self.learn_beside();
+                        self.refresh_in_background();
                         return Err(error);
                     }
-                    State::Unknown => self.learn_beside(),
+                    State::Unknown => self.refresh_in_background(),
                 }
                 if state.changed().await.is_err() {
                     return Err(StoreError::not_connected(None));
                 }
             }
         };
-        match timeout(self.settings.deadlines.response, known).await {
+        match timeout(self.settings.timeouts.response, known).await {
             Ok(map) => map,
             Err(_) => Err(StoreError::timeout()),
         }
     }
 
-    /// Asks for the slots beside the requests, and not too often.
-    pub(super) fn learn_beside(self: &Arc<Self>) {
-        let mut asked = lock(&self.asked);
-        if asked.last.is_some_and(|last| last.elapsed() < PAUSE) {
+    /// Asks for the slots in a task, at most once per [`REFRESH_INTERVAL`].
+    pub(crate) fn refresh_in_background(self: &Arc<Self>) {
+        let mut refreshes = lock(&self.refreshes);
+        if refreshes
+            .last
+            .is_some_and(|last| last.elapsed() < REFRESH_INTERVAL)
+        {
             return;
         }
-        asked.last = Some(Instant::now());
-        drop(asked);
+        refreshes.last = Some(Instant::now());
+        drop(refreshes);
         let shared = Arc::clone(self);
-        spawn_stealable(async move { drop(shared.learn().await) });
+        spawn_stealable(async move { drop(shared.refresh().await) });
     }
 
-    /// Asks for them now.
-    pub(super) async fn learn(&self) -> Result<Arc<Map>, StoreError> {
+    /// Asks for the slots now.
+    pub(crate) async fn refresh(&self) -> Result<Arc<Map>, StoreError> {
         let round = {
-            let mut asked = lock(&self.asked);
-            asked.rounds += 1;
-            asked.last = Some(Instant::now());
-            asked.rounds
+            let mut refreshes = lock(&self.refreshes);
+            refreshes.count += 1;
+            refreshes.last = Some(Instant::now());
+            refreshes.count
         };
         let answer = self.ask(round).await;
-        self.settle(round, answer)
+        self.apply(round, answer)
     }
 
-    fn settle(
+    /// Publishes the answer to a refresh, unless a later one is known.
+    fn apply(
         &self,
         round: usize,
         answer: Result<Owners, StoreError>,
     ) -> Result<Arc<Map>, StoreError> {
-        let learnt = answer.map(|owners| Arc::new(self.map_of(round, owners)));
-        self.state
-            .send_if_modified(|state| match (&learnt, &*state) {
-                // The answer to a later question.
-                (_, State::Known(known)) if known.round > round => false,
-                // What is known is worth more than nothing.
-                (Err(_), State::Known(_)) => false,
-                (Ok(map), _) => {
-                    self.keep(map);
-                    *state = State::Known(Arc::clone(map));
-                    true
-                }
-                (Err(error), _) => {
-                    *state = State::Failed(error.clone());
-                    true
-                }
-            });
-        learnt
+        let map = answer.map(|owners| Arc::new(self.map_of(round, owners)));
+        self.state.send_if_modified(|state| match (&map, &*state) {
+            // The answer to a later refresh is known.
+            (_, State::Known(known)) if known.round > round => false,
+            // A map is better than none.
+            (Err(_), State::Known(_)) => false,
+            (Ok(map), _) => {
+                self.retain(map);
+                *state = State::Known(Arc::clone(map));
+                true
+            }
+            (Err(error), _) => {
+                *state = State::Failed(error.clone());
+                true
+            }
+        });
+        map
     }
 
-    /// The first answer that has all the slots counts: a node that is new to the cluster, or was left
-    /// out of it, knows of some.
+    /// Returns the first answer that has all the slots, or the one with most: a node that is new to the
+    /// cluster, or was removed from it, knows some of them.
     async fn ask(&self, round: usize) -> Result<Owners, StoreError> {
         let mut asking = JoinSet::new();
-        let opening = Opening {
-            deadline: self.settings.deadlines.connect,
+        let options = ConnectOptions {
+            timeout: self.settings.timeouts.connect,
             access: Arc::clone(&self.settings.access),
             heartbeat: None,
-            of_a_master: false,
+            must_be_master: false,
         };
-        for (host, port) in self.to_be_asked(round) {
-            let (server, opening) = (self.seeds.server(&host, port), opening.clone());
+        for (host, port) in self.addresses_to_ask(round) {
+            let (server, options) = (self.seeds.server(&host, port), options.clone());
             asking.spawn(async move {
-                match timeout(opening.deadline, owners(&server, &host, &opening)).await {
+                match timeout(options.timeout, owners(&server, &host, &options)).await {
                     Ok(owners) => owners,
                     Err(_) => Err(StoreError::timeout()),
                 }
             });
         }
         let mut best: Option<Owners> = None;
-        // The first: one that hangs does not hide what the others say.
+        // The first error, so that a node that hangs does not hide the others' errors.
         let mut failed = None;
         while let Some(answer) = asking.join_next().await {
             match answer {
@@ -189,19 +191,19 @@ impl Topology {
         best.ok_or_else(|| failed.unwrap_or_else(|| StoreError::not_connected(None)))
     }
 
-    /// The seeds and the nodes that are known, others in each round.
-    fn to_be_asked(&self, round: usize) -> Vec<Address> {
+    /// Returns some of the seeds and the known nodes, others in each round.
+    fn addresses_to_ask(&self, round: usize) -> Vec<Address> {
         let mut addresses = self.seeds.addresses().to_vec();
         addresses.extend(lock(&self.nodes).keys().cloned());
         addresses.sort_unstable();
         addresses.dedup();
-        let first = round.wrapping_mul(ASKED) % addresses.len();
+        let first = round.wrapping_mul(NODES_ASKED) % addresses.len();
         addresses.rotate_left(first);
-        addresses.truncate(ASKED);
+        addresses.truncate(NODES_ASKED);
         addresses
     }
 
-    /// Nodes that are known are the same in it, with their connections and breakers.
+    /// Creates a map. Known nodes keep their connections and breakers.
     fn map_of(&self, round: usize, owners: Owners) -> Map {
         let mut masters = Vec::with_capacity(owners.masters().len());
         for (address, tag) in owners.masters().iter().zip(owners.tags()) {
@@ -216,14 +218,14 @@ impl Topology {
     }
 
     #[cfg(feature = "metrics")]
-    pub(super) fn count_breakers(&self, sums: &mut Breakers) {
+    pub(crate) fn count_breakers(&self, sums: &mut Breakers) {
         for node in lock(&self.nodes).values() {
             node.count_breaker(sums);
         }
     }
 
-    /// The nodes that there are, from now on: those of the map.
-    fn keep(&self, map: &Map) {
+    /// Forgets the nodes that are not in the map.
+    fn retain(&self, map: &Map) {
         let mut nodes = lock(&self.nodes);
         nodes.clear();
         for (address, master) in map.owners.masters().iter().zip(&map.masters) {
@@ -233,8 +235,8 @@ impl Topology {
         }
     }
 
-    /// The node at an address, whether it owns slots or a redirection named it.
-    pub(super) fn node(&self, address: Address) -> Arc<Node> {
+    /// Returns the node at an address, which owns slots or was named by a redirection.
+    pub(crate) fn node(&self, address: Address) -> Arc<Node> {
         let mut nodes = lock(&self.nodes);
         if let Some(node) = nodes.get(&address) {
             return Arc::clone(node);
@@ -242,7 +244,7 @@ impl Topology {
         let server = self.seeds.server(&address.0, address.1);
         let heartbeat = Heartbeat {
             name: self.settings.keys.heartbeat(None),
-            of: Kind::Node,
+            kind: ServerKind::Node,
         };
         let session = Arc::clone(&self.session);
         let node = Arc::new(Node::new(server, &self.settings, heartbeat, session));
@@ -251,19 +253,23 @@ impl Topology {
     }
 }
 
-/// Where the slots are, as one node says.
-async fn owners(server: &Server, host: &str, opening: &Opening) -> Result<Owners, StoreError> {
-    let mut connection = server.open(opening).await?.connection;
+/// Asks a node for the owners of the slots.
+async fn owners(
+    server: &Server,
+    host: &str,
+    options: &ConnectOptions,
+) -> Result<Owners, StoreError> {
+    let mut connection = server.open(options).await?.connection;
     let mut batch = Batch::new();
     batch.cmd("CLUSTER").arg("SLOTS");
     let replies = batch.send(&mut connection).await;
-    let reply = replies.map_err(lost_or_refused)?.pop();
-    let reply = reply.ok_or_else(nobodys)??;
-    Owners::parse(&reply, host).ok_or_else(nobodys)
+    let reply = replies.map_err(send_failed)?.pop();
+    let reply = reply.ok_or_else(unowned)??;
+    Owners::parse(&reply, host).ok_or_else(unowned)
 }
 
-pub(super) fn nobodys() -> StoreError {
-    StoreError::refused("no node of the cluster owns the slot")
+pub(crate) fn unowned() -> StoreError {
+    StoreError::server("no node of the cluster owns the slot")
 }
 
 #[cfg(test)]
@@ -273,17 +279,13 @@ mod tests {
     use super::*;
     use crate::store::keys::Keys;
     use crate::store::layout::KeyLayout;
-    use crate::store::redis::breaker::BreakerSettings;
-    use crate::store::redis::endpoint::{Deadlines, Endpoint};
+    use crate::store::redis::settings::{BreakerSettings, Timeouts};
 
     fn topology() -> Topology {
-        let endpoint = Endpoint::parse("redis+cluster://seed");
-        let Ok(Endpoint::Cluster(seeds)) = endpoint else {
-            panic!("a cluster's URL");
-        };
+        let seeds = Seeds::parse("redis+cluster", "seed").unwrap();
         let second = Duration::from_secs(1);
         let settings = Settings {
-            deadlines: Deadlines {
+            timeouts: Timeouts {
                 response: second,
                 connect: second,
             },
@@ -297,32 +299,32 @@ mod tests {
         Topology::new(seeds, settings, Arc::default())
     }
 
-    /// All the slots are one node's.
+    /// One node owns all slots.
     fn owned_by(host: &str) -> Owners {
         let node = Value::Array(vec![
             Value::BulkString(host.as_bytes().to_vec()),
             Value::Int(6379),
         ]);
         let range = Value::Array(vec![Value::Int(0), Value::Int(16_383), node]);
-        Owners::parse(&Value::Array(vec![range]), "asked").unwrap()
+        Owners::parse(&Value::Array(vec![range]), "sender").unwrap()
     }
 
     #[test]
-    fn a_late_answer_to_an_early_question_changes_nothing() {
+    fn the_late_answer_to_an_earlier_refresh_changes_nothing() {
         let topology = topology();
-        let known = topology.settle(2, Ok(owned_by("heir"))).unwrap();
-        topology.settle(1, Ok(owned_by("old"))).unwrap();
+        let known = topology.apply(2, Ok(owned_by("heir"))).unwrap();
+        topology.apply(1, Ok(owned_by("old"))).unwrap();
         assert!(matches!(&*topology.state.borrow(), State::Known(map) if map.round == 2));
         let heir = topology.node(("heir".to_owned(), 6379));
         assert!(Arc::ptr_eq(&heir, &known.masters[0].node));
     }
 
     #[test]
-    fn nodes_that_no_map_has_any_more_are_forgotten() {
+    fn nodes_that_are_in_no_map_are_forgotten() {
         let topology = topology();
-        topology.settle(1, Ok(owned_by("old"))).unwrap();
+        topology.apply(1, Ok(owned_by("old"))).unwrap();
         topology.node(("invented".to_owned(), 6379));
-        topology.settle(2, Ok(owned_by("heir"))).unwrap();
+        topology.apply(2, Ok(owned_by("heir"))).unwrap();
         let nodes = lock(&topology.nodes);
         let hosts: Vec<_> = nodes.keys().map(|(host, _)| host.as_str()).collect();
         assert_eq!(hosts, ["heir"]);

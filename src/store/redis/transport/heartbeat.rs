@@ -1,0 +1,62 @@
+//! The command by which a server shows that it is alive and a master.
+
+use super::batch::Batch;
+use super::reply::Reply;
+use crate::store::StoreError;
+
+/// A `DEL` of a key that never exists. It is a write that changes nothing: unlike a `PING`, a demoted
+/// master, a replica and an isolated master refuse it.
+#[derive(Clone)]
+pub(crate) struct Heartbeat {
+    pub(crate) name: String,
+    pub(crate) kind: ServerKind,
+}
+
+/// The part that a server is expected to have.
+#[derive(Clone)]
+pub(crate) enum ServerKind {
+    /// The server is the only one. The names are keys of two slots, which never exist either: what is a
+    /// cluster behind one address refuses a command that deletes both.
+    Single([String; 2]),
+    /// The server is a node of a cluster. A reply that the key's slot has moved, or is being moved, shows
+    /// that the node is well: it says so of each key that is not its own.
+    #[cfg(feature = "redis-cluster")]
+    Node,
+}
+
+impl Heartbeat {
+    pub(super) fn command(&self, batch: &mut Batch) {
+        batch.cmd("DEL").arg(&self.name);
+    }
+
+    /// Adds a command that a cluster refuses, if this server may be one. Returns whether it did. It is
+    /// sent once per connection.
+    pub(super) fn probe_slots(&self, batch: &mut Batch) -> bool {
+        match &self.kind {
+            ServerKind::Single(names) => {
+                batch.cmd("DEL").arg(names);
+                true
+            }
+            #[cfg(feature = "redis-cluster")]
+            ServerKind::Node => false,
+        }
+    }
+
+    fn may_move(&self) -> bool {
+        !matches!(self.kind, ServerKind::Single(_))
+    }
+
+    /// Checks the reply to [`command`](Self::command).
+    ///
+    /// # Errors
+    /// Returns the server's error: the command was not executed.
+    pub(super) fn check(&self, reply: Reply) -> Result<(), StoreError> {
+        match reply {
+            Err(error) if self.may_move() && matches!(error.code(), Some("MOVED" | "ASK")) => {
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+}

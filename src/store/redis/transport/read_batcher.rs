@@ -1,0 +1,184 @@
+//! Reads that begin while others are under way share an `MGET`: for Redis and for its client a command
+//! costs more than a key.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use redis::Value;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::batch::{Batch, Replies};
+use super::node::Node;
+use super::reply::{Reply, unexpected};
+use super::stealable::yield_stealable;
+use crate::store::StoreError;
+use crate::task::spawn_stealable;
+use crate::util::lock;
+
+/// The largest number of keys in one command, which delays all commands behind it.
+const MAX_KEYS: usize = 64;
+
+/// The reads of one server.
+pub(crate) struct ReadBatcher {
+    node: Arc<Node>,
+    /// The number of reads that wait for their reply.
+    in_flight: AtomicUsize,
+    pending: Mutex<Vec<PendingRead>>,
+    /// Whether the server refused an `MGET`, to this user or because it is a cluster behind one address.
+    /// Then `GET`s share a write.
+    mget_refused: AtomicBool,
+}
+
+struct PendingRead {
+    name: String,
+    reply: oneshot::Sender<Result<Reply, StoreError>>,
+}
+
+impl ReadBatcher {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            in_flight: AtomicUsize::new(0),
+            pending: Mutex::default(),
+            mget_refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Reads the value of a key. For a key that does not hold a string the reply may be `Nil`, as `MGET`
+    /// says.
+    pub(crate) async fn get(self: &Arc<Self>, name: String) -> Result<Reply, StoreError> {
+        let in_flight = InFlight::begin(&self.in_flight);
+        if in_flight.is_first {
+            let mut batch = Batch::new();
+            batch.cmd("GET").arg(name);
+            let mut replies = self.node.send(&batch).await?;
+            return replies.pop().ok_or_else(unexpected);
+        }
+        let (reply, receiver) = oneshot::channel();
+        let is_first_pending = {
+            let mut pending = lock(&self.pending);
+            pending.push(PendingRead { name, reply });
+            pending.len() == 1
+        };
+        if is_first_pending {
+            spawn_stealable(Arc::clone(self).flush());
+        }
+        match timeout(self.node.response_timeout(), receiver).await {
+            Ok(Ok(reply)) => reply,
+            // Dropped with the task, at the end of a runtime.
+            Ok(Err(_)) => Err(StoreError::not_connected(None)),
+            Err(_) => {
+                // The task may belong to a runtime that is not driven, as between two calls of
+                // `block_on`. The next reads do not wait for it.
+                spawn_stealable(Arc::clone(self).flush());
+                Err(StoreError::timeout())
+            }
+        }
+    }
+
+    /// Sends the pending reads, in a task of its own: no reply depends on whether another caller is polled.
+    fn flush(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        let guard = FlushGuard(Some(self));
+        async move {
+            // After all tasks that are ready to read.
+            yield_stealable().await;
+            let (batcher, mut pending) = guard.take();
+            pending.retain(|read| !read.reply.is_closed());
+            while !pending.is_empty() {
+                let rest = pending.split_off(pending.len().min(MAX_KEYS));
+                let now = std::mem::replace(&mut pending, rest);
+                if pending.is_empty() {
+                    batcher.send(now).await;
+                } else {
+                    let batcher = Arc::clone(&batcher);
+                    tokio::spawn(async move { batcher.send(now).await });
+                }
+            }
+        }
+    }
+
+    fn take_pending(&self) -> Vec<PendingRead> {
+        std::mem::take(&mut *lock(&self.pending))
+    }
+
+    async fn send(&self, reads: Vec<PendingRead>) {
+        // A caller that was cancelled has dropped its receiver.
+        match self.replies(&reads).await {
+            Err(error) => {
+                for read in reads {
+                    let _ = read.reply.send(Err(error.clone()));
+                }
+            }
+            Ok(replies) => {
+                for (read, reply) in reads.into_iter().zip(replies) {
+                    let _ = read.reply.send(Ok(reply));
+                }
+            }
+        }
+    }
+
+    /// Returns a reply for each read.
+    async fn replies(&self, reads: &[PendingRead]) -> Result<Replies, StoreError> {
+        if !self.mget_refused.load(Ordering::Relaxed) {
+            let mut batch = Batch::new();
+            let command = batch.cmd("MGET");
+            for read in reads {
+                command.arg(&read.name);
+            }
+            match self.node.send_for(&batch, reads.len()).await?.pop() {
+                Some(Ok(Value::Array(values))) if values.len() == reads.len() => {
+                    return Ok(values.into_iter().map(Ok).collect());
+                }
+                Some(Err(error)) if matches!(error.code(), Some("NOPERM" | "CROSSSLOT")) => {
+                    self.mget_refused.store(true, Ordering::Relaxed);
+                }
+                Some(Err(error)) => return Ok(vec![Err(error); reads.len()]),
+                _ => return Err(unexpected()),
+            }
+        }
+        let mut batch = Batch::new();
+        for read in reads {
+            batch.cmd("GET").arg(&read.name);
+        }
+        self.node.send_for(&batch, reads.len()).await
+    }
+}
+
+/// The duty to send the pending reads. Dropped before that, as at the end of a runtime, it fails them: no
+/// other task would send them.
+struct FlushGuard(Option<Arc<ReadBatcher>>);
+
+impl FlushGuard {
+    fn take(mut self) -> (Arc<ReadBatcher>, Vec<PendingRead>) {
+        let batcher = self.0.take().expect("it is taken once");
+        let pending = batcher.take_pending();
+        (batcher, pending)
+    }
+}
+
+impl Drop for FlushGuard {
+    fn drop(&mut self) {
+        if let Some(batcher) = &self.0 {
+            drop(batcher.take_pending());
+        }
+    }
+}
+
+struct InFlight<'a> {
+    count: &'a AtomicUsize,
+    is_first: bool,
+}
+
+impl<'a> InFlight<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+        Self { count, is_first }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

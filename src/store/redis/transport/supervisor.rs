@@ -1,0 +1,377 @@
+//! The supervisor of a connection: keeps it alive, and fails callers at once while there is none.
+//!
+//! redis-rs' `ConnectionManager` is not used: it keeps a connection that hangs for ever, makes callers
+//! wait for a reconnect beyond any timeout, and never recovers from a failed authentication. Here a
+//! connection that misses two heartbeats in a row is replaced, and an error of connecting is only kept
+//! until the next attempt.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use super::batch::Batch;
+use super::handshake::ConnectOptions;
+use super::heartbeat::Heartbeat;
+use super::link::Link;
+use super::reply::not_connected;
+use super::server::Server;
+use crate::store::StoreError;
+use crate::store::redis::settings::{Access, Timeouts};
+use crate::task::spawn_stealable;
+use crate::util::{lock, random_fraction};
+
+/// The time between two heartbeats.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// The number of heartbeats in a row without a reply after which the connection is replaced.
+const MISSES: u32 = 2;
+
+/// The shortest and the longest pause between two attempts to connect.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// The state that callers see.
+enum State {
+    /// The first attempt, or the first after a connection was lost, is under way: callers wait for it.
+    Connecting,
+    Up(Link),
+    /// The last attempt failed, and the next follows after a pause.
+    Down(StoreError),
+}
+
+/// What a caller does during the pause after a failed attempt to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnDisconnect {
+    /// It fails at once.
+    Fail,
+    /// It ends the pause, and fails if the next attempt does: an invalidation.
+    Reconnect,
+    /// It ends the pause, and waits for further attempts too: a command that no caller waits for.
+    KeepReconnecting,
+}
+
+pub(super) struct Supervisor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: Server,
+    timeouts: Timeouts,
+    access: Arc<Access>,
+    heartbeat: Mutex<Heartbeat>,
+    watch: watch::Sender<Watch>,
+    reconnect_now: Notify,
+    session: Arc<AtomicU64>,
+}
+
+/// The state, and the task that may change it: both under one lock, so that no task publishes after
+/// another has taken over.
+struct Watch {
+    state: State,
+    /// The number of tasks so far. The last one supervises.
+    task: u64,
+    /// When the task was last active. `None` if it ended.
+    active_at: Option<Instant>,
+}
+
+impl Watch {
+    fn is_supervised(&self, stall_timeout: Duration) -> bool {
+        self.active_at
+            .is_some_and(|active_at| active_at.elapsed() < stall_timeout)
+    }
+}
+
+impl Supervisor {
+    /// Creates a supervisor, whose connections `session` counts.
+    pub(super) fn new(
+        server: Server,
+        timeouts: Timeouts,
+        access: Arc<Access>,
+        heartbeat: Heartbeat,
+        session: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                server,
+                timeouts,
+                access,
+                heartbeat: Mutex::new(heartbeat),
+                watch: watch::Sender::new(Watch {
+                    state: State::Connecting,
+                    task: 0,
+                    active_at: None,
+                }),
+                reconnect_now: Notify::new(),
+                session,
+            }),
+        }
+    }
+
+    /// Sets the key that the next heartbeats delete.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn set_heartbeat(&self, name: String) {
+        lock(&self.shared.heartbeat).name = name;
+    }
+
+    /// Returns the connection, or waits for one as `on_disconnect` says. The caller limits the time.
+    pub(super) async fn link(&self, on_disconnect: OnDisconnect) -> Result<Link, StoreError> {
+        {
+            let watch = self.shared.watch.borrow();
+            if let State::Up(link) = &watch.state
+                && !link.broken.is_set()
+                && watch.is_supervised(self.shared.stall_timeout())
+            {
+                return Ok(link.clone());
+            }
+        }
+        if let Some(running) = self.take_over() {
+            spawn_stealable(supervise(running));
+        }
+        // Boxed: it is seldom needed, and would enlarge the future of each command.
+        Box::pin(self.wait_for_link(on_disconnect)).await
+    }
+
+    async fn wait_for_link(&self, on_disconnect: OnDisconnect) -> Result<Link, StoreError> {
+        let mut watch = self.shared.watch.subscribe();
+        let mut reconnects = on_disconnect != OnDisconnect::Fail;
+        loop {
+            match &watch.borrow_and_update().state {
+                // The supervisor is about to publish another state.
+                State::Up(link) if link.broken.is_set() => {}
+                State::Up(link) => return Ok(link.clone()),
+                State::Down(_) if reconnects => {
+                    self.shared.reconnect_now.notify_one();
+                    reconnects = false;
+                }
+                State::Down(_) if on_disconnect == OnDisconnect::KeepReconnecting => {}
+                State::Down(error) => return Err(error.clone()),
+                State::Connecting => {}
+            }
+            if watch.changed().await.is_err() {
+                return Err(StoreError::not_connected(None));
+            }
+        }
+    }
+
+    /// Opens a connection of its own, which is not supervised, for commands that must not share one:
+    /// `WAIT` blocks its connection.
+    pub(super) async fn open_dedicated(&self) -> Result<Link, StoreError> {
+        self.shared.connect().await
+    }
+
+    /// Takes over from a task that ended or stalled. Returns `None` while a task supervises.
+    ///
+    /// The task and its connection belong to the runtime of the first caller. If that runtime ends, or is
+    /// not driven, as between two calls of `block_on`, the next caller supervises in its own.
+    fn take_over(&self) -> Option<Running> {
+        let mut task = None;
+        self.shared.watch.send_if_modified(|watch| {
+            if watch.is_supervised(self.shared.stall_timeout()) {
+                return false;
+            }
+            let has_stalled = watch.active_at.is_some();
+            if has_stalled {
+                watch.state = State::Connecting;
+            }
+            watch.task += 1;
+            watch.active_at = Some(Instant::now());
+            task = Some(watch.task);
+            has_stalled
+        });
+        Some(Running {
+            shared: Arc::downgrade(&self.shared),
+            task: task?,
+        })
+    }
+}
+
+/// The task that supervises. Dropped, by whatever ends the task, it lets another take over.
+struct Running {
+    shared: Weak<Shared>,
+    task: u64,
+}
+
+impl Running {
+    /// Returns what to supervise, or `None` if the store is dropped or another task has taken over.
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.stay_active(None)
+    }
+
+    /// Publishes `state`, if this task still supervises. Returns whether it does.
+    fn publish(&self, state: State) -> bool {
+        self.stay_active(Some(state)).is_some()
+    }
+
+    /// Notes that the task is active, and publishes, unless another task has taken over.
+    fn stay_active(&self, publish: Option<State>) -> Option<Arc<Shared>> {
+        let shared = self.shared.upgrade()?;
+        let mut supervises = false;
+        shared.watch.send_if_modified(|watch| {
+            supervises = watch.task == self.task;
+            if !supervises {
+                return false;
+            }
+            watch.active_at = Some(Instant::now());
+            let Some(state) = publish else {
+                return false;
+            };
+            if let State::Up(_) = &state {
+                shared.session.fetch_add(1, Ordering::SeqCst);
+            }
+            watch.state = state;
+            true
+        });
+        supervises.then_some(shared)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.watch.send_if_modified(|watch| {
+                let supervises = watch.task == self.task;
+                if supervises {
+                    watch.active_at = None;
+                    watch.state = State::Connecting;
+                }
+                supervises
+            });
+        }
+    }
+}
+
+async fn supervise(running: Running) {
+    let mut backoff = BACKOFF.0;
+    while let Some(shared) = running.shared() {
+        match shared.connect().await {
+            Ok(link) => {
+                backoff = BACKOFF.0;
+                drop(shared);
+                if !running.publish(State::Up(link.clone())) {
+                    return;
+                }
+                keep_alive(&running, link).await;
+                running.publish(State::Connecting);
+            }
+            // The error is only kept for the pause: then a password that was corrected works.
+            Err(error) => {
+                if !running.publish(State::Down(error)) {
+                    return;
+                }
+                // From a half to the whole.
+                let pause = backoff.mul_f64(0.5 + 0.5 * random_fraction());
+                backoff = (backoff * 2).min(BACKOFF.1);
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = shared.reconnect_now.notified() => {}
+                }
+            }
+        }
+    }
+}
+
+/// Sends heartbeats until the connection is to be replaced, or there is nothing to supervise.
+async fn keep_alive(running: &Running, mut link: Link) {
+    let mut missed = 0;
+    while missed < MISSES {
+        tokio::select! {
+            () = sleep(HEARTBEAT) => {}
+            () = link.broken.wait() => return,
+        }
+        let Some(shared) = running.shared() else {
+            return;
+        };
+        match shared.beat(&mut link.connection).await {
+            Ok(()) => missed = 0,
+            Err(_) => missed += 1,
+        }
+    }
+}
+
+impl Shared {
+    /// How long a task may go without activity before it counts as stalled: twice as long as it can at most
+    /// be inactive.
+    fn stall_timeout(&self) -> Duration {
+        let longest = HEARTBEAT.max(BACKOFF.1) + self.timeouts.connect + self.timeouts.response;
+        longest * 2
+    }
+
+    /// Connects. The connection is used once it has answered a heartbeat.
+    async fn connect(&self) -> Result<Link, StoreError> {
+        let options = ConnectOptions {
+            timeout: self.timeouts.connect,
+            access: Arc::clone(&self.access),
+            heartbeat: Some(lock(&self.heartbeat).clone()),
+            must_be_master: false,
+        };
+        self.server.open(&options).await
+    }
+
+    async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        let heartbeat = lock(&self.heartbeat).clone();
+        let mut batch = Batch::new();
+        heartbeat.command(&mut batch);
+        let replies = match timeout(self.timeouts.response, batch.send(connection)).await {
+            Ok(replies) => replies.map_err(not_connected)?,
+            Err(_) => return Err(StoreError::timeout()),
+        };
+        replies
+            .into_iter()
+            .try_for_each(|reply| heartbeat.check(reply))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redis::transport::handshake::Target;
+    use crate::store::redis::transport::heartbeat::ServerKind;
+    use crate::store::redis::transport::login::Login;
+    use crate::store::redis::transport::url::connection_info;
+
+    fn supervisor() -> Supervisor {
+        let info = connection_info("redis://127.0.0.1:1").unwrap();
+        let target = Target::new(info.addr().clone(), Login::new(&info, None));
+        let server = Server::Single(target);
+        let second = Duration::from_secs(1);
+        let timeouts = Timeouts {
+            response: second,
+            connect: second,
+        };
+        let heartbeat = Heartbeat {
+            name: "never".to_owned(),
+            kind: ServerKind::Single(["one", "other"].map(str::to_owned)),
+        };
+        Supervisor::new(server, timeouts, Arc::default(), heartbeat, Arc::default())
+    }
+
+    fn down() -> State {
+        State::Down(StoreError::not_connected(None))
+    }
+
+    #[test]
+    fn a_stalled_task_does_not_publish_over_its_successor() {
+        let supervisor = supervisor();
+        let first = supervisor.take_over().unwrap();
+        assert!(supervisor.take_over().is_none(), "one at a time");
+        assert!(first.publish(down()));
+        supervisor.shared.watch.send_modify(|watch| {
+            watch.active_at = Instant::now().checked_sub(supervisor.shared.stall_timeout());
+        });
+        let second = supervisor.take_over().unwrap();
+        let is_connecting = || {
+            let watch = supervisor.shared.watch.borrow();
+            matches!(watch.state, State::Connecting)
+        };
+        assert!(is_connecting());
+        assert!(!first.publish(down()) && is_connecting());
+        assert!(second.publish(down()) && !is_connecting());
+        drop(first);
+        assert!(!is_connecting());
+        drop(second);
+        assert!(is_connecting());
+    }
+}
