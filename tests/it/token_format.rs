@@ -88,7 +88,7 @@ impl World {
 /// The commands about tokens' entries, without heartbeats and the like.
 fn entries(monitor: &mut Monitor) -> Vec<String> {
     let mut lines = monitor.take();
-    lines.retain(|line| line.contains("api_token:app:"));
+    lines.retain(|line| line.contains("api_token:token:"));
     lines
 }
 

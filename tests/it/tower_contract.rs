@@ -535,12 +535,10 @@ async fn those_who_stay_are_served_when_the_one_who_began_the_load_hangs_up() {
 #[tokio::test]
 async fn clones_of_layer_and_service_share_what_they_know() {
     let database = Database::default();
-    let layer = database.layer();
-    let other = ApiTokenLayer::builder(database.cache())
-        .token_type("app")
-        .realm("other")
-        .build()
-        .unwrap();
+    let cache = database.cache();
+    let builder = || ApiTokenLayer::builder(cache.clone()).token_type("app");
+    let layer = builder().build().unwrap();
+    let other = builder().realm("other").build().unwrap();
     let services = [
         layer.layer(service_fn(served)),
         layer.clone().layer(service_fn(served)),
