@@ -82,11 +82,11 @@ impl Lookup {
 ///   ([protocol](crate::guide::protocol), N5).
 ///
 /// A load that takes longer than the
-/// [load deadline](crate::ApiTokenCacheBuilder::load_deadline) is dropped and counts as failed; a
+/// [load deadline](crate::ApiTokenCacheBuilder::load_timeout) is dropped and counts as failed; a
 /// panic counts as failed too.
 ///
 /// Work that a load moved to another thread (`spawn_blocking`, a synchronous driver) goes on when the
-/// load is dropped, and [`max_loads`](crate::ApiTokenCacheBuilder::max_loads) does not count it then: a
+/// load is dropped, and [`max_concurrent_loads`](crate::ApiTokenCacheBuilder::max_concurrent_loads) does not count it then: a
 /// database that hangs would be asked by more and more threads. A semaphore of the loader's own bounds
 /// it, if its permit is moved into the work:
 ///
@@ -96,7 +96,7 @@ impl Lookup {
 /// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenRecord};
 ///
 /// # fn query(_: &[u8; 32]) -> Result<Option<TokenRecord>, std::io::Error> { Ok(None) }
-/// // As many as `max_loads`.
+/// // As many as `max_concurrent_loads`.
 /// let permits = Arc::new(Semaphore::new(20));
 /// let loader = move |lookup: Lookup| {
 ///     let permits = Arc::clone(&permits);
@@ -110,7 +110,7 @@ impl Lookup {
 ///         Ok::<_, BoxError>(work.await??)
 ///     }
 /// };
-/// let cache = ApiTokenCache::builder(loader).max_loads(20).build()?;
+/// let cache = ApiTokenCache::builder(loader).max_concurrent_loads(20).build()?;
 /// # let _ = cache;
 /// # Ok::<(), tower_api_token::ConfigError>(())
 /// ```

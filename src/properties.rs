@@ -200,13 +200,13 @@ prop_compose! {
     /// All that a builder takes.
     fn lifetimes()(
         ttl in 1..=30 * DAY.as_millis() as u64,
-        null_ttl in 1..=DAY.as_millis() as u64,
+        negative_ttl in 1..=DAY.as_millis() as u64,
         jitter_percent in 0..=50_u32,
         stale in 0..=30 * DAY.as_millis() as u64,
     ) -> Lifetimes {
         Lifetimes {
             ttl: Duration::from_millis(ttl),
-            null_ttl: Duration::from_millis(null_ttl),
+            negative_ttl: Duration::from_millis(negative_ttl),
             jitter_percent,
             stale_if_error: Duration::from_millis(stale),
         }
@@ -259,7 +259,7 @@ proptest! {
         let record = lifetimes.of_record(None, wall, dice);
         prop_assert!(is_shortened(record, lifetimes.ttl, lifetimes.jitter_percent), "{record:?}");
         let negative = lifetimes.of_negative(dice);
-        prop_assert!(is_shortened(negative, lifetimes.null_ttl, lifetimes.jitter_percent), "{negative:?}");
+        prop_assert!(is_shortened(negative, lifetimes.negative_ttl, lifetimes.jitter_percent), "{negative:?}");
         prop_assert_eq!(lifetimes.grace_of_record(None, wall, record), lifetimes.stale_if_error);
     }
 
@@ -282,7 +282,7 @@ proptest! {
             }
             // Past its end: a null's time, and no grace.
             _ => {
-                prop_assert!(is_shortened(lifetime, lifetimes.null_ttl, lifetimes.jitter_percent));
+                prop_assert!(is_shortened(lifetime, lifetimes.negative_ttl, lifetimes.jitter_percent));
                 prop_assert_eq!(grace, Duration::ZERO);
             }
         }

@@ -38,8 +38,8 @@ async fn primed(cache: &ApiTokenCache) {
 async fn over_redis() -> (RedisServer, ApiTokenCache) {
     let server = RedisServer::start();
     let store = RedisStore::new(&server.url()).unwrap();
-    let builder = builder().store(store).staleness_bound(LONG).ttl(LONG);
-    let cache = builder.null_ttl(LONG).build().unwrap();
+    let builder = builder().store(store).max_staleness(LONG).ttl(LONG);
+    let cache = builder.negative_ttl(LONG).build().unwrap();
     primed(&cache).await;
     (server, cache)
 }

@@ -70,7 +70,7 @@ fn measure(tokens: usize, capacity: usize) {
     let server = RedisServer::start();
     let store = RedisStore::new(&server.url()).expect("a url");
     let builder = hot::builder().store(store).local_capacity(capacity);
-    let builder = builder.staleness_bound(LONG).ttl(LONG);
+    let builder = builder.max_staleness(LONG).ttl(LONG);
     let cache = builder.build().expect("a configuration");
     let bytes = runtime.block_on(grown(&cache, tokens));
     let (entries, _) = cache.local_entries();

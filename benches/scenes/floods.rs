@@ -34,7 +34,7 @@ pub(crate) fn main() {
 }
 
 async fn in_memory(invented: usize) {
-    let mut flood = Flood::new(GOOD, false, |builder| builder.null_ttl(LONG));
+    let mut flood = Flood::new(GOOD, false, |builder| builder.negative_ttl(LONG));
     let row = run(&mut flood, invented).await;
     let remembered = flood.remembered().await;
     println!("| in memory {row} {remembered} |");
@@ -44,8 +44,8 @@ async fn over_redis(name: &str, invented: usize, checked: bool, bound: Duration)
     let server = RedisServer::start();
     let store = RedisStore::new(&server.url()).expect("a url");
     let build = |builder: ApiTokenCacheBuilder<()>| {
-        let builder = builder.store(store).staleness_bound(bound);
-        builder.ttl(LONG).null_ttl(LONG)
+        let builder = builder.store(store).max_staleness(bound);
+        builder.ttl(LONG).negative_ttl(LONG)
     };
     let mut flood = Flood::new(GOOD, checked, build);
     let counting = tokio::spawn(most_in_a_second(server.url()));

@@ -102,7 +102,7 @@ fn instance(server: &RedisServer, has_local: bool) -> ApiTokenCache {
     let builder = good::builder()
         .store(store.response_timeout(Duration::from_secs(5)))
         .ttl(Duration::from_secs(3_600))
-        .staleness_bound(BOUND);
+        .max_staleness(BOUND);
     let builder = if has_local {
         builder
     } else {

@@ -40,7 +40,7 @@ fn cache(server: &RedisServer) -> ApiTokenCache {
         .token_types(["app"]);
     builder
         .local_capacity(0)
-        .max_loads(AT_ONCE)
+        .max_concurrent_loads(AT_ONCE)
         .build()
         .expect("a cache")
 }

@@ -89,7 +89,7 @@ impl Server {
             kept,
             format: config.format,
             admin_digest: config.admin_token.digest(),
-            null_ttl: config.null_ttl,
+            negative_ttl: config.negative_ttl,
             redis: config.redis.as_ref().map(Redis::kind),
             live: Live::new(),
             patience: config.client_timeout,
@@ -192,9 +192,9 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
         .key_layout(config.layout.keys())
         .last_use(recorder)
         .ttl(config.ttl)
-        .null_ttl(config.null_ttl)
+        .negative_ttl(config.negative_ttl)
         .local_capacity(config.local_capacity)
-        .staleness_bound(config.staleness_bound)
+        .max_staleness(config.max_staleness)
         .token_types(["app", "dataset"]);
     if let Some(redis) = &config.redis {
         if redis.is_tls() {

@@ -48,8 +48,8 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Se
 ///         .namespace("orders")                            // where several services share one Redis
 ///         .key_layout(KeyLayout::digest_keys(pepper, [""; 0]))
 ///         .token_types(["app", "dataset"])                // all that layers ask for
-///         .staleness_bound(Duration::from_millis(500))    // how late others may hear of a revocation
-///         .max_loads(20)                                  // what the pool can give to look-ups
+///         .max_staleness(Duration::from_millis(500))    // how late others may hear of a revocation
+///         .max_concurrent_loads(20)                                  // what the pool can give to look-ups
 ///         .stale_if_error(Duration::from_secs(3600))      // while the database fails
 ///         .build()
 /// }
@@ -63,16 +63,16 @@ pub struct ApiTokenCacheBuilder<M> {
     namespace: String,
     token_types: Option<Vec<String>>,
     ttl: Duration,
-    null_ttl: Duration,
+    negative_ttl: Duration,
     jitter_percent: u32,
     local_capacity: usize,
-    local_null_capacity: usize,
-    staleness_bound: Duration,
-    load_deadline: Duration,
-    max_loads: usize,
-    max_waiting_loads: usize,
-    max_load_wait: Duration,
-    null_writes_per_second: u32,
+    local_negative_capacity: usize,
+    max_staleness: Duration,
+    load_timeout: Duration,
+    max_concurrent_loads: usize,
+    max_queued_loads: usize,
+    load_queue_timeout: Duration,
+    negative_writes_per_second: u32,
     stale_if_error: Duration,
     last_use: Option<LastUseRecorder>,
     clock: Clock,
@@ -89,16 +89,16 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             namespace: "api_token".to_owned(),
             token_types: None,
             ttl: Duration::from_secs(600),
-            null_ttl: Duration::from_secs(60),
+            negative_ttl: Duration::from_secs(60),
             jitter_percent: 10,
             local_capacity: 100_000,
-            local_null_capacity: 25_000,
-            staleness_bound: Duration::from_secs(1),
-            load_deadline: Duration::from_secs(3),
-            max_loads: 50,
-            max_waiting_loads: 16_384,
-            max_load_wait: Duration::from_secs(2),
-            null_writes_per_second: 1_000,
+            local_negative_capacity: 25_000,
+            max_staleness: Duration::from_secs(1),
+            load_timeout: Duration::from_secs(3),
+            max_concurrent_loads: 50,
+            max_queued_loads: 16_384,
+            load_queue_timeout: Duration::from_secs(2),
+            negative_writes_per_second: 1_000,
             stale_if_error: Duration::ZERO,
             last_use: None,
             clock: Clock::default(),
@@ -158,8 +158,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
 
     /// How long a null or a denied record is kept. Default: 60 s, as in the Python original.
     #[must_use]
-    pub fn null_ttl(mut self, ttl: Duration) -> Self {
-        self.null_ttl = ttl;
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = ttl;
         self
     }
 
@@ -182,8 +182,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// How many nulls and denied records the local level holds, apart from the good ones, so that a flood
     /// of invented tokens cannot push a good one out. Default: 25,000.
     #[must_use]
-    pub fn local_null_capacity(mut self, nulls: usize) -> Self {
-        self.local_null_capacity = nulls;
+    pub fn local_negative_capacity(mut self, nulls: usize) -> Self {
+        self.local_negative_capacity = nulls;
         self
     }
 
@@ -191,8 +191,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// from before. The same in all instances. Default: 1 s: a hot token then costs Redis two reads
     /// a second for each instance.
     #[must_use]
-    pub fn staleness_bound(mut self, bound: Duration) -> Self {
-        self.staleness_bound = bound;
+    pub fn max_staleness(mut self, bound: Duration) -> Self {
+        self.max_staleness = bound;
         self
     }
 
@@ -200,8 +200,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// necessary. Beyond it the request is unavailable. Default: 3 s; another instance waits a
     /// second longer for it, and a lease lasts two seconds longer.
     #[must_use]
-    pub fn load_deadline(mut self, deadline: Duration) -> Self {
-        self.load_deadline = deadline;
+    pub fn load_timeout(mut self, deadline: Duration) -> Self {
+        self.load_timeout = deadline;
         self
     }
 
@@ -210,31 +210,31 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// though work that it moved to another thread goes on; [`TokenLoader`](crate::TokenLoader) shows how
     /// to bound that too.
     #[must_use]
-    pub fn max_loads(mut self, loads: usize) -> Self {
-        self.max_loads = loads;
+    pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
+        self.max_concurrent_loads = loads;
         self
     }
 
     /// How many loads may wait for a place; beyond it a request is unavailable at once. Default:
     /// 16,384, a cold start's worth.
     #[must_use]
-    pub fn max_waiting_loads(mut self, loads: usize) -> Self {
-        self.max_waiting_loads = loads;
+    pub fn max_queued_loads(mut self, loads: usize) -> Self {
+        self.max_queued_loads = loads;
         self
     }
 
     /// How long a load may wait for a place. Default: 2 s.
     #[must_use]
-    pub fn max_load_wait(mut self, wait: Duration) -> Self {
-        self.max_load_wait = wait;
+    pub fn load_queue_timeout(mut self, wait: Duration) -> Self {
+        self.load_queue_timeout = wait;
         self
     }
 
     /// How many nulls this instance writes in a second; beyond it they are answered and not written,
     /// so that a flood of invented tokens cannot push records out of the store. Default: 1,000.
     #[must_use]
-    pub fn null_writes_per_second(mut self, writes: u32) -> Self {
-        self.null_writes_per_second = writes;
+    pub fn negative_writes_per_second(mut self, writes: u32) -> Self {
+        self.negative_writes_per_second = writes;
         self
     }
 
@@ -289,7 +289,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         let Erased(store) = match self.store {
             Some(make) => make(parts)?,
             None => sealed::IntoStore::into_store(
-                embedded(self.local_capacity, self.local_null_capacity),
+                embedded(self.local_capacity, self.local_negative_capacity),
                 parts,
             ),
         };
@@ -298,7 +298,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         } else if store.is_local() {
             Entitlement::Own
         } else if cfg!(feature = "local") {
-            Entitlement::Within(self.staleness_bound)
+            Entitlement::Within(self.max_staleness)
         } else {
             Entitlement::Off
         };
@@ -307,25 +307,33 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             Recorder::new(settings, store, keys, self.clock.clone())
         };
         let last_use = self.last_use.map(recorder);
-        let waits = Waits::new(self.load_deadline, self.max_load_wait, store.deadline());
+        let waits = Waits::new(self.load_timeout, self.load_queue_timeout, store.deadline());
         let engine = Engine {
             order: LogicalClock::default(),
             last_use,
             keys,
             store,
             loader: self.loader,
-            local: Local::new(entitlement, self.local_capacity, self.local_null_capacity),
+            local: Local::new(
+                entitlement,
+                self.local_capacity,
+                self.local_negative_capacity,
+            ),
             tenants: Tenants::default(),
             unconfirmed: Unconfirmed::new(),
             flights: Arc::new(Flights::new(waits.step)),
             tenant_flights: Arc::new(Flights::new(waits.read)),
-            bulkhead: Bulkhead::new(self.max_loads, self.max_waiting_loads, self.max_load_wait),
-            null_writes: RateLimiter::new(self.null_writes_per_second),
+            bulkhead: Bulkhead::new(
+                self.max_concurrent_loads,
+                self.max_queued_loads,
+                self.load_queue_timeout,
+            ),
+            null_writes: RateLimiter::new(self.negative_writes_per_second),
             token_types,
-            bounds: Bounds::new(entitlement.bound(), self.staleness_bound),
+            bounds: Bounds::new(entitlement.bound(), self.max_staleness),
             lifetimes: Lifetimes {
                 ttl: self.ttl,
-                null_ttl: self.null_ttl,
+                negative_ttl: self.negative_ttl,
                 jitter_percent: self.jitter_percent,
                 stale_if_error: self.stale_if_error,
             },
@@ -348,7 +356,12 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         }
         let times = [
             ("ttl", self.ttl, Duration::from_millis(1), 30 * DAY),
-            ("null_ttl", self.null_ttl, Duration::from_millis(1), DAY),
+            (
+                "negative_ttl",
+                self.negative_ttl,
+                Duration::from_millis(1),
+                DAY,
+            ),
             (
                 "stale_if_error",
                 self.stale_if_error,
@@ -356,20 +369,20 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 30 * DAY,
             ),
             (
-                "staleness_bound",
-                self.staleness_bound,
+                "max_staleness",
+                self.max_staleness,
                 Duration::from_millis(10),
                 LONGEST,
             ),
             (
-                "load_deadline",
-                self.load_deadline,
+                "load_timeout",
+                self.load_timeout,
                 Duration::from_millis(10),
                 LONGEST_WAIT,
             ),
             (
-                "max_load_wait",
-                self.max_load_wait,
+                "load_queue_timeout",
+                self.load_queue_timeout,
                 Duration::ZERO,
                 LONGEST_WAIT,
             ),
@@ -379,13 +392,13 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         }
         for (name, value) in [
             ("local_capacity", self.local_capacity),
-            ("local_null_capacity", self.local_null_capacity),
-            ("max_waiting_loads", self.max_waiting_loads),
+            ("local_negative_capacity", self.local_negative_capacity),
+            ("max_queued_loads", self.max_queued_loads),
         ] {
             ConfigError::unless_within(name, value, 0..=MOST_ENTRIES)?;
         }
         let permits = 1..=tokio::sync::Semaphore::MAX_PERMITS;
-        ConfigError::unless_within("max_loads", self.max_loads, permits)?;
+        ConfigError::unless_within("max_concurrent_loads", self.max_concurrent_loads, permits)?;
         ConfigError::unless_within("ttl_jitter_percent", self.jitter_percent, 0..=50)?;
         if self.layout.is_seed() && self.ttl > SEED_TTL {
             return Err(ConfigError::of(
@@ -409,7 +422,7 @@ fn embedded(records: usize, nulls: usize) -> MemoryStore {
         0 => MemoryStore::new(),
         _ => MemoryStore::new()
             .capacity(records)
-            .null_capacity(nulls.max(1)),
+            .negative_capacity(nulls.max(1)),
     }
 }
 
@@ -419,8 +432,8 @@ impl<M> fmt::Debug for ApiTokenCacheBuilder<M> {
             .field("namespace", &self.namespace)
             .field("token_types", &self.token_types)
             .field("ttl", &self.ttl)
-            .field("null_ttl", &self.null_ttl)
-            .field("staleness_bound", &self.staleness_bound)
+            .field("negative_ttl", &self.negative_ttl)
+            .field("max_staleness", &self.max_staleness)
             .finish_non_exhaustive()
     }
 }

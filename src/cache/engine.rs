@@ -332,12 +332,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
 
     #[cfg(feature = "metrics")]
     pub(crate) fn publish_metrics(&self) {
-        let (loads, waiting, max_loads) = self.bulkhead.taken();
+        let (loads, waiting, max_concurrent_loads) = self.bulkhead.taken();
         let (records, nulls) = self.local.len();
         let levels = Levels {
             loads,
             waiting,
-            max_loads,
+            max_concurrent_loads,
             records,
             nulls,
             breakers: self.store.breakers(),

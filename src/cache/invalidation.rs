@@ -109,7 +109,7 @@ pub(crate) enum Target {
 ///
 /// A request that starts after `Ok` is answered from the database as it is now, with one exception: another
 /// instance may answer from its memory for less than
-/// [`max_staleness`](crate::ApiTokenCacheBuilder::staleness_bound) (1 s by default).
+/// [`max_staleness`](crate::ApiTokenCacheBuilder::max_staleness) (1 s by default).
 /// [`wait_for_all_instances`](Self::wait_for_all_instances) completes when this exception is over, and
 /// [`effective_at`](InvalidationReceipt::effective_at) says when that is.
 ///
@@ -185,7 +185,7 @@ impl InvalidationReceipt {
     ///
     /// An invalidation with [`wait_for_all_instances`](Invalidation::wait_for_all_instances) has read the
     /// bounds of all instances, and the time has passed when it completes. One without has not: it relies on
-    /// this cache's own [`max_staleness`](crate::ApiTokenCacheBuilder::staleness_bound), and on the bounds that
+    /// this cache's own [`max_staleness`](crate::ApiTokenCacheBuilder::max_staleness), and on the bounds that
     /// the cache has seen before. It is too early if another instance is configured with a longer one that this
     /// cache has not seen, so give all instances the same.
     pub fn effective_at(&self) -> DateTime<Utc> {

@@ -13,7 +13,7 @@ pub(crate) const SEED_TTL: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetimes {
     pub(crate) ttl: Duration,
-    pub(crate) null_ttl: Duration,
+    pub(crate) negative_ttl: Duration,
     /// The share of a lifetime that jitter may take away, in per cent.
     pub(crate) jitter_percent: u32,
     /// For how long after its end a record may still be answered, if the loader fails.
@@ -23,7 +23,7 @@ pub(crate) struct Lifetimes {
 impl Lifetimes {
     /// The longest that anything is kept.
     pub(crate) fn longest(&self) -> Duration {
-        (self.ttl + self.stale_if_error).max(self.null_ttl)
+        (self.ttl + self.stale_if_error).max(self.negative_ttl)
     }
 
     pub(crate) fn is_stale_allowed(&self) -> bool {
@@ -63,7 +63,7 @@ impl Lifetimes {
 
     /// For a null and a denied record.
     pub(crate) fn of_negative(&self, dice: u32) -> Duration {
-        self.shortened(self.null_ttl, dice)
+        self.shortened(self.negative_ttl, dice)
     }
 
     /// Jitter keeps entries that were filled together from ending together. It only shortens: the
@@ -84,7 +84,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const LIFETIMES: Lifetimes = Lifetimes {
         ttl: Duration::from_secs(600),
-        null_ttl: Duration::from_secs(60),
+        negative_ttl: Duration::from_secs(60),
         jitter_percent: 10,
         stale_if_error: Duration::from_secs(300),
     };

@@ -25,7 +25,7 @@ impl Stopwatch {
 pub(crate) struct Levels {
     pub(crate) loads: usize,
     pub(crate) waiting: usize,
-    pub(crate) max_loads: usize,
+    pub(crate) max_concurrent_loads: usize,
     pub(crate) records: usize,
     pub(crate) nulls: usize,
     pub(crate) breakers: Breakers,
@@ -120,7 +120,7 @@ impl Metrics {
         let plain = [
             (LOADS_IN_FLIGHT, levels.loads),
             (LOADS_WAITING, levels.waiting),
-            (LOADS_MAX, levels.max_loads),
+            (LOADS_MAX, levels.max_concurrent_loads),
         ];
         for (name, value) in plain {
             gauge!(name, "cache" => Arc::clone(&self.cache)).set(value as f64);

@@ -33,13 +33,13 @@ const TENANTS: usize = 100_000;
 /// ```
 /// use tower_api_token::MemoryStore;
 ///
-/// let store = MemoryStore::new().capacity(10_000).null_capacity(1_000);
+/// let store = MemoryStore::new().capacity(10_000).negative_capacity(1_000);
 /// # let _ = store;
 /// ```
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     pub(crate) capacity: usize,
-    pub(crate) null_capacity: usize,
+    pub(crate) negative_capacity: usize,
 }
 
 impl MemoryStore {
@@ -47,7 +47,7 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self {
             capacity: 100_000,
-            null_capacity: 25_000,
+            negative_capacity: 25_000,
         }
     }
 
@@ -60,8 +60,8 @@ impl MemoryStore {
 
     /// How many nulls and denied records are kept. Default: 25,000, some 5 MB of nulls.
     #[must_use]
-    pub fn null_capacity(mut self, nulls: usize) -> Self {
-        self.null_capacity = nulls;
+    pub fn negative_capacity(mut self, nulls: usize) -> Self {
+        self.negative_capacity = nulls;
         self
     }
 }
@@ -76,7 +76,11 @@ impl<M: Send + Sync + 'static> sealed::IntoStore<M> for MemoryStore {
     fn check(&self) -> Result<(), ConfigError> {
         let allowed = 0..=MOST_ENTRIES;
         ConfigError::unless_within("MemoryStore capacity", self.capacity, allowed.clone())?;
-        ConfigError::unless_within("MemoryStore null_capacity", self.null_capacity, allowed)
+        ConfigError::unless_within(
+            "MemoryStore negative_capacity",
+            self.negative_capacity,
+            allowed,
+        )
     }
 
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
@@ -236,7 +240,7 @@ impl<M> Memory<M> {
         Self {
             clock,
             shards: (0..SHARDS)
-                .map(|_| Mutex::new(Shard::new(store.capacity, store.null_capacity)))
+                .map(|_| Mutex::new(Shard::new(store.capacity, store.negative_capacity)))
                 .collect(),
             tenants: Mutex::new(Tenants {
                 epoch: None,
@@ -468,8 +472,8 @@ mod tests {
 
     #[test]
     fn records_and_nulls_have_budgets_of_their_own() {
-        let store = MemoryStore::new().capacity(7).null_capacity(8);
-        assert_eq!((store.capacity, store.null_capacity), (7, 8));
+        let store = MemoryStore::new().capacity(7).negative_capacity(8);
+        assert_eq!((store.capacity, store.negative_capacity), (7, 8));
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl<M> TokenRecord<M> {
     ///
     /// Requests with it are answered with 403 and `reason`, which the client reads. The record passes the
     /// same checks as any other: an expired token, or one of another type, is answered with 401. The
-    /// answer is cached for the [null time to live](crate::ApiTokenCacheBuilder::null_ttl), and ends at
+    /// answer is cached for the [null time to live](crate::ApiTokenCacheBuilder::negative_ttl), and ends at
     /// once when the token or its [tenant](Self::tenant_id) is invalidated.
     ///
     /// A revoked or deleted token is not denied: for it the loader returns `None`.

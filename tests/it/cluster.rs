@@ -602,7 +602,7 @@ async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_bac
     let points = Points::default();
     let store = redis_at(&world.url).response_timeout(Duration::from_millis(500));
     let builder = world.db.cache().store(store).token_types(["app"]);
-    let builder = builder.load_deadline(Duration::from_secs(3_600));
+    let builder = builder.load_timeout(Duration::from_secs(3_600));
     let builder = builder.local_capacity(0).sync_points(points.sync_points());
     let cache = builder.build().unwrap();
     let (slot, from, to) = world.way(&entry(&token));

@@ -8,7 +8,7 @@ use test_support::RedisServer;
 use tower_api_token::{Answer, Origin, RedisStore};
 
 const TOKENS: usize = 10_000;
-/// The default of `max_loads`.
+/// The default of `max_concurrent_loads`.
 const CAP: usize = 50;
 /// A busy machine is not what is tested.
 const PATIENT: Duration = Duration::from_secs(300);
@@ -23,7 +23,7 @@ async fn start_cold(build: impl FnOnce(Builder) -> Builder) {
         db.insert(&token(n), Row::new("app"));
     }
     let builder = build(db.cache().token_types(["app"]));
-    let builder = builder.max_load_wait(PATIENT).load_deadline(PATIENT);
+    let builder = builder.load_queue_timeout(PATIENT).load_timeout(PATIENT);
     let cache = builder.build().unwrap();
     // All have come before anybody may leave the database, and then they leave it fifty at a time.
     db.gate.close();

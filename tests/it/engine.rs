@@ -283,7 +283,7 @@ async fn a_loader_that_fails_is_no_absence_and_nothing_is_cached_of_it() {
 async fn a_load_beyond_its_deadline_is_unavailable_and_the_next_request_tries_again() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
-        let cache = build(db.cache().load_deadline(Duration::from_secs(1)));
+        let cache = build(db.cache().load_timeout(Duration::from_secs(1)));
         db.gate.close();
         let error = ask(&cache, TOKEN).await.unwrap_err();
         assert_eq!(error.kind(), UnavailableKind::LoaderTimedOut);
@@ -302,8 +302,8 @@ async fn a_flight_that_never_lands_gives_way_to_one_other_and_then_it_is_unavail
     points.at(SyncPoint::Loaded).close();
     let builder = db.cache().sync_points(points.sync_points());
     let cache = builder
-        .load_deadline(Duration::from_millis(100))
-        .max_load_wait(Duration::ZERO)
+        .load_timeout(Duration::from_millis(100))
+        .load_queue_timeout(Duration::ZERO)
         .build()
         .unwrap();
     let start = Instant::now();
@@ -328,8 +328,8 @@ fn a_flight_in_a_runtime_that_stands_still_is_nobodys_hostage() {
     let held = points.at(SyncPoint::Loaded);
     held.close();
     let builder = db.cache().sync_points(points.sync_points());
-    let builder = builder.load_deadline(Duration::from_millis(500));
-    let builder = builder.max_load_wait(Duration::from_millis(500));
+    let builder = builder.load_timeout(Duration::from_millis(500));
+    let builder = builder.load_queue_timeout(Duration::from_millis(500));
     let cache = builder.build().unwrap();
     let still = driven_by_hand();
     still.block_on(async {
@@ -635,7 +635,7 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 async fn loads_never_run_above_the_cap_and_none_is_refused_within_the_queue() {
     each(async |build| {
         let db = Db::new();
-        let cache = build(db.cache().max_loads(5));
+        let cache = build(db.cache().max_concurrent_loads(5));
         let ask = |n: usize| {
             let cache = cache.clone();
             tokio::spawn(async move { is_absent(&cache, &format!("unknown-token-{n}")).await })
@@ -670,9 +670,9 @@ async fn a_permit_that_is_moved_into_blocking_work_bounds_it_beyond_the_loads_de
             Ok::<_, BoxError>(None::<TokenRecord>)
         }
     };
-    let builder = ApiTokenCache::builder(loader).max_loads(2);
+    let builder = ApiTokenCache::builder(loader).max_concurrent_loads(2);
     let cache = builder
-        .load_deadline(Duration::from_millis(20))
+        .load_timeout(Duration::from_millis(20))
         .build()
         .unwrap();
     for n in 0..10 {
@@ -691,8 +691,8 @@ async fn beyond_the_queue_a_request_is_unavailable_at_once() {
     let db = Db::new();
     let cache = db
         .cache()
-        .max_loads(1)
-        .max_waiting_loads(1)
+        .max_concurrent_loads(1)
+        .max_queued_loads(1)
         .build()
         .unwrap();
     db.gate.close();
@@ -939,7 +939,10 @@ async fn an_outage_of_both_is_unavailable_and_never_absent() {
 #[tokio::test]
 async fn a_flood_of_invented_tokens_writes_no_more_nulls_than_the_cap() {
     let (server, db, clock) = (RedisServer::start(), Db::new(), ManualClock::new());
-    let builder = db.cache().store(redis(&server)).null_writes_per_second(10);
+    let builder = db
+        .cache()
+        .store(redis(&server))
+        .negative_writes_per_second(10);
     let cache = builder.clock(clock.clone()).build().unwrap();
     for n in 0..50 {
         assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
@@ -1046,15 +1049,19 @@ fn nonsense_is_refused_by_build_with_the_setters_name() {
         }),
         ("ttl", |b| b.ttl(Duration::ZERO)),
         ("ttl", |b| b.ttl(Duration::MAX)),
-        ("null_ttl", |b| b.null_ttl(Duration::ZERO)),
-        ("null_ttl", |b| b.null_ttl(Duration::from_secs(90_000))),
-        ("staleness_bound", |b| b.staleness_bound(Duration::ZERO)),
-        ("staleness_bound", |b| {
-            b.staleness_bound(Duration::from_secs(4_000))
+        ("negative_ttl", |b| b.negative_ttl(Duration::ZERO)),
+        ("negative_ttl", |b| {
+            b.negative_ttl(Duration::from_secs(90_000))
         }),
-        ("load_deadline", |b| b.load_deadline(Duration::ZERO)),
-        ("max_loads", |b| b.max_loads(0)),
-        ("max_loads", |b| b.max_loads(usize::MAX)),
+        ("max_staleness", |b| b.max_staleness(Duration::ZERO)),
+        ("max_staleness", |b| {
+            b.max_staleness(Duration::from_secs(4_000))
+        }),
+        ("load_timeout", |b| b.load_timeout(Duration::ZERO)),
+        ("max_concurrent_loads", |b| b.max_concurrent_loads(0)),
+        ("max_concurrent_loads", |b| {
+            b.max_concurrent_loads(usize::MAX)
+        }),
         ("ttl_jitter_percent", |b| b.ttl_jitter_percent(51)),
         ("namespace", |b| b.namespace("a b")),
         ("token_types", |b| b.token_types([""; 0])),
@@ -1124,20 +1131,20 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
             of_memory(memory().capacity(usize::MAX)),
         ),
         (
-            "MemoryStore null_capacity",
-            of_memory(memory().null_capacity(ENTRIES + 1)),
+            "MemoryStore negative_capacity",
+            of_memory(memory().negative_capacity(ENTRIES + 1)),
         ),
         ("local_capacity", db.cache().local_capacity(ENTRIES + 1)),
         (
-            "local_null_capacity",
-            db.cache().local_null_capacity(usize::MAX),
+            "local_negative_capacity",
+            db.cache().local_negative_capacity(usize::MAX),
         ),
+        ("max_queued_loads", db.cache().max_queued_loads(usize::MAX)),
         (
-            "max_waiting_loads",
-            db.cache().max_waiting_loads(usize::MAX),
+            "load_queue_timeout",
+            db.cache().load_queue_timeout(Duration::MAX),
         ),
-        ("max_load_wait", db.cache().max_load_wait(Duration::MAX)),
-        ("load_deadline", db.cache().load_deadline(Duration::MAX)),
+        ("load_timeout", db.cache().load_timeout(Duration::MAX)),
         ("stale_if_error", db.cache().stale_if_error(Duration::MAX)),
         ("last_use interval", of(recorder().interval(Duration::MAX))),
         (
@@ -1168,7 +1175,9 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
         .interval(HOUR)
         .flush_interval(HOUR)
         .write_timeout(HOUR);
-    let builder = of_redis(longest).load_deadline(HOUR).max_load_wait(HOUR);
+    let builder = of_redis(longest)
+        .load_timeout(HOUR)
+        .load_queue_timeout(HOUR);
     let builder = builder.stale_if_error(720 * HOUR).ttl(720 * HOUR);
     let cache = builder
         .last_use(
@@ -1178,13 +1187,13 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
                 .capacity(ENTRIES),
         )
         .local_capacity(ENTRIES)
-        .local_null_capacity(ENTRIES)
+        .local_negative_capacity(ENTRIES)
         .build()
         .unwrap();
     found(&cache, TOKEN).await;
     cache.invalidate(TOKEN).await.unwrap();
     assert_eq!(cache.shutdown().await, 0);
-    let full = memory().capacity(ENTRIES).null_capacity(ENTRIES);
+    let full = memory().capacity(ENTRIES).negative_capacity(ENTRIES);
     found(&of_memory(full).build().unwrap(), TOKEN).await;
 
     let shortest = store()
@@ -1243,7 +1252,7 @@ async fn records_are_not_under_the_cap_of_nulls() {
         .cache()
         .store(redis(&server))
         .clock(ManualClock::new())
-        .null_writes_per_second(1)
+        .negative_writes_per_second(1)
         .build()
         .unwrap();
     for token in ["no-such-token", TOKEN, "another-token"] {

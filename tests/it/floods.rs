@@ -42,8 +42,8 @@ async fn a_flood_costs_no_good_token_its_place_and_redis_no_more_nulls_than_the_
     let mut flood = Flood::new(GOOD, false, |builder| {
         let builder = builder.store(redis(&server)).clock(clock.clone());
         builder
-            .local_null_capacity(NULLS)
-            .null_writes_per_second(cap as u32)
+            .local_negative_capacity(NULLS)
+            .negative_writes_per_second(cap as u32)
     });
     flood.prime().await;
     all_are_local(&flood.run(INVENTED).await);
@@ -85,9 +85,9 @@ async fn with_a_token_format_neither_redis_nor_the_loader_hears_of_a_flood() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_stays_within_the_nulls_budget_of_the_store_in_memory() {
     let store = MemoryStore::new().capacity(10 * NULLS);
-    let store = store.null_capacity(NULLS);
+    let store = store.negative_capacity(NULLS);
     let mut flood = Flood::new(GOOD, false, |builder| {
-        builder.store(store).local_null_capacity(NULLS)
+        builder.store(store).local_negative_capacity(NULLS)
     });
     flood.prime().await;
     all_are_local(&flood.run(INVENTED).await);

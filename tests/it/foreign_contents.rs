@@ -190,7 +190,7 @@ async fn a_load_lock_without_an_end_is_given_one() {
     let lock = format!("api_token_query_lock:app:{TOKEN}");
     world.set(&lock, b"another's");
     // A lock is waited for a second longer than a load may take.
-    let builder = world.builder().load_deadline(Duration::from_millis(50));
+    let builder = world.builder().load_timeout(Duration::from_millis(50));
     let cache = builder.local_capacity(0).build().unwrap();
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
     let left = world.server.command(&["PTTL", &lock]).int();

@@ -332,7 +332,7 @@ async fn a_redis_that_is_away_delays_no_request_and_no_write_and_bounds_the_memo
     let at = format!("redis://{}", proxy.addr());
     let with = |recorder: LastUseRecorder| {
         let builder = world.builder().store(redis_at(&at));
-        let builder = builder.staleness_bound(INTERVAL);
+        let builder = builder.max_staleness(INTERVAL);
         builder.last_use(recorder.capacity(10)).build().unwrap()
     };
     let sunk = with(recorder(&world.sink));

@@ -54,7 +54,7 @@ impl World {
             .store(store)
             .key_layout(layout)
             .token_types(["app"]);
-        let builder = builder.load_deadline(Duration::from_secs(3_600));
+        let builder = builder.load_timeout(Duration::from_secs(3_600));
         let builder = builder.local_capacity(0).sync_points(points.sync_points());
         let world = Self {
             cache: builder.build().unwrap(),
@@ -291,7 +291,7 @@ async fn a_flight_that_a_panic_ends_gives_its_lease_back() {
         async { Ok::<_, std::io::Error>(Some(record)) }
     };
     let builder = ApiTokenCache::builder(loader).store(crate::common::redis(&server));
-    let builder = builder.load_deadline(Duration::from_secs(3_600));
+    let builder = builder.load_timeout(Duration::from_secs(3_600));
     let cache = builder.local_capacity(0).build().unwrap();
     cache.authenticate_typed(TOKEN, "app").await.unwrap_err();
     let vacant = async || server.get(&entry(TOKEN)).is_none();

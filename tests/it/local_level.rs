@@ -196,14 +196,20 @@ async fn a_tenant_remembered_for_longer_than_the_bound_fills_nothing_that_is_dea
 #[tokio::test]
 async fn a_flood_of_invented_tokens_pushes_no_good_one_out() {
     let world = World::new(Row::new("app"));
-    let builder = world.builder().local_capacity(100).local_null_capacity(50);
+    let builder = world
+        .builder()
+        .local_capacity(100)
+        .local_negative_capacity(50);
     for instance in [
-        builder.null_writes_per_second(1_000_000).build().unwrap(),
+        builder
+            .negative_writes_per_second(1_000_000)
+            .build()
+            .unwrap(),
         world
             .db
             .cache()
             .local_capacity(160)
-            .local_null_capacity(50)
+            .local_negative_capacity(50)
             .build()
             .unwrap(),
     ] {
@@ -360,7 +366,7 @@ async fn an_instance_that_only_reads_enters_its_bound_once_a_minute() {
     let reader = world
         .builder()
         .token_types(["app"])
-        .staleness_bound(BOUND * 3)
+        .max_staleness(BOUND * 3)
         .build()
         .unwrap();
     assert_eq!(found(&reader, TOKEN).await.origin(), Origin::Shared);
@@ -415,7 +421,7 @@ async fn an_instance_that_only_reads_enters_its_bound_again_in_a_redis_that_was_
     let reader = world
         .builder()
         .token_types(["app"])
-        .staleness_bound(BOUND * 3)
+        .max_staleness(BOUND * 3)
         .build()
         .unwrap();
     let reads_and_is_known = async || {
@@ -493,7 +499,7 @@ async fn the_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound
 #[tokio::test]
 async fn the_wait_outlasts_the_longest_bound_of_any_instance() {
     let world = World::new(Row::new("app"));
-    let slow = world.builder().staleness_bound(BOUND * 3).build().unwrap();
+    let slow = world.builder().max_staleness(BOUND * 3).build().unwrap();
     found(&slow, TOKEN).await;
     let operators = ManualClock::new();
     let builder = world
@@ -517,7 +523,7 @@ async fn the_wait_outlasts_the_longest_bound_of_any_instance() {
 #[tokio::test]
 async fn a_receipt_tells_from_when_on_every_instance_obeys() {
     let world = World::new(Row::new("app"));
-    let slow = world.builder().staleness_bound(BOUND * 3).build().unwrap();
+    let slow = world.builder().max_staleness(BOUND * 3).build().unwrap();
     found(&slow, TOKEN).await;
     let operator = world.builder().local_capacity(0).build().unwrap();
     let now = world.clock.now();
@@ -614,7 +620,7 @@ async fn a_token_that_went_to_another_tenant_is_filled_under_that_ones_generatio
 async fn a_large_denial_that_another_instance_filled_weighs_what_it_is() {
     let world = World::new(Row::new("app"));
     let filler = world.builder().local_capacity(0).build().unwrap();
-    let reader = world.builder().local_null_capacity(64).build().unwrap();
+    let reader = world.builder().local_negative_capacity(64).build().unwrap();
     let tenant = "t".repeat(8_000);
     world.db.suspend(&tenant);
     for n in 0..100 {

@@ -69,9 +69,9 @@ impl Instance {
             .store(store.response_timeout(patient).connect_timeout(patient))
             .key_layout(layout)
             .token_types(["app"])
-            .staleness_bound(Duration::from_millis(200))
-            .max_loads(MAX_LOADS)
-            .max_load_wait(patient)
+            .max_staleness(Duration::from_millis(200))
+            .max_concurrent_loads(MAX_LOADS)
+            .load_queue_timeout(patient)
             .build()
             .unwrap();
         Self { cache, most }

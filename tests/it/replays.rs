@@ -42,7 +42,7 @@ impl World {
         let patient = Duration::from_secs(60);
         let instance = build()
             .sync_points(points.sync_points())
-            .load_deadline(patient)
+            .load_timeout(patient)
             .build()
             .unwrap();
         let operator = build().build().unwrap();
@@ -342,7 +342,7 @@ impl Clocked {
         let (clock, operators) = (ManualClock::new(), ManualClock::new());
         let build = |clock: &ManualClock| {
             let builder = db.cache().store(redis(&server)).token_types(["app"]);
-            builder.clock(clock.clone()).staleness_bound(bound)
+            builder.clock(clock.clone()).max_staleness(bound)
         };
         let instance = build(&clock)
             .sync_points(points.sync_points())
@@ -430,7 +430,7 @@ async fn l10_the_wait_is_counted_from_the_reply_to_the_deletion() {
         .clock(world.operators.clone());
     let operator = builder
         .token_types(["app"])
-        .staleness_bound(BOUND)
+        .max_staleness(BOUND)
         .build()
         .unwrap();
     operator.check_store().await.unwrap();
@@ -514,7 +514,7 @@ impl Longer {
         let world = Clocked::new(Row::new("app"));
         let builder = |clock: &ManualClock| {
             let builder = world.db.cache().store(redis(&world.server));
-            let builder = builder.clock(clock.clone()).staleness_bound(BOUND);
+            let builder = builder.clock(clock.clone()).max_staleness(BOUND);
             if declared {
                 builder.token_types(["app"])
             } else {
@@ -523,7 +523,7 @@ impl Longer {
         };
         let instance = builder(&world.clock).sync_points(world.points.sync_points());
         Self {
-            instance: instance.staleness_bound(BOUND * 10).build().unwrap(),
+            instance: instance.max_staleness(BOUND * 10).build().unwrap(),
             operator: builder(&world.operators).build().unwrap(),
             world,
         }

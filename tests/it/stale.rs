@@ -14,13 +14,13 @@ use tower_api_token::{Answer, InvalidReason, Origin, UnavailableKind};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const TTL: Duration = Duration::from_secs(600);
-const NULL_TTL: Duration = Duration::from_secs(60);
+const NEGATIVE_TTL: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(300);
 
 fn builder(db: &Arc<Db>) -> Builder {
     db.cache()
         .ttl(TTL)
-        .null_ttl(NULL_TTL)
+        .negative_ttl(NEGATIVE_TTL)
         .ttl_jitter_percent(0)
         .stale_if_error(GRACE)
 }
@@ -81,7 +81,7 @@ async fn a_denied_record_has_no_grace() {
         world.db.mode(Mode::Fails);
         match &world.server {
             None => {
-                world.clock.advance(NULL_TTL - Duration::from_millis(1));
+                world.clock.advance(NEGATIVE_TTL - Duration::from_millis(1));
                 assert!(denied().await);
                 world.clock.advance(Duration::from_millis(1));
                 let error = ask(&world.cache, TOKEN).await.unwrap_err();

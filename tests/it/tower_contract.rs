@@ -54,7 +54,7 @@ impl Database {
         // Whoever holds the gate must not race the deadline.
         let builder = ApiTokenCache::builder(self.clone());
         builder
-            .load_deadline(Duration::from_secs(60))
+            .load_timeout(Duration::from_secs(60))
             .build()
             .unwrap()
     }

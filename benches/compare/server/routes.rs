@@ -58,7 +58,7 @@ fn layer(cache: ApiTokenCache) -> ApiTokenLayer {
 async fn cached(redis: &str, bound: Duration) -> ApiTokenLayer {
     let store = RedisStore::new(redis).expect("a url");
     let builder = hot::builder().store(store).ttl(LONG);
-    let cache = builder.staleness_bound(bound).build();
+    let cache = builder.max_staleness(bound).build();
     let cache = cache.expect("a configuration");
     prime(&cache, TOKENS).await;
     layer(cache)

@@ -63,7 +63,7 @@ fn cache(server: &RedisServer, capacity: usize) -> ApiTokenCache {
     let store = RedisStore::new(&server.url()).expect("a url");
     let store = store.response_timeout(Duration::from_secs(10));
     let builder = builder().store(store).local_capacity(capacity);
-    let builder = builder.staleness_bound(LONG).ttl(LONG);
+    let builder = builder.max_staleness(LONG).ttl(LONG);
     builder.build().expect("a configuration")
 }
 

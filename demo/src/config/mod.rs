@@ -44,11 +44,11 @@ pub struct Config {
     /// How long a token is cached.
     pub ttl: Duration,
     /// How long a null is cached.
-    pub null_ttl: Duration,
+    pub negative_ttl: Duration,
     /// Entries of the local level; 0 switches it off.
     pub local_capacity: usize,
     /// How long a local entry may outlive an invalidation.
-    pub staleness_bound: Duration,
+    pub max_staleness: Duration,
     /// For how long after a recorded use of a token others are not recorded.
     pub last_use_interval: Duration,
     /// How often recorded uses are written to the database.
@@ -139,12 +139,10 @@ impl Values {
             layout,
             format,
             ttl: Duration::from_secs(self.number("TTL_SECONDS", 1..=30 * DAY)?),
-            null_ttl: Duration::from_secs(self.number("NULL_TTL_SECONDS", 1..=DAY)?),
+            negative_ttl: Duration::from_secs(self.number("NEGATIVE_TTL_SECONDS", 1..=DAY)?),
             local_capacity: usize::try_from(self.number("LOCAL_CAPACITY", 0..=100_000_000)?)
                 .map_err(|_| StartError::of("LOCAL_CAPACITY", "too large for this machine"))?,
-            staleness_bound: Duration::from_millis(
-                self.number("STALENESS_BOUND_MS", 10..=3_600_000)?,
-            ),
+            max_staleness: Duration::from_millis(self.number("MAX_STALENESS_MS", 10..=3_600_000)?),
             last_use_interval: Duration::from_secs(
                 self.number("LAST_USE_INTERVAL_SECONDS", 1..=3600)?,
             ),

@@ -73,8 +73,8 @@ const VARIABLES: [Variable; 22] = [
         "How long a token is cached",
     ),
     (
-        "NULL_TTL_SECONDS",
-        "null-ttl-seconds",
+        "NEGATIVE_TTL_SECONDS",
+        "negative-ttl-seconds",
         Some("60"),
         "How long it is cached that there is no such token",
     ),
@@ -85,8 +85,8 @@ const VARIABLES: [Variable; 22] = [
         "Entries of the local level in front of Redis; 0 switches it off",
     ),
     (
-        "STALENESS_BOUND_MS",
-        "staleness-bound-ms",
+        "MAX_STALENESS_MS",
+        "max-staleness-ms",
         Some("1000"),
         "How long a local entry may outlive an invalidation",
     ),

@@ -124,7 +124,7 @@ async fn create_token(
     // none.
     if let Err(error) = state.outbox.confirm(&pending, wait).await {
         tracing::warn!(id = token.id, %error, "the new token's invalidation is not confirmed");
-        let seconds = state.null_ttl.as_secs();
+        let seconds = state.negative_ttl.as_secs();
         let detail = format!(
             "the token was created and its text is shown only here, but the cache could not be told: \
              it may be refused for up to {seconds} s, or until the server has told the cache, which it goes on trying"

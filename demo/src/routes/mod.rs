@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     /// Of the bearer token for `/admin`.
     pub(crate) admin_digest: TokenDigest,
     /// How long a new token can go on being refused if its invalidation is not confirmed.
-    pub(crate) null_ttl: Duration,
+    pub(crate) negative_ttl: Duration,
     /// Which kind of Redis the store is, which can be away; without one it is memory.
     pub(crate) redis: Option<RedisKind>,
     /// What the live page is told.

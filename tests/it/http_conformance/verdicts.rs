@@ -176,7 +176,7 @@ async fn a_loader_that_answers_for_another_token_is_503() {
 /// 24
 #[tokio::test]
 async fn beyond_the_cap_of_loads_it_is_503_at_once() {
-    let world = World::with_cache(|builder| builder.max_loads(1).max_waiting_loads(0));
+    let world = World::with_cache(|builder| builder.max_concurrent_loads(1).max_queued_loads(0));
     let gate = world.database.gate.clone();
     gate.close();
     let (first, second) = tokio::join!(world.bearer(GOOD), async {

@@ -126,7 +126,7 @@ impl World {
         let database = Database::default();
         let builder = ApiTokenCache::builder(database.clone());
         // No busy machine runs into it; the test whose load hangs lets the time pass by itself.
-        let builder = configure(builder.load_deadline(Duration::from_secs(60)));
+        let builder = configure(builder.load_timeout(Duration::from_secs(60)));
         #[cfg(feature = "test-util")]
         let steps = Arc::new(AtomicUsize::new(0));
         #[cfg(feature = "test-util")]

@@ -222,7 +222,7 @@ async fn a_namespace_tells_two_caches_apart() {
 async fn loads_in_flight_and_those_that_wait_are_told_from_the_limit() {
     let recorder = Recorder::install();
     let db = database();
-    let cache = db.cache().max_loads(2).build().unwrap();
+    let cache = db.cache().max_concurrent_loads(2).build().unwrap();
     db.gate.close();
     let asked = [TOKEN, UNKNOWN, EXPIRED].map(|token| start(&cache, token));
     let levels = || {
@@ -268,7 +268,7 @@ async fn evictions_of_the_local_level_are_counted_and_replacements_are_not() {
         .cache()
         .clock(clock.clone())
         .local_capacity(10)
-        .local_null_capacity(5)
+        .local_negative_capacity(5)
         .build()
         .unwrap();
     let tokens: Vec<_> = (0..40).map(|n| format!("app-number-{n:04}")).collect();

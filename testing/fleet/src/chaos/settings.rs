@@ -57,13 +57,13 @@ pub fn registry_member(bound: Duration) -> String {
 }
 
 /// Short, so that loads run over it; a lease then lasts three seconds and is waited for for two.
-pub const LOAD_DEADLINE: Duration = Duration::from_secs(1);
+pub const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Records outlive several faults, so that what was wrongly stored is also seen.
 pub const TTL: Duration = Duration::from_secs(10);
 
 /// How long nulls and denials are kept.
-pub const NULL_TTL: Duration = Duration::from_secs(5);
+pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
 /// How many tokens the askers ask for, apart from invented ones.
 pub const TOKENS: usize = 40;

@@ -105,7 +105,7 @@ async fn a_python_that_died_with_the_lock_delays_us_by_a_bound_and_stops_nobody(
     drop(python);
     assert!(world.text(LOCK).is_some());
     // Another's load is waited for for a second longer than one of ours may take.
-    let rust = world.builder().load_deadline(Duration::from_millis(100));
+    let rust = world.builder().load_timeout(Duration::from_millis(100));
     let rust = rust.local_capacity(0).build().unwrap();
     assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");
     assert_eq!(
@@ -121,7 +121,7 @@ async fn a_failed_load_of_ours_gives_the_lock_back_to_python() {
     let mut python = world.python(Version::Current);
     // No answer comes within the deadline.
     world.database.gate.close();
-    let rust = world.builder().load_deadline(Duration::from_millis(50));
+    let rust = world.builder().load_timeout(Duration::from_millis(50));
     let rust = rust.local_capacity(0).build().unwrap();
     assert!(crate::common::ask(&rust, TOKEN).await.is_err());
     assert_eq!(

@@ -146,7 +146,7 @@ fn engine(url: &str) -> ApiTokenCache<u64> {
     ApiTokenCache::builder(never)
         .store(store)
         .token_types([SCOPE])
-        .staleness_bound(BOUND)
+        .max_staleness(BOUND)
         .build()
         .expect("good settings")
 }

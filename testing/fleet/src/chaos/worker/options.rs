@@ -7,7 +7,7 @@ use std::time::Duration;
 use tower_api_token::{ApiTokenCache, RedisStore};
 
 use super::loader::FromDriver;
-use crate::chaos::settings::{BOUND, LOAD_DEADLINE, NULL_TTL, SCOPE, TTL};
+use crate::chaos::settings::{BOUND, LOAD_TIMEOUT, NEGATIVE_TTL, SCOPE, TTL};
 
 /// What a worker is told on its command line.
 #[derive(Debug, Clone)]
@@ -64,9 +64,9 @@ impl Options {
         if self.patient {
             let patience = Duration::from_secs(10);
             store = store.response_timeout(patience).connect_timeout(patience);
-            builder = builder.load_deadline(patience);
+            builder = builder.load_timeout(patience);
         } else {
-            builder = builder.load_deadline(LOAD_DEADLINE);
+            builder = builder.load_timeout(LOAD_TIMEOUT);
         }
         let mut bound = self.bound;
         if bound.is_zero() {
@@ -76,9 +76,9 @@ impl Options {
         builder
             .store(store)
             .token_types([SCOPE])
-            .staleness_bound(bound)
+            .max_staleness(bound)
             .ttl(TTL)
-            .null_ttl(NULL_TTL)
+            .negative_ttl(NEGATIVE_TTL)
             .build()
             .expect("good settings")
     }

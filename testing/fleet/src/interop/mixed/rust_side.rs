@@ -46,7 +46,7 @@ impl RustSide {
                     .store(patient(redis))
                     .key_layout(KeyLayout::seed())
                     .token_types(["app"])
-                    .staleness_bound(BOUND)
+                    .max_staleness(BOUND)
                     .build()
                     .expect("the settings are good")
             })
