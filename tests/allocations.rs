@@ -1,6 +1,6 @@
 //! What a request on the hot path allocates. `docs/performance.md` has the times, which no test asserts.
 
-#![cfg(all(feature = "redis", feature = "local"))]
+#![cfg(feature = "redis")]
 
 #[path = "../benches/common/hot.rs"]
 mod hot;

@@ -4,12 +4,7 @@
 //! The text is nowhere but in what is tested: it is computed where it is needed, and looked for byte
 //! by byte.
 
-#![cfg(all(
-    target_os = "linux",
-    feature = "redis",
-    feature = "local",
-    feature = "test-util"
-))]
+#![cfg(all(target_os = "linux", feature = "redis", feature = "test-util"))]
 
 use std::fs::File;
 use std::io::{BufRead, Read, Seek, SeekFrom};

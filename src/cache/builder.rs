@@ -297,10 +297,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             Entitlement::Off
         } else if store.is_local() {
             Entitlement::Own
-        } else if cfg!(feature = "local") {
-            Entitlement::Within(self.max_staleness)
         } else {
-            Entitlement::Off
+            Entitlement::Within(self.max_staleness)
         };
         let recorder = |settings| {
             let (store, keys) = (Arc::clone(&store), Arc::clone(&keys));
