@@ -33,7 +33,11 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Se
 
 /// Builds an [`ApiTokenCache`]; see [`ApiTokenCache::builder`].
 ///
-/// Every setter has a default that a service can live with. What a fleet should think about:
+/// Every setter has a default. Setters accept any value; [`build`](Self::build) checks them all.
+///
+/// # Examples
+///
+/// Settings that a service with several instances should consider:
 ///
 /// ```
 /// # #[cfg(feature = "redis")] {
@@ -45,17 +49,18 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Se
 /// #   let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
 ///     ApiTokenCache::builder(loader)
 ///         .store(RedisStore::new("redis://127.0.0.1:6379")?)
-///         .namespace("orders")                            // where several services share one Redis
+///         .namespace("orders") // if several services share one Redis
 ///         .key_layout(KeyLayout::digest_keys(pepper, [""; 0]))
-///         .token_types(["app", "dataset"])                // all that layers ask for
-///         .max_staleness(Duration::from_millis(500))    // how late others may hear of a revocation
-///         .max_concurrent_loads(20)                                  // what the pool can give to look-ups
-///         .stale_if_error(Duration::from_secs(3600))      // while the database fails
+///         .token_types(["app", "dataset"]) // all that layers ask for
+///         .max_staleness(Duration::from_millis(500)) // other instances reject a revoked token after this
+///         .max_concurrent_loads(20) // what the connection pool can spare
+///         .stale_if_error(Duration::from_secs(3600)) // while the database fails
 ///         .build()
 /// }
 /// # cache("pepper").unwrap();
 /// # }
 /// ```
+#[must_use]
 pub struct ApiTokenCacheBuilder<M> {
     loader: Arc<dyn DynLoader<M>>,
     store: Option<MakeStore<M>>,
@@ -107,9 +112,9 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         }
     }
 
-    /// Where answers are kept for all instances. Default: a [`MemoryStore`], for one process, as
-    /// large as the local level would be.
-    #[must_use]
+    /// Sets the store that all instances share.
+    ///
+    /// Defaults to a [`MemoryStore`] of the [local capacities](Self::local_capacity), which is for one process.
     pub fn store<S: IntoStore<M> + Send + 'static>(mut self, store: S) -> Self {
         self.store = Some(Box::new(|parts| {
             store.check()?;
@@ -119,15 +124,15 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     }
 
     /// How keys and values lie in the store. Default: [`KeyLayout::digest`], without a pepper.
-    #[must_use]
     pub fn key_layout(mut self, layout: KeyLayout) -> Self {
         self.layout = layout;
         self
     }
 
-    /// What all keys begin with, so that services can share one Redis; and the label `cache` of metrics,
-    /// so that two caches of one process need two. Default: `api_token`.
-    #[must_use]
+    /// Sets the prefix of all keys, and the label `cache` of metrics.
+    ///
+    /// Services that share one Redis need different namespaces, and so do two caches in one process. Defaults to
+    /// `api_token`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self
@@ -142,140 +147,149 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// The [layout that is shared with Dify](KeyLayout::seed) requires it, with all types that exist in
     /// any instance: its keys hold a type, and an invalidation deletes the key of each.
     #[doc(alias = "scopes")]
-    #[must_use]
     pub fn token_types<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.token_types = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// How long a record is kept; never longer than the token's own `expires_at`, and not prolonged
-    /// by use. Default: 600 s, as in the Python original.
-    #[must_use]
+    /// Sets how long a token's record is cached.
+    ///
+    /// An entry never outlives the token's own `expires_at`, and using it does not prolong it. Defaults to 600
+    /// seconds, as in Dify's Python service.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// How long a null or a denied record is kept. Default: 60 s, as in the Python original.
-    #[must_use]
+    /// Sets how long an unknown or denied token is cached as such.
+    ///
+    /// Defaults to 60 seconds, as in Dify's Python service.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative_ttl = ttl;
         self
     }
 
-    /// By how much chance may shorten a time to live, in per cent (at most 50), so that entries that
-    /// were filled together do not end together. Default: 10.
-    #[must_use]
+    /// Sets the maximum random reduction of each TTL, in percent, up to 50.
+    ///
+    /// It keeps entries that were filled together from expiring together. Defaults to 10.
     pub fn ttl_jitter_percent(mut self, percent: u32) -> Self {
         self.jitter_percent = percent;
         self
     }
 
-    /// How many records the local level holds; one larger than 1 KiB counts once for each KiB that
-    /// it begins, so that the memory is bounded too. 0 switches the level off. Default: 100,000.
-    #[must_use]
+    /// Sets how many valid tokens the local level, in this process's memory, holds.
+    ///
+    /// An entry larger than 1 KiB counts once per KiB or part of one, which bounds the memory too. `0` turns the
+    /// local level off. Defaults to 100,000.
     pub fn local_capacity(mut self, records: usize) -> Self {
         self.local_capacity = records;
         self
     }
 
-    /// How many nulls and denied records the local level holds, apart from the good ones, so that a flood
-    /// of invented tokens cannot push a good one out. Default: 25,000.
-    #[must_use]
+    /// Sets how many unknown and denied tokens the local level holds.
+    ///
+    /// They have a capacity of their own, so that a flood of invented tokens evicts no valid one. Defaults to
+    /// 25,000.
     pub fn local_negative_capacity(mut self, nulls: usize) -> Self {
         self.local_negative_capacity = nulls;
         self
     }
 
-    /// S: for how long after an invalidation's reply another instance's local level may still answer
-    /// from before. The same in all instances. Default: 1 s: a hot token then costs Redis two reads
-    /// a second for each instance.
-    #[must_use]
+    /// Sets for how long another instance's local level may still answer from before an invalidation, counted
+    /// from its reply.
+    ///
+    /// All instances should have the same bound. Defaults to 1 second: a token in constant use then costs each
+    /// instance two reads from Redis per second.
     pub fn max_staleness(mut self, bound: Duration) -> Self {
         self.max_staleness = bound;
         self
     }
 
-    /// How long a load may take, a second one included that a tenant's invalidation can make
-    /// necessary. Beyond it the request is unavailable. Default: 3 s; another instance waits a
-    /// second longer for it, and a lease lasts two seconds longer.
-    #[must_use]
+    /// Sets how long a load may take, including a second one after a tenant's invalidation.
+    ///
+    /// A load that exceeds this timeout is dropped, and its request is answered with `503`. Work that it moved to
+    /// another thread, such as `spawn_blocking`, is not stopped.
+    ///
+    /// Defaults to 3 seconds, which is longer than a healthy primary-key query takes and shorter than most clients
+    /// wait. Another instance waits for the load for a second longer, and its lease lasts two seconds longer.
     pub fn load_timeout(mut self, deadline: Duration) -> Self {
         self.load_timeout = deadline;
         self
     }
 
-    /// How many loads run at once: the bulkhead in front of the database. Default: 50, what a
-    /// connection pool of a service has. A load that is dropped at its deadline gives its place back,
-    /// though work that it moved to another thread goes on; [`TokenLoader`](crate::TokenLoader) shows how
-    /// to bound that too.
-    #[must_use]
+    /// Sets how many loads may run at once.
+    ///
+    /// Defaults to 50. Set it to what your connection pool can spare. A load that is dropped at its
+    /// [timeout](Self::load_timeout) is no longer counted, although work that it moved to another thread goes on;
+    /// [`TokenLoader`](crate::TokenLoader) shows how to bound that too.
     pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
         self.max_concurrent_loads = loads;
         self
     }
 
-    /// How many loads may wait for a place; beyond it a request is unavailable at once. Default:
-    /// 16,384, a cold start's worth.
-    #[must_use]
+    /// Sets how many loads may wait for one of the [concurrent loads](Self::max_concurrent_loads) to end.
+    ///
+    /// Beyond it, requests are answered with `503` without waiting. Defaults to 16,384, which is enough for a cold
+    /// start.
     pub fn max_queued_loads(mut self, loads: usize) -> Self {
         self.max_queued_loads = loads;
         self
     }
 
-    /// How long a load may wait for a place. Default: 2 s.
-    #[must_use]
+    /// Sets how long a load may wait in the queue.
+    ///
+    /// Defaults to 2 seconds.
     pub fn load_queue_timeout(mut self, wait: Duration) -> Self {
         self.load_queue_timeout = wait;
         self
     }
 
-    /// How many nulls this instance writes in a second; beyond it they are answered and not written,
-    /// so that a flood of invented tokens cannot push records out of the store. Default: 1,000.
-    #[must_use]
+    /// Sets how many unknown and denied tokens this instance writes to the store per second.
+    ///
+    /// Beyond it they are answered but not written, so that a flood of invented tokens does not evict valid ones
+    /// from the store. Defaults to 1,000.
     pub fn negative_writes_per_second(mut self, writes: u32) -> Self {
         self.negative_writes_per_second = writes;
         self
     }
 
-    /// For how long after its time to live a record may still be answered when the loader fails
-    /// (RFC 5861's stale-if-error). Found records alone, never past the token's own `expires_at`,
-    /// never anything that was invalidated, and only while the store answers: an instance that is cut
-    /// off cannot know of invalidations. Such answers say [`Origin::Stale`](crate::Origin::Stale).
-    /// Default: zero, which is off.
-    #[must_use]
+    /// Sets for how long after its TTL a record may still be served if the loader fails (RFC 5861's
+    /// stale-if-error).
+    ///
+    /// It applies to valid tokens only, never past the token's own `expires_at`, never after an invalidation, and
+    /// only while the store answers: an instance that is cut off cannot know of invalidations. Such answers have
+    /// [`Origin::Stale`](crate::Origin::Stale). Defaults to zero, which is off.
     pub fn stale_if_error(mut self, grace: Duration) -> Self {
         self.stale_if_error = grace;
         self
     }
 
-    /// Records when tokens are used. Default: nothing does.
-    #[must_use]
+    /// Records when tokens are used.
+    ///
+    /// Defaults to recording nothing.
     pub fn last_use(mut self, recorder: LastUseRecorder) -> Self {
         self.last_use = Some(recorder);
         self
     }
 
-    /// The clock, injected.
+    /// Sets the clock, for tests.
     #[cfg(feature = "test-util")]
-    #[must_use]
     pub fn clock(mut self, clock: crate::test_util::ManualClock) -> Self {
         self.clock = Clock::Manual(clock);
         self
     }
 
-    /// Places in the protocol where a test holds a flight.
+    /// Sets places in the protocol where a test can hold a request.
     #[cfg(feature = "test-util")]
-    #[must_use]
     pub fn sync_points(mut self, sync_points: crate::test_util::SyncPoints) -> Self {
         self.sync_points = Some(sync_points);
         self
     }
 
-    /// Builds the cache. It connects to nothing: a store that is away now may come later.
+    /// Builds the cache. This connects to nothing: the store may become reachable later.
     ///
     /// # Errors
-    /// A value that makes no sense; the error says which, and what is allowed.
+    /// Returns an error if a setting is out of range. It names the setting and the range that is allowed.
     pub fn build(self) -> Result<ApiTokenCache<M>, ConfigError> {
         self.check()?;
         let metrics = Metrics::new(&self.namespace);
