@@ -335,7 +335,9 @@ impl Shown {
             let unavailable = cache.authenticate_typed(TOKEN, "app").await.unwrap_err();
             self.of("UnavailableKind", &unavailable.kind());
             self.error("Unavailable", &unavailable);
-            self.error("StoreError", &cache.peek(TOKEN).await.unwrap_err());
+            let error = cache.peek(TOKEN).await.unwrap_err();
+            self.of("StoreErrorKind", &error.kind());
+            self.error("StoreError", &error);
             self.error(
                 "InvalidateError",
                 &cache.invalidate(TOKEN).await.unwrap_err(),
