@@ -140,8 +140,3 @@ pub mod rejection {
     pub use crate::middleware::rejection::{ProblemDetails, ResponseForRejection, StatusOnly};
     pub use crate::middleware::request_head::RequestHead;
 }
-
-/// The README's examples.
-#[cfg(all(doctest, feature = "axum", feature = "redis"))]
-#[doc = include_str!("../README.md")]
-mod readme {}

@@ -198,6 +198,28 @@ fn every_test_that_a_document_names_is_there() {
     assert!(named >= 100, "{named}");
 }
 
+/// The lines of each Rust block, without indentation.
+fn rust_blocks(text: &str) -> Vec<Vec<&str>> {
+    let parts = text.split("```").skip(1).step_by(2);
+    let blocks = parts.filter_map(|part| part.strip_prefix("rust,ignore\n"));
+    blocks
+        .map(|block| block.lines().map(str::trim).collect())
+        .collect()
+}
+
+#[test]
+fn the_readmes_examples_are_part_of_a_program_that_compiles() {
+    let readme = read(Path::new("README.md"));
+    let program = read(Path::new("examples/readme.rs"));
+    let program: Vec<&str> = program.lines().map(str::trim).collect();
+    let blocks = rust_blocks(&readme);
+    assert!(blocks.len() >= 4, "{blocks:?}");
+    for block in blocks {
+        let found = program.windows(block.len()).any(|lines| lines == block);
+        assert!(found, "{block:?}");
+    }
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     for document in documents() {
