@@ -112,6 +112,10 @@ impl Layout {
     }
 }
 
+pub fn has_id(record: &TokenRecord<serde_json::Value>) -> bool {
+    !record.id.is_empty()
+}
+
 fn entry(value: &Value<serde_json::Value>) -> Entry {
     let written = |generation: Option<Generation>| generation.map(|it| it.to_string());
     match value {

@@ -103,7 +103,7 @@ pub mod fuzzing;
 pub mod guide;
 pub mod last_use;
 mod loader;
-mod metrics;
+pub mod metrics;
 pub mod middleware;
 #[cfg(all(test, feature = "redis"))]
 mod properties;
@@ -122,7 +122,7 @@ pub use cache::{
 };
 pub use error::{BoxError, ConfigError};
 pub use loader::{Lookup, TokenLoader};
-pub use metrics::{Origin, Outcome, Stats};
+pub use metrics::Origin;
 pub use middleware::builder::ApiTokenLayerBuilder;
 pub use middleware::credentials::TokenSource;
 pub use middleware::layer::ApiTokenLayer;

@@ -73,7 +73,7 @@ fn measure(tokens: usize, capacity: usize) {
     let builder = builder.max_staleness(LONG).ttl(LONG);
     let cache = builder.build().expect("a configuration");
     let bytes = runtime.block_on(grown(&cache, tokens));
-    let (entries, _) = cache.local_entries();
+    let entries = cache.stats().local_records;
     let own = own_bytes();
     let each = bytes / entries as f64 - own as f64;
     let measured = format!(
@@ -85,7 +85,7 @@ fn measure(tokens: usize, capacity: usize) {
         row(&name, "≤ 400 bytes", measured, each <= 400.0);
     } else {
         // An entry counts once for each KiB that it begins.
-        let is_bounded = entries <= capacity && bytes <= capacity as f64 * 1024.0;
+        let is_bounded = entries <= capacity as u64 && bytes <= capacity as f64 * 1024.0;
         row(&name, "≤ 1 KiB × capacity", measured, is_bounded);
     }
 }

@@ -53,7 +53,7 @@ async fn over_redis(name: &str, invented: usize, checked: bool, bound: Duration)
     counting.abort();
     let nulls = server.keys("api_token:token:*").len() - GOOD;
     let most = MOST.swap(0, std::sync::atomic::Ordering::Relaxed);
-    let capped = flood.cache.stats().nulls_capped;
+    let capped = flood.cache.stats().negative_writes_skipped;
     let (gets, evals) = (server.command_count("get"), server.command_count("eval"));
     println!(
         "| {name} {row} {nulls}, at most {most} a second; {capped} capped; {gets} GET, {evals} EVAL |"
@@ -92,7 +92,8 @@ async fn run(flood: &mut Flood, invented: usize) -> String {
     let rest = flood.run(invented - invented / 10).await;
     let end = resident_bytes() / 1e6;
     merge(&mut first, rest);
-    let (records, nulls) = flood.cache.local_entries();
+    let stats = flood.cache.stats();
+    let (records, nulls) = (stats.local_records, stats.local_negatives);
     let seconds = first.elapsed.as_secs_f64();
     let micros = |share: usize| {
         let place = (first.latencies.len() * share / 100).min(first.latencies.len() - 1);

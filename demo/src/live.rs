@@ -13,7 +13,8 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower_api_token::{Origin, Outcome, Stats};
+use tower_api_token::Origin;
+use tower_api_token::metrics::{Outcome, Stats};
 
 use crate::latency::{Counts, Latencies, Percentiles};
 
@@ -114,7 +115,7 @@ impl Live {
     }
 
     /// Tells how things are; `before` is the histogram of the last time.
-    pub(crate) fn sample(&self, stats: &Stats, entries: (usize, usize), before: &mut Counts) {
+    pub(crate) fn sample(&self, stats: &Stats, before: &mut Counts) {
         let counts = self.latencies.counts();
         let latency = Percentiles::between(before, &counts);
         *before = counts;
@@ -126,7 +127,8 @@ impl Live {
             Value::Null,
             |latency| json!({ "p50": latency.p50, "p95": latency.p95, "p99": latency.p99 }),
         );
-        sample["entries"] = json!({ "records": entries.0, "nulls": entries.1 });
+        sample["entries"] =
+            json!({ "records": stats.local_records, "negatives": stats.local_negatives });
         sample["health"] = self.take_health().map_or(Value::Null, |health| {
             json!({
                 "database": health.database,
@@ -234,7 +236,7 @@ impl Subscription {
 
 /// The cache's counters since its start. A page takes two and subtracts.
 fn counters(stats: &Stats) -> Value {
-    let found = |origin| stats.lookups_of(Outcome::Found, Some(origin));
+    let found = |origin| stats.lookups_of(Outcome::Valid, Some(origin));
     let answered: u64 = stats
         .lookups()
         .filter(|(_, origin, _)| origin.is_some())
@@ -268,7 +270,7 @@ mod tests {
 
     fn sampled(live: &Live) {
         let mut before = live.latencies.counts();
-        live.sample(&Stats::default(), (0, 0), &mut before);
+        live.sample(&Stats::default(), &mut before);
     }
 
     #[tokio::test]

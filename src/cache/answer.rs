@@ -42,8 +42,8 @@ impl<M> Answer<M> {
     #[cfg(feature = "tracing")]
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Valid(_) => Outcome::Found,
-            Self::Invalid(_) => Outcome::Absent,
+            Self::Valid(_) => Outcome::Valid,
+            Self::Invalid(_) => Outcome::Invalid,
             Self::Denied(_) => Outcome::Denied,
         }
     }

@@ -1,4 +1,4 @@
-//! What a handler reads: the verified token.
+//! The verified token that a handler reads.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,12 +13,16 @@ use crate::metrics::Origin;
 use crate::store::Kept;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
-/// Who is calling: a verified token, in the request's extensions.
+/// A verified API token.
 ///
-/// A clone costs a reference count. `Debug` shows the id and the type alone.
+/// [`ApiTokenLayer`](crate::ApiTokenLayer) inserts it into the extensions of each request that it lets through.
+/// With the feature `axum` it is also an extractor. If the loader returns metadata of a type `M`, the type to ask
+/// for is `CachedApiToken<M>`.
 ///
-/// With the feature `axum` it is an extractor; anywhere else it is taken out of the extensions:
+/// Cloning it is cheap: it increments a reference count. Its `Debug` output shows the id and the type, and never
+/// the token.
 ///
+/// # Examples
 /// ```
 /// use tower_api_token::CachedApiToken;
 ///
@@ -27,8 +31,6 @@ use crate::token::{BearerToken, TokenDigest, TokenRecord};
 /// }
 /// # assert_eq!(tenant(&http::Request::new(())), None);
 /// ```
-///
-/// Of a layer whose loader gives metadata it is `CachedApiToken<M>`, and found by that type alone.
 pub struct CachedApiToken<M = ()> {
     principal: Arc<Principal<M>>,
     origin: Origin,
@@ -89,17 +91,17 @@ impl<M> CachedApiToken<M> {
         &self.principal.kept.what
     }
 
-    /// The database's id of the token.
+    /// Returns the database's id of the token.
     pub fn id(&self) -> &str {
         &self.record().id
     }
 
-    /// The application that the token belongs to.
+    /// Returns the application that the token belongs to.
     pub fn app_id(&self) -> Option<&str> {
         self.record().app_id.as_deref()
     }
 
-    /// The tenant that the token belongs to.
+    /// Returns the tenant that the token belongs to.
     pub fn tenant_id(&self) -> Option<&str> {
         self.record().tenant_id.as_deref()
     }
@@ -110,32 +112,34 @@ impl<M> CachedApiToken<M> {
         self.record().token_type.as_deref()
     }
 
-    /// The token itself, redacted; [`BearerToken::expose`] gives the text.
+    /// Returns the token itself, whose text only [`BearerToken::expose`] shows.
     pub fn token(&self) -> &BearerToken {
         &self.principal.token
     }
 
-    /// When the token was last used, as the database knew it at the load.
+    /// Returns when the token was last used, as the row said when it was loaded.
+    ///
+    /// [`ApiTokenCache::last_used_at`](crate::ApiTokenCache::last_used_at) also knows of later uses.
     pub fn last_used_at(&self) -> Option<DateTime<Utc>> {
         self.record().last_used_at
     }
 
-    /// When the token was created.
+    /// Returns when the token was created.
     pub fn created_at(&self) -> Option<DateTime<Utc>> {
         self.record().created_at
     }
 
-    /// When the token ends; checked on every request.
+    /// Returns when the token expires.
     pub fn expires_at(&self) -> Option<DateTime<Utc>> {
         self.record().expires_at
     }
 
-    /// The user's typed data.
+    /// Returns the data that the loader added to the record.
     pub fn metadata(&self) -> &M {
         &self.record().metadata
     }
 
-    /// Where the answer came from.
+    /// Returns where the answer came from.
     pub fn origin(&self) -> Origin {
         self.origin
     }

@@ -26,10 +26,10 @@ use crate::clock::{Clock, LogicalClock, Tick};
 use crate::last_use::Recorder;
 use crate::loader::{DynLoader, Lookup};
 #[cfg(feature = "metrics")]
-use crate::metrics::Levels;
+use crate::metrics::Gauges;
 use crate::metrics::Origin;
 use crate::metrics::{Counters, Outcome, Stats};
-use crate::metrics::{Metrics, Stopwatch};
+use crate::metrics::{Metrics, Timer};
 use crate::rate_limiter::RateLimiter;
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{Store, StoreError};
@@ -181,7 +181,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         token: BearerToken,
         asked: Option<Arc<str>>,
     ) -> Result<Answer<M>, Unavailable> {
-        let (watch, span) = (Stopwatch::start(), LookupSpan::start(asked.as_deref()));
+        let (watch, span) = (Timer::start(), LookupSpan::start(asked.as_deref()));
         let sought = span.around(self.seek(token, asked, &span)).await;
         let origin = sought.as_ref().ok().map(|(_, origin)| *origin);
         self.metrics.missed(watch, origin);
@@ -323,7 +323,9 @@ impl<M: Send + Sync + 'static> Engine<M> {
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.counters.read();
-        (stats.evicted_records, stats.evicted_nulls) = self.local.evicted();
+        let (records, negatives) = self.local.len();
+        (stats.local_records, stats.local_negatives) = (records as u64, negatives as u64);
+        (stats.evicted_records, stats.evicted_negatives) = self.local.evicted();
         if let Some(last_use) = &self.last_use {
             last_use.count(&mut stats);
         }
@@ -333,16 +335,13 @@ impl<M: Send + Sync + 'static> Engine<M> {
     #[cfg(feature = "metrics")]
     pub(crate) fn publish_metrics(&self) {
         let (loads, waiting, max_concurrent_loads) = self.bulkhead.taken();
-        let (records, nulls) = self.local.len();
-        let levels = Levels {
+        let gauges = Gauges {
             loads,
             waiting,
             max_concurrent_loads,
-            records,
-            nulls,
             breakers: self.store.breakers(),
         };
-        self.metrics.publish(|| self.stats(), &levels);
+        self.metrics.publish(|| self.stats(), &gauges);
     }
 
     /// `in_key` is the token type that the entry's key holds.
@@ -381,19 +380,19 @@ impl<M: Send + Sync + 'static> Engine<M> {
             What::Found(principal) => {
                 let record = &principal.kept.what;
                 if !record.is_of_type(asked) {
-                    self.counters.wrong_type.add();
+                    self.counters.wrong_token_type.add();
                     let why = InvalidReason::WrongTokenType;
-                    (Answer::Invalid(why), Outcome::Absent)
+                    (Answer::Invalid(why), Outcome::Invalid)
                 } else if record.expires_at.is_some() && record.is_expired(self.clock.wall()) {
-                    (Answer::Invalid(InvalidReason::Expired), Outcome::Absent)
+                    (Answer::Invalid(InvalidReason::Expired), Outcome::Invalid)
                 } else if let Some(denial) = Denial::of(record) {
                     (Answer::Denied(denial), Outcome::Denied)
                 } else {
                     let token = CachedApiToken::new(principal, resolved.origin);
-                    (Answer::Valid(token), Outcome::Found)
+                    (Answer::Valid(token), Outcome::Valid)
                 }
             }
-            What::Absent => (Answer::Invalid(InvalidReason::Unknown), Outcome::Absent),
+            What::Absent => (Answer::Invalid(InvalidReason::Unknown), Outcome::Invalid),
         };
         self.counters.looked_up(outcome, Some(resolved.origin));
         answer

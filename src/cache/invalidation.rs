@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::error::InvalidateError;
 use super::unconfirmed::{self, Subject};
 use crate::clock::{LogicalTime, Tick};
-use crate::metrics::Stopwatch;
+use crate::metrics::Timer;
 use crate::store::{Bounds, Durability, StoreError};
 use crate::token::{BearerToken, TokenDigest};
 use crate::trace::{chain, limited};
@@ -255,7 +255,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     }
 
     async fn run(self) -> Result<InvalidationReceipt, InvalidateError> {
-        let watch = Stopwatch::start();
+        let watch = Timer::start();
         let result = self.delete().await;
         let counters = &self.engine.counters;
         self.engine.metrics.invalidated(watch, result.is_ok());

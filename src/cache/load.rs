@@ -11,7 +11,7 @@ use super::error::{Unavailable, UnavailableKind};
 use super::lifetimes::Lifetimes;
 use crate::clock::Tick;
 use crate::loader::{DynLoader, Lookup};
-use crate::metrics::Stopwatch;
+use crate::metrics::Timer;
 use crate::store::{Generation, Kept, Value};
 use crate::token::TokenRecord;
 use crate::trace::{chain, in_span, limited};
@@ -81,7 +81,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         deadline: Tick,
     ) -> Result<Checked<M>, Unavailable> {
         self.counters.loads.add();
-        let watch = Stopwatch::start();
+        let watch = Timer::start();
         let left = deadline.since(self.clock.now());
         let loader = Arc::clone(&self.loader);
         // A task of its own: a panic in it is an answer of ours, and not the end of the flight.

@@ -266,11 +266,6 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.publish_metrics();
     }
 
-    /// How many entries the local level holds: records, and nulls together with denied records.
-    pub fn local_entries(&self) -> (usize, usize) {
-        self.engine.local.len()
-    }
-
     /// How many flights are under way, of tokens and of tenants.
     #[cfg(feature = "test-util")]
     pub fn flights(&self) -> usize {

@@ -111,7 +111,7 @@ impl LastUseRecorder {
     }
 
     /// How many tokens may have a pending use. Beyond it a use is dropped and counted
-    /// ([`Stats::last_uses_dropped`](crate::Stats::last_uses_dropped)); those that wait stay, since they have
+    /// ([`Stats::last_uses_dropped`](crate::metrics::Stats::last_uses_dropped)); those that wait stay, since they have
     /// waited for longer. Default: 100,000, as many as the local level holds.
     #[must_use]
     pub fn capacity(mut self, tokens: usize) -> Self {

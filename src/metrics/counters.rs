@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::label::{Origin, Outcome, Reason};
 use super::stats::{ByEnd, Stats, column};
 
-/// Off the hot path: one counter each.
+/// Counts what happens off the hot path in one counter each, and lookups and rejections in stripes.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) loads: Counter,
@@ -15,11 +15,11 @@ pub(crate) struct Counters {
     pub(crate) fills_refused: Counter,
     pub(crate) unwritable: Counter,
     pub(crate) corrupt: Counter,
-    pub(crate) wrong_type: Counter,
+    pub(crate) wrong_token_type: Counter,
     pub(crate) overloaded: Counter,
     pub(crate) store_errors: Counter,
     pub(crate) refreshes: Counter,
-    pub(crate) nulls_capped: Counter,
+    pub(crate) negative_writes_skipped: Counter,
     pub(crate) invalidations: Counter,
     pub(crate) invalidation_failures: Counter,
     hot: Hot,
@@ -35,7 +35,7 @@ impl Counters {
         self.hot.0[stripe()].rejections[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All but what the local level and the recorder count.
+    /// Reads all counters but those of the local level and of the recorder.
     pub(crate) fn read(&self) -> Stats {
         let mut lookups = ByEnd::<u64>::default();
         let mut rejections = [0; Reason::ALL.len()];
@@ -56,11 +56,11 @@ impl Counters {
             fills_refused: self.fills_refused.get(),
             unwritable: self.unwritable.get(),
             corrupt: self.corrupt.get(),
-            wrong_type: self.wrong_type.get(),
+            wrong_token_type: self.wrong_token_type.get(),
             overloaded: self.overloaded.get(),
             store_errors: self.store_errors.get(),
             refreshes: self.refreshes.get(),
-            nulls_capped: self.nulls_capped.get(),
+            negative_writes_skipped: self.negative_writes_skipped.get(),
             invalidations: self.invalidations.get(),
             invalidation_failures: self.invalidation_failures.get(),
             lookups,
@@ -89,8 +89,8 @@ impl Counter {
 
 const STRIPES: usize = 16;
 
-/// Look-ups and rejections are counted on the hot path: each thread has a stripe, so that threads do not
-/// pass one cache line back and forth.
+/// Lookups and rejections, which are counted on the hot path. Each thread has a stripe, so that threads do
+/// not pass one cache line back and forth.
 #[derive(Debug, Default)]
 struct Hot([Stripe; STRIPES]);
 

@@ -4,28 +4,28 @@ use std::fmt;
 
 use crate::token::InvalidReason;
 
-/// How a look-up ended. `Display` prints the lower-case word that metrics use.
+/// The outcome of a lookup. `Display` prints the lower-case word that is the label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// A good token.
-    Found,
-    /// No such token, or one of another type, or expired.
-    Absent,
-    /// A good token that may not be used now.
+    /// The token is valid.
+    Valid,
+    /// The token is unknown, expired or of another type.
+    Invalid,
+    /// The token is known and may not be used now.
     Denied,
-    /// We cannot tell.
+    /// Neither a cache nor the loader could answer.
     Unavailable,
 }
 
 impl Outcome {
-    pub(crate) const ALL: [Self; 4] = [Self::Found, Self::Absent, Self::Denied, Self::Unavailable];
+    pub(crate) const ALL: [Self; 4] = [Self::Valid, Self::Invalid, Self::Denied, Self::Unavailable];
 
-    /// The word that metrics and the demo server use.
+    /// Returns the label of metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Found => "found",
-            Self::Absent => "absent",
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
             Self::Denied => "denied",
             Self::Unavailable => "unavailable",
         }
@@ -41,22 +41,19 @@ impl fmt::Display for Outcome {
 /// Why a request was rejected. The client is told less: http.md, lines 18 to 22.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// Nothing was presented.
     MissingToken,
-    /// Not a token by its form: looked up nowhere.
+    /// The credential does not have the form of a token. It was not looked up.
     Malformed,
-    /// More than one was.
     MultipleTokens,
-    /// The database does not know it, or it is revoked or disabled there.
+    /// The database does not know the token, or it is revoked or disabled there.
     Unknown,
     Expired,
-    /// Of another type than the one asked for.
     WrongTokenType,
-    /// By the loader.
+    /// The record is denied.
     Denied,
-    /// By a policy.
+    /// A policy rejected the token.
     InsufficientScope,
-    /// We cannot tell.
+    /// Neither a cache nor the loader could answer.
     Unavailable,
 }
 
@@ -98,24 +95,25 @@ impl From<InvalidReason> for Reason {
     }
 }
 
-/// Where an answer came from. `Display` prints the lower-case word that metrics use.
+/// The source of an answer. `Display` prints the lower-case word that is the label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Origin {
-    /// This process's memory, the in-memory store included.
+    /// The answer came from this process's memory, or from the in-memory store.
     Local,
-    /// Redis.
+    /// The answer came from Redis.
     Shared,
-    /// The loader, for this request or for one that it joined.
+    /// The answer came from the loader, for this request or for one that it joined.
     Loaded,
-    /// A record past its soft end, because the loader failed (stale-if-error).
+    /// The answer is a record past its time to live, because the loader failed
+    /// ([`stale_if_error`](crate::ApiTokenCacheBuilder::stale_if_error)).
     Stale,
 }
 
 impl Origin {
     pub(crate) const ALL: [Self; 4] = [Self::Local, Self::Shared, Self::Loaded, Self::Stale];
 
-    /// The word that metrics and the demo server use.
+    /// Returns the label of metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",

@@ -1,4 +1,4 @@
-//! The metrics' names, and what is said of each.
+//! The names of the metrics, and a help text for each.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -17,7 +17,7 @@ pub(super) const LOAD: &str = "api_token_load_seconds";
 pub(super) const INVALIDATION: &str = "api_token_invalidation_seconds";
 pub(super) const MISS: &str = "api_token_miss_seconds";
 
-/// Name, help, and where the number is.
+/// Name, help text, and the field that holds the number.
 pub(super) type Counted = (&'static str, &'static str, fn(&Stats) -> u64);
 
 /// The counters that have no label of their own.
@@ -27,37 +27,37 @@ pub(super) const COUNTERS: [Counted; 17] = [
     }),
     (
         "api_token_load_failures_total",
-        "Loads that failed, timed out or panicked, or whose answer could not be right.",
+        "Loads that failed, timed out or panicked, or that answered for another token.",
         |stats| stats.load_failures,
     ),
     (
-        "api_token_flights_joined_total",
-        "Look-ups that joined the flight of another.",
+        "api_token_lookups_joined_total",
+        "Lookups that joined another one of the same token.",
         |stats| stats.joined,
     ),
     (
         "api_token_fills_refused_total",
-        "Fills that the fence refused: the lease had run out, or an invalidation had removed it.",
+        "Cache writes that were refused because the lease had expired or an invalidation had removed it.",
         |stats| stats.fills_refused,
     ),
     (
         "api_token_unwritable_total",
-        "Records that were too large to be cached, or could not be written.",
+        "Records that were too large to be cached, or that could not be serialized.",
         |stats| stats.unwritable,
     ),
     (
         "api_token_corrupt_entries_total",
-        "Entries in the store that did not count, and were replaced.",
+        "Entries in the store that were unreadable, another token's or of the wrong Redis type.",
         |stats| stats.corrupt,
     ),
     (
-        "api_token_wrong_type_total",
-        "Lookups that found a record of another type than the one asked for.",
-        |stats| stats.wrong_type,
+        "api_token_wrong_token_type_total",
+        "Lookups that found a record of another token type than the one asked for.",
+        |stats| stats.wrong_token_type,
     ),
     (
         "api_token_overloaded_total",
-        "Look-ups and loads that the bulkhead in front of the loader refused.",
+        "Lookups and loads that were rejected because too many were waiting.",
         |stats| stats.overloaded,
     ),
     (
@@ -71,9 +71,9 @@ pub(super) const COUNTERS: [Counted; 17] = [
         |stats| stats.refreshes,
     ),
     (
-        "api_token_nulls_capped_total",
-        "Nulls that were answered and not written, because too many were being written.",
-        |stats| stats.nulls_capped,
+        "api_token_negative_writes_skipped_total",
+        "Negative answers that were not written, because too many were being written.",
+        |stats| stats.negative_writes_skipped,
     ),
     (
         "api_token_invalidations_total",
@@ -97,7 +97,7 @@ pub(super) const COUNTERS: [Counted; 17] = [
     ),
     (
         "api_token_last_uses_dropped_total",
-        "Last uses that were given up.",
+        "Last uses that were discarded.",
         |stats| stats.last_uses_dropped,
     ),
     (
@@ -107,7 +107,8 @@ pub(super) const COUNTERS: [Counted; 17] = [
     ),
 ];
 
-/// Each time, so that it does not matter when the recorder was installed.
+/// Describes all metrics. It is called for each publication, so that it does not matter when the recorder
+/// was installed.
 pub(super) fn describe() {
     for (name, help, _) in COUNTERS {
         describe_counter!(name, help);
@@ -115,12 +116,12 @@ pub(super) fn describe() {
     let counters = [
         (
             LOOKUPS,
-            "Look-ups of tokens, by outcome and by where the answer came from.",
+            "Lookups of tokens, by outcome and by the origin of the answer.",
         ),
         (REJECTIONS, "Requests that a layer rejected, by the reason."),
         (
             EVICTIONS,
-            "Entries that the local level pushed out for its capacity.",
+            "Entries that the local level evicted because it was full.",
         ),
     ];
     for (name, help) in counters {
@@ -129,29 +130,29 @@ pub(super) fn describe() {
     let gauges = [
         (
             LOADS_IN_FLIGHT,
-            "Places in front of the loader that are taken.",
+            "Loads that hold one of the permits for concurrent loads.",
         ),
-        (LOADS_WAITING, "Look-ups that wait for such a place."),
-        (LOADS_MAX, "How many such places there are."),
+        (LOADS_WAITING, "Lookups that wait for such a permit."),
+        (LOADS_MAX, "The number of such permits."),
         (LOCAL_ENTRIES, "Entries in the local level."),
         (
             BREAKERS,
-            "Circuit breakers in front of Redis, one a node, by state.",
+            "Circuit breakers in front of Redis, one per node, by state.",
         ),
     ];
     for (name, help) in gauges {
         describe_gauge!(name, help);
     }
     let histograms = [
-        (STORE_READ, "Look-ups of an entry in the shared store."),
+        (STORE_READ, "Lookups of an entry in the shared store."),
         (LOAD, "Calls of the loader."),
         (
             MISS,
-            "Look-ups that no local answer was found for, as the request saw them.",
+            "Lookups without a local answer, as the caller saw them.",
         ),
         (
             INVALIDATION,
-            "Invalidations, without what wait_for_all_instances sleeps.",
+            "Invalidations, without the wait for all instances.",
         ),
     ];
     for (name, help) in histograms {

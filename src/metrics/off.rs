@@ -1,11 +1,11 @@
-//! Without the feature `metrics`.
+//! What replaces `publish` without the feature `metrics`: nothing is measured.
 
 use super::label::Origin;
 
 #[derive(Clone, Copy)]
-pub(crate) struct Stopwatch;
+pub(crate) struct Timer;
 
-impl Stopwatch {
+impl Timer {
     pub(crate) fn start() -> Self {
         Self
     }
@@ -18,8 +18,8 @@ impl Metrics {
         Self
     }
 
-    pub(crate) fn read_store(&self, _: Stopwatch, _: bool) {}
-    pub(crate) fn loaded(&self, _: Stopwatch, _: bool) {}
-    pub(crate) fn invalidated(&self, _: Stopwatch, _: bool) {}
-    pub(crate) fn missed(&self, _: Stopwatch, _: Option<Origin>) {}
+    pub(crate) fn read_store(&self, _: Timer, _: bool) {}
+    pub(crate) fn loaded(&self, _: Timer, _: bool) {}
+    pub(crate) fn invalidated(&self, _: Timer, _: bool) {}
+    pub(crate) fn missed(&self, _: Timer, _: Option<Origin>) {}
 }

@@ -1,4 +1,4 @@
-//! With the feature `metrics`.
+//! What the facade `metrics` gets, with the feature `metrics`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -11,29 +11,27 @@ use super::stats::Stats;
 use crate::store::Breakers;
 use crate::util::lock;
 
-/// When something began.
+/// The start of what is measured.
 #[derive(Clone, Copy)]
-pub(crate) struct Stopwatch(Instant);
+pub(crate) struct Timer(Instant);
 
-impl Stopwatch {
+impl Timer {
     pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 }
 
-/// What is as it is now, and not counted.
-pub(crate) struct Levels {
+/// Present values, which are not counters.
+pub(crate) struct Gauges {
     pub(crate) loads: usize,
     pub(crate) waiting: usize,
     pub(crate) max_concurrent_loads: usize,
-    pub(crate) records: usize,
-    pub(crate) nulls: usize,
     pub(crate) breakers: Breakers,
 }
 
 pub(crate) struct Metrics {
-    /// The value of the label that all have: the namespace, which tells the caches of a process
-    /// apart and is the configuration's.
+    /// The value of the label that all metrics have: the namespace, which tells the caches of a process
+    /// apart.
     cache: Arc<str>,
     published: Mutex<Stats>,
 }
@@ -46,44 +44,44 @@ impl Metrics {
         }
     }
 
-    /// A look-up in the shared store.
-    pub(crate) fn read_store(&self, since: Stopwatch, ok: bool) {
+    /// Records a lookup in the shared store.
+    pub(crate) fn read_store(&self, since: Timer, ok: bool) {
         self.record(STORE_READ, since, result(ok));
     }
 
-    pub(crate) fn loaded(&self, since: Stopwatch, ok: bool) {
+    pub(crate) fn loaded(&self, since: Timer, ok: bool) {
         self.record(LOAD, since, result(ok));
     }
 
-    /// An invalidation, without what `wait_for_all_instances` sleeps.
-    pub(crate) fn invalidated(&self, since: Stopwatch, ok: bool) {
+    /// Records an invalidation, without the wait for all instances.
+    pub(crate) fn invalidated(&self, since: Timer, ok: bool) {
         self.record(INVALIDATION, since, result(ok));
     }
 
-    /// A look-up that no local answer was found for, as its caller saw it.
-    pub(crate) fn missed(&self, since: Stopwatch, origin: Option<Origin>) {
+    /// Records a lookup without a local answer, as its caller saw it.
+    pub(crate) fn missed(&self, since: Timer, origin: Option<Origin>) {
         self.record(MISS, since, ("origin", word(origin)));
     }
 
     fn record(
         &self,
         name: &'static str,
-        since: Stopwatch,
+        since: Timer,
         (label, value): (&'static str, &'static str),
     ) {
-        // Looked up at each time, so that it does not matter when the recorder was installed.
+        // Looked up each time, so that it does not matter when the recorder was installed.
         histogram!(name, label => value, "cache" => Arc::clone(&self.cache))
             .record(since.0.elapsed().as_secs_f64());
     }
 
-    /// Hands over what was counted since the last time. `read` is called under the lock, so that two
-    /// callers at once count nothing twice.
-    pub(crate) fn publish(&self, read: impl FnOnce() -> Stats, levels: &Levels) {
+    /// Hands over what was counted since the last call. `read` is called under the lock, so that two
+    /// concurrent callers count nothing twice.
+    pub(crate) fn publish(&self, read: impl FnOnce() -> Stats, gauges: &Gauges) {
         describe();
         let mut published = lock(&self.published);
         let now = read();
         self.publish_counters(&now, &published);
-        self.publish_levels(levels);
+        self.publish_gauges(&now, gauges);
         *published = now;
     }
 
@@ -108,7 +106,7 @@ impl Metrics {
         }
         let evicted = [
             ("record", now.evicted_records, before.evicted_records),
-            ("null", now.evicted_nulls, before.evicted_nulls),
+            ("negative", now.evicted_negatives, before.evicted_negatives),
         ];
         for (kind, count, before) in evicted {
             counter!(EVICTIONS, "kind" => kind, "cache" => Arc::clone(&self.cache))
@@ -116,20 +114,23 @@ impl Metrics {
         }
     }
 
-    fn publish_levels(&self, levels: &Levels) {
+    fn publish_gauges(&self, now: &Stats, gauges: &Gauges) {
         let plain = [
-            (LOADS_IN_FLIGHT, levels.loads),
-            (LOADS_WAITING, levels.waiting),
-            (LOADS_MAX, levels.max_concurrent_loads),
+            (LOADS_IN_FLIGHT, gauges.loads),
+            (LOADS_WAITING, gauges.waiting),
+            (LOADS_MAX, gauges.max_concurrent_loads),
         ];
         for (name, value) in plain {
             gauge!(name, "cache" => Arc::clone(&self.cache)).set(value as f64);
         }
-        for (kind, value) in [("record", levels.records), ("null", levels.nulls)] {
+        for (kind, value) in [
+            ("record", now.local_records),
+            ("negative", now.local_negatives),
+        ] {
             gauge!(LOCAL_ENTRIES, "kind" => kind, "cache" => Arc::clone(&self.cache))
                 .set(value as f64);
         }
-        let breakers = &levels.breakers;
+        let breakers = &gauges.breakers;
         let states = [
             ("closed", breakers.closed),
             ("open", breakers.open),
@@ -142,7 +143,7 @@ impl Metrics {
     }
 }
 
-/// How a look-up can end: something answered, or nothing did.
+/// Returns the combinations that occur: only an unavailable lookup has no origin.
 fn ends() -> impl Iterator<Item = (Outcome, Option<Origin>)> {
     Outcome::ALL.into_iter().flat_map(|outcome| {
         let answered = outcome != Outcome::Unavailable;

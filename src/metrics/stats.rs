@@ -1,12 +1,15 @@
-//! What was counted.
+//! The counters of a cache, as they were read.
 
 use super::label::{Origin, Outcome, Reason};
 
-/// Counters since the cache was built. Take two and subtract for a rate.
+/// Counters since the cache was built, and the present number of local entries.
+///
+/// The difference of two is what happened in between.
 ///
 /// ```
 /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
-/// use tower_api_token::{Origin, Outcome};
+/// use tower_api_token::Origin;
+/// use tower_api_token::metrics::Outcome;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,8 +20,8 @@ use super::label::{Origin, Outcome, Reason};
 /// }
 /// let stats = cache.stats();
 /// assert_eq!(stats.loads, 1);
-/// assert_eq!(stats.lookups_of(Outcome::Absent, Some(Origin::Loaded)), 1);
-/// assert_eq!(stats.lookups_of(Outcome::Absent, Some(Origin::Local)), 1);
+/// assert_eq!(stats.lookups_of(Outcome::Invalid, Some(Origin::Loaded)), 1);
+/// assert_eq!(stats.lookups_of(Outcome::Invalid, Some(Origin::Local)), 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -27,51 +30,57 @@ use super::label::{Origin, Outcome, Reason};
 pub struct Stats {
     /// Calls of the loader.
     pub loads: u64,
-    /// Loads that failed, timed out or panicked, or whose answer could not be right.
+    /// Loads that failed, timed out or panicked, or that answered for another token.
     pub load_failures: u64,
-    /// Look-ups that joined a flight of another.
+    /// Lookups that joined another one of the same token.
     pub joined: u64,
-    /// Fills that the fence refused: the lease had run out, or an invalidation had removed it.
+    /// Cache writes that were refused because the lease had expired or an invalidation had removed it.
     pub fills_refused: u64,
-    /// Records that were too large to be cached, or that could not be written.
+    /// Records that were too large to be cached, or that could not be serialized.
     pub unwritable: u64,
-    /// Entries in the store that were unreadable, another token's or of the wrong type, and replaced.
+    /// Entries in the store that were unreadable, another token's or of the wrong Redis type. They were
+    /// replaced.
     pub corrupt: u64,
-    /// Lookups that found a record of another type than the one asked for.
-    pub wrong_type: u64,
-    /// Look-ups and loads that were refused because too many were waiting.
+    /// Lookups that found a record of another token type than the one asked for.
+    pub wrong_token_type: u64,
+    /// Lookups and loads that were rejected because too many were waiting.
     pub overloaded: u64,
     /// Calls of the store that failed or timed out.
     pub store_errors: u64,
     /// Refreshes of local entries in the background.
     pub refreshes: u64,
-    /// Nulls that were answered and not written, because too many are being written (a flood of
-    /// invented tokens).
-    pub nulls_capped: u64,
+    /// Negative answers that were not written to the store, because too many were being written (a flood
+    /// of invented tokens).
+    pub negative_writes_skipped: u64,
     /// Invalidations that were confirmed.
     pub invalidations: u64,
     /// Invalidations that were not confirmed.
     pub invalidation_failures: u64,
-    /// Last uses that were recorded: at most one for a token and interval.
+    /// Last uses that were recorded, at most one per token and interval.
     pub last_uses_recorded: u64,
-    /// Last uses that the sink wrote, or without one the store.
+    /// Last uses that the sink wrote, or the store if there is no sink.
     pub last_uses_written: u64,
-    /// Last uses that were given up: too many were pending, the wall clock was never set (it showed a
-    /// year before 1970 or after 9999), or the shutdown's deadline passed.
+    /// Last uses that were discarded: too many were pending, the wall clock showed a year before 1970 or
+    /// after 9999, or the shutdown timed out.
     pub last_uses_dropped: u64,
-    /// Writes of last uses that failed, to the sink or to the store; what the sink did not take, or
-    /// without one the store, stays pending.
+    /// Writes of last uses that failed, to the sink or to the store. What the sink did not
+    /// take, or the store if there is no sink, stays pending.
     pub last_uses_failures: u64,
-    /// Records that the local level pushed out for its capacity.
+    /// Records in the local level now.
+    pub local_records: u64,
+    /// Negatives in the local level now: unknown tokens and denied records.
+    pub local_negatives: u64,
+    /// Records that the local level evicted because it was full.
     pub evicted_records: u64,
-    /// Nulls and denied records likewise.
-    pub evicted_nulls: u64,
+    /// Negatives that the local level evicted because it was full.
+    pub evicted_negatives: u64,
     pub(super) lookups: ByEnd<u64>,
     pub(super) rejections: [u64; Reason::ALL.len()],
 }
 
 impl Stats {
-    /// Look-ups by outcome and, where something answered, by origin. Sums that are zero are left out.
+    /// Returns the number of lookups by outcome and origin. The origin is `None` if nothing answered. Zeros
+    /// are left out.
     pub fn lookups(&self) -> impl Iterator<Item = (Outcome, Option<Origin>, u64)> + '_ {
         Outcome::ALL.into_iter().flat_map(move |outcome| {
             let origins = Origin::ALL.into_iter().map(Some).chain([None]);
@@ -87,14 +96,14 @@ impl Stats {
         })
     }
 
-    /// Look-ups with this outcome and origin.
+    /// Returns the number of lookups with this outcome and origin.
     pub fn lookups_of(&self, outcome: Outcome, origin: Option<Origin>) -> u64 {
         self.lookups[outcome as usize][column(origin)]
     }
 
-    /// Requests that layers rejected, by the reason: `missing_token`, `malformed`, `multiple_tokens`,
-    /// `unknown`, `expired`, `wrong_token_type`, `denied`, `insufficient_scope`, `unavailable`. The client
-    /// is told less of it. All are given, zeros too.
+    /// Returns the number of requests that layers rejected, by the reason: `missing_token`, `malformed`,
+    /// `multiple_tokens`, `unknown`, `expired`, `wrong_token_type`, `denied`, `insufficient_scope`,
+    /// `unavailable`. Zeros are included. The client is told less.
     pub fn rejections(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let count = |reason: Reason| (reason.as_str(), self.rejections[reason as usize]);
         Reason::ALL.into_iter().map(count)

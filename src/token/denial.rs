@@ -8,6 +8,7 @@ use super::record::TokenRecord;
 ///
 /// It is the answer for a record that is [denied](TokenRecord::denied).
 ///
+/// # Examples
 /// ```
 /// use tower_api_token::Denial;
 ///
@@ -24,6 +25,7 @@ pub struct Denial {
 }
 
 impl Denial {
+    /// Returns the denial of a denied record.
     pub(crate) fn of<M>(record: &TokenRecord<M>) -> Option<Self> {
         let reason = record.denied.as_deref()?;
         Some(Self {

@@ -4,7 +4,8 @@
 /// application.
 ///
 /// It is implemented for every type that is `Into<String>`, such as `&str` and `uuid::Uuid`, and for an
-/// `Option` of each. `K` tells the two apart and is always inferred. This trait is sealed.
+/// `Option` of each. `K` (`String` or `Option<String>`) tells the two apart and is always inferred. This trait
+/// is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a text",
     label = "expected an `Into<String>`, such as `&str`, `String` or `uuid::Uuid`, or an `Option` of one",
@@ -16,29 +17,21 @@ pub(super) mod sealed {
     pub trait Sealed<K> {
         fn into_optional_text(self) -> Option<String>;
     }
-
-    /// The kind of a text that is there.
-    #[derive(Debug)]
-    pub enum Present {}
-
-    /// The kind of a text that may be missing.
-    #[derive(Debug)]
-    pub enum Optional {}
 }
 
-use sealed::{Optional, Present, Sealed};
+use sealed::Sealed;
 
 #[diagnostic::do_not_recommend]
-impl<T: Into<String>> IntoOptionalText<Present> for T {}
-impl<T: Into<String>> Sealed<Present> for T {
+impl<T: Into<String>> IntoOptionalText<String> for T {}
+impl<T: Into<String>> Sealed<String> for T {
     fn into_optional_text(self) -> Option<String> {
         Some(self.into())
     }
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: Into<String>> IntoOptionalText<Optional> for Option<T> {}
-impl<T: Into<String>> Sealed<Optional> for Option<T> {
+impl<T: Into<String>> IntoOptionalText<Option<String>> for Option<T> {}
+impl<T: Into<String>> Sealed<Option<String>> for Option<T> {
     fn into_optional_text(self) -> Option<String> {
         self.map(Into::into)
     }

@@ -1,4 +1,4 @@
-//! What a loader answers.
+//! A token's row, as a loader returns it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,9 @@ use super::optional_text::IntoOptionalText;
 use super::secret::TokenDigest;
 use super::timestamp::IntoTimestamp;
 
-/// A token's row, as the loader read it.
+/// A token's row in the database.
+///
+/// A [`TokenLoader`](crate::TokenLoader) returns it. A handler reads a [`CachedApiToken`](crate::CachedApiToken).
 ///
 /// ```
 /// use tower_api_token::{TokenDigest, TokenRecord};
@@ -30,7 +32,7 @@ pub struct TokenRecord<M = ()> {
     pub(crate) last_used_at: Option<DateTime<Utc>>,
     pub(crate) created_at: Option<DateTime<Utc>>,
     pub(crate) expires_at: Option<DateTime<Utc>>,
-    /// Boxed, because few records have one: it would be 16 bytes more for each entry.
+    /// Boxed, because few records have one: inline, it would take 16 more bytes per entry.
     pub(crate) denied: Option<Box<Cow<'static, str>>>,
     pub(crate) metadata: M,
 }
@@ -38,8 +40,7 @@ pub struct TokenRecord<M = ()> {
 impl TokenRecord {
     /// Creates a record with the row's id.
     ///
-    /// An empty id is a fault of the loader: the request is answered "unavailable", and nothing is
-    /// cached.
+    /// An empty id is an error of the loader: the request is answered with 503, and nothing is cached.
     pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -57,10 +58,10 @@ impl TokenRecord {
 }
 
 impl<M> TokenRecord<M> {
-    /// Sets the token's type, which a layer or a caller may ask for.
+    /// Sets the type of the token, which a layer or a caller may ask for.
     ///
-    /// A request that asks for another type is answered like one with an unknown token. Defaults to none: such a
-    /// token is good for those who ask for no type.
+    /// A request that asks for another type is answered like one with an unknown token. Defaults to none,
+    /// which is valid only where no type is asked for.
     #[doc(alias = "scope")]
     #[must_use]
     pub fn token_type<K>(mut self, token_type: impl IntoOptionalText<K>) -> Self {
@@ -68,60 +69,63 @@ impl<M> TokenRecord<M> {
         self
     }
 
-    /// The application that the token belongs to. Default: none.
+    /// Sets the application that the token belongs to. Defaults to none.
     #[must_use]
     pub fn app_id<K>(mut self, app_id: impl IntoOptionalText<K>) -> Self {
         self.app_id = app_id.into_optional_text();
         self
     }
 
-    /// The tenant that the token belongs to: what
-    /// [`invalidate_tenant`](crate::ApiTokenCache::invalidate_tenant) reaches it by. Default: none.
+    /// Sets the tenant that the token belongs to, by which
+    /// [`invalidate_tenant`](crate::ApiTokenCache::invalidate_tenant) finds it. Defaults to none.
     #[must_use]
     pub fn tenant_id<K>(mut self, tenant_id: impl IntoOptionalText<K>) -> Self {
         self.tenant_id = tenant_id.into_optional_text();
         self
     }
 
-    /// The digest as the database holds it. Where it is given it is compared with the presented
-    /// token's, so that a query that found another row is an outage and not another's identity.
+    /// Sets the digest that the row holds.
+    ///
+    /// It is compared with that of the presented token. If they differ, the query found another row: the
+    /// request is answered with 503 instead of with another caller's identity. Defaults to none, which
+    /// compares nothing.
     #[must_use]
     pub fn digest(mut self, digest: TokenDigest) -> Self {
         self.digest = Some(digest);
         self
     }
 
-    /// When the token was last used, as the database holds it. Default: never.
+    /// Sets when the token was last used, as the row holds it. Defaults to never.
     #[must_use]
     pub fn last_used_at(mut self, at: impl IntoTimestamp) -> Self {
         self.last_used_at = at.into_timestamp();
         self
     }
 
-    /// When the token was created. Default: unknown.
+    /// Sets when the token was created. Defaults to unknown.
     #[must_use]
     pub fn created_at(mut self, at: impl IntoTimestamp) -> Self {
         self.created_at = at.into_timestamp();
         self
     }
 
-    /// When the token ends. It is checked on every request, whatever is cached. Default: never.
+    /// Sets when the token expires, which is checked on each request, whatever is cached. Defaults to never.
     #[must_use]
     pub fn expires_at(mut self, at: impl IntoTimestamp) -> Self {
         self.expires_at = at.into_timestamp();
         self
     }
 
-    /// Marks the token as known, and not to be used now: its tenant is suspended, its API is switched
-    /// off.
+    /// Marks the token as known and not to be used now, for example because its tenant is suspended.
     ///
     /// Requests with it are answered with 403 and `reason`, which the client reads. The record passes the
-    /// same checks as any other: an expired token, or one of another type, is answered with 401. The
-    /// answer is cached for the [null time to live](crate::ApiTokenCacheBuilder::negative_ttl), and ends at
-    /// once when the token or its [tenant](Self::tenant_id) is invalidated.
+    /// same checks as any other: an expired token, or one of another type, is answered with 401. The answer is
+    /// cached for [`negative_ttl`](crate::ApiTokenCacheBuilder::negative_ttl), and is removed when the token or its
+    /// [tenant](Self::tenant_id) is invalidated.
     ///
     /// A revoked or deleted token is not denied: for it the loader returns `None`.
     ///
+    /// # Examples
     /// ```
     /// use tower_api_token::TokenRecord;
     ///
@@ -138,13 +142,14 @@ impl<M> TokenRecord<M> {
         self
     }
 
-    /// The user's own typed data (plan, limits, permissions), cached with the record.
+    /// Sets data of your own (a plan, limits, permissions), which is cached with the record.
     ///
-    /// In Redis it is JSON by its `Serialize`. A release that cannot read the data of the one before
-    /// replaces its entries, and is replaced by it in turn while both run: give it a new
-    /// [namespace](crate::ApiTokenCacheBuilder::namespace), and invalidate in both until the old one
+    /// In Redis it is JSON, by its `Serialize`. A release that cannot read the data of the previous one
+    /// replaces its entries, and is replaced by it in turn while both run. Give such a release a new
+    /// [namespace](crate::ApiTokenCacheBuilder::namespace), and invalidate in both until the previous release
     /// is gone.
     ///
+    /// # Examples
     /// ```
     /// use serde::{Deserialize, Serialize};
     /// use tower_api_token::TokenRecord;
@@ -152,7 +157,7 @@ impl<M> TokenRecord<M> {
     /// #[derive(Serialize, Deserialize)]
     /// struct Plan {
     ///     max_rows: u32,
-    ///     /// New in this release: entries of the one before have none.
+    ///     /// New in this release: entries of the previous one have none.
     ///     #[serde(default)]
     ///     beta: bool,
     /// }
@@ -177,12 +182,7 @@ impl<M> TokenRecord<M> {
         }
     }
 
-    /// The row's id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Whether the token is good for a request that asks for this type.
+    /// Returns whether the token is valid where `asked` is the type that is asked for.
     pub(crate) fn is_of_type(&self, asked: Option<&str>) -> bool {
         asked.is_none() || asked == self.token_type.as_deref()
     }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_optional_text_is_given_as_any_text_or_as_an_option_of_one() {
+    fn an_optional_text_is_any_text_or_an_option_of_one() {
         let tenant = |record: TokenRecord| record.tenant_id;
         let new = || TokenRecord::new("1");
         for with in [

@@ -13,11 +13,12 @@ use chrono::Utc;
 use test_support::RedisServer;
 use tokio::sync::Semaphore;
 use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::metrics::Outcome;
 use tower_api_token::store::KeyLayout;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{
     Answer, ApiTokenCache, BoxError, ConfigError, InvalidReason, Lookup, MemoryStore, Origin,
-    Outcome, RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind,
+    RedisStore, TokenDigest, TokenLoader, TokenRecord, UnavailableKind,
 };
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -112,8 +113,8 @@ async fn the_origin_tells_where_an_answer_came_from() {
     assert_eq!(found(&two, TOKEN).await.origin(), Origin::Shared);
     assert_eq!(found(&two, TOKEN).await.origin(), Origin::Local);
     let counted = two.stats();
-    assert_eq!(counted.lookups_of(Outcome::Found, Some(Origin::Shared)), 1);
-    assert_eq!(counted.lookups_of(Outcome::Found, Some(Origin::Local)), 1);
+    assert_eq!(counted.lookups_of(Outcome::Valid, Some(Origin::Shared)), 1);
+    assert_eq!(counted.lookups_of(Outcome::Valid, Some(Origin::Local)), 1);
     assert_eq!(counted.lookups().count(), 2);
 }
 
@@ -139,7 +140,7 @@ async fn one_entry_answers_for_each_type_that_is_asked_for() {
             let answer = cache.authenticate_typed(TOKEN, "app").await;
             assert!(matches!(answer, Ok(Answer::Invalid(_))), "{answer:?}");
         }
-        assert_eq!((db.loads(), cache.stats().wrong_type), (1, 3));
+        assert_eq!((db.loads(), cache.stats().wrong_token_type), (1, 3));
         let token = cache
             .authenticate_typed(TOKEN, "dataset")
             .await
@@ -209,7 +210,7 @@ async fn a_denied_record_of_another_type_is_of_the_wrong_type() {
             let answer = cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
             assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
         }
-        assert_eq!((db.loads(), cache.stats().wrong_type), (1, 3));
+        assert_eq!((db.loads(), cache.stats().wrong_token_type), (1, 3));
     })
     .await;
 }
@@ -947,11 +948,11 @@ async fn a_flood_of_invented_tokens_writes_no_more_nulls_than_the_cap() {
     for n in 0..50 {
         assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
     }
-    assert_eq!(cache.stats().nulls_capped, 40);
+    assert_eq!(cache.stats().negative_writes_skipped, 40);
     assert_eq!(server.keys("api_token:token:*").len(), 10);
     clock.advance(Duration::from_secs(1));
     assert!(is_absent(&cache, "unknown-token-x").await);
-    assert_eq!(cache.stats().nulls_capped, 40);
+    assert_eq!(cache.stats().negative_writes_skipped, 40);
 }
 
 #[tokio::test]

@@ -47,12 +47,15 @@ async fn a_flood_costs_no_good_token_its_place_and_redis_no_more_nulls_than_the_
     });
     flood.prime().await;
     all_are_local(&flood.run(INVENTED).await);
-    let (records, nulls) = flood.cache.local_entries();
+    let (records, nulls) = crate::common::local_entries(&flood.cache);
     assert_eq!(records, GOOD);
     assert!((NULLS / 2..=NULLS).contains(&nulls), "{nulls}");
     // The clock stood still: all of it was one second.
     assert_eq!(entries(&server), GOOD + cap);
-    assert_eq!(flood.cache.stats().nulls_capped, (INVENTED - cap) as u64);
+    assert_eq!(
+        flood.cache.stats().negative_writes_skipped,
+        (INVENTED - cap) as u64
+    );
     assert_eq!(flood.loads(), (GOOD + INVENTED) as u64, "one each");
 
     clock.advance(Duration::from_millis(400));
@@ -78,7 +81,7 @@ async fn with_a_token_format_neither_redis_nor_the_loader_hears_of_a_flood() {
     let of_entries = told.iter().filter(|line| !line.contains("fence:heartbeat"));
     assert_eq!(of_entries.count(), 0, "{told:?}");
     assert_eq!(entries(&server), GOOD);
-    assert_eq!(flood.cache.local_entries(), (GOOD, 0));
+    assert_eq!(crate::common::local_entries(&flood.cache), (GOOD, 0));
     assert_eq!(flood.loads(), GOOD as u64);
 }
 
@@ -91,7 +94,7 @@ async fn a_flood_stays_within_the_nulls_budget_of_the_store_in_memory() {
     });
     flood.prime().await;
     all_are_local(&flood.run(INVENTED).await);
-    let (records, nulls) = flood.cache.local_entries();
+    let (records, nulls) = crate::common::local_entries(&flood.cache);
     assert!(records == GOOD && nulls <= NULLS, "{records} {nulls}");
     let remembered = flood.remembered().await;
     // Each of the store's 16 parts rounds its share up.

@@ -218,11 +218,11 @@ async fn a_flood_of_invented_tokens_pushes_no_good_one_out() {
             world.db.insert(token, Row::new("app"));
             found(&instance, token).await;
         }
-        let kept = instance.local_entries().0;
+        let kept = crate::common::local_entries(&instance).0;
         for n in 0..2_000 {
             assert!(is_absent(&instance, &format!("invented-token-{n}")).await);
         }
-        let (records, nulls) = instance.local_entries();
+        let (records, nulls) = crate::common::local_entries(&instance);
         assert_eq!(records, kept);
         assert!(nulls <= 64, "{nulls}");
     }
@@ -238,7 +238,7 @@ async fn a_large_record_weighs_what_it_is() {
         world.db.insert(&token, row);
         found(&instance, &token).await;
     }
-    let (records, _) = instance.local_entries();
+    let (records, _) = crate::common::local_entries(&instance);
     assert!(
         (1..=8).contains(&records),
         "{records} records of 8 KiB in 64 KiB"
@@ -253,7 +253,7 @@ async fn the_local_level_can_be_switched_off() {
     for _ in 0..3 {
         assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Shared);
     }
-    assert_eq!(instance.local_entries(), (0, 0));
+    assert_eq!(crate::common::local_entries(&instance), (0, 0));
 }
 
 #[tokio::test]
@@ -406,7 +406,7 @@ async fn of_many_look_ups_at_once_one_enters_the_bound() {
     for token in &tokens {
         found(&reader, token).await;
     }
-    assert_eq!(reader.local_entries().0, tokens.len());
+    assert_eq!(crate::common::local_entries(&reader).0, tokens.len());
 }
 
 #[tokio::test]
@@ -633,7 +633,7 @@ async fn a_large_denial_that_another_instance_filled_weighs_what_it_is() {
             ));
         }
     }
-    let (_, denials) = reader.local_entries();
+    let (_, denials) = crate::common::local_entries(&reader);
     assert!(
         (1..=8).contains(&denials),
         "{denials} denials of 8 KiB in 64 KiB"

@@ -18,14 +18,14 @@ use serde::{Deserialize, Serialize};
 use test_support::{Needles, RedisServer, free_port};
 use tower::{Layer, Service, service_fn};
 use tower_api_token::last_use::{LastUse, LastUseRecorder};
+use tower_api_token::metrics::Outcome;
 use tower_api_token::middleware::MissingApiToken;
 use tower_api_token::rejection::{ProblemDetails, RequestHead, ResponseForRejection, StatusOnly};
 use tower_api_token::store::{KeyLayout, RedisTls};
 use tower_api_token::test_util::{ManualClock, SyncPoint, SyncPoints};
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InvalidReason, Lookup,
-    MemoryStore, Outcome, RedisStore, Rejection, TokenDigest, TokenFormat, TokenRecord,
-    TokenSource,
+    MemoryStore, RedisStore, Rejection, TokenDigest, TokenFormat, TokenRecord, TokenSource,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -267,7 +267,7 @@ impl Shown {
             &Answer::<Account>::Invalid(InvalidReason::Unknown),
         );
         self.of("InvalidReason", &InvalidReason::WrongTokenType);
-        self.of("Outcome", &Outcome::Found);
+        self.of("Outcome", &Outcome::Valid);
         self.of("MemoryStore", &MemoryStore::new());
         self.of("KeyLayout", &KeyLayout::digest_keys(PEPPER, [PEPPER]));
         self.of("KeyLayout", &KeyLayout::seed());

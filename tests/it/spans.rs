@@ -140,9 +140,9 @@ async fn a_miss_has_one_span_which_says_how_it_ended_and_a_hit_has_none() {
     assert_eq!(
         ends,
         [
-            ["found", "loaded", "", "false"],
-            ["found", "shared", "", "false"],
-            ["absent", "loaded", "unknown", "false"],
+            ["valid", "loaded", "", "false"],
+            ["valid", "shared", "", "false"],
+            ["invalid", "loaded", "unknown", "false"],
             ["unavailable", "none", "loader_failed", "false"],
         ]
     );

@@ -499,7 +499,7 @@ async fn a_load_goes_on_when_its_only_caller_hangs_up() {
     database.gate.open();
     // Nobody waits for it, and nobody asks again before it is there.
     soon(async {
-        while cache.local_entries() == (0, 0) {
+        while crate::common::local_entries(&cache) == (0, 0) {
             tokio::task::yield_now().await;
         }
     })
@@ -509,7 +509,10 @@ async fn a_load_goes_on_when_its_only_caller_hangs_up() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(database.calls(), 1);
     let stats = cache.stats();
-    let local = stats.lookups_of(tower_api_token::Outcome::Found, Some(Origin::Local));
+    let local = stats.lookups_of(
+        tower_api_token::metrics::Outcome::Valid,
+        Some(Origin::Local),
+    );
     assert_eq!((stats.loads, local), (1, 1));
 }
 

@@ -94,8 +94,8 @@ impl World {
         let before = resident_bytes();
         prime(&self.local, (0..self.tokens).map(token)).await;
         let here = resident_bytes() - before;
-        let (entries, _) = self.local.local_entries();
-        assert_eq!(entries, self.tokens, "all are in the local level");
+        let entries = self.local.stats().local_records;
+        assert_eq!(entries, self.tokens as u64, "all are in the local level");
         let loads = self.local.stats().loads;
         assert_eq!(loads, 10 * AT_ONCE as u64, "Redis knew the others");
         (here / entries as f64, there / self.tokens as f64)
@@ -131,7 +131,7 @@ impl World {
 
     fn hit_plain(&self, token: &str) {
         let record = self.plain.get(token).map(Arc::clone);
-        assert!(black_box(record).is_some_and(|record| !record.id().is_empty()));
+        assert!(black_box(record).is_some());
     }
 
     /// The slice's time by the number of look-ups in it.

@@ -126,8 +126,7 @@ async fn sample(state: &AppState) {
     let mut before = state.live.counts();
     loop {
         ticks.tick().await;
-        let (stats, entries) = (state.cache.stats(), state.cache.local_entries());
-        state.live.sample(&stats, entries, &mut before);
+        state.live.sample(&state.cache.stats(), &mut before);
     }
 }
 

@@ -23,7 +23,7 @@ fn counters_move() {
     assert_eq!(
         (
             demo.metric("api_token_loads_total", &[]),
-            lookups("found", "loaded")
+            lookups("valid", "loaded")
         ),
         (0, 0)
     );
@@ -34,10 +34,10 @@ fn counters_move() {
     demo.whoami(&unknown("app")).expect(401);
     assert_eq!(demo.metric("api_token_loads_total", &[]), 2);
     assert_eq!(
-        (lookups("found", "loaded"), lookups("found", "local")),
+        (lookups("valid", "loaded"), lookups("valid", "local")),
         (1, 3)
     );
-    assert_eq!(lookups("absent", "loaded"), 1);
+    assert_eq!(lookups("invalid", "loaded"), 1);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn every_sample_belongs_to_a_described_metric() {
     }
     assert!(histograms >= 2, "a miss and its load: {answer:?}");
     let found = [
-        "outcome=\"found\"",
+        "outcome=\"valid\"",
         "origin=\"loaded\"",
         "cache=\"api_token\"",
     ];

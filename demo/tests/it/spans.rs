@@ -75,7 +75,7 @@ fn a_miss_reaches_the_collector_as_a_span_and_its_token_does_not() {
         "api_token.lookup",
         "tower-api-token-demo",
         "outcome",
-        "found",
+        "valid",
         "origin",
         "loaded",
     ] {

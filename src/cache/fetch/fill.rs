@@ -136,7 +136,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             && !engine.store.is_local()
             && !engine.null_writes.allows(engine.clock.now());
         if capped {
-            engine.counters.nulls_capped.add();
+            engine.counters.negative_writes_skipped.add();
         }
         if capped || engine.clock.now() >= lease.deadline {
             self.release(nonce).await;

@@ -20,7 +20,7 @@ use crate::cache::error::{Unavailable, UnavailableKind};
 use crate::clock::{LogicalTime, Tick};
 use crate::loader::Lookup;
 use crate::metrics::Origin;
-use crate::metrics::Stopwatch;
+use crate::metrics::Timer;
 use crate::store::keys::EntryKey;
 use crate::store::{
     AcquireReply, Acquired, Generation, Nonce, Observed, Seen, StoreError, StoreErrorKind, Value,
@@ -134,7 +134,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 return Box::pin(self.without_store(error)).await;
             }
             let sent = self.send();
-            let watch = Stopwatch::start();
+            let watch = Timer::start();
             let read = self.engine.store.get(&self.key).await;
             if !self.engine.store.is_local() {
                 self.engine.metrics.read_store(watch, read.is_ok());

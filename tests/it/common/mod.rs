@@ -232,6 +232,12 @@ pub async fn is_absent(cache: &Cache, token: &str) -> bool {
     matches!(ask(cache, token).await, Ok(Answer::Invalid(_)))
 }
 
+/// The number of records and of negatives in the local level.
+pub fn local_entries<M: Send + Sync + 'static>(cache: &ApiTokenCache<M>) -> (usize, usize) {
+    let stats = cache.stats();
+    (stats.local_records as usize, stats.local_negatives as usize)
+}
+
 /// A busy machine is not what is tested.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -155,7 +155,11 @@ async fn when_we_cannot_tell_it_is_503_without_detail_and_nothing_is_kept() {
                 calls,
                 "{trouble}: the next request tries again"
             );
-            assert_eq!(world.cache.local_entries(), (0, 0), "{trouble}");
+            assert_eq!(
+                crate::common::local_entries(&world.cache),
+                (0, 0),
+                "{trouble}"
+            );
         }
         world.database.healthy.store(true, Ordering::SeqCst);
         world.bearer(token).await.assert_served();

@@ -235,7 +235,11 @@ impl World {
             stats.overloaded,
         ];
         assert_eq!(asked, [0; 4], "{stats:?}");
-        assert_eq!(self.cache.local_entries(), (0, 0), "something was kept");
+        assert_eq!(
+            crate::common::local_entries(&self.cache),
+            (0, 0),
+            "something was kept"
+        );
         #[cfg(feature = "test-util")]
         assert_eq!(self.steps.load(Ordering::SeqCst), 0, "a flight was started");
     }

@@ -289,13 +289,13 @@ async fn evictions_of_the_local_level_are_counted_and_replacements_are_not() {
     for token in &tokens[20..] {
         assert!(ask(&cache, token).await.unwrap().valid().is_none());
     }
-    let (records, nulls) = cache.local_entries();
+    let (records, nulls) = crate::common::local_entries(&cache);
     let samples = recorder.scrape(&cache);
     let of = |name: &str, kind: &str| value(&samples, name, Some(("kind", kind)));
     let evicted = |kind: &str| of("api_token_local_evictions_total", kind);
-    assert!(evicted("record") >= 10 && evicted("null") >= 15);
+    assert!(evicted("record") >= 10 && evicted("negative") >= 15);
     assert_eq!(evicted("record") as usize, 20 - records);
-    assert_eq!(evicted("null") as usize, 20 - nulls);
+    assert_eq!(evicted("negative") as usize, 20 - nulls);
     assert_eq!(of("api_token_local_entries", "record") as usize, records);
-    assert_eq!(of("api_token_local_entries", "null") as usize, nulls);
+    assert_eq!(of("api_token_local_entries", "negative") as usize, nulls);
 }
