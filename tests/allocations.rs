@@ -69,7 +69,7 @@ async fn a_hit_of_the_memory_store_allocates_the_extension() {
 }
 
 #[tokio::test]
-async fn a_refusal_allocates_its_headers() {
+async fn a_rejection_allocates_its_headers() {
     let (_server, cache) = over_redis().await;
     let (mut plain, mut checked) = (layered(&cache), checked(&cache));
     let malformed = credential("a b");

@@ -163,7 +163,7 @@ fn sources(directory: &Path, into: &mut String) {
 }
 
 #[test]
-fn every_file_that_a_document_names_is_there() {
+fn every_file_that_a_document_names_exists() {
     for document in documents() {
         for words in quoted(&read(&document)) {
             // A script may have arguments, and a pattern ends the path.
@@ -176,7 +176,7 @@ fn every_file_that_a_document_names_is_there() {
 }
 
 #[test]
-fn every_test_that_a_document_names_is_there() {
+fn every_test_that_a_document_names_exists() {
     let mut all = String::new();
     for directory in [
         "src", "tests", "demo", "examples", "fuzz", "model", "testing",
@@ -221,7 +221,7 @@ fn the_readmes_examples_are_part_of_a_program_that_compiles() {
 }
 
 #[test]
-fn every_link_of_the_documents_leads_somewhere() {
+fn every_link_of_the_documents_resolves() {
     for document in documents() {
         let text = read(&document);
         let defined = definitions(&text).into_iter().map(|(_, target)| target);
@@ -232,7 +232,7 @@ fn every_link_of_the_documents_leads_somewhere() {
 }
 
 #[test]
-fn in_rustdoc_the_guides_link_to_modules_and_not_to_files() {
+fn the_guides_link_to_modules_in_rustdoc() {
     let links = read(Path::new("src/guide/links.md"));
     let modules: Vec<_> = definitions(&links)
         .into_iter()

@@ -155,7 +155,7 @@ fn a_token_is_wiped_with_its_last_clone() {
 }
 
 #[test]
-fn what_is_not_wiped_is_found() {
+fn a_text_that_is_not_wiped_is_found() {
     let _alone = alone();
     let hidden = Hidden(2);
     let plain = hidden.text().to_string();

@@ -92,7 +92,7 @@ async fn a_handler_gets_the_verified_token_with_its_metadata() {
 }
 
 #[tokio::test]
-async fn a_refused_request_reaches_no_handler() {
+async fn a_rejected_request_reaches_no_handler() {
     let required = router().layer(layer());
     let optional = router().layer(build(builder().optional()));
     for path in ["/required", "/optional"] {
@@ -118,7 +118,7 @@ async fn in_optional_mode_an_anonymous_request_is_none() {
 }
 
 #[tokio::test]
-async fn in_optional_mode_a_handler_that_demands_a_token_is_a_mistake_of_the_service() {
+async fn in_optional_mode_an_extractor_that_requires_a_token_fails() {
     let app = router().layer(build(builder().optional()));
     assert_eq!(send(&app, request("/required", None)).await, missing());
 }
@@ -136,7 +136,7 @@ async fn a_preflight_that_the_layer_let_pass_is_anonymous() {
 }
 
 #[tokio::test]
-async fn without_the_layer_both_extractors_say_what_is_missing_and_nobody_is_anonymous() {
+async fn without_the_layer_both_extractors_fail() {
     let app = router();
     for path in ["/required", "/optional"] {
         for token in [None, Some(GOOD)] {
@@ -146,7 +146,7 @@ async fn without_the_layer_both_extractors_say_what_is_missing_and_nobody_is_ano
 }
 
 #[tokio::test]
-async fn another_metadata_type_than_the_layers_is_missing_and_not_anonymous() {
+async fn a_token_with_other_metadata_is_missing_not_anonymous() {
     for app in [
         router().layer(layer()),
         router().layer(build(builder().optional())),

@@ -140,12 +140,12 @@ async fn nobody_gets_another_tenants_answer(
 }
 
 #[tokio::test]
-async fn nginx_gives_nobody_the_answer_to_another_authorization() {
+async fn nginx_does_not_share_answers_between_authorizations() {
     nobody_gets_another_tenants_answer(|layer| layer, authorization, Err(401)).await;
 }
 
 #[tokio::test]
-async fn nginx_gives_nobody_the_answer_to_another_api_key() {
+async fn nginx_does_not_share_answers_between_api_keys() {
     nobody_gets_another_tenants_answer(
         |layer| layer.sources([TokenSource::header("x-api-key")]),
         |token| format!("X-API-Key: {token}"),
@@ -155,7 +155,7 @@ async fn nginx_gives_nobody_the_answer_to_another_api_key() {
 }
 
 #[tokio::test]
-async fn nginx_gives_nobody_the_answer_to_another_cookie() {
+async fn nginx_does_not_share_answers_between_cookies() {
     nobody_gets_another_tenants_answer(
         |layer| layer.sources([TokenSource::cookie("token")]),
         |token| format!("Cookie: token={token}"),
@@ -165,7 +165,7 @@ async fn nginx_gives_nobody_the_answer_to_another_cookie() {
 }
 
 #[tokio::test]
-async fn nginx_gives_anonymous_answers_to_nobody_with_a_token() {
+async fn nginx_gives_no_anonymous_answer_to_a_token() {
     nobody_gets_another_tenants_answer(
         |layer| layer.optional(),
         authorization,
@@ -180,7 +180,7 @@ async fn nginx_gives_anonymous_answers_to_nobody_with_a_token() {
 }
 
 #[tokio::test]
-async fn with_the_services_leave_nginx_keeps_an_answer_for_each_token() {
+async fn with_shared_caching_nginx_keeps_one_answer_per_token() {
     let world = World::start("", "public, max-age=60", |layer| layer).await;
     let (acme, globex) = (authorization(ACME), authorization(GLOBEX));
     let answer = |body: &str, from: &str| Ok((body.to_owned(), from.to_owned()));

@@ -137,7 +137,7 @@ fn cause(error: &dyn Error) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_master_costs_requests_for_its_own_keys_their_deadline_and_no_others() {
+async fn a_frozen_master_delays_only_requests_for_its_own_keys() {
     let world = World::new(|store| {
         // Open for longer than the test lasts.
         store
@@ -181,7 +181,7 @@ async fn a_frozen_master_costs_requests_for_its_own_keys_their_deadline_and_no_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_epochs_master_is_frozen_no_lease_is_left_in_others_way() {
+async fn a_frozen_epoch_master_leaves_no_lease_behind() {
     let world = World::new(|store| store.response_timeout(Duration::from_millis(500))).await;
     let of_epoch = world.cluster.master_for(EPOCH);
     let token = world.token_of(|node| node != of_epoch);
@@ -199,7 +199,7 @@ async fn while_the_epochs_master_is_frozen_no_lease_is_left_in_others_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_registrys_master_is_frozen_what_lies_elsewhere_is_answered_from_there() {
+async fn a_frozen_registry_master_does_not_stop_reads_elsewhere() {
     let world = World::new(|store| store).await;
     let of_registry = world.cluster.master_for(BOUNDS);
     let (_, healthy) = world.divided(of_registry);
@@ -216,7 +216,7 @@ async fn while_the_registrys_master_is_frozen_what_lies_elsewhere_is_answered_fr
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_a_frozen_masters_slots_have_gone_to_its_replica_they_are_cached_again() {
+async fn after_failover_a_frozen_masters_slots_are_cached_again() {
     let world = World::new(|store| store.response_timeout(Duration::from_millis(500))).await;
     let victim = world.bystander();
     let (frozen, healthy) = world.divided(victim);
@@ -237,7 +237,7 @@ async fn when_a_frozen_masters_slots_have_gone_to_its_replica_they_are_cached_ag
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_whose_slot_is_on_its_way_is_cached_and_can_be_revoked() {
+async fn a_token_in_a_migrating_slot_is_cached_and_can_be_revoked() {
     let world = World::new(|store| store).await;
     let token = &world.tokens[0];
     let (slot, from, to) = world.way(&entry(token));
@@ -261,7 +261,7 @@ async fn a_token_whose_slot_is_on_its_way_is_cached_and_can_be_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_heartbeats_slot_has_moved_away_is_as_well_as_before() {
+async fn a_node_stays_usable_when_its_heartbeat_slot_has_moved() {
     let world = World::new(|store| store).await;
     let node = world.bystander();
     let (slot, to) = world.heartbeat(node);
@@ -275,7 +275,7 @@ async fn a_node_whose_heartbeats_slot_has_moved_away_is_as_well_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_heartbeats_slot_is_on_its_way_is_as_well_as_before() {
+async fn a_node_stays_usable_while_its_heartbeat_slot_migrates() {
     let world = World::new(|store| store).await;
     let node = world.bystander();
     let (slot, to) = world.heartbeat(node);
@@ -298,7 +298,7 @@ async fn a_node_whose_heartbeats_slot_is_on_its_way_is_as_well_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redirection_without_a_host_leads_to_the_host_that_gave_it() {
+async fn a_redirection_without_a_host_names_the_host_that_sent_it() {
     let world = World::new(|store| store).await;
     for node in world.cluster.nodes() {
         let endpoint = ["cluster-preferred-endpoint-type", "unknown-endpoint"];
@@ -318,7 +318,7 @@ async fn a_redirection_without_a_host_leads_to_the_host_that_gave_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_that_should_have_names_and_have_none_are_found() {
+async fn nodes_without_a_hostname_are_found_by_their_address() {
     let world = World::new(|store| store).await;
     for node in world.cluster.nodes() {
         let endpoint = ["cluster-preferred-endpoint-type", "hostname"];
@@ -332,7 +332,7 @@ async fn nodes_that_should_have_names_and_have_none_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_knows_of_some_slots_is_not_believed_where_others_know_of_all() {
+async fn a_partial_slot_map_does_not_replace_a_complete_one() {
     let world = World::new(|store| store).await;
     // As one that is new to the cluster. It answers first: whoever knows more is further away.
     let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
@@ -349,7 +349,7 @@ async fn a_node_that_knows_of_some_slots_is_not_believed_where_others_know_of_al
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_more_rights_than_on_one_server_are_enough() {
+async fn a_cluster_needs_two_more_rights_than_one_server() {
     let world = World::new(|store| store).await;
     for node in world.cluster.nodes() {
         grant(node, &["+cluster|slots", "+asking"]);
@@ -389,7 +389,7 @@ fn read_by(node: &RedisServer) -> (u64, u64) {
 
 // On one thread: all of them are sent before the first connection gets to write.
 #[tokio::test]
-async fn concurrent_look_ups_of_one_node_share_its_writes_whatever_their_slots() {
+async fn concurrent_lookups_share_a_nodes_writes_across_slots() {
     let world = World::new(|store| store).await;
     let masters = world.cluster.masters();
     let figures = || {
@@ -411,7 +411,7 @@ async fn concurrent_look_ups_of_one_node_share_its_writes_whatever_their_slots()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_durable_invalidation_is_confirmed_by_the_replica_of_the_tokens_slot() {
+async fn the_replica_of_the_tokens_slot_confirms_an_invalidation() {
     let world = World::new(|store| store).await;
     for token in world.tokens.iter().take(10) {
         let entry = entry(token);
@@ -432,7 +432,7 @@ async fn a_durable_invalidation_is_confirmed_by_the_replica_of_the_tokens_slot()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_confirmed() {
+async fn without_its_replica_a_deletion_is_done_but_not_confirmed() {
     let world = World::new(|store| store).await;
     let token = &world.tokens[0];
     let entry = entry(token);
@@ -479,7 +479,7 @@ async fn without_the_replica_of_the_slot_a_durable_invalidation_is_done_and_not_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_durable_invalidation_does_not_wait_for_a_frozen_master_for_ever() {
+async fn wait_for_replicas_gives_up_on_a_frozen_master() {
     let short = Duration::from_millis(500);
     let world = World::new(|store| store.response_timeout(short).connect_timeout(short)).await;
     let token = &world.tokens[0];
@@ -504,7 +504,7 @@ async fn a_durable_invalidation_does_not_wait_for_a_frozen_master_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_durable() {
+async fn the_epochs_deletion_is_replicated_before_the_tenants() {
     let world = World::new(|store| store).await;
     let of_epoch = world.cluster.master_for(EPOCH);
     let name = |tenant: &str| format!("api_token:tenant:{{{tenant}}}");
@@ -542,7 +542,7 @@ async fn a_tenants_generation_is_deleted_durably_after_the_epochs_deletion_is_du
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_that_lacks_a_master_is_not_said_to_be_well() {
+async fn a_cluster_that_lacks_a_master_is_unhealthy() {
     let short = Duration::from_millis(500);
     let world = World::new(|store| store.response_timeout(short)).await;
     world.cache.check_store().await.unwrap();
@@ -595,7 +595,7 @@ async fn the_registry_is_read_after_the_reply_to_the_deletion() {
 
 /// A lease that was sent on to where its slot goes is given back there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_back() {
+async fn a_lease_that_a_redirected_acquire_takes_late_is_given_back() {
     let world = World::new(|store| store).await;
     let token = world.token_of(|_| true);
     world.db.insert(&token, Row::new("app"));
@@ -631,7 +631,7 @@ async fn a_lease_that_another_node_was_asked_for_and_gives_too_late_is_given_bac
 
 /// Tokens of all masters in one batch: one master's trouble is no other's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn last_uses_of_many_slots_go_in_one_batch_and_a_frozen_master_holds_up_its_own() {
+async fn a_frozen_master_delays_only_its_own_last_uses() {
     let world = World::new(|store| store).await;
     let victim = world.bystander();
     let of = |token: &&String| {

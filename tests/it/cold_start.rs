@@ -46,12 +46,12 @@ async fn start_cold(build: impl FnOnce(Builder) -> Builder) {
 }
 
 #[tokio::test]
-async fn a_cold_start_in_memory_loads_each_token_once_and_never_above_the_cap() {
+async fn a_cold_start_in_memory_loads_each_token_once_within_the_cap() {
     start_cold(|builder| builder).await;
 }
 
 #[tokio::test]
-async fn a_cold_start_over_redis_loads_each_token_once_and_never_above_the_cap() {
+async fn a_cold_start_over_redis_loads_each_token_once_within_the_cap() {
     let server = RedisServer::start();
     let store = RedisStore::new(&server.url()).unwrap();
     let store = store.response_timeout(PATIENT).connect_timeout(PATIENT);

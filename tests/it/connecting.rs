@@ -84,7 +84,7 @@ fn cluster_url(cluster: &RedisCluster) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hung_sentinel_does_not_keep_the_others_from_answering() {
+async fn a_hung_sentinel_does_not_block_the_others() {
     let set = RedisSentinel::start();
     set.sentinels()[0].pause();
     set.sentinels()[1].pause();
@@ -94,7 +94,7 @@ async fn a_hung_sentinel_does_not_keep_the_others_from_answering() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_the_machine_of_the_master_and_the_first_sentinel_stops_the_others_name_another() {
+async fn a_new_master_is_found_while_the_first_sentinel_hangs() {
     let set = RedisSentinel::start();
     let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
     let db = db();
@@ -131,7 +131,7 @@ async fn sentinel_that_names(server: SocketAddr) -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sentinel_that_names_a_hung_server_does_not_keep_the_others_from_naming_the_master() {
+async fn a_sentinel_that_names_a_hung_server_does_not_block_others() {
     let set = RedisSentinel::start();
     let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let wrong = sentinel_that_names(hung.local_addr().unwrap()).await;
@@ -150,7 +150,7 @@ async fn a_sentinel_that_names_a_hung_server_does_not_keep_the_others_from_namin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_a_sentinel_names_is_not_taken_for_a_master() {
+async fn a_replica_that_a_sentinel_names_is_not_used_as_the_master() {
     let master = RedisServer::start();
     let port = master.port().to_string();
     let writable = [
@@ -170,7 +170,7 @@ async fn a_replica_that_a_sentinel_names_is_not_taken_for_a_master() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hung_sentinel_does_not_hide_what_the_others_say() {
+async fn a_hung_sentinel_does_not_hide_the_others_errors() {
     let set = RedisSentinel::start();
     set.sentinels()[0].pause();
     let url = sentinel_url(&set.sentinel_addrs(), "no-such-master");
@@ -180,7 +180,7 @@ async fn a_hung_sentinel_does_not_hide_what_the_others_say() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hung_node_does_not_hide_why_a_cluster_lets_nobody_in() {
+async fn a_hung_node_does_not_hide_why_a_cluster_refuses_clients() {
     let cluster = RedisCluster::start_with(Duration::from_secs(600), &[]);
     for node in cluster.nodes() {
         node.command(&["CONFIG", "SET", "requirepass", "31337"])
@@ -222,7 +222,7 @@ async fn sentinels_that_ask_for_a_password_get_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_does_not_know_hello_is_spoken_to_in_resp2() {
+async fn a_server_without_hello_is_used_with_resp2() {
     let server = RedisServer::start_with(&["--rename-command", "HELLO", ""]);
     grant(&server, &["-hello"]);
     let db = db();
@@ -240,7 +240,7 @@ async fn a_server_that_does_not_know_hello_is_spoken_to_in_resp2() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_may_not_say_hello_is_spoken_to_in_resp2() {
+async fn a_user_who_may_not_send_hello_is_served_with_resp2() {
     let server = RedisServer::start();
     grant(&server, &["-hello"]);
     // Who is not let in by HELLO is somebody without rights.
@@ -274,7 +274,7 @@ async fn proxy_that_hangs_up(server: SocketAddr) -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_hangs_up_on_hello_is_spoken_to_in_resp2() {
+async fn a_proxy_that_hangs_up_on_hello_is_used_with_resp2() {
     let server = RedisServer::start();
     let proxy = proxy_that_hangs_up(server.addr()).await;
     let db = db();
@@ -284,7 +284,7 @@ async fn a_proxy_that_hangs_up_on_hello_is_spoken_to_in_resp2() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_protocol_that_the_url_names_is_spoken() {
+async fn the_protocol_that_the_url_names_is_used() {
     let server = RedisServer::start();
     let db = db();
     works(&cache(
@@ -302,7 +302,7 @@ async fn the_protocol_that_the_url_names_is_spoken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_does_not_exist_is_named() {
+async fn a_missing_database_is_named_in_the_error() {
     let server = RedisServer::start();
     let db = db();
     let cache = cache(&db, patient(&format!("redis://{}/99", server.addr())));
@@ -314,7 +314,7 @@ async fn a_database_that_does_not_exist_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_takes_no_more_clients_is_named() {
+async fn the_error_says_that_a_server_takes_no_more_clients() {
     let server = RedisServer::start();
     // The only one that is let in.
     let _held = std::net::TcpStream::connect(server.addr()).unwrap();
@@ -328,7 +328,7 @@ async fn a_server_that_takes_no_more_clients_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_have_a_name_unless_they_may_not() {
+async fn connections_are_named_where_the_user_may_name_them() {
     let named = |server: &RedisServer| {
         let clients = server.command(&["CLIENT", "LIST"]).text();
         clients.contains("name=tower-api-token ")
@@ -349,7 +349,7 @@ async fn connections_have_a_name_unless_they_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn schemes_of_valkey_and_in_capitals_are_understood() {
+async fn valkey_and_uppercase_schemes_are_accepted() {
     let server = RedisServer::start_unix();
     let db = db();
     for scheme in ["valkey", "REDIS", "Valkey"] {
@@ -369,7 +369,7 @@ async fn schemes_of_valkey_and_in_capitals_are_understood() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn certificates_that_are_renewed_in_place_are_used_from_the_next_connect_on() {
+async fn renewed_certificate_files_are_used_at_the_next_connect() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut server = TlsRedisServer::start_mutual();
     let (certificate, key) = server.client_files();
@@ -395,7 +395,7 @@ async fn certificates_that_are_renewed_in_place_are_used_from_the_next_connect_o
 }
 
 #[tokio::test]
-async fn certificates_for_a_url_without_tls_are_refused() {
+async fn certificates_for_a_url_without_tls_are_an_error() {
     let server = TlsRedisServer::start();
     let ca = || server.ca_pem().as_bytes().to_vec();
     let store = patient(&server.server().url()).tls(RedisTls::new().ca_certificate(ca()));
@@ -407,7 +407,7 @@ async fn certificates_for_a_url_without_tls_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_is_spoken_to_over_tls() {
+async fn a_cluster_is_used_over_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = TlsRedisServer::start_cluster();
     let db = db();
@@ -481,7 +481,7 @@ async fn credentials_are_asked_for_at_each_connect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_are_asked_for_behind_sentinels_and_by_each_node_of_a_cluster() {
+async fn sentinels_and_cluster_nodes_ask_for_credentials_too() {
     let passwords = Passwords::default();
     passwords.are_now("secret");
     let db = db();

@@ -67,7 +67,7 @@ async fn keeps_its_promises(db: &Arc<Db>, cache: &Cache) {
 }
 
 #[tokio::test]
-async fn by_a_unix_socket_and_in_a_database_of_its_own() {
+async fn a_unix_socket_and_a_numbered_database_work() {
     let server = RedisServer::start_unix();
     let db = db();
     let url = format!("{}?db=2", server.unix_url());
@@ -89,7 +89,7 @@ async fn all_at_once(cache: &Cache) -> Vec<Origin> {
 }
 
 #[tokio::test]
-async fn with_the_few_rights_that_the_guide_names() {
+async fn the_rights_that_the_guide_names_are_enough() {
     let server = RedisServer::start();
     grant(&server, &[]);
     let db = db();
@@ -140,7 +140,7 @@ async fn behind_sentinels_one_more_right_is_enough() {
 }
 
 #[tokio::test]
-async fn over_tls_with_an_authority_of_ones_own() {
+async fn tls_works_with_a_private_authority() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = TlsRedisServer::start();
     let db = db();
@@ -156,7 +156,7 @@ async fn over_tls_with_an_authority_of_ones_own() {
 }
 
 #[tokio::test]
-async fn over_tls_with_a_certificate_of_the_client() {
+async fn tls_works_with_a_client_certificate() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = TlsRedisServer::start_mutual();
     let db = db();
@@ -172,7 +172,7 @@ async fn over_tls_with_a_certificate_of_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_sentinels_and_through_a_fail_over() {
+async fn a_sentinel_failover_is_followed() {
     let set = RedisSentinel::start();
     let db = db();
     let cache = cache_at(&db, &sentinel_url(&set));
@@ -192,7 +192,7 @@ async fn behind_sentinels_and_through_a_fail_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_sentinels_when_the_master_is_killed() {
+async fn a_killed_master_behind_sentinels_is_replaced() {
     let set = RedisSentinel::start();
     let db = db();
     let cache = cache_at(&db, &sentinel_url(&set));
@@ -228,7 +228,7 @@ fn move_slot_of(cluster: &RedisCluster, key: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_cluster_whose_slots_move() {
+async fn a_cluster_works_after_its_slots_moved() {
     let cluster = RedisCluster::start();
     let db = db();
     let cache = cache_at(&db, &cluster_url(&cluster));
@@ -255,7 +255,7 @@ async fn on_a_cluster_whose_slots_move() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_cluster_while_slots_move_under_load_every_answer_is_right() {
+async fn every_answer_is_right_while_slots_move_under_load() {
     let cluster = RedisCluster::start();
     let db = db();
     let cache = cache_at(&db, &cluster_url(&cluster));
@@ -289,7 +289,7 @@ async fn on_a_cluster_while_slots_move_under_load_every_answer_is_right() {
 }
 
 #[tokio::test]
-async fn on_valkey() {
+async fn valkey_works() {
     let Some(program) = test_support::valkey_server() else {
         eprintln!("skipped: no valkey-server on this machine (set VALKEY_SERVER)");
         return;
@@ -300,7 +300,7 @@ async fn on_valkey() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_cluster_one_of_whose_masters_is_killed_or_frozen() {
+async fn a_killed_or_frozen_cluster_master_is_replaced() {
     for kills in [true, false] {
         let cluster = RedisCluster::start();
         let db = db();

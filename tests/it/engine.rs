@@ -40,7 +40,7 @@ async fn each(test: impl AsyncFn(&dyn Fn(Builder) -> Cache)) {
 }
 
 #[tokio::test]
-async fn a_good_token_is_loaded_once_and_then_found() {
+async fn a_valid_token_is_loaded_once_and_then_cached() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
         let cache = build(db.cache());
@@ -64,7 +64,7 @@ async fn a_good_token_is_loaded_once_and_then_found() {
 }
 
 #[tokio::test]
-async fn a_type_an_arc_of_one_a_function_and_a_closure_are_loaders() {
+async fn types_arcs_functions_and_closures_are_loaders() {
     struct Own;
 
     impl TokenLoader for Own {
@@ -119,7 +119,7 @@ async fn the_origin_tells_where_an_answer_came_from() {
 }
 
 #[tokio::test]
-async fn an_unknown_token_is_loaded_once_and_then_known_to_be_absent() {
+async fn an_unknown_token_is_loaded_once_and_then_cached() {
     each(async |build| {
         let db = Db::new();
         let cache = build(db.cache());
@@ -132,7 +132,7 @@ async fn an_unknown_token_is_loaded_once_and_then_known_to_be_absent() {
 }
 
 #[tokio::test]
-async fn one_entry_answers_for_each_type_that_is_asked_for() {
+async fn one_entry_answers_for_every_token_type() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("dataset"));
         let cache = build(db.cache());
@@ -158,7 +158,7 @@ async fn one_entry_answers_for_each_type_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_record_without_a_type_is_good_for_those_who_ask_for_none() {
+async fn a_record_without_a_type_is_valid_only_if_none_is_required() {
     let server = RedisServer::start();
     for local_capacity in [100, 0] {
         let loader = |_: Lookup| async { Ok::<_, BoxError>(Some(TokenRecord::new("tok-1"))) };
@@ -176,7 +176,7 @@ async fn a_record_without_a_type_is_good_for_those_who_ask_for_none() {
 }
 
 #[tokio::test]
-async fn a_denial_carries_its_reason_and_ends_with_its_tenants_invalidation() {
+async fn a_denial_has_a_reason_and_ends_with_its_tenants_invalidation() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
         let cache = build(db.cache());
@@ -200,7 +200,7 @@ async fn a_denial_carries_its_reason_and_ends_with_its_tenants_invalidation() {
 }
 
 #[tokio::test]
-async fn a_denied_record_of_another_type_is_of_the_wrong_type() {
+async fn a_denied_record_of_another_type_is_invalid() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("dataset").of_tenant("t-1"));
         let cache = build(db.cache());
@@ -239,7 +239,7 @@ async fn a_denied_record_expires_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_denied_record_that_cannot_be_the_answer_is_an_outage() {
+async fn a_mismatched_denied_record_is_unavailable() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
         let cache = build(db.cache());
@@ -261,7 +261,7 @@ async fn a_denied_record_that_cannot_be_the_answer_is_an_outage() {
 }
 
 #[tokio::test]
-async fn a_loader_that_fails_is_no_absence_and_nothing_is_cached_of_it() {
+async fn a_failed_load_is_unavailable_and_not_cached() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
         let cache = build(db.cache());
@@ -281,7 +281,7 @@ async fn a_loader_that_fails_is_no_absence_and_nothing_is_cached_of_it() {
 }
 
 #[tokio::test]
-async fn a_load_beyond_its_deadline_is_unavailable_and_the_next_request_tries_again() {
+async fn a_load_that_times_out_is_tried_again_by_the_next_request() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
         let cache = build(db.cache().load_timeout(Duration::from_secs(1)));
@@ -297,7 +297,7 @@ async fn a_load_beyond_its_deadline_is_unavailable_and_the_next_request_tries_ag
 
 /// Every part of a flight has a deadline of its own; this is for the part that nobody thought of.
 #[tokio::test]
-async fn a_flight_that_never_lands_gives_way_to_one_other_and_then_it_is_unavailable() {
+async fn a_stalled_call_is_replaced_once_and_then_unavailable() {
     let db = Db::with(TOKEN, Row::new("app"));
     let points = Points::default();
     points.at(SyncPoint::Loaded).close();
@@ -323,7 +323,7 @@ fn driven_by_hand() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_flight_in_a_runtime_that_stands_still_is_nobodys_hostage() {
+fn a_call_in_a_stalled_runtime_is_replaced() {
     let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
     let points = Points::default();
     let held = points.at(SyncPoint::Loaded);
@@ -363,7 +363,7 @@ fn a_flight_in_a_runtime_that_stands_still_is_nobodys_hostage() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_the_answer_is_an_outage_and_not_cached() {
+async fn a_mismatched_record_is_unavailable_and_not_cached() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
         let cache = build(db.cache());
@@ -384,7 +384,7 @@ async fn a_record_that_cannot_be_the_answer_is_an_outage_and_not_cached() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_absent_after_its_invalidation() {
+async fn a_revoked_token_is_invalid_after_its_invalidation() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
         let cache = build(db.cache());
@@ -397,7 +397,7 @@ async fn a_revoked_token_is_absent_after_its_invalidation() {
 }
 
 #[tokio::test]
-async fn a_created_token_is_found_after_its_invalidation() {
+async fn a_created_token_is_valid_after_its_invalidation() {
     each(async |build| {
         let db = Db::new();
         let cache = build(db.cache());
@@ -414,7 +414,7 @@ async fn a_created_token_is_found_after_its_invalidation() {
 }
 
 #[tokio::test]
-async fn a_token_has_one_entry_that_each_invalidation_ends() {
+async fn every_kind_of_invalidation_ends_a_tokens_entry() {
     each(async |build| {
         let db = Db::new();
         let cache = build(db.cache());
@@ -437,7 +437,7 @@ async fn a_token_has_one_entry_that_each_invalidation_ends() {
 }
 
 #[tokio::test]
-async fn an_invalidated_tenant_is_read_again_and_no_other_is() {
+async fn only_an_invalidated_tenants_tokens_are_loaded_again() {
     each(async |build| {
         let db = Db::new();
         let tokens = ["t1-token-a", "t1-token-b", "t2-token-a", "no-tenant-a"];
@@ -461,7 +461,7 @@ async fn an_invalidated_tenant_is_read_again_and_no_other_is() {
 }
 
 #[tokio::test]
-async fn a_herd_for_one_cold_token_is_one_load() {
+async fn concurrent_requests_for_a_cold_token_share_one_load() {
     for token in [TOKEN, "an-unknown-token"] {
         each(async |build| {
             let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
@@ -487,7 +487,7 @@ async fn a_herd_for_one_cold_token_is_one_load() {
 }
 
 #[tokio::test]
-async fn waiters_on_a_failing_load_all_hear_of_it_and_the_next_request_loads_again() {
+async fn a_failed_load_reaches_all_waiters_and_is_tried_again() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
         let cache = build(db.cache());
@@ -515,7 +515,7 @@ async fn waiters_on_a_failing_load_all_hear_of_it_and_the_next_request_loads_aga
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_costs_the_others_nothing() {
+async fn a_caller_that_hangs_up_does_not_affect_the_others() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
         let cache = build(db.cache());
@@ -543,7 +543,7 @@ async fn a_caller_that_hangs_up_costs_the_others_nothing() {
 }
 
 #[tokio::test]
-async fn a_caller_that_is_polled_no_more_holds_up_neither_the_load_nor_who_joins_it() {
+async fn a_caller_that_is_no_longer_polled_delays_nobody() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
         let cache = build(db.cache());
@@ -573,7 +573,7 @@ async fn a_caller_that_is_polled_no_more_holds_up_neither_the_load_nor_who_joins
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn who_joins_a_flight_and_blocks_the_thread_holds_up_neither_it_nor_its_caller() {
+async fn a_waiter_that_blocks_its_thread_does_not_delay_the_call() {
     let db = Db::with(TOKEN, Row::new("app"));
     let points = Points::default();
     let read = points.at(SyncPoint::Read);
@@ -607,7 +607,7 @@ async fn who_joins_a_flight_and_blocks_the_thread_holds_up_neither_it_nor_its_ca
 }
 
 #[tokio::test]
-async fn who_asks_outside_of_a_runtime_takes_no_flight_with_them() {
+async fn a_caller_outside_of_a_runtime_does_not_stop_the_call() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
         let cache = build(db.cache());
@@ -633,7 +633,7 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 }
 
 #[tokio::test]
-async fn loads_never_run_above_the_cap_and_none_is_refused_within_the_queue() {
+async fn loads_stay_within_the_cap_and_queued_ones_all_run() {
     each(async |build| {
         let db = Db::new();
         let cache = build(db.cache().max_concurrent_loads(5));
@@ -651,7 +651,7 @@ async fn loads_never_run_above_the_cap_and_none_is_refused_within_the_queue() {
 }
 
 #[tokio::test]
-async fn a_permit_that_is_moved_into_blocking_work_bounds_it_beyond_the_loads_deadline() {
+async fn a_permit_moved_into_blocking_work_outlasts_the_timeout() {
     // As `TokenLoader`'s documentation has it; the database hangs until the test ends.
     let (hangs, until_the_end) = std::sync::mpsc::channel::<()>();
     let until_the_end = Arc::new(Mutex::new(until_the_end));
@@ -720,7 +720,7 @@ async fn beyond_the_queue_a_request_is_unavailable_at_once() {
 }
 
 #[tokio::test]
-async fn a_hit_is_kept_for_its_time_to_live_and_not_prolonged_by_use() {
+async fn a_record_is_kept_for_its_ttl_which_use_does_not_prolong() {
     let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
     let cache = db
         .cache()
@@ -740,7 +740,7 @@ async fn a_hit_is_kept_for_its_time_to_live_and_not_prolonged_by_use() {
 }
 
 #[tokio::test]
-async fn a_null_is_kept_for_its_own_time_to_live() {
+async fn a_negative_entry_is_kept_for_its_own_ttl() {
     let (db, clock) = (Db::new(), ManualClock::new());
     let cache = db
         .cache()
@@ -758,7 +758,7 @@ async fn a_null_is_kept_for_its_own_time_to_live() {
 }
 
 #[tokio::test]
-async fn a_token_is_absent_from_the_moment_it_expires_whatever_is_cached() {
+async fn a_token_is_invalid_from_its_expiry_even_if_cached() {
     let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
     db.change(TOKEN, |row| {
         row.expires_at = Some(clock.now() + Duration::from_secs(700))
@@ -781,7 +781,7 @@ async fn a_token_is_absent_from_the_moment_it_expires_whatever_is_cached() {
 }
 
 #[tokio::test]
-async fn an_expired_record_is_not_a_null_so_that_an_extension_needs_no_other_proof() {
+async fn an_expired_record_is_cached_until_it_is_invalidated() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app"));
         let past = Utc::now() - Duration::from_secs(5);
@@ -803,7 +803,7 @@ async fn an_expired_record_is_not_a_null_so_that_an_extension_needs_no_other_pro
 }
 
 #[tokio::test]
-async fn lifetimes_in_redis_are_jittered_downwards_and_capped_by_the_tokens_end() {
+async fn ttls_in_redis_are_jittered_down_and_capped_by_the_expiry() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
     let cache = db.cache().store(redis(&server)).build().unwrap();
@@ -831,7 +831,7 @@ async fn lifetimes_in_redis_are_jittered_downwards_and_capped_by_the_tokens_end(
 }
 
 #[tokio::test]
-async fn an_entry_that_does_not_count_is_counted_and_repaired() {
+async fn an_entry_that_is_not_valid_is_counted_and_replaced() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
     db.insert("another-token", Row::new("app"));
@@ -880,7 +880,7 @@ async fn a_record_too_large_for_the_store_is_answered_and_counted() {
 }
 
 #[tokio::test]
-async fn two_instances_on_one_redis_share_loads_and_obey_each_others_invalidations() {
+async fn instances_share_loads_and_obey_each_others_invalidations() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
     let build = || {
@@ -903,7 +903,7 @@ async fn two_instances_on_one_redis_share_loads_and_obey_each_others_invalidatio
 }
 
 #[tokio::test]
-async fn a_service_starts_while_redis_is_away_and_caches_when_it_has_come() {
+async fn a_service_starts_without_redis_and_caches_once_it_is_up() {
     let server = RedisServer::start();
     server.kill();
     let db = Db::with(TOKEN, Row::new("app"));
@@ -926,7 +926,7 @@ async fn a_service_starts_while_redis_is_away_and_caches_when_it_has_come() {
 }
 
 #[tokio::test]
-async fn an_outage_of_both_is_unavailable_and_never_absent() {
+async fn an_outage_of_both_is_unavailable_and_never_invalid() {
     let server = RedisServer::start();
     server.kill();
     let db = Db::with(TOKEN, Row::new("app"));
@@ -938,7 +938,7 @@ async fn an_outage_of_both_is_unavailable_and_never_absent() {
 }
 
 #[tokio::test]
-async fn a_flood_of_invented_tokens_writes_no_more_nulls_than_the_cap() {
+async fn invented_tokens_write_no_more_negative_entries_than_the_cap() {
     let (server, db, clock) = (RedisServer::start(), Db::new(), ManualClock::new());
     let builder = db
         .cache()
@@ -973,7 +973,7 @@ async fn peek_answers_from_the_caches_and_loads_nothing() {
 }
 
 #[tokio::test]
-async fn a_type_that_is_not_declared_is_a_mistake_of_the_service_and_no_bad_token() {
+async fn an_undeclared_type_is_unavailable_and_not_invalid() {
     let db = Db::with(TOKEN, Row::new("app"));
     let cache = db.cache().token_types(["app"]).build().unwrap();
     found(&cache, TOKEN).await;
@@ -986,7 +986,7 @@ async fn a_type_that_is_not_declared_is_a_mistake_of_the_service_and_no_bad_toke
 }
 
 #[tokio::test]
-async fn an_invalidation_of_a_type_that_is_not_declared_is_an_error() {
+async fn an_invalidation_of_an_undeclared_type_is_an_error() {
     let db = Db::with(TOKEN, Row::new("app"));
     let cache = db.cache().token_types(["app"]).build().unwrap();
     found(&cache, TOKEN).await;
@@ -996,7 +996,7 @@ async fn an_invalidation_of_a_type_that_is_not_declared_is_an_error() {
 }
 
 #[tokio::test]
-async fn without_a_local_level_the_default_store_is_as_large_as_ever() {
+async fn without_a_local_level_the_memory_store_keeps_its_size() {
     let db = Db::new();
     let cache = db.cache().local_capacity(0).build().unwrap();
     for _ in 0..2 {
@@ -1008,7 +1008,7 @@ async fn without_a_local_level_the_default_store_is_as_large_as_ever() {
 }
 
 #[tokio::test]
-async fn a_pepper_keeps_the_plain_digest_out_of_redis_and_an_old_one_is_still_invalidated() {
+async fn a_pepper_hides_the_digest_and_an_old_one_is_invalidated_too() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
     let with = |layout| {
@@ -1037,7 +1037,7 @@ async fn a_pepper_keeps_the_plain_digest_out_of_redis_and_an_old_one_is_still_in
 }
 
 #[test]
-fn nonsense_is_refused_by_build_with_the_setters_name() {
+fn build_rejects_invalid_values_with_the_setters_name() {
     type Change = fn(Builder) -> Builder;
     let cases: [(&str, Change); 17] = [
         ("seed layout", |b| {
@@ -1088,7 +1088,7 @@ fn refused(name: &str, built: Result<Cache, ConfigError>) -> String {
 
 /// The least and the most of each setting that is a time or a count, and what is beyond them.
 #[tokio::test]
-async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_request() {
+async fn settings_that_build_accepts_never_panic_in_a_request() {
     const HOUR: Duration = Duration::from_secs(3_600);
     const ENTRIES: usize = 1_000_000_000;
     let server = RedisServer::start();
@@ -1208,7 +1208,7 @@ async fn what_build_takes_of_the_stores_and_the_recorders_settings_panics_at_no_
 }
 
 #[test]
-fn a_redis_url_that_cannot_be_used_is_refused_without_being_repeated() {
+fn an_error_about_a_redis_url_does_not_repeat_the_url() {
     for url in [
         "",
         "http://h",
@@ -1227,7 +1227,7 @@ fn a_redis_url_that_cannot_be_used_is_refused_without_being_repeated() {
 }
 
 #[tokio::test]
-async fn an_entry_that_redis_does_not_let_us_read_is_left_where_it_is() {
+async fn an_entry_that_we_may_not_read_is_left_in_redis() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
     let cache = db
@@ -1245,7 +1245,7 @@ async fn an_entry_that_redis_does_not_let_us_read_is_left_where_it_is() {
 }
 
 #[tokio::test]
-async fn records_are_not_under_the_cap_of_nulls() {
+async fn the_cap_of_negative_entries_does_not_apply_to_records() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
     db.insert("another-token", Row::new("app"));
@@ -1263,7 +1263,7 @@ async fn records_are_not_under_the_cap_of_nulls() {
 }
 
 #[tokio::test]
-async fn a_young_generation_is_not_prolonged_and_one_past_half_of_its_day_is() {
+async fn a_generation_is_prolonged_once_half_of_its_ttl_has_passed() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
     let build = || db.cache().store(redis(&server)).build().unwrap();

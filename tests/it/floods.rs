@@ -35,7 +35,7 @@ fn entries(server: &RedisServer) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_costs_no_good_token_its_place_and_redis_no_more_nulls_than_the_cap() {
+async fn a_flood_evicts_no_valid_token_and_its_writes_are_capped() {
     let server = RedisServer::start();
     let clock = ManualClock::new();
     let cap = 2 * NULLS;
@@ -67,7 +67,7 @@ async fn a_flood_costs_no_good_token_its_place_and_redis_no_more_nulls_than_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_token_format_neither_redis_nor_the_loader_hears_of_a_flood() {
+async fn a_token_format_keeps_a_flood_from_redis_and_the_loader() {
     let server = RedisServer::start();
     let clock = ManualClock::new();
     let mut flood = Flood::new(GOOD, true, |builder| {
@@ -86,7 +86,7 @@ async fn with_a_token_format_neither_redis_nor_the_loader_hears_of_a_flood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_stays_within_the_nulls_budget_of_the_store_in_memory() {
+async fn a_flood_stays_within_the_memory_stores_negative_capacity() {
     let store = MemoryStore::new().capacity(10 * NULLS);
     let store = store.negative_capacity(NULLS);
     let mut flood = Flood::new(GOOD, false, |builder| {

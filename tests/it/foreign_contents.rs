@@ -77,7 +77,7 @@ async fn confirmed_within(
 }
 
 #[tokio::test]
-async fn a_registry_of_another_type_keeps_nothing_from_being_cached() {
+async fn a_registry_of_another_type_does_not_prevent_caching() {
     for (world, ours) in World::in_both_layouts() {
         let name = format!("{ours}bounds");
         world.set(&name, b"a string");
@@ -87,7 +87,7 @@ async fn a_registry_of_another_type_keeps_nothing_from_being_cached() {
 }
 
 #[tokio::test]
-async fn a_registry_of_another_type_is_no_confirmation_once_and_then_it_is_made_anew() {
+async fn a_registry_of_another_type_fails_one_wait_and_is_replaced() {
     for (world, ours) in World::in_both_layouts() {
         let name = format!("{ours}bounds");
         for filled in [true, false] {
@@ -116,7 +116,7 @@ async fn a_registry_of_another_type_is_no_confirmation_once_and_then_it_is_made_
 }
 
 #[tokio::test]
-async fn a_member_of_the_registry_that_is_none_is_passed_over() {
+async fn an_invalid_member_of_the_registry_is_ignored() {
     for (world, ours) in World::in_both_layouts() {
         let name = format!("{ours}bounds");
         for member in [NO_TEXT, b"", b"app", b"|", b"-1", b"1.5", b"1 ", b"app|1"] {
@@ -136,7 +136,7 @@ async fn a_member_of_the_registry_that_is_none_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_generation_that_is_no_text_is_replaced() {
+async fn a_generation_that_is_not_text_is_replaced() {
     for (world, ours) in World::in_both_layouts() {
         let cache = world.instance();
         let tenant = match ours {
@@ -156,7 +156,7 @@ async fn a_generation_that_is_no_text_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_tenants_index_of_another_type_is_made_anew() {
+async fn a_tenants_index_of_another_type_is_replaced() {
     let [_, (world, _)] = World::in_both_layouts();
     let index = "tenant_tokens:t-1";
     world.set(index, b"a string");
@@ -170,7 +170,7 @@ async fn a_tenants_index_of_another_type_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_member_of_an_index_that_names_no_entry_is_taken_out_and_nothing_deleted() {
+async fn an_index_member_that_names_no_entry_is_only_removed() {
     let [_, (world, _)] = World::in_both_layouts();
     let cache = world.instance();
     found(&cache, TOKEN).await;
@@ -185,7 +185,7 @@ async fn a_member_of_an_index_that_names_no_entry_is_taken_out_and_nothing_delet
 }
 
 #[tokio::test]
-async fn a_load_lock_without_an_end_is_given_one() {
+async fn a_load_lock_without_a_ttl_is_given_one() {
     let [_, (world, _)] = World::in_both_layouts();
     let lock = format!("api_token_query_lock:app:{TOKEN}");
     world.set(&lock, b"another's");
@@ -198,7 +198,7 @@ async fn a_load_lock_without_an_end_is_given_one() {
 }
 
 #[tokio::test]
-async fn a_token_whose_end_cannot_be_written_is_cached_all_the_same() {
+async fn a_token_whose_expiry_cannot_be_written_is_still_cached() {
     for (world, _) in World::in_both_layouts() {
         let far = DateTime::UNIX_EPOCH + Duration::from_secs(400_000_000_000);
         world.db.change(TOKEN, |row| row.expires_at = Some(far));

@@ -152,7 +152,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn the_first_use_is_written_and_then_one_an_interval() {
+async fn the_first_use_is_written_and_then_one_per_interval() {
     let world = World::new();
     let instance = world.instance();
     let first = world.clock.now();
@@ -176,7 +176,7 @@ async fn the_first_use_is_written_and_then_one_an_interval() {
 }
 
 #[tokio::test]
-async fn a_reload_of_the_local_entry_begins_no_new_interval() {
+async fn a_reload_of_the_local_entry_starts_no_new_interval() {
     let world = World::new();
     let instance = world.instance();
     for _ in 0..20 {
@@ -188,7 +188,7 @@ async fn a_reload_of_the_local_entry_begins_no_new_interval() {
 }
 
 #[tokio::test]
-async fn only_what_was_found_by_an_authentication_is_a_use() {
+async fn only_a_successful_authentication_is_a_use() {
     let world = World::new();
     let instance = world.instance();
     for _ in 0..2 {
@@ -202,7 +202,7 @@ async fn only_what_was_found_by_an_authentication_is_a_use() {
 }
 
 #[tokio::test]
-async fn no_command_is_added_to_a_request_and_a_flush_is_one_for_each_token() {
+async fn requests_send_no_command_and_a_flush_one_per_token() {
     let world = World::new();
     let tokens = world.rows(50);
     let instance = world.instance();
@@ -280,7 +280,7 @@ async fn a_write_whose_reply_was_lost_is_repeated_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_sink_that_fails_or_panics_is_asked_again_more_slowly_and_no_use_is_lost() {
+async fn a_failing_sink_is_retried_more_slowly_and_loses_no_use() {
     for mode in [Mode::Fails, Mode::Panics] {
         let world = World::new();
         let tokens = world.rows(30);
@@ -307,7 +307,7 @@ async fn a_sink_that_fails_or_panics_is_asked_again_more_slowly_and_no_use_is_lo
 }
 
 #[tokio::test]
-async fn a_batch_that_the_sink_never_takes_holds_up_no_other() {
+async fn a_batch_that_the_sink_never_takes_delays_no_other() {
     let world = World::new();
     let tokens = world.rows(30);
     let recorder = recorder(&world.sink).batch_size(5);
@@ -325,7 +325,7 @@ async fn a_batch_that_the_sink_never_takes_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_away_delays_no_request_and_no_write_and_bounds_the_memory() {
+async fn without_redis_nothing_waits_and_memory_stays_bounded() {
     let world = World::new();
     let tokens = world.rows(20);
     let proxy = FaultProxy::start(world.server.addr());
@@ -365,7 +365,7 @@ async fn a_redis_that_is_away_delays_no_request_and_no_write_and_bounds_the_memo
 }
 
 #[tokio::test]
-async fn a_shutdown_writes_what_is_pending() {
+async fn a_shutdown_writes_pending_uses() {
     let world = World::new();
     let instance = world.instance();
     found(&instance, TOKEN).await;
@@ -376,7 +376,7 @@ async fn a_shutdown_writes_what_is_pending() {
 }
 
 #[tokio::test]
-async fn a_shutdown_says_what_it_could_not_write() {
+async fn a_shutdown_returns_how_many_uses_were_not_written() {
     let world = World::new();
     world.sink.0.gate.close();
     let recorder = recorder(&world.sink).shutdown_timeout(Duration::from_millis(100));
@@ -397,7 +397,7 @@ async fn dropping_the_last_clone_flushes_once_more() {
 }
 
 #[tokio::test]
-async fn the_effective_time_is_the_latest_that_anybody_knows() {
+async fn the_last_use_is_the_latest_that_any_instance_knows() {
     let world = World::new();
     let (one, other) = (world.instance(), world.instance());
     let effective = async |cache: &Cache| cache.last_used_at(TOKEN).await.unwrap();
@@ -413,7 +413,7 @@ async fn the_effective_time_is_the_latest_that_anybody_knows() {
 }
 
 #[tokio::test]
-async fn the_stores_copy_goes_forward_only_and_ends_after_an_hour() {
+async fn the_stores_copy_only_moves_forward_and_lasts_an_hour() {
     let world = World::new();
     let name = format!("api_token:used:{{{}}}", TokenDigest::of(TOKEN));
     let text = || String::from_utf8(world.server.get(&name).unwrap()).unwrap();
@@ -436,7 +436,7 @@ async fn the_stores_copy_goes_forward_only_and_ends_after_an_hour() {
 
 /// The deadline is by tokio's clock, which stands still but for what the test says.
 #[test]
-fn a_recorder_in_a_runtime_that_stands_still_goes_on_in_another() {
+fn a_recorder_of_a_stalled_runtime_continues_in_another() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().build().unwrap()
@@ -471,7 +471,7 @@ fn a_recorder_in_a_runtime_that_stands_still_goes_on_in_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_hangs_is_given_up_at_its_deadline_and_asked_again() {
+async fn a_hanging_write_times_out_and_is_tried_again() {
     const DEADLINE: Duration = Duration::from_secs(7);
     let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
     let sink = Sink::default();
@@ -507,7 +507,7 @@ async fn a_sink_that_hangs_is_given_up_at_its_deadline_and_asked_again() {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_never_set_costs_that_use_alone() {
+async fn a_clock_that_was_never_set_loses_only_that_use() {
     let world = World::new();
     let tokens = world.rows(3);
     let instance = world.instance();
@@ -532,7 +532,7 @@ async fn a_clock_that_was_never_set_costs_that_use_alone() {
 }
 
 #[tokio::test]
-async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
+async fn a_page_of_last_uses_is_read_by_digest_in_one_round_trip() {
     let world = World::new();
     let tokens = world.rows(60);
     let (one, other) = (world.instance(), world.instance());
@@ -570,7 +570,7 @@ async fn a_page_of_tokens_is_asked_for_by_digest_in_one_round_trip() {
 }
 
 #[tokio::test]
-async fn the_seed_layouts_keys_cannot_be_asked_for_by_digest() {
+async fn the_dify_layouts_last_uses_cannot_be_read_by_digest() {
     let world = World::new();
     let builder = world.builder().key_layout(KeyLayout::seed());
     let builder = builder.token_types(["app"]);

@@ -95,7 +95,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_that_is_taken_after_its_request_gave_up_is_given_back() {
+async fn a_lease_that_is_taken_after_a_timeout_is_given_back() {
     for layout in [KeyLayout::digest(), KeyLayout::seed()] {
         let world = World::of(RedisServer::start(), |server| server.url(), layout).await;
         let pause = |server: &RedisServer| {
@@ -111,7 +111,7 @@ async fn a_lease_that_is_taken_after_its_request_gave_up_is_given_back() {
 
 /// The connection is replaced meanwhile, and the commands that were written to it still run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_that_a_frozen_redis_gives_when_it_wakes_up_is_given_back() {
+async fn a_lease_that_a_frozen_redis_grants_late_is_given_back() {
     let server = RedisServer::start();
     let proxy = FaultProxy::start(server.addr());
     let url = format!("redis://{}", proxy.addr());
@@ -151,7 +151,7 @@ async fn a_lease_without_a_reply(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_whose_reply_is_lost_with_its_connection_is_given_back() {
+async fn a_lease_whose_reply_is_lost_is_given_back() {
     a_lease_without_a_reply(async |proxy, asked| {
         proxy.cut();
         proxy.heal();
@@ -161,7 +161,7 @@ async fn a_lease_whose_reply_is_lost_with_its_connection_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_is_given_back_though_some_attempts_to_connect_fail_before() {
+async fn a_lease_is_given_back_after_failed_attempts_to_connect() {
     a_lease_without_a_reply(async |proxy, asked| {
         let before = proxy.accepted();
         proxy.cut();
@@ -174,7 +174,7 @@ async fn a_lease_is_given_back_though_some_attempts_to_connect_fail_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_is_given_back_though_a_connection_ends_meanwhile() {
+async fn a_lease_is_given_back_when_a_connection_ends_meanwhile() {
     // It may be told of the end before the supervisor or after it.
     for _ in 0..4 {
         a_lease_without_a_reply(async |proxy, asked| {
@@ -189,7 +189,7 @@ async fn a_lease_is_given_back_though_a_connection_ends_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_that_redis_does_not_let_us_fill_is_given_back() {
+async fn a_lease_that_we_may_not_fill_is_given_back() {
     let world = World::new().await;
     let full = |server: &RedisServer| {
         server.command(&["CONFIG", "SET", "maxmemory", "1"]).ok();
@@ -199,7 +199,7 @@ async fn a_lease_that_redis_does_not_let_us_fill_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_runs_no_scripts_gives_no_lease_and_is_said_not_to_be_well() {
+async fn a_redis_without_scripts_grants_no_lease_and_is_unhealthy() {
     for layout in [KeyLayout::digest(), KeyLayout::seed()] {
         let world = World::of(RedisServer::start(), |server| server.url(), layout).await;
         world.cache.check_store().await.unwrap();
@@ -225,7 +225,7 @@ async fn a_redis_that_runs_no_scripts_gives_no_lease_and_is_said_not_to_be_well(
 }
 
 #[tokio::test]
-async fn a_store_that_lacks_any_right_that_requests_need_is_not_said_to_be_well() {
+async fn a_store_that_lacks_a_needed_right_is_unhealthy() {
     let seed = ["expire", "srem", "scan"];
     let all = [
         "set", "get", "del", "eval", "pttl", "pexpire", "sadd", "smembers",
@@ -274,7 +274,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flight_that_a_panic_ends_gives_its_lease_back() {
+async fn a_call_that_panics_gives_its_lease_back() {
     let server = RedisServer::start();
     let lit = Arc::<AtomicBool>::default();
     let bomb = Bomb {

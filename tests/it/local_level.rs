@@ -142,7 +142,7 @@ async fn settled(instance: &Cache) {
 }
 
 #[tokio::test]
-async fn a_refresh_that_finds_a_change_puts_it_into_the_local_level() {
+async fn a_refresh_puts_a_change_into_the_local_level() {
     let world = World::new(Row::new("app"));
     let (instance, operator) = (world.instance(), world.instance());
     found(&instance, TOKEN).await;
@@ -159,7 +159,7 @@ async fn a_refresh_that_finds_a_change_puts_it_into_the_local_level() {
 }
 
 #[tokio::test]
-async fn a_refresh_while_redis_is_away_loads_nothing_and_the_entry_ends_at_its_bound() {
+async fn a_refresh_without_redis_neither_loads_nor_prolongs() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     found(&instance, TOKEN).await;
@@ -175,7 +175,7 @@ async fn a_refresh_while_redis_is_away_loads_nothing_and_the_entry_ends_at_its_b
 }
 
 #[tokio::test]
-async fn a_tenant_remembered_for_longer_than_the_bound_fills_nothing_that_is_dead_already() {
+async fn a_fill_uses_no_generation_older_than_the_bound() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     world
         .db
@@ -194,7 +194,7 @@ async fn a_tenant_remembered_for_longer_than_the_bound_fills_nothing_that_is_dea
 }
 
 #[tokio::test]
-async fn a_flood_of_invented_tokens_pushes_no_good_one_out() {
+async fn a_flood_of_invented_tokens_evicts_no_valid_one() {
     let world = World::new(Row::new("app"));
     let builder = world
         .builder()
@@ -229,7 +229,7 @@ async fn a_flood_of_invented_tokens_pushes_no_good_one_out() {
 }
 
 #[tokio::test]
-async fn a_large_record_weighs_what_it_is() {
+async fn a_large_record_weighs_its_size() {
     let world = World::new(Row::new("app"));
     let instance = world.builder().local_capacity(64).build().unwrap();
     for n in 0..200 {
@@ -257,7 +257,7 @@ async fn the_local_level_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn an_invalidation_reaches_whoever_asks_for_whatever_type() {
+async fn an_invalidation_applies_to_every_token_type() {
     let world = World::new(Row::new("dataset"));
     let build = || world.builder().build().unwrap();
     let (instance, operator) = (build(), build());
@@ -277,7 +277,7 @@ async fn an_invalidation_reaches_whoever_asks_for_whatever_type() {
 }
 
 #[tokio::test]
-async fn a_lost_registry_is_no_confirmation_of_a_wait_and_is_mended_for_the_repetition() {
+async fn a_lost_registry_fails_one_wait_and_is_rebuilt() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let instance = world.instance();
     found(&instance, TOKEN).await;
@@ -316,7 +316,7 @@ async fn a_lost_registry_is_no_confirmation_of_a_wait_and_is_mended_for_the_repe
 
 /// The reply to the invalidation is in, and not looked at before the bound is entered.
 #[tokio::test]
-async fn a_bound_that_is_entered_during_an_invalidation_does_not_make_the_registry_a_lost_one() {
+async fn a_bound_registered_during_an_invalidation_fails_no_wait() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     // Connected, with a bound that is not entered.
@@ -340,7 +340,7 @@ async fn a_bound_that_is_entered_during_an_invalidation_does_not_make_the_regist
 
 /// The deletion does not need to know who has a bound.
 #[tokio::test]
-async fn what_is_filled_where_the_bound_could_not_be_entered_is_kept_in_redis_alone() {
+async fn without_a_registered_bound_fills_are_kept_only_in_redis() {
     let world = World::new(Row::new("app"));
     let builder = world.builder().store(world.without_registering());
     let instance = builder.build().unwrap();
@@ -354,7 +354,7 @@ async fn what_is_filled_where_the_bound_could_not_be_entered_is_kept_in_redis_al
 }
 
 #[tokio::test]
-async fn an_instance_that_only_reads_enters_its_bound_once_a_minute() {
+async fn an_instance_that_only_reads_registers_once_a_minute() {
     let world = World::new(Row::new("app"));
     let filler = world
         .builder()
@@ -388,7 +388,7 @@ async fn an_instance_that_only_reads_enters_its_bound_once_a_minute() {
 }
 
 #[tokio::test]
-async fn of_many_look_ups_at_once_one_enters_the_bound() {
+async fn one_of_many_concurrent_lookups_registers_the_bound() {
     let world = World::new(Row::new("app"));
     let tokens: Vec<String> = (0..100).map(|n| format!("app-token-{n}")).collect();
     let filler = world.instance();
@@ -410,7 +410,7 @@ async fn of_many_look_ups_at_once_one_enters_the_bound() {
 }
 
 #[tokio::test]
-async fn an_instance_that_only_reads_enters_its_bound_again_in_a_redis_that_was_lost() {
+async fn an_instance_that_only_reads_registers_again_in_a_new_redis() {
     let world = World::new(Row::new("app"));
     let filler = world
         .builder()
@@ -442,7 +442,7 @@ async fn an_instance_that_only_reads_enters_its_bound_again_in_a_redis_that_was_
 }
 
 #[tokio::test]
-async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
+async fn without_a_registered_bound_reads_are_not_kept() {
     let world = World::new(Row::new("app"));
     let filler = world.builder().local_capacity(0).build().unwrap();
     found(&filler, TOKEN).await;
@@ -455,7 +455,7 @@ async fn what_is_read_is_not_kept_where_the_bound_could_not_be_entered() {
 }
 
 #[tokio::test]
-async fn what_is_read_is_kept_where_the_registry_has_the_bound_and_takes_nothing_more() {
+async fn reads_are_kept_if_a_full_redis_has_the_bound() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     found(&instance, TOKEN).await;
@@ -470,7 +470,7 @@ async fn what_is_read_is_kept_where_the_registry_has_the_bound_and_takes_nothing
 }
 
 #[tokio::test]
-async fn the_wait_of_an_operator_that_never_filled_outlasts_the_configured_bound() {
+async fn the_wait_of_an_idle_operator_outlasts_its_own_bound() {
     let world = World::new(Row::new("app"));
     let operators = ManualClock::new();
     let builder = world
@@ -549,7 +549,7 @@ async fn a_receipt_tells_from_when_on_every_instance_obeys() {
 }
 
 #[tokio::test]
-async fn in_memory_an_invalidation_is_immediate_and_there_is_nothing_to_wait_for() {
+async fn in_memory_an_invalidation_takes_effect_without_a_wait() {
     let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
     let clock = ManualClock::new();
     let cache = db.cache().clock(clock.clone()).build().unwrap();
@@ -573,7 +573,7 @@ async fn in_memory_an_invalidation_is_immediate_and_there_is_nothing_to_wait_for
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_known_is_not_asked_for_again_after_a_load() {
+async fn a_known_generation_is_not_read_again_after_a_load() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     world
         .db
@@ -587,7 +587,7 @@ async fn a_tenant_that_is_known_is_not_asked_for_again_after_a_load() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_known_is_not_asked_for_again_with_its_next_entry() {
+async fn a_known_generation_is_not_read_again_for_the_next_entry() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     world
         .db
@@ -603,7 +603,7 @@ async fn a_tenant_that_is_known_is_not_asked_for_again_with_its_next_entry() {
 }
 
 #[tokio::test]
-async fn a_token_that_went_to_another_tenant_is_filled_under_that_ones_generation() {
+async fn a_moved_token_is_filled_under_its_new_tenants_generation() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let build = || world.builder().local_capacity(0).build().unwrap();
     let (instance, operator) = (build(), build());
@@ -617,7 +617,7 @@ async fn a_token_that_went_to_another_tenant_is_filled_under_that_ones_generatio
 }
 
 #[tokio::test]
-async fn a_large_denial_that_another_instance_filled_weighs_what_it_is() {
+async fn a_large_denial_weighs_its_size() {
     let world = World::new(Row::new("app"));
     let filler = world.builder().local_capacity(0).build().unwrap();
     let reader = world.builder().local_negative_capacity(64).build().unwrap();

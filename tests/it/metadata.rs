@@ -94,7 +94,7 @@ where
 }
 
 #[tokio::test]
-async fn metadata_comes_back_as_it_went_in() {
+async fn metadata_is_read_back_unchanged() {
     comes_back(()).await;
     comes_back(u64::MAX).await;
     comes_back("a \"text\", \u{0} and é\u{1f600}".to_owned()).await;
@@ -135,7 +135,7 @@ fn old(plan: &str) -> Old {
 }
 
 #[tokio::test]
-async fn an_entry_whose_metadata_cannot_be_read_is_a_miss_and_is_replaced() {
+async fn an_entry_with_unreadable_metadata_is_a_miss_and_is_replaced() {
     let server = RedisServer::start();
     let before = Release::of(&server, old("team"));
     before.ask().await;
@@ -159,7 +159,7 @@ async fn an_entry_whose_metadata_cannot_be_read_is_a_miss_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_member_with_a_default_costs_no_reload() {
+async fn a_new_field_with_a_default_costs_no_reload() {
     let server = RedisServer::start();
     Release::of(&server, old("team")).ask().await;
     let plan = "team".to_owned();
@@ -171,7 +171,7 @@ async fn a_member_with_a_default_costs_no_reload() {
 }
 
 #[tokio::test]
-async fn metadata_that_was_taken_away_or_added_is_no_error_either_way() {
+async fn metadata_may_be_added_or_removed_by_a_release() {
     let server = RedisServer::start();
     let with = Release::of(&server, old("team"));
     with.ask().await;
@@ -237,7 +237,7 @@ impl<'de> Deserialize<'de> for Bad {
 }
 
 #[tokio::test]
-async fn metadata_that_does_not_come_back_is_answered_and_not_cached() {
+async fn metadata_that_cannot_be_read_back_is_answered_not_cached() {
     for layout in [KeyLayout::digest(), KeyLayout::seed()] {
         for bad in [
             Bad::PanicsWhenWritten,
@@ -260,7 +260,7 @@ async fn metadata_that_does_not_come_back_is_answered_and_not_cached() {
 }
 
 #[tokio::test]
-async fn an_entry_whose_metadata_panics_when_it_is_read_is_a_miss_and_is_replaced() {
+async fn an_entry_whose_metadata_panics_is_a_miss_and_is_replaced() {
     let server = RedisServer::start();
     Release::of(&server, "panic".to_owned()).ask().await;
     // What this release loads can be written and read.
@@ -272,7 +272,7 @@ async fn an_entry_whose_metadata_panics_when_it_is_read_is_a_miss_and_is_replace
 
 /// Under the name that the member had before in the layout of Python's entries, which is Python's to use.
 #[tokio::test]
-async fn former_metadata_that_panics_when_it_is_read_is_none_of_ours() {
+async fn metadata_that_panics_under_the_former_name_is_ignored() {
     let server = RedisServer::start();
     let after = Release::with(&server, KeyLayout::seed(), Careless);
     let former = format!(

@@ -93,7 +93,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn look_ups_at_once_are_answered_from_it() {
+async fn concurrent_lookups_are_answered_through_one_address() {
     let world = World::new().await;
     for _ in 0..2 {
         let start = |n| crate::common::start(&world.cache, &token(n));
@@ -109,7 +109,7 @@ async fn look_ups_at_once_are_answered_from_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_and_tenants_are_invalidated_there() {
+async fn tokens_and_tenants_are_invalidated_through_one_address() {
     for layout in [
         KeyLayout::digest(),
         KeyLayout::digest_keys("new", ["old", ""]),
@@ -147,7 +147,7 @@ async fn tokens_and_tenants_are_invalidated_there() {
 
 /// Another error than the one that Redis has for keys of several slots.
 #[tokio::test]
-async fn what_refuses_to_say_whether_keys_are_apart_is_taken_for_one_where_they_are() {
+async fn a_server_that_hides_its_mode_is_treated_as_a_cluster() {
     let server = server(["0", "16383"]);
     let rights = ["token:*", "tenant*", "bounds", "fence:heartbeat"];
     let rights = rights.map(|names| format!("~api_token:{names}"));
@@ -162,7 +162,7 @@ async fn what_refuses_to_say_whether_keys_are_apart_is_taken_for_one_where_they_
 
 /// What is behind the address may hand the commands of one write to several servers.
 #[tokio::test]
-async fn what_has_to_be_in_order_is_sent_after_the_reply_to_what_is_before() {
+async fn ordered_commands_are_sent_after_the_reply_to_the_one_before() {
     let world = World::new().await;
     world.writes();
     world.cache.invalidate_tenant("t-1").await.unwrap();
@@ -180,7 +180,7 @@ async fn what_has_to_be_in_order_is_sent_after_the_reply_to_what_is_before() {
 }
 
 #[tokio::test]
-async fn a_tenant_is_invalidated_in_order_also_where_replicas_or_pythons_entries_are_waited_for() {
+async fn a_tenants_steps_stay_in_order_with_replicas_and_dify() {
     for (layout, durable) in [
         (KeyLayout::digest(), true),
         (KeyLayout::seed(), false),
@@ -206,7 +206,7 @@ async fn a_tenant_is_invalidated_in_order_also_where_replicas_or_pythons_entries
 }
 
 #[tokio::test]
-async fn one_node_of_a_larger_cluster_is_said_not_to_be_well() {
+async fn one_node_of_a_larger_cluster_is_unhealthy() {
     let server = server(["0", "8000"]);
     server
         .command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"])

@@ -77,7 +77,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_redis_costs_a_few_requests_their_deadline_and_no_more() {
+async fn a_frozen_redis_costs_a_few_timeouts_and_no_more() {
     let world = World::new();
     world.works().await;
     world.server.pause();
@@ -95,7 +95,7 @@ async fn a_frozen_redis_costs_a_few_requests_their_deadline_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_that_hangs_is_replaced_whichever_direction_is_dead() {
+async fn a_connection_that_hangs_in_either_direction_is_replaced() {
     for direction in [Direction::ToServer, Direction::ToClient, Direction::Both] {
         let world = World::new();
         world.works().await;
@@ -118,7 +118,7 @@ async fn a_redis_that_accepts_and_never_answers_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_not_there_in_time_keeps_no_breaker_open() {
+async fn a_slow_connect_does_not_keep_the_breaker_open() {
     let server = RedisServer::start();
     // It takes connections, and answers no heartbeat.
     server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).ok();
@@ -143,7 +143,7 @@ async fn a_connection_that_is_not_there_in_time_keeps_no_breaker_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_and_comes_back_empty_is_used_again() {
+async fn a_redis_that_restarts_empty_is_used_again() {
     let world = World::new();
     world.works().await;
     world.server.kill();
@@ -153,7 +153,7 @@ async fn a_redis_that_is_killed_and_comes_back_empty_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_redis_is_slow_and_works() {
+async fn a_slow_redis_still_works() {
     let world = World::new();
     world.works().await;
     world
@@ -165,7 +165,7 @@ async fn a_slow_redis_is_slow_and_works() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_that_is_wrong_and_then_right_needs_no_restart() {
+async fn a_corrected_password_needs_no_restart() {
     let world = World::new();
     world.works().await;
     world
@@ -189,7 +189,7 @@ async fn a_password_that_is_wrong_and_then_right_needs_no_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_takes_no_writes_is_no_redis_because_it_may_be_an_old_master() {
+async fn a_read_only_redis_is_not_used_as_it_may_be_an_old_master() {
     let world = World::new();
     world.works().await;
     let nobody = test_support::free_port().to_string();
@@ -210,7 +210,7 @@ async fn a_redis_that_takes_no_writes_is_no_redis_because_it_may_be_an_old_maste
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_without_memory_answers_reads_and_takes_invalidations() {
+async fn a_full_redis_answers_reads_and_accepts_invalidations() {
     let world = World::new();
     world.works().await;
     world
@@ -257,7 +257,7 @@ async fn an_invalidation_is_tried_while_the_breaker_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_redis_and_the_database_away_it_is_unavailable_and_the_cap_holds() {
+async fn without_redis_and_database_requests_fail_within_the_cap() {
     let world = World::new();
     world.works().await;
     world.server.kill();
@@ -306,7 +306,7 @@ fn a_store_outlives_the_runtime_that_it_was_first_used_in() {
 }
 
 #[test]
-fn in_a_runtime_that_has_ended_a_call_ends_too() {
+fn a_request_in_a_runtime_that_has_ended_ends_too() {
     let world = World::new();
     let cache = world.cache.clone();
     let ended = tokio::runtime::Runtime::new().unwrap().handle().clone();
@@ -321,7 +321,7 @@ fn in_a_runtime_that_has_ended_a_call_ends_too() {
 }
 
 #[test]
-fn a_store_outlives_a_runtime_that_stands_still() {
+fn a_store_outlives_a_stalled_runtime() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
     let store = RedisStore::new(&server.url()).unwrap();
@@ -343,7 +343,7 @@ fn a_store_outlives_a_runtime_that_stands_still() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_comes_back_from_its_file_is_used_again() {
+async fn a_redis_that_restarts_from_its_file_is_used_again() {
     let world = World::new();
     world.works().await;
     let entries = world.server.keys("api_token:token:*");
@@ -360,7 +360,7 @@ async fn a_redis_that_comes_back_from_its_file_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_still_loading_is_no_redis_yet() {
+async fn a_redis_that_is_still_loading_is_not_used_yet() {
     // A thousand keys at two milliseconds each: it says LOADING for two seconds.
     let server = RedisServer::start_with(&["--key-load-delay", "2000"]);
     let world = World::on(server);
@@ -391,7 +391,7 @@ async fn a_redis_that_is_still_loading_is_no_redis_yet() {
 /// protocol.md section 7, item 1: what Redis forgot of a deletion, no instance can know. It is why
 /// docs/failures.md says to switch persistence off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deletion_that_the_file_does_not_hold_is_undone_by_the_restart_until_it_is_repeated() {
+async fn a_restart_undoes_a_deletion_that_the_file_lacks() {
     let world = World::new();
     world.works().await;
     world.server.command(&["SAVE"]).ok();
@@ -411,7 +411,7 @@ async fn a_deletion_that_the_file_does_not_hold_is_undone_by_the_restart_until_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flapping_database_costs_the_requests_of_its_bad_moments_and_nothing_after_them() {
+async fn a_flapping_database_fails_only_requests_in_its_outages() {
     const ROUNDS: usize = 40;
     let world = World::new();
     let token = |round: usize| format!("app-of-round-{round:04}");

@@ -119,8 +119,7 @@ async fn revoke(database: Arc<Database>, at: Instance, fleet: Vec<Instance>, n: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_pepper_is_rolled_out_under_load_without_a_herd_and_revocations_reach_both_generations()
- {
+async fn a_pepper_is_rotated_under_load_without_a_lost_revocation() {
     let server = RedisServer::start();
     let database = Arc::<Database>::default();
     let start = |current: &str, previous: &[&str]| {

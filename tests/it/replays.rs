@@ -123,7 +123,7 @@ async fn n5_a_load_does_not_begin_before_its_lease_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn n6_who_starts_after_an_invalidation_does_not_share_an_older_flight() {
+async fn n6_a_lookup_after_an_invalidation_joins_no_older_call() {
     let world = World::new(Row::new("app"));
     let loaded = world.points.at(SyncPoint::Loaded);
     loaded.close();
@@ -143,7 +143,7 @@ async fn n6_who_starts_after_an_invalidation_does_not_share_an_older_flight() {
 }
 
 #[tokio::test]
-async fn n7_what_is_committed_before_the_invalidation_is_what_is_loaded_after_it() {
+async fn n7_a_load_after_the_invalidation_sees_the_committed_change() {
     let world = World::new(Row::new("app"));
     found(&world.instance, TOKEN).await;
     // In the other order the old version is loaded, and cached, between the two.
@@ -154,7 +154,7 @@ async fn n7_what_is_committed_before_the_invalidation_is_what_is_loaded_after_it
 }
 
 #[tokio::test]
-async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_another_flights_lease() {
+async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_a_lease() {
     let world = World::new(Row::new("app"));
     let acquired = world.points.at(SyncPoint::Acquired);
     acquired.close();
@@ -186,7 +186,7 @@ async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_another_flights_lease
 }
 
 #[tokio::test]
-async fn g1_a_tenant_invalidated_during_a_load_makes_it_load_again() {
+async fn g1_a_tenant_invalidated_during_a_load_is_loaded_again() {
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let loaded = world.points.at(SyncPoint::Loaded);
     loaded.close();
@@ -201,7 +201,7 @@ async fn g1_a_tenant_invalidated_during_a_load_makes_it_load_again() {
 }
 
 #[tokio::test]
-async fn a_token_that_changes_its_tenant_between_two_loads_is_answered_and_not_filled() {
+async fn a_token_that_changes_tenant_between_two_loads_is_not_filled() {
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let loaded = world.points.at(SyncPoint::Loaded);
     loaded.close();
@@ -218,7 +218,7 @@ async fn a_token_that_changes_its_tenant_between_two_loads_is_answered_and_not_f
 }
 
 #[tokio::test]
-async fn g2_a_fill_proves_nothing_about_the_tenant_to_who_joined_after_it_was_read() {
+async fn g2_a_fill_does_not_validate_the_tenant_for_later_waiters() {
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let fill = world.points.at(SyncPoint::BeforeFill);
     fill.close();
@@ -292,7 +292,7 @@ async fn g4_an_epoch_that_was_missing_twice_is_not_unchanged() {
 }
 
 #[tokio::test]
-async fn a_local_tenant_that_differs_is_no_evidence_against_a_value() {
+async fn a_different_local_generation_does_not_invalidate_a_value() {
     // Two instances would otherwise replace each other's values for as long as the bound lasts.
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let build = || {
@@ -384,7 +384,7 @@ impl Clocked {
 }
 
 #[tokio::test]
-async fn l3_an_entry_is_as_old_as_the_command_that_proved_it_and_not_as_its_reply() {
+async fn l3_an_entrys_age_counts_from_its_command_not_the_reply() {
     let world = Clocked::new(Row::new("app"));
     found(&world.operator, TOKEN).await;
     let read = world.points.at(SyncPoint::Read);
@@ -407,7 +407,7 @@ async fn l3_an_entry_is_as_old_as_the_command_that_proved_it_and_not_as_its_repl
 }
 
 #[tokio::test]
-async fn l5_an_entry_is_judged_by_a_clock_that_is_read_for_the_request() {
+async fn l5_freshness_is_checked_by_a_clock_read_for_the_request() {
     let world = Clocked::new(Row::new("app"));
     found(&world.instance, TOKEN).await;
     let reads = world.server.command_count("get");
@@ -547,7 +547,7 @@ impl Longer {
 }
 
 #[tokio::test]
-async fn r5_a_bound_is_registered_before_anything_is_read_that_is_kept_for_it() {
+async fn r5_a_bound_is_registered_before_reads_are_kept_for_it() {
     for declared in [false, true] {
         let longer = Longer::new(declared);
         found(&longer.operator, TOKEN).await;
@@ -563,7 +563,7 @@ async fn r5_a_bound_is_registered_before_anything_is_read_that_is_kept_for_it() 
 }
 
 #[tokio::test]
-async fn r6_what_is_read_while_the_registry_is_lost_is_not_kept() {
+async fn r6_reads_while_the_registry_is_lost_are_not_kept() {
     let longer = Longer::new(true);
     let world = &longer.world;
     found(&longer.instance, TOKEN).await;
@@ -585,7 +585,7 @@ async fn r6_what_is_read_while_the_registry_is_lost_is_not_kept() {
 }
 
 #[tokio::test]
-async fn f2_a_deletion_that_removed_nothing_is_not_taken_for_replicated() {
+async fn f2_a_deletion_of_nothing_does_not_count_as_replicated() {
     let (master, replica) = RedisServer::start_with_replica();
     let world = World::on(master, Row::new("app"));
     let operator = &world.operator;

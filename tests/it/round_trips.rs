@@ -140,7 +140,7 @@ async fn a_hit_without_a_tenant_costs_one() {
 }
 
 #[tokio::test]
-async fn a_hit_whose_tenant_is_known_here_costs_one() {
+async fn a_hit_with_a_known_tenant_costs_one() {
     let world = World::new(Some(TENANT));
     let cache = world.instance().await;
     found(&cache, SIBLING).await;
@@ -152,7 +152,7 @@ async fn a_hit_whose_tenant_is_known_here_costs_one() {
 }
 
 #[tokio::test]
-async fn a_hit_whose_tenant_is_not_known_here_costs_two() {
+async fn a_hit_with_an_unknown_tenant_costs_two() {
     let world = World::new(Some(TENANT));
     let cache = world.instance().await;
     found(&world.another(), TOKEN).await;
@@ -169,7 +169,7 @@ async fn a_hit_whose_tenant_is_not_known_here_costs_two() {
 }
 
 #[tokio::test]
-async fn without_a_local_level_no_tenant_is_known_here() {
+async fn without_a_local_level_no_tenant_is_known() {
     let world = World::new(Some(TENANT));
     let cache = world.warm(world.builder().local_capacity(0)).await;
     found(&cache, TOKEN).await;
@@ -192,7 +192,7 @@ async fn a_miss_without_a_tenant_costs_three() {
 }
 
 #[tokio::test]
-async fn a_miss_whose_tenant_is_known_here_costs_three() {
+async fn a_miss_with_a_known_tenant_costs_three() {
     let world = World::new(Some(TENANT));
     let cache = world.instance().await;
     found(&cache, SIBLING).await;
@@ -203,7 +203,7 @@ async fn a_miss_whose_tenant_is_known_here_costs_three() {
 }
 
 #[tokio::test]
-async fn a_miss_whose_tenant_is_not_known_here_costs_four() {
+async fn a_miss_with_an_unknown_tenant_costs_four() {
     // Known to Redis or not is the same.
     for known in [false, true] {
         let world = World::new(Some(TENANT));
@@ -219,7 +219,7 @@ async fn a_miss_whose_tenant_is_not_known_here_costs_four() {
 }
 
 #[tokio::test]
-async fn a_null_costs_three_and_another_instance_one() {
+async fn a_negative_entry_costs_three_and_another_instance_one() {
     let world = World::new(None);
     let cache = world.instance().await;
     world.trips();
@@ -235,7 +235,7 @@ async fn a_null_costs_three_and_another_instance_one() {
 }
 
 #[tokio::test]
-async fn the_first_miss_after_a_tenants_invalidation_makes_its_generation_and_the_epoch_anew() {
+async fn a_miss_after_a_tenants_invalidation_creates_both_generations() {
     let world = World::new(Some(TENANT));
     let cache = world.instance().await;
     found(&cache, TOKEN).await;
@@ -278,7 +278,7 @@ async fn an_instance_registers_its_bound_once_a_minute() {
 }
 
 #[tokio::test]
-async fn the_first_miss_in_an_empty_redis_makes_the_epoch() {
+async fn the_first_miss_in_an_empty_redis_creates_the_epoch() {
     let world = World::new(None);
     let cache = world.instance().await;
     world.server.flushall();
@@ -289,7 +289,7 @@ async fn the_first_miss_in_an_empty_redis_makes_the_epoch() {
 }
 
 #[tokio::test]
-async fn stale_if_error_costs_no_more() {
+async fn stale_if_error_costs_no_round_trip() {
     let world = World::new(None);
     let lenient = |builder: Builder| builder.stale_if_error(Duration::from_secs(60));
     let cache = world.warm(lenient(world.builder())).await;

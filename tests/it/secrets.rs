@@ -376,7 +376,7 @@ fn public_types(directory: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn no_public_type_or_error_shows_a_text() {
+async fn no_public_type_or_error_shows_a_token() {
     let mut shown = Shown::default();
     shown.of_look_ups().await;
     shown.of_denials().await;
@@ -404,7 +404,7 @@ async fn no_public_type_or_error_shows_a_text() {
 }
 
 #[test]
-fn what_is_shown_would_be_found() {
+fn a_shown_token_would_be_found() {
     let token = BearerToken::new(TOKEN);
     let account = Account {
         upstream_key: METADATA.to_owned(),
@@ -487,7 +487,7 @@ async fn overheard(layout: KeyLayout) -> String {
 }
 
 #[tokio::test]
-async fn nothing_in_redis_gives_a_token_away() {
+async fn nothing_in_redis_reveals_a_token() {
     let mut texts = needles();
     texts.add("an unknown token", UNKNOWN);
     for layout in [KeyLayout::digest(), KeyLayout::digest_keys(PEPPER, [""])] {
@@ -497,7 +497,7 @@ async fn nothing_in_redis_gives_a_token_away() {
 
 /// With a pepper a dump does not even tell whether a known token is in use.
 #[tokio::test]
-async fn with_a_pepper_redis_does_not_have_the_digest_of_a_token_either() {
+async fn with_a_pepper_redis_does_not_hold_a_tokens_digest() {
     let digest = TokenDigest::of(UNKNOWN).to_string();
     let pepper_alone = KeyLayout::digest_keys(PEPPER, [""; 0]);
     assert!(!overheard(pepper_alone).await.contains(&digest));

@@ -80,7 +80,7 @@ fn python_json(token: &str, tenant: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_entry_is_what_python_would_have_written_with_ours_after() {
+async fn an_entry_has_pythons_fields_followed_by_ours() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     found(&world.instance(), TOKEN).await;
     let text = world.text(ENTRY).unwrap();
@@ -104,7 +104,7 @@ async fn an_entry_is_what_python_would_have_written_with_ours_after() {
 }
 
 #[tokio::test]
-async fn an_entry_of_pythons_ends_in_the_local_level_with_its_tenants_invalidation() {
+async fn invalidating_a_tenant_ends_pythons_entries_locally() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let instance = world.builder().clock(ManualClock::new()).build().unwrap();
     for (token, tenant) in [(TOKEN, "t-1"), ("app-of-another", "t-2")] {
@@ -121,7 +121,7 @@ async fn an_entry_of_pythons_ends_in_the_local_level_with_its_tenants_invalidati
 }
 
 #[tokio::test]
-async fn a_null_is_four_bytes_and_is_honoured_whoever_wrote_it() {
+async fn a_negative_entry_is_null_and_shared_with_python() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     assert!(is_absent(&instance, "unknown-token").await);
@@ -142,7 +142,7 @@ async fn a_null_is_four_bytes_and_is_honoured_whoever_wrote_it() {
 }
 
 #[tokio::test]
-async fn pythons_entry_is_read_and_counts_as_it_is() {
+async fn pythons_entry_is_read_and_valid_as_it_is() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     world.python_sets(TOKEN, "t-1");
     let token = found(&world.instance(), TOKEN).await;
@@ -157,7 +157,7 @@ async fn pythons_entry_is_read_and_counts_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_entry_that_python_would_take_for_a_miss_is_one_and_is_repaired() {
+async fn an_entry_that_is_a_miss_to_python_is_replaced() {
     let world = World::new(Row::new("app"));
     for (corrupt, text) in ["{broken", "V1{}", &python_json("another-token", "t-1")]
         .into_iter()
@@ -178,7 +178,7 @@ async fn an_entry_that_python_would_take_for_a_miss_is_one_and_is_repaired() {
 }
 
 #[tokio::test]
-async fn a_record_of_another_type_than_its_key_is_answered_and_not_written() {
+async fn a_record_of_another_type_than_its_key_is_not_written() {
     let world = World::new(Row::new("dataset"));
     let instance = world.instance();
     let is_of_wrong_type = async || {
@@ -198,7 +198,7 @@ async fn a_record_of_another_type_than_its_key_is_answered_and_not_written() {
 }
 
 #[tokio::test]
-async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
+async fn pythons_deletion_between_load_and_fill_rejects_the_fill() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let points = Points::default();
     let instance = world.held_at(&points);
@@ -221,7 +221,7 @@ async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
 }
 
 #[tokio::test]
-async fn pythons_fill_over_our_lease_stays_and_ours_is_refused() {
+async fn pythons_fill_over_our_lease_stays_and_ours_is_rejected() {
     let world = World::new(Row::new("app"));
     let points = Points::default();
     let instance = world.held_at(&points);
@@ -236,7 +236,7 @@ async fn pythons_fill_over_our_lease_stays_and_ours_is_refused() {
 }
 
 #[tokio::test]
-async fn pythons_lock_is_waited_for_so_that_both_sides_share_one_load() {
+async fn pythons_lock_is_waited_for_so_that_both_share_one_load() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     let held = "0123456789abcdef0123456789abcdef";
@@ -259,7 +259,7 @@ async fn pythons_lock_is_waited_for_so_that_both_sides_share_one_load() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_not_ours_any_more_is_left_alone() {
+async fn a_lock_that_is_no_longer_ours_is_left_alone() {
     let world = World::new(Row::new("app"));
     let points = Points::default();
     let instance = world.held_at(&points);
@@ -277,7 +277,7 @@ async fn a_lock_that_is_not_ours_any_more_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_invalidation_of_all_types_finds_what_only_python_wrote() {
+async fn an_invalidation_of_all_types_finds_pythons_entries() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     world.python_sets(TOKEN, "t-1");
@@ -305,7 +305,7 @@ async fn an_invalidation_of_all_types_finds_what_only_python_wrote() {
 }
 
 #[tokio::test]
-async fn a_token_full_of_glob_characters_is_no_pattern() {
+async fn glob_characters_in_a_token_match_only_themselves() {
     let token = "a*b?[c-d]\\e^f{g}";
     let world = World::new(Row::new("app"));
     let instance = world.instance();
@@ -328,7 +328,7 @@ async fn a_token_full_of_glob_characters_is_no_pattern() {
 }
 
 #[tokio::test]
-async fn an_invalidation_of_one_type_is_by_name_without_a_scan() {
+async fn an_invalidation_of_one_type_deletes_by_name() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     found(&instance, TOKEN).await;
@@ -340,7 +340,7 @@ async fn an_invalidation_of_one_type_is_by_name_without_a_scan() {
 }
 
 #[tokio::test]
-async fn an_invalidated_tenant_is_gone_for_python_too_and_no_other_is() {
+async fn an_invalidated_tenant_and_no_other_is_gone_for_python_too() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     world
         .db
@@ -382,7 +382,7 @@ async fn an_invalidated_tenant_is_gone_for_python_too_and_no_other_is() {
 }
 
 #[tokio::test]
-async fn a_durable_invalidation_of_a_tenant_waits_for_what_was_swept_too() {
+async fn wait_for_replicas_covers_a_tenants_swept_entries() {
     let world = World::new(Row::new("app"));
     world.python_sets("indexed-by-python", "t-1");
     world.python_sets("in-no-index", "t-1");
@@ -405,7 +405,7 @@ async fn a_durable_invalidation_of_a_tenant_waits_for_what_was_swept_too() {
 }
 
 #[tokio::test]
-async fn an_entry_is_indexed_also_where_its_tenants_generation_is_known() {
+async fn an_entry_is_indexed_even_if_its_generation_is_known() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     world
         .db
@@ -418,7 +418,7 @@ async fn an_entry_is_indexed_also_where_its_tenants_generation_is_known() {
 }
 
 #[tokio::test]
-async fn a_fill_that_a_tenants_invalidation_overtook_is_not_left_for_python() {
+async fn a_fill_from_before_a_tenants_invalidation_is_not_kept() {
     // The fill knows the tenant's generation from before; in this layout that must not be enough,
     // because Python does not look at generations.
     let world = World::new(Row::new("app").of_tenant("t-1"));
@@ -485,7 +485,7 @@ async fn the_local_level_obeys_pythons_deletion_within_the_bound() {
 }
 
 #[tokio::test]
-async fn a_denial_is_not_written_and_the_local_level_holds_it_for_its_bound() {
+async fn a_denial_is_not_written_but_kept_locally_for_the_bound() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let clock = ManualClock::new();
     let instance = world.builder().clock(clock.clone()).build().unwrap();
@@ -503,7 +503,7 @@ async fn a_denial_is_not_written_and_the_local_level_holds_it_for_its_bound() {
 }
 
 #[tokio::test]
-async fn what_the_sweep_may_not_read_is_not_confirmed() {
+async fn a_sweep_that_may_not_read_an_entry_is_not_confirmed() {
     let world = World::new(Row::new("app"));
     world.python_sets(TOKEN, "t-1");
     world.server.command(&["DEL", INDEX]).int();
@@ -559,7 +559,7 @@ async fn no_error_repeats_a_token() {
 }
 
 #[tokio::test]
-async fn an_invalidation_by_digest_is_an_error_that_no_repetition_helps() {
+async fn an_invalidation_by_digest_is_an_error_not_to_be_retried() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     found(&instance, TOKEN).await;
@@ -572,7 +572,7 @@ async fn an_invalidation_by_digest_is_an_error_that_no_repetition_helps() {
 }
 
 #[tokio::test]
-async fn last_uses_are_pythons_keys_in_naive_utc() {
+async fn last_uses_have_pythons_keys_and_naive_utc_times() {
     let world = World::new(Row::new("app"));
     for typed in [true, false] {
         let builder = world.builder().last_use(LastUseRecorder::store_only());
@@ -604,7 +604,7 @@ async fn last_uses_are_pythons_keys_in_naive_utc() {
 }
 
 #[tokio::test]
-async fn pythons_prefix_is_spoken_with_its_quirk() {
+async fn pythons_key_prefix_applies_to_all_but_set_commands() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let layout = KeyLayout::seed_with_prefix("prod");
     let builder = world
@@ -703,7 +703,7 @@ where
 }
 
 #[tokio::test]
-async fn a_scan_for_a_token_does_not_go_on_with_another_servers_cursor() {
+async fn a_scan_for_a_token_does_not_reuse_a_cursor_elsewhere() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
     let invalidate = async || cache.invalidate(TOKEN).await;
@@ -711,7 +711,7 @@ async fn a_scan_for_a_token_does_not_go_on_with_another_servers_cursor() {
 }
 
 #[tokio::test]
-async fn a_sweep_of_a_tenant_does_not_go_on_with_another_servers_cursor() {
+async fn a_sweep_of_a_tenant_does_not_reuse_a_cursor_elsewhere() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
     let invalidate = async || cache.invalidate_tenant("t-1").await;
@@ -719,7 +719,7 @@ async fn a_sweep_of_a_tenant_does_not_go_on_with_another_servers_cursor() {
 }
 
 #[tokio::test]
-async fn a_durable_sweep_does_not_go_on_with_another_servers_cursor() {
+async fn a_replicated_sweep_does_not_reuse_a_cursor_elsewhere() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
     let invalidate = async || cache.invalidate_tenant("t-1").wait_for_replicas(0).await;
@@ -727,7 +727,7 @@ async fn a_durable_sweep_does_not_go_on_with_another_servers_cursor() {
 }
 
 #[tokio::test]
-async fn a_durable_scan_for_a_token_does_not_go_on_with_another_servers_cursor() {
+async fn a_replicated_scan_does_not_reuse_a_cursor_elsewhere() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
     let invalidate = async || cache.invalidate(TOKEN).wait_for_replicas(0).await;
@@ -757,7 +757,7 @@ async fn a_sweep_that_a_demoted_server_answers_is_not_confirmed() {
 }
 
 #[tokio::test]
-async fn a_durable_invalidation_of_a_token_waits_for_what_the_scan_found_too() {
+async fn wait_for_replicas_covers_a_tokens_scanned_entries() {
     let world = World::new(Row::new("app"));
     world.python_sets(TOKEN, "t-1");
     let name = format!("api_token:python:{TOKEN}");
@@ -810,7 +810,7 @@ async fn an_invalidated_token_leaves_its_tenants_index() {
 }
 
 #[tokio::test]
-async fn what_is_filled_while_its_member_would_be_taken_out_stays_in_the_index() {
+async fn an_entry_filled_during_an_invalidation_stays_indexed() {
     // An invalidation has read the old entry and deleted it. Before it comes to the index, the token
     // is loaded and entered again: Python, which goes by the index alone, must find it there.
     let world = World::new(Row::new("app").of_tenant("t-1"));
@@ -826,7 +826,7 @@ async fn what_is_filled_while_its_member_would_be_taken_out_stays_in_the_index()
 }
 
 #[tokio::test]
-async fn what_is_not_stored_is_in_no_index() {
+async fn an_entry_that_is_not_stored_is_not_indexed() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let points = Points::default();
     let instance = world.held_at(&points);
@@ -849,7 +849,7 @@ async fn what_is_not_stored_is_in_no_index() {
 }
 
 #[tokio::test]
-async fn members_of_a_later_python_are_not_taken_for_ours() {
+async fn fields_of_a_later_python_are_not_mistaken_for_ours() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
     let plain = python_json(TOKEN, "t-1");

@@ -60,7 +60,7 @@ async fn all(cache: &Cache) -> Vec<(String, Origin)> {
 }
 
 #[tokio::test]
-async fn look_ups_at_once_share_a_few_commands_and_each_gets_its_own_answer() {
+async fn concurrent_lookups_share_commands_and_get_their_own_answers() {
     let (server, cache) = world().await;
     let before = (server.command_count("get"), server.command_count("mget"));
     let answers = all(&cache).await;
@@ -76,7 +76,7 @@ async fn look_ups_at_once_share_a_few_commands_and_each_gets_its_own_answer() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_spoils_no_other_read_and_is_replaced() {
+async fn a_key_of_another_type_is_replaced_and_affects_no_other_read() {
     let (server, cache) = world().await;
     let name = server.keys("api_token:app:*").pop().unwrap();
     server.command(&["DEL", &name]);
@@ -93,7 +93,7 @@ async fn a_key_of_another_type_spoils_no_other_read_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_user_without_the_right_to_read_several_keys_at_once_is_answered_and_asks_no_more() {
+async fn a_user_without_mget_is_answered_and_stops_sending_it() {
     let (server, cache) = world().await;
     server.command(&["ACL", "SETUSER", "default", "-mget"]).ok();
     let shared = |answers: &[(String, Origin)]| {
@@ -125,7 +125,7 @@ async fn begin_and_block(call: impl Future<Output = ()>, until: Receiver<()>) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn who_sends_a_read_and_blocks_the_thread_holds_up_no_others() {
+async fn a_reader_that_blocks_its_thread_delays_no_others() {
     let (_server, cache) = world().await;
     for n in 0..20 {
         let (answered, is_answered) = channel();
@@ -140,7 +140,7 @@ async fn who_sends_a_read_and_blocks_the_thread_holds_up_no_others() {
 
 /// In the layout whose invalidations hold the connection that everything shares.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn who_invalidates_and_blocks_the_thread_holds_up_no_others() {
+async fn an_invalidation_that_blocks_its_thread_delays_no_others() {
     let (_server, cache) = world_of(KeyLayout::seed()).await;
     for n in 0..20 {
         let (answered, is_answered) = channel();
@@ -166,7 +166,7 @@ async fn who_invalidates_and_blocks_the_thread_holds_up_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn who_is_to_send_the_reads_that_wait_and_blocks_the_thread_holds_up_no_others() {
+async fn a_flush_that_a_blocked_thread_owes_delays_no_others() {
     let (server, cache) = world().await;
     server.pause();
     let look_up = |n| {
@@ -208,7 +208,7 @@ fn with_reads_that_wait(cache: &Cache) -> Runtime {
 }
 
 #[test]
-fn reads_that_wait_in_a_runtime_that_ends_hold_up_no_others() {
+fn pending_reads_of_an_ended_runtime_delay_no_others() {
     let driven = runtime();
     let (_server, cache) = driven.block_on(world());
     drop(with_reads_that_wait(&cache));
@@ -217,7 +217,7 @@ fn reads_that_wait_in_a_runtime_that_ends_hold_up_no_others() {
 }
 
 #[test]
-fn reads_that_wait_in_a_runtime_that_stands_still_hold_up_no_others() {
+fn pending_reads_of_a_stalled_runtime_delay_no_others() {
     let driven = runtime();
     let (_server, cache) = driven.block_on(world());
     let _kept = with_reads_that_wait(&cache);

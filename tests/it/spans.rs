@@ -118,7 +118,7 @@ fn fields(span: &Seen, names: [&str; 4]) -> [String; 4] {
 const ENDS: [&str; 4] = ["outcome", "origin", "reason", "joined"];
 
 #[tokio::test]
-async fn a_miss_has_one_span_which_says_how_it_ended_and_a_hit_has_none() {
+async fn a_miss_has_one_span_with_its_outcome_and_a_hit_has_none() {
     let capture = Capture::default();
     let _guard = capture.install();
     let server = RedisServer::start();
@@ -156,7 +156,7 @@ async fn a_miss_has_one_span_which_says_how_it_ended_and_a_hit_has_none() {
 }
 
 #[tokio::test]
-async fn those_who_join_a_flight_have_spans_of_their_own_that_say_so() {
+async fn waiters_of_a_call_have_spans_of_their_own_that_say_so() {
     let capture = Capture::default();
     let _guard = capture.install();
     let db = Db::with(TOKEN, Row::new("app"));
@@ -176,7 +176,7 @@ async fn those_who_join_a_flight_have_spans_of_their_own_that_say_so() {
 }
 
 #[tokio::test]
-async fn the_loader_runs_within_the_span_of_the_miss_and_that_within_the_requests() {
+async fn the_loader_runs_inside_the_spans_of_miss_and_request() {
     let capture = Capture::default();
     let _guard = capture.install();
     let loader = |_: Lookup| {
@@ -220,7 +220,7 @@ async fn request(cache: &Cache, header: Option<&str>) -> u16 {
 }
 
 #[tokio::test]
-async fn a_refusal_is_an_event_under_its_own_target_with_the_reason_that_the_client_is_not_told() {
+async fn a_rejection_is_an_event_with_the_reason_hidden_from_clients() {
     let capture = Capture::default();
     let _guard = capture.install();
     let db = Db::new();
@@ -259,7 +259,7 @@ async fn a_refusal_is_an_event_under_its_own_target_with_the_reason_that_the_cli
 }
 
 #[tokio::test]
-async fn nothing_that_is_said_holds_a_tokens_text_or_its_digest() {
+async fn no_span_or_event_holds_a_token_or_its_digest() {
     let capture = Capture::default();
     let _guard = capture.install();
     let server = RedisServer::start();

@@ -100,7 +100,7 @@ async fn a_denied_record_has_no_grace() {
 }
 
 #[tokio::test]
-async fn a_record_past_its_time_is_answered_while_the_loader_fails() {
+async fn a_record_past_its_ttl_is_answered_while_the_loader_fails() {
     for world in World::both() {
         found(&world.cache, TOKEN).await;
         world.db.mode(Mode::Fails);
@@ -127,7 +127,7 @@ async fn a_record_past_its_time_is_answered_while_the_loader_fails() {
 }
 
 #[tokio::test]
-async fn past_the_grace_it_is_unavailable() {
+async fn a_record_past_its_grace_is_unavailable() {
     for world in World::both() {
         found(&world.cache, TOKEN).await;
         world.db.mode(Mode::Fails);
@@ -141,7 +141,7 @@ async fn past_the_grace_it_is_unavailable() {
 }
 
 #[tokio::test]
-async fn nothing_that_was_invalidated_is_answered() {
+async fn an_invalidated_record_is_never_answered_stale() {
     for world in World::both() {
         for invalidates_tenant in [false, true] {
             world.db.mode(Mode::Answers);
@@ -160,7 +160,7 @@ async fn nothing_that_was_invalidated_is_answered() {
 }
 
 #[tokio::test]
-async fn an_invalidation_during_the_failing_load_keeps_the_record_from_coming_back() {
+async fn an_invalidation_during_a_failing_load_prevents_a_restore() {
     for world in World::both() {
         found(&world.cache, TOKEN).await;
         world.age(GRACE / 2);
@@ -181,7 +181,7 @@ async fn an_invalidation_during_the_failing_load_keeps_the_record_from_coming_ba
 }
 
 #[tokio::test]
-async fn a_null_has_no_grace() {
+async fn a_negative_entry_has_no_grace() {
     for world in World::both() {
         assert!(is_absent(&world.cache, "unknown-token").await);
         world.db.mode(Mode::Fails);
@@ -194,7 +194,7 @@ async fn a_null_has_no_grace() {
 }
 
 #[tokio::test]
-async fn a_token_that_expired_is_not_answered_in_its_grace() {
+async fn an_expired_token_is_not_answered_in_its_grace() {
     let db = Db::with(TOKEN, Row::new("app"));
     let clock = ManualClock::new();
     let cache = builder(&db).clock(clock.clone()).build().unwrap();
@@ -213,7 +213,7 @@ async fn a_token_that_expired_is_not_answered_in_its_grace() {
 }
 
 #[tokio::test]
-async fn the_local_level_says_stale_too_and_asks_the_loader_once_in_a_bound() {
+async fn a_stale_local_entry_asks_the_loader_once_per_bound() {
     let server = RedisServer::start();
     let db = Db::with(TOKEN, Row::new("app"));
     let clock = ManualClock::new();
@@ -236,7 +236,7 @@ async fn the_local_level_says_stale_too_and_asks_the_loader_once_in_a_bound() {
 }
 
 #[tokio::test]
-async fn switched_off_a_record_ends_with_its_time() {
+async fn without_stale_if_error_a_record_ends_with_its_ttl() {
     let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
     let cache = db.cache().ttl(TTL).clock(clock.clone()).build().unwrap();
     found(&cache, TOKEN).await;
@@ -246,7 +246,7 @@ async fn switched_off_a_record_ends_with_its_time() {
 }
 
 #[tokio::test]
-async fn an_entry_lies_in_redis_for_its_time_and_its_grace() {
+async fn an_entry_stays_in_redis_for_its_ttl_and_its_grace() {
     let (server, db) = (RedisServer::start(), Db::with(TOKEN, Row::new("app")));
     let cache = builder(&db).store(redis(&server)).build().unwrap();
     found(&cache, TOKEN).await;
@@ -255,7 +255,7 @@ async fn an_entry_lies_in_redis_for_its_time_and_its_grace() {
 }
 
 #[tokio::test]
-async fn another_instances_grace_is_no_lifetime_to_one_that_has_none() {
+async fn an_instance_without_grace_ignores_that_of_another() {
     let (server, db) = (RedisServer::start(), Db::with(TOKEN, Row::new("app")));
     let graceful = builder(&db).store(redis(&server)).build().unwrap();
     found(&graceful, TOKEN).await;
@@ -269,7 +269,7 @@ async fn another_instances_grace_is_no_lifetime_to_one_that_has_none() {
 }
 
 #[tokio::test]
-async fn peek_sees_a_record_until_its_time_is_over_and_not_in_its_grace() {
+async fn peek_returns_a_record_within_its_ttl_but_not_its_grace() {
     for world in World::both() {
         found(&world.cache, TOKEN).await;
         let peeked = async || world.cache.peek(TOKEN).await.unwrap();

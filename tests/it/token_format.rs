@@ -122,7 +122,7 @@ fn swaps(token: &str) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn every_typing_mistake_in_one_character_is_found() {
+fn every_typing_mistake_in_one_character_is_detected() {
     let format = format();
     let token = generate(&format);
     assert!(format.check(&token));
@@ -140,7 +140,7 @@ fn every_typing_mistake_in_one_character_is_found() {
 }
 
 #[test]
-fn swapped_neighbours_are_found() {
+fn swapped_neighbours_are_detected() {
     // A fixed one: a swap at the border of random part and checksum is found but for one in 2^32.
     let token = "acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17";
     let format = TokenFormat::new("acme_");
@@ -154,7 +154,7 @@ fn swapped_neighbours_are_found() {
 }
 
 #[test]
-fn generated_tokens_differ_pass_and_have_their_prefix_and_length() {
+fn generated_tokens_are_distinct_and_match_their_format() {
     for length in [22, 30, 31, 128] {
         let format = format().random_length(length);
         let (one, other) = (generate(&format), generate(&format));
@@ -170,7 +170,7 @@ fn generated_tokens_differ_pass_and_have_their_prefix_and_length() {
 }
 
 #[test]
-fn a_prefix_that_cannot_be_one_is_refused() {
+fn an_invalid_prefix_is_rejected() {
     let long = "a".repeat(33);
     for bad in ["", &long, "acme ", "acme+", "acme=", "acme/", "acm\u{e9}_"] {
         let error = TokenFormat::try_new(bad).unwrap_err().to_string();
@@ -183,7 +183,7 @@ fn a_prefix_that_cannot_be_one_is_refused() {
 }
 
 #[test]
-fn fewer_random_characters_than_128_bits_need_are_refused() {
+fn fewer_random_characters_than_128_bits_need_are_rejected() {
     let least = (128.0 / 62_f64.log2()).ceil() as usize;
     assert_eq!(least, 22);
     for bad in [0, 1, least - 1, 129, usize::MAX] {
@@ -196,7 +196,7 @@ fn fewer_random_characters_than_128_bits_need_are_refused() {
 
 /// 17
 #[tokio::test]
-async fn what_fails_its_format_is_refused_like_an_unknown_token_and_looked_up_nowhere() {
+async fn a_token_that_fails_its_format_is_rejected_without_a_lookup() {
     let world = World::new(|layer| layer.token_format(format()));
     let good = generate(&format());
     world.db.insert(&good, Row::new("app"));
@@ -300,7 +300,7 @@ async fn a_token_of_any_of_several_formats_passes() {
 }
 
 #[tokio::test]
-async fn the_layers_length_limits_hold_for_a_format_too() {
+async fn the_layers_length_limits_apply_to_a_format_too() {
     let world = World::new(|layer| layer.token_format(format()).token_length(41..=41));
     // A byte less or more than both ends allow, whichever comes first.
     for lengths in [8..=40, 42..=512] {

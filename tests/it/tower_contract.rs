@@ -193,7 +193,7 @@ impl Service<Request<Empty<Bytes>>> for Strict {
 }
 
 #[tokio::test]
-async fn the_instance_that_was_readied_is_the_one_that_is_called_on_every_path() {
+async fn every_path_calls_the_instance_that_was_made_ready() {
     let (inner, log) = Strict::new();
     let mut service = Database::default()
         .builder()
@@ -221,7 +221,7 @@ async fn the_instance_that_was_readied_is_the_one_that_is_called_on_every_path()
 }
 
 #[tokio::test]
-async fn requests_that_wait_side_by_side_keep_each_its_readied_instance() {
+async fn concurrent_requests_each_keep_their_ready_instance() {
     let database = Database::default();
     database.gate.close();
     let (inner, log) = Strict::new();
@@ -247,7 +247,7 @@ async fn requests_that_wait_side_by_side_keep_each_its_readied_instance() {
 }
 
 #[tokio::test]
-async fn a_refusal_leaves_the_readied_service_ready() {
+async fn a_rejection_leaves_the_ready_service_ready() {
     let (inner, log) = Strict::new();
     let database = Database::default();
     let mut service = database.layer().layer(inner);
@@ -266,7 +266,7 @@ async fn a_refusal_leaves_the_readied_service_ready() {
 }
 
 #[tokio::test]
-async fn back_pressure_of_the_inner_service_is_passed_on() {
+async fn backpressure_of_the_inner_service_is_passed_on() {
     let layer = Database::default().layer();
     let (mut service, mut handle) =
         mock::spawn_with(|inner: mock::Mock<Request<Empty<Bytes>>, Answer>| layer.layer(inner));
@@ -288,7 +288,7 @@ async fn back_pressure_of_the_inner_service_is_passed_on() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_inner_services_readiness_is_passed_on() {
+async fn a_readiness_error_of_the_inner_service_is_passed_on() {
     let layer = Database::default().layer();
     let (mut service, mut handle) =
         mock::spawn_with(|inner: mock::Mock<Request<Empty<Bytes>>, Answer>| layer.layer(inner));
@@ -331,7 +331,7 @@ async fn a_concurrency_limit_of_one_inside_does_not_deadlock() {
 }
 
 #[tokio::test]
-async fn a_waiting_request_holds_its_permit_and_gives_it_back_when_it_is_refused_or_dropped() {
+async fn a_waiting_request_holds_its_permit_until_rejected_or_dropped() {
     let database = Database::default();
     database.gate.close();
     let inner = ConcurrencyLimit::new(service_fn(served), 1);
@@ -372,7 +372,7 @@ async fn a_buffer_inside_is_called_only_when_it_has_room() {
 // Responses and errors.
 
 #[tokio::test]
-async fn a_refusal_is_a_response_and_the_inner_services_error_stays_an_error() {
+async fn a_rejection_is_a_response_and_an_inner_error_stays_an_error() {
     let database = Database::default();
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
@@ -479,7 +479,7 @@ async fn a_dropped_future_drops_the_request_in_every_state() {
 }
 
 #[tokio::test]
-async fn a_load_goes_on_when_its_only_caller_hangs_up() {
+async fn a_load_continues_when_its_only_caller_hangs_up() {
     let database = Database::default();
     database.gate.close();
     let cache = database.cache();
@@ -517,7 +517,7 @@ async fn a_load_goes_on_when_its_only_caller_hangs_up() {
 }
 
 #[tokio::test]
-async fn those_who_stay_are_served_when_the_one_who_began_the_load_hangs_up() {
+async fn waiters_are_served_when_the_first_caller_hangs_up() {
     let database = Database::default();
     database.gate.close();
     let service = database.layer().layer(service_fn(served));
@@ -536,7 +536,7 @@ async fn those_who_stay_are_served_when_the_one_who_began_the_load_hangs_up() {
 // Layers and clones.
 
 #[tokio::test]
-async fn clones_of_layer_and_service_share_what_they_know() {
+async fn clones_of_layer_and_service_share_one_cache() {
     let database = Database::default();
     let cache = database.cache();
     let builder = || ApiTokenLayer::builder(cache.clone()).token_type("app");
@@ -559,7 +559,7 @@ async fn clones_of_layer_and_service_share_what_they_know() {
 }
 
 #[tokio::test]
-async fn of_two_stacked_layers_both_have_to_agree() {
+async fn two_stacked_layers_must_both_accept() {
     let database = Database::default();
     let cache = database.cache();
     let any = ApiTokenLayer::new(cache.clone());
@@ -595,7 +595,7 @@ async fn of_two_stacked_layers_both_have_to_agree() {
 }
 
 #[tokio::test]
-async fn stacked_layers_of_different_metadata_each_leave_their_token() {
+async fn stacked_layers_of_different_metadata_each_insert_their_token() {
     let loader = |lookup: Lookup| async move {
         let id = format!("plain {}", lookup.token().expose());
         Ok::<_, Infallible>(Some(TokenRecord::new(id).token_type("app")))
@@ -645,7 +645,7 @@ async fn a_token_in_the_extensions_does_not_survive_an_optional_layer() {
 }
 
 #[test]
-fn the_inner_service_can_be_reached() {
+fn the_inner_service_is_accessible() {
     let mut service = Database::default().layer().layer(7_u8);
     *service.get_mut() += 1;
     assert_eq!(*service.get_ref(), 8);
@@ -676,7 +676,7 @@ impl<B> Service<Request<B>> for Poor {
 }
 
 #[tokio::test]
-async fn any_body_and_any_error_will_do() {
+async fn any_body_and_any_error_type_are_accepted() {
     struct Odd;
     let service = Database::default().layer().layer(Poor);
     for _ in 0..2 {
@@ -705,7 +705,7 @@ async fn neither_the_body_nor_the_inner_future_has_to_be_send() {
 }
 
 #[tokio::test]
-async fn it_can_be_boxed_as_frameworks_do() {
+async fn the_service_can_be_boxed_as_frameworks_do() {
     let inner = service_fn(served::<Full<Bytes>>);
     let layers = ServiceBuilder::new().layer(Database::default().layer());
     let mut service = BoxCloneService::new(layers.service(inner));
@@ -717,7 +717,7 @@ async fn it_can_be_boxed_as_frameworks_do() {
 }
 
 #[test]
-fn the_auto_traits_depend_on_what_is_inside_and_never_on_the_metadata() {
+fn the_auto_traits_do_not_depend_on_the_metadata() {
     fn shared<T: Clone + Debug + Send + Sync + Unpin + 'static>() {}
     fn sent<T: Debug + Send + 'static>() {}
     fn unpinned<T: Unpin>() {}
@@ -764,7 +764,7 @@ fn the_auto_traits_depend_on_what_is_inside_and_never_on_the_metadata() {
 // A panic of the user's code.
 
 #[tokio::test]
-async fn a_panic_of_a_policy_is_its_requests_and_nobody_elses() {
+async fn a_panic_in_a_policy_affects_only_its_own_request() {
     let database = Database::default();
     let cache = database.cache();
     let layer = ApiTokenLayer::builder(cache.clone())

@@ -117,7 +117,7 @@ async fn a_suspended_tenants_tokens_do_not_come_back_with_redis() {
 }
 
 #[tokio::test]
-async fn what_the_store_says_counts_again_when_all_that_it_held_has_ended() {
+async fn the_store_is_trusted_again_once_all_it_held_has_expired() {
     let world = World::new();
     let cache = world.instance().await;
     world.revoke_unconfirmed(&cache).await;
@@ -129,7 +129,7 @@ async fn what_the_store_says_counts_again_when_all_that_it_held_has_ended() {
 }
 
 #[tokio::test]
-async fn without_the_database_it_is_unavailable_and_not_what_the_store_says() {
+async fn without_the_database_the_stored_answer_is_still_not_used() {
     let world = World::new();
     let cache = world.instance().await;
     world.revoke_unconfirmed(&cache).await;
@@ -184,7 +184,7 @@ async fn a_load_from_before_the_change_is_not_filled_after_it() {
 }
 
 #[tokio::test]
-async fn a_stale_record_is_not_put_back_after_the_change() {
+async fn a_stale_record_is_not_restored_after_the_change() {
     let world = World::new();
     let points = Points::default();
     let builder = world.builder().stale_if_error(Duration::from_secs(600));

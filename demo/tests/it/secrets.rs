@@ -386,7 +386,7 @@ fn no_text_of_a_token_comes_out_in_the_digest_layout() {
 
 /// Database and Redis hold the texts there, and nothing else does.
 #[test]
-fn no_text_of_a_token_comes_out_in_the_seed_layout() {
+fn no_token_is_shown_in_the_dify_layout() {
     let run = no_text_comes_out("seed");
     assert!(
         run.texts.find(run.in_redis.as_bytes()).is_some(),

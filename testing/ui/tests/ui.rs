@@ -3,7 +3,7 @@
 use std::process::Command;
 
 #[test]
-fn likely_mistakes_are_met_with_the_remedy() {
+fn likely_mistakes_name_their_remedy() {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = Command::new(rustc).arg("--version").output();
     let version = version.expect("a compiler").stdout;

@@ -19,7 +19,7 @@ use crate::http_conformance::world::*;
 
 /// 38
 #[tokio::test]
-async fn the_realm_is_quoted_and_stands_once_in_each_challenge() {
+async fn each_challenge_has_the_quoted_realm_once() {
     let world = World::new().layer(|layer| layer.realm(r#"a "b\c", d"#));
     let realm = r#"Bearer realm="a \"b\\c\", d""#;
     for (status, error, request) in [
@@ -39,7 +39,7 @@ async fn the_realm_is_quoted_and_stands_once_in_each_challenge() {
 
 /// 38, 39, 40, 41
 #[tokio::test]
-async fn a_closure_makes_the_body_and_the_layer_adds_the_rest_beside_its_headers() {
+async fn a_closure_makes_the_body_and_the_layer_adds_its_own_headers() {
     let world = World::new().layer(|layer| {
         layer.rejection_response(|rejection: &Rejection, _: &RequestHead<'_>| {
             Response::builder()
@@ -96,7 +96,7 @@ async fn the_default_body_is_problem_details() {
 
 /// 39, 41
 #[tokio::test]
-async fn an_empty_body_is_one_setter_away_and_changes_nothing_else() {
+async fn an_empty_body_changes_nothing_else() {
     let full = World::new();
     let empty = World::new().layer(|layer| layer.rejection_response(StatusOnly));
     for ((name, one), (_, other)) in refused().into_iter().zip(refused()) {
@@ -122,7 +122,7 @@ async fn an_empty_body_is_one_setter_away_and_changes_nothing_else() {
 
 /// 40, 41
 #[tokio::test]
-async fn every_refusal_is_uncacheable_varies_and_has_its_exact_length() {
+async fn every_rejection_is_uncacheable_varies_and_has_its_length() {
     let world = World::new();
     for (name, request) in refused() {
         let reply = world.send(request).await;
@@ -148,7 +148,7 @@ async fn every_refusal_is_uncacheable_varies_and_has_its_exact_length() {
 
 /// 37
 #[tokio::test]
-async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
+async fn a_rejection_is_a_200_only_for_a_grpc_client() {
     let world = World::new();
     for method in [Method::GET, Method::HEAD, Method::PUT, Method::OPTIONS] {
         assert_eq!(world.send(grpc(method)).await.status, 401);
@@ -171,7 +171,7 @@ async fn a_refusal_is_a_success_to_nobody_but_a_grpc_client() {
 
 /// 37
 #[tokio::test]
-async fn with_plain_refusals_even_what_looks_like_a_grpc_call_gets_no_success() {
+async fn without_grpc_status_a_grpc_call_gets_the_http_status() {
     let world = World::new().layer(|layer| layer.grpc_status(false));
     assert_eq!(world.send(grpc(Method::POST)).await.status, 401);
 }
@@ -186,7 +186,7 @@ fn grpc(method: Method) -> Request<Empty<Bytes>> {
 
 /// 41
 #[tokio::test]
-async fn a_refusal_that_was_handed_on_from_another_service_has_one_length() {
+async fn a_forwarded_rejection_has_one_content_length() {
     let world = World::new().layer(|layer| {
         layer.rejection_response(|_: &Rejection, _: &RequestHead<'_>| {
             let mut response = Response::new("no");
@@ -225,7 +225,7 @@ impl ResponseForRejection for Elsewhere {
 
 /// 39: at once and after a look-up, wherever the token is.
 #[tokio::test]
-async fn what_depends_on_the_request_sees_it_without_what_a_token_may_be_in() {
+async fn a_rejection_response_cannot_see_credential_fields() {
     let elsewhere = Elsewhere::default();
     let world = World::new().layer(|layer| {
         let layer = layer.sources([
@@ -280,7 +280,7 @@ async fn what_depends_on_the_request_sees_it_without_what_a_token_may_be_in() {
 
 /// 41: with the exact size hint a server needs no chunks.
 #[tokio::test]
-async fn a_refusals_body_knows_its_size_and_its_end() {
+async fn a_rejections_body_knows_its_size_and_its_end() {
     let world = World::new();
     let inner = service_fn(|_: Request<Empty<Bytes>>| async {
         Ok::<_, Infallible>(Response::new(Full::from("served")))
@@ -297,7 +297,7 @@ async fn a_refusals_body_knows_its_size_and_its_end() {
 
 /// 41
 #[tokio::test]
-async fn a_refusal_echoes_nothing_of_the_request() {
+async fn a_rejection_echoes_nothing_of_the_request() {
     const MARK: &str = "zebra-0123456789";
     let world = World::new();
     let authorizations = [
@@ -335,7 +335,7 @@ async fn a_refusal_echoes_nothing_of_the_request() {
 
 /// 42
 #[tokio::test]
-async fn the_loader_is_asked_by_the_digest_of_the_whole_token() {
+async fn the_loader_gets_the_digest_of_the_whole_token() {
     let world = World::new();
     let near = "app-Good-0123456780";
     for token in [GOOD, near] {
@@ -352,7 +352,7 @@ async fn the_loader_is_asked_by_the_digest_of_the_whole_token() {
 
 /// What a handler gets: the record, the token, and where the answer came from.
 #[tokio::test]
-async fn a_good_token_is_in_the_extensions_with_its_origin() {
+async fn a_valid_token_is_in_the_extensions_with_its_origin() {
     let world = World::new();
     world.bearer(GOOD).await.assert_served();
     world.bearer(GOOD).await.assert_served();

@@ -59,7 +59,7 @@ thread_local! {
 
 /// The message of a panic names the line to correct.
 #[test]
-fn a_constructor_that_panics_names_its_callers_place() {
+fn a_constructor_that_panics_names_its_callers_file() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let file = info.location().unwrap().file().to_owned();
@@ -79,7 +79,7 @@ fn a_constructor_that_panics_names_its_callers_place() {
 
 /// 12: otherwise every request would have two tokens, or none.
 #[test]
-fn no_source_and_a_source_twice_are_an_error() {
+fn no_source_and_a_duplicate_source_are_errors() {
     let refuses = |sources: &[TokenSource]| {
         refuses("sources", layer().sources(sources.iter().cloned()));
     };
@@ -100,7 +100,7 @@ fn no_source_and_a_source_twice_are_an_error() {
 
 /// 38
 #[test]
-fn what_no_challenge_can_say_is_an_error() {
+fn a_value_that_no_challenge_can_hold_is_an_error() {
     for bad in ["", "a\nb", "a\tb", "é"] {
         refuses("realm", layer().realm(bad));
     }
@@ -135,7 +135,7 @@ fn a_length_that_no_token_can_have_is_an_error() {
 }
 
 #[test]
-fn a_layer_has_to_name_one_of_the_declared_types() {
+fn a_layer_must_name_a_declared_token_type() {
     let cache = World::with_cache(|builder| builder.token_types(["app"])).cache;
     let layer = || ApiTokenLayer::builder(cache.clone());
     refuses("token_type", layer());

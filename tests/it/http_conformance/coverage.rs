@@ -66,7 +66,7 @@ fn named_tests(item: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_line_of_the_checklist_has_a_case_or_a_test_that_exists() {
+fn every_line_of_the_checklist_has_a_case_or_a_test() {
     let mut existing = BTreeSet::new();
     for directory in ["src", "tests", "demo", "examples"] {
         tests(&root().join(directory), &mut existing);
@@ -95,7 +95,7 @@ fn every_line_of_the_checklist_has_a_case_or_a_test_that_exists() {
 }
 
 #[test]
-fn no_case_is_of_a_line_that_does_not_exist() {
+fn every_case_names_a_line_that_exists() {
     for case in cases() {
         assert!(!case.lines.is_empty(), "{}", case.name);
         for line in &case.lines {

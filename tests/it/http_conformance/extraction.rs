@@ -17,7 +17,7 @@ const OTHER_SCHEMES: [&str; 8] = [
 
 /// 2
 #[tokio::test]
-async fn another_scheme_is_answered_as_if_nothing_was_presented() {
+async fn another_scheme_is_answered_as_a_missing_token() {
     let world = World::new();
     let nothing = world.send(get(&[])).await;
     for value in OTHER_SCHEMES {
@@ -28,7 +28,7 @@ async fn another_scheme_is_answered_as_if_nothing_was_presented() {
 
 /// 2
 #[tokio::test]
-async fn in_optional_mode_another_scheme_or_none_passes_without_a_principal() {
+async fn in_optional_mode_another_scheme_or_none_is_anonymous() {
     let world = World::new().layer(|layer| layer.optional());
     world.send(get(&[])).await.assert_served();
     for value in OTHER_SCHEMES {
@@ -41,7 +41,7 @@ async fn in_optional_mode_another_scheme_or_none_passes_without_a_principal() {
 /// 3, 5, 6, 7, 8, 9, 11: a bearer credential that is no token is refused like an unknown token, and
 /// nobody is asked for it.
 #[tokio::test]
-async fn what_cannot_be_a_token_is_refused_like_an_unknown_one_and_looked_up_nowhere() {
+async fn a_malformed_token_is_rejected_as_unknown_without_a_lookup() {
     let unknown = World::new().bearer(UNKNOWN).await;
     let world = World::new();
     let long = "a".repeat(513);
@@ -81,7 +81,7 @@ async fn what_cannot_be_a_token_is_refused_like_an_unknown_one_and_looked_up_now
 
 /// 5, 6
 #[tokio::test]
-async fn spaces_before_the_token_and_blanks_around_the_value_are_no_part_of_it() {
+async fn whitespace_around_a_token_is_not_part_of_it() {
     let world = World::new();
     for value in [
         "Bearer app-Good-0123456789",
@@ -116,7 +116,7 @@ fn each_byte() -> impl Iterator<Item = (u8, bool, Vec<u8>)> {
 
 /// 7, 8
 #[tokio::test]
-async fn the_alphabet_is_that_of_rfc_6750_and_an_equals_sign_only_ends_a_token() {
+async fn the_alphabet_is_rfc_6750_with_equals_signs_only_at_the_end() {
     let world = World::new();
     for (byte, last, value) in each_byte() {
         let blank_at_the_end = last && matches!(byte, b' ' | b'\t');
@@ -136,7 +136,7 @@ async fn the_alphabet_is_that_of_rfc_6750_and_an_equals_sign_only_ends_a_token()
 
 /// 7, 8
 #[tokio::test]
-async fn the_option_for_legacy_keys_widens_the_alphabet_to_visible_ascii_and_no_further() {
+async fn visible_ascii_tokens_adds_visible_ascii_and_nothing_else() {
     let world = World::new().layer(|layer| layer.visible_ascii_tokens());
     for (byte, last, value) in each_byte() {
         let good = byte.is_ascii_graphic() || last && matches!(byte, b' ' | b'\t');
@@ -148,7 +148,7 @@ async fn the_option_for_legacy_keys_widens_the_alphabet_to_visible_ascii_and_no_
 
 /// 9
 #[tokio::test]
-async fn the_limits_of_the_length_are_inclusive_and_can_be_moved() {
+async fn the_length_limits_are_inclusive_and_configurable() {
     let token = |length: usize| format!("{ANY}{}", "a".repeat(length - ANY.len()));
     let world = World::new();
     for length in [8, 512] {

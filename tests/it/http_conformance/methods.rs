@@ -10,7 +10,7 @@ use crate::http_conformance::world::*;
 
 /// 31
 #[tokio::test]
-async fn a_cors_preflight_is_refused_unless_the_service_allows_it() {
+async fn a_cors_preflight_is_rejected_unless_the_service_allows_it() {
     let world = World::new();
     world.send(preflight()).await.assert_refused(401, BARE);
     let allowing = world.builder().allow_cors_preflight().build().unwrap();
@@ -29,7 +29,7 @@ async fn a_cors_preflight_is_refused_unless_the_service_allows_it() {
 
 /// 31
 #[tokio::test]
-async fn what_only_resembles_a_preflight_is_authenticated() {
+async fn a_request_that_resembles_a_preflight_is_authenticated() {
     let world = World::new().layer(|layer| layer.allow_cors_preflight());
     let requests = [
         "GET",
@@ -82,7 +82,7 @@ async fn head_gets_status_and_headers_of_get_and_no_body() {
 
 /// 34
 #[tokio::test]
-async fn no_refusal_carries_a_connection_specific_header() {
+async fn no_rejection_has_a_connection_specific_header() {
     let world = World::new();
     for (name, request) in refused() {
         let reply = world.send(request).await;
@@ -102,7 +102,7 @@ async fn no_refusal_carries_a_connection_specific_header() {
 
 /// 34
 #[tokio::test]
-async fn the_authorization_that_the_inner_service_sees_is_there_and_marked_sensitive() {
+async fn the_inner_service_sees_authorization_marked_sensitive() {
     let world = World::new().layer(|layer| layer.optional());
     let good = format!("Bearer {GOOD}");
     // Loaded, from memory, and another scheme's.
@@ -141,7 +141,7 @@ async fn the_authorization_that_the_inner_service_sees_is_there_and_marked_sensi
 
 /// 35
 #[tokio::test]
-async fn a_refusal_polls_no_body() {
+async fn a_rejection_polls_no_body() {
     let world = World::new();
     for (name, request) in refused() {
         let (mut parts, _) = request.into_parts();

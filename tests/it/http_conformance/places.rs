@@ -23,7 +23,7 @@ fn ask(target: &str, headers: &[(&'static str, &str)]) -> Request<Empty<Bytes>> 
 
 /// 34
 #[tokio::test]
-async fn whatever_the_token_is_in_is_marked_as_sensitive_and_nothing_else_is() {
+async fn only_headers_that_may_hold_a_token_are_marked_sensitive() {
     let world = World::new().layer(|layer| {
         layer.optional().sources([
             TokenSource::header("x-api-key"),
@@ -76,7 +76,7 @@ async fn cookies_that_stay_when_the_token_is_removed_stay_sensitive() {
 
 /// 14: the rest of an absolute URI stays too.
 #[tokio::test]
-async fn of_an_absolute_uri_only_the_parameter_is_removed() {
+async fn only_the_parameter_of_an_absolute_uri_is_removed() {
     let source = TokenSource::query("access_token");
     let world = World::new().layer(|layer| layer.sources([source]));
     let target = format!("https://user@h:8443/a%20b?x=%41&access_token={GOOD}&y");
@@ -100,7 +100,7 @@ where
 
 /// 14, and what the documentation warns of: axum copies the URI before a layer of its router is called.
 #[tokio::test]
-async fn axums_original_uri_is_without_the_token_only_with_the_layer_around_the_router() {
+async fn axums_original_uri_is_clean_only_with_the_layer_around_it() {
     async fn handler(OriginalUri(original): OriginalUri, uri: Uri) -> String {
         format!("{original} {uri}")
     }
@@ -115,7 +115,7 @@ async fn axums_original_uri_is_without_the_token_only_with_the_layer_around_the_
 
 /// 28, 21: of two layers the inner one finds what the outer one leaves.
 #[tokio::test]
-async fn a_layer_inside_of_one_that_removes_the_credential_finds_none() {
+async fn a_layer_inside_one_that_removes_the_credential_finds_none() {
     let world = World::new();
     let outer = |layer: ApiTokenLayerBuilder<()>| {
         let inner = world.layer.layer(tower::service_fn(world.inner()));

@@ -18,7 +18,7 @@ use crate::http_conformance::world::*;
 
 /// 32
 #[tokio::test]
-async fn with_cors_outside_every_refusal_has_its_headers_and_a_preflight_is_answered_by_it() {
+async fn cors_outside_answers_preflights_and_adds_to_rejections() {
     let world = World::new();
     let cors = CorsLayer::new()
         .allow_origin(["https://example.org".parse().unwrap()])
@@ -106,7 +106,7 @@ async fn head(stream: &mut TcpStream) -> String {
 
 /// 36
 #[tokio::test]
-async fn an_upgrade_that_is_refused_is_no_upgrade() {
+async fn a_rejected_upgrade_does_not_happen() {
     let world = World::new();
     let server = upgrading(&world).await;
     for (token, status) in [
@@ -125,7 +125,7 @@ async fn an_upgrade_that_is_refused_is_no_upgrade() {
 
 /// 36
 #[tokio::test]
-async fn an_upgrade_waits_for_the_decision_and_then_is_one() {
+async fn an_accepted_upgrade_happens_after_the_decision() {
     let world = World::new();
     let gate = world.database.gate.clone();
     gate.close();

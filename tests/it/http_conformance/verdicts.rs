@@ -15,7 +15,7 @@ use crate::http_conformance::world::*;
 /// 18, 20, 21 and once more 3 to 11: one answer, byte for byte, for every reason; from the loader
 /// and (19) from the cache.
 #[tokio::test]
-async fn a_token_that_is_not_good_gets_the_same_bytes_for_every_reason() {
+async fn an_invalid_token_gets_the_same_bytes_for_every_reason() {
     let world = World::new();
     let unknown = world.bearer(UNKNOWN).await;
     unknown.assert_refused(401, INVALID);
@@ -40,7 +40,7 @@ async fn a_token_that_is_not_good_gets_the_same_bytes_for_every_reason() {
 
 /// 19
 #[tokio::test]
-async fn a_cached_null_is_answered_with_the_same_bytes_and_no_load() {
+async fn a_negative_entry_gets_the_same_bytes_without_a_load() {
     let world = World::new();
     let loaded = world.bearer(UNKNOWN).await;
     for _ in 0..3 {
@@ -51,7 +51,7 @@ async fn a_cached_null_is_answered_with_the_same_bytes_and_no_load() {
 
 /// 20
 #[tokio::test]
-async fn a_token_that_was_good_and_is_revoked_gets_the_bytes_of_an_unknown_one() {
+async fn a_revoked_token_gets_the_bytes_of_an_unknown_one() {
     let world = World::new();
     let unknown = world.bearer(UNKNOWN).await;
     world.database.not_yet_revoked.store(true, Ordering::SeqCst);
@@ -100,7 +100,7 @@ async fn a_cached_token_that_expires_gets_the_bytes_of_an_unknown_one() {
 
 /// 21
 #[tokio::test]
-async fn a_good_token_is_looked_up_once_for_all_token_types() {
+async fn a_valid_token_is_looked_up_once_for_all_token_types() {
     let world = World::new();
     let unknown = world.bearer(UNKNOWN).await;
     let dataset = world.builder().token_type("dataset").build().unwrap();
@@ -121,7 +121,7 @@ async fn a_good_token_is_looked_up_once_for_all_token_types() {
 
 /// 22
 #[tokio::test]
-async fn a_denied_token_is_forbidden_with_the_loaders_text_and_a_bare_challenge() {
+async fn a_denied_token_is_403_with_its_reason_and_a_bare_challenge() {
     let world = World::new();
     let loaded = world.bearer(SUSPENDED).await;
     loaded.assert_refused(403, BARE);
@@ -135,7 +135,7 @@ async fn a_denied_token_is_forbidden_with_the_loaders_text_and_a_bare_challenge(
 
 /// 24, 26
 #[tokio::test(start_paused = true)]
-async fn when_we_cannot_tell_it_is_503_without_detail_and_nothing_is_kept() {
+async fn a_failed_load_is_503_without_its_cause_and_not_cached() {
     for (trouble, token) in [
         ("the loader fails", FAILING),
         ("the loader panics", PANICKING),
@@ -179,7 +179,7 @@ async fn a_loader_that_answers_for_another_token_is_503() {
 
 /// 24
 #[tokio::test]
-async fn beyond_the_cap_of_loads_it_is_503_at_once() {
+async fn a_request_beyond_the_cap_of_loads_is_503_at_once() {
     let world = World::with_cache(|builder| builder.max_concurrent_loads(1).max_queued_loads(0));
     let gate = world.database.gate.clone();
     gate.close();
@@ -232,7 +232,7 @@ async fn every_waiter_of_a_load_that_panics_is_released() {
 
 /// 27
 #[tokio::test]
-async fn in_optional_mode_a_presented_token_still_has_to_be_good() {
+async fn in_optional_mode_a_presented_token_must_be_valid() {
     let required = World::new();
     let world = World::new().layer(|layer| layer.optional());
     for value in [
@@ -256,7 +256,7 @@ async fn in_optional_mode_a_presented_token_still_has_to_be_good() {
 
 /// 29
 #[tokio::test]
-async fn a_token_that_is_in_the_extensions_already_is_removed_whatever_comes_of_the_request() {
+async fn a_token_already_in_the_extensions_is_always_removed() {
     let smuggler = World::new();
     let answer = smuggler
         .cache

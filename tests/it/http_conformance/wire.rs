@@ -126,7 +126,7 @@ async fn http2_reply(response: Response<Incoming>) -> Reply {
 
 /// 1, 2, 3, 5, 6, 8, 11, 18, 20: the same bytes on the wire.
 #[tokio::test]
-async fn over_http1_every_bad_token_gets_the_same_bytes_and_no_token_a_bare_challenge() {
+async fn over_http1_every_invalid_token_gets_the_same_bytes() {
     let wire = start().await;
     let nothing = wire.send("GET /", &[]).await;
     nothing.assert_refused("401", BARE);
@@ -163,7 +163,7 @@ async fn over_http1_every_bad_token_gets_the_same_bytes_and_no_token_a_bare_chal
 
 /// 10
 #[tokio::test]
-async fn over_http1_two_authorization_lines_are_ambiguous_in_any_spelling_of_the_name() {
+async fn over_http1_two_authorization_lines_are_rejected_in_any_case() {
     let wire = start().await;
     let good = b"Authorization: Bearer app-Good-0123456789";
     for second in [
@@ -201,7 +201,7 @@ async fn over_http1_head_gets_the_head_of_get() {
 
 /// 35
 #[tokio::test]
-async fn over_http1_a_request_whose_body_never_comes_gets_its_refusal() {
+async fn over_http1_a_rejection_does_not_wait_for_the_body() {
     let wire = start().await;
     for (framing, authorization, status) in [
         ("Content-Length: 1000000", "", "401"),
@@ -239,7 +239,7 @@ async fn over_http1_a_request_whose_body_never_comes_gets_its_refusal() {
 
 /// 33, 35
 #[tokio::test]
-async fn over_http2_head_has_no_body_and_a_body_that_never_comes_is_not_waited_for() {
+async fn over_http2_head_has_no_body_and_no_rejection_waits_for_one() {
     let wire = start().await;
     let mut client = wire.server.http2().await;
     let get = client.send_request(wire.request(&[])).await.unwrap();

@@ -97,7 +97,7 @@ async fn run(recorder: &Recorder) -> (Vec<Sample>, RedisServer) {
 }
 
 #[tokio::test]
-async fn what_a_run_emits_is_the_table_and_the_table_is_what_it_emits() {
+async fn a_run_emits_exactly_the_metrics_of_the_table() {
     let recorder = Recorder::install();
     let (samples, _server) = run(&recorder).await;
     let table = table::of_the_crate();
@@ -139,7 +139,7 @@ async fn what_a_run_emits_is_the_table_and_the_table_is_what_it_emits() {
 }
 
 #[tokio::test]
-async fn no_token_tenant_or_id_is_among_names_and_labels() {
+async fn no_token_tenant_or_id_is_in_a_name_or_label() {
     let recorder = Recorder::install();
     let (samples, _server) = run(&recorder).await;
     assert!(samples.len() > 49);
@@ -150,7 +150,7 @@ async fn no_token_tenant_or_id_is_among_names_and_labels() {
 }
 
 #[tokio::test]
-async fn figures_are_those_of_the_run() {
+async fn the_values_are_those_of_the_run() {
     let recorder = Recorder::install();
     let (samples, _server) = run(&recorder).await;
     let of =
@@ -188,7 +188,7 @@ async fn figures_are_those_of_the_run() {
 }
 
 #[tokio::test]
-async fn what_was_handed_over_is_not_handed_over_again_and_caches_of_one_name_add_up() {
+async fn published_counts_are_not_repeated_and_caches_add_up() {
     let recorder = Recorder::install();
     let db = database();
     let cache = db.cache().build().unwrap();
@@ -205,7 +205,7 @@ async fn what_was_handed_over_is_not_handed_over_again_and_caches_of_one_name_ad
 }
 
 #[tokio::test]
-async fn a_namespace_tells_two_caches_apart() {
+async fn a_namespace_distinguishes_two_caches() {
     let recorder = Recorder::install();
     let db = database();
     let cache = db.cache().namespace("admin").build().unwrap();
@@ -219,7 +219,7 @@ async fn a_namespace_tells_two_caches_apart() {
 }
 
 #[tokio::test]
-async fn loads_in_flight_and_those_that_wait_are_told_from_the_limit() {
+async fn running_and_queued_loads_and_their_limit_are_published() {
     let recorder = Recorder::install();
     let db = database();
     let cache = db.cache().max_concurrent_loads(2).build().unwrap();
@@ -239,7 +239,7 @@ async fn loads_in_flight_and_those_that_wait_are_told_from_the_limit() {
 }
 
 #[tokio::test]
-async fn a_breaker_that_is_open_is_seen() {
+async fn an_open_breaker_is_published() {
     let recorder = Recorder::install();
     let server = RedisServer::start();
     let db = database();
@@ -260,7 +260,7 @@ async fn a_breaker_that_is_open_is_seen() {
 }
 
 #[tokio::test]
-async fn evictions_of_the_local_level_are_counted_and_replacements_are_not() {
+async fn local_evictions_are_counted_and_replacements_are_not() {
     let recorder = Recorder::install();
     let db = Db::new();
     let clock = ManualClock::new();

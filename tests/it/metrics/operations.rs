@@ -42,7 +42,7 @@ fn queries(panel: &Value) -> Vec<String> {
 }
 
 #[test]
-fn what_the_operator_is_told_to_look_at_exists() {
+fn the_metrics_that_the_operator_is_told_to_check_exist() {
     let table = table::read();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failures.md");
     let text = std::fs::read_to_string(path).unwrap();
@@ -57,7 +57,7 @@ fn what_the_operator_is_told_to_look_at_exists() {
 }
 
 #[test]
-fn every_alert_asks_for_what_exists_and_says_what_to_do() {
+fn every_alert_queries_existing_metrics_and_says_what_to_do() {
     let table = table::read();
     let rules = rules();
     let mut names = BTreeSet::new();
@@ -74,7 +74,7 @@ fn every_alert_asks_for_what_exists_and_says_what_to_do() {
 }
 
 #[test]
-fn every_panel_asks_for_what_exists_and_its_place_is_its_own() {
+fn every_panel_queries_existing_metrics_in_its_own_place() {
     let table = table::read();
     let (_, panels) = panels();
     let (mut ids, mut places) = (BTreeSet::new(), BTreeSet::new());
@@ -94,7 +94,7 @@ fn every_panel_asks_for_what_exists_and_its_place_is_its_own() {
 }
 
 #[test]
-fn the_dashboard_shows_every_metric_and_lets_the_source_be_chosen() {
+fn the_dashboard_shows_every_metric_of_a_chosen_source() {
     let (dashboard, panels) = panels();
     let asked: Vec<String> = panels.iter().flat_map(queries).collect();
     for (name, row) in table::read() {

@@ -87,7 +87,7 @@ fn unmatched(matcher: &str, metric: &str, labels: &Labels<'_>) -> Option<String>
 }
 
 #[test]
-fn names_labels_and_values_that_do_not_exist_are_found() {
+fn unknown_names_labels_and_values_are_found() {
     let table = crate::metrics::table::read();
     for (query, wrong) in [
         (

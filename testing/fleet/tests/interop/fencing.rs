@@ -34,7 +34,7 @@ async fn our_lease_is_a_miss_for_python() {
 }
 
 #[tokio::test]
-async fn pythons_deletion_between_our_load_and_our_fill_refuses_the_fill() {
+async fn pythons_deletion_between_load_and_fill_rejects_the_fill() {
     let deletions: [fn(&mut Python); 2] = [
         |python| python.delete(TOKEN, "app"),
         |python| python.delete_all_scopes(TOKEN),
