@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tower_api_token::ApiTokenCache;
 
-use crate::config::{Config, Redis, StartError};
+use crate::config::{self, Config, Redis, StartError};
 use crate::db::{Database, Kept, Seeded, TextCount};
 use crate::last_use;
 use crate::live::Live;
@@ -203,7 +203,7 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
         }
         builder = builder.store(redis.store());
     }
-    builder.build().map_err(StartError::other)
+    builder.build().map_err(config::refused_setting)
 }
 
 fn banner(

@@ -19,7 +19,7 @@ use tracing_subscriber::filter::Targets;
 
 pub use error::StartError;
 pub use layout::Layout;
-pub use redis::{Redis, RedisKind};
+pub use redis::{Redis, RedisKind, refused_setting};
 pub use secrets::AdminToken;
 use variables::command;
 

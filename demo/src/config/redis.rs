@@ -2,14 +2,23 @@
 
 use std::fmt;
 
-use tower_api_token::RedisStore;
 use tower_api_token::store::RedisTls;
+use tower_api_token::{ConfigError, RedisStore};
 
 use super::StartError;
 
 const CA: &str = "REDIS_CA_FILE";
 const CLIENT_CERT: &str = "REDIS_CLIENT_CERT_FILE";
 const CLIENT_KEY: &str = "REDIS_CLIENT_KEY_FILE";
+
+/// Names the variable whose value the cache's builder rejects.
+pub fn refused_setting(error: ConfigError) -> StartError {
+    match error.setting() {
+        "ca_certificate" => StartError::of(CA, error),
+        "identity" => StartError::of(CLIENT_CERT, format!("{error}, with {CLIENT_KEY}")),
+        _ => StartError::other(error),
+    }
+}
 
 /// `REDIS_URL`, and the files that belong to it.
 #[derive(Clone, Debug)]

@@ -99,7 +99,9 @@ impl<'r> Decode<'r, Sqlite> for Timestamp {
 
 impl Type<Postgres> for Timestamp {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("TIMESTAMPTZ")
+        // By its number: sqlx looks a name up with a prepared statement, which a pooler in transaction mode
+        // does not allow.
+        <DateTime<Utc> as Type<Postgres>>::type_info()
     }
 }
 

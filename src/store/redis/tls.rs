@@ -86,15 +86,25 @@ impl RedisTls {
     /// Says which text cannot be used, without its contents.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let is_text = |pem: &Pem| matches!(pem, Pem::Text(_));
-        let texts = Self {
+        let authority = Self {
             authority: self.authority.clone().filter(is_text),
-            identity: self
-                .identity
-                .clone()
-                .filter(|(certificate, key)| is_text(certificate) && is_text(key)),
+            identity: None,
         };
+        authority.check_texts("ca_certificate")?;
+        let is_pair = |(certificate, key): &(Pem, Pem)| is_text(certificate) && is_text(key);
+        let identity = Self {
+            authority: None,
+            identity: self.identity.clone().filter(is_pair),
+        };
+        identity.check_texts("identity")
+    }
+
+    fn check_texts(&self, setting: &'static str) -> Result<(), ConfigError> {
         match "rediss://host".into_connection_info() {
-            Ok(info) => texts.client(info).map(drop).map_err(ConfigError::new),
+            Ok(info) => self
+                .client(info)
+                .map(drop)
+                .map_err(|error| ConfigError::of(setting, error)),
             Err(_) => Ok(()),
         }
     }
