@@ -14,7 +14,7 @@ use tower_api_token::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A new one at each start. A service has a table of digests, and shows a token's text once.
-    let token = TokenFormat::new("demo_").generate()?;
+    let token = TokenFormat::from_static("demo_").generate()?;
     let known = token.digest();
     let loader = move |lookup: Lookup| async move {
         // SELECT id, type FROM tokens WHERE digest = $1 AND revoked_at IS NULL

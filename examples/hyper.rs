@@ -55,7 +55,7 @@ async fn serve(listener: TcpListener, layer: ApiTokenLayer) -> std::io::Result<(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     // A new one at each start.
-    let token = TokenFormat::new("demo_").generate()?;
+    let token = TokenFormat::from_static("demo_").generate()?;
     let cache = cache(token.digest())?;
 
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());

@@ -92,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
 
-    let format = TokenFormat::new("demo_");
+    let format = TokenFormat::from_static("demo_");
     let mut table = Table::new();
     for (id, plan) in [
         ("tok-1", Plan::new("free", 100)),

@@ -108,7 +108,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
 
     println!("curl -i http://{address}/");
-    let format = TokenFormat::new("demo_");
+    let format = TokenFormat::from_static("demo_");
     let mut table = Table::new();
     for row in [Row::Active, Row::Suspended, Row::Unreachable] {
         let token = format.generate()?;

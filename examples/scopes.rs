@@ -14,8 +14,8 @@ use std::sync::Arc;
 use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, GenerateError, Lookup,
-    TokenDigest, TokenFormat, TokenRecord,
+    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, Lookup, TokenDigest,
+    TokenFormat, TokenRecord,
 };
 
 /// Both types. A cache that knows its scopes deletes in exactly these when a token is invalidated, and
@@ -62,10 +62,10 @@ fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
 }
 
 /// A token of each type, new at each start. The prefix tells whoever finds one what it opens.
-fn issue() -> Result<(Table, Vec<BearerToken>), GenerateError> {
+fn issue() -> Result<(Table, Vec<BearerToken>), Box<dyn Error>> {
     let (mut table, mut tokens) = (Table::new(), Vec::new());
     for kind in TYPES {
-        let token = TokenFormat::new(&format!("demo_{kind}_")).generate()?;
+        let token = TokenFormat::new(&format!("demo_{kind}_"))?.generate()?;
         table.insert(token.digest(), (format!("tok-{kind}"), kind));
         tokens.push(token);
     }

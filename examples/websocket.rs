@@ -107,7 +107,7 @@ impl Service {
             _ => return Err(Rejection::MultipleTokens),
         };
         // What comes from outside is not looked up before that.
-        if !self.format.check(token) {
+        if !self.format.matches(token) {
             return Err(Rejection::InvalidToken);
         }
         let token = BearerToken::new(token);
@@ -233,7 +233,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cache = ApiTokenCache::builder(loader)
         .token_types([SCOPE])
         .build()?;
-    let format = TokenFormat::new("demo_");
+    let format = TokenFormat::from_static("demo_");
     // A new one at each start.
     let token = format.generate()?;
     table.insert(token.digest(), "tok-1");

@@ -48,7 +48,7 @@ pub type Layered = ApiTokenService<Nothing>;
 struct MatchedPath;
 
 pub fn format() -> TokenFormat {
-    TokenFormat::new("acme_")
+    TokenFormat::from_static("acme_")
 }
 
 pub const TYPE: &str = "app";

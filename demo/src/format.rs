@@ -26,5 +26,5 @@ impl fmt::Display for Format {
 
 /// The format of the tokens of a type. The prefix says whose a leaked token is, and what it opens.
 pub(crate) fn of_type(token_type: &str) -> TokenFormat {
-    TokenFormat::new(&format!("demo_{token_type}_"))
+    TokenFormat::new(&format!("demo_{token_type}_")).expect("a prefix")
 }

@@ -69,8 +69,8 @@ struct Issued {
 async fn issue(database: &PgPool) -> Result<Issued, Box<dyn Error>> {
     tokens::add_tenant(database, "acme").await?;
     tokens::add_tenant(database, "us").await?;
-    let app = TokenFormat::new("demo_app_").generate()?;
-    let operator = TokenFormat::new("demo_operator_").generate()?;
+    let app = TokenFormat::from_static("demo_app_").generate()?;
+    let operator = TokenFormat::from_static("demo_operator_").generate()?;
     let app_id = tokens::add(database, "acme", APP, app.digest()).await?;
     tokens::add(database, "us", OPERATOR, operator.digest()).await?;
     Ok(Issued {

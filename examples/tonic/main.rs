@@ -23,7 +23,7 @@ use tower_api_token::{ApiTokenCache, Lookup, TokenFormat, TokenRecord};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     // A new one at each start. In a service `known` is a table, and the loader a query by `lookup.digest()`.
-    let token = TokenFormat::new("demo_").generate()?;
+    let token = TokenFormat::from_static("demo_").generate()?;
     let known = token.digest();
     let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;

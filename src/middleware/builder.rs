@@ -155,8 +155,8 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
     /// # let cache = ApiTokenCache::builder(loader).build()?;
     /// let layer = ApiTokenLayer::builder(cache)
-    ///     .token_format(TokenFormat::new("acme_live_"))
-    ///     .token_format(TokenFormat::new("acme_test_"))
+    ///     .token_format(TokenFormat::from_static("acme_live_"))
+    ///     .token_format(TokenFormat::from_static("acme_test_"))
     ///     .build()?;
     /// # let _ = layer;
     /// # Ok::<(), tower_api_token::ConfigError>(())

@@ -1,11 +1,11 @@
-//! The form of a token that can be told from an invented one: prefix, random part, checksum. Pure,
-//! but for the random bytes.
+//! Token formats: prefix, random part and checksum.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::error::{ConfigError, valid};
+use crate::error::ConfigError;
 use crate::token::secret::BearerToken;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -13,124 +13,114 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// 62^6 exceeds 2^32, and 62^5 does not.
 const CHECKSUM_LENGTH: usize = 6;
 
-/// As long as a prefix that somebody types can be; with the longest random part it stays below the
-/// layer's 512 bytes.
+/// With the longest random part, a token stays below the layer's default limit of 512 bytes.
 const LONGEST_PREFIX: usize = 32;
 
 /// 22 characters of base62 have 130.9 bits, 21 have 125.0.
 const SHORTEST_RANDOM: usize = 22;
 
-/// 762 bits: more is a slip.
+/// GitHub's.
+const DEFAULT_RANDOM: usize = 30;
+
+/// 762 bits: more is a mistake.
 const LONGEST_RANDOM: usize = 128;
 
-/// The form of the tokens that a service gives out: a prefix, random base62 characters, and a
-/// checksum of six more, as in
+/// The format of a service's tokens: a prefix, random base62 characters, and a checksum of six more, as in
 /// [GitHub's tokens](https://github.blog/2021-04-05-behind-githubs-new-authentication-token-formats/).
 ///
-/// It makes tokens, and tells what is none of them before anything is hashed or looked up:
+/// # Checksum
+/// The checksum is the CRC-32 (of IEEE 802.3, as in zip) of the random part, in base62 with the alphabet
+/// `0-9A-Za-z` and leading zeros. It detects every substitution of one character and every swap of two
+/// neighbors in the random part, and all but one in 2^32 of other mistakes. Secret scanners recognize a leaked
+/// token by its prefix and checksum, with hardly a false alarm.
+///
+/// **The checksum is not a secret.** Anybody can compute it, and a token that matches may be unknown, expired
+/// or revoked. It only sorts out invented and mistyped tokens within a few dozen nanoseconds, before they are
+/// hashed and looked up.
+///
+/// # Examples
 ///
 /// ```
 /// use tower_api_token::TokenFormat;
 ///
-/// let format = TokenFormat::new("acme_");
-/// let token = format.generate()?;
-/// assert!(format.check(token.expose()));
-/// assert!(!format.check("acme_what-somebody-made-up"));
+/// const FORMAT: TokenFormat = TokenFormat::from_static("acme_");
 ///
-/// // What follows the prefix is of a token of GitHub's that has long expired.
-/// assert!(format.check("acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"));
+/// let token = FORMAT.generate()?;
+/// assert!(FORMAT.matches(token.expose()));
+/// assert!(!FORMAT.matches("acme_what-somebody-made-up"));
+///
+/// // Behind the prefix, this is one of GitHub's tokens, which expired long ago.
+/// assert!(FORMAT.matches("acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"));
 /// # Ok::<(), tower_api_token::GenerateError>(())
 /// ```
-///
-/// # What the checksum is
-/// CRC-32 (the one of IEEE 802.3, as in zip) of the random part alone, in base62 with the alphabet
-/// `0-9A-Za-z`, with leading zeros. Every substitution of one character is found, and every swap of
-/// two neighbours in the random part; of other slips all but one in 2^32. Secret scanners know a leaked
-/// token by its prefix and checksum, with hardly a false alarm.
-///
-/// # What it is not
-/// **It is no secret and no proof.** Anybody can compute it, and a token that passes may be unknown,
-/// expired or revoked. It only tells invented and mistyped tokens from the rest at the price of a few
-/// dozen nanoseconds, so that they cost neither a digest nor a look-up.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TokenFormat {
-    prefix: Box<str>,
+    prefix: Cow<'static, str>,
     random_length: usize,
 }
 
 impl TokenFormat {
-    /// Tokens with this prefix, by custom the service's name, the kind of token and an underscore:
-    /// `acme_`, `acme_app_`. The underscore lets a double click select the whole token, and sets the
-    /// prefix apart from what is random.
+    /// Creates a format from a prefix that is written in the program.
+    ///
+    /// The prefix customarily names the service and the kind of token, and ends with an underscore: `acme_`,
+    /// `acme_app_`. With an underscore, a double click selects the whole token.
     ///
     /// # Panics
-    /// If it is empty, longer than 32 bytes, or has other characters than `A-Z a-z 0-9 - . _ ~`: a
-    /// mistake in the program that shows when it starts. [`try_new`](Self::try_new) returns it
-    /// instead.
+    /// Panics if [`new`](Self::new) would return an error. In a `const`, this is a compile error.
     #[must_use]
     #[track_caller]
-    pub fn new(prefix: &str) -> Self {
-        valid(Self::try_new(prefix))
-    }
-
-    /// As [`new`](Self::new), for a prefix that comes from a configuration.
-    ///
-    /// # Errors
-    /// It is empty, longer than 32 bytes, or has other characters than `A-Z a-z 0-9 - . _ ~`.
-    pub fn try_new(prefix: &str) -> Result<Self, ConfigError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        if (1..=LONGEST_PREFIX).contains(&prefix.len()) && prefix.bytes().all(plain) {
-            Ok(Self {
-                prefix: prefix.into(),
-                random_length: 30,
-            })
-        } else {
-            Err(ConfigError::of(
-                "prefix",
-                format!("1 to {LONGEST_PREFIX} of A-Z a-z 0-9 - . _ ~, not {prefix:?}"),
-            ))
+    pub const fn from_static(prefix: &'static str) -> Self {
+        assert!(
+            is_prefix(prefix),
+            "a prefix is 1 to 32 of A-Z a-z 0-9 - . _ ~"
+        );
+        Self {
+            prefix: Cow::Borrowed(prefix),
+            random_length: DEFAULT_RANDOM,
         }
     }
 
-    /// How many random characters a token has, 22 to 128. Default: 30, as GitHub's, which is 178
-    /// bits. A token of another length fails the check.
-    ///
-    /// # Panics
-    /// If it is less than 22, because 21 characters have less than the 128 bits that make guessing
-    /// hopeless and a digest safe to keep (RFC 6750 section 5.1 wants tokens that cannot be guessed,
-    /// RFC 6749 section 10.10 a chance of at most 2^-128); or more than 128.
-    /// [`try_random_length`](Self::try_random_length) returns it instead.
-    #[must_use]
-    #[track_caller]
-    pub fn random_length(self, characters: usize) -> Self {
-        valid(self.try_random_length(characters))
-    }
-
-    /// As [`random_length`](Self::random_length), for a length that comes from a configuration.
+    /// Creates a format from a prefix.
     ///
     /// # Errors
-    /// It is less than 22 or more than 128.
-    pub fn try_random_length(mut self, characters: usize) -> Result<Self, ConfigError> {
-        if !(SHORTEST_RANDOM..=LONGEST_RANDOM).contains(&characters) {
-            return Err(ConfigError::of(
-                "random_length",
-                format!("from {SHORTEST_RANDOM} to {LONGEST_RANDOM}, not {characters}"),
-            ));
+    /// Returns an error if `prefix` is empty, longer than 32 bytes, or has other characters than
+    /// `A-Z a-z 0-9 - . _ ~`.
+    pub fn new(prefix: &str) -> Result<Self, ConfigError> {
+        if !is_prefix(prefix) {
+            let message = format!("1 to {LONGEST_PREFIX} of A-Z a-z 0-9 - . _ ~, not {prefix:?}");
+            return Err(ConfigError::of("prefix", message));
         }
+        Ok(Self {
+            prefix: Cow::Owned(prefix.to_owned()),
+            random_length: DEFAULT_RANDOM,
+        })
+    }
+
+    /// Sets how many random characters a token has. Tokens of another length do not match.
+    ///
+    /// Defaults to 30 as in GitHub's tokens, which is 178 bits.
+    ///
+    /// # Errors
+    /// Returns an error unless `characters` is from 22 to 128. 21 characters have less than the 128 bits that
+    /// make guessing hopeless and a digest safe to store (RFC 6750 section 5.1 requires tokens that cannot be
+    /// guessed, RFC 6749 section 10.10 a probability of at most 2^-128).
+    pub fn random_length(mut self, characters: usize) -> Result<Self, ConfigError> {
+        let allowed = SHORTEST_RANDOM..=LONGEST_RANDOM;
+        ConfigError::unless_within("random_length", characters, allowed)?;
         self.random_length = characters;
         Ok(self)
     }
 
-    /// How long a token is, in bytes: for a column of a database, say.
+    /// Returns the length of a token in bytes, such as for a column of a database.
     #[must_use]
     pub fn token_length(&self) -> usize {
         self.prefix.len() + self.random_length + CHECKSUM_LENGTH
     }
 
-    /// A new token, from the operating system's random generator. Every character is equally likely.
+    /// Generates a token from the operating system's random numbers. Every character is equally likely.
     ///
     /// # Errors
-    /// The operating system gave no random bytes. No token is made of anything else.
+    /// Returns an error if the operating system provides no random bytes. There is no fallback.
     pub fn generate(&self) -> Result<BearerToken, GenerateError> {
         self.generate_from(|bytes| getrandom::fill(bytes).map_err(GenerateError))
     }
@@ -139,7 +129,7 @@ impl TokenFormat {
         &self,
         mut fill: impl FnMut(&mut [u8]) -> Result<(), GenerateError>,
     ) -> Result<BearerToken, GenerateError> {
-        // As long as it will be: a string that grows leaves a copy behind.
+        // With its final capacity, because a string that grows leaves a copy of its text behind.
         let mut text = String::with_capacity(self.token_length());
         text.push_str(&self.prefix);
         let end = text.len() + self.random_length;
@@ -154,17 +144,16 @@ impl TokenFormat {
         Ok(BearerToken::new(text))
     }
 
-    /// Whether it is a token of this form. It allocates nothing, and reads no further than a token's
-    /// length.
+    /// Returns whether `token` has this format. This allocates nothing.
     ///
-    /// This is what [`ApiTokenLayer::with_token_format`](crate::ApiTokenLayer::with_token_format) asks.
-    /// [`ApiTokenCache`](crate::ApiTokenCache) takes any text: who uses it without HTTP asks here first.
+    /// [`ApiTokenLayerBuilder::token_format`](crate::ApiTokenLayerBuilder::token_format) applies it to each
+    /// request. [`ApiTokenCache`](crate::ApiTokenCache) accepts any text: without the layer, call this first.
     #[must_use]
-    pub fn check(&self, token: &str) -> bool {
-        self.check_bytes(token.as_bytes())
+    pub fn matches(&self, token: &str) -> bool {
+        self.matches_bytes(token.as_bytes())
     }
 
-    pub(crate) fn check_bytes(&self, token: &[u8]) -> bool {
+    pub(crate) fn matches_bytes(&self, token: &[u8]) -> bool {
         if token.len() != self.token_length() {
             return false;
         }
@@ -172,7 +161,7 @@ impl TokenFormat {
             return false;
         };
         let (random, written) = rest.split_at(self.random_length);
-        // What fails fails here, nearly always at the first digit: nothing more is done for it.
+        // An invented token nearly always fails here at the first digit.
         digits(random).eq(written.iter().rev().copied())
             && random.iter().all(u8::is_ascii_alphanumeric)
     }
@@ -191,13 +180,13 @@ impl fmt::Debug for TokenFormat {
     }
 }
 
-/// The operating system gave no random bytes for a token.
+/// The operating system provided no random bytes for a token.
 #[derive(Debug, Clone)]
 pub struct GenerateError(getrandom::Error);
 
 impl fmt::Display for GenerateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the operating system gave no random bytes")
+        f.write_str("the operating system provided no random bytes")
     }
 }
 
@@ -207,10 +196,22 @@ impl std::error::Error for GenerateError {
     }
 }
 
-/// The character that a random byte stands for. 248 is the largest multiple of 62 in a byte: a larger
-/// one is thrown away, or the first characters of the alphabet would be likelier.
+/// Maps a random byte to a character. 248 is the largest multiple of 62 in a byte. Larger ones are discarded,
+/// because otherwise the first characters of the alphabet would be more likely.
 fn character(byte: u8) -> Option<char> {
     (byte < 248).then(|| char::from(BASE62[usize::from(byte % 62)]))
+}
+
+const fn is_prefix(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if !bytes[at].is_ascii_alphanumeric() && !matches!(bytes[at], b'-' | b'.' | b'_' | b'~') {
+            return false;
+        }
+        at += 1;
+    }
+    !bytes.is_empty() && bytes.len() <= LONGEST_PREFIX
 }
 
 /// CRC-32 in base62, the most significant digit first.
@@ -222,7 +223,7 @@ fn checksum(random: &[u8]) -> [u8; CHECKSUM_LENGTH] {
     checksum
 }
 
-/// The same, the least significant digit first.
+/// CRC-32 in base62, the least significant digit first.
 fn digits(random: &[u8]) -> impl Iterator<Item = u8> + use<> {
     let mut rest = crc32(random);
     let next = move || {
@@ -233,7 +234,7 @@ fn digits(random: &[u8]) -> impl Iterator<Item = u8> + use<> {
     std::iter::repeat_with(next).take(CHECKSUM_LENGTH)
 }
 
-/// Four bytes at a time: the libraries' faster ways begin at more bytes than a token has.
+/// Processes four bytes at a time. The faster methods of CRC libraries need more bytes than a token has.
 fn crc32(bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<4>();
     let table = |nth: usize, index: u32| CRC_TABLES[nth][(index & 255) as usize];
@@ -246,8 +247,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// The remainders by IEEE 802.3's polynomial, least significant bit first: of each byte, and in the
-/// next tables of each byte with one, two and three zeros behind it.
+/// The remainders by IEEE 802.3's polynomial, least significant bit first: of each byte, and in the next
+/// tables of each byte followed by one, two and three zero bytes.
 const CRC_TABLES: [[u32; 256]; 4] = {
     let mut tables = [[0; 256]; 4];
     let mut byte = 0;
@@ -271,12 +272,11 @@ const CRC_TABLES: [[u32; 256]; 4] = {
 mod tests {
     use super::*;
 
-    /// What GitHub made and let expire, behind another prefix: with its own, secret scanners would stop
-    /// a push of this file.
+    /// An expired token of GitHub's behind another prefix. With its own, secret scanners would reject this file.
     const GITHUBS: &str = "acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17";
 
     #[test]
-    fn the_checksum_is_that_of_zip_in_base62_with_leading_zeros() {
+    fn the_checksum_is_crc32_in_base62() {
         // The check value that catalogues of CRCs give for CRC-32/ISO-HDLC.
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(crc32(b""), 0);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn four_bytes_at_a_time_are_the_same_as_bit_by_bit() {
+    fn crc32_equals_the_bitwise_definition() {
         let bit_by_bit = |bytes: &[u8]| {
             let mut crc = u32::MAX;
             for byte in bytes {
@@ -310,29 +310,34 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_githubs_passes_and_with_another_prefix_or_length_does_not() {
-        assert!(TokenFormat::new("acme_").check(GITHUBS));
-        assert!(!TokenFormat::new("acne_").check(GITHUBS));
-        assert!(!TokenFormat::new("acme").check(GITHUBS));
-        assert!(!TokenFormat::new("acme_").random_length(29).check(GITHUBS));
-        let format = TokenFormat::new("acme_");
+    fn githubs_token_matches_by_prefix_and_length() {
+        assert!(TokenFormat::from_static("acme_").matches(GITHUBS));
+        assert!(!TokenFormat::from_static("acne_").matches(GITHUBS));
+        assert!(!TokenFormat::from_static("acme").matches(GITHUBS));
+        assert!(
+            !TokenFormat::from_static("acme_")
+                .random_length(29)
+                .unwrap()
+                .matches(GITHUBS)
+        );
+        let format = TokenFormat::from_static("acme_");
         for bad in ["", "acme_", &GITHUBS[1..], &GITHUBS[..40]] {
-            assert!(!format.check(bad), "{bad}");
+            assert!(!format.matches(bad), "{bad}");
         }
-        assert!(!format.check(&format!("{GITHUBS}0")));
+        assert!(!format.matches(&format!("{GITHUBS}0")));
     }
 
     #[test]
-    fn a_character_outside_base62_fails_also_with_the_right_checksum() {
+    fn a_character_outside_base62_does_not_match() {
         let random = b"zQWBuTSOoRi4A9spHcVY5ncnsDkxk-";
         let mut token = b"acme_".to_vec();
         token.extend_from_slice(random);
         token.extend(checksum(random));
-        assert!(!TokenFormat::new("acme_").check_bytes(&token));
+        assert!(!TokenFormat::from_static("acme_").matches_bytes(&token));
     }
 
     #[test]
-    fn every_character_of_the_alphabet_has_four_bytes_and_the_rest_is_thrown_away() {
+    fn every_character_is_equally_likely() {
         let mut counts = std::collections::HashMap::new();
         for byte in 0..=u8::MAX {
             *counts.entry(character(byte)).or_insert(0) += 1;
@@ -343,13 +348,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_thrown_away_are_made_up_for() {
+    fn discarded_bytes_are_replaced() {
         let mut fills = 0;
-        let token = TokenFormat::new("t_")
+        let token = TokenFormat::from_static("t_")
             .random_length(64)
+            .unwrap()
             .generate_from(|bytes| {
                 fills += 1;
-                // Half of each block is of no use, so that two blocks make one.
+                // Half of each block is discarded, so that two blocks are needed.
                 for (place, byte) in bytes.iter_mut().enumerate() {
                     *byte = if place % 2 == 0 { 61 } else { 255 };
                 }
@@ -359,16 +365,17 @@ mod tests {
         assert_eq!(fills, 2);
         assert_eq!(token.expose()[2..66], "z".repeat(64));
         assert!(
-            TokenFormat::new("t_")
+            TokenFormat::from_static("t_")
                 .random_length(64)
-                .check(token.expose())
+                .unwrap()
+                .matches(token.expose())
         );
     }
 
     #[test]
-    fn without_randomness_there_is_no_token() {
+    fn without_random_bytes_there_is_no_token() {
         let mut fills = 0;
-        let error = TokenFormat::new("t_")
+        let error = TokenFormat::from_static("t_")
             .generate_from(|_| {
                 fills += 1;
                 Err(GenerateError(getrandom::Error::UNSUPPORTED))
@@ -377,14 +384,14 @@ mod tests {
         assert_eq!(fills, 1);
         assert_eq!(
             error.to_string(),
-            "the operating system gave no random bytes"
+            "the operating system provided no random bytes"
         );
         assert!(std::error::Error::source(&error).is_some());
     }
 
     #[test]
-    fn a_generated_token_is_as_long_as_its_format_says() {
-        let format = TokenFormat::new("acme_app_");
+    fn a_generated_token_has_the_formats_length() {
+        let format = TokenFormat::from_static("acme_app_");
         let token = format.generate().unwrap();
         assert_eq!(token.expose().len(), format.token_length());
         assert_eq!(format.token_length(), 9 + 30 + 6);

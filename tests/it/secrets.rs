@@ -285,7 +285,7 @@ impl Shown {
         ] {
             self.of("Rejection", &rejection);
         }
-        self.of("TokenFormat", &TokenFormat::new("app-"));
+        self.of("TokenFormat", &TokenFormat::from_static("app-"));
         let sink = |_: Vec<LastUse>| async { Ok::<_, Infallible>(()) };
         self.of("LastUseRecorder", &LastUseRecorder::new(sink));
         self.of("ManualClock", &ManualClock::new());

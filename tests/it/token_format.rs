@@ -1,7 +1,6 @@
 //! http.md line 17: a token that fails the test of its own prefix or checksum.
 
 use std::convert::Infallible;
-use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +16,7 @@ use tower_api_token::test_util::SyncPoints;
 use tower_api_token::{ApiTokenLayer, ApiTokenLayerBuilder, CachedApiToken, TokenFormat};
 
 fn format() -> TokenFormat {
-    TokenFormat::new("acme_")
+    TokenFormat::from_static("acme_")
 }
 
 fn generate(format: &TokenFormat) -> String {
@@ -125,17 +124,20 @@ fn swaps(token: &str) -> impl Iterator<Item = String> {
 fn every_typing_mistake_in_one_character_is_detected() {
     let format = format();
     let token = generate(&format);
-    assert!(format.check(&token));
+    assert!(format.matches(&token));
     let mut tried = 0;
     for mistyped in substitutions(&token) {
-        assert!(!format.check(&mistyped), "{mistyped} for {token}");
+        assert!(!format.matches(&mistyped), "{mistyped} for {token}");
         tried += 1;
     }
     assert_eq!(tried, token.len() * 62);
     for place in 0..token.len() {
         let lost = [&token[..place], &token[place + 1..]].concat();
         let doubled = [&token[..=place], &token[place..]].concat();
-        assert!(!format.check(&lost) && !format.check(&doubled), "{token}");
+        assert!(
+            !format.matches(&lost) && !format.matches(&doubled),
+            "{token}"
+        );
     }
 }
 
@@ -143,11 +145,11 @@ fn every_typing_mistake_in_one_character_is_detected() {
 fn swapped_neighbours_are_detected() {
     // A fixed one: a swap at the border of random part and checksum is found but for one in 2^32.
     let token = "acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17";
-    let format = TokenFormat::new("acme_");
-    assert!(format.check(token));
+    let format = TokenFormat::from_static("acme_");
+    assert!(format.matches(token));
     let mut tried = 0;
     for swapped in swaps(token) {
-        assert!(!format.check(&swapped), "{swapped}");
+        assert!(!format.matches(&swapped), "{swapped}");
         tried += 1;
     }
     assert_eq!(tried, token.len() - 1, "no two neighbours of it are equal");
@@ -156,11 +158,11 @@ fn swapped_neighbours_are_detected() {
 #[test]
 fn generated_tokens_are_distinct_and_match_their_format() {
     for length in [22, 30, 31, 128] {
-        let format = format().random_length(length);
+        let format = format().random_length(length).unwrap();
         let (one, other) = (generate(&format), generate(&format));
         assert_ne!(one, other);
         for token in [one, other] {
-            assert!(format.check(&token));
+            assert!(format.matches(&token));
             assert!(token.starts_with("acme_"));
             assert_eq!(token.len(), 5 + length + 6);
             assert_eq!(token.len(), format.token_length());
@@ -173,12 +175,11 @@ fn generated_tokens_are_distinct_and_match_their_format() {
 fn an_invalid_prefix_is_rejected() {
     let long = "a".repeat(33);
     for bad in ["", &long, "acme ", "acme+", "acme=", "acme/", "acm\u{e9}_"] {
-        let error = TokenFormat::try_new(bad).unwrap_err().to_string();
-        assert!(error.contains("prefix"), "{error}");
-        assert!(catch_unwind(|| TokenFormat::new(bad)).is_err(), "{bad:?}");
+        let error = TokenFormat::new(bad).unwrap_err();
+        assert_eq!(error.setting(), "prefix", "{error}");
     }
     for good in ["a", "acme_", "A-z.0_9~", &long[1..]] {
-        assert!(TokenFormat::try_new(good).is_ok(), "{good:?}");
+        assert!(TokenFormat::new(good).is_ok(), "{good:?}");
     }
 }
 
@@ -187,11 +188,12 @@ fn fewer_random_characters_than_128_bits_need_are_rejected() {
     let least = (128.0 / 62_f64.log2()).ceil() as usize;
     assert_eq!(least, 22);
     for bad in [0, 1, least - 1, 129, usize::MAX] {
-        assert!(format().try_random_length(bad).is_err(), "{bad}");
-        let made = catch_unwind(|| format().random_length(bad));
-        assert!(made.is_err(), "{bad}");
+        assert!(format().random_length(bad).is_err(), "{bad}");
     }
-    assert_eq!(format().random_length(least).token_length(), 5 + 22 + 6);
+    assert_eq!(
+        format().random_length(least).unwrap().token_length(),
+        5 + 22 + 6
+    );
 }
 
 /// 17
@@ -230,8 +232,8 @@ async fn a_token_that_fails_its_format_is_rejected_without_a_lookup() {
         .chain(swaps(&good))
         .map(String::into_bytes)
         .collect();
-    let other = generate(&TokenFormat::new("other_"));
-    let longer = generate(&format().random_length(31));
+    let other = generate(&TokenFormat::from_static("other_"));
+    let longer = generate(&format().random_length(31).unwrap());
     for text in [
         &good[..good.len() - 1],
         &good[5..],
@@ -279,8 +281,8 @@ async fn without_a_format_every_token_of_the_grammar_is_looked_up() {
 #[tokio::test]
 async fn a_token_of_any_of_several_formats_passes() {
     let (live, test) = (
-        TokenFormat::new("live_"),
-        TokenFormat::new("test_").random_length(40),
+        TokenFormat::from_static("live_"),
+        TokenFormat::from_static("test_").random_length(40).unwrap(),
     );
     let world = World::new(|layer| {
         let layer = layer.token_format(live.clone());
@@ -293,7 +295,7 @@ async fn a_token_of_any_of_several_formats_passes() {
     }
     let loads = world.db.loads();
     // The length of the one with the prefix of the other.
-    let crossed = generate(&TokenFormat::new("live_").random_length(40));
+    let crossed = generate(&TokenFormat::from_static("live_").random_length(40).unwrap());
     world.db.insert(&crossed, Row::new("app"));
     assert!(!world.is_served(&crossed).await);
     assert_eq!(world.db.loads(), loads);

@@ -30,7 +30,7 @@ impl AdminToken {
     }
 
     pub(super) fn random() -> Result<Self, StartError> {
-        let token = TokenFormat::new("demo_admin_")
+        let token = TokenFormat::from_static("demo_admin_")
             .generate()
             .map_err(|error| StartError::of("ADMIN_TOKEN", error))?;
         Ok(Self {

@@ -121,7 +121,7 @@ fn importable(text: String, token_type: &str, format: Format) -> Result<BearerTo
             "token: needs {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters: letters, digits and -._~+/, then ="
         )));
     }
-    if format == Format::Checked && !format::of_type(token_type).check(text) {
+    if format == Format::Checked && !format::of_type(token_type).matches(text) {
         return Err(Problem::unprocessable(format!(
             "token: not of the form demo_{token_type}_…, 30 random characters and a checksum that fits; \
              with TOKEN_FORMAT=checked no other is ever looked up"

@@ -328,7 +328,7 @@ impl Drop for Demo {
 
 /// A token of this type as the server would make it, and never made.
 pub(crate) fn unknown(kind: &str) -> String {
-    let format = TokenFormat::new(&format!("demo_{kind}_"));
+    let format = TokenFormat::new(&format!("demo_{kind}_")).unwrap();
     let token = format.generate().expect("random bytes");
     token.expose().to_owned()
 }

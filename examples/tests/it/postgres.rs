@@ -97,7 +97,7 @@ async fn a_token_ends_when_its_row_says_so() {
     let postgres = PostgresServer::start();
     let example = start(&[("DATABASE_URL", &postgres.url())]);
     let mut database = PgConnection::connect(&postgres.url()).await.unwrap();
-    let format = TokenFormat::new("demo_app_");
+    let format = TokenFormat::from_static("demo_app_");
     let ends = [
         ("now() - interval '1 second'", 401),
         ("now() + interval '1 hour'", 200),

@@ -16,7 +16,7 @@ macro_rules! start {
 
 /// A token as the examples make them, and that they never made.
 fn invented() -> String {
-    let token = TokenFormat::new("demo_").generate().unwrap();
+    let token = TokenFormat::from_static("demo_").generate().unwrap();
     token.expose().to_owned()
 }
 

@@ -112,7 +112,7 @@ async fn sockets_echo_until_their_token_is_revoked() {
 async fn who_presents_no_good_token_gets_a_status_and_no_socket() {
     let example = start();
     let good = token(&example);
-    let invented = TokenFormat::new("demo_").generate().unwrap();
+    let invented = TokenFormat::from_static("demo_").generate().unwrap();
     let refused = async |protocols: &str| open(&example, protocols).await.unwrap_err();
     assert_eq!(refused("demo.v1").await, 401);
     assert_eq!(refused(&format!("demo.v1, {good}")).await, 401);
@@ -152,7 +152,7 @@ async fn a_program_opens_a_socket_by_authorization() {
 async fn a_refusal_says_whether_a_token_was_presented() {
     let example = start();
     let good = token(&example);
-    let invented = TokenFormat::new("demo_").generate().unwrap();
+    let invented = TokenFormat::from_static("demo_").generate().unwrap();
     let bearer = |token: &str| format!("Bearer {token}");
     let protocol = |token: &str| format!("demo.v1, bearer.{token}");
     let none = r#"Bearer realm="api""#;

@@ -51,7 +51,7 @@ impl Limits {
         // guard: H13
         let is_good = if !self.formats.is_empty() {
             // Their alphabet is part of either other one.
-            self.formats.iter().any(|format| format.check_bytes(text))
+            self.formats.iter().any(|format| format.matches_bytes(text))
         } else if self.visible_ascii {
             text.iter().all(u8::is_ascii_graphic)
         } else {

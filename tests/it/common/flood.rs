@@ -91,7 +91,7 @@ impl Flood {
         checked: bool,
         build: impl FnOnce(ApiTokenCacheBuilder<()>) -> ApiTokenCacheBuilder<()>,
     ) -> Self {
-        let format = TokenFormat::new(PREFIX);
+        let format = TokenFormat::from_static(PREFIX);
         let tokens: Arc<[String]> = (0..good)
             .map(|_| format.generate().expect("random bytes").expose().to_owned())
             .collect();
