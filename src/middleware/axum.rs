@@ -1,4 +1,7 @@
-//! The verified token as an axum extractor.
+//! The axum extractor of the verified token.
+
+use std::error::Error;
+use std::fmt;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
@@ -7,22 +10,23 @@ use http::request::Parts;
 
 use crate::cache::cached_token::{Anonymous, CachedApiToken};
 
-/// There is no verified token in the request: [`ApiTokenLayer`](crate::ApiTokenLayer) is not
-/// installed on the route, or is [optional](crate::ApiTokenLayerBuilder::optional) there and the handler
-/// asks for a token all the same (ask for `Option<CachedApiToken>`), or another metadata type is
-/// asked for. A mistake in the service: 500, never a silent anonymous.
+/// A handler takes a [`CachedApiToken`], and the request has none of this type.
+///
+/// This is a mistake in the service and answered with 500: [`ApiTokenLayer`](crate::ApiTokenLayer) is not
+/// installed on the route, has another metadata type than the handler asks for, or is
+/// [optional](crate::ApiTokenLayerBuilder::optional), and the handler does not take `Option<CachedApiToken>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingApiToken(());
 
-impl std::fmt::Display for MissingApiToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for MissingApiToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "no verified API token in the request: is ApiTokenLayer installed on this route?",
+            "no verified API token in the request: is ApiTokenLayer installed on this route, with the same metadata type?",
         )
     }
 }
 
-impl std::error::Error for MissingApiToken {}
+impl Error for MissingApiToken {}
 
 impl IntoResponse for MissingApiToken {
     fn into_response(self) -> Response {
@@ -30,6 +34,7 @@ impl IntoResponse for MissingApiToken {
     }
 }
 
+/// Extracts the token that the layer verified.
 impl<M, S> FromRequestParts<S> for CachedApiToken<M>
 where
     M: Send + Sync + 'static,
@@ -46,8 +51,10 @@ where
     }
 }
 
-/// `None` for a request that an [optional](crate::ApiTokenLayerBuilder::optional) layer let pass without a
-/// credential. Without the layer it is the same mistake as above, and not a silent anonymous.
+/// Extracts the token, or `None` if an [optional](crate::ApiTokenLayerBuilder::optional) layer let the request
+/// pass without one.
+///
+/// Without the layer this is an error too, so that a forgotten layer does not make every request anonymous.
 impl<M, S> OptionalFromRequestParts<S> for CachedApiToken<M>
 where
     M: Send + Sync + 'static,

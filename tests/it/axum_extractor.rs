@@ -75,7 +75,7 @@ fn ok(text: &str) -> (StatusCode, String) {
 }
 
 fn missing() -> (StatusCode, String) {
-    let text = "no verified API token in the request: is ApiTokenLayer installed on this route?";
+    let text = "no verified API token in the request: is ApiTokenLayer installed on this route, with the same metadata type?";
     (StatusCode::INTERNAL_SERVER_ERROR, text.to_owned())
 }
 

@@ -119,13 +119,13 @@ fn rejection_refuses_in_its_own_words_with_the_layers_headers() {
             example.paste(0),
             401,
             "token_missing",
-            "A bearer token is required.",
+            "An API token is required.",
         ),
         (
             example.curl_as(&invented(), "/", &[]),
             401,
             "token_invalid",
-            "The bearer token is not valid.",
+            "The API token is not valid.",
         ),
         (
             example.curl("/", &twice),
@@ -143,7 +143,7 @@ fn rejection_refuses_in_its_own_words_with_the_layers_headers() {
             example.paste(3),
             503,
             "try_again",
-            "The bearer token cannot be verified at the moment.",
+            "The API token cannot be verified at the moment.",
         ),
     ] {
         let answer = answer.expect(status);

@@ -126,11 +126,11 @@ async fn no_token_and_an_unknown_one_are_unauthenticated() {
     let mut running = start().await;
     let (code, message) = running.refusal(&[]).await;
     assert_eq!(code, Code::Unauthenticated);
-    assert_eq!(message, "A bearer token is required.");
+    assert_eq!(message, "An API token is required.");
     assert_eq!(running.refusal(&["Basic YTpi"]).await.0, code);
     assert_eq!(running.loads(), 0);
     let unknown = running.refusal(&[&bearer("app-nobody-knows-it")]).await;
-    let expected = "The bearer token is not valid.".to_owned();
+    let expected = "The API token is not valid.".to_owned();
     assert_eq!(unknown, (Code::Unauthenticated, expected));
     assert_eq!(running.refusal(&["Bearer"]).await, unknown);
     running.stop().await;
@@ -177,7 +177,7 @@ async fn a_policys_refusal_is_permission_denied_and_is_decided_anew_for_each_cal
         assert_eq!(watch.code(), Code::PermissionDenied);
         assert_eq!(
             watch.message(),
-            "The bearer token does not allow this request."
+            "The API token does not allow this request."
         );
         let status = running.check(&[&good]).await.unwrap();
         assert_eq!(status, ServingStatus::Serving);

@@ -99,7 +99,7 @@ async fn sockets_echo_until_their_token_is_revoked() {
     let _ = busy.send(Message::text("still there?")).await;
     let expected = (
         CloseCode::Policy,
-        "The bearer token is not valid.".to_owned(),
+        "The API token is not valid.".to_owned(),
     );
     assert_eq!(closed(&mut busy).await, expected);
     assert_eq!(closed(&mut idle).await, expected, "without a message");

@@ -108,12 +108,12 @@ impl Rejection {
     /// Returns one sentence for the client.
     pub fn detail(&self) -> &str {
         match self {
-            Self::MissingToken => "A bearer token is required.",
-            Self::InvalidToken => "The bearer token is not valid.",
+            Self::MissingToken => "An API token is required.",
+            Self::InvalidToken => "The API token is not valid.",
             Self::MultipleTokens => "The request carries more than one credential.",
             Self::Denied(reason) => reason,
-            Self::InsufficientScope { .. } => "The bearer token does not allow this request.",
-            Self::Unavailable { .. } => "The bearer token cannot be verified at the moment.",
+            Self::InsufficientScope { .. } => "The API token does not allow this request.",
+            Self::Unavailable { .. } => "The API token cannot be verified at the moment.",
         }
     }
 }

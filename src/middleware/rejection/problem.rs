@@ -12,7 +12,7 @@ use crate::middleware::request_head::RequestHead;
 /// Responses to rejected requests as `application/problem+json` (RFC 9457). The default.
 ///
 /// ```json
-/// {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The bearer token is not valid."}
+/// {"type":"about:blank","title":"Unauthorized","status":401,"detail":"The API token is not valid."}
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
@@ -50,10 +50,10 @@ fn body(rejection: &Rejection) -> Bytes {
 fn constant(rejection: &Rejection) -> Option<&'static str> {
     match rejection {
         Rejection::MissingToken => Some(
-            r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"A bearer token is required."}"#,
+            r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"An API token is required."}"#,
         ),
         Rejection::InvalidToken => Some(
-            r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The bearer token is not valid."}"#,
+            r#"{"type":"about:blank","title":"Unauthorized","status":401,"detail":"The API token is not valid."}"#,
         ),
         Rejection::MultipleTokens => Some(
             r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"The request carries more than one credential."}"#,

@@ -60,7 +60,7 @@ async fn a_closure_makes_the_body_and_the_layer_adds_its_own_headers() {
     assert_eq!(reply.all(VARY), ["origin", "authorization"]);
     assert_eq!(reply.one(CACHE_CONTROL), "no-store");
     assert_eq!(reply.one("x-request-id"), "42");
-    assert_eq!(reply.body, "<p>The bearer token is not valid.</p>");
+    assert_eq!(reply.body, "<p>The API token is not valid.</p>");
     assert_eq!(reply.one(CONTENT_LENGTH), reply.body.len().to_string());
     let reply = world.bearer(FAILING).await;
     assert_eq!((reply.status.as_u16(), reply.one(RETRY_AFTER)), (503, "1"));

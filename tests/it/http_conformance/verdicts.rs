@@ -148,7 +148,7 @@ async fn a_failed_load_is_503_without_its_cause_and_not_cached() {
             assert_eq!(reply.one(RETRY_AFTER), "1", "{trouble}");
             assert_eq!(reply.all(WWW_AUTHENTICATE), [""; 0], "{trouble}");
             assert!(!format!("{reply:?}").contains("hunter2"), "{trouble}");
-            let detail = "The bearer token cannot be verified at the moment.";
+            let detail = "The API token cannot be verified at the moment.";
             assert_eq!(reply.json()["detail"], detail, "{trouble}");
             assert_eq!(
                 world.calls(),

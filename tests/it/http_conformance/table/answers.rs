@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
         })
     };
     let invalid = concat!(
-        r#", error="invalid_token", error_description="The bearer token is not valid.""#,
+        r#", error="invalid_token", error_description="The API token is not valid.""#,
         r#", scope="orders:read""#
     );
     let ambiguous = concat!(

@@ -42,7 +42,7 @@ fn verdicts() -> Vec<Case> {
     }
     let described = concat!(
         r#"Bearer realm="api", error="invalid_token""#,
-        r#", error_description="The bearer token is not valid.""#
+        r#", error_description="The API token is not valid.""#
     );
     for (reason, token, loads) in [
         ("unknown, described", UNKNOWN, 1),
