@@ -97,10 +97,7 @@ async fn sockets_echo_until_their_token_is_revoked() {
 
     // Closed already, perhaps, by a check of that second. It is not echoed in either case.
     let _ = busy.send(Message::text("still there?")).await;
-    let expected = (
-        CloseCode::Policy,
-        "The API token is not valid.".to_owned(),
-    );
+    let expected = (CloseCode::Policy, "The API token is not valid.".to_owned());
     assert_eq!(closed(&mut busy).await, expected);
     assert_eq!(closed(&mut idle).await, expected, "without a message");
     let again = open_as(&example, token(&example)).await;

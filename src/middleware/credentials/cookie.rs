@@ -1,4 +1,4 @@
-//! A token in a cookie: RFC 6265 section 4.2. Pure.
+//! Tokens in cookies: RFC 6265 section 4.2.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -6,9 +6,11 @@ use http::{HeaderMap, HeaderValue};
 use crate::middleware::credentials::grammar::{Limits, trim};
 use crate::middleware::credentials::presented::Presented;
 
-/// All lines count as one list: HTTP/2 may bring each cookie in a line of its own (RFC 9113 section
-/// 8.2.3). Which one of two with the same name counts is not said anywhere (RFC 6265 section 4.2.2),
-/// so none does. A cookie is emptied to be deleted: empty is nothing presented.
+/// Reads the cookie `name` from all `Cookie` headers: over HTTP/2 each cookie may have a header of its own (RFC
+/// 9113 section 8.2.3).
+///
+/// Two cookies of this name are too many, because no specification says which one counts (RFC 6265 section
+/// 4.2.2). An empty one counts as none, because a cookie is emptied to delete it.
 pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str, limits: &Limits) -> Presented<'a> {
     let lines = headers.get_all(COOKIE).iter();
     let pairs = lines.flat_map(|line| pairs(line.as_bytes()));
@@ -20,7 +22,7 @@ pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str, limits: &Limits) -> P
     }
 }
 
-/// Removes the cookie; all others stay as they are.
+/// Removes the cookie and keeps all others as they are.
 pub(super) fn remove(headers: &mut HeaderMap, name: &str) {
     let is_another = |pair: &&[u8]| value_of(pair, name).is_none();
     let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
@@ -32,7 +34,7 @@ pub(super) fn remove(headers: &mut HeaderMap, name: &str) {
     for line in &lines {
         let kept: Vec<&[u8]> = pairs(line.as_bytes()).filter(is_another).collect();
         let kept = kept.join(&b';');
-        // Made of the bytes of a field's value, it is one.
+        // Made of the bytes of a header value, it is one.
         if let Ok(mut kept) = HeaderValue::from_bytes(trim(&kept))
             && !kept.is_empty()
         {
@@ -46,8 +48,8 @@ fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b';')
 }
 
-/// Without the quotes that a value may stand in: they cannot be part of a token, for no value may
-/// contain any.
+/// Returns the value if the cookie has this name, without surrounding quotes. They are not part of a token,
+/// because a value must not contain any.
 fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let equals = pair.iter().position(|byte| *byte == b'=')?;
     let (written, value) = (trim(&pair[..equals]), trim(&pair[equals + 1..]));
@@ -67,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_is_found_wherever_it_stands() {
+    fn the_cookie_is_found_anywhere() {
         for lines in [
             &["t=abcdefgh"][..],
             &["a=1; t=abcdefgh; b=2"],
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_malformed_nothing_or_ambiguous() {
+    fn other_values_are_malformed_nothing_or_multiple() {
         for (lines, expected) in [
             (&[][..], Presented::Nothing),
             (&["", "a=1; t; T=abcdefgh"], Presented::Nothing),
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_goes_and_all_others_stay() {
+    fn the_cookie_is_removed_and_all_others_stay() {
         for (before, after) in [
             (&["t=x"][..], &[][..]),
             (&["t=x; a=1; b=\"2\""], &["a=1; b=\"2\""]),
@@ -127,7 +129,7 @@ mod tests {
 
     /// All lines of up to six of these characters.
     #[test]
-    fn of_whatever_is_removed_nothing_is_left_to_be_read() {
+    fn nothing_can_be_read_after_a_removal() {
         let mut lines = vec![String::new()];
         for _ in 0..6 {
             let longer = |line: &String| -> Vec<String> {

@@ -1,4 +1,4 @@
-//! A token in the query: RFC 6750 section 2.3, read as `application/x-www-form-urlencoded`. Pure.
+//! Tokens in the query: RFC 6750 section 2.3, read as `application/x-www-form-urlencoded`.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,14 @@ use http::uri::PathAndQuery;
 use crate::middleware::credentials::grammar::Limits;
 use crate::middleware::credentials::presented::Presented;
 
-/// A parameter without a value is treated as if it were omitted, and one that is there twice is an
-/// error (RFC 6749 section 3.1).
+/// Reads the parameter `name`. Without a value it counts as omitted, and twice it is an error (RFC 6749 section
+/// 3.1).
 pub(super) fn read<'a>(uri: &'a Uri, name: &str, limits: &Limits) -> Presented<'a> {
     let parameters = uri.query().unwrap_or_default().split('&');
     let mut values = parameters.filter_map(|parameter| value_of(parameter, name));
     match (values.next(), values.next()) {
         (None | Some(""), None) => Presented::Nothing,
+        // guard: H5
         (Some(value), None) => token(value, limits),
         (_, Some(_)) => Presented::Multiple,
     }
@@ -28,7 +29,8 @@ pub(super) fn has(uri: &Uri, name: &str) -> bool {
         .any(|parameter| value_of(parameter, name).is_some())
 }
 
-/// The URI without the parameter, all others as they were; `None` if it has no such parameter.
+/// Returns the URI without the parameter and with all others as they are, or `None` if it has no such
+/// parameter.
 pub(super) fn without(uri: &Uri, name: &str) -> Option<Uri> {
     if !has(uri, name) {
         return None;
@@ -42,14 +44,16 @@ pub(super) fn without(uri: &Uri, name: &str) -> Option<Uri> {
     }
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = PathAndQuery::try_from(kept).ok();
-    // A URI with less in its query is one. Were it none, the token would still not be passed on.
+    // This is a valid URI, because only a part of the query is gone. If it were not, the token would still not be
+    // passed on.
     Some(Uri::from_parts(parts).unwrap_or_default())
 }
 
-/// The value as it is written, if the parameter has this name in any way of writing it: what the
-/// inner service would take for the token must not slip through.
+/// Returns the encoded value if the parameter has this name, however the name is encoded: no parameter that the
+/// inner service would decode to it may slip through.
 fn value_of<'a>(parameter: &'a str, name: &str) -> Option<&'a str> {
     let (written, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    // guard: H6
     let is_named = is_written(written, name);
     is_named.then_some(value)
 }
@@ -65,8 +69,8 @@ fn token<'a>(value: &'a str, limits: &Limits) -> Presented<'a> {
     }
 }
 
-/// Whether it is the name, in any way of writing it. It compares as it decodes: an attacker chooses how
-/// many parameters there are to be looked at.
+/// Whether `text` decodes to `name`. This compares while decoding, because an attacker chooses how many
+/// parameters there are.
 fn is_written(text: &str, name: &str) -> bool {
     let mut name = name.bytes();
     let mut bytes = text.bytes();
@@ -78,7 +82,7 @@ fn is_written(text: &str, name: &str) -> bool {
     name.next().is_none()
 }
 
-/// `None` if an escape is broken.
+/// Returns the decoded text, or `None` if an escape is invalid.
 fn decoded(text: &str) -> Option<Cow<'_, [u8]>> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Some(text.as_bytes().into());
@@ -91,8 +95,8 @@ fn decoded(text: &str) -> Option<Cow<'_, [u8]>> {
     Some(out.into())
 }
 
-/// The next one, or that its escape is broken; `None` at the end. A plus sign is a space: the one of a
-/// token is written `%2B`.
+/// Returns the next byte, with an inner `None` if its escape is invalid. A plus sign is a space; that of a token
+/// is encoded as `%2B`.
 fn decoded_byte(bytes: &mut std::str::Bytes<'_>) -> Option<Option<u8>> {
     Some(match bytes.next()? {
         b'+' => Some(b' '),
@@ -115,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_decoded_as_a_form_is() {
+    fn a_token_is_decoded_like_a_form() {
         for (query, token) in [
             ("access_token=abcdefgh", "abcdefgh"),
             ("a=1&access_token=abcdefgh&b=2", "abcdefgh"),
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_malformed_nothing_or_ambiguous() {
+    fn other_values_are_malformed_nothing_or_multiple() {
         for (query, expected) in [
             ("", Presented::Nothing),
             ("access_token", Presented::Nothing),
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parameter_goes_and_all_others_stay_byte_for_byte() {
+    fn the_parameter_is_removed_and_all_others_stay_byte_for_byte() {
         for (before, after) in [
             ("/a?access_token=x", "/a"),
             ("/a?access_token=x&b=%7e+%2B&&c", "/a?b=%7e+%2B&&c"),
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_stands_before_the_query_stays_as_it_was() {
+    fn everything_before_the_query_stays() {
         let starts = [
             "/",
             "//h/",
@@ -223,7 +227,7 @@ mod tests {
 
     /// All queries of up to six of these characters.
     #[test]
-    fn of_whatever_is_removed_nothing_is_left_to_be_read_and_nothing_else_is_missing() {
+    fn nothing_can_be_read_after_a_removal_and_nothing_else_is_missing() {
         let mut queries = vec![String::new()];
         for _ in 0..6 {
             let longer = |query: &String| -> Vec<String> {
