@@ -11,7 +11,7 @@ use crate::common::{
     Cache, Db, PATIENCE, Row, cached, confirmed, eventually, found, grant, nothing_was_denied,
 };
 use test_support::{
-    Direction, FaultProxy, RedisCluster, RedisSentinel, RedisServer, TlsRedisServer,
+    Direction, FaultProxy, Feature, RedisCluster, RedisSentinel, RedisServer, TlsRedisServer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -329,6 +329,9 @@ async fn the_error_says_that_a_server_takes_no_more_clients() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_named_where_the_user_may_name_them() {
+    if Feature::FineAcl.is_missing() {
+        return;
+    }
     let named = |server: &RedisServer| {
         let clients = server.command(&["CLIENT", "LIST"]).text();
         clients.contains("name=tower-api-token ")
@@ -358,6 +361,9 @@ async fn valkey_and_uppercase_schemes_are_accepted() {
     }
     let url = server.unix_url().replace("redis+unix", "valkey+unix");
     works(&cache(&db, patient(&format!("{url}?db=2")))).await;
+    if Feature::Tls.is_missing() {
+        return;
+    }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = TlsRedisServer::start();
     let store = patient(&server.url().replace("rediss", "VALKEYS"));
@@ -370,6 +376,9 @@ async fn valkey_and_uppercase_schemes_are_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renewed_certificate_files_are_used_at_the_next_connect() {
+    if Feature::Tls.is_missing() {
+        return;
+    }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut server = TlsRedisServer::start_mutual();
     let (certificate, key) = server.client_files();
@@ -396,6 +405,9 @@ async fn renewed_certificate_files_are_used_at_the_next_connect() {
 
 #[tokio::test]
 async fn certificates_for_a_url_without_tls_are_an_error() {
+    if Feature::Tls.is_missing() {
+        return;
+    }
     let server = TlsRedisServer::start();
     let ca = || server.ca_pem().as_bytes().to_vec();
     let store = patient(&server.server().url()).tls(RedisTls::new().ca_certificate(ca()));
@@ -408,6 +420,9 @@ async fn certificates_for_a_url_without_tls_are_an_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_used_over_tls() {
+    if Feature::Tls.is_missing() {
+        return;
+    }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = TlsRedisServer::start_cluster();
     let db = db();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::{
     Cache, Db, Row, cached, confirmed, found, grant, is_absent, nothing_was_denied,
 };
-use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
+use test_support::{Feature, RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
 use tokio::task::JoinSet;
 use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::store::{RedisTls, StoreErrorKind};
@@ -141,6 +141,9 @@ async fn behind_sentinels_one_more_right_is_enough() {
 
 #[tokio::test]
 async fn tls_works_with_a_private_authority() {
+    if Feature::Tls.is_missing() {
+        return;
+    }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = TlsRedisServer::start();
     let db = db();
@@ -157,6 +160,9 @@ async fn tls_works_with_a_private_authority() {
 
 #[tokio::test]
 async fn tls_works_with_a_client_certificate() {
+    if Feature::Tls.is_missing() {
+        return;
+    }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = TlsRedisServer::start_mutual();
     let db = db();
@@ -286,17 +292,6 @@ async fn every_answer_is_right_while_slots_move_under_load() {
         assert!(one.await.unwrap() > 10);
     }
     keeps_its_promises(&db, &cache).await;
-}
-
-#[tokio::test]
-async fn valkey_works() {
-    let Some(program) = test_support::valkey_server() else {
-        eprintln!("skipped: no valkey-server on this machine (set VALKEY_SERVER)");
-        return;
-    };
-    let server = RedisServer::start_program(&program, &[]);
-    let db = db();
-    keeps_its_promises(&db, &cache_at(&db, &server.url())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::common::{Cache, Db, Row, ask, cached, found, is_absent, redis_at, until};
-use test_support::{RedisServer, RoundTrips, free_port};
+use test_support::{RedisServer, RoundTrips};
 use tower_api_token::store::KeyLayout;
 use tower_api_token::{Answer, Origin};
 
@@ -15,13 +15,10 @@ fn token(n: usize) -> String {
 }
 
 /// A cluster of one node.
-fn server(slots: [&str; 2]) -> RedisServer {
-    let bus = free_port().to_string();
-    let server = RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+fn server(slots: [u16; 2]) -> RedisServer {
+    let server = RedisServer::start_node();
     let [first, last] = slots;
-    server
-        .command(&["CLUSTER", "ADDSLOTSRANGE", first, last])
-        .ok();
+    server.add_slots(first, last);
     server
 }
 
@@ -38,7 +35,7 @@ impl World {
     }
 
     async fn of(layout: KeyLayout) -> Self {
-        Self::behind(server(["0", "16383"]), layout).await
+        Self::behind(server([0, 16_383]), layout).await
     }
 
     async fn behind(server: RedisServer, layout: KeyLayout) -> Self {
@@ -148,7 +145,7 @@ async fn tokens_and_tenants_are_invalidated_through_one_address() {
 /// Another error than the one that Redis has for keys of several slots.
 #[tokio::test]
 async fn a_server_that_hides_its_mode_is_treated_as_a_cluster() {
-    let server = server(["0", "16383"]);
+    let server = server([0, 16_383]);
     let rights = ["token:*", "tenant*", "bounds", "fence:heartbeat"];
     let rights = rights.map(|names| format!("~api_token:{names}"));
     let mut grant = vec!["ACL", "SETUSER", "default", "resetkeys"];
@@ -207,7 +204,7 @@ async fn a_tenants_steps_stay_in_order_with_replicas_and_dify() {
 
 #[tokio::test]
 async fn one_node_of_a_larger_cluster_is_unhealthy() {
-    let server = server(["0", "8000"]);
+    let server = server([0, 8_000]);
     server
         .command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"])
         .ok();

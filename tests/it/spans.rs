@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::common::{Cache, Db, Mode, Row, ask, found, is_absent, redis, start, until};
 use chrono::DateTime;
@@ -13,8 +13,8 @@ use tower::{Layer as _, ServiceExt, service_fn};
 use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Instrument as _, Level, Subscriber};
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Event, Instrument as _, Level, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
@@ -41,7 +41,11 @@ struct Capture {
 }
 
 impl Capture {
+    /// While only one subscriber exists, `tracing` asks the thread that reaches a callsite first whether anyone is
+    /// interested, and remembers "no" if that is another test's thread. With a second one it asks them all.
     fn install(&self) -> DefaultGuard {
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+        LazyLock::force(&SECOND);
         tracing::subscriber::set_default(Registry::default().with(self.clone()))
     }
 

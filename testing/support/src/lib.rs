@@ -58,7 +58,7 @@ pub use postgres::PostgresServer;
 pub use process::{bound_to_us, free_port};
 pub use proxy::{Direction, FaultProxy};
 pub use python::python;
-pub use redis::{Monitor, RedisServer, Reply, valkey_server};
+pub use redis::{Feature, Monitor, RedisServer, Reply};
 pub use round_trips::RoundTrips;
 pub use sentinel::RedisSentinel;
 pub use tls::TlsRedisServer;

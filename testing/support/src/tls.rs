@@ -9,7 +9,7 @@ use rcgen::{
 };
 
 use crate::process::free_port;
-use crate::redis::{RedisServer, Reply, plain_args, program};
+use crate::redis::{RedisServer, Reply, node_args, plain_args, program};
 
 /// A private `redis-server` that speaks TLS, with a certificate authority that nobody else knows.
 ///
@@ -51,12 +51,11 @@ impl TlsRedisServer {
     ///
     /// As [`start`](Self::start) does.
     pub fn start_cluster() -> Self {
-        let bus = free_port().to_string();
-        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
-        let redis = Self::launch("no", &[&cluster[..], &["--tls-cluster", "yes"]].concat());
-        redis
-            .command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
-            .ok();
+        let mut args = node_args();
+        args.extend(["--tls-cluster", "yes"].map(str::to_owned));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let redis = Self::launch("no", &args);
+        redis.server().add_slots(0, 16_383);
         redis
     }
 

@@ -7,13 +7,13 @@ mod topology;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::process::{free_port, side_by_side};
-use crate::redis::{RedisServer, ReplicationSecret, plain_args, program};
+use crate::process::side_by_side;
+use crate::redis::{RedisServer, ReplicationSecret, node_args, plain_args, program};
 use topology::Member;
 
 const MASTERS: usize = 3;
 const NODES: usize = 2 * MASTERS;
-const SLOTS: usize = 16_384;
+const SLOTS: u16 = 16_384;
 
 /// A private Redis Cluster on loopback ports: six [`RedisServer`]s, which begin as three masters (0, 1 and 2, a third of
 /// the slots each) and a replica of each (3, 4 and 5).
@@ -67,18 +67,14 @@ impl RedisCluster {
         let timeout = node_timeout.as_millis().to_string();
         let nodes = side_by_side(NODES, |_| {
             RedisServer::start_in(&program, |_, port| {
-                // The bus is by default 10000 above, among the ephemeral ports.
-                let bus = free_port().to_string();
                 let own = [
-                    ["--cluster-enabled", "yes"],
-                    ["--cluster-port", &bus],
                     ["--cluster-announce-ip", "127.0.0.1"],
                     ["--cluster-node-timeout", &timeout],
                     ["--repl-diskless-sync-delay", "0"],
                 ];
                 let own = own.iter().flatten().chain(args).map(ToString::to_string);
-                let all = plain_args(port).into_iter().chain(secret.args());
-                all.chain(own).collect()
+                let all = [plain_args(port), secret.args(), node_args()].concat();
+                all.into_iter().chain(own).collect()
             })
         });
         let cluster = Self { nodes };
@@ -87,21 +83,19 @@ impl RedisCluster {
     }
 
     fn form(&self) {
-        let share = |i: usize| i * SLOTS / MASTERS;
+        let share = |i: usize| (i * usize::from(SLOTS) / MASTERS) as u16;
         for (i, node) in self.nodes.iter().enumerate() {
             // Distinct, or the nodes first have to settle whose claims count.
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(i + 1).to_string()])
                 .ok();
             if i < MASTERS {
-                let (first, last) = (share(i).to_string(), (share(i + 1) - 1).to_string());
-                node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last])
-                    .ok();
+                node.add_slots(share(i), share(i + 1) - 1);
             }
         }
         // Everyone meets everyone: gossip alone would take a second per hop.
         for (i, node) in self.nodes.iter().enumerate() {
             for other in &self.nodes[i + 1..] {
-                let (port, bus) = (other.port().to_string(), bus_port(other));
+                let (port, bus) = (other.port().to_string(), other.bus_port());
                 node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])
                     .ok();
             }
@@ -257,12 +251,6 @@ fn own_view(node: &RedisServer) -> Member {
 fn finds_it_sound(node: &RedisServer) -> bool {
     let info = node.command(&["CLUSTER", "INFO"]).text();
     info.contains("cluster_state:ok")
-}
-
-fn bus_port(node: &RedisServer) -> String {
-    let reply = node.command(&["CONFIG", "GET", "cluster-port"]).array();
-    let port = reply.into_iter().nth(1);
-    port.expect("Redis 7.0 or later, for cluster-port").text()
 }
 
 #[cfg(test)]

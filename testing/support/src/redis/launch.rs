@@ -13,32 +13,14 @@ use crate::process::{
     PATIENCE, POLL, Process, bound_to_us, executable, find_program, log_tail, port_was_taken,
 };
 
-/// `redis-server` on `PATH`, or what `REDIS_SERVER` names.
+/// `redis-server` on `PATH`, or what `REDIS_SERVER` names: an older server, or Valkey.
 pub(crate) fn program() -> PathBuf {
-    const ADVICE: &str = "run scripts/test, which installs it";
-    find("REDIS_SERVER", "redis-server")
-        .unwrap_or_else(|| panic!("redis-server is not on PATH; {ADVICE}"))
-}
-
-/// The program `valkey-server`, for [`RedisServer::start_program`](crate::RedisServer::start_program): on `PATH`, or the
-/// one that the environment variable `VALKEY_SERVER` names. `None` when this machine has none; whether that is a failure
-/// is up to the test.
-///
-/// To run *everything* with Valkey, let `REDIS_SERVER` name it.
-///
-/// # Panics
-///
-/// When `VALKEY_SERVER` names something that is no program.
-pub fn valkey_server() -> Option<PathBuf> {
-    find("VALKEY_SERVER", "valkey-server")
-}
-
-fn find(variable: &str, name: &str) -> Option<PathBuf> {
-    match std::env::var_os(variable) {
-        Some(path) => Some(executable(Path::new(&path)).unwrap_or_else(|| {
-            panic!("{variable} names {path:?}, which is no program; correct or unset it")
-        })),
-        None => find_program(name),
+    match std::env::var_os("REDIS_SERVER") {
+        Some(path) => executable(Path::new(&path)).unwrap_or_else(|| {
+            panic!("REDIS_SERVER names {path:?}, which is no program; correct or unset it")
+        }),
+        None => find_program("redis-server")
+            .expect("redis-server is not on PATH; run scripts/test, which installs it"),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod launch;
 mod monitor;
+mod node;
+mod version;
 mod wire;
 
 use std::io;
@@ -19,9 +21,11 @@ use crate::process::{PATIENCE, Process, free_port, log_tail, wait_until};
 use launch::{launch, log_file, remove_data, wait_until_stopped};
 use wire::{Connection, REPLY_LIMIT};
 
-pub use launch::valkey_server;
 pub(crate) use launch::{ReplicationSecret, plain_args, program};
 pub use monitor::Monitor;
+pub(crate) use node::node_args;
+pub use version::Feature;
+pub(crate) use version::is_before_7;
 pub use wire::Reply;
 
 /// The name of the Unix socket in the server's directory.

@@ -267,10 +267,6 @@ fn program_of_choice_is_started() {
     let redis = RedisServer::start_program(&program(), &["--maxclients", "77"]);
     let limit = redis.command(&["CONFIG", "GET", "maxclients"]).array();
     assert_eq!(limit[1], Reply::Bulk(b"77".to_vec()));
-    if let Some(valkey) = valkey_server() {
-        let info = RedisServer::start_program(&valkey, &[]).command(&["INFO", "server"]);
-        assert!(info.text().contains("valkey_version"));
-    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::process::side_by_side;
-use crate::redis::{RedisServer, ReplicationSecret, Reply, plain_args, program};
+use crate::redis::{RedisServer, ReplicationSecret, Reply, is_before_7, plain_args, program};
 
 /// A private master with two replicas and three sentinels (quorum 2) that watch them, all on loopback ports.
 ///
@@ -202,6 +202,9 @@ impl RedisSentinel {
 /// comes once a second, whatever its period is. With less than 200 ms here, failovers would be given up after one half of
 /// the points in that second, and each further try comes at the same point.
 fn look_often(sentinel: &RedisServer) {
+    if is_before_7() {
+        return;
+    }
     let periods = ["PING-PERIOD", "250", "INFO-PERIOD", "1000"];
     let look: Vec<_> = ["SENTINEL", "DEBUG"].into_iter().chain(periods).collect();
     sentinel.command(&look).ok();
