@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 
 use super::tenants::TenantCell;
 use crate::clock::Tick;
+use crate::last_use::Used;
 use crate::metrics::Origin;
 use crate::store::Kept;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
@@ -76,6 +77,17 @@ pub(crate) struct Principal<M> {
     /// When a use of it was last recorded, by the clock; 0: never.
     pub(crate) noted: AtomicU64,
     pub(crate) proof: Proof,
+}
+
+impl<M> Principal<M> {
+    pub(crate) fn used(&self) -> Used<'_, M> {
+        Used {
+            record: &self.kept.what,
+            token: &self.token,
+            digest: &self.proof.digest,
+            recorded: &self.noted,
+        }
+    }
 }
 
 impl<M> CachedApiToken<M> {

@@ -124,7 +124,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
 
     fn note_use(&self, answer: &Answer<M>, asked: Option<&str>, now: Tick) {
         if let (Some(last_use), Answer::Valid(token)) = (&self.last_use, answer) {
-            last_use.note(token.principal(), asked, now);
+            last_use.note(token.principal().used(), asked, now);
         }
     }
 

@@ -32,6 +32,6 @@ mod settings;
 mod sink;
 mod turn;
 
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{Recorder, Used};
 pub use settings::LastUseRecorder;
 pub use sink::{LastUse, LastUseSink};

@@ -1,4 +1,4 @@
-//! What was noted and is not written yet, and what was noted lately. No I/O.
+//! The uses that are not written yet, and the time of each token's last recorded use. No I/O.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,12 +16,12 @@ use crate::util::lock;
 
 const SHARDS: usize = 16;
 
-/// A use with what the store's key is made of.
+/// A use, with what the store's key is derived from.
 pub(super) struct Use {
     pub(super) last_use: LastUse,
-    /// The type in the store's key, where the layout has one there.
+    /// The token type, if the layout has it in keys.
     pub(super) token_type: Option<Arc<str>>,
-    /// The text, where the layout has it in keys.
+    /// The token, if the layout has its text in keys.
     pub(super) token: Option<BearerToken>,
 }
 
@@ -31,19 +31,19 @@ impl Use {
     }
 }
 
-/// What became of a use.
+/// The result of noting a use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noted {
-    /// It is pending.
+    /// The use is pending.
     Recorded,
-    /// One was recorded at this tick, within the interval.
-    Lately(Tick),
-    /// There is no place for it.
+    /// Another use was recorded within the interval, at this tick.
+    Recently(Tick),
+    /// The use is discarded: the recorder is full or closed, or the wall clock was never set.
     Dropped,
 }
 
-/// Pending uses by token. A lock is held for a map's operation at most, by a request at most once for
-/// an entry's reload and an interval.
+/// Pending uses by token. A lock is held for one operation on a map. A request takes one at most once per reload
+/// of a local entry and per interval.
 pub(super) struct Pending {
     shards: [Mutex<Shard>; SHARDS],
     len: AtomicUsize,
@@ -53,8 +53,8 @@ pub(super) struct Pending {
 
 struct Shard {
     uses: HashMap<TokenDigest, Arc<Use>>,
-    /// Outlives the use: a local entry is reloaded often, and its own stamp begins anew then. What is
-    /// evicted merely costs a record more.
+    /// The last recorded use of each token, kept after it is written: the stamp of a local entry is lost
+    /// whenever the entry is reloaded. An eviction only costs one more record.
     recent: Cache<TokenDigest, Recorded>,
     closed: bool,
 }
@@ -86,7 +86,8 @@ impl Pending {
         lock(&self.shards[usize::from(digest.as_bytes()[0]) % SHARDS])
     }
 
-    /// Notes a use, unless one was recorded within the interval. `new` makes it, if it can be written.
+    /// Notes a use, unless one was recorded within the interval. `new` creates it, or returns `None` if it cannot
+    /// be written.
     pub(super) fn note(
         &self,
         digest: TokenDigest,
@@ -95,10 +96,11 @@ impl Pending {
     ) -> Noted {
         let mut shard = self.shard(&digest);
         let recent = shard.recent.get(&digest).copied();
+        // guard: U2
         if let Some(recent) = recent
             && now.since(recent.tick) < self.interval
         {
-            return Noted::Lately(recent.tick);
+            return Noted::Recently(recent.tick);
         }
         if shard.closed {
             return Noted::Dropped;
@@ -109,7 +111,7 @@ impl Pending {
         let at = new.at().max(recent.map_or(new.at(), |recent| recent.at));
         match shard.uses.entry(digest) {
             Entry::Occupied(mut pending) => {
-                // A wall clock can be set back; the time that is written never goes back.
+                // The wall clock may be set back. The time that is written never goes back.
                 if new.at() > pending.get().at() {
                     pending.insert(Arc::new(new));
                 }
@@ -126,14 +128,14 @@ impl Pending {
         Noted::Recorded
     }
 
-    /// The latest use that this process remembers.
+    /// Returns the latest use that this process remembers.
     pub(super) fn last(&self, digest: &TokenDigest) -> Option<DateTime<Utc>> {
         let shard = self.shard(digest);
         let pending = shard.uses.get(digest).map(|pending| pending.at());
         pending.max(shard.recent.peek(digest).map(|recent| recent.at))
     }
 
-    /// All that is pending; it stays.
+    /// Returns all pending uses, which stay pending.
     pub(super) fn read(&self) -> Vec<Arc<Use>> {
         let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
@@ -142,12 +144,12 @@ impl Pending {
         all
     }
 
-    /// Takes out what was written: each use only if it is still the one that was read. A newer one that
-    /// came in between stays.
-    pub(super) fn settle<'a>(&self, written: impl IntoIterator<Item = &'a Arc<Use>>) {
+    /// Removes uses that were written. A newer use of the same token stays pending.
+    pub(super) fn remove<'a>(&self, written: impl IntoIterator<Item = &'a Arc<Use>>) {
         for written in written {
             let digest = &written.last_use.digest;
             let mut shard = self.shard(digest);
+            // guard: U1
             let unchanged = |present: &Arc<Use>| Arc::ptr_eq(present, written);
             if shard.uses.get(digest).is_some_and(unchanged) {
                 shard.uses.remove(digest);
@@ -156,21 +158,21 @@ impl Pending {
         }
     }
 
-    /// From now on nothing is noted.
+    /// Notes nothing from now on.
     pub(super) fn close(&self) {
         for shard in &self.shards {
             lock(shard).closed = true;
         }
     }
 
-    /// Gives up what is pending, and says how many.
-    pub(super) fn abandon(&self) -> usize {
-        let mut abandoned = 0;
+    /// Discards all pending uses and returns their number.
+    pub(super) fn discard(&self) -> usize {
+        let mut discarded = 0;
         for shard in &self.shards {
-            abandoned += std::mem::take(&mut lock(shard).uses).len();
+            discarded += std::mem::take(&mut lock(shard).uses).len();
         }
-        self.len.fetch_sub(abandoned, Ordering::Relaxed);
-        abandoned
+        self.len.fetch_sub(discarded, Ordering::Relaxed);
+        discarded
     }
 
     pub(super) fn len(&self) -> usize {
@@ -192,7 +194,7 @@ mod tests {
         DateTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// A use at this many seconds by both clocks.
+    /// Notes a use at these seconds of the monotonic and of the wall clock.
     fn note_at(pending: &Pending, token: &str, tick: u64, at: u64) -> Noted {
         let digest = TokenDigest::of(token);
         let tick = Tick::ZERO.after(Duration::from_secs(tick));
@@ -216,39 +218,39 @@ mod tests {
     }
 
     #[test]
-    fn one_use_an_interval_is_recorded_and_the_first_always() {
+    fn one_use_per_interval_is_recorded() {
         let pending = pending(10);
         assert_eq!(note_at(&pending, "a", 1, 1), Noted::Recorded);
-        let first = Noted::Lately(Tick::ZERO.after(Duration::from_secs(1)));
+        let first = Noted::Recently(Tick::ZERO.after(Duration::from_secs(1)));
         assert_eq!(note_at(&pending, "a", 60, 60), first);
         assert_eq!(note_at(&pending, "a", 61, 61), Noted::Recorded);
         assert_eq!(times(&pending), [wall(61)]);
     }
 
     #[test]
-    fn what_was_written_is_remembered_for_the_interval() {
+    fn a_written_use_is_remembered_for_the_interval() {
         let pending = pending(10);
         note_at(&pending, "a", 1, 1);
-        pending.settle(&pending.read());
-        assert!(matches!(note_at(&pending, "a", 2, 2), Noted::Lately(_)));
+        pending.remove(&pending.read());
+        assert!(matches!(note_at(&pending, "a", 2, 2), Noted::Recently(_)));
         assert_eq!(pending.len(), 0);
         assert_eq!(pending.last(&TokenDigest::of("a")), Some(wall(1)));
     }
 
     #[test]
-    fn a_use_that_came_between_read_and_settle_stays() {
+    fn a_use_between_read_and_remove_stays() {
         let pending = pending(10);
         note_at(&pending, "a", 1, 1);
         let read = pending.read();
         note_at(&pending, "a", 61, 61);
-        pending.settle(&read);
+        pending.remove(&read);
         assert_eq!(times(&pending), [wall(61)]);
-        pending.settle(&pending.read());
+        pending.remove(&pending.read());
         assert_eq!((times(&pending).len(), pending.len()), (0, 0));
     }
 
     #[test]
-    fn a_clock_that_is_set_back_takes_no_time_back() {
+    fn a_clock_that_is_set_back_moves_no_time_back() {
         let pending = pending(10);
         note_at(&pending, "a", 1, 1_000);
         assert_eq!(note_at(&pending, "a", 61, 500), Noted::Recorded);
@@ -257,22 +259,22 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_capacity_the_newest_is_dropped_and_those_that_wait_stay() {
+    fn beyond_the_capacity_the_newest_use_is_dropped() {
         let pending = pending(2);
         let all = ["a", "b", "c"].map(|token| note_at(&pending, token, 1, 1));
         assert_eq!(all, [Noted::Recorded, Noted::Recorded, Noted::Dropped]);
         assert_eq!(note_at(&pending, "a", 61, 61), Noted::Recorded);
         assert_eq!(pending.len(), 2);
-        pending.settle(&pending.read());
+        pending.remove(&pending.read());
         assert_eq!(note_at(&pending, "c", 62, 62), Noted::Recorded);
     }
 
     #[test]
-    fn nothing_is_noted_once_it_is_closed_and_what_is_left_is_counted() {
+    fn a_closed_recorder_notes_nothing_and_counts_what_is_left() {
         let pending = pending(10);
         note_at(&pending, "a", 1, 1);
         pending.close();
         assert_eq!(note_at(&pending, "b", 1, 1), Noted::Dropped);
-        assert_eq!((pending.abandon(), pending.len()), (1, 0));
+        assert_eq!((pending.discard(), pending.len()), (1, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! The recorder at work.
+//! The recorder of a cache: what the request path notes is flushed in the background.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,29 +13,37 @@ use super::pending::{Noted, Pending, Use};
 use super::settings::LastUseRecorder;
 use super::sink::{DynLastUseSink, LastUse};
 use super::turn::Turn;
-use crate::cache::cached_token::Principal;
 use crate::clock::{Clock, Tick};
 use crate::error::BoxError;
 use crate::metrics::{Counter, Stats};
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
-use crate::token::TokenDigest;
+use crate::token::{BearerToken, TokenDigest, TokenRecord};
 use crate::trace::{chain, limited};
 
-/// The longest pause while the sink fails, unless the flush interval is longer.
+/// The longest pause between flushes while they fail, unless the flush interval is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// By how much a task may be later than it said before another takes its place.
+/// How much later than announced a task's heartbeat may be before another task takes its turn.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// How often who wants to flush looks whether another still does.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often a flush that waits for another one checks whether that is over.
+const POLL: Duration = Duration::from_millis(10);
 
-/// The pauses between two attempts while the process waits for its end.
+/// The first and the longest pause between flushes during a shutdown, for which the process waits.
 const LAST_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// The engine's end of it. Dropping it tries one last flush.
+/// A token that a request used.
+pub(crate) struct Used<'a, M> {
+    pub(crate) record: &'a TokenRecord<M>,
+    pub(crate) token: &'a BearerToken,
+    pub(crate) digest: &'a TokenDigest,
+    /// The tick at which a use of this entry was last recorded, or 0 for never.
+    pub(crate) recorded: &'a AtomicU64,
+}
+
+/// Records last uses. When it is dropped, one last flush is tried.
 pub(crate) struct Recorder<M> {
     core: Arc<Core<M>>,
 }
@@ -46,11 +54,11 @@ struct Core<M> {
     keys: Arc<Keys>,
     clock: Clock,
     pending: Pending,
-    /// Of the task that flushes in the background.
+    /// Held by the task that flushes in the background.
     running: Turn,
     closed: AtomicBool,
     closing: Notify,
-    /// One flush at a time: two would write the same uses twice.
+    /// Held by a flush. Two at a time would write the same uses twice.
     flushing: Turn,
     counters: Counters,
 }
@@ -87,24 +95,24 @@ impl<M: Send + Sync + 'static> Recorder<M> {
         }
     }
 
-    /// On the request's way: a use of what a lookup at `now` found that asked for the type `asked`.
-    pub(crate) fn note(&self, principal: &Principal<M>, asked: Option<&str>, now: Tick) {
-        if is_due(&principal.noted, now, self.core.settings.interval) {
-            self.core.record(principal, asked, now);
+    /// Notes a use at `now`, by a lookup that asked for the type `asked`. Called on the request path.
+    pub(crate) fn note(&self, used: Used<'_, M>, asked: Option<&str>, now: Tick) {
+        if is_due(used.recorded, now, self.core.settings.interval) {
+            self.core.record(&used, asked, now);
         }
     }
 
-    /// The latest use that this process remembers.
+    /// Returns the latest use that this process remembers.
     pub(crate) fn last(&self, digest: &TokenDigest) -> Option<DateTime<Utc>> {
         self.core.pending.last(digest)
     }
 
-    /// Writes what is pending, and says how many uses could not be written within the deadline.
+    /// Writes what is pending, and returns how many uses could not be written before the timeout.
     pub(crate) async fn shutdown(&self) -> usize {
         self.core.close();
-        // That the deadline passed shows in what is left.
+        // A timeout shows in what is left.
         let _ = timeout(self.core.settings.shutdown_timeout, self.core.drain()).await;
-        let left = self.core.pending.abandon();
+        let left = self.core.pending.discard();
         self.core.counters.dropped.add_many(left);
         left
     }
@@ -124,21 +132,21 @@ impl<M> Drop for Recorder<M> {
     }
 }
 
-/// Whether the entry's last recorded use is an interval ago; of several requests that ask at once, one
-/// is told so. In the steady state that is one load of a line that nobody writes to.
-fn is_due(noted: &AtomicU64, now: Tick, interval: Duration) -> bool {
-    let last = noted.load(Ordering::Relaxed);
+/// Returns whether the entry's last recorded use is an interval ago. Of several concurrent requests, one gets
+/// `true`. In the steady state this is one load of a cache line that is not written to.
+fn is_due(recorded: &AtomicU64, now: Tick, interval: Duration) -> bool {
+    let last = recorded.load(Ordering::Relaxed);
     if last != 0 && now.since(Tick(last)) < interval {
         return false;
     }
-    noted
+    recorded
         .compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed)
         .is_ok()
 }
 
-/// From 1970 to the end of the year 9999: what every database and both forms in Redis can write. A clock
-/// that shows anything else was never set.
-fn is_of_this_age(at: DateTime<Utc>) -> bool {
+/// Returns whether `at` is in the years 1970 to 9999, which every database and both forms in Redis can hold. A
+/// clock that shows another year was never set.
+fn is_plausible(at: DateTime<Utc>) -> bool {
     (1970..=9999).contains(&at.year())
 }
 
@@ -152,22 +160,22 @@ impl<M> Core<M> {
 
 impl<M: Send + Sync + 'static> Core<M> {
     #[cold]
-    fn record(self: &Arc<Self>, principal: &Principal<M>, asked: Option<&str>, now: Tick) {
-        let digest = principal.proof.digest;
-        let record = &principal.kept.what;
+    fn record(self: &Arc<Self>, used: &Used<'_, M>, asked: Option<&str>, now: Tick) {
+        let digest = *used.digest;
         let noted = self.pending.note(digest, now, || {
-            // A database that has no such time would refuse its whole batch, again and again.
-            let at = Some(self.clock.wall()).filter(|at| is_of_this_age(*at))?;
+            // A database that has no such time would reject the whole batch, again and again.
+            // guard: U4
+            let at = Some(self.clock.wall()).filter(|at| is_plausible(*at))?;
             Some(Use {
                 last_use: LastUse {
-                    token_id: record.id.clone(),
+                    token_id: used.record.id.clone(),
                     digest,
-                    token_type: record.token_type.clone(),
-                    tenant_id: record.tenant_id.clone(),
+                    token_type: used.record.token_type.clone(),
+                    tenant_id: used.record.tenant_id.clone(),
                     last_used_at: at,
                 },
                 token_type: self.keys.type_in_key(asked).map(Arc::from),
-                token: self.keys.is_seed().then(|| principal.token.clone()),
+                token: self.keys.is_seed().then(|| used.token.clone()),
             })
         });
         match noted {
@@ -175,14 +183,14 @@ impl<M: Send + Sync + 'static> Core<M> {
                 self.counters.recorded.add();
                 self.run();
             }
-            // The entry was reloaded meanwhile: it learns of the record that its token has.
-            Noted::Lately(tick) => principal.noted.store(tick.0, Ordering::Relaxed),
+            // The local entry is newer than the recorded use of its token.
+            Noted::Recently(tick) => used.recorded.store(tick.0, Ordering::Relaxed),
             Noted::Dropped => self.counters.dropped.add(),
         }
     }
 
-    /// Sees to it that somebody flushes. Outside of a runtime nobody can; a later use will find one, or
-    /// the shutdown.
+    /// Starts the background task, unless one runs. Outside of a runtime it cannot; a later use or the shutdown
+    /// will flush.
     fn run(self: &Arc<Self>) {
         if tokio::runtime::Handle::try_current().is_ok()
             && let Some(turn) = self
@@ -194,17 +202,17 @@ impl<M: Send + Sync + 'static> Core<M> {
         }
     }
 
-    /// How long one batch may take, in the store and in the sink.
+    /// Returns how long one batch may take, in the store and in the sink.
     fn step(&self) -> Duration {
         self.store.deadline() + self.settings.write_timeout + SLACK
     }
 
-    /// Whether all that was pending at its beginning is written.
+    /// Writes what is pending, and returns whether all of it was written.
     async fn flush(&self) -> bool {
         let one = loop {
             match self.flushing.take(self.step()) {
                 Some(turn) => break Flushing { core: self, turn },
-                None => sleep(LOOK).await,
+                None => sleep(POLL).await,
             }
         };
         let uses = self.pending.read();
@@ -214,27 +222,28 @@ impl<M: Send + Sync + 'static> Core<M> {
         };
         let mut all = true;
         for batch in uses.chunks(self.settings.batch_size) {
-            if !one.goes_on() {
+            if !one.renew() {
                 return false;
             }
             match self.write(sink, batch).await {
-                Ok(()) => self.settled(batch),
-                // The others would most likely hang as well, each until its deadline.
-                Err(UsageFailure::TimedOut) => return false,
-                // It may be a row of this batch's: the others are not to wait for its repair.
+                Ok(()) => self.written(batch),
+                // The other batches would most likely time out as well.
+                Err(WriteError::TimedOut) => return false,
+                // One row of this batch may be the cause. The other batches do not wait for its repair.
+                // guard: U6
                 Err(_) => all = false,
             }
         }
         all
     }
 
-    /// Puts the times into the store. Beside a sink they are a copy, which a later flush brings again
-    /// for what is still pending then; without one the store is where they go.
+    /// Writes the times to the store. With a sink they are a copy, which later flushes repeat for what is still
+    /// pending; without one the store is their destination.
     async fn store(&self, uses: &[Arc<Use>], one: &Flushing<'_, M>) -> bool {
         let only = self.settings.sink.is_none();
         let mut all = true;
         for batch in uses.chunks(self.settings.batch_size) {
-            if !one.goes_on() {
+            if !one.renew() {
                 return false;
             }
             let keyed: Vec<_> = batch.iter().map(|used| self.keyed(used)).collect();
@@ -242,7 +251,7 @@ impl<M: Send + Sync + 'static> Core<M> {
                 Ok(put) => put,
                 Err(error) => {
                     self.not_stored(&error);
-                    // The next would most likely fail as well, each after a deadline.
+                    // The next batches would most likely fail as well, each after a timeout.
                     return false;
                 }
             };
@@ -253,7 +262,7 @@ impl<M: Send + Sync + 'static> Core<M> {
             if only {
                 let stored = batch.iter().zip(&put).filter(|(_, put)| put.is_ok());
                 let stored: Vec<_> = stored.map(|(used, _)| used).collect();
-                self.settled(stored);
+                self.written(stored);
             }
         }
         all
@@ -278,73 +287,74 @@ impl<M: Send + Sync + 'static> Core<M> {
         &self,
         sink: &Arc<dyn DynLastUseSink>,
         batch: &[Arc<Use>],
-    ) -> Result<(), UsageFailure> {
+    ) -> Result<(), WriteError> {
         let batch = batch.iter().map(|used| used.last_use.clone()).collect();
-        // A task of its own, for its panics; in a set, so that it ends with whoever waits for it.
+        // In a task, to survive a panic, and in a set, so that the task ends with this future.
         let mut task = JoinSet::new();
         task.spawn(DynLastUseSink::write(Arc::clone(sink), batch));
-        let failure = match timeout(self.settings.write_timeout, task.join_next()).await {
+        // guard: U5
+        let error = match timeout(self.settings.write_timeout, task.join_next()).await {
             Ok(Some(Ok(Ok(())))) => return Ok(()),
-            Ok(Some(Ok(Err(error)))) => UsageFailure::Failed(error),
-            Ok(Some(Err(_)) | None) => UsageFailure::Panicked,
-            Err(_) => UsageFailure::TimedOut,
+            Ok(Some(Ok(Err(error)))) => WriteError::Failed(error),
+            Ok(Some(Err(_)) | None) => WriteError::Panicked,
+            Err(_) => WriteError::TimedOut,
         };
         self.counters.failures.add();
         limited!(
             warn,
             "last uses could not be written; they are tried again",
-            failure = failure.name()
+            failure = error.name()
         );
-        if let UsageFailure::Failed(error) = &failure {
+        if let WriteError::Failed(error) = &error {
             limited!(
                 debug,
-                "the sink of last uses's error",
+                "the error of the sink of last uses",
                 error = chain(&**error)
             );
         }
-        Err(failure)
+        Err(error)
     }
 
-    fn settled<'a, I>(&self, written: I)
+    fn written<'a, I>(&self, written: I)
     where
         I: IntoIterator<Item = &'a Arc<Use>, IntoIter: ExactSizeIterator>,
     {
         let written = written.into_iter();
         self.counters.written.add_many(written.len());
-        self.pending.settle(written);
+        self.pending.remove(written);
     }
 
-    /// Flushes until nothing is left.
+    /// Flushes until nothing is pending.
     async fn drain(&self) {
         let (mut pause, longest) = LAST_PAUSES;
         while !self.flush().await || self.pending.len() > 0 {
-            tokio::time::sleep(pause).await;
+            sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
     }
 }
 
-/// A flush, which another takes over when it stands still.
+/// A flush that holds the turn. Another flush takes the turn over if this one stalls.
 struct Flushing<'a, M> {
     core: &'a Core<M>,
     turn: u64,
 }
 
 impl<M: Send + Sync + 'static> Flushing<'_, M> {
-    /// To be asked before each batch.
-    fn goes_on(&self) -> bool {
-        self.core.flushing.keep(self.turn, self.core.step())
+    /// Announces that this flush goes on with another batch. Returns `false` if it lost its turn.
+    fn renew(&self) -> bool {
+        self.core.flushing.renew(self.turn, self.core.step())
     }
 }
 
 impl<M> Drop for Flushing<'_, M> {
     fn drop(&mut self) {
-        self.core.flushing.give_back(self.turn);
+        self.core.flushing.release(self.turn);
     }
 }
 
-/// The task in the background. Where a runtime ends, which drops it, or stands still, the next use begins
-/// another in its own.
+/// The background task. If its runtime is dropped or stalls, the next use starts another one in its own
+/// runtime.
 struct Running<M> {
     core: Arc<Core<M>>,
     turn: u64,
@@ -352,7 +362,7 @@ struct Running<M> {
 
 impl<M> Drop for Running<M> {
     fn drop(&mut self) {
-        self.core.running.give_back(self.turn);
+        self.core.running.release(self.turn);
     }
 }
 
@@ -362,13 +372,13 @@ impl<M: Send + Sync + 'static> Running<M> {
         let usual = core.settings.flush_interval;
         let mut pause = usual;
         let mut open = true;
-        while open && core.running.keep(self.turn, pause + core.step()) {
+        while open && core.running.renew(self.turn, pause + core.step()) {
             let until = core.clock.now().after(pause);
             tokio::select! {
                 () = core.clock.sleep_until(until) => {}
                 () = core.closing.notified() => {}
             }
-            // Asked before the flush: what closes meanwhile is answered by one more.
+            // Read before the flush, so that a recorder that closes meanwhile gets one more.
             open = !core.closed.load(Ordering::Acquire);
             pause = if core.flush().await {
                 usual
@@ -379,14 +389,14 @@ impl<M: Send + Sync + 'static> Running<M> {
     }
 }
 
-/// Why a sink did not write.
-enum UsageFailure {
+/// Why a sink did not write a batch.
+enum WriteError {
     Failed(BoxError),
     Panicked,
     TimedOut,
 }
 
-impl UsageFailure {
+impl WriteError {
     fn name(&self) -> &'static str {
         match self {
             Self::Failed(_) => "the sink of last uses failed",

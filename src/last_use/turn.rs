@@ -1,4 +1,4 @@
-//! What one task at a time does, though the runtime that the task is in may stand still.
+//! A turn that one task at a time holds, even if the runtime of a holder stalls.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -7,24 +7,25 @@ use tokio::time::Instant;
 
 use crate::util::lock;
 
-/// Held by one task at a time, which says how long it may be silent. One that is silent for longer is
-/// taken for one that nobody drives, as between two calls of `block_on`: another may take its turn.
+/// A turn that one task at a time holds. The holder announces how long it may go without a heartbeat. After that
+/// it counts as stalled, like a task between two calls of `block_on`, and another task may take the turn.
 #[derive(Debug, Default)]
 pub(super) struct Turn(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Counts turns: the last one is held.
+    /// The number of the last turn.
     turn: u64,
-    /// When it is over unless its holder shows itself; nothing if it was given back.
+    /// When the holder counts as stalled; `None` if the turn was released.
     until: Option<Instant>,
 }
 
 impl Turn {
-    /// Takes it for so long, if nobody holds it.
+    /// Takes the turn, unless another task holds it.
     pub(super) fn take(&self, silence: Duration) -> Option<u64> {
         let mut state = self.lock();
         let now = Instant::now();
+        // guard: U7
         if state.until.is_some_and(|until| now < until) {
             return None;
         }
@@ -33,8 +34,8 @@ impl Turn {
         Some(state.turn)
     }
 
-    /// Keeps it for so long from now. Returns whether `turn` still is the present one.
-    pub(super) fn keep(&self, turn: u64, silence: Duration) -> bool {
+    /// Extends the turn. Returns `false` if another task has taken it.
+    pub(super) fn renew(&self, turn: u64, silence: Duration) -> bool {
         let mut state = self.lock();
         let holds = state.turn == turn;
         if holds {
@@ -43,7 +44,8 @@ impl Turn {
         holds
     }
 
-    pub(super) fn give_back(&self, turn: u64) {
+    /// Ends the turn, unless another task has taken it.
+    pub(super) fn release(&self, turn: u64) {
         let mut state = self.lock();
         if state.turn == turn {
             state.until = None;
@@ -62,19 +64,19 @@ mod tests {
     const SILENCE: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_silent_for_too_long_loses_its_turn_and_learns_of_it() {
+    async fn a_stalled_holder_loses_its_turn() {
         let turn = Turn::default();
         let first = turn.take(SILENCE).unwrap();
         tokio::time::advance(SILENCE / 2).await;
-        assert!(turn.keep(first, SILENCE));
+        assert!(turn.renew(first, SILENCE));
         tokio::time::advance(SILENCE / 2).await;
         assert_eq!(turn.take(SILENCE), None);
         tokio::time::advance(SILENCE / 2).await;
         let second = turn.take(SILENCE).unwrap();
-        assert!(!turn.keep(first, SILENCE));
-        turn.give_back(first);
+        assert!(!turn.renew(first, SILENCE));
+        turn.release(first);
         assert_eq!(turn.take(SILENCE), None);
-        turn.give_back(second);
+        turn.release(second);
         assert!(turn.take(SILENCE).is_some());
     }
 }
