@@ -1,4 +1,4 @@
-//! The recorder's configuration.
+//! The settings of a recorder.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,25 +8,29 @@ use super::sink::{DynLastUseSink, LastUseSink};
 use crate::error::{ConfigError, MOST_ENTRIES};
 use crate::store::LAST_USE;
 
-/// The longest interval: beyond it the store's copy would end before the next one comes.
+/// The longest interval: after it, the store's copy expires before the next use is recorded.
 const LONGEST: Duration = LAST_USE;
 
-/// Notes when tokens are used, and takes the times to the database.
+/// Records when tokens were last used, and writes the times to the database.
 ///
-/// Given to the [builder](crate::ApiTokenCacheBuilder::last_use). From then on each successful
-/// authentication counts as a use: a look-up by the layer or by
-/// [`authenticate`](crate::ApiTokenCache::authenticate) that found a good token;
-/// [`peek`](crate::ApiTokenCache::peek) and [`prime`](crate::ApiTokenCache::prime) are none. At a use
-/// of a token that was noted within the interval that costs one comparison. No request waits for the
-/// store or the sink, and none sends a command.
+/// Pass it to the [builder](crate::ApiTokenCacheBuilder::last_use). From then on each successful authentication,
+/// by the layer or by [`authenticate`](crate::ApiTokenCache::authenticate), is a use.
+/// [`peek`](crate::ApiTokenCache::peek) and [`warm`](crate::ApiTokenCache::warm) are not. A use of a token that was
+/// recorded within the interval costs one comparison. No request waits for the store or the sink, or sends a
+/// command.
 ///
 /// | what | bound |
 /// |---|---|
 /// | the database's time is behind the last use | by less than interval + flush interval |
-/// | another instance's [`effective_last_used_at`](crate::ApiTokenCache::effective_last_used_at) | the same, as long as the store answers |
+/// | [`last_used_at`](crate::ApiTokenCache::last_used_at) of another instance is behind | by the same, as long as the store answers |
 /// | what a killed process loses | the uses since its last flush |
-/// | uses that wait | [`capacity`](Self::capacity); beyond it the newest is dropped, and counted |
+/// | pending uses | [`capacity`](Self::capacity); beyond it the newest is dropped, and counted |
 ///
+/// Call [`shutdown`](crate::ApiTokenCache::shutdown) at the end of the process, which writes what is pending. If
+/// the last clone of the cache is only dropped, one last flush is tried in the background, which a runtime that
+/// ends as well does not finish.
+///
+/// # Examples
 /// ```
 /// use tower_api_token::last_use::{LastUse, LastUseRecorder};
 /// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
@@ -42,10 +46,6 @@ const LONGEST: Duration = LAST_USE;
 ///     .build()?;
 /// # Ok::<(), tower_api_token::ConfigError>(())
 /// ```
-///
-/// At the end of the process call [`shutdown`](crate::ApiTokenCache::shutdown), which writes what is
-/// pending. Where the last clone of the cache is merely dropped, one last flush is tried in the
-/// background, which a runtime that ends as well does not finish.
 #[derive(Clone)]
 pub struct LastUseRecorder {
     pub(super) sink: Option<Arc<dyn DynLastUseSink>>,
@@ -58,17 +58,17 @@ pub struct LastUseRecorder {
 }
 
 impl LastUseRecorder {
-    /// A recorder that writes to `sink`.
+    /// Creates a recorder that writes to `sink`.
     pub fn new<S: LastUseSink>(sink: S) -> Self {
         Self::with(Some(Arc::new(sink)))
     }
 
-    /// A recorder that writes into the store alone, where a job of another's takes the times from: the
-    /// Python service's own flusher, with the [seed layout](crate::store::KeyLayout::seed). A time lies there
-    /// for an hour. What the store does not take waits and is tried again.
+    /// Creates a recorder that writes to the store alone, where another job reads the times: with the layout that
+    /// is shared with Dify, the flusher of Dify's service. A time is stored for an hour. What the store does not
+    /// take is tried again.
     ///
-    /// Not with [`KeyLayout::seed_with_prefix`](crate::store::KeyLayout::seed_with_prefix): that flusher looks for
-    /// names without the prefix and finds none, so that every last use is lost.
+    /// Do not use it with a key prefix: that flusher looks for keys without the prefix and finds none, so that
+    /// every last use is lost.
     pub fn store_only() -> Self {
         Self::with(None)
     }
@@ -85,55 +85,66 @@ impl LastUseRecorder {
         }
     }
 
-    /// For how long after a recorded use of a token others are not recorded; the first use always is.
-    /// At most an hour, for which the store keeps a time. Default: 60 s: such times are read by people,
-    /// to the minute, and a hot token then costs the database one row a minute and instance.
+    /// Sets for how long after a recorded use of a token no other use of it is recorded. At most an hour, which is
+    /// as long as the store keeps a time.
+    ///
+    /// Defaults to 60 seconds: people read these times to the minute, and a hot token then costs the database one
+    /// row per minute and instance.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// How often what is pending is written to the store and the sink. While the sink fails the pause
-    /// doubles, up to a minute. Default: 10 s, which is what a killed process loses at most.
+    /// Sets how often pending uses are written to the store and the sink. While writes fail, the pause doubles, up
+    /// to a minute.
+    ///
+    /// Defaults to 10 seconds, which is what a killed process loses at most.
     #[must_use]
     pub fn flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
         self
     }
 
-    /// How many uses are written at once. Default: 500: one statement that takes some milliseconds, and
-    /// far below the number of parameters that databases allow.
+    /// Sets how many uses are written at once.
+    ///
+    /// Defaults to 500: one statement that takes some milliseconds, with far fewer parameters than databases allow.
     #[must_use]
     pub fn batch_size(mut self, uses: usize) -> Self {
         self.batch_size = uses;
         self
     }
 
-    /// How many tokens may have a pending use. Beyond it a use is dropped and counted
-    /// ([`Stats::last_uses_dropped`](crate::metrics::Stats::last_uses_dropped)); those that wait stay, since they have
-    /// waited for longer. Default: 100,000, as many as the local level holds.
+    /// Sets how many tokens may have a pending use. Beyond it a new use is dropped and counted
+    /// ([`Stats::last_uses_dropped`](crate::metrics::Stats::last_uses_dropped)); older ones stay.
+    ///
+    /// Defaults to 100,000, as many as the local level holds.
     #[must_use]
     pub fn capacity(mut self, tokens: usize) -> Self {
         self.capacity = tokens;
         self
     }
 
-    /// How long one write of the sink may take; then it is dropped and counts as failed. Default: 10 s.
+    /// Sets how long one write of the sink may take. A write that exceeds this timeout is dropped, and has failed.
+    ///
+    /// Defaults to 10 seconds.
     #[must_use]
-    pub fn write_timeout(mut self, deadline: Duration) -> Self {
-        self.write_timeout = deadline;
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = timeout;
         self
     }
 
-    /// How long [`shutdown`](crate::ApiTokenCache::shutdown) tries. Default: 5 s: orchestrators commonly
-    /// kill after 30 s, and connections are drained before.
+    /// Sets how long [`shutdown`](crate::ApiTokenCache::shutdown) tries to write what is pending.
+    ///
+    /// Defaults to 5 seconds: orchestrators commonly kill a process after 30 seconds, in which it also drains its
+    /// connections.
     #[must_use]
-    pub fn shutdown_timeout(mut self, deadline: Duration) -> Self {
-        self.shutdown_timeout = deadline;
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
         self
     }
 
+    /// Checks the settings, for the `build` of the cache.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let least = Duration::from_millis(1);
         for (name, value) in [

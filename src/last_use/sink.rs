@@ -1,4 +1,4 @@
-//! Where uses are written: the user's database.
+//! The destination of last uses: the user's database.
 
 use std::fmt;
 use std::future::Future;
@@ -10,7 +10,7 @@ use crate::error::BoxError;
 use crate::token::TokenDigest;
 use crate::util::BoxFuture;
 
-/// That a token was used, and when.
+/// When a token was last used.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LastUse {
     pub(crate) token_id: String,
@@ -21,12 +21,12 @@ pub struct LastUse {
 }
 
 impl LastUse {
-    /// The database's id of the token, as its record has it.
+    /// Returns the database's id of the token.
     pub fn token_id(&self) -> &str {
         &self.token_id
     }
 
-    /// The token's digest.
+    /// Returns the token's digest.
     pub fn digest(&self) -> TokenDigest {
         self.digest
     }
@@ -36,12 +36,12 @@ impl LastUse {
         self.token_type.as_deref()
     }
 
-    /// The tenant that the token belongs to.
+    /// Returns the tenant that the token belongs to.
     pub fn tenant_id(&self) -> Option<&str> {
         self.tenant_id.as_deref()
     }
 
-    /// When it was used, by this machine's clock.
+    /// Returns when the token was used, by this machine's clock.
     pub fn last_used_at(&self) -> DateTime<Utc> {
         self.last_used_at
     }
@@ -56,18 +56,18 @@ impl fmt::Debug for LastUse {
     }
 }
 
-/// Writes last uses into the database, a batch at a time.
+/// Writes last uses to the database, one batch at a time.
 ///
-/// * **Forward only.** The statement leaves a row alone that has a later time already: a batch is
-///   repeated when its reply was lost, and several instances write in any order.
+/// An async function or a closure that takes a `Vec<LastUse>` implements it; its error may be of any type. An
+/// implementation keeps two rules:
+///
+/// * **Forward only.** The statement does not change a row that has a later time: a batch is repeated if its reply
+///   was lost, and several instances write in any order.
 /// * **All or an error.** `Ok` means that the batch is committed. After an error, a panic or the
-///   [deadline](crate::LastUseRecorder::write_timeout) the whole batch is given again later, more
-///   slowly while it fails. A token that is gone from the database is no error: its row is simply not
-///   there to be changed.
+///   [timeout](crate::last_use::LastUseRecorder::write_timeout) the whole batch is passed again later, more slowly
+///   while it fails. A token that was deleted from the database is not an error: no row changes.
 ///
-/// An async function or a closure that takes a `Vec<LastUse>` is a sink; its error may be of any type.
-///
-/// A batch names no token twice. In PostgreSQL, one statement for a batch:
+/// No token occurs twice in a batch. In PostgreSQL, one statement writes a batch:
 ///
 /// ```sql
 /// WITH used AS (
@@ -80,11 +80,12 @@ impl fmt::Debug for LastUse {
 /// UPDATE tokens SET last_used_at = locked.at FROM locked WHERE tokens.id = locked.id
 /// ```
 ///
-/// `ORDER BY` is there for the locks: a bare `UPDATE` locks rows in the order in which it comes upon
-/// them, and two instances that write the same tokens could each hold a row that the other waits for,
-/// until PostgreSQL ends one of them as a deadlock. With the lock in hand the time is compared again,
-/// with the row as it is then: so it goes forward only.
+/// `ORDER BY` is needed for the locks. A bare `UPDATE` locks rows in the order in which it finds them, so two
+/// instances that write the same tokens could each wait for a row that the other has locked, until PostgreSQL ends
+/// one of them as a deadlock. With the lock held, the time is compared again with the current row, so that it
+/// only moves forward.
 ///
+/// # Examples
 /// ```
 /// use tower_api_token::last_use::{LastUse, LastUseSink};
 /// use tower_api_token::BoxError;
@@ -114,7 +115,13 @@ impl fmt::Debug for LastUse {
     note = "`|batch: Vec<LastUse>| async move {{ Ok::<_, MyError>(()) }}`"
 )]
 pub trait LastUseSink: Send + Sync + 'static {
-    /// Writes the batch.
+    /// Writes the batch, or fails without having written any of it.
+    ///
+    /// # Errors
+    /// An error means that the batch is not known to be committed. It is passed again later.
+    ///
+    /// # Cancel safety
+    /// The future is dropped if it exceeds the [timeout](crate::last_use::LastUseRecorder::write_timeout).
     fn write(&self, batch: Vec<LastUse>) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
@@ -129,8 +136,8 @@ where
     }
 }
 
-/// A sink with its type erased. The future owns the sink: each write is a task of its own, so that a
-/// panic ends the write alone.
+/// A sink with its type erased. The future owns the sink, because each write is a task of its own, so that a
+/// panic only ends the write.
 pub(crate) trait DynLastUseSink: Send + Sync {
     fn write(self: Arc<Self>, batch: Vec<LastUse>) -> BoxFuture<'static, Result<(), BoxError>>;
 }
