@@ -1066,9 +1066,9 @@ fn build_rejects_invalid_values_with_the_setters_name() {
         ("ttl_jitter_percent", |b| b.ttl_jitter_percent(51)),
         ("namespace", |b| b.namespace("a b")),
         ("token_types", |b| b.token_types([""; 0])),
-        ("token type", |b| b.token_types([""])),
+        ("token_types", |b| b.token_types([""])),
         ("token_types", |b| b.key_layout(KeyLayout::seed())),
-        ("token type", |b| {
+        ("token_types", |b| {
             b.key_layout(KeyLayout::seed()).token_types(["any"])
         }),
     ];

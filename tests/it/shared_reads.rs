@@ -78,7 +78,7 @@ async fn concurrent_lookups_share_commands_and_get_their_own_answers() {
 #[tokio::test]
 async fn a_key_of_another_type_is_replaced_and_affects_no_other_read() {
     let (server, cache) = world().await;
-    let name = server.keys("api_token:app:*").pop().unwrap();
+    let name = server.keys("api_token:token:*").pop().unwrap();
     server.command(&["DEL", &name]);
     server.command(&["RPUSH", &name, "x"]);
     let origins = |answers: &[(String, Origin)], origin| {
