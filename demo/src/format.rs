@@ -1,17 +1,17 @@
-//! What the server's tokens look like, and which are looked up at all.
+//! The format of the server's tokens, and the choice of which tokens are looked up.
 
 use std::fmt;
 
 use tower_api_token::TokenFormat;
 
-/// `TOKEN_FORMAT`. Tokens are made in the format either way, so that a service that still takes
-/// others can go over to `checked` when the last of them is gone.
+/// The values of `TOKEN_FORMAT`. New tokens have the format in either case, so that a service that still
+/// accepts others can change to `checked` when the last of them is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A token without its type's prefix and a checksum that fits is refused before any look-up, and
-    /// is not imported.
+    /// A token without its type's prefix and a correct checksum is rejected without a lookup, and is
+    /// not imported.
     Checked,
-    /// Whatever the grammar of a bearer token allows is looked up.
+    /// Every bearer token that the grammar allows is looked up.
     Any,
 }
 
@@ -24,7 +24,8 @@ impl fmt::Display for Format {
     }
 }
 
-/// The format of the tokens of a type. The prefix says whose a leaked token is, and what it opens.
+/// Returns the format of the tokens of a type. The prefix shows where a leaked token comes from, and
+/// what it gives access to.
 pub(crate) fn of_type(token_type: &str) -> TokenFormat {
     TokenFormat::new(&format!("demo_{token_type}_")).expect("a prefix")
 }

@@ -1,10 +1,10 @@
-//! Where last uses go: the table of tokens.
+//! Writes last uses to the table of tokens.
 
 use tower_api_token::last_use::{LastUse, LastUseRecorder};
 
 use crate::db::{Database, Timestamp};
 
-/// A recorder that writes to the database.
+/// Returns a recorder that writes to `database`.
 pub fn recorder(database: Database) -> LastUseRecorder {
     LastUseRecorder::new(move |batch| write(database.clone(), batch))
 }
@@ -15,6 +15,6 @@ async fn write(database: Database, batch: Vec<LastUse>) -> Result<(), sqlx::Erro
         .map(|used| (used.token_id(), Timestamp::from(used.last_used_at())))
         .collect();
     let changed = database.record_uses(&uses).await?;
-    tracing::debug!(uses = uses.len(), changed, "last uses are written");
+    tracing::debug!(uses = uses.len(), changed, "last uses were written");
     Ok(())
 }

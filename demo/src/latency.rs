@@ -1,23 +1,23 @@
-//! How long answers take: a histogram that costs an atomic addition for each.
+//! A histogram of latencies that costs one atomic addition per request.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Each power of two has so many buckets, so that a bucket is at most 12.5 % wide.
+/// Buckets per power of two, so that a bucket is at most 12.5 % wide.
 const STEPS: usize = 8;
 
-/// The last one holds all that took more than two minutes.
+/// The number of buckets. The last one counts everything above two minutes.
 const BUCKETS: usize = 25 * STEPS;
 
-/// Counts since the start, by microseconds.
+/// Counts since the start, by latency in microseconds.
 #[derive(Debug)]
 pub(crate) struct Latencies([AtomicU64; BUCKETS]);
 
-/// The counts at one moment; two of them make the percentiles of the time between.
+/// A snapshot of the counts. The difference of two yields the percentiles of the time between them.
 pub(crate) type Counts = [u64; BUCKETS];
 
-/// In microseconds: the upper ends of the buckets, so never less than the truth and at most 12.5 %
-/// more.
+/// Percentiles in microseconds. Each is the upper end of a bucket: never too low, and at most 12.5 % too
+/// high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Percentiles {
     pub(crate) p50: u64,
@@ -43,7 +43,7 @@ impl Default for Latencies {
 }
 
 impl Percentiles {
-    /// Of what was recorded between the two; nothing if there is nothing.
+    /// Returns the percentiles of what was recorded between two snapshots; `None` if nothing was.
     pub(crate) fn between(before: &Counts, after: &Counts) -> Option<Self> {
         let counts: Counts = std::array::from_fn(|bucket| after[bucket] - before[bucket]);
         let total: u64 = counts.iter().sum();
@@ -67,7 +67,8 @@ impl Percentiles {
     }
 }
 
-/// The first steps are single microseconds; from there on the three bits behind the highest count.
+/// Returns the bucket. Below `STEPS` each microsecond has its own; above, the exponent and the next three
+/// bits select one.
 fn bucket(micros: u64) -> usize {
     if micros < STEPS as u64 {
         return micros as usize;
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_ends_at_most_an_eighth_above_what_it_holds() {
+    fn bucket_ends_at_most_an_eighth_above_its_values() {
         let powers = (0..26).map(|exponent| 1u64 << exponent);
         for micros in powers.flat_map(|power| [power - 1, power, power + 1, power + power / 3]) {
             let end = upper_end(bucket(micros));
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_of_the_time_between_two_looks() {
+    fn percentiles_cover_the_time_between_two_snapshots() {
         let latencies = Latencies::default();
         latencies.record(Duration::from_secs(9));
         let before = latencies.counts();

@@ -1,9 +1,9 @@
-//! The demo server: a small real service that authenticates by tower-api-token.
+//! The demo server: a small but complete service that authenticates with tower-api-token.
 //!
-//! It is a library too, so that tests can read its parts; `main.rs` only starts it. What a
-//! service of one's own would copy: [`db`] and [`outbox`] (a change and the invalidation that it owes are
-//! committed together), [`loader`] (what the cache asks the database), `routes` (layers and the
-//! admin's answers) and [`startup`] (putting them together, draining on SIGTERM).
+//! It is a library so that tests can use its parts; `main.rs` only starts it. The parts to copy into a
+//! service of your own are [`db`] and [`outbox`] (a change and its pending invalidation are committed
+//! together), [`loader`] (the query behind the cache), `routes` (the layers and the admin API) and
+//! [`startup`] (wiring, and draining on SIGTERM).
 
 pub mod config;
 pub mod db;

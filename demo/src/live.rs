@@ -1,8 +1,7 @@
-//! What the live page is told: a sample of the counters each second, and every change when it is
-//! made.
+//! The events of the live page: a sample of the counters each second, and every change when it is made.
 //!
-//! A sample names no token and no tenant, like `/metrics`, and anybody may have it. A change names
-//! both, and is for the operator.
+//! A sample contains no ids, like `/metrics`, and is public. A change contains the id of a token or a
+//! tenant, and is sent to the operator only.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,34 +17,33 @@ use tower_api_token::metrics::{Outcome, Stats};
 
 use crate::latency::{Counts, Latencies, Percentiles};
 
-/// What a page that was just opened is shown of the past: samples, one a second.
+/// The number of past samples, one per second, that a new page receives.
 const HISTORY: usize = 60;
 
-/// Open streams of everybody. Each holds a connection for as long as its page is open, and strangers may
-/// open them.
-const MOST_STREAMS: usize = 64;
+/// The maximum number of public streams. Each holds a connection open, and anybody may open one.
+const MAX_STREAMS: usize = 64;
 
-/// Open streams of the operator, whom no number of strangers keeps out.
-const MOST_OPERATORS: usize = 16;
+/// The maximum number of the operator's streams, which public ones do not count against.
+const MAX_OPERATOR_STREAMS: usize = 16;
 
-/// What a slow page may fall behind before it misses something.
+/// How many messages a slow page may fall behind before it misses some.
 const BACKLOG: usize = 256;
 
-/// One event, as JSON.
+/// An event, as JSON.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
     Sample(Arc<str>),
     Change(Arc<str>),
 }
 
-/// Who listens.
+/// The receiver of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Listener {
-    Anybody,
+pub(crate) enum Audience {
+    Public,
     Operator,
 }
 
-/// Whether what we depend on answers; the breaker is the one in front of Redis.
+/// Whether the database and the store answer, and whether the circuit breaker in front of Redis is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) database: bool,
@@ -53,7 +51,7 @@ pub(crate) struct Health {
     pub(crate) breaker_open: bool,
 }
 
-/// Counters of this instance that the cache does not have, and whoever listens.
+/// The counters of this instance that the cache does not have, and the open streams.
 #[derive(Debug)]
 pub(crate) struct Live {
     latencies: Latencies,
@@ -61,21 +59,21 @@ pub(crate) struct Live {
     failed: AtomicU64,
     health: Mutex<Probed>,
     channel: Mutex<Channel>,
-    /// Places for streams that are not open.
-    anybodys: Arc<Semaphore>,
-    operators: Arc<Semaphore>,
+    /// Permits for further streams.
+    public_slots: Arc<Semaphore>,
+    operator_slots: Arc<Semaphore>,
 }
 
-/// The last probe, and whether one since the last sample found the breaker open.
+/// The last probe, and whether any probe since the last sample found the breaker open.
 #[derive(Debug, Default)]
 struct Probed {
     health: Option<Health>,
-    untold_open: bool,
+    open_since_sample: bool,
 }
 
 #[derive(Debug)]
 struct Channel {
-    /// Nothing once the server drains.
+    /// `None` once the server drains.
     sender: Option<broadcast::Sender<Message>>,
     history: VecDeque<Message>,
 }
@@ -91,13 +89,13 @@ impl Live {
                 sender: Some(broadcast::Sender::new(BACKLOG)),
                 history: VecDeque::with_capacity(HISTORY),
             }),
-            anybodys: Arc::new(Semaphore::new(MOST_STREAMS)),
-            operators: Arc::new(Semaphore::new(MOST_OPERATORS)),
+            public_slots: Arc::new(Semaphore::new(MAX_STREAMS)),
+            operator_slots: Arc::new(Semaphore::new(MAX_OPERATOR_STREAMS)),
         }
     }
 
-    /// Counts an answer to a client. Those that the cache was not even asked about, for a malformed
-    /// token say, are counted nowhere else.
+    /// Counts a response to a client. Those without a lookup, such as to a malformed token, are not in the
+    /// cache's counters.
     pub(crate) fn answered(&self, status: StatusCode, latency: Duration) {
         self.latencies.record(latency);
         if status.is_client_error() {
@@ -107,14 +105,14 @@ impl Live {
         }
     }
 
-    /// Tells of a change: `member` says what `id` is an id of.
+    /// Publishes a change. `member` names the kind of `id`.
     pub(crate) fn changed(&self, change: &str, member: &str, id: &str) {
         let event = json!({ "at": now_millis(), "change": change, member: id });
         self.channel()
             .send(Message::Change(event.to_string().into()));
     }
 
-    /// Tells how things are; `before` is the histogram of the last time.
+    /// Publishes a sample. `before` is the histogram at the previous sample, and is updated.
     pub(crate) fn sample(&self, stats: &Stats, before: &mut Counts) {
         let counts = self.latencies.counts();
         let latency = Percentiles::between(before, &counts);
@@ -145,53 +143,53 @@ impl Live {
         channel.send(message);
     }
 
-    /// The histogram so far.
+    /// Returns the histogram since the start.
     pub(crate) fn counts(&self) -> Counts {
         self.latencies.counts()
     }
 
-    /// A breaker that was open at any probe stays so until it is told: its pause is shorter than the
-    /// time between two samples.
+    /// Stores the result of a probe. An open breaker is kept until the next sample, because its pause is
+    /// shorter than the time between two samples.
     pub(crate) fn set_health(&self, mut health: Health) {
-        let mut told = lock(&self.health);
-        health.breaker_open |= told.untold_open;
-        told.untold_open = health.breaker_open;
-        told.health = Some(health);
+        let mut probed = lock(&self.health);
+        health.breaker_open |= probed.open_since_sample;
+        probed.open_since_sample = health.breaker_open;
+        probed.health = Some(health);
     }
 
-    /// Whether anybody listens.
+    /// Returns whether a stream is open.
     pub(crate) fn is_watched(&self) -> bool {
         let channel = self.channel();
         let sender = channel.sender.as_ref();
         sender.is_some_and(|sender| sender.receiver_count() > 0)
     }
 
-    /// The last samples, and from there on every message. Nothing if too many of this kind listen, or none
-    /// may any more.
-    pub(crate) fn subscribe(&self, listener: Listener) -> Option<Subscription> {
-        let places = match listener {
-            Listener::Anybody => &self.anybodys,
-            Listener::Operator => &self.operators,
+    /// Returns the last samples, followed by every new message. Returns `None` if too many streams of this
+    /// audience are open, or if the server drains.
+    pub(crate) fn subscribe(&self, audience: Audience) -> Option<Subscription> {
+        let slots = match audience {
+            Audience::Public => &self.public_slots,
+            Audience::Operator => &self.operator_slots,
         };
-        let place = Arc::clone(places).try_acquire_owned().ok()?;
+        let permit = Arc::clone(slots).try_acquire_owned().ok()?;
         let channel = self.channel();
         let sender = channel.sender.as_ref()?;
         Some(Subscription {
             history: channel.history.clone(),
             receiver: sender.subscribe(),
-            _place: place,
+            _permit: permit,
         })
     }
 
-    /// Ends all streams. A connection with an open one is never idle, and would hold up the drain.
+    /// Ends all streams. A connection with an open stream is never idle, and would delay the drain.
     pub(crate) fn close(&self) {
         self.channel().sender = None;
     }
 
     fn take_health(&self) -> Option<Health> {
-        let mut told = lock(&self.health);
-        told.untold_open = false;
-        told.health
+        let mut probed = lock(&self.health);
+        probed.open_since_sample = false;
+        probed.health
     }
 
     fn channel(&self) -> MutexGuard<'_, Channel> {
@@ -202,23 +200,23 @@ impl Live {
 impl Channel {
     fn send(&self, message: Message) {
         if let Some(sender) = &self.sender {
-            // An error says that nobody listens.
+            // An error means that no stream is open.
             let _ = sender.send(message);
         }
     }
 }
 
-/// One page's view.
+/// The stream of one page.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     history: VecDeque<Message>,
     receiver: broadcast::Receiver<Message>,
-    /// Given back when the page is closed.
-    _place: OwnedSemaphorePermit,
+    /// Released when the page is closed.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Subscription {
-    /// The next message; nothing when the server drains.
+    /// Returns the next message. Returns `None` once the server drains.
     pub(crate) async fn next(&mut self) -> Option<Message> {
         if let Some(message) = self.history.pop_front() {
             return Some(message);
@@ -226,7 +224,7 @@ impl Subscription {
         loop {
             match self.receiver.recv().await {
                 Ok(message) => return Some(message),
-                // Samples are sums, so that a lost one costs no more than detail.
+                // Counters are cumulative, so a lost sample costs only resolution.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
@@ -234,7 +232,7 @@ impl Subscription {
     }
 }
 
-/// The cache's counters since its start. A page takes two and subtracts.
+/// Returns the cache's counters since its start. A page subtracts those of two samples.
 fn counters(stats: &Stats) -> Value {
     let found = |origin| stats.lookups_of(Outcome::Valid, Some(origin));
     let answered: u64 = stats
@@ -248,17 +246,17 @@ fn counters(stats: &Stats) -> Value {
         "database": found(Origin::Loaded) + found(Origin::Stale),
         "lookups": answered,
         "loads": stats.loads,
-        // Refreshes in the background are loads without a look-up.
+        // Background refreshes are loads without a lookup.
         "loads_saved": answered.saturating_sub(stats.loads),
     })
 }
 
-/// Nothing here is left half-done by a panic.
+/// Locks a mutex, even a poisoned one: a panic leaves no value half-written here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The page draws by this clock and its own, and compares neither with another machine's.
+/// Returns the wall clock's time. The page computes its offset from its own clock.
 fn now_millis() -> u64 {
     let age = SystemTime::now().duration_since(UNIX_EPOCH);
     age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
@@ -274,12 +272,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_page_is_shown_the_last_minute_and_then_what_comes() {
+    async fn new_page_gets_the_last_minute_and_then_new_events() {
         let live = Live::new();
         for _ in 0..HISTORY + 5 {
             sampled(&live);
         }
-        let mut page = live.subscribe(Listener::Anybody).unwrap();
+        let mut page = live.subscribe(Audience::Public).unwrap();
         live.changed("revoked", "id", "tok-1");
         for _ in 0..HISTORY {
             assert!(matches!(page.next().await, Some(Message::Sample(_))));
@@ -288,10 +286,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_breaker_that_was_open_between_two_samples_is_told_once() {
+    async fn breaker_that_was_open_between_samples_is_reported_once() {
         let live = Live::new();
-        let mut page = live.subscribe(Listener::Anybody).unwrap();
-        let mut told = Vec::new();
+        let mut page = live.subscribe(Audience::Public).unwrap();
+        let mut reported = Vec::new();
         for probes in [[false, true, false], [false, false, false]] {
             for breaker_open in probes {
                 let (database, store) = (true, !breaker_open);
@@ -306,34 +304,34 @@ mod tests {
                 panic!("no sample");
             };
             let sample: Value = serde_json::from_str(&json).unwrap();
-            told.push(sample["health"]["breaker_open"].clone());
+            reported.push(sample["health"]["breaker_open"].clone());
         }
-        assert_eq!(told, [true, false]);
+        assert_eq!(reported, [true, false]);
     }
 
     #[tokio::test]
-    async fn closing_ends_every_stream_and_opens_none() {
+    async fn close_ends_all_streams_and_allows_no_new_ones() {
         let live = Live::new();
-        let mut page = live.subscribe(Listener::Anybody).unwrap();
+        let mut page = live.subscribe(Audience::Public).unwrap();
         live.close();
         assert!(page.next().await.is_none());
-        assert!(live.subscribe(Listener::Anybody).is_none());
+        assert!(live.subscribe(Audience::Public).is_none());
         sampled(&live);
     }
 
     #[test]
-    fn streams_are_bounded_and_a_closed_page_gives_its_place_back() {
-        for (listener, most) in [
-            (Listener::Anybody, MOST_STREAMS),
-            (Listener::Operator, MOST_OPERATORS),
+    fn number_of_streams_is_limited_and_a_closed_page_frees_one() {
+        for (audience, max) in [
+            (Audience::Public, MAX_STREAMS),
+            (Audience::Operator, MAX_OPERATOR_STREAMS),
         ] {
             let live = Live::new();
-            let mut pages: Vec<_> = (0..most)
-                .map(|_| live.subscribe(listener).unwrap())
+            let mut pages: Vec<_> = (0..max)
+                .map(|_| live.subscribe(audience).unwrap())
                 .collect();
-            assert!(live.subscribe(listener).is_none());
+            assert!(live.subscribe(audience).is_none());
             pages.pop();
-            assert!(live.subscribe(listener).is_some());
+            assert!(live.subscribe(audience).is_some());
         }
     }
 }

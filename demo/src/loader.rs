@@ -1,4 +1,4 @@
-//! What the cache asks the database.
+//! The loader: the query that the cache runs on a miss.
 
 use std::time::Duration;
 
@@ -7,33 +7,32 @@ use tower_api_token::{Lookup, TokenRecord};
 
 use crate::db::{Database, TokenRow};
 
-/// Answers one look-up of the cache.
+/// Loads the token of a lookup.
 ///
-/// The query runs when it is called, in a statement of its own on the primary: no transaction
-/// that began before, no snapshot from before. protocol.md needs that (rule N5): a fill is safe because the
-/// load began after the lease was taken, so an invalidation that comes between takes the lease
-/// away. A query that saw the database as it was *before* the lease (inside an older transaction,
-/// or on a replica that lags) would bring a token back that was revoked and invalidated in the
-/// meantime, until its time to live is over.
+/// The query begins when this is called and runs on the primary, outside of any older transaction or
+/// snapshot. The cache depends on that: it takes a lease before it calls the loader, and an invalidation
+/// in between takes the lease away. A query that saw the database as it was *before* the lease (inside
+/// an older transaction, or on a replica that lags) could revive a token that was revoked and invalidated
+/// in the meantime, until its cache entry expires.
 ///
 /// # Errors
-/// The database's; the cache answers 503 and remembers nothing.
+/// Returns the database's error. The cache then answers 503 and stores nothing.
 pub async fn load(
     database: Database,
     delay: Duration,
     lookup: Lookup,
 ) -> Result<Option<TokenRecord>, sqlx::Error> {
     let row = database.find_token(lookup.digest()).await?;
-    // After the query and never before: what is held back is an answer that may have grown old,
-    // which is the very thing the protocol is there for.
+    // After the query, never before: a delayed answer may be out of date when it arrives, which is the
+    // race that the demo is to show.
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
     Ok(row.map(record))
 }
 
-/// A token of a suspended tenant is denied; resuming the tenant invalidates it, and with it the denial. The
-/// type and the expiry are checked on each request, after the cache.
+/// Converts a row. A token of a suspended tenant is denied; resuming the tenant invalidates that answer.
+/// The type and the expiry are checked by the cache on each request.
 fn record(row: TokenRow) -> TokenRecord {
     let record = TokenRecord::new(row.id)
         .token_type(row.token_type)

@@ -1,4 +1,4 @@
-//! Starts the demo server: `cargo run -p demo`, and `--help` for the flags.
+//! Starts the demo server: `cargo run -p demo`. `--help` lists the flags.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ async fn start() -> Result<(), StartError> {
         server.banner(),
         server.address()
     ));
-    server.run(signal()?).await;
+    server.run(stop_signal()?).await;
     #[cfg(feature = "otel")]
     if let Some(spans) = spans {
         spans.end();
@@ -55,15 +55,15 @@ async fn start() -> Result<(), StartError> {
     Ok(())
 }
 
-/// What takes part in logging, with the filter in front of it.
-type Logged = Layered<Targets, Registry>;
+/// The registry behind the filter of the logs.
+type Filtered = Layered<Targets, Registry>;
 
-/// Logs go to standard error, so that standard output has the banner alone.
-fn log(config: &Config, spans: Option<impl Layer<Logged> + Send + Sync>) {
-    let colours = std::io::stderr().is_terminal();
+/// Installs the subscriber. Logs go to standard error, so that standard output has only the banner.
+fn log(config: &Config, spans: Option<impl Layer<Filtered> + Send + Sync>) {
+    let colors = std::io::stderr().is_terminal();
     let output = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(colours);
+        .with_ansi(colors);
     let registry = tracing_subscriber::registry()
         .with(config.log_filter.clone())
         .with(spans);
@@ -74,7 +74,7 @@ fn log(config: &Config, spans: Option<impl Layer<Logged> + Send + Sync>) {
     }
 }
 
-/// A closed standard output (`… | head`) is no reason to end, as `println!` would.
+/// Prints `text`. A closed standard output (`… | head`) does not end the process, as `println!` would.
 fn print(text: &str) {
     let mut output = std::io::stdout().lock();
     let _ = output
@@ -82,8 +82,8 @@ fn print(text: &str) {
         .and_then(|()| output.flush());
 }
 
-/// Ready when the process is asked to end: by ctrl-c, or by SIGTERM as orchestrators do.
-fn signal() -> Result<impl Future<Output = ()>, StartError> {
+/// Returns a future that completes on ctrl-c and on SIGTERM, which orchestrators send.
+fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(StartError::other)?;

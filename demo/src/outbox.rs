@@ -1,20 +1,17 @@
-//! The outbox: what makes "commit, then invalidate" survive a crash in between and an outage of
-//! Redis.
+//! The outbox: makes "commit, then invalidate" survive a crash in between and an outage of Redis.
 //!
-//! Every change that caches must hear of writes a row into `pending_invalidations` in its own
-//! transaction. The request that made the change tries the invalidation at once
-//! ([`Outbox::confirm`]); whatever is left is repeated by a task on every instance
-//! ([`Outbox::run`]) until it is confirmed.
+//! Every change that affects cached answers writes a row into `pending_invalidations` in its own
+//! transaction. The request that made the change tries the invalidation immediately
+//! ([`Outbox::confirm`]). A task on every instance ([`Outbox::run`]) repeats the others until they are
+//! confirmed.
 //!
-//! Why no confirmation is lost: a row becomes visible with the commit, so whoever reads it begins
-//! an invalidation after the commit, as the protocol demands; and a row is deleted by its id, only
-//! after such an invalidation of that very id was confirmed. A newer change of the same subject
-//! gives the row a new id. Two instances may do the same work twice, which costs a command and is
-//! otherwise harmless: invalidating is deleting.
+//! No invalidation is lost: a row is visible only after its commit, so an invalidation that is based on it
+//! begins after the commit, as the cache requires. A row is deleted by its id, after such an invalidation
+//! was confirmed, and a newer change of the same subject gives the row a new id. Two instances may
+//! invalidate the same subject, which costs a command and is harmless.
 //!
-//! With `KEY_LAYOUT=seed` the cache's keys contain the token's text, and only whoever has it can
-//! invalidate. It is read from the table of tokens, by the digest that the row names, so that the
-//! outbox itself holds no text.
+//! With `KEY_LAYOUT=dify` the cache's keys contain the token's text, which an invalidation needs. It is
+//! read from the table of tokens by the digest in the row, so the outbox does not store it.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,19 +20,19 @@ use tower_api_token::{ApiTokenCache, InvalidateError};
 
 use crate::db::{Database, Pending, Subject};
 
-/// The pause between two looks at the table while all is well.
+/// The pause between two reads of the table while invalidations succeed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest pause while invalidations fail.
+/// The maximum pause while invalidations fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// How often a store that is away is asked whether it is back, while something is owed.
+/// How often an unavailable store is probed while invalidations are pending.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How many rows are taken at once.
+/// How many rows are read at once.
 const BATCH: i64 = 100;
 
-/// Confirms invalidations and takes them out of the table.
+/// Performs pending invalidations and deletes them from the table once they are confirmed.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     database: Database,
@@ -43,22 +40,22 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox over the database's table and the cache.
+    /// Creates an outbox for the database's table and the cache.
     pub fn new(database: Database, cache: ApiTokenCache) -> Self {
         Self { database, cache }
     }
 
-    /// Invalidates what the change owes; with `wait` it returns when no instance can use the old
-    /// answer.
+    /// Performs the invalidation of a committed change. With `wait` it returns when no instance can use the
+    /// old answer.
     ///
     /// # Errors
-    /// Not confirmed. The row stays, and the background task goes on trying.
+    /// Returns an error if the invalidation is not confirmed. The row stays, and the background task
+    /// retries.
     pub async fn confirm(&self, pending: &Pending, wait: bool) -> Result<(), InvalidateError> {
         self.invalidate(pending, wait).await?;
-        // The invalidation counts, whether or not the row can be deleted now: left over, it is
-        // repeated.
-        if let Err(error) = self.database.settle(pending).await {
-            tracing::warn!(%error, "a confirmed invalidation stays in the outbox and will be repeated");
+        // The invalidation is done even if the row cannot be deleted now. It is then merely repeated.
+        if let Err(error) = self.database.delete_pending(pending).await {
+            tracing::warn!(%error, "a confirmed invalidation could not be deleted from the outbox and will be repeated");
         }
         Ok(())
     }
@@ -66,7 +63,7 @@ impl Outbox {
     async fn invalidate(&self, pending: &Pending, wait: bool) -> Result<(), InvalidateError> {
         let invalidation = match (&pending.subject, &pending.text) {
             (Subject::Tenant(id), _) => self.cache.invalidate_tenant(id),
-            // Good for either layout.
+            // Works with both layouts.
             (Subject::Token(_), Some(text)) => self.cache.invalidate(text.expose()),
             (Subject::Token(digest), None) => self.cache.invalidate_digest(*digest),
         };
@@ -76,17 +73,17 @@ impl Outbox {
             invalidation.await
         };
         if result.as_ref().is_err_and(|error| !error.is_retryable()) {
-            // The start refuses such a database; somebody wrote to it since then.
+            // The server does not start with such a database, so a token was added since.
             tracing::error!(
                 id = pending.id,
-                "KEY_LAYOUT=seed cannot invalidate a token whose text the database lacks: is an \
-                 instance with KEY_LAYOUT=digest on the same database?"
+                "KEY_LAYOUT=dify cannot invalidate a token whose text is not in the database: does an \
+                 instance with KEY_LAYOUT=digest use the same database?"
             );
         }
         result.map(drop)
     }
 
-    /// Repeats what is left in the table, for ever.
+    /// Repeats pending invalidations until it is dropped.
     pub async fn run(self) {
         let mut pause = INTERVAL;
         tokio::time::sleep(pause).await;
@@ -94,38 +91,38 @@ impl Outbox {
             let round = self.round().await;
             let store_failed = matches!(round, Err(Failed::Store(_)));
             match round {
-                Ok(settled) => {
-                    // Without an outage it merely overtook a request that waits for all instances.
-                    if settled > 0 && pause > INTERVAL {
-                        tracing::info!(settled, "pending invalidations were confirmed");
-                    } else if settled > 0 {
-                        tracing::debug!(settled, "pending invalidations were confirmed");
+                Ok(confirmed) => {
+                    // Outside of an outage these are rows of requests that still wait for all instances.
+                    if confirmed > 0 && pause > INTERVAL {
+                        tracing::info!(confirmed, "pending invalidations were confirmed");
+                    } else if confirmed > 0 {
+                        tracing::debug!(confirmed, "pending invalidations were confirmed");
                     }
                     pause = INTERVAL;
                 }
                 Err(error) => {
-                    // The first of a row of failures is worth a line, the others are the same news.
+                    // Only the first of consecutive failures is logged.
                     if pause == INTERVAL {
                         tracing::warn!(
                             %error,
-                            "pending invalidations cannot be confirmed, trying again"
+                            "pending invalidations cannot be confirmed; retrying"
                         );
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
             if store_failed {
-                let _ = tokio::time::timeout(pause, self.store_returns()).await;
+                let _ = tokio::time::timeout(pause, self.wait_for_store()).await;
             } else {
                 tokio::time::sleep(pause).await;
             }
         }
     }
 
-    /// Until a store that is away answers again: what is owed then is what it may answer wrongly, and does not wait
-    /// for the end of a pause. Of a store that answers all the time this says nothing, and there the usual
-    /// interval is kept.
-    async fn store_returns(&self) {
+    /// Waits until an unavailable store answers again. From then on it may return what the pending
+    /// invalidations are to remove, so they do not wait for the end of a pause. If the store answers at
+    /// once, the invalidation failed for another reason, and the usual interval applies.
+    async fn wait_for_store(&self) {
         if self.cache.check_store().await.is_ok() {
             return tokio::time::sleep(INTERVAL).await;
         }
@@ -137,30 +134,29 @@ impl Outbox {
         }
     }
 
-    /// Tries what is owed until all is settled or something fails: then the next will most likely
-    /// fail as well, each after a deadline. The one that failed goes behind the others, so it
-    /// cannot hold them up.
+    /// Performs pending invalidations until all are confirmed or one fails: the next would probably fail
+    /// too, each after a timeout. A failed one is sorted behind the others, so it cannot block them.
     async fn round(&self) -> Result<usize, Failed> {
-        let mut settled = 0;
+        let mut confirmed = 0;
         loop {
-            let owed = self.database.pending(BATCH).await?;
-            let full = i64::try_from(owed.len()).is_ok_and(|length| length == BATCH);
-            for pending in &owed {
+            let batch = self.database.pending(BATCH).await?;
+            let full = i64::try_from(batch.len()).is_ok_and(|length| length == BATCH);
+            for pending in &batch {
                 if let Err(error) = self.invalidate(pending, false).await {
                     self.database.count_attempt(&pending.id).await?;
                     return Err(Failed::Store(error));
                 }
-                self.database.settle(pending).await?;
-                settled += 1;
+                self.database.delete_pending(pending).await?;
+                confirmed += 1;
             }
             if !full {
-                return Ok(settled);
+                return Ok(confirmed);
             }
         }
     }
 }
 
-/// Why a round ended early.
+/// The error that ended a round.
 enum Failed {
     Database(sqlx::Error),
     Store(InvalidateError),

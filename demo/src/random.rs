@@ -1,10 +1,10 @@
-//! Random identifiers, from the operating system's generator.
+//! Random identifiers from the operating system's generator.
 
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A new identifier: the prefix, 48 bits of the clock in milliseconds and 80 random bits, in hex,
-/// so that identifiers sort by their age, about.
+/// Returns a new identifier: the prefix, 48 bits of the time in milliseconds and 80 random bits, in hex,
+/// so that identifiers sort roughly by age.
 pub(crate) fn id(prefix: &str) -> io::Result<String> {
     let mut random = [0u8; 10];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -20,7 +20,7 @@ pub(crate) fn id(prefix: &str) -> io::Result<String> {
     ))
 }
 
-/// 128 random bits in hex, for one answer's content security policy.
+/// Returns 128 random bits in hex, for the content security policy of one response.
 pub(crate) fn nonce() -> io::Result<String> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identifiers_differ_and_keep_their_length() {
+    fn ids_differ_and_have_a_fixed_length() {
         let (one, other) = (id("tok").unwrap(), id("tok").unwrap());
         assert_ne!(one, other);
         assert_eq!((one.len(), &one[..4]), (36, "tok_"));

@@ -1,7 +1,7 @@
-//! Accepts connections, over HTTP/1.1 and HTTP/2, and keeps none for a client that sends nothing.
+//! Serves HTTP/1.1 and HTTP/2, and closes the connections of clients that send nothing.
 //!
-//! `axum::serve` waits for a request for as long as a client likes: connections that are half open, or whose
-//! request never comes to its end, add up until no file descriptor is left.
+//! `axum::serve` has no such timeout: half-open connections, and those whose request is never complete,
+//! add up until no file descriptor is left.
 
 use std::io;
 use std::pin::pin;
@@ -19,27 +19,27 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long accepting rests when it fails for another reason than the client: no file descriptor is left,
-/// say.
-const REST: Duration = Duration::from_secs(1);
+/// The pause after a failed `accept` that is not the client's fault, such as a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until `shutdown` is ready, and then until every connection has ended. A client has `patience` for the
-/// head of a request; a connection over HTTP/1.1 is idle for no longer, and one over HTTP/2 has to answer a
-/// ping.
+/// Serves until `shutdown` completes, and then until every connection has ended.
+///
+/// A client may take `client_timeout` to send the head of a request. An HTTP/1.1 connection may be idle
+/// for as long, and an HTTP/2 connection must answer a ping within that time.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    patience: Duration,
+    client_timeout: Duration,
     shutdown: impl Future<Output = ()>,
 ) {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience);
+        .header_read_timeout(client_timeout);
     http.http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(patience)
-        .keep_alive_timeout(patience);
+        .keep_alive_interval(client_timeout)
+        .keep_alive_timeout(client_timeout);
     let graceful = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -48,26 +48,26 @@ pub(crate) async fn serve(
             () = shutdown.as_mut() => break,
         };
         let router = TowerToHyperService::new(router.clone());
-        let asked = Arc::new(AtomicBool::new(false));
-        let asks = Arc::clone(&asked);
+        let had_request = Arc::new(AtomicBool::new(false));
+        let on_request = Arc::clone(&had_request);
         let service = service_fn(move |request: Request<Incoming>| {
-            asks.store(true, Ordering::Relaxed);
+            on_request.store(true, Ordering::Relaxed);
             router.call(request)
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
-            // Which version it is shows in the first bytes, and nothing above bounds how long these take.
-            let silent = async {
-                tokio::time::sleep(patience).await;
-                if asked.load(Ordering::Relaxed) {
+            // The timeouts above begin once the first bytes have shown the HTTP version.
+            let no_request = async {
+                tokio::time::sleep(client_timeout).await;
+                if had_request.load(Ordering::Relaxed) {
                     std::future::pending().await
                 }
             };
             tokio::select! {
-                // What a client does with its connection is no news.
+                // Errors of a connection are the client's, and are not logged.
                 _ = connection => {}
-                () = silent => {}
+                () = no_request => {}
             }
         });
     }
@@ -79,20 +79,20 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Small answers are not held back. Without it they are slower, and no worse.
+                // Otherwise small responses are delayed, which is slower but not wrong.
                 let _ = stream.set_nodelay(true);
                 return stream;
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_client_error(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted");
-                tokio::time::sleep(REST).await;
+                tracing::warn!(%error, "connections cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn is_the_clients(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused

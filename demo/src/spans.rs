@@ -1,4 +1,4 @@
-//! Spans to an OpenTelemetry collector: OTLP over HTTP, without TLS, in protobuf.
+//! Exports spans to an OpenTelemetry collector: OTLP over HTTP, without TLS, in protobuf.
 
 use std::time::Duration;
 
@@ -15,18 +15,19 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::StartError;
 
-/// How long the collector may take, at the end of the process too.
+/// How long the collector may take, also when the process ends.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The exporter, which has a thread of its own. A collector that is away costs spans and nothing else.
+/// The exporter, which has a thread of its own. If the collector does not answer, spans are lost, and
+/// requests are not affected.
 #[derive(Debug)]
 pub struct Spans(SdkTracerProvider);
 
 impl Spans {
-    /// Exports to a collector, such as `http://127.0.0.1:4318`.
+    /// Starts to export to the collector at `endpoint`, such as `http://127.0.0.1:4318`.
     ///
     /// # Errors
-    /// No thread for it, or no such address.
+    /// Returns an error if `endpoint` is not a valid URL.
     pub fn export(endpoint: &str) -> Result<Self, StartError> {
         let exporter = SpanExporter::builder()
             .with_http()
@@ -42,7 +43,7 @@ impl Spans {
         Ok(Self(provider))
     }
 
-    /// What takes the process's spans.
+    /// Returns the layer that collects the process's spans.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -50,7 +51,7 @@ impl Spans {
         tracing_opentelemetry::layer().with_tracer(self.0.tracer("tower-api-token-demo"))
     }
 
-    /// Sends what is left, and waits for it.
+    /// Sends the remaining spans, and waits for the collector's answer.
     pub fn end(self) {
         if let Err(error) = self.0.shutdown_with_timeout(TIMEOUT) {
             tracing::warn!(%error, "spans were not sent");
@@ -58,7 +59,7 @@ impl Spans {
     }
 }
 
-/// Called by the exporter's own thread, which it may block.
+/// The exporter's HTTP client. It may block, because the exporter calls it on its own thread.
 #[derive(Debug)]
 struct Client(ureq::Agent);
 

@@ -1,4 +1,4 @@
-//! Puts the parts together and says how to use them.
+//! Builds the server from its parts, and prints how to use it.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tower_api_token::ApiTokenCache;
 
 use crate::config::{self, Config, Redis, StartError};
-use crate::db::{Database, Kept, Seeded, TextCount};
+use crate::db::{Database, Seeded, StoredForm, TextCount};
 use crate::last_use;
 use crate::live::Live;
 use crate::loader;
@@ -20,14 +20,14 @@ use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
 use crate::serve::serve;
 
-/// How long the end may take when requests are drained, or are not: writing what is not written yet,
-/// and closing the database, which waits for queries that a hanging database never answers.
+/// How long writing the last uses and closing the database may take, after requests were drained.
+/// Closing waits for queries, which a database that hangs never answers.
 ///
-/// With the 20 s that draining has by default, it is less than the 30 s after which orchestrators
-/// commonly kill.
+/// Together with the default of 20 s for draining it is less than 30 s, after which orchestrators
+/// usually kill a process.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server that is bound and migrated, and ready to run.
+/// A server that is ready to run: its address is bound and its database migrated.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -38,7 +38,7 @@ pub struct Server {
     cache: ApiTokenCache,
     outbox: Outbox,
     drain: Duration,
-    patience: Duration,
+    client_timeout: Duration,
     metrics: PrometheusHandle,
     banner: String,
 }
@@ -47,11 +47,10 @@ impl Server {
     /// Binds the address, opens the database, and fills it if it is empty.
     ///
     /// # Errors
-    /// What the operator has to put right, by the name of its variable. An absent Redis is none of
-    /// that: the store connects when it can, and until then the database is asked.
+    /// Returns an error that the operator has to fix, with the name of the variable. A Redis that does
+    /// not answer is not an error: until it does, the database is queried.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        // First of all: if another instance has the address, no tokens may be made whose text
-        // nobody would see.
+        // First, so that no tokens are created, whose text nobody would see, if the address is in use.
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| StartError::of("LISTEN", error))?;
@@ -66,18 +65,12 @@ impl Server {
         let metrics = metrics::install()?;
         let cache = cache(&config, &database)?;
 
-        let kept = config.layout.kept();
-        let seeded = database
-            .seed(kept)
-            .await
-            .map_err(|error| StartError::of("DATABASE_URL", error))?;
-        if kept == Kept::Text {
+        let stored_form = config.layout.stored_form();
+        let seeded = database.seed(stored_form).await.map_err(database_error)?;
+        if stored_form == StoredForm::Text {
             require_texts(&database).await?;
         }
-        let tenant = database
-            .any_tenant()
-            .await
-            .map_err(|error| StartError::of("DATABASE_URL", error))?;
+        let tenant = database.any_tenant().await.map_err(database_error)?;
         let banner = banner(&config, address, seeded.as_deref(), tenant.as_deref());
 
         let outbox = Outbox::new(database.clone(), cache.clone());
@@ -86,13 +79,13 @@ impl Server {
             cache: cache.clone(),
             outbox: outbox.clone(),
             metrics: metrics.clone(),
-            kept,
+            stored_form,
             format: config.format,
             admin_digest: config.admin_token.digest(),
             negative_ttl: config.negative_ttl,
             redis: config.redis.as_ref().map(Redis::kind),
             live: Live::new(),
-            patience: config.client_timeout,
+            client_timeout: config.client_timeout,
         });
         Ok(Self {
             listener,
@@ -103,34 +96,37 @@ impl Server {
             cache,
             outbox,
             drain: config.drain,
-            patience: config.client_timeout,
+            client_timeout: config.client_timeout,
             metrics,
             banner,
         })
     }
 
-    /// The address that was bound: with port 0, the real one.
+    /// Returns the bound address, with the real port if port 0 was given.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What a newcomer wants to read, tokens of a new database and a random admin token included.
+    /// Returns instructions for the user, which contain the tokens of a new database and a generated
+    /// admin token.
     pub fn banner(&self) -> &str {
         &self.banner
     }
 
-    /// Serves until `shutdown` is ready, then drains connections and last uses, for a bounded
-    /// time: neither a client that never finishes nor a database that hangs holds the process.
+    /// Serves until `shutdown` completes, then drains connections and last uses.
+    ///
+    /// Both have a time limit, so neither a client that never finishes nor a database that hangs keeps
+    /// the process alive.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let outbox = tokio::spawn(self.outbox.run());
         let live = tokio::spawn(routes::live::run(Arc::clone(&self.state)));
         let upkeep = tokio::spawn(metrics::keep_up(self.metrics));
         let (draining, begun) = tokio::sync::oneshot::channel();
-        let serve = serve(self.listener, self.router, self.patience, async {
+        let serve = serve(self.listener, self.router, self.client_timeout, async {
             shutdown.await;
             tracing::info!("draining");
             self.state.live.close();
-            // Nobody listens any more only if serving ended by itself.
+            // The receiver is gone only if serving ended by itself.
             let _ = draining.send(());
         });
         let too_late = async {
@@ -141,44 +137,44 @@ impl Server {
         };
         tokio::select! {
             () = serve => {}
-            () = too_late => tracing::warn!("connections are still open and are dropped"),
+            () = too_late => tracing::warn!("dropping connections that are still open"),
         }
-        // In the middle of whatever: its rows are in the database, for the next start or another
-        // instance.
+        // Safe at any point: its rows stay in the database for the next start or another instance.
         outbox.abort();
         live.abort();
         upkeep.abort();
         let close = async {
             let unwritten = self.cache.shutdown().await;
             if unwritten > 0 {
-                tracing::warn!(unwritten, "last uses could not be written and are lost");
+                tracing::warn!(unwritten, "last uses were not written and are lost");
             }
             self.database.close().await;
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, close).await.is_err() {
-            tracing::warn!("the database does not answer, and its connections are dropped");
+            tracing::warn!("dropping the connections of a database that does not answer");
         }
     }
 }
 
-/// A token whose text is not there could not be invalidated, and revoking it would promise what does
-/// not happen.
+/// Refuses a database without the text of every token: the Dify layout could not invalidate the others,
+/// so that revoking them would have no effect.
 async fn require_texts(database: &Database) -> Result<(), StartError> {
-    let TextCount { tokens, texts } = database
-        .count_texts()
-        .await
-        .map_err(|error| StartError::of("DATABASE_URL", error))?;
+    let TextCount { tokens, texts } = database.count_texts().await.map_err(database_error)?;
     if texts == tokens {
         return Ok(());
     }
-    let lacking = tokens - texts;
+    let missing = tokens - texts;
     Err(StartError::of(
         "KEY_LAYOUT",
         format!(
-            "seed needs the text of every token, and the database was filled with KEY_LAYOUT=digest \
-             and holds digests only, for {lacking} of its {tokens} tokens"
+            "dify needs the text of every token, and the database, which was filled with KEY_LAYOUT=digest, \
+             has only the digest of {missing} of its {tokens} tokens"
         ),
     ))
+}
+
+fn database_error(error: sqlx::Error) -> StartError {
+    StartError::of("DATABASE_URL", error)
 }
 
 fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartError> {
@@ -198,7 +194,7 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
         .token_types(["app", "dataset"]);
     if let Some(redis) = &config.redis {
         if redis.is_tls() {
-            // The process's own, to be chosen by the binary. It fails only if there is one already.
+            // The binary chooses the process's provider. This fails only if one is installed already.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         builder = builder.store(redis.store());
@@ -214,7 +210,7 @@ fn banner(
 ) -> String {
     let base = base_url(address);
     let admin = config.admin_token.generated().map_or_else(
-        // The operator's own is not repeated; double quotes let the shell put it in.
+        // The operator's own token is not shown; the shell expands a variable in double quotes.
         || "\"authorization: Bearer $ADMIN_TOKEN\"".to_owned(),
         |token| format!("'authorization: Bearer {token}'"),
     );
@@ -224,23 +220,23 @@ fn banner(
         Some(redis) => writeln!(text, "store: {redis}"),
         None => writeln!(
             text,
-            "store: in memory, for one instance only (REDIS_URL shares it)"
+            "store: in memory, for one instance only (set REDIS_URL to share it)"
         ),
     };
     let _ = writeln!(text, "key layout: {}", config.layout);
     let _ = writeln!(text, "token format: {}", config.format);
-    if config.layout.kept() == Kept::Text {
+    if config.layout.stored_form() == StoredForm::Text {
         let holders = match &config.redis {
             Some(_) => "Redis and the database hold",
             None => "the database holds",
         };
         let _ = writeln!(
             text,
-            "warning: {holders} the tokens' text, as the layout seed needs it"
+            "warning: {holders} the tokens' text, which the Dify layout needs"
         );
     }
     if let Some(token) = config.admin_token.generated() {
-        let _ = writeln!(text, "admin token, of this run: {token}");
+        let _ = writeln!(text, "admin token of this run: {token}");
     }
     let _ = match seeded {
         Some(seeded) => write!(text, "\n{}", first_steps(seeded, &base, &admin)),
@@ -249,9 +245,9 @@ fn banner(
     text
 }
 
-/// For a database that was empty.
+/// Writes the instructions for a database that was empty.
 fn first_steps(seeded: &[Seeded], base: &str, admin: &str) -> String {
-    let mut text = "The database was empty. It now has two tenants with two tokens each, shown only this once:\n".to_owned();
+    let mut text = "The database was empty. It now has two tenants with two tokens each, which are shown only now:\n".to_owned();
     for Seeded {
         id,
         tenant_id,
@@ -279,27 +275,27 @@ fn first_steps(seeded: &[Seeded], base: &str, admin: &str) -> String {
              curl -i -X POST -H {admin} {base}/admin/tenants/{tenant}/suspend\n\
              curl -i -X POST -H {admin} {base}/admin/tenants/{tenant}/resume\n"
         );
-        text.push_str(&make_token(tenant, base, admin));
+        text.push_str(&create_token(tenant, base, admin));
     }
     text
 }
 
-/// For a database that already has something in it.
+/// Writes the instructions for a database that was not empty.
 fn next_steps(tenant: Option<&str>, base: &str, admin: &str) -> String {
-    let text = "The database is not empty; its tokens were shown when they were made.\n".to_owned();
-    text + &make_token(tenant.unwrap_or("TENANT"), base, admin)
+    let text =
+        "The database is not empty; its tokens were shown when they were created.\n".to_owned();
+    text + &create_token(tenant.unwrap_or("TENANT"), base, admin)
 }
 
-fn make_token(tenant: &str, base: &str, admin: &str) -> String {
-    // The id may be anything an operator wrote into the table: JSON for the server, then quotes for
-    // the shell.
+fn create_token(tenant: &str, base: &str, admin: &str) -> String {
+    // An operator may have written any text into the table, so it is quoted for JSON and for the shell.
     let body = serde_json::json!({ "tenant_id": tenant, "type": "app" })
         .to_string()
         .replace('\'', r"'\''");
-    format!("\n# make a token\ncurl -i -X POST -H {admin} -d '{body}' {base}/admin/tokens\n")
+    format!("\n# create a token\ncurl -i -X POST -H {admin} -d '{body}' {base}/admin/tokens\n")
 }
 
-/// A URL that works from this machine, also if we listen on all addresses.
+/// Returns a URL that works on this machine, even if the server listens on all addresses.
 fn base_url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

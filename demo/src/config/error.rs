@@ -1,8 +1,8 @@
-//! Why the server did not start.
+//! Errors that keep the server from starting.
 
 use std::fmt;
 
-/// Why the server did not start: one line that names the variable.
+/// An error that keeps the server from starting: one line, which names the variable if one is at fault.
 #[derive(Debug)]
 pub struct StartError {
     variable: Option<&'static str>,
@@ -10,7 +10,7 @@ pub struct StartError {
 }
 
 impl StartError {
-    /// An error of the variable.
+    /// Creates an error in the value of `variable`.
     pub fn of(variable: &'static str, message: impl fmt::Display) -> Self {
         Self {
             variable: Some(variable),
@@ -18,7 +18,7 @@ impl StartError {
         }
     }
 
-    /// An error of no variable in particular.
+    /// Creates an error that no single variable causes.
     pub fn other(message: impl fmt::Display) -> Self {
         Self {
             variable: None,

@@ -1,55 +1,52 @@
-//! How the cache's keys are made, and with it what the database keeps.
+//! The layout of the cache's keys, which decides what the database stores of a token.
 
 use std::fmt;
 
 use tower_api_token::store::KeyLayout;
 
 use super::StartError;
-use crate::db::Kept;
+use crate::db::StoredForm;
 
-/// `KEY_LAYOUT`, and `REDIS_KEY_PREFIX` that belongs to it.
+/// The values of `KEY_LAYOUT` and `REDIS_KEY_PREFIX`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Keys by digest: nothing that is kept gives a token away.
+    /// Keys contain digests, so neither Redis nor the database holds a token.
     Digest,
-    /// The Python service's keys, to share one Redis with it: they contain the tokens' text.
-    Seed {
-        /// What the Python service has as `REDIS_KEY_PREFIX`, or nothing.
+    /// Keys are those of Dify's Python service, to share one Redis with it. They contain the tokens' text.
+    Dify {
+        /// The Python service's own `REDIS_KEY_PREFIX`; may be empty.
         prefix: String,
     },
 }
 
 impl Layout {
-    pub(super) fn seed(prefix: Option<&str>) -> Self {
-        // White space around it does not count, as in Python.
+    pub(super) fn dify(prefix: Option<&str>) -> Self {
+        // Python strips it too.
         let prefix = prefix.unwrap_or_default().trim().to_owned();
-        Self::Seed { prefix }
+        Self::Dify { prefix }
     }
 
-    /// A prefix that no key would get is a deployment that believes it shares its Redis.
+    /// Refuses a prefix, which no key of this layout has: whoever sets it expects to share a Redis.
     pub(super) fn digest(prefix: Option<&str>) -> Result<Self, StartError> {
         match prefix {
             None => Ok(Self::Digest),
-            Some(_) => Err(StartError::of(
-                "REDIS_KEY_PREFIX",
-                "means something with KEY_LAYOUT=seed only",
-            )),
+            Some(_) => Err(StartError::of("REDIS_KEY_PREFIX", "needs KEY_LAYOUT=dify")),
         }
     }
 
-    /// As the cache has it.
+    /// Returns the cache's setting.
     pub fn keys(&self) -> KeyLayout {
         match self {
             Self::Digest => KeyLayout::digest(),
-            Self::Seed { prefix } => KeyLayout::seed_with_prefix(prefix),
+            Self::Dify { prefix } => KeyLayout::seed_with_prefix(prefix),
         }
     }
 
-    /// What the database has to keep for it.
-    pub fn kept(&self) -> Kept {
+    /// Returns what the database must store of each token.
+    pub fn stored_form(&self) -> StoredForm {
         match self {
-            Self::Digest => Kept::Digest,
-            Self::Seed { .. } => Kept::Text,
+            Self::Digest => StoredForm::Digest,
+            Self::Dify { .. } => StoredForm::Text,
         }
     }
 }
@@ -58,13 +55,13 @@ impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Digest => f.write_str("digest"),
-            Self::Seed { prefix } if prefix.is_empty() => {
-                f.write_str("seed, shared with the Python service")
+            Self::Dify { prefix } if prefix.is_empty() => {
+                f.write_str("dify, shared with Dify's Python service")
             }
-            // Quoted, because a prefix may be anything.
-            Self::Seed { prefix } => write!(
+            // Quoted, because a prefix may contain any character.
+            Self::Dify { prefix } => write!(
                 f,
-                "seed, shared with the Python service, keys prefixed {prefix:?}"
+                "dify, shared with Dify's Python service, keys prefixed {prefix:?}"
             ),
         }
     }

@@ -1,6 +1,6 @@
-//! Flags and environment.
+//! Command-line flags and environment variables.
 //!
-//! All values are read as text and checked here, so that every complaint has one form: one line
+//! All values are read as text and checked here, so that every error has the same form: one line
 //! that names the variable.
 
 mod error;
@@ -28,61 +28,61 @@ use crate::format::Format;
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// What the server was asked to do.
+/// The server's settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// The Redis to share answers through; without it they stay in this process.
+    /// The Redis that instances share; `None` for a store in this process's memory.
     pub redis: Option<Redis>,
-    /// Where the database is.
+    /// The database.
     pub database: Target,
-    /// How the cache's keys are made.
+    /// The layout of the cache's keys.
     pub layout: Layout,
-    /// Which tokens are looked up at all.
+    /// Which tokens are looked up.
     pub format: Format,
     /// How long a token is cached.
     pub ttl: Duration,
-    /// How long a null is cached.
+    /// How long an unknown or denied token is cached.
     pub negative_ttl: Duration,
-    /// Entries of the local level; 0 switches it off.
+    /// Entries of the local level; 0 turns it off.
     pub local_capacity: usize,
-    /// How long a local entry may outlive an invalidation.
+    /// How long an instance may serve an answer from its local level after another one invalidated it.
     pub max_staleness: Duration,
-    /// For how long after a recorded use of a token others are not recorded.
+    /// The minimum time between two recorded uses of one token.
     pub last_use_interval: Duration,
     /// How often recorded uses are written to the database.
     pub last_use_flush: Duration,
-    /// How long each answer of the database is held back.
+    /// How long each answer of the database is delayed.
     pub load_delay: Duration,
     /// The bearer token for `/admin`.
     pub admin_token: AdminToken,
-    /// How long requests under way may take after the signal to end.
+    /// How long open requests may take after the signal to stop.
     pub drain: Duration,
     /// How long a client may take to send a request, and a connection may be idle.
     pub client_timeout: Duration,
     /// Whether logs are JSON.
     pub log_json: bool,
-    /// What is logged.
+    /// The filter of the logs.
     pub log_filter: Targets,
-    /// The OpenTelemetry collector that spans are sent to.
+    /// The OpenTelemetry collector that receives spans.
     pub otlp_endpoint: Option<String>,
 }
 
-/// What the command line asks for.
+/// The task that the command line gives.
 #[derive(Debug)]
 pub enum Request {
-    /// To serve.
+    /// The server is to run.
     Serve(Box<Config>),
-    /// To print this text (help or version) and to end.
+    /// This text (help or version) is to be printed.
     Print(String),
 }
 
 impl Config {
-    /// Reads the command line, and the environment where a flag is missing.
+    /// Reads the command line, and the environment for flags that are missing.
     ///
     /// # Errors
-    /// An unknown flag, or a value that is not understood.
+    /// Returns an error for an unknown flag and for an invalid value.
     pub fn read<I, T>(arguments: I) -> Result<Request, StartError>
     where
         I: IntoIterator<Item = T>,
@@ -90,7 +90,7 @@ impl Config {
     {
         let matches = match command().try_get_matches_from(arguments) {
             Ok(matches) => matches,
-            // Help and version come as errors too, but belong on standard output.
+            // Help and version are errors too, but belong on standard output.
             Err(error) if !error.use_stderr() => return Ok(Request::Print(error.to_string())),
             Err(error) => {
                 let text = error.to_string();
@@ -128,7 +128,7 @@ impl Values {
         {
             return Err(StartError::of(
                 "REDIS_URL",
-                "no cluster with KEY_LAYOUT=seed: that layout needs SCAN, which is refused on a cluster",
+                "a cluster needs KEY_LAYOUT=digest: the Dify layout needs SCAN, which a cluster does not support",
             ));
         }
         Ok(Config {
@@ -158,7 +158,7 @@ impl Values {
             log_filter: log_filter.parse().map_err(|_| {
                 StartError::of(
                     "RUST_LOG",
-                    "not a level, or target=level, separated by commas",
+                    "not a comma-separated list of levels or target=level",
                 )
             })?,
             otlp_endpoint: self.collector()?,
@@ -167,19 +167,19 @@ impl Values {
 
     fn layout(&self) -> Result<Layout, StartError> {
         let prefix = self.optional("REDIS_KEY_PREFIX")?;
-        match self.choice("KEY_LAYOUT", &["digest", "seed"])? {
-            "seed" => Ok(Layout::seed(prefix)),
+        match self.choice("KEY_LAYOUT", &["digest", "dify"])? {
+            "dify" => Ok(Layout::dify(prefix)),
             _ => Layout::digest(prefix),
         }
     }
 
-    /// The Python service's tokens have no format, and are what the layout seed is there for.
+    /// Defaults to any format with the Dify layout, because Dify's tokens have no checksum.
     fn format(&self, layout: &Layout) -> Result<Format, StartError> {
         const NAME: &str = "TOKEN_FORMAT";
         if self.optional(NAME)?.is_none() {
             return Ok(match layout {
                 Layout::Digest => Format::Checked,
-                Layout::Seed { .. } => Format::Any,
+                Layout::Dify { .. } => Format::Any,
             });
         }
         Ok(match self.choice(NAME, &["checked", "any"])? {
@@ -194,25 +194,25 @@ impl Values {
             return Ok(None);
         };
         if !cfg!(feature = "otel") {
-            let why = "this binary is built without it; build with --features otel";
+            let why = "this binary was built without the feature otel";
             return Err(StartError::of(NAME, why));
         }
-        // Not repeated: it may hold a password.
+        // The error does not contain the value, which may hold a password.
         if !endpoint.starts_with("http://") {
             return Err(StartError::of(NAME, "not an http:// URL"));
         }
         Ok(Some(endpoint.to_owned()))
     }
 
-    /// The value, if it is set. Set but empty is a slip, and what it was meant to be is not ours to
-    /// guess: an empty `REDIS_URL` could be a deployment that believes it shares its cache.
+    /// Returns the value, if it is set. An empty value is an error: the server would otherwise run
+    /// with a store in memory where an empty `REDIS_URL` was meant to name a shared one.
     fn optional(&self, name: &'static str) -> Result<Option<&str>, StartError> {
         let Some(value) = self.0.get_one::<OsString>(name) else {
             return Ok(None);
         };
         match OsStr::to_str(value) {
             None => Err(StartError::of(name, "not UTF-8")),
-            Some("") => Err(StartError::of(name, "empty; unset it for the default")),
+            Some("") => Err(StartError::of(name, "empty; unset it to get the default")),
             Some(text) => Ok(Some(text)),
         }
     }
@@ -228,10 +228,10 @@ impl Values {
             .ok()
             .filter(|number| range.contains(number))
             .ok_or_else(|| {
-                let (least, most) = (range.start(), range.end());
+                let (min, max) = (range.start(), range.end());
                 StartError::of(
                     name,
-                    format!("{text:?} is not a whole number from {least} to {most}"),
+                    format!("{text:?} is not a whole number from {min} to {max}"),
                 )
             })
     }
@@ -247,10 +247,7 @@ impl Values {
             .copied()
             .find(|choice| *choice == text)
             .ok_or_else(|| {
-                StartError::of(
-                    name,
-                    format!("{text:?} is unknown, expected {}", choices.join(" or ")),
-                )
+                StartError::of(name, format!("{text:?} is not {}", choices.join(" or ")))
             })
     }
 }

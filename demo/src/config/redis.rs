@@ -1,4 +1,4 @@
-//! Where Redis is, and what TLS to it needs.
+//! The Redis server, and the certificates for TLS.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ const CA: &str = "REDIS_CA_FILE";
 const CLIENT_CERT: &str = "REDIS_CLIENT_CERT_FILE";
 const CLIENT_KEY: &str = "REDIS_CLIENT_KEY_FILE";
 
-/// Names the variable whose value the cache's builder rejects.
+/// Converts an error of the cache's builder, and names the variable that causes it.
 pub fn refused_setting(error: ConfigError) -> StartError {
     match error.setting() {
         "ca_certificate" => StartError::of(CA, error),
@@ -20,7 +20,7 @@ pub fn refused_setting(error: ConfigError) -> StartError {
     }
 }
 
-/// `REDIS_URL`, and the files that belong to it.
+/// The values of `REDIS_URL` and of the variables that name its certificates.
 #[derive(Clone, Debug)]
 pub struct Redis {
     url: RedisUrl,
@@ -28,7 +28,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// `file` is the path in a variable, if that is set.
+    /// Reads the variables. `file` returns the path in a variable, if it is set.
     pub(super) fn read<'a>(
         url: Option<&str>,
         file: impl Fn(&'static str) -> Result<Option<&'a str>, StartError>,
@@ -37,7 +37,7 @@ impl Redis {
         let tls = url.as_ref().is_some_and(RedisUrl::is_tls);
         for variable in [CA, CLIENT_CERT, CLIENT_KEY] {
             if !tls && file(variable)?.is_some() {
-                let message = "means something with REDIS_URL=rediss://… only";
+                let message = "needs REDIS_URL=rediss://…";
                 return Err(StartError::of(variable, message));
             }
         }
@@ -68,17 +68,17 @@ impl Redis {
         Ok(Some(Self { url, store }))
     }
 
-    /// The store, not connected yet.
+    /// Returns the store, which connects when it is first used.
     pub fn store(&self) -> RedisStore {
         self.store.clone()
     }
 
-    /// One server, or what stands for it.
+    /// Returns the kind of deployment that the URL names.
     pub fn kind(&self) -> RedisKind {
         self.url.kind
     }
 
-    /// Whether a crypto provider is needed.
+    /// Returns whether connections use TLS, which needs a crypto provider.
     pub fn is_tls(&self) -> bool {
         self.url.is_tls()
     }
@@ -101,14 +101,14 @@ fn read_file(variable: &'static str, path: Option<&str>) -> Result<Option<Vec<u8
         .map_err(|error| StartError::of(variable, format!("cannot be read: {error}")))
 }
 
-/// What is behind the URL.
+/// The kind of Redis deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisKind {
-    /// One server.
+    /// The URL names one server.
     Single,
-    /// The master that sentinels name.
+    /// The URL names sentinels, which name the master.
     Sentinel,
-    /// A cluster.
+    /// The URL names nodes of a cluster.
     Cluster,
 }
 
@@ -122,7 +122,7 @@ impl fmt::Display for RedisKind {
     }
 }
 
-/// It may hold a password, so it is shown by its hosts alone.
+/// A Redis URL. `Display` and `Debug` show its hosts only, because it may hold a password.
 #[derive(Clone)]
 struct RedisUrl {
     text: String,
@@ -163,11 +163,11 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rest = self.text.split_once("://").map_or("", |(_, rest)| rest);
         if scheme(&self.text).ends_with("unix") {
-            // A password may stand in the query.
+            // The query may hold a password.
             return f.write_str(rest.split(['?', '#']).next().unwrap_or_default());
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        // An @ behind it: what looks like a host may be a password with a slash in it.
+        // An `@` after the authority: what looks like a host may be a password that contains a slash.
         if rest[authority.len()..].contains('@') {
             return f.write_str("at an address that is not shown");
         }

@@ -1,4 +1,4 @@
-//! Values that nobody should read over somebody's shoulder.
+//! Values that are never shown.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use super::StartError;
 #[derive(Clone)]
 pub struct AdminToken {
     digest: TokenDigest,
-    /// Kept only if it is ours, to be printed.
+    /// The text, if this process generated the token and has to print it.
     generated: Option<BearerToken>,
 }
 
 impl AdminToken {
-    /// The operator's own.
+    /// Takes the operator's own token.
     pub(super) fn given(text: &str) -> Result<Self, StartError> {
         if text.len() < 8 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(StartError::of(
                 "ADMIN_TOKEN",
-                "needs at least 8 characters, visible ASCII only",
+                "needs at least 8 characters, all of them visible ASCII",
             ));
         }
         Ok(Self {
@@ -29,6 +29,7 @@ impl AdminToken {
         })
     }
 
+    /// Generates a token.
     pub(super) fn random() -> Result<Self, StartError> {
         let token = TokenFormat::from_static("demo_admin_")
             .generate()
@@ -39,12 +40,12 @@ impl AdminToken {
         })
     }
 
-    /// What a presented token's digest is compared with.
+    /// Returns the digest, which is compared with that of a presented token.
     pub fn digest(&self) -> TokenDigest {
         self.digest
     }
 
-    /// The text, if it was made here. One that was given is never printed.
+    /// Returns the text of a generated token. A token from the configuration is never printed.
     pub fn generated(&self) -> Option<&str> {
         self.generated.as_ref().map(BearerToken::expose)
     }

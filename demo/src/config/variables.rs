@@ -1,9 +1,9 @@
-//! The table of variables, and the command line made of it.
+//! The table of environment variables, and the command line that is built from it.
 
 use clap::builder::ValueParser;
 use clap::{Arg, Command};
 
-/// One line of the table of variables: name, flag, default, help.
+/// A variable: name, flag, default, help.
 type Variable = (
     &'static str,
     &'static str,
@@ -16,55 +16,55 @@ const VARIABLES: [Variable; 22] = [
         "LISTEN",
         "listen",
         Some("127.0.0.1:3000"),
-        "Address to listen on; port 0 takes a free one",
+        "Address to listen on; port 0 picks a free port",
     ),
     (
         "REDIS_URL",
         "redis-url",
         None,
-        "Shared store: redis://…, rediss://…, unix://…, redis+sentinel://HOSTS/MASTER or redis+cluster://HOSTS; without it the store is this process's memory, for one instance only",
+        "Redis that all instances share: redis://…, rediss://…, unix://…, redis+sentinel://HOSTS/MASTER or redis+cluster://HOSTS [default: none, the cache is in memory and fits one instance]",
     ),
     (
         "REDIS_CA_FILE",
         "redis-ca-file",
         None,
-        "With rediss://: the authorities that may have signed Redis' certificate, in PEM [default: the machine's]",
+        "With rediss://: PEM file of the certificate authorities to trust [default: the system's]",
     ),
     (
         "REDIS_CLIENT_CERT_FILE",
         "redis-client-cert-file",
         None,
-        "With rediss://: our own certificate, in PEM, if Redis asks for one",
+        "With rediss://: PEM file of the client certificate",
     ),
     (
         "REDIS_CLIENT_KEY_FILE",
         "redis-client-key-file",
         None,
-        "With rediss://: the key of our own certificate, in PEM",
+        "With rediss://: PEM file of the client certificate's key",
     ),
     (
         "DATABASE_URL",
         "database-url",
         Some("sqlite://demo.db"),
-        "sqlite://FILE, created and migrated, or postgres://…",
+        "sqlite://FILE, which is created if it does not exist, or postgres://…",
     ),
     (
         "KEY_LAYOUT",
         "key-layout",
         Some("digest"),
-        "Layout of the cache keys: digest, or seed to share Redis with the Python service",
+        "Layout of the cache keys: digest, or dify to share Redis with Dify's Python service",
     ),
     (
         "REDIS_KEY_PREFIX",
         "redis-key-prefix",
         None,
-        "With the layout seed: what the Python service has under this name",
+        "With KEY_LAYOUT=dify: the Python service's own REDIS_KEY_PREFIX",
     ),
     (
         "TOKEN_FORMAT",
         "token-format",
         None,
-        "Which tokens are looked up at all: checked (our prefix and a checksum that fits) or any [default: checked, and any with the layout seed]",
+        "Which tokens are looked up: checked (right prefix and checksum) or any [default: checked; any with KEY_LAYOUT=dify]",
     ),
     (
         "TTL_SECONDS",
@@ -76,25 +76,25 @@ const VARIABLES: [Variable; 22] = [
         "NEGATIVE_TTL_SECONDS",
         "negative-ttl-seconds",
         Some("60"),
-        "How long it is cached that there is no such token",
+        "How long an unknown or denied token is cached",
     ),
     (
         "LOCAL_CAPACITY",
         "local-capacity",
         Some("100000"),
-        "Entries of the local level in front of Redis; 0 switches it off",
+        "Entries that this process keeps in memory in front of Redis; 0 turns it off",
     ),
     (
         "MAX_STALENESS_MS",
         "max-staleness-ms",
         Some("1000"),
-        "How long a local entry may outlive an invalidation",
+        "How long an instance may serve an answer from memory after another one invalidated it",
     ),
     (
         "LAST_USE_INTERVAL_SECONDS",
         "last-use-interval-seconds",
         Some("60"),
-        "For how long after a recorded use of a token others are not recorded",
+        "Minimum time between two recorded uses of one token",
     ),
     (
         "LAST_USE_FLUSH_SECONDS",
@@ -106,7 +106,7 @@ const VARIABLES: [Variable; 22] = [
         "LOAD_DELAY_MS",
         "load-delay-ms",
         Some("0"),
-        "Holds each answer of the database back, to see single flight and races",
+        "Delays each answer of the database, to make single flight and races visible",
     ),
     (
         "ADMIN_TOKEN",
@@ -118,35 +118,35 @@ const VARIABLES: [Variable; 22] = [
         "DRAIN_SECONDS",
         "drain-seconds",
         Some("20"),
-        "How long requests under way may take after SIGTERM",
+        "How long open requests may take after SIGTERM",
     ),
     (
         "CLIENT_TIMEOUT_SECONDS",
         "client-timeout-seconds",
         Some("30"),
-        "How long a client may take to send a request's head, and its body, and a connection may be idle",
+        "How long a client may take to send a request's head, and its body; also limits how long a connection may be idle",
     ),
     (
         "LOG_FORMAT",
         "log-format",
         Some("text"),
-        "text or json, on standard error",
+        "Format of the logs on standard error: text or json",
     ),
     (
         "RUST_LOG",
         "rust-log",
         Some("info"),
-        "What is logged: a level, or target=level, separated by commas",
+        "Filter of the logs: levels or target=level, separated by commas",
     ),
     (
         "OTLP_ENDPOINT",
         "otlp-endpoint",
         None,
-        "Where spans go to: an OpenTelemetry collector's http://HOST:4318; needs a binary with the feature otel",
+        "OpenTelemetry collector for spans, such as http://HOST:4318; needs the feature otel",
     ),
 ];
 
-/// The command line: for each variable a flag that wins over it.
+/// Builds the command line. Each variable has a flag, which takes precedence.
 pub(super) fn command() -> Command {
     let arguments = VARIABLES.map(|(name, flag, default, help)| {
         let argument = Arg::new(name)
@@ -154,11 +154,11 @@ pub(super) fn command() -> Command {
             .env(name)
             .value_name(name)
             .help(help)
-            // Bytes, so that text which is not UTF-8 is our complaint, which names the variable.
+            // Not UTF-8: the error is then ours, and names the variable.
             .value_parser(ValueParser::os_string())
-            // `--ttl-seconds -5` is a bad number and not a flag named `-5`.
+            // `--ttl-seconds -5` is an invalid number, not a flag named `-5`.
             .allow_negative_numbers(true)
-            // The help shows no secret that happens to be in the environment.
+            // The help must not show secrets from the environment.
             .hide_env_values(true);
         match default {
             Some(default) => argument.default_value(default),

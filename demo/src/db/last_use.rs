@@ -1,12 +1,11 @@
-//! The times of last uses.
+//! The column `last_used_at`.
 
 use sqlx::{Postgres, QueryBuilder, Sqlite};
 
 use super::{Database, Timestamp};
 
-/// Rows are locked in the order of their ids: two instances that write the same tokens at once would
-/// otherwise lock each other out, each with a row that the other waits for. The last condition is
-/// checked again once the lock is there.
+/// Locks rows in the order of their ids: two instances that write the same tokens at once could
+/// otherwise deadlock. PostgreSQL checks the last condition again once it has the lock.
 const POSTGRES: (&str, &str) = (
     "WITH used (id, at) AS (",
     "), locked AS ( \
@@ -16,14 +15,14 @@ const POSTGRES: (&str, &str) = (
     ) UPDATE tokens SET last_used_at = locked.at FROM locked WHERE tokens.id = locked.id",
 );
 
-/// One writer at a time: nothing to be locked.
+/// SQLite has one writer at a time, so no rows need to be locked.
 const SQLITE: (&str, &str) = (
     "WITH used (id, at) AS (",
     ") UPDATE tokens SET last_used_at = used.at FROM used WHERE tokens.id = used.id \
       AND (tokens.last_used_at IS NULL OR tokens.last_used_at < used.at)",
 );
 
-/// The statement with its values, run on the pool of its database.
+/// Runs the statement with its values on a pool of either database.
 macro_rules! record {
     ($pool:expr, $kind:ty, $statement:expr, $uses:expr) => {{
         let (before, after) = $statement;
@@ -41,8 +40,9 @@ macro_rules! record {
 }
 
 impl Database {
-    /// Writes when tokens were last used, in one statement, and never back in time: what is repeated or
-    /// late changes nothing. Returns how many rows changed. No id may be there twice.
+    /// Writes when tokens were last used, in one statement, and returns the number of rows that changed.
+    ///
+    /// A time never moves back, so repeated and late writes change nothing. Each id must occur only once.
     pub async fn record_uses(&self, uses: &[(&str, Timestamp)]) -> Result<u64, sqlx::Error> {
         if uses.is_empty() {
             return Ok(0);

@@ -5,17 +5,17 @@ use tower_api_token::TokenDigest;
 use super::tokens::read_digest;
 use super::{Database, TenantStatus, Timestamp, on_connection};
 
-/// A token of the operator's list, revoked and expired ones included. Its text is not read from the
-/// table; its digest is, to ask for its last use by, and is not shown.
+/// A token of the operator's list, which includes revoked and expired ones. The text is not read from the
+/// table. The digest is needed to look up the last use, and is not shown.
 #[derive(Clone, Debug)]
 pub struct ListedToken {
-    /// The token's public name.
+    /// The token's id, which is public.
     pub id: String,
-    /// What the cache knows the token by.
+    /// SHA-256 of the token.
     pub digest: TokenDigest,
     /// The tenant it belongs to.
     pub tenant_id: String,
-    /// The tenant's present status.
+    /// The tenant's current status.
     pub tenant_status: TenantStatus,
     /// The application it belongs to, if any.
     pub app_id: Option<String>,
@@ -27,26 +27,25 @@ pub struct ListedToken {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
-    /// When it was last used, as far as the database knows.
+    /// When it was last used, according to the database.
     pub last_used_at: Option<Timestamp>,
 }
 
-/// A part of the list.
+/// A page of the list.
 #[derive(Clone, Debug)]
 pub struct TokenPage {
-    /// In the order of their ids.
+    /// The tokens, ordered by id.
     pub tokens: Vec<ListedToken>,
     /// The id after which the next page begins; `None` on the last one.
     pub next: Option<String>,
 }
 
 impl Database {
-    /// At most `limit` tokens, by id, that come after this id.
+    /// Returns at most `limit` tokens, ordered by id, that follow the id `after`, which need not exist.
     ///
-    /// The place in the list is an id and not a number of rows, so a row that is added meanwhile
-    /// moves none of the others: who reads page after page sees each token that was there all the
-    /// time exactly once. New ids sort behind old ones, about, so most of what is added comes on the
-    /// last page. The id need not exist (any more).
+    /// Pages are keyed by an id and not by an offset, so rows that are added in between do not move the
+    /// others: a reader of all pages sees each token that existed all the time exactly once. Ids sort
+    /// roughly by age, so most new tokens are on the last page.
     pub async fn list_tokens(
         &self,
         after: Option<&str>,
@@ -69,7 +68,7 @@ impl Database {
             Option<Timestamp>,
             Option<Timestamp>,
         );
-        // Every id is behind the empty text. One row more than asked for says whether more come.
+        // Every id sorts after the empty string. The extra row shows whether there is another page.
         let rows: Vec<Columns> = on_connection!(self, connection => sqlx::query_as(SELECT).persistent(false)
             .bind(after.unwrap_or_default())
             .bind(i64::from(limit) + 1)

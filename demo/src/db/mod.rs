@@ -1,12 +1,11 @@
 //! The database: tenants, tokens by their digest, and the outbox.
 //!
 //! Both databases understand the same statements (`$1`, `RETURNING`, `ON CONFLICT`), so each is
-//! written once and `on_pool!` compiles it against either pool; what differs (opening, locking,
-//! migrations) is in `sqlite` and `postgres`. A single statement is by `on_connection!`.
+//! written once. `on_connection!` runs a single statement on either database, and `on_pool!` a
+//! transaction. Opening, locking and migrations differ, and are in `sqlite` and `postgres`.
 //!
-//! Every transaction here begins with a write. On SQLite one that began with a read could not
-//! become a writer while another instance writes, and would fail at once however long the busy
-//! timeout is.
+//! Every transaction begins with a write. On SQLite, one that began with a read cannot become a writer
+//! while another instance writes, and would fail immediately whatever the busy timeout.
 
 mod last_use;
 mod list;
@@ -35,13 +34,13 @@ pub use rotate::{RotateError, Rotation};
 pub use seed::Seeded;
 pub use tenants::TenantStatus;
 pub use time::Timestamp;
-pub use tokens::{InsertError, Kept, NewToken, TextCount, TokenRow};
+pub use tokens::{InsertError, NewToken, StoredForm, TextCount, TokenRow};
 
-/// How long a query waits for a connection of the pool: less than the cache's load deadline of
-/// three seconds, so that the reason in the log is this one.
+/// How long a query waits for a connection of the pool. This is shorter than the cache's load timeout of
+/// 3 seconds, so that the log names this cause.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Compiles one body against whichever pool there is.
+/// Compiles a body for the pools of both databases.
 macro_rules! on_pool {
     ($database:expr, $pool:ident => $body:expr) => {
         match $database {
@@ -52,13 +51,14 @@ macro_rules! on_pool {
 }
 use on_pool;
 
-/// Compiles one statement against either database, and returns errors to the caller.
+/// Compiles one statement for both databases, and returns errors from the enclosing function.
 ///
-/// On PostgreSQL it is in a transaction of its own. sqlx sends a statement with values in two steps, and behind a
-/// pooler in transaction mode (PgBouncer) only a transaction has both on one connection of the server. For the
-/// same reason no statement here is `persistent`: a prepared one stays on a connection that the next client has
-/// then, who would make one of the same name. At the isolation level `READ COMMITTED` a statement sees what
-/// was committed before it began, so that this is no older than without the transaction.
+/// On PostgreSQL the statement has a transaction of its own. sqlx sends a statement with values in two
+/// steps, and a pooler in transaction mode (PgBouncer) keeps both on one server connection only within a
+/// transaction. No statement here is `persistent` for a similar reason: a prepared statement stays on the
+/// server connection, and collides with one of the same name when the pooler gives the connection to
+/// another client. With `READ COMMITTED` a statement sees everything that was committed before it began,
+/// so the transaction does not make its answer older.
 macro_rules! on_connection {
     ($database:expr, $connection:ident => $body:expr) => {
         match $database {
@@ -78,28 +78,29 @@ macro_rules! on_connection {
 }
 use on_connection;
 
-/// Where the database is.
+/// The database that a URL names.
 #[derive(Clone)]
 pub enum Target {
-    /// A file.
+    /// The URL names a SQLite file.
     Sqlite(SqliteConnectOptions),
-    /// A server.
+    /// The URL names a PostgreSQL server.
     Postgres(PgConnectOptions),
 }
 
 impl Target {
-    /// Reads `DATABASE_URL`. The error never repeats the URL, which may hold a password.
+    /// Parses `DATABASE_URL`. The error never contains the URL, which may hold a password.
     pub fn parse(url: &str) -> Result<Self, String> {
         let scheme = url.split(':').next().unwrap_or_default();
         match scheme {
             "sqlite" if url.contains(":memory:") || url.contains("mode=memory") => Err(
-                "a database in memory is not supported, name a file: sqlite://demo.db".to_owned(),
+                "a database in memory is not supported; name a file, such as sqlite://demo.db"
+                    .to_owned(),
             ),
             "sqlite" => {
                 let options =
                     SqliteConnectOptions::from_str(url).map_err(|error| reason(&error))?;
                 if options.get_filename().as_os_str().is_empty() {
-                    return Err("the URL names no file, as sqlite://demo.db does".to_owned());
+                    return Err("the URL does not name a file, as sqlite://demo.db does".to_owned());
                 }
                 Ok(Self::Sqlite(options))
             }
@@ -111,7 +112,7 @@ impl Target {
     }
 }
 
-/// What and where, without user and password.
+/// Shows the kind and the place of the database, without user and password.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -126,7 +127,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// As [`Display`](fmt::Display): sqlx' own `Debug` of the options shows the password.
+/// Shows the same as [`Display`](fmt::Display), because the `Debug` of sqlx's options shows the password.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Target({self})")
@@ -136,14 +137,14 @@ impl fmt::Debug for Target {
 /// A pool of connections to either database. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub enum Database {
-    /// SQLite, compiled in.
+    /// The database is SQLite, which is compiled in.
     Sqlite(SqlitePool),
-    /// A PostgreSQL server.
+    /// The database is a PostgreSQL server.
     Postgres(PgPool),
 }
 
 impl Database {
-    /// Connects and migrates. The error is one line and fit for the operator's eyes.
+    /// Connects and migrates. The error is one line, which may be shown to the operator.
     pub async fn open(target: Target) -> Result<Self, String> {
         match target {
             Target::Sqlite(options) => sqlite::open(options).await.map(Self::Sqlite),
@@ -151,19 +152,19 @@ impl Database {
         }
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
         on_connection!(self, connection => sqlx::query("SELECT 1").persistent(false).execute(connection).await.map(drop));
         Ok(())
     }
 
-    /// Waits for the connections in use and closes all.
+    /// Waits for connections in use, and closes all of them.
     pub async fn close(&self) {
         on_pool!(self, pool => pool.close().await);
     }
 }
 
-/// The error in one line, without sqlx' prefixes that say nothing to an operator.
+/// Returns the error's text without sqlx's prefixes, which do not help an operator.
 fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Configuration(inner) => inner.to_string(),
@@ -173,8 +174,8 @@ fn reason(error: &sqlx::Error) -> String {
     }
 }
 
-/// Migrations compiled into the binary. sqlx' `migrate!` does the same, but wants sqlx' macros,
-/// which compile both database drivers a second time for the compiler's own use.
+/// Migrations that are compiled into the binary. sqlx's `migrate!` does the same, but needs sqlx's macros,
+/// which compile both database drivers a second time for the build.
 #[derive(Debug)]
 struct Embedded(&'static [(i64, &'static str, &'static str)]);
 
@@ -201,15 +202,14 @@ impl MigrationSource<'static> for Embedded {
     }
 }
 
-/// Applies what is not applied yet.
+/// Applies pending migrations. The caller holds a lock in the transaction that it passes.
 ///
-/// `run_direct` is what `run` calls, and public for this very case: through `run`'s generic
-/// `Acquire` the compiler cannot see that the future may move between threads.
+/// Calls `run_direct`, which is public for this case: with the generic `Acquire` of `run`, the compiler
+/// cannot prove that the future is `Send`.
 async fn run_migrations<C: Migrate>(
     connection: &mut C,
     migrations: Embedded,
 ) -> Result<(), MigrateError> {
-    // Whoever calls has a lock, for the transaction that it is in.
     let mut migrator = Migrator::new(migrations).await?;
     migrator.set_locking(false);
     migrator.run_direct(connection).await
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_url_is_refused_without_being_repeated() {
+    fn invalid_url_is_rejected_and_not_shown() {
         for url in [
             "",
             "demo.db",
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_shown() {
+    fn password_is_not_shown() {
         let target = Target::parse("postgres://demo:hunter22@db.internal:5433/demo").unwrap();
         assert_eq!(
             format!("{target} {target:?}"),

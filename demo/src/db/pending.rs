@@ -1,4 +1,4 @@
-//! The outbox table: invalidations that are owed.
+//! The outbox table: pending invalidations.
 
 use std::io;
 
@@ -7,22 +7,20 @@ use tower_api_token::{BearerToken, TokenDigest};
 use super::{Database, on_connection};
 use crate::random;
 
-/// Writes a row in the transaction of the change that owes the invalidation: both are committed, or
-/// neither.
+/// Writes a row in the transaction of the change, so that both are committed or neither.
 ///
-/// A row of the same subject that is still there gets the new id. That keeps the table small during
-/// a long outage, and whoever confirms the older invalidation deletes by the older id, hence
-/// nothing.
+/// If the subject has a row already, the row gets the new id. That keeps the table small during a long
+/// outage. The confirmation of the older invalidation deletes by the older id, so it deletes nothing.
 pub(super) const INSERT: &str = "\
     INSERT INTO pending_invalidations (id, kind, subject, created_at, attempts) VALUES ($1, $2, $3, $4, 0) \
     ON CONFLICT (kind, subject) DO UPDATE SET id = excluded.id, created_at = excluded.created_at, attempts = 0";
 
-/// What an invalidation is about.
+/// The subject of an invalidation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// One token.
+    /// The invalidation is of one token.
     Token(TokenDigest),
-    /// All tokens of a tenant.
+    /// The invalidation is of all tokens of a tenant.
     Tenant(String),
 }
 
@@ -50,16 +48,15 @@ impl Subject {
     }
 }
 
-/// A committed change whose invalidation is not confirmed yet: a row of the outbox.
+/// A row of the outbox: a committed change whose invalidation is not confirmed yet.
 #[derive(Clone, Debug)]
-#[must_use = "the caches still hold the old answer until the invalidation is confirmed"]
+#[must_use = "caches hold the old answer until the invalidation is confirmed"]
 pub struct Pending {
-    /// The row's name.
+    /// The id of the row.
     pub id: String,
     /// What has to be invalidated.
     pub subject: Subject,
-    /// The token's text, if the database keeps it: read from the table of tokens, as the outbox
-    /// itself holds no text.
+    /// The token's text, if the table of tokens stores it. The outbox does not.
     pub text: Option<BearerToken>,
 }
 
@@ -82,22 +79,22 @@ impl Pending {
 }
 
 impl Database {
-    /// Owed invalidations, those first that failed least: one that can never succeed does not hold
-    /// up the others.
+    /// Returns pending invalidations, ordered by the number of failures, so that one that can never
+    /// succeed does not delay the others.
     pub async fn pending(&self, limit: i64) -> Result<Vec<Pending>, sqlx::Error> {
         const SELECT: &str = "\
-            SELECT owed.id, owed.kind, owed.subject, tokens.token \
-            FROM pending_invalidations AS owed LEFT JOIN tokens \
-                ON owed.kind = 'token_digest' AND tokens.digest = owed.subject \
-            ORDER BY owed.attempts, owed.created_at LIMIT $1";
+            SELECT pending.id, pending.kind, pending.subject, tokens.token \
+            FROM pending_invalidations AS pending LEFT JOIN tokens \
+                ON pending.kind = 'token_digest' AND tokens.digest = pending.subject \
+            ORDER BY pending.attempts, pending.created_at LIMIT $1";
         let rows: Vec<(String, String, String, Option<String>)> = on_connection!(self, connection => sqlx::query_as(SELECT).persistent(false).bind(limit).fetch_all(connection).await);
-        let mut owed = Vec::with_capacity(rows.len());
+        let mut all = Vec::with_capacity(rows.len());
         for (id, kind, subject, text) in rows {
             if let Some(subject) = Subject::parse(&kind, subject) {
                 let text = text.map(BearerToken::new);
-                owed.push(Pending { id, subject, text });
+                all.push(Pending { id, subject, text });
             } else {
-                // Counted as a failure, so that it goes behind the rows that can be read.
+                // Counted as a failure, so that it is sorted behind the rows that can be read.
                 tracing::error!(
                     id,
                     kind,
@@ -106,10 +103,10 @@ impl Database {
                 self.count_attempt(&id).await?;
             }
         }
-        Ok(owed)
+        Ok(all)
     }
 
-    /// How many invalidations are owed.
+    /// Returns the number of pending invalidations.
     pub async fn pending_count(&self) -> Result<i64, sqlx::Error> {
         const SELECT: &str = "SELECT count(*) FROM pending_invalidations";
         Ok(
@@ -117,15 +114,15 @@ impl Database {
         )
     }
 
-    /// Takes a confirmed invalidation out of the outbox; a newer one of the same subject has
-    /// another id and stays.
-    pub async fn settle(&self, pending: &Pending) -> Result<(), sqlx::Error> {
+    /// Deletes a confirmed invalidation from the outbox. A newer one of the same subject has another id,
+    /// and stays.
+    pub async fn delete_pending(&self, pending: &Pending) -> Result<(), sqlx::Error> {
         const DELETE: &str = "DELETE FROM pending_invalidations WHERE id = $1";
         on_connection!(self, connection => sqlx::query(DELETE).persistent(false).bind(&pending.id).execute(connection).await.map(drop));
         Ok(())
     }
 
-    /// Counts an attempt that failed.
+    /// Counts a failed attempt.
     pub async fn count_attempt(&self, id: &str) -> Result<(), sqlx::Error> {
         const UPDATE: &str =
             "UPDATE pending_invalidations SET attempts = attempts + 1 WHERE id = $1";
@@ -134,8 +131,8 @@ impl Database {
     }
 }
 
-/// Binds a row's columns to [`INSERT`] and runs it in a transaction of either database.
-macro_rules! owe {
+/// Binds a [`Pending`] to [`INSERT`] and runs it in a transaction of either database.
+macro_rules! insert_pending {
     ($transaction:expr, $pending:expr) => {
         sqlx::query($crate::db::pending::INSERT)
             .persistent(false)
@@ -147,4 +144,4 @@ macro_rules! owe {
             .await
     };
 }
-pub(super) use owe;
+pub(super) use insert_pending;

@@ -1,4 +1,4 @@
-//! Opening PostgreSQL.
+//! Opens PostgreSQL.
 
 use std::time::Duration;
 
@@ -26,23 +26,23 @@ const MIGRATIONS: Embedded = Embedded(&[
     ),
 ]);
 
-/// A lock, by a number that nobody else has. And each start but the first would say that the table of migrations
-/// is there already.
-const ALONE: &str = "SELECT pg_advisory_xact_lock(8311); SET LOCAL client_min_messages = warning";
+/// Takes a lock, whose number no other application uses, and silences the notice that the table of
+/// migrations exists.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(8311); SET LOCAL client_min_messages = warning";
 
-/// Drops what another client of a pooler prepared on this connection: sqlx prepares its own statements for
-/// migrations, and names them alike. Sent by itself, for PgBouncer from 1.22 on answers it.
-const FORGET: &str = "DEALLOCATE ALL";
+/// Drops the statements that another client of a pooler prepared on this connection: sqlx prepares
+/// statements for migrations under the same names. Sent alone, because PgBouncer since 1.22 handles it
+/// itself.
+const DEALLOCATE: &str = "DEALLOCATE ALL";
 
-/// How long the server may take to answer at start.
+/// How long the server may take to answer when the demo starts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn open(options: PgConnectOptions) -> Result<PgPool, String> {
-    // A pooler may not know it, and no column here is a floating-point number.
+    // A pooler may not support it, and no column is a floating-point number.
     let options = options.extra_float_digits(None);
-    // A connection of its own first: the pool would try again until its time is over and then say
-    // "timed out", where this says "connection refused" or "password authentication failed", at
-    // once.
+    // Not by the pool, which would retry until its timeout and then report "timed out". This reports
+    // "connection refused" or "password authentication failed" immediately.
     let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
         .await
         .map_err(|_| format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))?
@@ -58,12 +58,12 @@ pub(super) async fn open(options: PgConnectOptions) -> Result<PgPool, String> {
         .connect_lazy_with(options))
 }
 
-/// All in one transaction, which has one connection of the server also behind a pooler. Instances that start
-/// together come here one after the other.
+/// Migrates in one transaction, which has one server connection even behind a pooler. The lock makes
+/// instances that start together migrate one after the other.
 async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
     let mut transaction = connection.begin().await?;
-    transaction.execute(ALONE).await?;
-    transaction.execute(FORGET).await?;
+    transaction.execute(LOCK).await?;
+    transaction.execute(DEALLOCATE).await?;
     run_migrations(&mut *transaction, MIGRATIONS).await?;
     transaction.commit().await?;
     Ok(())

@@ -1,40 +1,40 @@
-//! Rotation: a successor takes a token's place.
+//! Rotation: a token is replaced by a successor.
 
 use std::time::Duration;
 
 use chrono::DateTime;
 use tower_api_token::BearerToken;
 
-use super::pending::{Pending, owe};
-use super::tokens::{Kept, NewToken, add_token, read_digest};
+use super::pending::{Pending, insert_pending};
+use super::tokens::{NewToken, StoredForm, add_token, read_digest};
 use super::{Database, Timestamp, on_pool};
 use crate::{format, random};
 
-/// A rotation that is committed.
+/// A committed rotation.
 #[derive(Debug)]
 pub struct Rotation {
-    /// The new token as the database has it.
+    /// The new token's row.
     pub successor: NewToken,
-    /// The new token itself, to be shown once.
+    /// The new token's text, to be shown once.
     pub text: BearerToken,
-    /// When the old one expires.
+    /// When the old token expires.
     pub old_expires_at: Option<Timestamp>,
-    /// When the old one was revoked: now, if there is no overlap.
+    /// When the old token was revoked: now, if there is no overlap.
     pub old_revoked_at: Option<Timestamp>,
-    /// Caches hold the old end of the old token.
+    /// The invalidation of the old token, whose former expiry may be cached.
     pub pending: Pending,
 }
 
-/// Why there was no rotation.
+/// An error of [`Database::rotate_token`].
 #[derive(Debug)]
 pub enum RotateError {
-    /// There never was a token of this id.
+    /// No token has this id.
     NoSuchToken,
-    /// It is revoked.
+    /// The token is revoked.
     Revoked,
-    /// It has expired.
+    /// The token has expired.
     Expired,
-    /// It has been rotated already, and this is its successor.
+    /// The token was rotated already, and this is its successor.
     Rotated(String),
     /// The database failed; the rotation may or may not have happened.
     Database(sqlx::Error),
@@ -46,8 +46,9 @@ impl From<sqlx::Error> for RotateError {
     }
 }
 
-/// Takes the old token for this rotation, if it is good and nobody rotated it: of two that come at
-/// once, the later waits for the row (PostgreSQL) or the file (SQLite), and then finds a successor.
+/// Claims the old token for this rotation, if it is valid and was not rotated. Of two concurrent
+/// rotations, the later one waits for the row (PostgreSQL) or the file (SQLite), and then finds a
+/// successor.
 const CLAIM: &str = "\
     UPDATE tokens SET successor_id = $2 \
     WHERE id = $1 AND successor_id IS NULL AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3) \
@@ -68,20 +69,19 @@ type Old = (
 );
 
 impl Database {
-    /// Makes a successor of the same tenant, application and type, and ends the old token after the
-    /// overlap; without one, now. The successor expires when the old token would have: a rotation
-    /// changes the secret, and not what was granted.
+    /// Creates a successor of the same tenant, application and type. The old token expires after
+    /// `overlap`; if that is zero, it is revoked. The successor expires when the old token would have: a
+    /// rotation changes the secret, not what was granted.
     ///
-    /// Owed is the invalidation of the old token alone: the new text is random, so no cache can hold
-    /// anything about it.
+    /// Only the old token has to be invalidated. The new text is random, so no cache holds an answer to it.
     ///
     /// # Errors
-    /// The old token is not there, not good, or has a successor.
+    /// Returns an error if the old token does not exist, is not valid, or has a successor.
     pub async fn rotate_token(
         &self,
         id: &str,
         overlap: Duration,
-        kept: Kept,
+        form: StoredForm,
     ) -> Result<Rotation, RotateError> {
         let successor_id = random::id("tok").map_err(sqlx::Error::from)?;
         let now = Timestamp::now();
@@ -97,7 +97,7 @@ impl Database {
                 let state = sqlx::query_as(WHY_NOT).persistent(false).bind(id).fetch_optional(&mut *transaction).await?;
                 return Err(why_not(state));
             };
-            let rotation = plan(old, successor_id, now, overlap, kept)?;
+            let rotation = plan(old, successor_id, now, overlap, form)?;
             sqlx::query(END).persistent(false)
                 .bind(id)
                 .bind(rotation.old_expires_at)
@@ -107,7 +107,7 @@ impl Database {
             let successor = &rotation.successor;
             add_token!(transaction, successor)?;
             let pending = &rotation.pending;
-            owe!(transaction, pending)?;
+            insert_pending!(transaction, pending)?;
             transaction.commit().await?;
             Ok(rotation)
         })
@@ -117,7 +117,7 @@ impl Database {
 fn why_not(state: Option<(Option<String>, Option<Timestamp>)>) -> RotateError {
     match state {
         None => RotateError::NoSuchToken,
-        // First, because this one says where to go on.
+        // First, because the successor is what the caller needs.
         Some((Some(successor), _)) => RotateError::Rotated(successor),
         Some((None, Some(_))) => RotateError::Revoked,
         Some((None, None)) => RotateError::Expired,
@@ -129,7 +129,7 @@ fn plan(
     successor_id: String,
     now: Timestamp,
     overlap: Duration,
-    kept: Kept,
+    form: StoredForm,
 ) -> Result<Rotation, sqlx::Error> {
     let (tenant_id, app_id, token_type, digest, old_text, expires_at) = old;
     let expires_at = Timestamp::end(expires_at);
@@ -146,7 +146,7 @@ fn plan(
         (expires_at, Some(now))
     } else {
         let end = Timestamp::from(DateTime::from(now) + overlap);
-        // A rotation never makes a life longer.
+        // A rotation never extends a token's life.
         (
             Some(expires_at.map_or(end, |earlier| earlier.min(end))),
             None,
@@ -159,7 +159,7 @@ fn plan(
             app_id,
             token_type,
             digest: text.digest(),
-            text: kept.text(&text),
+            text: form.text(&text),
             created_at: now,
             expires_at,
         },

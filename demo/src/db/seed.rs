@@ -1,26 +1,26 @@
-//! What an empty database is filled with, so that a newcomer has something to call.
+//! Fills an empty database, so that a new user has tokens to try.
 
 use tower_api_token::BearerToken;
 
-use super::tokens::{Kept, NewToken, add_token};
+use super::tokens::{NewToken, StoredForm, add_token};
 use super::{Database, Timestamp, on_pool};
 use crate::{format, random};
 
 const TENANTS: [(&str, &str); 2] = [("acme", "Acme"), ("globex", "Globex")];
 
-/// A token that was made for an empty database.
+/// A token that was created in an empty database.
 pub struct Seeded {
-    /// The token's public name.
+    /// The token's id, which is public.
     pub id: String,
-    /// Its tenant.
+    /// The tenant it belongs to.
     pub tenant_id: String,
     /// `app` or `dataset`.
     pub token_type: &'static str,
-    /// The token itself, to be printed once.
+    /// The token's text, to be printed once.
     pub text: BearerToken,
 }
 
-/// Everything but the text.
+/// Shows everything except the text.
 impl std::fmt::Debug for Seeded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
@@ -38,18 +38,18 @@ impl std::fmt::Debug for Seeded {
 }
 
 impl Database {
-    /// Fills an empty database with two tenants and two tokens each; `None` if it is not empty.
+    /// Fills an empty database with two tenants and two tokens each. Returns `None` if it is not empty.
     ///
-    /// Of several instances that start on one empty database exactly one gets the tokens: the first
-    /// statement inserts the first tenant only where there is none, and a rival waits at that row
-    /// (PostgreSQL) or for the write lock (SQLite) until it is committed.
-    pub async fn seed(&self, kept: Kept) -> Result<Option<Vec<Seeded>>, sqlx::Error> {
+    /// If several instances start on one empty database, exactly one gets the tokens: the first statement
+    /// inserts a tenant only if there is none, and the other instances wait for that row (PostgreSQL) or
+    /// for the write lock (SQLite) until it is committed.
+    pub async fn seed(&self, form: StoredForm) -> Result<Option<Vec<Seeded>>, sqlx::Error> {
         const FIRST: &str = "\
             INSERT INTO tenants (id, name) SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM tenants) \
             ON CONFLICT (id) DO NOTHING";
         const NEXT: &str = "INSERT INTO tenants (id, name) VALUES ($1, $2)";
         let [(first, first_name), others @ ..] = TENANTS;
-        let tokens = tokens(kept)?;
+        let tokens = tokens(form)?;
         on_pool!(self, pool => {
             let mut transaction = pool.begin().await?;
             let inserted = sqlx::query(FIRST).persistent(false).bind(first).bind(first_name).execute(&mut *transaction).await?;
@@ -59,8 +59,7 @@ impl Database {
             for (id, name) in others {
                 sqlx::query(NEXT).persistent(false).bind(id).bind(name).execute(&mut *transaction).await?;
             }
-            // Random and new: no cache can hold anything about them, so nothing is owed to the
-            // outbox.
+            // Without rows in the outbox: the texts are random, so no cache holds an answer to them.
             for (token, _) in &tokens {
                 add_token!(transaction, token)?;
             }
@@ -84,8 +83,8 @@ impl Database {
     }
 }
 
-/// The tokens with their texts.
-fn tokens(kept: Kept) -> std::io::Result<Vec<(NewToken, BearerToken)>> {
+/// Generates the tokens with their texts.
+fn tokens(form: StoredForm) -> std::io::Result<Vec<(NewToken, BearerToken)>> {
     let mut tokens = Vec::new();
     for (tenant, _) in TENANTS {
         for (token_type, app_id) in [("app", Some(format!("{tenant}-chat"))), ("dataset", None)] {
@@ -98,7 +97,7 @@ fn tokens(kept: Kept) -> std::io::Result<Vec<(NewToken, BearerToken)>> {
                 app_id,
                 token_type,
                 digest: text.digest(),
-                text: kept.text(&text),
+                text: form.text(&text),
                 created_at: Timestamp::now(),
                 expires_at: None,
             };

@@ -1,4 +1,4 @@
-//! Opening SQLite so that several instances on one machine can share the file.
+//! Opens SQLite so that several instances on one machine can share the file.
 
 use std::time::Duration;
 
@@ -29,13 +29,12 @@ const MIGRATIONS: Embedded = Embedded(&[
 /// How long a writer waits for another.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the change to the write-ahead log is tried again while another instance has the file,
-/// 50 ms apart.
+/// How often the change to the write-ahead log is retried, every 50 ms, while another instance holds the
+/// file.
 const WAL_ATTEMPTS: u32 = 100;
 
 pub(super) async fn open(options: SqliteConnectOptions) -> Result<SqlitePool, String> {
-    // `synchronous` stays at its default, FULL: a revocation that was acknowledged survives a power
-    // cut.
+    // `synchronous` keeps its default, FULL, so that an acknowledged revocation survives a power cut.
     let options = options
         .create_if_missing(true)
         .foreign_keys(true)
@@ -56,9 +55,9 @@ pub(super) async fn open(options: SqliteConnectOptions) -> Result<SqlitePool, St
         .connect_lazy_with(options))
 }
 
-/// Readers and a writer at the same time. The mode stays in the file, so later connections need not
-/// ask for it. Two that change it at the same moment are told "busy" without the busy timeout being
-/// waited for, hence the loop.
+/// Switches to the write-ahead log, which allows readers beside a writer. The file stores the mode, so
+/// later connections need not set it. Two connections that set it at the same time get "busy" without
+/// the busy timeout, hence the loop.
 async fn write_ahead_log(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let mut attempts = 0;
     loop {
@@ -77,15 +76,14 @@ async fn write_ahead_log(connection: &mut SqliteConnection) -> Result<(), sqlx::
     }
 }
 
-/// `SQLITE_BUSY` is 5; extended codes carry it in their low byte.
+/// Returns whether the code is `SQLITE_BUSY`, which is 5. Extended codes have it in the low byte.
 fn is_busy(code: Option<&str>) -> bool {
     code.and_then(|code| code.parse::<u32>().ok())
         .is_some_and(|code| code & 0xff == 5)
 }
 
-/// sqlx takes no lock on SQLite while it migrates: two instances that start at once would both
-/// create the tables, and the second would fail. So everything runs inside one transaction that has
-/// the write lock from its beginning.
+/// Migrates in one transaction that has the write lock from its beginning. sqlx does not lock SQLite while
+/// it migrates: two instances that start together would both create the tables, and one would fail.
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     run_migrations(&mut *transaction, MIGRATIONS).await?;

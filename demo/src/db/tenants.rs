@@ -1,19 +1,19 @@
 //! The table of tenants.
 
-use super::pending::{Pending, owe};
+use super::pending::{Pending, insert_pending};
 use super::{Database, on_connection, on_pool};
 
 /// Whether a tenant's tokens may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenantStatus {
-    /// They may.
+    /// The tenant's tokens may be used.
     Active,
-    /// They are good, but are denied for now.
+    /// The tenant's tokens are valid but denied.
     Suspended,
 }
 
 impl TenantStatus {
-    /// As the database and the API write it.
+    /// Returns the status as the database and the API write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -23,8 +23,8 @@ impl TenantStatus {
 }
 
 impl Database {
-    /// Adds an active tenant; whether there was none of this id. No cache holds anything of a tenant that never
-    /// was, so that nothing is owed.
+    /// Adds an active tenant, and returns whether the id was free. No cache holds a token of a new tenant,
+    /// so nothing has to be invalidated.
     pub async fn insert_tenant(&self, id: &str, name: &str) -> Result<bool, sqlx::Error> {
         const INSERT: &str = "\
             INSERT INTO tenants (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING RETURNING id";
@@ -37,8 +37,8 @@ impl Database {
         Ok(inserted.is_some())
     }
 
-    /// Sets a tenant's status and owes the invalidation of its tokens, also when it had that status
-    /// already; `None` if there is no such tenant.
+    /// Sets a tenant's status and adds the invalidation of its tokens to the outbox, even if the tenant had
+    /// that status already. Returns `None` if there is no such tenant.
     pub async fn set_tenant_status(
         &self,
         id: &str,
@@ -51,13 +51,13 @@ impl Database {
             if update.execute(&mut *transaction).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            owe!(transaction, pending)?;
+            insert_pending!(transaction, pending)?;
             transaction.commit().await?;
         });
         Ok(Some(pending))
     }
 
-    /// Some tenant, for the example that is printed at start.
+    /// Returns a tenant for the example in the banner.
     pub async fn any_tenant(&self) -> Result<Option<String>, sqlx::Error> {
         const SELECT: &str = "SELECT id FROM tenants ORDER BY id LIMIT 1";
         Ok(

@@ -1,5 +1,5 @@
-//! Times as the database stores them: whole microseconds, which is as fine as both databases are, so that
-//! what is written and what is read back are equal.
+//! Times as the database stores them: whole microseconds, the resolution of PostgreSQL, so that a value
+//! is the same after it was written and read back.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::encode::IsNull;
@@ -7,14 +7,14 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::PgTypeInfo;
 use sqlx::{Decode, Encode, Postgres, Sqlite, Type};
 
-/// A moment in UTC: `INTEGER` microseconds in SQLite, `TIMESTAMPTZ` in PostgreSQL.
+/// A time in UTC: `INTEGER` microseconds in SQLite, `TIMESTAMPTZ` in PostgreSQL.
 ///
-/// Every value of a column is one. sqlx's own decoding of a `DateTime` panics for `infinity` and for years
-/// that chrono does not have, and an operator may write either by hand. A moment outside of the years 0000
-/// to 9999, which is what RFC 3339 has, becomes the first or the last one inside.
+/// Every value of such a column can be read. sqlx's own decoding of a `DateTime` panics for `infinity` and
+/// for years that chrono does not support, and an operator may write either by hand. A time outside of the
+/// years 0000 to 9999, which RFC 3339 is limited to, is replaced by the first or the last time within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
-    /// Since the beginning of 1970.
+    /// Microseconds since the beginning of 1970.
     micros: i64,
 }
 
@@ -24,23 +24,23 @@ const FIRST: i64 = -62_167_219_200_000_000;
 /// The end of the year 9999.
 const LAST: i64 = 253_402_300_799_999_999;
 
-/// The beginning of 2000, from which PostgreSQL counts.
+/// The beginning of 2000, which is PostgreSQL's epoch.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 impl Timestamp {
-    /// Returns the present moment.
+    /// Returns the current time.
     pub fn now() -> Self {
         Utc::now().into()
     }
 
-    /// Reads an RFC 3339 time with `Z` or an offset; `None` if it is not one.
+    /// Parses an RFC 3339 time with `Z` or an offset. Returns `None` if `text` is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let moment = DateTime::parse_from_rfc3339(text).ok()?;
         Some(moment.to_utc().into())
     }
 
-    /// Returns when a token ends. `infinity` is PostgreSQL's "never", and nothing that is read here ends
-    /// later than the year 9999.
+    /// Returns when a token expires. Returns `None` for PostgreSQL's `infinity` and for times after the
+    /// year 9999.
     pub(super) fn end(column: Option<Self>) -> Option<Self> {
         column.filter(|end| end.micros < LAST)
     }
@@ -52,7 +52,7 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339, in UTC.
+/// Formats the time by RFC 3339, in UTC.
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let moment = DateTime::from(*self);
@@ -110,14 +110,14 @@ impl<'q> Encode<'q, Postgres> for Timestamp {
         &self,
         buf: &mut <Postgres as sqlx::Database>::ArgumentBuffer<'q>,
     ) -> Result<IsNull, BoxDynError> {
-        // As the server sends it: microseconds, in eight bytes.
+        // The server's binary format: microseconds in eight bytes.
         Encode::<Postgres>::encode(self.micros - POSTGRES_EPOCH, buf)
     }
 }
 
 impl<'r> Decode<'r, Postgres> for Timestamp {
     fn decode(value: <Postgres as sqlx::Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
-        // `infinity` is the greatest number, and `-infinity` the least.
+        // `infinity` is the largest integer, `-infinity` the smallest.
         let micros = <i64 as Decode<'r, Postgres>>::decode(value)?;
         Ok(Self::clamped(micros.saturating_add(POSTGRES_EPOCH)))
     }
@@ -128,13 +128,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_offset_is_read_and_shown_as_utc() {
+    fn time_with_an_offset_is_converted_to_utc() {
         let moment = Timestamp::parse("2030-01-01T02:00:00.1234567+02:00").unwrap();
         assert_eq!(moment.to_string(), "2030-01-01T00:00:00.123456Z");
     }
 
     #[test]
-    fn a_time_without_offset_is_refused() {
+    fn time_without_an_offset_is_rejected() {
         for text in ["2030-01-01T00:00:00", "2030-01-01", "1893456000", ""] {
             assert_eq!(Timestamp::parse(text), None, "{text:?}");
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn every_moment_can_be_shown() {
+    fn every_time_can_be_formatted() {
         for (micros, shown) in [
             (i64::MIN, "0000-01-01T00:00:00Z"),
             (FIRST, "0000-01-01T00:00:00Z"),

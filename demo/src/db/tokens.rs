@@ -2,20 +2,20 @@
 
 use tower_api_token::{BearerToken, TokenDigest};
 
-use super::pending::{Pending, owe};
+use super::pending::{Pending, insert_pending};
 use super::{Database, Timestamp, on_connection, on_pool};
 
-/// What the database keeps of a new token.
+/// What the database stores of a new token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// The digest alone.
+pub enum StoredForm {
+    /// Only the digest is stored.
     Digest,
-    /// The text too: cache keys contain it, so that an invalidation cannot do without.
+    /// The text is stored too. The Dify layout's keys contain it, so invalidations need it.
     Text,
 }
 
-impl Kept {
-    /// The text, if it is to be kept.
+impl StoredForm {
+    /// Returns the text if it is to be stored.
     pub(crate) fn text(self, token: &BearerToken) -> Option<BearerToken> {
         match self {
             Self::Digest => None,
@@ -24,20 +24,19 @@ impl Kept {
     }
 }
 
-/// How many tokens there are, and of how many the database has the text.
+/// The number of tokens, and of those whose text is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextCount {
-    /// All tokens, revoked ones included: their invalidation may be asked for again.
+    /// All tokens, including revoked ones, whose invalidation can be repeated.
     pub tokens: i64,
-    /// Those with their text.
+    /// Tokens whose text is stored.
     pub texts: i64,
 }
 
-/// A token as the loader wants it, with the state of its tenant. Revoked tokens are not found at
-/// all.
+/// A token as the loader needs it, with the state of its tenant. Revoked tokens have none.
 #[derive(Clone, Debug)]
 pub struct TokenRow {
-    /// The token's public name, not the token.
+    /// The token's id, which is public.
     pub id: String,
     /// The tenant it belongs to.
     pub tenant_id: String,
@@ -51,7 +50,7 @@ pub struct TokenRow {
     pub created_at: Timestamp,
     /// When it expires, if ever.
     pub expires_at: Option<Timestamp>,
-    /// When it was last used, as far as the database knows.
+    /// When it was last used, according to the database.
     pub last_used_at: Option<Timestamp>,
     /// Whether the tenant is suspended.
     pub tenant_suspended: bool,
@@ -60,30 +59,30 @@ pub struct TokenRow {
 /// A token to be added.
 #[derive(Clone, Debug)]
 pub struct NewToken {
-    /// The token's public name.
+    /// The token's id, which is public.
     pub id: String,
-    /// An existing tenant.
+    /// The tenant it belongs to, which must exist.
     pub tenant_id: String,
-    /// The application, if any.
+    /// The application it belongs to, if any.
     pub app_id: Option<String>,
     /// `app` or `dataset`.
     pub token_type: &'static str,
     /// SHA-256 of the token.
     pub digest: TokenDigest,
-    /// The token itself, if the database is to keep it: see [`Kept`].
+    /// The token's text, if it is to be stored: see [`StoredForm`].
     pub text: Option<BearerToken>,
-    /// The present.
+    /// The current time.
     pub created_at: Timestamp,
     /// When it expires, if ever.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Why a token was not added.
+/// An error of [`Database::insert_token`].
 #[derive(Debug)]
 pub enum InsertError {
-    /// There is no tenant of that id.
+    /// No tenant has this id.
     NoSuchTenant,
-    /// The same text is a token already, perhaps a revoked one.
+    /// The same text is a token already, which may be revoked.
     Duplicate,
     /// The database failed; the token may or may not have been added.
     Database(sqlx::Error),
@@ -92,7 +91,7 @@ pub enum InsertError {
 impl From<sqlx::Error> for InsertError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            // The id is random: what is there already is the digest.
+            // The id is random, so the digest is the duplicate.
             sqlx::Error::Database(inner) if inner.is_unique_violation() => Self::Duplicate,
             other => Self::Database(other),
         }
@@ -122,17 +121,17 @@ macro_rules! add_token {
 }
 pub(super) use add_token;
 
-/// The column `digest`.
+/// Parses the column `digest`.
 pub(super) fn read_digest(text: &str) -> Result<TokenDigest, sqlx::Error> {
     text.parse()
         .map_err(|_| sqlx::Error::Decode("tokens.digest is not a digest".into()))
 }
 
 impl Database {
-    /// The token of this digest, unless it is revoked.
+    /// Returns the token of this digest, unless it is revoked.
     ///
-    /// One statement, so that token and tenant are of one moment, and outside any transaction of the
-    /// caller's, so that this moment is after the call: see the loader.
+    /// One statement reads token and tenant, so that both are from the same snapshot. It runs outside of any
+    /// transaction of the caller, so that the snapshot is newer than the call, as the loader requires.
     pub async fn find_token(&self, digest: TokenDigest) -> Result<Option<TokenRow>, sqlx::Error> {
         const SELECT: &str = "\
             SELECT tokens.id, tenant_id, app_id, type, digest, created_at, expires_at, last_used_at, \
@@ -168,7 +167,7 @@ impl Database {
                     tenant_id,
                     app_id,
                     token_type,
-                    // The row's own digest and not the one asked for: the cache compares the two.
+                    // The row's own digest, not the requested one: the cache compares the two.
                     digest: read_digest(&digest)?,
                     created_at,
                     expires_at: Timestamp::end(expires_at),
@@ -180,15 +179,15 @@ impl Database {
         .transpose()
     }
 
-    /// Of how many tokens the text is there.
+    /// Counts the tokens, and those whose text is stored.
     pub async fn count_texts(&self) -> Result<TextCount, sqlx::Error> {
         const SELECT: &str = "SELECT count(*), count(token) FROM tokens";
         let (tokens, texts) = on_connection!(self, connection => sqlx::query_as(SELECT).persistent(false).fetch_one(connection).await);
         Ok(TextCount { tokens, texts })
     }
 
-    /// Adds a token, and owes the invalidation of what was cached about its text: that there is no
-    /// such token.
+    /// Adds a token, and adds its invalidation to the outbox: somebody may have tried the text before, so
+    /// that "unknown" is cached.
     pub async fn insert_token(&self, token: &NewToken) -> Result<Pending, InsertError> {
         let pending =
             Pending::of_token(token.digest, token.text.clone()).map_err(sqlx::Error::from)?;
@@ -197,15 +196,15 @@ impl Database {
             if add_token!(transaction, token)?.rows_affected() == 0 {
                 return Err(InsertError::NoSuchTenant);
             }
-            owe!(transaction, pending)?;
+            insert_pending!(transaction, pending)?;
             transaction.commit().await?;
         });
         Ok(pending)
     }
 
-    /// Revokes a token and owes its invalidation; `None` if there never was a token of this id.
+    /// Revokes a token and adds its invalidation to the outbox. Returns `None` if no token has this id.
     ///
-    /// A repetition keeps the time of the first revocation and owes the invalidation anew.
+    /// A repeated call keeps the time of the first revocation, and adds the invalidation again.
     pub async fn revoke_token(&self, id: &str) -> Result<Option<Pending>, sqlx::Error> {
         const UPDATE: &str = "\
             UPDATE tokens SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 RETURNING digest, token";
@@ -218,7 +217,7 @@ impl Database {
                 .await?;
             let Some((digest, text)) = revoked else { return Ok(None) };
             let pending = Pending::of_token(read_digest(&digest)?, text.map(BearerToken::new))?;
-            owe!(transaction, pending)?;
+            insert_pending!(transaction, pending)?;
             transaction.commit().await?;
             Ok(Some(pending))
         })

@@ -1,9 +1,8 @@
-//! What the operator calls: tokens are made and revoked, tenants suspended and resumed.
+//! The operator's API: creates and revokes tokens, suspends and resumes tenants.
 //!
-//! Every handler has the same order: the change and its outbox row in one transaction, then the
-//! invalidation. An answer of success means that both are done. If only the first is, the answer is
-//! 503 and says so; the request may be repeated as often as one likes, and the outbox goes on by
-//! itself.
+//! Every handler commits the change and its outbox row in one transaction, and then invalidates. A
+//! successful response means that both are done. If the invalidation failed, the response is a 503 that
+//! says so; the request may be repeated, and the outbox retries in the background.
 
 use std::collections::HashMap;
 
@@ -18,16 +17,16 @@ use axum::{Json, Router, middleware};
 use serde_json::json;
 
 use super::admin_auth::require_admin;
-use super::new_tenant::WantedTenant;
-use super::new_token::{Wanted, is_identifier};
-use super::problem::{Problem, within_deadline};
+use super::new_tenant::NewTenantRequest;
+use super::new_token::{NewTokenRequest, is_identifier};
+use super::problem::{Problem, with_timeout};
 use super::rotate::rotate_token;
 use super::token_list::list_tokens;
 use super::{AppState, NO_STORE, live};
 use crate::db::{InsertError, NewToken, Pending, TenantStatus, Timestamp};
 use crate::{format, random};
 
-/// The largest body: a token request is far smaller.
+/// The maximum length of a body, which no valid request comes near.
 const BODY_LIMIT: usize = 16 * 1024;
 
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
@@ -42,33 +41,30 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
         .fallback(async || Problem::not_found("route"))
         .layer(middleware::from_fn_with_state(state.clone(), read_body))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        // Outermost, the fallback included: a stranger does not learn which routes there are.
+        // Outermost, around the fallback too, so that others cannot find out which routes exist.
         .layer(middleware::from_fn_with_state(state.clone(), require_admin))
 }
 
-/// Reads the whole body before its handler does, for as long as a client may take. One that is sent byte by byte
-/// would hold its connection for as long as the client likes.
+/// Reads the whole body before the handler runs, within the client timeout. A client could otherwise hold a
+/// connection open by sending a body byte by byte.
 async fn read_body(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    // With the parts, which the limit of its length is in.
+    // With the parts, whose extensions hold the limit of the length.
     let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
-    match tokio::time::timeout(state.patience, body).await {
+    match tokio::time::timeout(state.client_timeout, body).await {
         Ok(Ok(body)) => next.run(Request::from_parts(parts, Body::from(body))).await,
         Ok(Err(refused)) => refused.into_response(),
         Err(_) => {
-            let detail = "the body did not come in time";
+            let detail = "the body was not received in time";
             Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
         }
     }
 }
 
 async fn create_tenant(State(state): State<AppState>, body: Bytes) -> Result<Response, Problem> {
-    let WantedTenant { id, name } = WantedTenant::parse(&body)?;
-    let inserted = within_deadline(state.database.insert_tenant(&id, &name))
-        .await
-        .map_err(|error: sqlx::Error| Problem::database(&error))?;
-    if !inserted {
-        let detail = "id: there is a tenant of this id already";
+    let NewTenantRequest { id, name } = NewTenantRequest::parse(&body)?;
+    if !with_timeout(state.database.insert_tenant(&id, &name)).await? {
+        let detail = "id: a tenant with this id exists";
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     tracing::info!(id, "a tenant was created");
@@ -77,15 +73,15 @@ async fn create_tenant(State(state): State<AppState>, body: Bytes) -> Result<Res
     Ok((StatusCode::CREATED, NO_STORE, Json(body)).into_response())
 }
 
-/// Makes a token, or imports one whose text is given. The text is answered here and never again.
+/// Creates a token, or imports one whose text is given. Only this response contains the text.
 async fn create_token(
     State(state): State<AppState>,
     wait: WaitQuery,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let wait = asked_to_wait(wait)?;
+    let wait = parse_wait(wait)?;
     let now = Timestamp::now();
-    let wanted = Wanted::parse(&body, now, state.format)?;
+    let wanted = NewTokenRequest::parse(&body, now, state.format)?;
     let text = match wanted.token {
         Some(text) => text,
         None => format::of_type(wanted.token_type)
@@ -98,11 +94,11 @@ async fn create_token(
         app_id: wanted.app_id,
         token_type: wanted.token_type,
         digest: text.digest(),
-        text: state.kept.text(&text),
+        text: state.stored_form.text(&text),
         created_at: now,
         expires_at: wanted.expires_at,
     };
-    let pending = within_deadline(state.database.insert_token(&token))
+    let pending = with_timeout(state.database.insert_token(&token))
         .await
         .map_err(|error| match error {
             InsertError::NoSuchTenant => {
@@ -111,7 +107,7 @@ async fn create_token(
             InsertError::Duplicate => {
                 Problem::new(StatusCode::CONFLICT, "token: this text is a token already")
             }
-            InsertError::Database(error) => Problem::database(&error),
+            InsertError::Database(error) => error.into(),
         })?;
     tracing::info!(
         id = token.id,
@@ -120,14 +116,14 @@ async fn create_token(
     );
     state.live.changed("created", "id", &token.id);
 
-    // Somebody may have tried the text before it was a token, and then it is cached that there is
-    // none.
+    // Somebody may have tried the text before it was a token, so that "unknown" is cached.
     if let Err(error) = state.outbox.confirm(&pending, wait).await {
         tracing::warn!(id = token.id, %error, "the new token's invalidation is not confirmed");
         let seconds = state.negative_ttl.as_secs();
         let detail = format!(
-            "the token was created and its text is shown only here, but the cache could not be told: \
-             it may be refused for up to {seconds} s, or until the server has told the cache, which it goes on trying"
+            "the token was created, but its invalidation is not confirmed: it may be rejected for up to \
+             {seconds} s, or until the server, which keeps retrying, has invalidated it; only this response \
+             contains its text"
         );
         // The only copy of the text: without it the token would be lost.
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -152,17 +148,16 @@ async fn revoke_token(
     Path(id): Path<String>,
     wait: WaitQuery,
 ) -> Result<Response, Problem> {
-    let wait = asked_to_wait(wait)?;
+    let wait = parse_wait(wait)?;
     if !is_identifier(&id) {
         return Err(Problem::not_found("token"));
     }
-    let pending = within_deadline(state.database.revoke_token(&id))
-        .await
-        .map_err(|error| Problem::database(&error))?
+    let pending = with_timeout(state.database.revoke_token(&id))
+        .await?
         .ok_or_else(|| Problem::not_found("token"))?;
     tracing::info!(id, "a token was revoked");
     state.live.changed("revoked", "id", &id);
-    confirmed(
+    confirm(
         &state,
         &pending,
         wait,
@@ -193,17 +188,16 @@ async fn set_tenant_status(
     wait: WaitQuery,
     status: TenantStatus,
 ) -> Result<Response, Problem> {
-    let wait = asked_to_wait(wait)?;
+    let wait = parse_wait(wait)?;
     if !is_identifier(&id) {
         return Err(Problem::not_found("tenant"));
     }
-    let pending = within_deadline(state.database.set_tenant_status(&id, status))
-        .await
-        .map_err(|error| Problem::database(&error))?
+    let pending = with_timeout(state.database.set_tenant_status(&id, status))
+        .await?
         .ok_or_else(|| Problem::not_found("tenant"))?;
     tracing::info!(id, status = status.as_str(), "a tenant's status was set");
     state.live.changed(status.as_str(), "tenant_id", &id);
-    confirmed(
+    confirm(
         &state,
         &pending,
         wait,
@@ -212,8 +206,8 @@ async fn set_tenant_status(
     .await
 }
 
-/// Invalidates, and answers what came of it.
-async fn confirmed(
+/// Invalidates, and responds with the result.
+async fn confirm(
     state: &AppState,
     pending: &Pending,
     wait: bool,
@@ -224,8 +218,8 @@ async fn confirmed(
         Err(error) => {
             tracing::warn!(%error, "an invalidation is not confirmed");
             let detail = format!(
-                "{done} and stays so, but the cache could not confirm that it forgot the old state: \
-                 repeat the request until it is confirmed; meanwhile the server goes on trying by itself"
+                "{done}, but the invalidation is not confirmed, so caches may still hold the old state: \
+                 repeat the request until it succeeds; the server keeps retrying as well"
             );
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with("confirmed", false))
         }
@@ -234,9 +228,9 @@ async fn confirmed(
 
 pub(super) type WaitQuery = Result<Query<HashMap<String, String>>, QueryRejection>;
 
-/// `?wait=true`: answer only when no instance can use the old state any more.
-pub(super) fn asked_to_wait(query: WaitQuery) -> Result<bool, Problem> {
-    let bad = || Problem::new(StatusCode::BAD_REQUEST, "wait: neither true nor false");
+/// Parses `?wait=true`: respond only when no instance can use the old state.
+pub(super) fn parse_wait(query: WaitQuery) -> Result<bool, Problem> {
+    let bad = || Problem::new(StatusCode::BAD_REQUEST, "wait: not true or false");
     let Query(query) = query.map_err(|_| bad())?;
     match query.get("wait").map(String::as_str) {
         None | Some("false") => Ok(false),
@@ -250,10 +244,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wait_is_true_false_or_left_out() {
+    fn wait_is_true_false_or_missing() {
         let ask = |query: &str| {
             let uri = format!("/?{query}").parse().unwrap();
-            asked_to_wait(Query::try_from_uri(&uri))
+            parse_wait(Query::try_from_uri(&uri))
         };
         assert!(ask("wait=true").unwrap());
         assert!(!ask("wait=false").unwrap());

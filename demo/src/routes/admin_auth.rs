@@ -1,4 +1,4 @@
-//! Who may call `/admin`: the holder of one token from the configuration.
+//! Authentication of the operator, who holds the one token from the configuration.
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -11,20 +11,20 @@ use tower_api_token::TokenDigest;
 use super::AppState;
 use super::problem::Problem;
 
-/// Lets the operator through and refuses everybody else before the request's body is read.
+/// Rejects requests without the admin token, before their body is read.
 pub(super) async fn require_admin(
     State(state): State<AppState>,
     request: Request,
     next: Next,
 ) -> Response {
     let Some(presented) = presented(request.headers()) else {
-        return refuse("the admin token is missing", r#"Bearer realm="admin""#);
+        return reject("the admin token is missing", r#"Bearer realm="admin""#);
     };
-    // Digests are compared, so that neither the token's length nor a common beginning shows in the
-    // time.
+    // Digests are compared in constant time, so that the time does not depend on the token's length or on
+    // a common prefix.
     let presented = TokenDigest::of(presented);
     if !bool::from(presented.as_bytes().ct_eq(state.admin_digest.as_bytes())) {
-        return refuse(
+        return reject(
             "this is not the admin token",
             r#"Bearer realm="admin", error="invalid_token""#,
         );
@@ -32,7 +32,7 @@ pub(super) async fn require_admin(
     next.run(request).await
 }
 
-/// The bearer token of the one `Authorization` line; two lines are as good as none.
+/// Returns the bearer token of the `Authorization` header. Returns `None` for more than one such line.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let line = lines.next()?.to_str().ok()?;
@@ -45,7 +45,7 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         .then(|| token.trim_start_matches(' '))
 }
 
-fn refuse(detail: &str, challenge: &'static str) -> Response {
+fn reject(detail: &str, challenge: &'static str) -> Response {
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
     response
         .headers_mut()
@@ -65,14 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_read_in_any_case_and_the_token_as_it_is() {
+    fn scheme_is_case_insensitive_and_the_token_is_not() {
         for line in ["Bearer sEcret", "bearer sEcret", "BEARER   sEcret"] {
             assert_eq!(presented(&headers(&[line])), Some("sEcret"), "{line}");
         }
     }
 
     #[test]
-    fn nothing_another_scheme_or_two_lines_present_nothing() {
+    fn other_schemes_and_two_lines_have_no_token() {
         for lines in [
             &[][..],
             &["Basic abc"],

@@ -1,4 +1,4 @@
-//! What clients call with their tokens.
+//! The API that clients call with their tokens.
 
 use axum::routing::get;
 use axum::{Json, Router, middleware};
@@ -9,7 +9,7 @@ use super::{AppState, live};
 use crate::db::Timestamp;
 use crate::format::{self, Format};
 
-/// Each route has a layer of its own, because each takes another type of token.
+/// Returns the routes. Each has a layer of its own, because it accepts another type of token.
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
     let layer = |token_type| {
         let layer = ApiTokenLayer::builder(state.cache.clone()).token_type(token_type);
@@ -22,11 +22,11 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
         .route("/v1/whoami", get(describe).layer(layer("app")))
         .route("/v1/datasets", get(describe).layer(layer("dataset")))
-        // Outside of the layers, so that what they refuse is counted too.
+        // Outside of the layers, to count what they reject too.
         .layer(middleware::from_fn_with_state(state.clone(), live::measure))
 }
 
-/// What the layer found out about the caller, from the request's extensions.
+/// Responds with the token that the layer inserted into the request.
 async fn describe(token: CachedApiToken) -> Json<Value> {
     Json(json!({
         "id": token.id(),

@@ -15,39 +15,39 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
 use tokio::time::MissedTickBehavior;
-use tower_api_token::store::StoreErrorKind;
 
-use super::ops::PROBE_TIMEOUT;
+use super::ops::health;
 use super::problem::Problem;
 use super::{AppState, NO_STORE};
-use crate::live::{Health, Listener, Message};
+use crate::live::{Audience, Message};
 use crate::random;
 
-/// The whole page: nothing else is requested, from us or from anybody.
+/// The whole page, which loads nothing else from any server.
 const PAGE: &str = include_str!("../live.html");
 
-/// Where the page has the nonce of its script and its style.
+/// The place of the nonce of the page's script and style.
 const NONCE: &str = "{{nonce}}";
 
-/// Where the page has the word for the store.
+/// The place of the kind of the store.
 const STORE: &str = "{{store}}";
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Half of the breaker's pause: the probe that it lets through at the end of one is told nothing of it,
-/// and one before or after is.
+/// Half of the breaker's pause of 500 ms. The probe that a half-open breaker lets through does not report
+/// it as open, but the one before or after does.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// For everybody: the page is empty without events, and these hold numbers only.
+/// Returns the public routes. The page has no data of its own, and the events that it gets here are only
+/// numbers.
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/", get(page))
         .route("/live", get(samples))
 }
 
-/// The page may run its own script and style and speak to this server, and that is all: an
-/// injected script, an outside request, a frame around it (a click on *revoke* could be stolen) are
-/// refused by the browser, and so is every way to make elements out of text.
+/// Responds with the page. Its content security policy allows its own script and style and requests to
+/// this server. The browser blocks injected scripts, requests to other servers, frames around the page (to
+/// steal a click on *revoke*), and every API that parses text as HTML.
 async fn page(State(state): State<AppState>) -> Result<Response, Problem> {
     let nonce = random::nonce().map_err(|error| Problem::no_randomness(&error))?;
     let store = match state.redis {
@@ -64,35 +64,35 @@ async fn page(State(state): State<AppState>) -> Result<Response, Problem> {
         (CONTENT_SECURITY_POLICY, policy.as_str()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        // A nonce is for one answer.
+        // A nonce must not be used twice.
         (CACHE_CONTROL, "no-store"),
     ];
     let html = PAGE.replace(NONCE, &nonce).replace(STORE, &store);
     Ok((headers, html).into_response())
 }
 
-/// `GET /live`: a sample each second, those of the last minute first.
+/// Serves `GET /live`: the samples of the last minute, then one per second.
 async fn samples(State(state): State<AppState>) -> Result<Response, Problem> {
-    events(&state, Listener::Anybody)
+    events(&state, Audience::Public)
 }
 
-/// `GET /admin/live`: changes too, which name tokens and tenants.
+/// Serves `GET /admin/live`, which also has changes, with the ids of tokens and tenants.
 pub(super) async fn samples_and_changes(
     State(state): State<AppState>,
 ) -> Result<Response, Problem> {
-    events(&state, Listener::Operator)
+    events(&state, Audience::Operator)
 }
 
-fn events(state: &AppState, listener: Listener) -> Result<Response, Problem> {
-    let Some(subscription) = state.live.subscribe(listener) else {
-        let detail = "too many streams are open, or the server is about to end";
+fn events(state: &AppState, audience: Audience) -> Result<Response, Problem> {
+    let Some(subscription) = state.live.subscribe(audience) else {
+        let detail = "too many streams are open, or the server is shutting down";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };
     let events = stream::unfold(subscription, move |mut subscription| async move {
         loop {
             let event = match subscription.next().await? {
                 Message::Sample(json) => Event::default().event("sample").data(json),
-                Message::Change(json) if listener == Listener::Operator => {
+                Message::Change(json) if audience == Audience::Operator => {
                     Event::default().event("change").data(json)
                 }
                 Message::Change(_) => continue,
@@ -103,20 +103,20 @@ fn events(state: &AppState, listener: Listener) -> Result<Response, Problem> {
     Ok((NO_STORE, Sse::new(events)).into_response())
 }
 
-/// Counts an answer and its time: from the request's head to the answer's, the layer included.
+/// Measures the time from the request's head to the response's, including the layer.
 pub(super) async fn measure(
     State(state): State<AppState>,
     request: Request,
     next: Next,
 ) -> Response {
-    let begun = Instant::now();
+    let start = Instant::now();
     let response = next.run(request).await;
-    state.live.answered(response.status(), begun.elapsed());
+    state.live.answered(response.status(), start.elapsed());
     response
 }
 
-/// Takes the samples, for ever. Probes have a loop of their own, since a server that hangs must not
-/// stop the clock.
+/// Takes samples until it is dropped. Probes have a loop of their own, so that a server that hangs does
+/// not delay samples.
 pub(crate) async fn run(state: AppState) {
     tokio::join!(sample(&state), probe(&state));
 }
@@ -130,7 +130,7 @@ async fn sample(state: &AppState) {
     }
 }
 
-/// Only while somebody looks: a probe is a write to Redis.
+/// Probes while a page is open, because each probe writes to Redis.
 async fn probe(state: &AppState) {
     let mut ticks = ticks(PROBE_INTERVAL);
     loop {
@@ -145,15 +145,4 @@ fn ticks(interval: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-async fn health(state: &AppState) -> Health {
-    let database = tokio::time::timeout(PROBE_TIMEOUT, state.database.ping());
-    let store = tokio::time::timeout(PROBE_TIMEOUT, state.cache.check_store());
-    let (database, store) = tokio::join!(database, store);
-    Health {
-        database: matches!(database, Ok(Ok(()))),
-        store: matches!(store, Ok(Ok(()))),
-        breaker_open: matches!(store, Ok(Err(error)) if error.kind() == StoreErrorKind::CircuitOpen),
-    }
 }

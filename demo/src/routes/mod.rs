@@ -1,4 +1,4 @@
-//! The routes, and what they share.
+//! The routes and their shared state.
 
 mod admin;
 mod admin_auth;
@@ -22,41 +22,41 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_api_token::{ApiTokenCache, TokenDigest};
 
 use crate::config::RedisKind;
-use crate::db::{Database, Kept};
+use crate::db::{Database, StoredForm};
 use crate::format::Format;
 use crate::live::Live;
 use crate::outbox::Outbox;
 
-/// For answers that hold what is the operator's alone, or is over in a moment.
+/// The header of responses that are secret or soon out of date.
 const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
-/// What handlers need, shared by all.
+/// The state that handlers share.
 pub(crate) type AppState = Arc<Shared>;
 
-/// The parts of one instance.
+/// The parts of this instance.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) cache: ApiTokenCache,
     pub(crate) outbox: Outbox,
     pub(crate) metrics: PrometheusHandle,
-    /// What the database keeps of a new token.
-    pub(crate) kept: Kept,
+    /// What the database stores of a new token.
+    pub(crate) stored_form: StoredForm,
     /// Which tokens are looked up and imported.
     pub(crate) format: Format,
-    /// Of the bearer token for `/admin`.
+    /// The digest of the bearer token for `/admin`.
     pub(crate) admin_digest: TokenDigest,
-    /// How long a new token can go on being refused if its invalidation is not confirmed.
+    /// How long a new token may be rejected if its invalidation is not confirmed.
     pub(crate) negative_ttl: Duration,
-    /// Which kind of Redis the store is, which can be away; without one it is memory.
+    /// The kind of Redis; `None` for a store in memory.
     pub(crate) redis: Option<RedisKind>,
-    /// What the live page is told.
+    /// The events of the live page.
     pub(crate) live: Live,
     /// How long a client may take to send a body.
-    pub(crate) patience: Duration,
+    pub(crate) client_timeout: Duration,
 }
 
-/// All routes.
+/// Returns all routes.
 pub(crate) fn router(state: AppState) -> Router {
     Router::new()
         .merge(api::routes(&state))

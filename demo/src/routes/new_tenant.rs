@@ -1,17 +1,17 @@
-//! The body of `POST /admin/tenants`, checked by hand as that of a token is.
+//! The body of `POST /admin/tenants`, which is checked by hand so that errors do not contain values.
 
 use super::new_token::{identifier, members, missing, text};
 use super::problem::Problem;
 
-/// What is asked for.
-pub(super) struct WantedTenant {
+/// The tenant to create.
+pub(super) struct NewTenantRequest {
     pub(super) id: String,
-    /// For people. The id, if none is given.
+    /// The display name. Defaults to the id.
     pub(super) name: String,
 }
 
-impl WantedTenant {
-    /// Reads the body.
+impl NewTenantRequest {
+    /// Parses the body.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Problem> {
         let mut members = members(body)?;
         let id = text(&mut members, "id")?.ok_or_else(|| missing("id"))?;
@@ -23,7 +23,7 @@ impl WantedTenant {
         if members.is_empty() {
             Ok(Self { id, name })
         } else {
-            let detail = "there is an unknown member; known are id and name";
+            let detail = "unknown member; expected id and name";
             Err(Problem::unprocessable(detail))
         }
     }

@@ -1,5 +1,5 @@
-//! The body of `POST /admin/tokens`, checked by hand: an error of serde would repeat the value that
-//! it did not like, and that may be a token in the wrong place.
+//! The body of `POST /admin/tokens`, which is checked by hand: an error of serde would contain the invalid
+//! value, which may be a token in the wrong place.
 
 use serde_json::{Map, Value};
 use tower_api_token::BearerToken;
@@ -8,27 +8,27 @@ use super::problem::Problem;
 use crate::db::Timestamp;
 use crate::format::{self, Format};
 
-/// The shortest token that is taken from outside. A shorter one could be guessed.
+/// The minimum length of an imported token. A shorter one could be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
-/// The layer's own limit: a longer one would never be looked up.
+/// The maximum length of an imported token. This is the layer's limit: a longer one is never looked up.
 const LONGEST_TOKEN: usize = 512;
 
-/// The longest tenant or application id.
+/// The maximum length of a tenant's or an application's id, in bytes.
 const LONGEST_ID: usize = 200;
 
-/// What is asked for.
-pub(super) struct Wanted {
+/// The token to create.
+pub(super) struct NewTokenRequest {
     pub(super) tenant_id: String,
     pub(super) app_id: Option<String>,
     pub(super) token_type: &'static str,
-    /// A text that exists already, to be imported.
+    /// An existing token, to be imported.
     pub(super) token: Option<BearerToken>,
     pub(super) expires_at: Option<Timestamp>,
 }
 
-impl Wanted {
-    /// Reads the body.
+impl NewTokenRequest {
+    /// Parses the body.
     pub(super) fn parse(body: &[u8], now: Timestamp, format: Format) -> Result<Self, Problem> {
         let mut members = members(body)?;
         let tenant_id = text(&mut members, "tenant_id")?.ok_or_else(|| missing("tenant_id"))?;
@@ -36,7 +36,7 @@ impl Wanted {
         let token_type = match token_type.as_str() {
             "app" => "app",
             "dataset" => "dataset",
-            _ => return Err(Problem::unprocessable("type: neither app nor dataset")),
+            _ => return Err(Problem::unprocessable("type: not app or dataset")),
         };
         let wanted = Self {
             tenant_id: identifier("tenant_id", tenant_id)?,
@@ -51,18 +51,18 @@ impl Wanted {
                 .map(|end| future(&end, now))
                 .transpose()?,
         };
-        // A slip in `expires_at` must not make a token that lives for ever.
+        // A misspelt `expires_at` must not create a token that never expires.
         if members.is_empty() {
             Ok(wanted)
         } else {
             Err(Problem::unprocessable(
-                "there is an unknown member; known are tenant_id, app_id, type, token and expires_at",
+                "unknown member; expected tenant_id, app_id, type, token and expires_at",
             ))
         }
     }
 }
 
-/// The members of a body that is a JSON object.
+/// Parses a body that is a JSON object.
 pub(super) fn members(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => Ok(members),
@@ -77,7 +77,7 @@ pub(super) fn missing(name: &str) -> Problem {
     Problem::unprocessable(format!("{name}: missing"))
 }
 
-/// Takes a member that is a string, or null, or not there.
+/// Takes a member that is a string, null or missing.
 pub(super) fn text(
     members: &mut Map<String, Value>,
     name: &str,
@@ -94,21 +94,21 @@ pub(super) fn identifier(name: &str, text: String) -> Result<String, Problem> {
         Ok(text)
     } else {
         Err(Problem::unprocessable(format!(
-            "{name}: empty, longer than {LONGEST_ID} bytes, or with control characters"
+            "{name}: empty, longer than {LONGEST_ID} bytes, or has control characters"
         )))
     }
 }
 
-/// Whether the text can be an identifier in our tables. PostgreSQL would refuse a zero character
-/// with an error of its own, which would pass for an outage.
+/// Returns whether the text can be an identifier in our tables. PostgreSQL reports a NUL character as a
+/// database error, which would look like an outage.
 pub(super) fn is_identifier(text: &str) -> bool {
     (1..=LONGEST_ID).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// RFC 6750's `b64token`, and its type's format if that is checked: what the layer takes from a
-/// header.
+/// Checks that the layer will accept the token: RFC 6750's `b64token`, and the format of its type with
+/// [`Format::Checked`].
 fn importable(text: String, token_type: &str, format: Format) -> Result<BearerToken, Problem> {
-    // Before the checks, so that a text that is refused is wiped too.
+    // Before the checks, so that a rejected text is wiped too.
     let token = BearerToken::new(text);
     let text = token.expose();
     let characters = text.trim_end_matches('=');
@@ -118,13 +118,13 @@ fn importable(text: String, token_type: &str, format: Format) -> Result<BearerTo
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
     if !grammar || !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&text.len()) {
         return Err(Problem::unprocessable(format!(
-            "token: needs {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters: letters, digits and -._~+/, then ="
+            "token: not {SHORTEST_TOKEN} to {LONGEST_TOKEN} letters, digits and -._~+/, optionally followed by ="
         )));
     }
     if format == Format::Checked && !format::of_type(token_type).matches(text) {
         return Err(Problem::unprocessable(format!(
-            "token: not of the form demo_{token_type}_…, 30 random characters and a checksum that fits; \
-             with TOKEN_FORMAT=checked no other is ever looked up"
+            "token: not demo_{token_type}_ followed by 30 random characters and a valid checksum; with \
+             TOKEN_FORMAT=checked no other token is looked up"
         )));
     }
     Ok(token)
@@ -145,17 +145,17 @@ fn future(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
 mod tests {
     use super::*;
 
-    fn parse(body: &str) -> Result<Wanted, Problem> {
+    fn parse(body: &str) -> Result<NewTokenRequest, Problem> {
         parse_with(body, Format::Any)
     }
 
-    fn parse_with(body: &str, format: Format) -> Result<Wanted, Problem> {
+    fn parse_with(body: &str, format: Format) -> Result<NewTokenRequest, Problem> {
         let now = Timestamp::parse("2030-01-01T00:00:00Z").unwrap();
-        Wanted::parse(body.as_bytes(), now, format)
+        NewTokenRequest::parse(body.as_bytes(), now, format)
     }
 
     #[test]
-    fn a_checked_import_has_the_prefix_of_its_type_and_a_checksum_that_fits() {
+    fn checked_import_needs_its_types_prefix_and_a_checksum() {
         let token = format::of_type("app").generate().unwrap();
         let body = |token_type: &str, token: &str| {
             format!(r#"{{"tenant_id":"acme","type":"{token_type}","token":"{token}"}}"#)
@@ -170,14 +170,14 @@ mod tests {
         ] {
             let body = body(token_type, text);
             let shown = format!("{:?}", parse_with(&body, Format::Checked).err().unwrap());
-            assert!(shown.contains("token: not of the form"), "{shown}");
+            assert!(shown.contains("token: not demo_"), "{shown}");
             assert!(!shown.contains(text), "{shown}");
             assert!(parse_with(&body, Format::Any).is_ok(), "{body}");
         }
     }
 
     #[test]
-    fn a_full_body_is_read() {
+    fn all_members_are_read() {
         let wanted = parse(
             r#"{"tenant_id":"acme","app_id":"chat","type":"dataset","token":"abcdefgh-._~+/01==",
                 "expires_at":"2030-01-01T02:00:01+01:00"}"#,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_are_as_good_as_nothing() {
+    fn null_members_count_as_missing() {
         let wanted = parse(
             r#"{"tenant_id":"acme","type":"app","app_id":null,"token":null,"expires_at":null}"#,
         )
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_members_are_named_and_their_values_are_not_repeated() {
+    fn errors_name_the_member_and_not_its_value() {
         let long = "hunter22".repeat(65);
         let cases = [
             (r#"{"type":"app"}"#.to_owned(), "tenant_id"),

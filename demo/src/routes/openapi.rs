@@ -1,7 +1,7 @@
-//! The description of all routes, for programs.
+//! The OpenAPI description of all routes.
 //!
-//! Written by hand, with tests that hold it against the routes and their answers: what derives it
-//! from types would need types that our bodies do not have, as they are read and refused by hand.
+//! It is written by hand, and tests compare it with the routes and their responses. Generators derive it
+//! from types, which our bodies, parsed by hand, do not have.
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;

@@ -1,4 +1,4 @@
-//! What monitoring calls. No token is needed: nothing here names a token or a tenant.
+//! The routes for monitoring. They need no token, because their responses name no token and no tenant.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,11 +10,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
+use tower_api_token::store::StoreErrorKind;
 
 use super::{AppState, NO_STORE};
+use crate::live::Health;
 
-/// How long readiness waits for the database and for the store.
-pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a probe waits for the database and for the store.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
@@ -23,28 +25,25 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/metrics", get(metrics))
 }
 
-/// Ready means: requests succeed. Without the database a token that is not cached cannot be judged:
-/// not ready. Without Redis every token can, by asking the database each time, so the instance
-/// stays ready and reports the store as unavailable; taking it out of service would turn an outage
-/// of the cache into one of the service.
+/// Serves `GET /readyz`. Ready means that requests succeed.
+///
+/// Without the database, tokens that are not cached cannot be checked, so the instance is not ready.
+/// Without Redis every token can, by a query for each request, so the instance stays ready and reports
+/// the store as unavailable. Taking it out of service would turn an outage of the cache into one of the
+/// service.
 async fn readyz(State(state): State<AppState>) -> Response {
-    let database = tokio::time::timeout(PROBE_TIMEOUT, state.database.ping());
-    let store = tokio::time::timeout(PROBE_TIMEOUT, state.cache.check_store());
-    let (database, store) = tokio::join!(database, store);
-    let ready = matches!(database, Ok(Ok(())));
+    let health = health(&state).await;
+    let ready = health.database;
     let mut body = json!({
         "status": if ready { "ready" } else { "not ready" },
         "database": if ready { "ok" } else { "unavailable" },
-        "store": if !matches!(store, Ok(Ok(()))) {
-            "unavailable"
-        } else if state.redis.is_some() {
-            "ok"
-        } else {
-            "in memory"
+        "store": match (health.store, state.redis) {
+            (false, _) => "unavailable",
+            (true, Some(_)) => "ok",
+            (true, None) => "in memory",
         },
     });
-    // Beside a store that answers; one in memory has no other kind.
-    if let (Ok(Ok(())), Some(kind)) = (&store, state.redis) {
+    if let (true, Some(kind)) = (health.store, state.redis) {
         body["store_kind"] = kind.to_string().into();
     }
     let status = if ready {
@@ -55,19 +54,32 @@ async fn readyz(State(state): State<AppState>) -> Response {
     (status, NO_STORE, Json(body)).into_response()
 }
 
+/// Probes the database and the store.
+pub(super) async fn health(state: &AppState) -> Health {
+    let database = tokio::time::timeout(PROBE_TIMEOUT, state.database.ping());
+    let store = tokio::time::timeout(PROBE_TIMEOUT, state.cache.check_store());
+    let (database, store) = tokio::join!(database, store);
+    Health {
+        database: matches!(database, Ok(Ok(()))),
+        store: matches!(store, Ok(Ok(()))),
+        breaker_open: matches!(store, Ok(Err(error)) if error.kind() == StoreErrorKind::CircuitOpen),
+    }
+}
+
 async fn metrics(State(state): State<AppState>) -> Response {
     state.cache.publish_metrics();
     let mut text = state.metrics.render();
-    // Unconfirmed invalidations are worth an alert. Without the database the number is left out,
-    // not invented.
-    if let Ok(Ok(owed)) = tokio::time::timeout(PROBE_TIMEOUT, state.database.pending_count()).await
+    // Unconfirmed invalidations are worth an alert. Without the database their number is unknown, and is
+    // left out.
+    if let Ok(Ok(pending)) =
+        tokio::time::timeout(PROBE_TIMEOUT, state.database.pending_count()).await
     {
         text.push_str(
-            "# HELP demo_pending_invalidations Invalidations that are committed and not yet confirmed.\n\
+            "# HELP demo_pending_invalidations Committed changes whose invalidation is not confirmed yet.\n\
              # TYPE demo_pending_invalidations gauge\n",
         );
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "demo_pending_invalidations {owed}");
+        let _ = writeln!(text, "demo_pending_invalidations {pending}");
     }
     (
         NO_STORE,

@@ -1,5 +1,4 @@
-//! Refusals of our own routes, in the form that the layer's have: `application/problem+json` (RFC
-//! 9457).
+//! Error responses of our own routes, in the layer's format: `application/problem+json` (RFC 9457).
 
 use std::fmt;
 use std::time::Duration;
@@ -9,10 +8,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-/// How long an answer that depends on the database or the cache may take.
-const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a request waits for the database.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A refusal. Its text never repeats what the request held: that may be a token in the wrong place.
+/// An error response. Its text never contains a value of the request, which may be a token in the wrong
+/// place.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -29,7 +29,7 @@ impl Problem {
         }
     }
 
-    /// More about it, beside the standard members.
+    /// Adds a member to the standard ones.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
@@ -44,17 +44,17 @@ impl Problem {
     }
 
     pub(super) fn no_randomness(error: &dyn fmt::Display) -> Self {
-        tracing::error!(%error, "the operating system gave no random bytes");
+        tracing::error!(%error, "the operating system did not return random bytes");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no random bytes")
     }
+}
 
-    /// The database failed. A commit may have gone through or not, hence the advice.
-    pub(super) fn database(error: &dyn fmt::Display) -> Self {
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
         tracing::error!(%error, "the database failed");
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the database did not answer; whether a change was made is unknown, repeat the request",
-        )
+        // A commit may have succeeded.
+        let detail = "the database did not answer, and it is unknown whether the change was made; repeat the request";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 }
 
@@ -82,11 +82,11 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Waits for the database, but not for ever: a server that hangs must not collect requests.
-pub(super) async fn within_deadline<T, E: From<sqlx::Error>>(
+/// Waits for the database with a timeout, so that requests do not pile up while it hangs.
+pub(super) async fn with_timeout<T, E: From<sqlx::Error>>(
     query: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    tokio::time::timeout(DATABASE_DEADLINE, query)
+    tokio::time::timeout(DATABASE_TIMEOUT, query)
         .await
         .unwrap_or_else(|_| {
             Err(sqlx::Error::Io(std::io::Error::new(

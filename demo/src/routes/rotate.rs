@@ -1,8 +1,8 @@
-//! `POST /admin/tokens/{id}/rotate`: a successor takes a token's place.
+//! `POST /admin/tokens/{id}/rotate`: replaces a token by a successor.
 //!
-//! A token is rotated once. A repetition is answered 409 and names the successor, because the only
-//! other answers would be a second successor that nobody asked for, or the text of the first one,
-//! which is kept nowhere. Whoever lost the answer rotates the successor, without overlap.
+//! A token can be rotated once. A repeated request is answered with 409 and the successor's id: it cannot
+//! be answered with the successor's text, which is not stored, and must not create a second successor.
+//! A caller who lost the response rotates the successor, without overlap.
 
 use std::time::Duration;
 
@@ -13,18 +13,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::admin::{WaitQuery, asked_to_wait};
-use super::new_token::is_identifier;
-use super::problem::{Problem, within_deadline};
+use super::admin::{WaitQuery, parse_wait};
+use super::new_token::{is_identifier, members};
+use super::problem::{Problem, with_timeout};
 use super::{AppState, NO_STORE};
 use crate::db::{RotateError, Rotation, Timestamp};
 
-/// The overlap if nothing else is asked for: an hour is enough to put a new secret into a
-/// deployment, and short enough for somebody to see the end of it.
+/// The default overlap. An hour is long enough to deploy a new secret, and short enough to watch until the
+/// old one has expired.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(60 * 60);
 
-/// The longest overlap: a week. Two secrets for one purpose are what a rotation is to end; who needs
-/// both for longer needs two tokens.
+/// The maximum overlap: a week. A caller who needs both secrets for longer needs two tokens.
 const LONGEST_OVERLAP: u64 = 7 * 24 * 60 * 60;
 
 pub(super) async fn rotate_token(
@@ -33,23 +32,23 @@ pub(super) async fn rotate_token(
     wait: WaitQuery,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let wait = asked_to_wait(wait)?;
+    let wait = parse_wait(wait)?;
     if !is_identifier(&id) {
         return Err(Problem::not_found("token"));
     }
     let overlap = overlap(&body)?;
-    let rotation = within_deadline(state.database.rotate_token(&id, overlap, state.kept))
+    let rotation = with_timeout(state.database.rotate_token(&id, overlap, state.stored_form))
         .await
-        .map_err(refusal)?;
+        .map_err(problem)?;
     let successor = &rotation.successor;
     tracing::info!(id, successor = successor.id, "a token was rotated");
     state.live.changed("rotated", "id", &id);
 
     if let Err(error) = state.outbox.confirm(&rotation.pending, wait).await {
         tracing::warn!(id, %error, "the rotated token's invalidation is not confirmed");
-        let detail = "the token is rotated in the database and stays so, and the new one's text is shown only here, \
-                      but the cache could not confirm that it forgot the old one's end: the server goes on trying \
-                      by itself; to be told of it, repeat DELETE of the old token when nobody uses it any more";
+        let detail = "the token was rotated, but the invalidation of the old one is not confirmed, so caches may \
+                      still hold its former expiry: the server keeps retrying; to get a confirmation, DELETE the \
+                      old token once it is no longer used; only this response contains the new token's text";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .with("confirmed", false)
             .with("id", successor.id.as_str())
@@ -81,31 +80,26 @@ fn moment(moment: Option<Timestamp>) -> Option<String> {
     moment.map(|moment| moment.to_string())
 }
 
-fn refusal(error: RotateError) -> Problem {
+fn problem(error: RotateError) -> Problem {
     let conflict = |detail: &str| Problem::new(StatusCode::CONFLICT, detail);
     match error {
         RotateError::NoSuchToken => Problem::not_found("token"),
-        RotateError::Revoked => conflict("the token is revoked: make a new one"),
-        RotateError::Expired => conflict("the token has expired: make a new one"),
+        RotateError::Revoked => conflict("the token is revoked: create a new one"),
+        RotateError::Expired => conflict("the token has expired: create a new one"),
         RotateError::Rotated(successor) => conflict(
-            "the token has been rotated already; if the successor's text was lost, rotate the successor",
+            "the token was rotated already; if the successor's text was lost, rotate the successor",
         )
         .with("successor_id", successor),
-        RotateError::Database(error) => Problem::database(&error),
+        RotateError::Database(error) => error.into(),
     }
 }
 
-/// Reads the body by hand, as for a new token. No body is as good as an empty object.
+/// Parses the body by hand, so that errors do not contain values. An empty body counts as an empty object.
 fn overlap(body: &[u8]) -> Result<Duration, Problem> {
     if body.is_empty() {
         return Ok(DEFAULT_OVERLAP);
     }
-    let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "the body is not a JSON object",
-        ));
-    };
+    let mut members = members(body)?;
     let overlap = match members.remove("overlap_seconds") {
         None | Some(Value::Null) => DEFAULT_OVERLAP,
         Some(value) => value
@@ -118,12 +112,12 @@ fn overlap(body: &[u8]) -> Result<Duration, Problem> {
                 ))
             })?,
     };
-    // A slip must not leave a leaked token good for the default.
+    // A misspelt name must not keep a leaked token valid for the default overlap.
     if members.is_empty() {
         Ok(overlap)
     } else {
         Err(Problem::unprocessable(
-            "there is an unknown member; known is overlap_seconds",
+            "unknown member; expected overlap_seconds",
         ))
     }
 }
@@ -133,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_overlap_is_an_hour_or_what_is_asked_for() {
+    fn overlap_defaults_to_an_hour() {
         for (body, seconds) in [
             ("", 3600),
             ("{}", 3600),
@@ -150,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_overlap_is_refused_and_not_repeated() {
+    fn invalid_overlap_is_rejected_and_not_shown() {
         for (body, status) in [
             (r#"{"overlap_seconds":604801}"#, "422"),
             (r#"{"overlap_seconds":-1}"#, "422"),

@@ -1,4 +1,4 @@
-//! `GET /admin/tokens`: all tokens, page by page.
+//! `GET /admin/tokens`: lists all tokens, page by page.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use tower_api_token::store::StoreErrorKind;
 
 use super::new_token::is_identifier;
-use super::problem::{Problem, within_deadline};
+use super::problem::{Problem, with_timeout};
 use super::{AppState, NO_STORE};
 use crate::db::{ListedToken, Timestamp};
 
-/// What a page holds if nothing else is asked for.
+/// The default number of tokens on a page.
 const DEFAULT_LIMIT: u32 = 100;
 
-/// The largest page: some 150 kB, in one query of the database.
+/// The maximum number of tokens on a page, which is about 150 kB.
 const LARGEST_LIMIT: u32 = 500;
 
 pub(super) type PageQuery = Result<Query<Vec<(String, String)>>, QueryRejection>;
@@ -26,30 +26,28 @@ pub(super) async fn list_tokens(
     query: PageQuery,
 ) -> Result<Response, Problem> {
     let Page { after, limit } = Page::parse(query)?;
-    let page = within_deadline(state.database.list_tokens(after.as_deref(), limit))
-        .await
-        .map_err(|error| Problem::database(&error))?;
+    let page = with_timeout(state.database.list_tokens(after.as_deref(), limit)).await?;
     let last_uses = effective_last_uses(&state, &page.tokens).await;
     let tokens: Vec<_> = page.tokens.iter().zip(last_uses).map(described).collect();
     let body = json!({ "tokens": tokens, "next": page.next });
     Ok((NO_STORE, Json(body)).into_response())
 }
 
-/// When each of these tokens was last used, in their order: what the database says, or what is on its
-/// way there from any instance, whichever is later. All of a page are asked for in one go. While the
-/// store is away, and with the seed layout, whose keys are not found by a digest, the database's time
-/// has to do.
+/// Returns when each of these tokens was last used, in their order: the database's time, or a later one
+/// that an instance has recorded and not written yet. One call reads those of a page. While the store is
+/// unavailable, and with the Dify layout, whose keys cannot be derived from a digest, it is the
+/// database's time.
 async fn effective_last_uses(state: &AppState, tokens: &[ListedToken]) -> Vec<Option<Timestamp>> {
     let written = tokens.iter().map(|token| token.last_used_at);
-    let asked = tokens.iter().map(|token| token.digest);
-    match state.cache.last_uses(asked).await {
+    let digests = tokens.iter().map(|token| token.digest);
+    match state.cache.last_uses(digests).await {
         Ok(recorded) => written
             .zip(recorded)
             .map(|(written, recorded)| written.max(recorded.map(Timestamp::from)))
             .collect(),
         Err(error) => {
             if error.kind() != StoreErrorKind::Unsupported {
-                tracing::warn!(%error, "last uses are the database's alone");
+                tracing::warn!(%error, "the store did not return last uses; the database's are used");
             }
             written.collect()
         }
@@ -71,7 +69,7 @@ fn described((token, last_used_at): (&ListedToken, Option<Timestamp>)) -> Value 
     })
 }
 
-/// Which part of the list is asked for.
+/// The requested part of the list.
 #[derive(Debug)]
 struct Page {
     after: Option<String>,
@@ -79,9 +77,10 @@ struct Page {
 }
 
 impl Page {
-    /// Strict: a slip in a name would answer the first page for ever.
+    /// Parses the query. Unknown parameters are errors: a misspelt `after` would return the first page
+    /// again and again.
     fn parse(query: PageQuery) -> Result<Self, Problem> {
-        let Query(parameters) = query.map_err(|_| bad("the query is not understood"))?;
+        let Query(parameters) = query.map_err(|_| bad("the query is malformed"))?;
         let (mut after, mut limit) = (None, None);
         for (name, value) in parameters {
             let given = match name.as_str() {
@@ -89,9 +88,7 @@ impl Page {
                 "after" => return Err(bad("after: not an id")),
                 "limit" => limit.replace(size(&value)?).is_some(),
                 _ => {
-                    return Err(bad(
-                        "there is an unknown parameter; known are limit and after",
-                    ));
+                    return Err(bad("unknown parameter; expected limit and after"));
                 }
             };
             if given {
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_a_hundred_tokens_or_as_many_as_asked_for() {
+    fn limit_defaults_to_a_hundred() {
         for (query, limit) in [("", 100), ("limit=1", 1), ("limit=500&after=tok_1", 500)] {
             assert_eq!(parse(query).unwrap().limit, limit, "{query}");
         }
@@ -142,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_query_is_refused_and_not_repeated() {
+    fn invalid_query_is_rejected_and_not_shown() {
         for query in [
             "limit=0",
             "limit=501",

@@ -1,4 +1,4 @@
-//! What `/admin` takes, refuses and answers.
+//! Requests to `/admin`: valid and invalid ones, and their responses.
 
 use serde_json::{Value, json};
 use test_support::RedisServer;
@@ -6,9 +6,8 @@ use test_support::RedisServer;
 use super::answer::Answer;
 use super::server::{ADMIN, Database, Demo, unknown};
 
-/// What a newcomer does after the first look.
 #[test]
-fn a_new_tenant_has_tokens_of_its_own() {
+fn new_tenant_can_have_tokens() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
         let token = json!({ "tenant_id": "initech", "type": "app" });
@@ -43,7 +42,7 @@ fn create(demo: &Demo, body: &Value) -> Answer {
 }
 
 #[test]
-fn admin_routes_refuse_everybody_without_the_admin_token() {
+fn admin_routes_require_the_admin_token() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let token = demo.token("acme", "app");
@@ -70,7 +69,7 @@ fn admin_routes_refuse_everybody_without_the_admin_token() {
                 .header("www-authenticate"),
             "Bearer realm=\"admin\""
         );
-        // A client's token is no admin's, and neither is a beginning of the admin's.
+        // Neither a client's token nor a prefix of the admin token is the admin token.
         for wrong in [
             token.text.as_str(),
             &ADMIN[..ADMIN.len() - 1],
@@ -90,12 +89,12 @@ fn admin_routes_refuse_everybody_without_the_admin_token() {
     demo.admin("GET", "/admin/no-such-route", None).expect(404);
 }
 
-/// A created token works at once, also if its text was refused a moment before.
-fn create_after_a_cached_null(database: &Database, layout: &str, redis: Option<&RedisServer>) {
+/// Asserts that a created token works immediately, even if its text was rejected just before.
+fn create_after_a_negative_entry(database: &Database, layout: &str, redis: Option<&RedisServer>) {
     let demo = Demo::with(database, layout, redis);
-    // With the layout seed every text of the grammar is looked up.
+    // With the Dify layout every text that the grammar allows is looked up.
     let text = match layout {
-        "seed" => "imported/0123456789+_~.-==".to_owned(),
+        "dify" => "imported/0123456789+_~.-==".to_owned(),
         _ => unknown("app"),
     };
     let text = text.as_str();
@@ -117,34 +116,34 @@ fn create_after_a_cached_null(database: &Database, layout: &str, redis: Option<&
 
     let duplicate = create(&demo, &body).expect(409);
     assert!(!duplicate.body.contains(text), "{duplicate:?}");
-    // Revoked, it is still taken: its text does not come back under another name.
+    // The text of a revoked token cannot be used again.
     demo.delete(seen["id"].as_str().unwrap()).expect(200);
     create(&demo, &body).expect(409);
 }
 
 #[test]
-fn created_token_works_after_a_cached_null_in_memory() {
-    create_after_a_cached_null(&Database::sqlite(), "digest", None);
+fn created_token_works_after_a_negative_entry_in_memory() {
+    create_after_a_negative_entry(&Database::sqlite(), "digest", None);
 }
 
 #[test]
-fn created_token_works_after_a_cached_null_in_redis() {
-    create_after_a_cached_null(&Database::sqlite(), "digest", Some(&RedisServer::start()));
+fn created_token_works_after_a_negative_entry_in_redis() {
+    create_after_a_negative_entry(&Database::sqlite(), "digest", Some(&RedisServer::start()));
 }
 
 #[test]
-fn created_token_works_after_a_cached_null_on_postgres() {
-    create_after_a_cached_null(&Database::postgres(), "digest", None);
+fn created_token_works_after_a_negative_entry_on_postgres() {
+    create_after_a_negative_entry(&Database::postgres(), "digest", None);
 }
 
 #[test]
-fn created_token_works_after_a_cached_null_in_the_seed_layout() {
-    create_after_a_cached_null(&Database::sqlite(), "seed", None);
-    create_after_a_cached_null(&Database::postgres(), "seed", Some(&RedisServer::start()));
+fn created_token_works_after_a_negative_entry_in_dify_layout() {
+    create_after_a_negative_entry(&Database::sqlite(), "dify", None);
+    create_after_a_negative_entry(&Database::postgres(), "dify", Some(&RedisServer::start()));
 }
 
 #[test]
-fn random_tokens_are_shown_once_and_work_in_their_scope_alone() {
+fn random_token_works_only_for_its_type() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let created = create(&demo, &json!({ "tenant_id": "acme", "type": "dataset" }))
@@ -158,7 +157,7 @@ fn random_tokens_are_shown_once_and_work_in_their_scope_alone() {
 }
 
 #[test]
-fn expired_token_is_refused() {
+fn expired_token_is_rejected() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let soon = chrono::Utc::now() + std::time::Duration::from_millis(1500);
@@ -172,12 +171,12 @@ fn expired_token_is_refused() {
     assert_eq!(created["expires_at"], soon.as_str());
     let text = created["token"].as_str().unwrap();
     demo.whoami(text).expect(200);
-    // Its end is what is waited for; no invalidation happens.
+    // Nothing is invalidated: the token expires.
     super::server::eventually("the token expires", || demo.whoami(text).status == 401);
 }
 
 #[test]
-fn bad_requests_change_nothing_and_are_not_repeated() {
+fn invalid_requests_change_nothing_and_are_not_shown() {
     let database = Database::postgres();
     let demo = Demo::on(&database, &[]);
     let refused = [
@@ -243,8 +242,7 @@ fn bad_requests_change_nothing_and_are_not_repeated() {
     assert_eq!(demo.metric("demo_pending_invalidations", &[]), 0);
 }
 
-/// Suspension denies all tokens of the tenant and of nobody else, at once, and resuming ends it at
-/// once.
+/// Asserts that a suspension denies all tokens of the tenant, and no others, until the tenant is resumed.
 fn suspension(database: &Database, layout: &str, redis: Option<&RedisServer>) {
     let demo = Demo::with(database, layout, redis);
     let (app, dataset) = (
@@ -255,7 +253,7 @@ fn suspension(database: &Database, layout: &str, redis: Option<&RedisServer>) {
     demo.whoami(&app).expect(200);
     demo.whoami(&other).expect(200);
 
-    // Twice: it may be repeated.
+    // Twice, because requests may be repeated.
     for _ in 0..2 {
         let answer = demo
             .admin("POST", "/admin/tenants/acme/suspend?wait=true", None)
@@ -265,7 +263,7 @@ fn suspension(database: &Database, layout: &str, redis: Option<&RedisServer>) {
             let denied = demo.whoami(&app).expect(403);
             assert!(denied.body.contains("tenant suspended"), "{denied:?}");
             demo.get_as("/v1/datasets", &dataset).expect(403);
-            // Of the wrong type, it is not even a token that could be denied.
+            // The type is checked before the denial.
             demo.whoami(&dataset).expect(401);
             demo.whoami(&other).expect(200);
         }
@@ -279,17 +277,17 @@ fn suspension(database: &Database, layout: &str, redis: Option<&RedisServer>) {
 }
 
 #[test]
-fn suspension_is_obeyed_at_once_and_ends_at_once_in_memory() {
+fn suspend_and_resume_take_effect_immediately_in_memory() {
     suspension(&Database::sqlite(), "digest", None);
 }
 
 #[test]
-fn suspension_is_obeyed_at_once_and_ends_at_once_in_redis() {
+fn suspend_and_resume_take_effect_immediately_in_redis() {
     suspension(&Database::postgres(), "digest", Some(&RedisServer::start()));
 }
 
 #[test]
-fn suspension_is_obeyed_at_once_and_ends_at_once_in_the_seed_layout() {
-    suspension(&Database::postgres(), "seed", None);
-    suspension(&Database::sqlite(), "seed", Some(&RedisServer::start()));
+fn suspend_and_resume_take_effect_immediately_in_dify_layout() {
+    suspension(&Database::postgres(), "dify", None);
+    suspension(&Database::sqlite(), "dify", Some(&RedisServer::start()));
 }

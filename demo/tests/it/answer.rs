@@ -1,9 +1,9 @@
-//! An answer of the demo server, and what tests ask of it.
+//! Responses of the demo server, with assertions.
 
 use serde_json::Value;
 use ureq::http;
 
-/// An answer, read whole.
+/// A response with its body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -22,7 +22,7 @@ impl Answer {
             .map_or("", |value| value.to_str().expect("an ASCII header"))
     }
 
-    /// Asserts the status, and shows the answer if it is another.
+    /// Asserts the status.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
@@ -36,7 +36,7 @@ impl Answer {
         answer
     }
 
-    /// Asserts that this is a 503 which says that the change stands and the cache did not confirm.
+    /// Asserts that this is a 503 for a change that was made and whose invalidation is not confirmed.
     #[track_caller]
     pub(crate) fn expect_unconfirmed(self) -> Self {
         let answer = self.expect(503);

@@ -1,5 +1,4 @@
-//! A headless Chromium, driven by the WebDriver protocol (<https://www.w3.org/TR/webdriver2/>): the
-//! few commands that the tests need.
+//! A headless Chromium, controlled over the WebDriver protocol (<https://www.w3.org/TR/webdriver2/>).
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,13 +10,13 @@ use tempfile::TempDir;
 
 use super::server::{PATIENCE, eventually};
 
-/// What the protocol calls the id of an element.
+/// The protocol's name of an element's id.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// The programs' names in Debian's packages `chromium` and `chromium-driver`.
+/// The programs in Debian's packages `chromium` and `chromium-driver`.
 const PROGRAMS: [&str; 2] = ["chromium", "chromedriver"];
 
-/// One browser with one page, ended when dropped.
+/// A browser with one page, which is terminated when dropped.
 pub(crate) struct Browser {
     driver: Child,
     agent: ureq::Agent,
@@ -26,8 +25,8 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts one, or says that there is none. Where one has to be (`REQUIRE_BROWSER`, as in CI),
-    /// that is a failure.
+    /// Starts a browser. If none is installed, the test is skipped with a message, or fails if
+    /// `REQUIRE_BROWSER` is set, as in CI.
     pub(crate) fn start(test: &str) -> Option<Self> {
         let [browser, driver] = PROGRAMS.map(find);
         if let (Some(browser), Some(driver)) = (&browser, &driver) {
@@ -38,7 +37,7 @@ impl Browser {
             PROGRAMS.join(" or ")
         );
         assert!(std::env::var_os("REQUIRE_BROWSER").is_none(), "{message}");
-        // Not by eprintln!, which a passing test keeps to itself.
+        // Not with eprintln!, whose output is hidden if the test passes.
         let _ = writeln!(std::io::stderr(), "\n{message}");
         None
     }
@@ -47,7 +46,7 @@ impl Browser {
         let profile = tempfile::tempdir().expect("a temporary directory");
         let mut driver = Command::new(driver)
             .arg("--port=0")
-            // What it writes goes where it is cleared away.
+            // A directory that is removed with everything that the browser writes.
             .env("HOME", profile.path())
             .env("TMPDIR", profile.path())
             .stdin(Stdio::null())
@@ -57,7 +56,7 @@ impl Browser {
             .expect("the driver starts");
         let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
         let port = loop {
-            let line = lines.next().expect("it says its port").expect("text");
+            let line = lines.next().expect("a line with the port").expect("text");
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 break port.trim_end_matches('.').to_owned();
             }
@@ -80,7 +79,7 @@ impl Browser {
     fn open_session(&mut self, browser: &Path) {
         let arguments = [
             "--headless=new",
-            // Its sandbox refuses root, and containers often refuse it. The page is ours.
+            // The sandbox does not work for root and in many containers. The page is our own.
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--no-proxy-server",
@@ -136,7 +135,7 @@ impl Browser {
         self.command("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// The text of the first element that the selector fits.
+    /// Returns the text of the first element that matches the selector.
     #[track_caller]
     pub(crate) fn text(&self, selector: &str) -> String {
         let script = format!(
@@ -146,7 +145,7 @@ impl Browser {
         self.run(&script).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until the element's text is as wanted.
+    /// Waits until the element's text satisfies `wanted`.
     #[track_caller]
     pub(crate) fn wait_for(&self, selector: &str, wanted: impl Fn(&str) -> bool) -> String {
         let mut text = String::new();
@@ -164,7 +163,7 @@ impl Browser {
         element[ELEMENT].as_str().expect("an element").to_owned()
     }
 
-    /// Clicks as a user does: the element has to be visible, uncovered and enabled.
+    /// Clicks an element, which has to be visible, uncovered and enabled.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
         eventually(&format!("{selector} is enabled"), || {
@@ -184,7 +183,7 @@ impl Browser {
         self.command(&path, &json!({ "text": text }));
     }
 
-    /// The whole page as a PNG.
+    /// Returns the page as a PNG.
     #[track_caller]
     pub(crate) fn screenshot(&self) -> Vec<u8> {
         let taken = self.devtools(
@@ -194,15 +193,15 @@ impl Browser {
         base64(taken["data"].as_str().expect("an image"))
     }
 
-    /// A command of Chromium's own protocol.
+    /// Sends a command of Chromium's own protocol.
     #[track_caller]
     pub(crate) fn devtools(&self, command: &str, parameters: &Value) -> Value {
         let body = json!({ "cmd": command, "params": parameters });
         self.command("/goog/cdp/execute", &body)
     }
 
-    /// What the console was told since the last call, but for the browser's own lines about answers
-    /// that are refusals.
+    /// Returns the lines of the console since the last call, without the browser's own lines about
+    /// responses with an error status.
     #[track_caller]
     pub(crate) fn complaints(&self) -> Vec<String> {
         let entries = self.log("browser");
@@ -210,7 +209,7 @@ impl Browser {
         of_page.map(Value::to_string).collect()
     }
 
-    /// The addresses of all requests since the last call.
+    /// Returns the URLs of all requests since the last call.
     #[track_caller]
     pub(crate) fn requests(&self) -> Vec<String> {
         let entries = self.log("performance");
@@ -238,7 +237,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It ends the browser, which the driver's own end would not.
+        // Killing the driver would not terminate the browser.
         let _ = self.agent.delete(&self.session).call();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
@@ -252,7 +251,7 @@ fn find(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The bytes of standard base64 (RFC 4648).
+/// Decodes standard base64 (RFC 4648).
 fn base64(text: &str) -> Vec<u8> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.trim_end_matches('=').bytes().map(|byte| {

@@ -1,5 +1,5 @@
-//! A bad configuration is refused at start: one line on standard error that names the variable,
-//! exit code 1.
+//! An invalid configuration is rejected with one line on standard error that names the variable, and exit
+//! code 1.
 
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -11,14 +11,14 @@ use test_support::{PostgresServer, free_port};
 
 use super::server::{Database, Demo, PATIENCE, command};
 
-/// Runs the binary until it ends by itself: status, standard output, standard error.
+/// Runs the binary until it exits, and returns its status, standard output and standard error.
 pub(crate) fn run_to_end(command: &mut Command) -> (Option<i32>, String, String) {
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it starts");
-    // Ends a server that should have refused to start: reading would go on for ever.
+        .expect("the binary starts");
+    // Kills a server that started although it should not: reading its output would never end.
     let deadline = Instant::now() + PATIENCE;
     let status = loop {
         if let Some(status) = child.try_wait().expect("our child") {
@@ -46,13 +46,13 @@ pub(crate) fn run_to_end(command: &mut Command) -> (Option<i32>, String, String)
     (status, output, errors)
 }
 
-/// Starts with one bad variable and returns the line.
+/// Starts the binary with one invalid variable, and returns its error.
 #[track_caller]
 pub(crate) fn refused(variable: &str, value: &str) -> String {
     refused_with(variable, value, &[])
 }
 
-/// Likewise, among others that are good.
+/// Starts the binary with one invalid variable among valid ones, and returns its error.
 #[track_caller]
 fn refused_with(variable: &str, value: &str, more: &[(&str, &str)]) -> String {
     let directory = tempfile::tempdir().unwrap();
@@ -74,20 +74,20 @@ fn refused_with(variable: &str, value: &str, more: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_seed_layout_is_refused_on_a_cluster() {
+fn dify_layout_on_a_cluster_is_rejected() {
     let line = refused_with(
         "REDIS_URL",
         "redis+cluster://api:hunter22@a:7000,b:7000",
-        &[("KEY_LAYOUT", "seed")],
+        &[("KEY_LAYOUT", "dify")],
     );
     assert!(
-        line.contains("KEY_LAYOUT=seed") && line.contains("SCAN") && !line.contains("hunter22"),
+        line.contains("KEY_LAYOUT=dify") && line.contains("SCAN") && !line.contains("hunter22"),
         "{line}"
     );
 }
 
 #[test]
-fn files_for_tls_are_refused_where_they_mean_nothing_or_cannot_be_used() {
+fn tls_files_are_rejected_without_tls_and_if_invalid() {
     const FILES: [&str; 3] = [
         "REDIS_CA_FILE",
         "REDIS_CLIENT_CERT_FILE",
@@ -127,13 +127,13 @@ fn files_for_tls_are_refused_where_they_mean_nothing_or_cannot_be_used() {
 }
 
 #[test]
-fn pythons_prefix_is_refused_with_the_layout_that_has_none() {
+fn key_prefix_is_rejected_in_the_digest_layout() {
     let line = refused("REDIS_KEY_PREFIX", "dify");
-    assert!(line.contains("KEY_LAYOUT=seed"), "{line}");
+    assert!(line.contains("KEY_LAYOUT=dify"), "{line}");
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn invalid_values_are_rejected() {
     for (variable, values) in [
         (
             "LISTEN",
@@ -212,7 +212,7 @@ fn nonsense_is_refused() {
 }
 
 #[test]
-fn passwords_in_urls_are_not_repeated() {
+fn passwords_in_urls_are_not_shown() {
     for (variable, value) in [
         ("REDIS_URL", "rediss://:hunter22@localhost:port"),
         ("REDIS_URL", "rediss+cluster://:hunter22@a,b"),
@@ -233,7 +233,7 @@ fn passwords_in_urls_are_not_repeated() {
 }
 
 #[test]
-fn bad_flags_are_refused_like_bad_variables() {
+fn invalid_flags_are_rejected() {
     for (flags, expected) in [
         (&["--ttl-seconds", "-5"][..], "TTL_SECONDS"),
         (&["--ttl-seconds=0"], "TTL_SECONDS"),
@@ -256,7 +256,7 @@ fn bad_flags_are_refused_like_bad_variables() {
 }
 
 #[test]
-fn a_flag_wins_over_its_variable() {
+fn flag_takes_precedence_over_its_variable() {
     let mut command = command();
     command
         .env("TTL_SECONDS", "60")
@@ -266,7 +266,7 @@ fn a_flag_wins_over_its_variable() {
 }
 
 #[test]
-fn help_names_every_variable_and_no_value_of_the_environment() {
+fn help_shows_every_variable_and_no_value_of_the_environment() {
     let (status, output, errors) = run_to_end(
         command()
             .env("ADMIN_TOKEN", "hunter22hunter22")
@@ -308,7 +308,7 @@ fn help_names_every_variable_and_no_value_of_the_environment() {
 }
 
 #[test]
-fn an_unreachable_database_is_refused() {
+fn unreachable_database_is_rejected() {
     let nobody = free_port();
     let line = refused(
         "DATABASE_URL",
@@ -331,7 +331,7 @@ fn an_unreachable_database_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused() {
+fn file_that_is_not_a_database_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("demo.db");
     std::fs::write(
@@ -343,7 +343,7 @@ fn a_file_that_is_no_database_is_refused() {
 }
 
 #[test]
-fn a_taken_address_is_refused_before_any_token_is_made() {
+fn address_in_use_is_rejected_before_tokens_are_created() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let database = Database::sqlite();
     let mut command = command();

@@ -1,4 +1,4 @@
-//! Connections whose clients send too little, and HTTP/2.
+//! Connections of clients that do not send enough, and HTTP/2.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,13 +10,13 @@ use super::server::{ADMIN, Database, Demo};
 fn open(demo: &Demo) -> TcpStream {
     let address = demo.base.strip_prefix("http://").unwrap();
     let stream = TcpStream::connect(address).unwrap();
-    // Bounds a hang, and measures nothing.
+    // Only limits how long a test can hang.
     let patience = Some(Duration::from_secs(30));
     stream.set_read_timeout(patience).unwrap();
     stream
 }
 
-/// What comes until the server closes the connection.
+/// Returns everything that the server sends until it closes the connection.
 #[track_caller]
 fn until_closed(mut stream: TcpStream, what: &str) -> String {
     let mut answer = Vec::new();
@@ -28,21 +28,21 @@ fn until_closed(mut stream: TcpStream, what: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn impatient() -> (Database, Demo) {
+fn with_short_timeout() -> (Database, Demo) {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[("CLIENT_TIMEOUT_SECONDS", "1")]);
     (database, demo)
 }
 
 #[test]
-fn a_request_whose_head_never_ends_is_not_waited_for() {
-    let (_database, demo) = impatient();
+fn incomplete_request_head_closes_the_connection() {
+    let (_database, demo) = with_short_timeout();
     let heads: [(&str, &[u8]); 6] = [
-        ("nothing at all", b""),
-        ("a letter, of any version", b"P"),
+        ("nothing", b""),
+        ("a letter, in every version", b"P"),
         ("half of HTTP/2's preface", b"PRI * HTTP/2.0\r\n"),
         (
-            "the preface, and no frame",
+            "the preface without a frame",
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         ),
         ("half of a head", b"GET /healthz HTTP/1.1\r\nhost: h\r\n"),
@@ -68,8 +68,8 @@ fn a_request_whose_head_never_ends_is_not_waited_for() {
 }
 
 #[test]
-fn a_body_that_never_ends_is_refused() {
-    let (_database, demo) = impatient();
+fn incomplete_body_is_rejected() {
+    let (_database, demo) = with_short_timeout();
     let mut stream = open(&demo);
     write!(
         stream,
@@ -82,13 +82,13 @@ fn a_body_that_never_ends_is_refused() {
 }
 
 #[test]
-fn a_stream_of_events_is_no_silent_client() {
-    let (_database, demo) = impatient();
+fn event_stream_outlives_the_client_timeout() {
+    let (_database, demo) = with_short_timeout();
     let mut stream = open(&demo);
     write!(stream, "GET /live HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
     let mut events = String::new();
     let mut bytes = [0; 4096];
-    // One a second.
+    // One sample per second.
     while events.matches("event: sample").count() < 4 {
         let read = stream.read(&mut bytes).unwrap();
         assert_ne!(read, 0, "the stream ended: {events}");
@@ -97,7 +97,7 @@ fn a_stream_of_events_is_no_silent_client() {
 }
 
 #[test]
-fn http2_is_spoken() {
+fn http2_works() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let whoami = format!("{}/v1/whoami", demo.base);

@@ -1,8 +1,8 @@
-//! The database by itself: migrations, seed and outbox under concurrency, on both kinds.
+//! The database: migrations, first tokens and the outbox under concurrency, on SQLite and PostgreSQL.
 
 use chrono::{DateTime, Utc};
 use demo::db::{
-    Database as Pool, InsertError, Kept, NewToken, Subject, Target, TenantStatus, Timestamp,
+    Database as Pool, InsertError, NewToken, StoredForm, Subject, Target, TenantStatus, Timestamp,
 };
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
@@ -24,7 +24,7 @@ fn new_token(text: &str) -> NewToken {
     }
 }
 
-/// Runs the body on a SQLite file and on a PostgreSQL server of its own.
+/// Runs the body with a SQLite file, and with a PostgreSQL server.
 async fn on_both<F: AsyncFn(&Database)>(body: F) {
     body(&Database::sqlite()).await;
     body(&Database::postgres()).await;
@@ -39,7 +39,7 @@ async fn instances_that_start_together_migrate_and_seed_once() {
                 let url = url.clone();
                 tokio::spawn(async move {
                     let pool = Pool::open(Target::parse(&url).unwrap()).await.unwrap();
-                    pool.seed(Kept::Digest).await.unwrap().is_some()
+                    pool.seed(StoredForm::Digest).await.unwrap().is_some()
                 })
             })
             .collect();
@@ -53,10 +53,10 @@ async fn instances_that_start_together_migrate_and_seed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn token_comes_back_as_it_was_written() {
+async fn token_is_read_as_it_was_written() {
     on_both(async |database| {
         let pool = database.open().await;
-        pool.seed(Kept::Digest).await.unwrap();
+        pool.seed(StoredForm::Digest).await.unwrap();
         let token = new_token("written-and-read");
         let _ = pool.insert_token(&token).await.unwrap();
         let row = pool
@@ -103,12 +103,12 @@ async fn token_comes_back_as_it_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_insertion_owes_nothing() {
+async fn failed_change_adds_no_pending_invalidation() {
     on_both(async |database| {
         let pool = database.open().await;
-        pool.seed(Kept::Digest).await.unwrap();
+        pool.seed(StoredForm::Digest).await.unwrap();
         let pending = pool.insert_token(&new_token("only-once")).await.unwrap();
-        pool.settle(&pending).await.unwrap();
+        pool.delete_pending(&pending).await.unwrap();
 
         let again = NewToken {
             id: "tok_other".to_owned(),
@@ -134,17 +134,17 @@ async fn refused_insertion_owes_nothing() {
                 .is_none()
         );
         assert_eq!(pool.pending_count().await.unwrap(), 0);
-        // The transactions that were given up hold no lock.
+        // Abandoned transactions hold no lock.
         let _ = pool.insert_token(&new_token("afterwards")).await.unwrap();
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settling_an_older_invalidation_leaves_the_newer_one_owed() {
+async fn confirming_an_older_invalidation_keeps_the_newer_one() {
     on_both(async |database| {
         let pool = database.open().await;
-        pool.seed(Kept::Digest).await.unwrap();
+        pool.seed(StoredForm::Digest).await.unwrap();
         let created = pool
             .insert_token(&new_token("changed-twice"))
             .await
@@ -156,24 +156,24 @@ async fn settling_an_older_invalidation_leaves_the_newer_one_owed() {
             .expect("it is there");
         assert_eq!(created.subject, revoked.subject);
 
-        // Whoever confirmed the creation knows nothing of the revocation.
-        pool.settle(&created).await.unwrap();
+        // This confirmation is of the creation, not of the revocation.
+        pool.delete_pending(&created).await.unwrap();
         let owed = pool.pending(10).await.unwrap();
         assert_eq!(
             owed.iter().map(|pending| &pending.id).collect::<Vec<_>>(),
             [&revoked.id]
         );
-        pool.settle(&revoked).await.unwrap();
+        pool.delete_pending(&revoked).await.unwrap();
         assert_eq!(pool.pending_count().await.unwrap(), 0);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invalidation_that_fails_goes_behind_the_others() {
+async fn failed_invalidation_is_sorted_behind_the_others() {
     on_both(async |database| {
         let pool = database.open().await;
-        pool.seed(Kept::Digest).await.unwrap();
+        pool.seed(StoredForm::Digest).await.unwrap();
         let first = pool
             .set_tenant_status("acme", TenantStatus::Suspended)
             .await
@@ -198,7 +198,7 @@ async fn invalidation_that_fails_goes_behind_the_others() {
 async fn concurrent_changes_of_one_subject_all_succeed() {
     on_both(async |database| {
         let pool = database.open().await;
-        pool.seed(Kept::Digest).await.unwrap();
+        pool.seed(StoredForm::Digest).await.unwrap();
         let changes: Vec<_> = (0..20)
             .map(|number| {
                 let pool = pool.clone();
@@ -213,26 +213,26 @@ async fn concurrent_changes_of_one_subject_all_succeed() {
                         .await
                         .unwrap()
                         .unwrap();
-                    pool.settle(&pending).await.unwrap();
+                    pool.delete_pending(&pending).await.unwrap();
                 })
             })
             .collect();
         for change in changes {
             change.await.unwrap();
         }
-        // The last one to be committed was settled by its own id, or its row would still be here.
+        // Otherwise the row of the last commit would still exist.
         assert_eq!(pool.pending_count().await.unwrap(), 0);
     })
     .await;
 }
 
-/// Two connections of the server for all, so that each statement may come to another one than the one before.
+/// The pooler has two server connections, so consecutive statements may use different ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_in_transaction_mode_is_no_obstacle() {
+async fn server_works_behind_a_pooler_in_transaction_mode() {
     let server = PostgresServer::start();
     let pooler = PgBouncer::in_front_of(&server, 2);
     let url = pooler.url();
-    // Another program, whose prepared statement stays where it was made.
+    // Another client, whose prepared statement stays on the server connection.
     let options = url.parse::<PgConnectOptions>().unwrap();
     let mut other = options.extra_float_digits(None).connect().await.unwrap();
     let select = sqlx::query("SELECT $1").bind("named like the first of ours");
@@ -267,7 +267,7 @@ async fn a_pooler_in_transaction_mode_is_no_obstacle() {
     assert_eq!(demo.metric("demo_pending_invalidations", &[]), 0);
 }
 
-/// Sets the times of a token, as somebody with a console may.
+/// Sets the times of a token, as an operator may do by hand.
 async fn set_times(database: &Database, id: &str, value: &str) {
     let update = format!(
         "UPDATE tokens SET created_at = {value}, expires_at = {value}, last_used_at = {value} \
@@ -279,9 +279,9 @@ async fn set_times(database: &Database, id: &str, value: &str) {
     }
 }
 
-/// A row that cannot be shown would end the request of everybody who reads the list.
+/// A row that cannot be read would make every request for the list fail.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_time_in_a_row_is_too_early_or_too_late_to_be_read() {
+async fn every_time_in_a_row_can_be_read() {
     let postgres = [
         ("'infinity'", 200),
         ("'10000-01-01'", 200),
@@ -320,7 +320,7 @@ async fn no_time_in_a_row_is_too_early_or_too_late_to_be_read() {
 }
 
 #[test]
-fn a_time_that_is_in_another_year_in_utc_is_taken() {
+fn expiry_in_another_year_in_utc_is_accepted() {
     let demo = Demo::on(&Database::sqlite(), &[]);
     let body = r#"{"tenant_id":"acme","type":"app","expires_at":"9999-12-31T23:59:59-02:00"}"#;
     let made = demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
@@ -328,7 +328,7 @@ fn a_time_that_is_in_another_year_in_utc_is_taken() {
 }
 
 #[test]
-fn no_text_of_a_token_is_in_the_database() {
+fn database_has_no_text_of_a_token() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     for token in demo.seeded() {

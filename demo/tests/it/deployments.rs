@@ -1,4 +1,4 @@
-//! The same on every kind of Redis: by its socket, over TLS, behind sentinels, as a cluster.
+//! One transcript with every kind of Redis: over a socket, over TLS, behind sentinels, and a cluster.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +10,13 @@ use test_support::{RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
 
 use super::server::{Database, Demo, eventually, unknown};
 
-/// An instance without a local level, so that what is not loaded comes from Redis.
+/// Starts an instance without a local level, so that answers come from Redis or are loaded.
 #[track_caller]
 fn on(database: &Database, redis: &[(&str, &str)]) -> Demo {
     Demo::on(database, &[&[("LOCAL_CAPACITY", "0")], redis].concat())
 }
 
-/// Until Redis answers: what is asked is that it does, and not how soon on a busy machine.
+/// Waits until Redis answers. The tests do not check how soon, which depends on the machine's load.
 #[track_caller]
 fn wait_for_store(demo: &Demo, kind: &str) {
     let mut ready = Value::Null;
@@ -30,7 +30,7 @@ fn wait_for_store(demo: &Demo, kind: &str) {
     );
 }
 
-/// Repeated until it is confirmed, as the answer asks for.
+/// Revokes a token. Repeats the request until it is confirmed, as the response asks for.
 #[track_caller]
 fn revoke(demo: &Demo, id: &str) {
     let path = format!("/admin/tokens/{id}?wait=true");
@@ -45,7 +45,7 @@ fn revoke(demo: &Demo, id: &str) {
     });
 }
 
-/// 200 loaded, 200 from Redis, revoked, 401.
+/// Loads a token, reads it from Redis, revokes it, and asserts that it is rejected.
 #[track_caller]
 fn transcript(demo: &Demo, kind: &str) {
     wait_for_store(demo, kind);
@@ -60,7 +60,7 @@ fn transcript(demo: &Demo, kind: &str) {
 }
 
 #[test]
-fn transcript_by_a_unix_socket() {
+fn transcript_over_a_unix_socket() {
     let redis = RedisServer::start_unix();
     for scheme in ["unix", "redis+unix"] {
         let url = format!("{scheme}://{}", redis.unix_path().display());
@@ -78,7 +78,7 @@ fn file(directory: &Path, name: &str, pem: &str) -> PathBuf {
 }
 
 #[test]
-fn transcript_over_tls_with_an_authority_of_ones_own() {
+fn transcript_over_tls_with_a_private_authority() {
     let redis = TlsRedisServer::start();
     let directory = tempfile::tempdir().unwrap();
     let ca = file(directory.path(), "ca.pem", redis.ca_pem());
@@ -91,7 +91,7 @@ fn transcript_over_tls_with_an_authority_of_ones_own() {
     let database = Database::sqlite();
     transcript(&with(&database, &ca), "single");
 
-    // Somebody else's authority: Redis is not believed, and requests succeed without it.
+    // With another authority Redis is not trusted, and requests succeed without it.
     let database = Database::sqlite();
     let demo = with(&database, &stranger);
     let token = demo.token("acme", "app").text;
@@ -104,7 +104,7 @@ fn transcript_over_tls_with_an_authority_of_ones_own() {
 }
 
 #[test]
-fn transcript_over_tls_with_a_certificate_of_the_client() {
+fn transcript_over_tls_with_a_client_certificate() {
     let redis = TlsRedisServer::start_mutual();
     let directory = tempfile::tempdir().unwrap();
     let files = [
@@ -133,10 +133,10 @@ fn sentinel_url(set: &RedisSentinel) -> String {
     format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name())
 }
 
-/// The master is killed in the middle: a good token is good all the time, and what could not be
-/// confirmed is confirmed by the new master.
+/// Kills the master during the transcript. A valid token is accepted all the time, and invalidations that
+/// failed are confirmed by the new master.
 #[test]
-fn transcript_behind_sentinels_and_through_the_death_of_the_master() {
+fn transcript_behind_sentinels_and_through_a_failover() {
     let set = RedisSentinel::start();
     let database = Database::sqlite();
     let demo = on(&database, &[("REDIS_URL", &sentinel_url(&set))]);
@@ -169,8 +169,8 @@ fn transcript_behind_sentinels_and_through_the_death_of_the_master() {
         });
         let outage = outage.join();
         over.store(true, Ordering::Relaxed);
-        client.join().expect("a good token is good all the time");
-        outage.expect("the fail-over is survived");
+        client.join().expect("a valid token is always accepted");
+        outage.expect("the service works after the failover");
     });
     eventually("the good token comes from the new master", || {
         demo.whoami(&good).expect(200).json()["origin"] == "shared"
@@ -186,12 +186,11 @@ fn transcript_on_a_cluster() {
     let database = Database::sqlite();
     let demo = on(&database, &[("REDIS_URL", &url)]);
     transcript(&demo, "cluster");
-    assert_ne!(cluster.keys("*"), [""; 0], "the entries are there");
+    assert_ne!(cluster.keys("*"), [""; 0], "the entries are in the cluster");
 }
 
-/// What the banner shows of a URL.
 #[test]
-fn the_banner_names_the_kind_and_the_hosts_and_no_password() {
+fn banner_shows_kind_and_hosts_but_no_password() {
     for (url, line) in [
         ("redis://:hunter22@127.0.0.1:1/2", "Redis, 127.0.0.1:1"),
         (
@@ -218,7 +217,7 @@ fn the_banner_names_the_kind_and_the_hosts_and_no_password() {
             "{}",
             demo.banner
         );
-        // It starts and serves without.
+        // Without this Redis the server starts and serves requests.
         demo.whoami(&demo.token("acme", "app").text).expect(200);
     }
 }

@@ -1,4 +1,4 @@
-//! Last uses, from the request to the row.
+//! Last uses, from the request to the row in the table.
 
 use std::process::ExitStatus;
 
@@ -8,7 +8,7 @@ use tower_api_token::TokenDigest;
 
 use super::server::{Database, Demo, eventually};
 
-/// What the table says of the token of this text.
+/// Reads the column `last_used_at` of a token.
 fn last_used(database: &Database, token: &str) -> Option<Timestamp> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -25,7 +25,7 @@ fn both(test: fn(Database)) {
 }
 
 #[test]
-fn uses_on_two_instances_are_written_once_each() {
+fn use_is_written_once_from_two_instances() {
     both(|database| {
         let redis = RedisServer::start();
         let url = redis.url();
@@ -59,7 +59,7 @@ fn end(demo: &mut Demo, signal: &str) -> ExitStatus {
 }
 
 #[test]
-fn sigterm_writes_what_is_pending() {
+fn sigterm_writes_pending_uses() {
     both(|database| {
         let mut demo = Demo::on(&database, &[("LAST_USE_FLUSH_SECONDS", "3600")]);
         let token = demo.token("acme", "app").text;
@@ -73,9 +73,10 @@ fn sigterm_writes_what_is_pending() {
     });
 }
 
-/// What is older than a flush interval is in the database; what was lost bars no later use.
+/// Uses older than a flush interval are in the database. Lost ones do not prevent that later ones are
+/// recorded.
 #[test]
-fn a_killed_process_loses_no_more_than_what_it_saw_since_its_last_flush() {
+fn killed_process_loses_at_most_one_flush_interval() {
     both(|database| {
         let variables = [("LAST_USE_FLUSH_SECONDS", "1")];
         let mut demo = Demo::on(&database, &variables);
@@ -95,7 +96,7 @@ fn a_killed_process_loses_no_more_than_what_it_saw_since_its_last_flush() {
 }
 
 #[tokio::test]
-async fn a_batch_is_one_statement_that_goes_forward_only() {
+async fn batch_is_one_statement_and_never_moves_a_time_back() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
         let pool = database.open().await;
@@ -126,9 +127,9 @@ async fn a_batch_is_one_statement_that_goes_forward_only() {
     }
 }
 
-/// Each instance has the same tokens in another order.
+/// Each instance writes the same tokens in another order.
 #[tokio::test]
-async fn instances_that_write_the_same_tokens_at_once_do_not_lock_each_other_out() {
+async fn concurrent_batches_do_not_deadlock() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
         let ids: Vec<_> = demo.seeded().into_iter().map(|token| token.id).collect();

@@ -9,12 +9,12 @@ use test_support::RedisServer;
 
 use super::server::{Database, Demo, eventually, unknown};
 
-/// The next event: its name and what it holds.
+/// Returns the name and the data of the next event.
 #[track_caller]
 fn next(stream: &mut impl BufRead) -> (String, Value) {
     let mut name = String::new();
     for line in stream.lines() {
-        let line = line.expect("the stream goes on");
+        let line = line.expect("the stream is open");
         if let Some(event) = line.strip_prefix("event: ") {
             event.clone_into(&mut name);
         } else if let Some(data) = line.strip_prefix("data: ") {
@@ -24,7 +24,7 @@ fn next(stream: &mut impl BufRead) -> (String, Value) {
     panic!("the stream ended");
 }
 
-/// The first event with this name for which the condition holds.
+/// Returns the first event with this name that satisfies the condition.
 #[track_caller]
 fn until(stream: &mut impl BufRead, name: &str, mut holds: impl FnMut(&Value) -> bool) -> Value {
     loop {
@@ -36,7 +36,7 @@ fn until(stream: &mut impl BufRead, name: &str, mut holds: impl FnMut(&Value) ->
 }
 
 #[test]
-fn samples_count_answers_by_origin_and_time_them() {
+fn samples_have_counts_by_origin_and_latencies() {
     let database = Database::sqlite();
     let redis = RedisServer::start();
     let demo = Demo::with(&database, "digest", Some(&redis));
@@ -46,7 +46,7 @@ fn samples_count_answers_by_origin_and_time_them() {
         demo.whoami(&token).expect(200);
     }
     demo.whoami(&unknown("app")).expect(401);
-    // Refused before any look-up, so that the cache's own counters have none of it.
+    // Rejected without a lookup, so the cache does not count it.
     demo.whoami("not-of-our-format").expect(401);
 
     let mut timed = false;
@@ -69,10 +69,10 @@ fn samples_count_answers_by_origin_and_time_them() {
 }
 
 #[test]
-fn samples_tell_of_a_redis_that_hangs_and_of_the_open_breaker() {
+fn samples_report_a_hanging_redis_and_an_open_breaker() {
     let database = Database::sqlite();
     let redis = RedisServer::start();
-    // Each request asks Redis.
+    // Each request reads from Redis.
     let variables = [
         ("REDIS_URL", redis.url()),
         ("LOCAL_CAPACITY", "0".to_owned()),
@@ -96,7 +96,7 @@ fn samples_tell_of_a_redis_that_hangs_and_of_the_open_breaker() {
                 }
             });
         }
-        // Whatever comes of it, the others end.
+        // Also stops the other threads if this one panics.
         let _stop = Stop(&seen);
         until(&mut stream, "sample", |sample| {
             let health = &sample["health"];
@@ -115,7 +115,7 @@ impl Drop for Stop<'_> {
 }
 
 #[test]
-fn changes_are_told_at_once_and_to_the_operator_alone() {
+fn changes_are_sent_immediately_and_only_to_the_operator() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let refused = demo.get("/admin/live").expect(401);
@@ -137,7 +137,7 @@ fn changes_are_told_at_once_and_to_the_operator_alone() {
         (&"suspended".into(), &"acme".into())
     );
 
-    // Everything that strangers are sent up to a sample from after the changes.
+    // All public events until a sample that is newer than the changes.
     loop {
         let (name, data) = next(&mut public);
         assert_eq!(name, "sample", "{data}");
@@ -160,27 +160,27 @@ fn sigterm_ends_open_streams() {
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
     assert!(!demo.logs().contains("still open"), "{}", demo.logs());
     let rest: Result<Vec<_>, _> = stream.lines().collect();
-    rest.expect("it ends, and is not cut off");
+    rest.expect("the stream ends in order");
 }
 
 #[test]
-fn streams_are_bounded_and_a_closed_one_makes_room() {
+fn number_of_streams_is_limited_and_closing_one_frees_it() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let streams: Vec<_> = (0..64).map(|_| demo.stream("/live")).collect();
     let full = demo.get("/live").expect(503);
     assert_eq!(full.header("content-type"), "application/problem+json");
-    // Strangers keep the operator out of nothing.
+    // Public streams do not count against the operator's.
     let _operator = demo.stream("/admin/live");
     drop(streams);
-    // The server notices at the next sample that it cannot be written.
+    // The server notices the closed connection when it writes the next sample.
     eventually("a closed page's place is free", || {
         demo.send("HEAD", "/live", &[], None).status == 200
     });
 }
 
 #[test]
-fn the_page_lets_the_browser_run_its_own_script_alone() {
+fn page_allows_only_its_own_script() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let nonces = [(); 2].map(|()| {

@@ -9,15 +9,14 @@ use serde_json::json;
 use test_support::RedisServer;
 
 use super::browser::Browser;
-use super::seed_layout::execute;
+use super::dify_layout::execute;
 use super::server::{ADMIN, Database, Demo, unknown};
 
-/// Asserts that the page neither complained, nor asked anybody else for anything, nor keeps anything
-/// for the time after it.
+/// Asserts that the page logged no errors, sent requests to its own server only, and stored nothing.
 #[track_caller]
-fn expect_quiet(browser: &Browser, demo: &Demo) {
-    let kept = "return localStorage.length + sessionStorage.length + document.cookie.length";
-    assert_eq!(browser.run(kept), 0);
+fn assert_self_contained(browser: &Browser, demo: &Demo) {
+    let stored = "return localStorage.length + sessionStorage.length + document.cookie.length";
+    assert_eq!(browser.run(stored), 0);
     assert_eq!(browser.complaints(), Vec::<String>::new());
     let requests = browser.requests();
     assert!(
@@ -41,7 +40,7 @@ fn become_operator(browser: &Browser) {
     browser.wait_for("#who", |text| text == "admin token in use");
 }
 
-/// Makes a token of acme in the page, and returns its id and its text.
+/// Creates a token of acme in the page, and returns its id and its text.
 #[track_caller]
 fn make_token(browser: &Browser) -> (String, String) {
     make_token_of(browser, "acme")
@@ -65,8 +64,8 @@ fn in_row(id: &str, what: &str) -> String {
 }
 
 #[test]
-fn the_operator_sees_all_tokens_and_what_others_do_to_them() {
-    const NAME: &str = "the_operator_sees_all_tokens_and_what_others_do_to_them";
+fn operator_sees_all_tokens_and_changes_by_others() {
+    const NAME: &str = "operator_sees_all_tokens_and_changes_by_others";
     let Some(browser) = Browser::start(NAME) else {
         return;
     };
@@ -98,13 +97,13 @@ fn the_operator_sees_all_tokens_and_what_others_do_to_them() {
     browser.wait_for(&in_row(&seeded[3].id, ".state"), |text| {
         text == "tenant suspended"
     });
-    expect_quiet(&browser, &demo);
+    assert_self_contained(&browser, &demo);
 }
 
-/// A tenant's name comes out of a table that anybody may have written to.
+/// Another program may have written any text into the table of tenants.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_with_markup_in_its_name_is_shown_as_text() {
-    let Some(browser) = Browser::start("a_tenant_with_markup_in_its_name_is_shown_as_text") else {
+async fn tenant_id_with_markup_is_shown_as_text() {
+    let Some(browser) = Browser::start("tenant_id_with_markup_is_shown_as_text") else {
         return;
     };
     const NAME: &str = "<img src=x onerror=alert(1)>\"'&amp;</script>";
@@ -125,18 +124,17 @@ async fn a_tenant_with_markup_in_its_name_is_shown_as_text() {
         browser.run("return document.querySelectorAll('img, #tokens script').length"),
         0
     );
-    expect_quiet(&browser, &demo);
+    assert_self_contained(&browser, &demo);
 }
 
-/// The number at the start of a text, without its commas.
+/// Returns the number at the start of a text, which may have commas.
 fn number(text: &str) -> u64 {
     text.replace(',', "").parse().unwrap_or(0)
 }
 
 #[test]
-fn a_click_on_revoke_or_suspend_counts_on_a_second_instance_too() {
-    let Some(browser) =
-        Browser::start("a_click_on_revoke_or_suspend_counts_on_a_second_instance_too")
+fn revoke_and_suspend_take_effect_on_a_second_instance() {
+    let Some(browser) = Browser::start("revoke_and_suspend_take_effect_on_a_second_instance")
     else {
         return;
     };
@@ -145,7 +143,7 @@ fn a_click_on_revoke_or_suspend_counts_on_a_second_instance_too() {
     browser.open(&demo.base);
     become_operator(&browser);
     let (id, text) = make_token(&browser);
-    // The other instance holds it in its memory, where only an invalidation reaches it.
+    // The other instance has it in its local level, from which only an invalidation removes it.
     other.whoami(&text).expect(200);
     other.whoami(&text).expect_origin("local");
 
@@ -180,14 +178,12 @@ fn a_click_on_revoke_or_suspend_counts_on_a_second_instance_too() {
     });
     other.whoami(&text).expect(200);
     browser.wait_for(&in_row(&id, ".state"), |text| text == "active");
-    expect_quiet(&browser, &demo);
+    assert_self_contained(&browser, &demo);
 }
 
 #[test]
-fn without_the_admin_token_a_visitor_sees_figures_and_uses_a_token_of_his_own() {
-    let Some(browser) = Browser::start(
-        "without_the_admin_token_a_visitor_sees_figures_and_uses_a_token_of_his_own",
-    ) else {
+fn visitor_sees_figures_and_can_use_a_token() {
+    let Some(browser) = Browser::start("visitor_sees_figures_and_can_use_a_token") else {
         return;
     };
     let database = Database::sqlite();
@@ -208,15 +204,15 @@ fn without_the_admin_token_a_visitor_sees_figures_and_uses_a_token_of_his_own() 
     browser.wait_for(&in_row(&token.id, ".answers"), |text| text == "200: 100");
     let disabled = browser.run("return document.querySelector('#tokens .revoke').disabled");
     assert_eq!(disabled, true);
-    // Not left to be read on the page.
+    // The page does not show it.
     let page = browser.run(
         "return document.documentElement.outerHTML + document.querySelector('#paste-token').value",
     );
     assert!(!page.as_str().unwrap().contains(&token.text));
-    expect_quiet(&browser, &demo);
+    assert_self_contained(&browser, &demo);
 }
 
-/// Not a test: draws `docs/live.png`, in a minute and a half.
+/// Not a test: takes the screenshot `docs/live.png`, in a minute and a half.
 ///
 /// `cargo test -p demo --test it -- --ignored screenshot_of_the_page_under_load`
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +221,7 @@ async fn screenshot_of_the_page_under_load() {
     let browser = Browser::start("screenshot_of_the_page_under_load").expect("a browser");
     let (database, redis) = (Database::sqlite(), RedisServer::start());
     let demo = Demo::with(&database, "digest", Some(&redis));
-    // Without a memory of its own it forgets at once what Redis is told to forget.
+    // Without a local level, so that invalidations through Redis take effect immediately.
     let variables = [
         ("REDIS_URL", redis.url()),
         ("LOCAL_CAPACITY", "0".to_owned()),
@@ -268,7 +264,7 @@ async fn screenshot_of_the_page_under_load() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let docs = root.join("docs/live.png");
         std::fs::write(docs, browser.screenshot()).expect("written");
-        // To be looked at, and not kept.
+        // For review only.
         let others = std::env::temp_dir();
         let dark = json!([{ "name": "prefers-color-scheme", "value": "dark" }]);
         browser.devtools("Emulation.setEmulatedMedia", &json!({ "features": dark }));
@@ -281,8 +277,8 @@ async fn screenshot_of_the_page_under_load() {
     });
 }
 
-/// Uses one token until it is over, and tries an invented one now and then, in a slow wave so that the
-/// picture has a shape.
+/// Uses one token until `over` is set, and sometimes an unknown one, at a rate that rises and falls so that
+/// the chart is not flat.
 fn hit(worker: u32, demo: &Demo, over: &AtomicBool) {
     let token = demo.token("acme", "app").text;
     let begun = Instant::now();
@@ -299,8 +295,8 @@ fn hit(worker: u32, demo: &Demo, over: &AtomicBool) {
     }
 }
 
-/// Uses a token of a tenant that is invalidated each time: it comes from the database, or from
-/// Redis if another instance loads it before.
+/// Uses a token of a tenant that is invalidated before each request, so that it is loaded, or read from
+/// Redis if another instance loads it first.
 fn miss(demo: &Demo, first: Option<&Demo>, tenant: &str, over: &AtomicBool) {
     let body = json!({ "tenant_id": tenant, "type": "app" }).to_string();
     let made = demo.admin("POST", "/admin/tokens", Some(&body)).expect(201);

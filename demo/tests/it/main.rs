@@ -1,5 +1,4 @@
-//! The demo server as its users have it: the real binary, spoken to by HTTP, on real databases and
-//! a real Redis.
+//! Tests of the demo server's binary, over HTTP, with real databases and a real Redis.
 
 mod administration;
 mod answer;
@@ -8,6 +7,7 @@ mod configuration;
 mod connections;
 mod database;
 mod deployments;
+mod dify_layout;
 mod last_use;
 mod live;
 mod live_page;
@@ -17,7 +17,6 @@ mod ops;
 mod outage;
 mod rotation;
 mod secrets;
-mod seed_layout;
 mod server;
 mod spans;
 mod token_format;

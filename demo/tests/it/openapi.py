@@ -1,7 +1,7 @@
-"""Checks an OpenAPI document, and answers of the server against it.
+"""Checks an OpenAPI document, and that responses of the server conform to it.
 
 Reads {"document": …, "answers": [{"method", "path", "status", "media_type", "body"}]} from standard input, with
-paths as the document writes them. Prints one line for whatever does not hold, and nothing else.
+the document's paths. Prints one line for each error.
 """
 
 import json

@@ -1,4 +1,4 @@
-//! `/openapi.json`: a good document, of all routes and no others, that the answers keep to.
+//! `/openapi.json`: a valid document of exactly the routes, which the responses conform to.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ fn document(demo: &Demo) -> Value {
     answer.json()
 }
 
-/// `get /path` for every operation of the document.
+/// Returns `get /path` for every operation of the document.
 fn described(document: &Value) -> BTreeSet<String> {
     let paths = document["paths"].as_object().expect("paths");
     let operations = paths.iter().flat_map(|(path, item)| {
@@ -30,10 +30,10 @@ fn described(document: &Value) -> BTreeSet<String> {
     operations.collect()
 }
 
-/// The live page, which is for people, and its own endless streams.
+/// The live page and its streams, which are not an API.
 const NO_API: [&str; 3] = ["get /", "get /live", "get /admin/live"];
 
-/// `get /path` for every `.route(` in the sources: the router itself cannot be asked.
+/// Returns `get /path` for every `.route(` in the sources, because a router cannot list its routes.
 fn routed() -> BTreeSet<String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes");
     let mut found = BTreeSet::new();
@@ -48,7 +48,7 @@ fn routed() -> BTreeSet<String> {
         for call in source.split(".route(").skip(1) {
             let (path, methods) = arguments(call);
             for method in METHODS {
-                // Never the end of another word, such as `target(`.
+                // Not the end of another word, such as `target(`.
                 let named = methods
                     .split(|character: char| !character.is_alphanumeric() && character != '(')
                     .any(|word| word.starts_with(&format!("{method}(")));
@@ -64,7 +64,7 @@ fn routed() -> BTreeSet<String> {
     found
 }
 
-/// The path and the methods of a `.route(` whose beginning is cut off.
+/// Returns the path and the methods of the arguments of a `.route(`.
 fn arguments(call: &str) -> (&str, &str) {
     let mut depth = 1;
     let end = call.find(|character| {
@@ -81,7 +81,7 @@ fn arguments(call: &str) -> (&str, &str) {
 }
 
 #[test]
-fn the_document_has_all_routes_and_no_others() {
+fn document_has_exactly_the_routes() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let described = described(&document(&demo));
@@ -99,7 +99,7 @@ fn the_document_has_all_routes_and_no_others() {
     }
 }
 
-/// What came for which operation, to be checked together.
+/// The responses to operations, which are checked together.
 struct Answers(Vec<Value>);
 
 impl Answers {
@@ -118,7 +118,8 @@ impl Answers {
         answer
     }
 
-    /// Also that every operation was called with success, so that none is left unchecked.
+    /// Returns the validator's errors. Asserts that every operation was called with success, so that none is
+    /// left unchecked.
     fn check(&self, document: &Value) -> String {
         let succeeded: BTreeSet<_> = self
             .0
@@ -134,7 +135,7 @@ impl Answers {
     }
 }
 
-/// What OpenAPI's validator has to say.
+/// Returns the errors of the OpenAPI validator.
 fn complaints(given: &Value) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openapi.py");
     let mut child = Command::new(python())
@@ -146,14 +147,14 @@ fn complaints(given: &Value) -> String {
     let mut input = child.stdin.take().expect("piped");
     input
         .write_all(given.to_string().as_bytes())
-        .expect("it reads");
+        .expect("the validator reads");
     drop(input);
-    let output = child.wait_with_output().expect("it ends");
-    assert!(output.status.success(), "its own words are above");
+    let output = child.wait_with_output().expect("the validator ends");
+    assert!(output.status.success(), "see its output above");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Every operation with success, and all the kinds of refusals.
+/// Calls every operation with success, and provokes every kind of error.
 fn all_kinds_of_answers(answers: &mut Answers) -> Value {
     let redis = RedisServer::start();
     let postgres = PostgresServer::start();
@@ -284,18 +285,18 @@ fn all_kinds_of_answers(answers: &mut Answers) -> Value {
 }
 
 #[test]
-fn the_document_is_good_and_the_answers_keep_to_it() {
+fn document_is_valid_and_responses_conform_to_it() {
     let mut answers = Answers(Vec::new());
     let document = all_kinds_of_answers(&mut answers);
     let shown = document.to_string();
-    assert!(!shown.contains(ADMIN), "it holds nothing of the deployment");
+    assert!(!shown.contains(ADMIN), "it has no secret of the deployment");
     let complaints = answers.check(&document);
     assert!(complaints.is_empty(), "{complaints}");
 }
 
-/// The checks themselves can fail: on a bad document, and on an answer that is not as described.
+/// Asserts that the checks fail for an invalid document and for a response that does not conform.
 #[test]
-fn the_validator_sees_a_bad_document_and_a_bad_answer() {
+fn validator_detects_an_invalid_document_and_response() {
     let mut document: Value = serde_json::from_str(include_str!("../../openapi.json")).unwrap();
     let answer = |body: Value| {
         json!({

@@ -1,4 +1,4 @@
-//! Metrics, probes, logs, and the way a process ends.
+//! Metrics, probes, logs, and the end of a process.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use test_support::{Direction, FaultProxy, PostgresServer};
 use super::server::{ADMIN, Database, Demo, eventually, unknown};
 
 #[test]
-fn counters_move() {
+fn counters_are_updated() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let token = demo.token("acme", "app").text;
@@ -105,8 +105,8 @@ fn probes_need_no_token() {
 
 #[cfg(unix)]
 #[test]
-fn sigterm_drains_requests_under_way() {
-    // Long enough that the signal surely comes while the load is held back.
+fn sigterm_drains_open_requests() {
+    // Long enough for the signal to arrive while the load is delayed.
     let database = Database::sqlite();
     let mut demo = Demo::on(&database, &[("LOAD_DELAY_MS", "1500")]);
     let token = demo.token("acme", "app").text;
@@ -121,10 +121,10 @@ fn sigterm_drains_requests_under_way() {
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
 }
 
-/// Half a body, for ever.
+/// The client sends half of a body.
 #[cfg(unix)]
 #[test]
-fn client_that_never_finishes_does_not_hold_the_process() {
+fn client_that_never_finishes_does_not_delay_the_exit() {
     let database = Database::sqlite();
     let mut demo = Demo::on(&database, &[("DRAIN_SECONDS", "1")]);
     let mut client = TcpStream::connect(demo.base.strip_prefix("http://").unwrap()).unwrap();
@@ -133,19 +133,19 @@ fn client_that_never_finishes_does_not_hold_the_process() {
          content-length: 100\r\nexpect: 100-continue\r\n\r\n"
     );
     client.write_all(head.as_bytes()).unwrap();
-    // Asked for when the handler reads: so it is under way.
+    // Sent when the handler begins to read, so the request is open.
     let mut line = [0; 12];
     client.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"HTTP/1.1 100");
     demo.signal("TERM");
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
-    assert!(demo.logs().contains("are dropped"), "{}", demo.logs());
+    assert!(demo.logs().contains("still open"), "{}", demo.logs());
 }
 
-/// A query whose answer never comes.
+/// The database never answers a query.
 #[cfg(unix)]
 #[test]
-fn database_that_hangs_does_not_hold_the_process() {
+fn database_that_hangs_does_not_delay_the_exit() {
     let postgres = PostgresServer::start();
     let proxy = FaultProxy::start(postgres.addr());
     let mut demo = Demo::start(&[

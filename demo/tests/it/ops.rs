@@ -1,4 +1,4 @@
-//! The files in `ops`: a unit, an image and a composition that fit the server.
+//! The files in `ops` (a systemd unit, an image, a compose file) match the server.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use test_support::python;
 
 use super::server::{Database, Demo, command};
 
-/// What closing may take after draining, in seconds.
+/// How long closing may take after draining, in seconds.
 const CLOSING: u64 = 5;
 
 fn ops() -> PathBuf {
@@ -36,7 +36,7 @@ fn drain_seconds() -> u64 {
     let help = help();
     let after = help
         .split_once("[env: DRAIN_SECONDS]")
-        .expect("it is there")
+        .expect("the variable is in the help")
         .1;
     let default = after.split_once("[default: ").expect("a default").1;
     default
@@ -61,7 +61,7 @@ fn compose() -> Value {
 }
 
 #[test]
-fn variables_that_the_files_name_exist() {
+fn files_name_only_existing_variables() {
     let mut names = Vec::new();
     for line in read("tower-api-token-demo.service").lines() {
         if let Some(variable) = line.strip_prefix("Environment=") {
@@ -93,7 +93,7 @@ fn variables_that_the_files_name_exist() {
 }
 
 #[test]
-fn both_wait_for_longer_than_the_server_drains() {
+fn stop_timeouts_are_longer_than_draining() {
     let needed = drain_seconds() + CLOSING;
     let unit = read("tower-api-token-demo.service");
     let stop = unit
@@ -107,7 +107,7 @@ fn both_wait_for_longer_than_the_server_drains() {
 }
 
 #[test]
-fn composition_publishes_the_server_alone_and_has_no_password_of_its_own() {
+fn compose_publishes_only_the_server_and_has_no_passwords() {
     let text = read("compose.yml");
     for reference in text.split("${").skip(1) {
         let (reference, _) = reference.split_once('}').unwrap();
@@ -148,9 +148,9 @@ fn composition_publishes_the_server_alone_and_has_no_password_of_its_own() {
     assert_eq!(compose["networks"]["back"]["internal"], true);
 }
 
-/// With the binary that was just built in the place of the installed one.
+/// The unit is checked with the binary of this build in place of the installed one.
 #[test]
-fn unit_is_understood_by_systemd_and_little_exposed() {
+fn unit_is_valid_and_its_exposure_is_low() {
     if !Path::new("/usr/bin/systemd-analyze").exists() {
         eprintln!("skipped: there is no systemd-analyze here to read the unit");
         return;
@@ -172,7 +172,7 @@ fn unit_is_understood_by_systemd_and_little_exposed() {
         verified.status.success() && verified.stderr.is_empty(),
         "{verified:?}"
     );
-    // In tenths: 1.2 as written, and 9.6 for a unit that says nothing.
+    // In tenths: 1.2 today, and 9.6 for a unit without any hardening.
     let secure = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=15"])
         .arg(&file)
@@ -181,15 +181,15 @@ fn unit_is_understood_by_systemd_and_little_exposed() {
     assert!(secure.status.success(), "{secure:?}");
 }
 
-/// The image's own words, but for the port.
+/// Runs the image's command with another port.
 #[test]
-fn healthcheck_of_the_image_tells_a_ready_server_from_none() {
+fn healthcheck_of_the_image_detects_a_ready_server() {
     let dockerfile = read("Dockerfile");
     let line = dockerfile
         .lines()
         .find_map(|line| line.trim_start().strip_prefix("CMD "))
         .expect("a healthcheck");
-    let words: Vec<String> = serde_json::from_str(line).expect("the form that is no shell's");
+    let words: Vec<String> = serde_json::from_str(line).expect("the exec form");
     let check = |port: &str| {
         Command::new(&words[0])
             .arg(&words[1])

@@ -1,4 +1,4 @@
-//! Redis or the database away, and several instances.
+//! Outages of Redis and of the database, and several instances.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tower_api_token::TokenDigest;
 use super::server::{Database, Demo, eventually};
 
 #[test]
-fn absent_redis_is_no_obstacle_to_starting_and_serving() {
+fn server_starts_and_serves_without_redis() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[("REDIS_URL", &url)]);
@@ -23,7 +23,7 @@ fn absent_redis_is_no_obstacle_to_starting_and_serving() {
     );
 }
 
-/// 503 while Redis is down, and the outbox catches up by itself when it is back.
+/// Asserts that a revocation is a 503 while Redis is down, and that the outbox confirms it afterwards.
 fn revocation_while_redis_is_down(database: &Database, layout: &str) {
     let redis = RedisServer::start();
     let demo = Demo::with(database, layout, Some(&redis));
@@ -57,9 +57,10 @@ fn revocation_while_redis_is_down(database: &Database, layout: &str) {
     demo.whoami(&token.text).expect(401);
 }
 
-/// Its pauses grow to 8 s while invalidations fail: so long the old answer would go on in the store.
+/// The outbox pauses for up to 8 s while invalidations fail. Without the probe, the old answer would stay in
+/// the store for as long.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_back_wakes_the_outbox_at_once() {
+async fn outbox_runs_as_soon_as_the_store_is_back() {
     let database = Database::sqlite();
     let redis = RedisServer::start();
     let demo = Demo::with(&database, "digest", Some(&redis));
@@ -73,7 +74,7 @@ async fn a_store_that_is_back_wakes_the_outbox_at_once() {
         let select = "SELECT COALESCE(max(attempts), 0) FROM pending_invalidations";
         sqlx::query_scalar(select).fetch_one(&pool).await.unwrap()
     };
-    // The first two fail after 1 and 2 s, the third after 4: then the longest pause begins.
+    // The first two attempts fail after 1 s and 2 s, the third after 4 s. The longest pause follows.
     let deadline = Instant::now() + Duration::from_secs(60);
     while attempts().await < 3 {
         assert!(Instant::now() < deadline, "{}", demo.logs());
@@ -101,8 +102,8 @@ fn revocation_while_redis_is_down_is_confirmed_later_on_postgres() {
 }
 
 #[test]
-fn revocation_while_redis_is_down_is_confirmed_later_in_the_seed_layout() {
-    revocation_while_redis_is_down(&Database::sqlite(), "seed");
+fn revocation_while_redis_is_down_is_confirmed_later_in_dify_layout() {
+    revocation_while_redis_is_down(&Database::sqlite(), "dify");
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn suspension_while_redis_is_down_is_confirmed_later() {
 }
 
 #[test]
-fn creation_while_redis_is_down_still_shows_the_only_copy_of_the_text() {
+fn creation_while_redis_is_down_returns_the_text() {
     let redis = RedisServer::start();
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[("REDIS_URL", &redis.url())]);
@@ -150,9 +151,9 @@ fn creation_while_redis_is_down_still_shows_the_only_copy_of_the_text() {
     });
 }
 
-/// What one instance owes, another one settles: the outbox is in the database that they share.
+/// Instances share the outbox, because it is in the database.
 #[test]
-fn another_instance_confirms_what_a_cut_off_one_could_not() {
+fn pending_invalidation_is_confirmed_by_another_instance() {
     let (database, redis) = (Database::sqlite(), RedisServer::start());
     let proxy = FaultProxy::start(redis.addr());
     let cut_off = Demo::on(
@@ -174,7 +175,7 @@ fn another_instance_confirms_what_a_cut_off_one_could_not() {
     });
     let digest = TokenDigest::of(&token.text).to_string();
     for key in redis.keys("*").iter().filter(|key| key.contains(&digest)) {
-        // At most a null: nothing that could be accepted.
+        // A negative entry at most, so the token cannot be accepted.
         assert!(
             !redis.get(key).is_some_and(|value| value.starts_with(b"V")),
             "{key}"
@@ -182,14 +183,13 @@ fn another_instance_confirms_what_a_cut_off_one_could_not() {
     }
 }
 
-/// A crash between commit and confirmation loses nothing.
-fn invalidation_owed_by_a_dead_instance(database: &Database, layout: &str) {
+/// Asserts that a crash between commit and confirmation does not lose the invalidation.
+fn pending_invalidation_of_a_dead_instance(database: &Database, layout: &str) {
     let redis = RedisServer::start();
     let demo = Demo::with(database, layout, Some(&redis));
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect(200);
-    // Frozen, it keeps its memory: the value is still there afterwards, as it is not after a
-    // restart.
+    // Frozen, not restarted, so that it still has the value afterwards.
     redis.pause();
     demo.delete(&token.id).expect_unconfirmed();
     drop(demo);
@@ -205,18 +205,18 @@ fn invalidation_owed_by_a_dead_instance(database: &Database, layout: &str) {
 }
 
 #[test]
-fn invalidation_owed_by_a_dead_instance_is_made_up_for_by_the_next() {
-    invalidation_owed_by_a_dead_instance(&Database::postgres(), "digest");
+fn pending_invalidation_of_a_dead_instance_is_done_by_the_next() {
+    pending_invalidation_of_a_dead_instance(&Database::postgres(), "digest");
 }
 
 #[test]
-fn invalidation_owed_by_a_dead_instance_is_made_up_for_in_the_seed_layout() {
-    // The text comes from the table of tokens, by way of either database.
-    invalidation_owed_by_a_dead_instance(&Database::sqlite(), "seed");
-    invalidation_owed_by_a_dead_instance(&Database::postgres(), "seed");
+fn pending_invalidation_of_a_dead_instance_is_done_in_dify_layout() {
+    // With both databases, because the text is read from the table of tokens.
+    pending_invalidation_of_a_dead_instance(&Database::sqlite(), "dify");
+    pending_invalidation_of_a_dead_instance(&Database::postgres(), "dify");
 }
 
-/// With `wait=true` the other instance obeys from the moment the answer is there.
+/// Asserts that a change with `wait=true` has taken effect on the other instance when it is answered.
 fn two_instances(database: &Database, layout: &str) {
     let redis = RedisServer::start();
     let start = || Demo::with(database, layout, Some(&redis));
@@ -248,22 +248,22 @@ fn two_instances(database: &Database, layout: &str) {
 }
 
 #[test]
-fn revocation_on_one_instance_is_obeyed_by_the_other_on_sqlite() {
+fn revocation_takes_effect_on_the_other_instance_on_sqlite() {
     two_instances(&Database::sqlite(), "digest");
 }
 
 #[test]
-fn revocation_on_one_instance_is_obeyed_by_the_other_on_postgres() {
+fn revocation_takes_effect_on_the_other_instance_on_postgres() {
     two_instances(&Database::postgres(), "digest");
 }
 
 #[test]
-fn revocation_on_one_instance_is_obeyed_by_the_other_in_the_seed_layout() {
-    two_instances(&Database::sqlite(), "seed");
+fn revocation_takes_effect_on_the_other_instance_in_dify_layout() {
+    two_instances(&Database::sqlite(), "dify");
 }
 
 #[test]
-fn database_outage_is_told_from_a_bad_token() {
+fn database_outage_is_not_reported_as_an_invalid_token() {
     let database = Database::postgres();
     let Database::Postgres(server) = &database else {
         unreachable!()
@@ -294,6 +294,6 @@ fn database_outage_is_told_from_a_bad_token() {
     demo.delete(&token.id).expect(200);
     demo.whoami(&token.text).expect(401);
     demo.get("/readyz").expect(200);
-    // Nothing negative was cached.
+    // No negative entry was cached.
     demo.whoami(&demo.token("globex", "app").text).expect(200);
 }

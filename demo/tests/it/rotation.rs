@@ -1,4 +1,4 @@
-//! A successor takes a token's place: both are good during the overlap, and then one.
+//! Rotation: both tokens are valid during the overlap, and then only the successor.
 
 use std::thread;
 
@@ -22,7 +22,7 @@ fn text<'a>(body: &'a Value, name: &str) -> &'a str {
     body[name].as_str().expect("a text")
 }
 
-/// On two instances that both have the old token in their local level, with its old end.
+/// Both instances have the old token in their local level, with its former expiry.
 fn overlap_and_its_end(database: &Database, layout: &str) {
     let redis = RedisServer::start();
     let start = || Demo::with(database, layout, Some(&redis));
@@ -32,7 +32,7 @@ fn overlap_and_its_end(database: &Database, layout: &str) {
     other.whoami(&old.text).expect_origin("shared");
     other.whoami(&old.text).expect_origin("local");
 
-    // Long enough for both to be seen, however busy the machine is.
+    // Long enough to see both on a busy machine.
     let rotated = rotate(&one, &old.id, 5).expect(201);
     assert_eq!(rotated.header("cache-control"), "no-store");
     let made = rotated.json();
@@ -47,12 +47,12 @@ fn overlap_and_its_end(database: &Database, layout: &str) {
             (&seen["tenant_id"], &seen["app_id"]),
             (&json!("acme"), &json!("acme-chat"))
         );
-        // Cached anew, with the new end.
+        // Cached again, with the new expiry.
         assert_eq!(demo.whoami(&old.text).expect(200).json()["id"], old.id);
         demo.whoami(&old.text).expect_origin("local");
     }
 
-    // Nobody invalidates anything at the end: it is the cached end that is obeyed.
+    // Nothing is invalidated when the overlap ends: the cached entry has the new expiry.
     let invalidations = |demo: &Demo| demo.metric("api_token_invalidations_total", &[]);
     let before = (invalidations(&one), invalidations(&other));
     for demo in [&one, &other] {
@@ -66,21 +66,21 @@ fn overlap_and_its_end(database: &Database, layout: &str) {
 }
 
 #[test]
-fn old_and_new_are_good_during_the_overlap_and_the_new_one_afterwards() {
+fn both_tokens_are_valid_during_the_overlap_on_sqlite() {
     overlap_and_its_end(&Database::sqlite(), "digest");
 }
 
 #[test]
-fn old_and_new_are_good_during_the_overlap_on_postgres() {
+fn both_tokens_are_valid_during_the_overlap_on_postgres() {
     overlap_and_its_end(&Database::postgres(), "digest");
 }
 
 #[test]
-fn old_and_new_are_good_during_the_overlap_in_the_seed_layout() {
-    overlap_and_its_end(&Database::sqlite(), "seed");
+fn both_tokens_are_valid_during_the_overlap_in_the_dify_layout() {
+    overlap_and_its_end(&Database::sqlite(), "dify");
 }
 
-/// With `wait=true` the other instance obeys from the moment the answer is there.
+/// Asserts that a rotation with `wait=true` has taken effect on the other instance when it is answered.
 fn rotation_without_overlap(database: &Database, layout: &str) {
     let redis = RedisServer::start();
     let start = || Demo::with(database, layout, Some(&redis));
@@ -97,7 +97,7 @@ fn rotation_without_overlap(database: &Database, layout: &str) {
         demo.get_as("/v1/datasets", text(&made, "token"))
             .expect(200);
     }
-    // The successor can be invalidated, and so be revoked, in either layout.
+    // The successor can be revoked in both layouts.
     other.delete(text(&made, "id")).expect(200);
     other
         .get_as("/v1/datasets", text(&made, "token"))
@@ -108,14 +108,14 @@ fn rotation_without_overlap(database: &Database, layout: &str) {
 fn rotation_without_overlap_revokes_everywhere() {
     rotation_without_overlap(&Database::sqlite(), "digest");
     rotation_without_overlap(&Database::postgres(), "digest");
-    rotation_without_overlap(&Database::sqlite(), "seed");
-    rotation_without_overlap(&Database::postgres(), "seed");
+    rotation_without_overlap(&Database::sqlite(), "dify");
+    rotation_without_overlap(&Database::postgres(), "dify");
 }
 
-/// The request itself tells the cache, and not only the task that makes up for it a second later.
-/// Several in a row, as that task may come between one and its check.
+/// The request itself invalidates, not only the background task a second later. There are several
+/// rotations, because that task may run between one of them and its check.
 #[test]
-fn rotation_is_obeyed_at_once_where_it_was_asked_for() {
+fn rotation_takes_effect_immediately_on_its_instance() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let token = demo.token("acme", "app");
@@ -136,8 +136,9 @@ fn rotation_is_obeyed_at_once_where_it_was_asked_for() {
     }
 }
 
-/// Of rotations at once, on two instances, one wins, and the others learn its successor.
-fn rotations_at_once(database: &Database) {
+/// Asserts that one of several concurrent rotations, on two instances, succeeds, and that the others are
+/// answered with its successor.
+fn concurrent_rotations(database: &Database) {
     let redis = RedisServer::start();
     let start = || Demo::with(database, "digest", Some(&redis));
     let (one, other) = (start(), start());
@@ -160,7 +161,7 @@ fn rotations_at_once(database: &Database) {
     let listed = one.admin("GET", "/admin/tokens", None).expect(200).json();
     assert_eq!(listed["tokens"].as_array().unwrap().len(), 5, "{listed}");
 
-    // The way on for somebody who lost the answer.
+    // How to continue after a lost response.
     let again = rotate(&other, successor.as_str().unwrap(), 0)
         .expect(201)
         .json();
@@ -170,9 +171,9 @@ fn rotations_at_once(database: &Database) {
 }
 
 #[test]
-fn one_of_several_rotations_at_once_wins() {
-    rotations_at_once(&Database::sqlite());
-    rotations_at_once(&Database::postgres());
+fn one_of_several_concurrent_rotations_succeeds() {
+    concurrent_rotations(&Database::sqlite());
+    concurrent_rotations(&Database::postgres());
 }
 
 fn refusals(database: &Database) {
@@ -210,7 +211,7 @@ fn refusals(database: &Database) {
     }
     demo.admin("POST", &format!("{path}?wait=perhaps"), None)
         .expect(400);
-    // Nothing of all that changed anything.
+    // None of these requests changed anything.
     let listed = demo.admin("GET", "/admin/tokens", None).expect(200).json();
     assert_eq!(listed["tokens"].as_array().unwrap().len(), 5, "{listed}");
     assert_eq!(demo.metric("demo_pending_invalidations", &[]), 0);
@@ -219,14 +220,13 @@ fn refusals(database: &Database) {
 }
 
 #[test]
-fn what_cannot_be_rotated_is_refused_and_stays_as_it_is() {
+fn failed_rotation_changes_nothing() {
     refusals(&Database::sqlite());
     refusals(&Database::postgres());
 }
 
-/// A rotation is no way to a longer life, of either token.
 #[test]
-fn neither_token_lives_longer_than_was_granted() {
+fn rotation_extends_neither_tokens_life() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
         let end = chrono::Utc::now() + std::time::Duration::from_secs(600);
@@ -242,7 +242,7 @@ fn neither_token_lives_longer_than_was_granted() {
         let next = rotate(&demo, text(&made, "id"), 60).expect(201).json();
         assert_eq!(next["expires_at"], end.as_str());
         assert!(text(&next["predecessor"], "expires_at") < end.as_str());
-        // What is answered is what the database has.
+        // The response agrees with the database.
         let listed = demo.admin("GET", "/admin/tokens", None).expect(200).json();
         let tokens = listed["tokens"].as_array().unwrap();
         let of = |id: &Value| tokens.iter().find(|token| token["id"] == *id).unwrap();
@@ -254,13 +254,14 @@ fn neither_token_lives_longer_than_was_granted() {
     }
 }
 
-/// 503 with the only copy of the text; the change stands, and the outbox tells Redis later.
-fn rotation_while_redis_is_away(database: &Database, layout: &str) {
+/// Asserts that the response is a 503 with the only copy of the text, that the rotation is committed, and
+/// that the outbox invalidates later.
+fn rotation_while_redis_is_down(database: &Database, layout: &str) {
     let redis = RedisServer::start();
     let demo = Demo::with(database, layout, Some(&redis));
     let old = demo.token("acme", "app");
     demo.whoami(&old.text).expect(200);
-    // Frozen, it keeps its memory, and with it the old token's old end.
+    // Frozen, not restarted, so that it still has the old token with its former expiry.
     redis.pause();
     let made = rotate(&demo, &old.id, 0).expect_unconfirmed().json();
     assert_eq!(made["predecessor"]["id"], old.id.as_str());
@@ -278,7 +279,7 @@ fn rotation_while_redis_is_away(database: &Database, layout: &str) {
 }
 
 #[test]
-fn rotation_while_redis_is_away_stands_and_is_confirmed_later() {
-    rotation_while_redis_is_away(&Database::sqlite(), "digest");
-    rotation_while_redis_is_away(&Database::postgres(), "seed");
+fn rotation_while_redis_is_down_is_confirmed_later() {
+    rotation_while_redis_is_down(&Database::sqlite(), "digest");
+    rotation_while_redis_is_down(&Database::postgres(), "dify");
 }

@@ -1,7 +1,7 @@
-//! No text of a token comes out: not in logs at level TRACE, metrics, refusals, or Redis.
+//! No text of a token is leaked into logs at level TRACE, metrics, error responses or Redis.
 //!
-//! One run with all that can go wrong in it, under load. Whatever comes out of the server is kept,
-//! and searched for every token that went in, in whole or in pieces, as it is or encoded.
+//! One run under load provokes everything that can go wrong. All output of the server is searched for every
+//! token that was sent to it: the whole text or a part, plain or encoded.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -14,30 +14,30 @@ use tower_api_token::TokenDigest;
 use super::answer::Answer;
 use super::server::{ADMIN, Demo, eventually};
 
-/// Text that nothing else looks like: 64 digits after a prefix.
+/// Returns a text that cannot occur by accident: a prefix and 64 digits.
 fn invented(name: &str) -> String {
     format!("app-{}", TokenDigest::of(name))
 }
 
-/// A token that the operator made.
+/// A token that the operator created.
 struct Made {
     id: String,
     text: String,
 }
 
 struct Run {
-    // Before what it talks to.
+    // Dropped before the servers that it uses.
     demo: Demo,
     proxy: FaultProxy,
     redis: RedisServer,
     _postgres: PostgresServer,
-    /// What must not come out, wherever.
+    /// The texts that must not be leaked.
     texts: Needles,
-    /// The ids of tokens, which do come out: by them it is seen that a place was looked at.
+    /// The ids of tokens, which are shown: finding them proves that the search works.
     ids: Needles,
-    /// Status lines, headers and bodies.
+    /// The status lines, headers and bodies of all responses.
     answers: Mutex<String>,
-    /// What Redis was told, and what lay there.
+    /// The commands that Redis received, and its contents.
     in_redis: String,
 }
 
@@ -49,7 +49,7 @@ impl Run {
             ("DATABASE_URL", &postgres.url_at(proxy.addr())),
             ("REDIS_URL", &redis.url()),
             ("KEY_LAYOUT", layout),
-            // What is invented is looked up all the same.
+            // So that invented tokens are looked up too.
             ("TOKEN_FORMAT", "any"),
             ("LOG_FORMAT", "json"),
             ("RUST_LOG", "trace"),
@@ -71,7 +71,7 @@ impl Run {
         run
     }
 
-    /// Sends it, and keeps the answer.
+    /// Sends a request, and records the response.
     fn send(
         &self,
         method: &str,
@@ -105,7 +105,7 @@ impl Run {
         self.send(method, path, &[("authorization", &line)], body)
     }
 
-    /// Makes or imports a token.
+    /// Creates or imports a token.
     fn make(&mut self, tenant: &str, import: Option<&str>, status: u16) -> Made {
         let body = serde_json::json!({ "tenant_id": tenant, "type": "app", "token": import });
         let answer = self
@@ -114,14 +114,14 @@ impl Run {
         self.shown_once(&answer.expect(status))
     }
 
-    /// A successor.
+    /// Rotates a token, and returns the successor.
     fn rotate(&mut self, id: &str) -> Made {
         let path = format!("/admin/tokens/{id}/rotate");
         let answer = self.demo.admin("POST", &path, None);
         self.shown_once(&answer.expect(201))
     }
 
-    /// The answers that show a text, this once. The rest of them is kept.
+    /// Takes the text out of a response that may contain it, and records the rest.
     fn shown_once(&mut self, answer: &Answer) -> Made {
         let made = answer.json();
         let text = |name: &str| made[name].as_str().expect(name).to_owned();
@@ -135,14 +135,14 @@ impl Run {
         made
     }
 
-    /// A text that is no token, and never was.
-    fn never_made(&mut self, name: &str) -> String {
+    /// Returns a text that never was a token.
+    fn unknown_token(&mut self, name: &str) -> String {
         let text = invented(name);
-        self.texts.add("a token that was never made", &text);
+        self.texts.add("a token that never existed", &text);
         text
     }
 
-    /// Each way to present a text, good or bad: in its place, in a wrong one, malformed.
+    /// Sends the text in every valid and invalid way: in its place, in a wrong one, malformed.
     fn present(&self, text: &str) {
         for path in [
             "/v1/whoami",
@@ -192,7 +192,7 @@ impl Run {
         );
     }
 
-    /// The operator's slips: a text where none belongs.
+    /// Sends the text where the operator's requests must not have one.
     fn slip(&self, text: &str) {
         self.admin("DELETE", &format!("/admin/tokens/{text}"), None);
         self.admin("POST", &format!("/admin/tenants/{text}/suspend"), None);
@@ -205,7 +205,7 @@ impl Run {
             format!(r#"{{"tenant_id":"acme","type":"app","expires_at":"{text}"}}"#),
             format!(r#"{{"tenant_id":"acme","type":"app","{text}":1}}"#),
             format!(r#"{{"tenant_id":"acme","type":"app","token":"{text} "}}"#),
-            // Imported once, this one is there already.
+            // Imported before, so it is a duplicate.
             format!(r#"{{"tenant_id":"acme","type":"app","token":"{text}"}}"#),
         ] {
             let answer = self.admin("POST", "/admin/tokens", Some(&body));
@@ -213,7 +213,7 @@ impl Run {
         }
     }
 
-    /// Four clients at once.
+    /// Sends requests from four clients at once.
     fn load(&self, texts: &[&str]) {
         thread::scope(|scope| {
             for client in 0..4 {
@@ -229,7 +229,7 @@ impl Run {
         });
     }
 
-    /// Everything that lies in Redis, readable and as it is dumped.
+    /// Records everything that is stored in Redis, readable and as `DUMP` returns it.
     fn look_into_redis(&mut self) {
         self.in_redis += &String::from_utf8_lossy(&self.redis.contents());
     }
@@ -238,14 +238,14 @@ impl Run {
         self.in_redis += &monitor.take().join("\n");
     }
 
-    /// Hits, misses, revocations, a suspended tenant, and then Redis, then the database, away.
+    /// Provokes hits, misses, revocations, a suspended tenant, an outage of Redis and one of the database.
     fn run(&mut self) {
         let good: Vec<_> = (0..8).map(|_| self.make("acme", None, 201)).collect();
         let imported = invented("imported");
         let imported = self.make("globex", Some(&imported), 201);
-        let wrong = self.never_made("a wrong admin token");
+        let wrong = self.unknown_token("a wrong admin token");
         let bad: Vec<_> = (0..4)
-            .map(|n| self.never_made(&format!("bad {n}")))
+            .map(|n| self.unknown_token(&format!("bad {n}")))
             .collect();
         let mut texts: Vec<_> = good.iter().map(|made| made.text.as_str()).collect();
         texts.extend(bad.iter().map(String::as_str));
@@ -311,13 +311,13 @@ impl Run {
         self.look_into_redis();
     }
 
-    /// What the database refuses to answer, quoted by nobody.
+    /// Sends texts while the database is down, whose errors must not contain them.
     fn slip_without_database(&self, text: &str) {
         let body = format!(r#"{{"tenant_id":"acme","type":"app","token":"{text}"}}"#);
         self.admin("POST", "/admin/tokens", Some(&body)).expect(503);
     }
 
-    /// Everything that the server wrote, by the name of its place.
+    /// Returns everything that the server wrote, with the name of the place.
     fn places(&self) -> [(&'static str, String); 3] {
         [
             ("the logs", self.demo.logs()),
@@ -327,8 +327,8 @@ impl Run {
     }
 }
 
-/// That it was all logged, by everybody who says something, and that each line is an object. (hyper, and
-/// Redis' client on one server, say nothing at any level.)
+/// Asserts that every crate that logs anything did, and that each line is a JSON object. (hyper, and the Redis
+/// client with one server, log nothing at any level.)
 fn everything_was_logged(logs: &str) {
     let mut targets = std::collections::BTreeSet::new();
     for line in logs.lines() {
@@ -354,7 +354,7 @@ fn everything_was_logged(logs: &str) {
     }
 }
 
-fn no_text_comes_out(layout: &str) -> Run {
+fn no_text_is_leaked(layout: &str) -> Run {
     let mut run = Run::start(layout);
     run.run();
     for (place, text) in run.places() {
@@ -366,28 +366,28 @@ fn no_text_comes_out(layout: &str) -> Run {
         logs.contains("INSERT INTO tokens") && logs.contains("$1"),
         "statements are logged"
     );
-    // The same search finds what does come out.
+    // The same search finds the ids, which are shown.
     assert!(run.ids.find(logs.as_bytes()).is_some() && run.ids.find(answers.as_bytes()).is_some());
     run
 }
 
 #[test]
-fn no_text_of_a_token_comes_out_in_the_digest_layout() {
-    let run = no_text_comes_out("digest");
+fn no_token_text_is_leaked_in_the_digest_layout() {
+    let run = no_text_is_leaked("digest");
     run.texts.assert_none_in("Redis", &run.in_redis);
     assert!(
         run.ids.find(run.in_redis.as_bytes()).is_some(),
         "records are legible"
     );
     for told in ["\"SET\"", "\"DEL\"", "\"EVAL\""] {
-        assert!(run.in_redis.contains(told), "{told} was overheard");
+        assert!(run.in_redis.contains(told), "{told} was recorded");
     }
 }
 
-/// Database and Redis hold the texts there, and nothing else does.
+/// In this layout the database and Redis hold the texts, and nothing else does.
 #[test]
-fn no_token_is_shown_in_the_dify_layout() {
-    let run = no_text_comes_out("seed");
+fn no_token_text_is_leaked_in_the_dify_layout() {
+    let run = no_text_is_leaked("dify");
     assert!(
         run.texts.find(run.in_redis.as_bytes()).is_some(),
         "the keys hold the texts"

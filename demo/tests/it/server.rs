@@ -1,4 +1,4 @@
-//! A running demo server, and how to talk to it.
+//! A running demo server, and requests to it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -16,13 +16,13 @@ use ureq::http;
 
 use super::answer::Answer;
 
-/// Bounds a hang; it measures nothing.
+/// Only limits how long a test can hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The operator's token in these tests.
 pub(crate) const ADMIN: &str = "an-admin-token-for-tests";
 
-/// A private database.
+/// A database for one test.
 pub(crate) enum Database {
     Sqlite(TempDir),
     Postgres(PostgresServer),
@@ -44,13 +44,13 @@ impl Database {
         }
     }
 
-    /// The server's own way to it.
+    /// Opens the database as the server does.
     pub(crate) async fn open(&self) -> Pool {
         let target = Target::parse(&self.url()).expect("a URL");
         Pool::open(target).await.expect("the database opens")
     }
 
-    /// Whether the files of a SQLite database hold the text, its log included.
+    /// Returns whether the files of a SQLite database, including its log, contain the text.
     pub(crate) fn holds(&self, text: &str) -> bool {
         let Self::Sqlite(directory) = self else {
             panic!("only SQLite's files are looked into");
@@ -58,7 +58,7 @@ impl Database {
         let files = std::fs::read_dir(directory.path()).expect("a directory");
         files.flatten().any(|file| {
             let bytes = match std::fs::read(file.path()) {
-                // The log goes with the last connection, which a pool closes when it likes.
+                // The log is deleted with the last connection, at a time of the pool's choice.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
                 bytes => bytes.expect("a file"),
             };
@@ -67,7 +67,7 @@ impl Database {
     }
 }
 
-/// A token of the seed, as the banner prints it.
+/// A token of a new database, as the banner prints it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seeded {
     pub(crate) tenant: String,
@@ -76,20 +76,20 @@ pub(crate) struct Seeded {
     pub(crate) text: String,
 }
 
-/// One instance of the demo server, ended when dropped.
+/// An instance of the demo server, which is terminated when dropped.
 pub(crate) struct Demo {
     child: Child,
     pub(crate) base: String,
     pub(crate) banner: String,
     agent: ureq::Agent,
     logs: PathBuf,
-    /// What comes on standard output after the banner.
+    /// The standard output after the banner.
     printed: Arc<Mutex<String>>,
     _directory: TempDir,
 }
 
 impl Demo {
-    /// Starts an instance with these variables (an empty one is unset) and waits until it listens.
+    /// Starts an instance with these variables (empty ones are unset) and waits until it listens.
     #[track_caller]
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -136,8 +136,8 @@ impl Demo {
         });
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            // The server closes the connection of a request that it refuses before the body is read,
-            // and who takes it from a pool at that moment is disconnected.
+            // The server closes the connection when it rejects a request before reading its body, and a
+            // request that takes such a connection from a pool fails.
             .max_idle_connections(0)
             .max_idle_connections_per_host(0)
             .timeout_global(Some(PATIENCE));
@@ -157,14 +157,14 @@ impl Demo {
         Self::start(&[&[("DATABASE_URL", url.as_str())], more].concat())
     }
 
-    /// With this `KEY_LAYOUT`, and with Redis or the store in memory.
+    /// Starts an instance with this `KEY_LAYOUT`, and with Redis or a store in memory.
     #[track_caller]
     pub(crate) fn with(database: &Database, layout: &str, redis: Option<&RedisServer>) -> Self {
         let url = redis.map(RedisServer::url).unwrap_or_default();
         Self::on(database, &[("KEY_LAYOUT", layout), ("REDIS_URL", &url)])
     }
 
-    /// The tokens that the banner shows: a comment with their names, then a `curl` line.
+    /// Parses the tokens in the banner: a comment with their ids, then a `curl` line.
     pub(crate) fn seeded(&self) -> Vec<Seeded> {
         let lines: Vec<_> = self.banner.lines().collect();
         let tokens = lines.windows(2).filter_map(|pair| {
@@ -184,7 +184,7 @@ impl Demo {
         tokens.collect()
     }
 
-    /// The seeded token of this tenant and type.
+    /// Returns the banner's token of this tenant and type.
     #[track_caller]
     pub(crate) fn token(&self, tenant: &str, kind: &str) -> Seeded {
         let found = self
@@ -221,7 +221,7 @@ impl Demo {
         }
     }
 
-    /// Opens a stream of events; without the admin token if it is not for `/admin`.
+    /// Opens a stream of events, with the admin token if the path is below `/admin`.
     #[track_caller]
     pub(crate) fn stream(&self, path: &str) -> impl BufRead + use<> {
         let mut request = self.agent.get(format!("{}{path}", self.base));
@@ -238,7 +238,7 @@ impl Demo {
         self.send("GET", path, &[], None)
     }
 
-    /// A request with a bearer token.
+    /// Sends a GET with a bearer token.
     pub(crate) fn get_as(&self, path: &str, token: &str) -> Answer {
         self.send(
             "GET",
@@ -252,9 +252,9 @@ impl Demo {
         self.get_as("/v1/whoami", token)
     }
 
-    /// A request with the admin token.
+    /// Sends a request with the admin token.
     pub(crate) fn admin(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
-        // POST without a body is sent with an empty one, as curl does.
+        // Without a body, POST has an empty one, as with curl.
         let body = body.or((method == "POST").then_some(""));
         self.send(
             method,
@@ -268,7 +268,7 @@ impl Demo {
         self.admin("DELETE", &format!("/admin/tokens/{id}"), None)
     }
 
-    /// The sum of a metric's samples that have all of these labels.
+    /// Returns the sum of a metric's samples that have all of these labels.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let text = self.get("/metrics").expect(200).body;
         let samples = text.lines().filter(|line| {
@@ -281,17 +281,17 @@ impl Demo {
             .sum()
     }
 
-    /// Everything that was logged so far.
+    /// Returns everything that was logged so far.
     pub(crate) fn logs(&self) -> String {
         std::fs::read_to_string(&self.logs).expect("the file of the logs")
     }
 
-    /// What was printed on standard output after the banner so far.
+    /// Returns the standard output after the banner so far.
     pub(crate) fn printed(&self) -> String {
         self.printed.lock().unwrap().clone()
     }
 
-    /// Sends the process a signal, such as `TERM`.
+    /// Sends a signal, such as `TERM`, to the process.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let mut kill = Command::new("kill");
@@ -326,21 +326,21 @@ impl Drop for Demo {
     }
 }
 
-/// A token of this type as the server would make it, and never made.
+/// Returns an unknown token with the format of this type.
 pub(crate) fn unknown(kind: &str) -> String {
     let format = TokenFormat::new(&format!("demo_{kind}_")).unwrap();
     let token = format.generate().expect("random bytes");
     token.expose().to_owned()
 }
 
-/// The binary, without any variable of whoever runs the tests.
+/// Returns the command of the binary, without variables of the test's own environment.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
     command.env_clear().stdin(Stdio::null());
     command
 }
 
-/// Asks again until the condition holds: for what another task does in its own time.
+/// Waits until a background task has made the condition true.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

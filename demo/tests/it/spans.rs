@@ -1,4 +1,4 @@
-//! Spans reach an OpenTelemetry collector. Without the feature the variable is refused, not ignored.
+//! Export of spans to an OpenTelemetry collector. Without the feature, the variable is an error.
 
 #[cfg(feature = "otel")]
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,19 +14,19 @@ use super::server::{Database, Demo};
 
 #[cfg(not(feature = "otel"))]
 #[test]
-fn a_binary_that_sends_no_spans_refuses_to_be_told_where_to() {
+fn endpoint_is_rejected_without_the_feature() {
     let line = refused("OTLP_ENDPOINT", "http://127.0.0.1:4318");
     assert!(line.contains("--features otel"), "{line}");
 }
 
 #[cfg(feature = "otel")]
 #[test]
-fn an_endpoint_that_is_none_is_refused() {
+fn invalid_endpoint_is_rejected() {
     let line = refused("OTLP_ENDPOINT", "https://user:secret@collector");
     assert!(!line.contains("secret"), "{line}");
 }
 
-/// A collector for one request: its path, its content type, its body.
+/// Receives one request as a collector does, and returns its path, content type and body.
 #[cfg(feature = "otel")]
 fn receive(listener: &TcpListener) -> (String, String, Vec<u8>) {
     let (stream, _) = listener.accept().unwrap();
@@ -55,7 +55,7 @@ fn receive(listener: &TcpListener) -> (String, String, Vec<u8>) {
 
 #[cfg(all(feature = "otel", unix))]
 #[test]
-fn a_miss_reaches_the_collector_as_a_span_and_its_token_does_not() {
+fn span_of_a_miss_is_exported_without_its_token() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let collector = thread::spawn(move || receive(&listener));
@@ -64,12 +64,12 @@ fn a_miss_reaches_the_collector_as_a_span_and_its_token_does_not() {
     let token = demo.token("acme", "app").text;
     demo.whoami(&token).expect(200);
     demo.signal("TERM");
-    // Sent at the end at the latest, which waits for it.
+    // Spans are sent before the process ends, at the latest.
     assert_eq!(demo.wait().code(), Some(0), "{}", demo.logs());
     let (line, kind, body) = collector.join().unwrap();
     assert_eq!(line, "POST /v1/traces HTTP/1.1");
     assert_eq!(kind, "application/x-protobuf");
-    // Text is text in protobuf.
+    // Protobuf contains strings verbatim.
     let holds = |text: &str| body.windows(text.len()).any(|at| at == text.as_bytes());
     for text in [
         "api_token.lookup",

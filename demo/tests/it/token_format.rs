@@ -1,4 +1,4 @@
-//! `TOKEN_FORMAT`: which tokens are looked up, imported and made.
+//! `TOKEN_FORMAT`: which tokens are looked up, imported and created.
 
 use serde_json::json;
 use test_support::RedisServer;
@@ -16,7 +16,7 @@ fn loads(demo: &Demo) -> u64 {
     demo.metric("api_token_loads_total", &[])
 }
 
-/// What a client can tell an answer by, but for the date.
+/// Returns the parts of a response, except the date, that could differ for a client.
 fn bytes(answer: &Answer) -> (u16, &str, &str, &str) {
     let header = |name| answer.header(name);
     let challenge = header("www-authenticate");
@@ -28,9 +28,10 @@ fn bytes(answer: &Answer) -> (u16, &str, &str, &str) {
     )
 }
 
-/// Neither the database nor Redis is asked for it, and the client cannot tell.
+/// Asserts that the token is rejected without a query of the database or Redis, with the same response as
+/// an unknown one.
 #[track_caller]
-fn assert_refused_unseen(demo: &Demo, redis: &RedisServer, kind: &str, token: &str) {
+fn assert_rejected_without_a_lookup(demo: &Demo, redis: &RedisServer, kind: &str, token: &str) {
     let path = if kind == "app" {
         "/v1/whoami"
     } else {
@@ -47,7 +48,7 @@ fn assert_refused_unseen(demo: &Demo, redis: &RedisServer, kind: &str, token: &s
 }
 
 #[test]
-fn with_the_digest_layout_a_token_that_fails_the_check_is_refused_before_any_look_up() {
+fn malformed_token_is_rejected_without_a_lookup_by_default() {
     let (database, redis) = (Database::sqlite(), RedisServer::start());
     let demo = Demo::with(&database, "digest", Some(&redis));
     assert!(
@@ -64,16 +65,16 @@ fn with_the_digest_layout_a_token_that_fails_the_check_is_refused_before_any_loo
         let mut slip = app.clone().into_bytes();
         slip[place] = if slip[place] == b'x' { b'y' } else { b'x' };
         let slip = String::from_utf8(slip).unwrap();
-        assert_refused_unseen(&demo, &redis, "app", &slip);
+        assert_rejected_without_a_lookup(&demo, &redis, "app", &slip);
     }
-    assert_refused_unseen(&demo, &redis, "app", "a-token-that-was-never-made");
-    // The prefix says the type.
-    assert_refused_unseen(&demo, &redis, "app", &dataset);
-    assert_refused_unseen(&demo, &redis, "dataset", &app);
+    assert_rejected_without_a_lookup(&demo, &redis, "app", "a-token-that-was-never-made");
+    // The prefix names the type.
+    assert_rejected_without_a_lookup(&demo, &redis, "app", &dataset);
+    assert_rejected_without_a_lookup(&demo, &redis, "dataset", &app);
 }
 
 #[test]
-fn tokens_are_made_with_the_prefix_of_their_type_whatever_is_looked_up() {
+fn new_tokens_have_the_prefix_of_their_type() {
     for format in ["checked", "any"] {
         let database = Database::sqlite();
         let demo = Demo::on(&database, &[("TOKEN_FORMAT", format), ("ADMIN_TOKEN", "")]);
@@ -105,7 +106,7 @@ fn tokens_are_made_with_the_prefix_of_their_type_whatever_is_looked_up() {
 }
 
 #[test]
-fn with_checked_an_import_has_to_pass_and_then_works() {
+fn checked_import_needs_the_format_and_works() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[("TOKEN_FORMAT", "checked")]);
     for (kind, text) in [
@@ -123,11 +124,11 @@ fn with_checked_an_import_has_to_pass_and_then_works() {
 }
 
 #[test]
-fn with_any_whatever_the_grammar_allows_is_looked_up_and_imported() {
+fn any_format_is_looked_up_and_imported_if_allowed() {
     let any: &[(&str, &str)] = &[("TOKEN_FORMAT", "any")];
-    // It is the default with the layout seed.
-    let seed: &[(&str, &str)] = &[("KEY_LAYOUT", "seed")];
-    for variables in [any, seed] {
+    // `any` is the default with the Dify layout.
+    let dify: &[(&str, &str)] = &[("KEY_LAYOUT", "dify")];
+    for variables in [any, dify] {
         let database = Database::sqlite();
         let demo = Demo::on(&database, variables);
         assert!(demo.banner.contains("token format: any"), "{}", demo.banner);
@@ -140,21 +141,20 @@ fn with_any_whatever_the_grammar_allows_is_looked_up_and_imported() {
 }
 
 #[test]
-fn the_seed_layout_can_be_checked_too() {
+fn dify_layout_can_check_the_format() {
     let database = Database::sqlite();
     let demo = Demo::on(
         &database,
-        &[("KEY_LAYOUT", "seed"), ("TOKEN_FORMAT", "checked")],
+        &[("KEY_LAYOUT", "dify"), ("TOKEN_FORMAT", "checked")],
     );
     demo.whoami("a-token-that-was-never-made").expect(401);
     assert_eq!(loads(&demo), 0);
     demo.whoami(&demo.token("acme", "app").text).expect(200);
 }
 
-/// A database from before the format keeps working with `any`, and its tokens are refused with
-/// `checked`.
+/// A database from before the format works with `any`. With `checked` its tokens are rejected.
 #[test]
-fn older_tokens_need_any() {
+fn tokens_from_before_the_format_need_any() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[("TOKEN_FORMAT", "any")]);
     import(&demo, "app", "a-token-from-before").expect(201);

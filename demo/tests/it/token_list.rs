@@ -1,4 +1,4 @@
-//! `GET /admin/tokens`: every token once, and none of their texts.
+//! `GET /admin/tokens`: lists every token once, without texts.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ fn ids(page: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Makes a token and answers its id and its text.
+/// Creates a token, and returns its id and its text.
 fn create(demo: &Demo, body: &Value) -> (String, String) {
     let made = demo
         .admin("POST", "/admin/tokens", Some(&body.to_string()))
@@ -46,7 +46,7 @@ fn create(demo: &Demo, body: &Value) -> (String, String) {
     (member("id"), member("token"))
 }
 
-fn every_token_is_listed_with_its_state(database: &Database, layout: &str) {
+fn tokens_are_listed_with_their_state(database: &Database, layout: &str) {
     let demo = Demo::with(database, layout, None);
     let (seeded, revoked) = (demo.token("acme", "app"), demo.token("globex", "dataset"));
     demo.delete(&revoked.id).expect(200);
@@ -93,18 +93,18 @@ fn every_token_is_listed_with_its_state(database: &Database, layout: &str) {
 }
 
 #[test]
-fn every_token_is_listed_with_its_state_and_without_its_text() {
-    every_token_is_listed_with_its_state(&Database::sqlite(), "digest");
-    every_token_is_listed_with_its_state(&Database::postgres(), "digest");
+fn tokens_are_listed_without_their_text() {
+    tokens_are_listed_with_their_state(&Database::sqlite(), "digest");
+    tokens_are_listed_with_their_state(&Database::postgres(), "digest");
 }
 
 #[test]
-fn every_token_is_listed_without_its_text_in_the_seed_layout() {
-    every_token_is_listed_with_its_state(&Database::sqlite(), "seed");
-    every_token_is_listed_with_its_state(&Database::postgres(), "seed");
+fn tokens_are_listed_without_their_text_in_the_dify_layout() {
+    tokens_are_listed_with_their_state(&Database::sqlite(), "dify");
+    tokens_are_listed_with_their_state(&Database::postgres(), "dify");
 }
 
-/// Page after page, with tokens added between each two.
+/// Reads page after page, with tokens added in between.
 fn pages_while_tokens_are_added(database: &Database) {
     let demo = Demo::on(database, &[]);
     let more = || create(&demo, &json!({ "tenant_id": "acme", "type": "app" })).0;
@@ -127,7 +127,7 @@ fn pages_while_tokens_are_added(database: &Database) {
             (2, Some(next))
         );
         query = format!("?limit=2&after={next}");
-        // Two pages long enough to overtake an offset, and few enough to come to an end.
+        // Enough to shift an offset by more than a page, and few enough for the list to end.
         if added < 4 {
             more();
             added += 1;
@@ -140,12 +140,12 @@ fn pages_while_tokens_are_added(database: &Database) {
 }
 
 #[test]
-fn tokens_that_are_added_between_two_pages_move_no_others() {
+fn tokens_added_between_pages_do_not_move_others() {
     pages_while_tokens_are_added(&Database::sqlite());
     pages_while_tokens_are_added(&Database::postgres());
 }
 
-/// The page that ends with the last token says so, and an id that is no token's is a place too.
+/// Asserts that the page with the last token has no `next`, and that `after` need not be a token's id.
 fn ends_of_the_list(database: &Database) {
     let demo = Demo::on(database, &[]);
     let all = ids(&list(&demo, ""));
@@ -155,19 +155,19 @@ fn ends_of_the_list(database: &Database) {
     assert_eq!(empty, json!({ "tokens": [], "next": null }));
     let between = list(&demo, &format!("?after={}x&limit=1", all[1]));
     assert_eq!(ids(&between), all[2..3]);
-    // A quote is a character like any other.
+    // Quotes have no special meaning.
     let before = list(&demo, "?after=%27%20OR%201=1%20--");
     assert_eq!(ids(&before), all);
 }
 
 #[test]
-fn the_list_begins_after_any_id_and_ends_with_null() {
+fn list_begins_after_any_id_and_ends_with_null() {
     ends_of_the_list(&Database::sqlite());
     ends_of_the_list(&Database::postgres());
 }
 
 #[test]
-fn a_bad_page_is_refused_on_either_database() {
+fn invalid_page_is_rejected() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
         for query in [
@@ -187,9 +187,9 @@ fn a_bad_page_is_refused_on_either_database() {
     }
 }
 
-/// A use that no instance has written yet shows at once, and a Redis that is away costs that alone.
+/// A use that is not written yet is listed. If Redis is down, only that is missing.
 #[test]
-fn the_last_use_is_shown_before_it_is_written() {
+fn last_use_is_listed_before_it_is_written() {
     for database in [Database::sqlite(), Database::postgres()] {
         let redis = RedisServer::start();
         let url = redis.url();

@@ -1,11 +1,11 @@
-//! What a newcomer does with the printed lines, on every database with every store.
+//! Runs the commands that the banner prints, with every database and every store.
 
 use test_support::RedisServer;
 
 use super::answer::Answer;
 use super::server::{Database, Demo, unknown};
 
-/// The words of a printed `curl` line, as a shell would split them.
+/// Splits a printed `curl` line into words, as a shell does.
 fn shell_words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for character in line.chars() {
@@ -175,21 +175,21 @@ fn transcript_on_postgres_with_redis() {
 }
 
 #[test]
-fn transcript_in_the_seed_layout_on_sqlite_in_memory() {
-    transcript(&Database::sqlite(), "seed", None);
+fn transcript_in_the_dify_layout_on_sqlite_in_memory() {
+    transcript(&Database::sqlite(), "dify", None);
 }
 
 #[test]
-fn transcript_in_the_seed_layout_on_sqlite_with_redis() {
-    transcript(&Database::sqlite(), "seed", Some(&RedisServer::start()));
+fn transcript_in_the_dify_layout_on_sqlite_with_redis() {
+    transcript(&Database::sqlite(), "dify", Some(&RedisServer::start()));
 }
 
 #[test]
-fn transcript_in_the_seed_layout_on_postgres_in_memory() {
-    transcript(&Database::postgres(), "seed", None);
+fn transcript_in_the_dify_layout_on_postgres_in_memory() {
+    transcript(&Database::postgres(), "dify", None);
 }
 
 #[test]
-fn transcript_in_the_seed_layout_on_postgres_with_redis() {
-    transcript(&Database::postgres(), "seed", Some(&RedisServer::start()));
+fn transcript_in_the_dify_layout_on_postgres_with_redis() {
+    transcript(&Database::postgres(), "dify", Some(&RedisServer::start()));
 }

@@ -1,6 +1,6 @@
-//! `KEY_LAYOUT=seed`: one Redis with the Python service, whose commands are sent here as they are.
+//! `KEY_LAYOUT=dify`: a Redis that is shared with Dify's Python service, whose commands the tests send.
 
-use demo::db::{Database as Pool, Kept, NewToken, TextCount, Timestamp};
+use demo::db::{Database as Pool, NewToken, StoredForm, TextCount, Timestamp};
 use serde_json::{Value, json};
 use test_support::RedisServer;
 use tower_api_token::{BearerToken, TokenDigest};
@@ -22,19 +22,19 @@ fn entry(token: &str) -> String {
     format!("api_token:app:{token}")
 }
 
-/// No local level: what is asked is what lies in Redis.
+/// Starts a server without a local level, so that answers come from Redis.
 fn without_local_level(database: &Database, redis: &RedisServer, more: &[(&str, &str)]) -> Demo {
     let url = redis.url();
     let variables = [
-        ("KEY_LAYOUT", "seed"),
+        ("KEY_LAYOUT", "dify"),
         ("REDIS_URL", &url),
         ("LOCAL_CAPACITY", "0"),
     ];
     Demo::on(database, &[&variables, more].concat())
 }
 
-/// What `redis.setex(key, 600, json.dumps(…))` sends: a blank after each comma and colon, and a naive
-/// time.
+/// Sends what `redis.setex(key, 600, json.dumps(…))` sends: a space after each comma and colon, and a time
+/// without an offset.
 fn python_sets(redis: &RedisServer, key: &str, id: &str, token: &Seeded) {
     let json = format!(
         r#"{{"id": "{id}", "app_id": null, "tenant_id": "{}", "type": "app", "token": "{}", "last_used_at": null, "created_at": "2026-01-02T03:04:05.000006"}}"#,
@@ -58,9 +58,9 @@ pub(crate) async fn execute(database: &Database, statement: &str) {
 }
 
 #[test]
-fn keys_and_values_are_pythons() {
+fn keys_and_values_are_those_of_python() {
     let (database, redis) = (Database::sqlite(), RedisServer::start());
-    let demo = Demo::with(&database, "seed", Some(&redis));
+    let demo = Demo::with(&database, "dify", Some(&redis));
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect_origin("loaded");
     demo.whoami("no-such-token-anywhere").expect(401);
@@ -94,7 +94,7 @@ fn keys_and_values_are_pythons() {
         [&json!("acme"), &json!("app"), &json!(token.text)]
     );
     assert!(value["last_used_at"].is_null(), "{text}");
-    // Naive, as `datetime.isoformat()` has it.
+    // Without an offset, as `datetime.isoformat()` formats it.
     let created = value["created_at"].as_str().unwrap();
     assert!(
         created.starts_with("20") && !created.ends_with('Z') && !created.contains('+'),
@@ -103,12 +103,12 @@ fn keys_and_values_are_pythons() {
 }
 
 #[test]
-fn entry_of_pythons_is_served_and_goes_with_a_revocation() {
+fn pythons_entry_is_served_and_deleted_by_a_revocation() {
     let (database, redis) = (Database::postgres(), RedisServer::start());
-    let demo = Demo::with(&database, "seed", Some(&redis));
+    let demo = Demo::with(&database, "dify", Some(&redis));
     let token = demo.token("acme", "app");
     let key = entry(&token.text);
-    // Python may ask for no type, and then names the key so.
+    // The key that Python uses without a type.
     let any = format!("api_token:any:{}", token.text);
     python_sets(&redis, &key, "python-1", &token);
     python_sets(&redis, &any, "python-1", &token);
@@ -135,7 +135,7 @@ fn entry_of_pythons_is_served_and_goes_with_a_revocation() {
 }
 
 #[test]
-fn entry_of_pythons_that_is_in_no_index_goes_with_a_suspension() {
+fn pythons_entry_without_an_index_is_deleted_by_a_suspension() {
     let (database, redis) = (Database::sqlite(), RedisServer::start());
     let demo = without_local_level(&database, &redis, &[]);
     let (token, other) = (demo.token("acme", "app"), demo.token("globex", "app"));
@@ -155,7 +155,7 @@ fn entry_of_pythons_that_is_in_no_index_goes_with_a_suspension() {
 
 /// Python revokes in the database, and then deletes the entry.
 #[tokio::test(flavor = "multi_thread")]
-async fn deletion_by_python_is_obeyed() {
+async fn deletion_by_python_takes_effect() {
     let (database, redis) = (Database::sqlite(), RedisServer::start());
     let demo = without_local_level(&database, &redis, &[]);
     let token = demo.token("acme", "app");
@@ -172,11 +172,11 @@ async fn deletion_by_python_is_obeyed() {
     demo.whoami(&token.text).expect(401);
 }
 
-/// With a local level it is obeyed within the staleness bound, though nobody tells the instance.
+/// The local level reads the entry again within the maximum staleness, without an invalidation.
 #[tokio::test(flavor = "multi_thread")]
-async fn deletion_by_python_is_obeyed_by_the_local_level() {
+async fn deletion_by_python_takes_effect_in_the_local_level() {
     let (database, redis) = (Database::sqlite(), RedisServer::start());
-    let demo = Demo::with(&database, "seed", Some(&redis));
+    let demo = Demo::with(&database, "dify", Some(&redis));
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect_origin("loaded");
     demo.whoami(&token.text).expect_origin("local");
@@ -189,14 +189,14 @@ async fn deletion_by_python_is_obeyed_by_the_local_level() {
 }
 
 #[test]
-fn pythons_key_prefix_is_honoured() {
+fn pythons_key_prefix_is_used() {
     let (database, redis) = (Database::sqlite(), RedisServer::start());
-    // White space does not count, as in Python.
+    // Whitespace is stripped, as in Python.
     let demo = without_local_level(&database, &redis, &[("REDIS_KEY_PREFIX", " dify ")]);
     assert!(demo.banner.contains("\"dify\""), "{}", demo.banner);
     let token = demo.token("acme", "app");
     let key = format!("dify:{}", entry(&token.text));
-    // Of another service on the same Redis, and none of ours.
+    // An entry of another service on the same Redis.
     python_sets(&redis, &entry(&token.text), "python-1", &token);
     assert_eq!(
         demo.whoami(&token.text).expect_origin("loaded").json()["id"],
@@ -216,7 +216,7 @@ fn pythons_key_prefix_is_honoured() {
 }
 
 #[test]
-fn banner_says_which_layout_it_is_and_warns_of_the_text() {
+fn banner_names_the_layout_and_warns_about_the_text() {
     let redis = RedisServer::start();
     let warning = |layout: &str, redis: Option<&RedisServer>| {
         let demo = Demo::with(&Database::sqlite(), layout, redis);
@@ -228,26 +228,26 @@ fn banner_says_which_layout_it_is_and_warns_of_the_text() {
             .map(str::to_owned)
     };
     assert_eq!(warning("digest", Some(&redis)), None);
-    let with_redis = warning("seed", Some(&redis)).unwrap();
+    let with_redis = warning("dify", Some(&redis)).unwrap();
     assert!(
         with_redis.contains("Redis and the database hold the tokens' text"),
         "{with_redis}"
     );
-    let in_memory = warning("seed", None).unwrap();
+    let in_memory = warning("dify", None).unwrap();
     assert!(
         in_memory.contains("the database holds the tokens' text"),
         "{in_memory}"
     );
 }
 
-/// A token without its text could not be invalidated: the server does not start.
+/// Asserts that the server does not start, because a token without its text could not be invalidated.
 #[track_caller]
 fn refused(database: &Database, count: &str) {
     let mut command = command();
     command
         .env("LISTEN", "127.0.0.1:0")
         .env("DATABASE_URL", database.url())
-        .env("KEY_LAYOUT", "seed");
+        .env("KEY_LAYOUT", "dify");
     let (status, output, errors) = run_to_end(&mut command);
     assert_eq!(
         (status, output.as_str(), errors.lines().count()),
@@ -263,17 +263,17 @@ fn refused(database: &Database, count: &str) {
 }
 
 #[test]
-fn database_of_the_digest_layout_is_refused() {
+fn database_of_the_digest_layout_is_rejected() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::with(&database, "digest", None);
         let token = demo.token("acme", "app");
         drop(demo);
         refused(&database, "4 of its 4 tokens");
 
-        // Nothing was spoiled by the attempt.
+        // The attempt changed nothing.
         let demo = Demo::with(&database, "digest", None);
         demo.whoami(&token.text).expect(200);
-        // A revoked one counts as well: its invalidation may be asked for again.
+        // Revoked tokens count too, because their invalidation can be repeated.
         demo.delete(&token.id).expect(200);
         drop(demo);
         refused(&database, "4 of its 4 tokens");
@@ -281,9 +281,9 @@ fn database_of_the_digest_layout_is_refused() {
 }
 
 #[test]
-fn one_token_without_its_text_is_enough_to_be_refused() {
+fn one_token_without_its_text_is_rejected() {
     let database = Database::sqlite();
-    drop(Demo::with(&database, "seed", None));
+    drop(Demo::with(&database, "dify", None));
     let demo = Demo::with(&database, "digest", None);
     let body = r#"{"tenant_id":"acme","type":"app"}"#;
     demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
@@ -292,10 +292,10 @@ fn one_token_without_its_text_is_enough_to_be_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn database_of_the_seed_layout_serves_the_digest_layout() {
+async fn database_of_the_dify_layout_works_with_the_digest_layout() {
     for database in [Database::sqlite(), Database::postgres()] {
         let redis = RedisServer::start();
-        let demo = Demo::with(&database, "seed", Some(&redis));
+        let demo = Demo::with(&database, "dify", Some(&redis));
         let (token, other) = (demo.token("acme", "app"), demo.token("globex", "app"));
         demo.whoami(&token.text).expect(200);
         drop(demo);
@@ -311,7 +311,7 @@ async fn database_of_the_seed_layout_serves_the_digest_layout() {
         )
         .expect(200);
         demo.whoami(&token.text).expect(401);
-        // What README.md says: the text may go while the server runs.
+        // As in README.md: the text may be cleared while the server runs.
         execute(&database, "UPDATE tokens SET token = NULL").await;
         demo.whoami(&other.text).expect(200);
         demo.admin(
@@ -327,27 +327,27 @@ async fn database_of_the_seed_layout_serves_the_digest_layout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn text_that_was_cleared_is_gone_from_the_file() {
+async fn cleared_text_is_removed_from_the_file() {
     let database = Database::sqlite();
-    let demo = Demo::with(&database, "seed", None);
+    let demo = Demo::with(&database, "dify", None);
     let tokens = demo.seeded();
     drop(demo);
     assert!(tokens.iter().all(|token| database.holds(&token.text)));
     execute(&database, "UPDATE tokens SET token = NULL").await;
     execute(&database, "VACUUM").await;
-    // Until then the new pages are in the log, and the old ones in the file.
+    // Until then the new pages are in the write-ahead log, and the old ones in the file.
     execute(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
     for token in &tokens {
         assert!(database.holds(&token.id) && !database.holds(&token.text));
     }
 }
 
-/// The outbox names the digest, and whoever settles it finds the text with it.
+/// The outbox stores the digest, and the text is read from the table of tokens.
 #[tokio::test(flavor = "multi_thread")]
-async fn outbox_holds_no_text_and_gives_it_back() {
+async fn outbox_stores_no_text_and_returns_it() {
     for database in [Database::sqlite(), Database::postgres()] {
         let pool = database.open().await;
-        pool.seed(Kept::Text).await.unwrap();
+        pool.seed(StoredForm::Text).await.unwrap();
         let text = "app-0123456789abcdef";
         let token = NewToken {
             id: "tok_1".to_owned(),
@@ -389,12 +389,12 @@ fn logs_have_no_text_of_a_token() {
     let demo = without_local_level(&database, &redis, &[("RUST_LOG", "trace")]);
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect(200);
-    demo.whoami("a-token-that-was-never-made").expect(401);
+    demo.whoami("a-token-that-never-existed").expect(401);
     let body = r#"{"tenant_id":"acme","type":"app","token":"an-imported-token"}"#;
     demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
     demo.admin("POST", "/admin/tokens", Some(body)).expect(409);
     demo.whoami("an-imported-token").expect(200);
-    // What cannot be read is logged without its content.
+    // An entry that cannot be read is logged without its content.
     let broken = format!("{{\"token\": \"{}\"", token.text);
     redis.command(&["SET", &entry(&token.text), &broken]).ok();
     demo.whoami(&token.text).expect_origin("loaded");
@@ -406,7 +406,7 @@ fn logs_have_no_text_of_a_token() {
     assert!(logs.lines().count() > 10, "{logs}");
     for text in [
         token.text.as_str(),
-        "a-token-that-was-never-made",
+        "a-token-that-never-existed",
         "an-imported-token",
     ] {
         assert!(!logs.contains(text), "{text} is in the logs");
