@@ -25,7 +25,7 @@ pub const TARGETS: [(&str, Target); 6] = [
 /// The target of this name.
 ///
 /// # Panics
-/// If there is none.
+/// Panics if there is none.
 pub fn target(name: &str) -> Target {
     let found = TARGETS.iter().find(|(known, _)| *known == name);
     let Some((_, target)) = found else {

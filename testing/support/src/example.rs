@@ -1,4 +1,4 @@
-//! A program of ours as a process of its own, and `curl` to ask it.
+//! An example as a process, and `curl` requests to it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use tempfile::TempDir;
 
 use crate::process::{Process, bound_to_us, find_program, log_tail, wait_until};
 
-/// Without its progress, and with a limit that bounds a hang and is no measure of anything.
+/// No progress bar, and a limit for a hang.
 const CURL: &str = "curl() { command curl -s --max-time 30 \"$@\"; }";
 
-/// A running example or demo: on a free loopback port, with no variable of whoever runs the tests. It ends with this
-/// value.
+/// A running example or demo, on a free loopback port, without environment variables of the test process. Dropping it
+/// ends the process.
 ///
-/// It has to take its address from `LISTEN`, and to end what it prints at its start with `listening on http://…`. Lines
-/// before that with `curl` in them are what it wants its reader to paste, and [`paste`](Self::paste) does.
+/// The program must read its address from `LISTEN`, and print `listening on http://…` when it is ready. It prints `curl`
+/// commands for its users before that, which [`paste`](Self::paste) runs.
 ///
 /// ```no_run
 /// # use std::path::Path;
@@ -25,21 +25,21 @@ const CURL: &str = "curl() { command curl -s --max-time 30 \"$@\"; }";
 /// ```
 #[derive(Debug)]
 pub struct Example {
-    // Before `dir`: the process ends first, then its directory goes.
+    // Before `dir`: the process ends before its directory is removed.
     process: Process,
     address: String,
     banner: String,
     dir: TempDir,
 }
 
-/// What `curl -i` printed.
+/// The output of `curl -i`.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
     /// The status line and the header lines.
     pub head: String,
-    /// The body, with what is no UTF-8 replaced.
+    /// The body, with bytes that are not UTF-8 replaced.
     pub body: String,
 }
 
@@ -48,7 +48,7 @@ impl Example {
     ///
     /// # Panics
     ///
-    /// When it cannot be started, ends, or does not listen in time; the message has what it printed.
+    /// Panics if it cannot be started, ends, or does not listen in time. The message has its output.
     #[track_caller]
     pub fn start(program: &Path, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("cannot make a directory for an example");
@@ -66,7 +66,7 @@ impl Example {
             &what,
             || log_tail(&log),
             || {
-                // Before its output is read: what it printed last is seen then.
+                // Before its output is read, so that the last lines are included.
                 let exited = process.exited();
                 let printed = fs::read_to_string(&log).unwrap_or_default();
                 if let Some((banner, rest)) = printed.split_once("listening on http://")
@@ -88,22 +88,22 @@ impl Example {
         }
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The lines that it printed to be pasted.
+    /// Returns the printed `curl` commands.
     pub fn commands(&self) -> Vec<&str> {
         let lines = self.banner.lines();
         lines.filter(|line| line.contains("curl ")).collect()
     }
 
-    /// The token in a line of [`commands`](Self::commands): what follows `mark` there, to the quotation mark.
+    /// Returns the token in a line of [`commands`](Self::commands): the text between `mark` and the quotation mark.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// Panics if there is none.
     #[track_caller]
     pub fn token(&self, line: usize, mark: &str) -> &str {
         let commands = self.commands();
@@ -116,11 +116,11 @@ impl Example {
             .0
     }
 
-    /// Gives a line of [`commands`](Self::commands) to a shell, as its reader would.
+    /// Runs a line of [`commands`](Self::commands) in a shell, as its user does.
     ///
     /// # Panics
     ///
-    /// When there is no such line, or no answer.
+    /// Panics if there is no such line, or no answer.
     #[track_caller]
     pub fn paste(&self, line: usize) -> Answer {
         let commands = self.commands();
@@ -130,22 +130,22 @@ impl Example {
         self.run(command, &[])
     }
 
-    /// `curl -i` with these arguments, of this path.
+    /// Runs `curl -i` with these arguments for a path.
     ///
     /// # Panics
     ///
-    /// When there is no answer.
+    /// Panics if there is no answer.
     #[track_caller]
     pub fn curl(&self, path: &str, arguments: &[&str]) -> Answer {
         let url = format!("http://{}{path}", self.address);
         self.run("curl -i \"$@\"", &[arguments, &[url.as_str()]].concat())
     }
 
-    /// [`curl`](Self::curl) with a bearer token.
+    /// Runs [`curl`](Self::curl) with a bearer token.
     ///
     /// # Panics
     ///
-    /// When there is no answer.
+    /// Panics if there is no answer.
     #[track_caller]
     pub fn curl_as(&self, token: &str, path: &str, arguments: &[&str]) -> Answer {
         let header = format!("authorization: Bearer {token}");
@@ -164,18 +164,20 @@ impl Example {
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         Answer::parse(&printed).unwrap_or_else(|| {
             let printed = log_tail(&log_file(&self.dir));
-            panic!("no answer to {command} {arguments:?}: {output:?}\nthe example's own words:\n{printed}")
+            panic!(
+                "no answer to {command} {arguments:?}: {output:?}\nthe example's output:\n{printed}"
+            )
         })
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 }
 
 impl Answer {
-    /// What `curl -i` or `curl -i | cat -v` prints.
+    /// Parses the output of `curl -i` or `curl -i | cat -v`.
     fn parse(printed: &str) -> Option<Self> {
         let printed = printed.replace("^M\n", "\n").replace("\r\n", "\n");
         let (head, body) = printed.split_once("\n\n")?;
@@ -187,7 +189,7 @@ impl Answer {
         })
     }
 
-    /// The value of a header, the first if there are several, or nothing.
+    /// Returns the first value of a header, or an empty text.
     pub fn header(&self, name: &str) -> &str {
         let value = self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(": ")?;
@@ -196,11 +198,11 @@ impl Answer {
         value.unwrap_or_default()
     }
 
-    /// Asserts the status, and shows the answer if it is another.
+    /// Asserts the status.
     ///
     /// # Panics
     ///
-    /// If it is another.
+    /// Panics if it is another.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
@@ -217,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_told_from_its_head_also_after_cat() {
+    fn answer_is_parsed_with_and_without_cat() {
         for printed in [
             "HTTP/1.1 200 OK\r\nVary: a\r\nx-two: b: c\r\n\r\nbody\n\nmore",
             "HTTP/2 200 ^M\nvary: a^M\nx-two: b: c^M\n^M\nbody\n\nmore",
@@ -234,7 +236,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "ended")]
-    fn a_program_that_ends_before_it_listens_is_told_with_its_output() {
+    fn output_of_a_program_that_ends_early_is_shown() {
         let program = find_program("false").unwrap();
         Example::start(&program, &[]);
     }

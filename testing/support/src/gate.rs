@@ -1,13 +1,13 @@
-//! A point where a test holds the code under test.
+//! A point where a test pauses the code under test.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// A point that a test can close: whoever comes by waits there, and the test learns that they have arrived.
+/// A point that a test can close: tasks that pass it wait there, and the test learns that they have arrived.
 ///
-/// A race needs an order ("the load has read the old row, *then* the token is revoked, *then* the load writes"), and a
-/// sleep only makes that order likely. With a gate in the loader or the store the test makes it so:
+/// A race needs an order ("the load has read the old row, *then* the token is revoked, *then* the load writes"). A sleep
+/// only makes that order likely. A gate in the loader or the store enforces it:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -40,27 +40,27 @@ pub struct Gate {
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     closed: bool,
-    /// How often the gate was opened: releases those who wait even if it is closed again before they wake up.
+    /// How often the gate was opened. This releases waiting tasks even if it is closed again before they wake up.
     openings: u64,
     arrivals: usize,
 }
 
 impl Gate {
-    /// An open gate.
+    /// Creates an open gate.
     pub fn new() -> Self {
         Self {
             state: Arc::new(watch::Sender::new(State::default())),
         }
     }
 
-    /// From now on, [`pass`](Self::pass) waits.
+    /// Closes the gate, so that [`pass`](Self::pass) waits.
     pub fn close(&self) {
         self.state.send_modify(|state| state.closed = true);
     }
 
-    /// Releases everyone who waits, and lets everyone through until the next [`close`](Self::close).
+    /// Releases all waiting tasks, and lets all others through until the next [`close`](Self::close).
     ///
-    /// `open` followed at once by `close` releases exactly those who had arrived before.
+    /// `open` immediately followed by `close` releases exactly those that had arrived before.
     pub fn open(&self) {
         self.state.send_modify(|state| {
             state.closed = false;
@@ -68,9 +68,9 @@ impl Gate {
         });
     }
 
-    /// Arrives at the gate (when first polled), and waits while it is closed.
+    /// Counts an arrival (when first polled), and waits while the gate is closed.
     ///
-    /// Dropping the future gives up waiting; the arrival stays counted.
+    /// Dropping the future ends the wait. The arrival stays counted.
     pub async fn pass(&self) {
         let mut watch = self.state.subscribe();
         let mut arrived_at = 0;
@@ -84,12 +84,12 @@ impl Gate {
         .await;
     }
 
-    /// Waits until `n` arrivals have been counted in the life of the gate, passed or waiting.
+    /// Waits until `n` arrivals have been counted since the gate was created.
     pub async fn reached(&self, n: usize) {
         wait(&mut self.state.subscribe(), |state| state.arrivals >= n).await;
     }
 
-    /// How many have arrived so far.
+    /// Returns the number of arrivals so far.
     pub fn arrivals(&self) -> usize {
         self.state.borrow().arrivals
     }
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// One look at a future, without any runtime.
+    /// Polls a future once, without a runtime.
     fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn opening_for_a_moment_releases_only_those_who_wait() {
+    fn opening_for_a_moment_releases_only_waiting_tasks() {
         let gate = Gate::new();
         gate.close();
         let mut before = pin!(gate.pass());
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn arrival_of_one_who_gave_up_stays_counted() {
+    fn arrival_of_a_dropped_future_stays_counted() {
         let gate = Gate::new();
         gate.close();
         assert!(poll(pin!(gate.pass())).is_pending());

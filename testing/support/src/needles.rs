@@ -1,16 +1,16 @@
-//! A search for texts that must not come out anywhere.
+//! A search for texts that must not be leaked.
 
 use std::collections::HashMap;
 
-/// How many characters of a text in a row are as bad as the whole: 12 of base62 are 71 bits less to guess.
+/// How many consecutive characters of a text count as a leak: 12 characters of base62 are 71 bits.
 const PIECE: usize = 12;
 
-/// How many bits tell quickly that no piece begins here.
+/// The size, in bits, of the filter that excludes most positions quickly.
 const FILTER_BITS: usize = 1 << 22;
 
-/// Texts that must not come out, and every piece of 12 characters of them, in the forms that logs, URLs and headers give
-/// to a text: as it is, percent-encoded (what has to be, or every byte), base64 (both alphabets, at any alignment, so
-/// that `Basic …` is found too), and hexadecimal.
+/// Finds texts that must not be leaked, and every piece of 12 characters of them, in the forms that logs, URLs and
+/// headers may have: plain, percent-encoded (reserved characters or every byte), base64 (both alphabets, at any
+/// alignment, so that `Basic …` is found too), and hexadecimal.
 ///
 /// ```
 /// use test_support::Needles;
@@ -22,13 +22,13 @@ const FILTER_BITS: usize = 1 << 22;
 /// ```
 #[derive(Debug)]
 pub struct Needles {
-    /// Pieces by their length: of each form all have the same.
+    /// Pieces by their length, which is the same for all pieces of one form.
     by_length: HashMap<usize, HashMap<Vec<u8>, String>>,
     filter: Vec<bool>,
 }
 
 impl Needles {
-    /// Nothing to be found yet.
+    /// Creates an empty search.
     pub fn new() -> Self {
         Self {
             by_length: HashMap::new(),
@@ -36,14 +36,17 @@ impl Needles {
         }
     }
 
-    /// Adds a text; `name` is what a find says.
+    /// Adds a text, under the name that is reported if it is found.
     ///
     /// # Panics
     ///
-    /// If the text is shorter than 12 characters: pieces of it would be found by chance.
+    /// Panics if the text is shorter than 12 characters: pieces of it would be found by chance.
     pub fn add(&mut self, name: &str, text: &str) {
         let bytes = text.as_bytes();
-        assert!(bytes.len() >= PIECE, "{name} is too short to be looked for");
+        assert!(
+            bytes.len() >= PIECE,
+            "{name} is too short to be searched for"
+        );
         self.pieces(name, "as it is", bytes, PIECE);
         self.pieces(name, "percent-encoded", &percent(bytes, true), PIECE);
         let whole = percent(bytes, false);
@@ -72,16 +75,16 @@ impl Needles {
         }
     }
 
-    /// What is found first, by its name and form.
+    /// Returns the name and form of the first text that is found.
     pub fn find(&self, haystack: &[u8]) -> Option<&str> {
         self.position(haystack).map(|(_, name)| name)
     }
 
-    /// Asserts that nothing is found, or shows what and where.
+    /// Asserts that nothing is found.
     ///
     /// # Panics
     ///
-    /// If something is found.
+    /// Panics if something is found.
     #[track_caller]
     pub fn assert_none_in(&self, place: &str, haystack: impl AsRef<[u8]>) {
         let haystack = haystack.as_ref();
@@ -113,13 +116,13 @@ impl Default for Needles {
     }
 }
 
-/// A cheap hash of how a piece begins.
+/// Returns a cheap hash of the beginning of a piece.
 fn slot(piece: &[u8]) -> usize {
     let begin = u32::from_le_bytes([piece[0], piece[1], piece[2], piece[3]]);
     begin.wrapping_mul(0x9e37_79b1) as usize % FILTER_BITS
 }
 
-/// RFC 3986's form: of every byte, or of those alone that are not unreserved.
+/// Percent-encodes every byte, or only those that RFC 3986 does not list as unreserved.
 fn percent(bytes: &[u8], sparing: bool) -> Vec<u8> {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let mut encoded = Vec::new();
@@ -133,7 +136,7 @@ fn percent(bytes: &[u8], sparing: bool) -> Vec<u8> {
     encoded
 }
 
-/// RFC 4648's form of the whole groups of three bytes; what is left over depends on what follows.
+/// Encodes complete groups of three bytes in base64 (RFC 4648). The rest depends on the bytes that follow.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut encoded = String::new();
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn less_than_a_piece_and_other_texts_are_not_found() {
+    fn shorter_pieces_and_other_texts_are_not_found() {
         let needles = needles();
         for text in [
             "",
@@ -214,7 +217,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "it, as it is, is in the log: …key=Zk3Qv81LmN0p…")]
-    fn a_find_is_shown_with_its_place() {
+    fn match_is_reported_with_its_place() {
         needles().assert_none_in("the log", "key=Zk3Qv81LmN0p");
     }
 }

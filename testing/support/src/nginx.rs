@@ -13,10 +13,10 @@ use crate::process::{
     port_was_taken,
 };
 
-/// A private nginx with a `proxy_cache` in front of a server, that ends with this value.
+/// A private nginx with a `proxy_cache` in front of a server. Dropping it ends the process.
 ///
-/// What a cache on the way does with a response is nginx's own affair, and not what RFC 9111 says. Each of its answers
-/// says in `x-cache` where it comes from (`$upstream_cache_status`; nothing where the cache was not asked).
+/// nginx does not follow RFC 9111 in every respect. Each response has the header `x-cache` with its origin
+/// (`$upstream_cache_status`, empty if the cache was not consulted).
 ///
 /// ```no_run
 /// let origin = ([127, 0, 0, 1], 3000).into();
@@ -25,25 +25,25 @@ use crate::process::{
 /// ```
 #[derive(Debug)]
 pub struct Nginx {
-    // Before `_dir`: the process ends first, then its directory goes.
+    // Before `_dir`: the process ends before its directory is removed.
     _process: Process,
     port: u16,
     _dir: TempDir,
 }
 
 impl Nginx {
-    /// Starts one in front of `origin`. The `rules` are directives of its one location, beside `proxy_pass` and
-    /// `proxy_cache`.
+    /// Starts an nginx in front of `origin`. `rules` are further directives of its one location, which has `proxy_pass`
+    /// and `proxy_cache`.
     ///
     /// # Panics
     ///
-    /// When there is no `nginx` on `PATH` or in `/usr/sbin`, or when it is not ready in time.
+    /// Panics if there is no `nginx` on `PATH` or in `/usr/sbin`, or when it is not ready in time.
     pub fn caching(origin: SocketAddr, rules: &str) -> Self {
         let program = find_program("nginx").or_else(|| executable(Path::new("/usr/sbin/nginx")));
         let program = program.expect("nginx is missing; run scripts/test, which installs it");
         let dir = tempfile::Builder::new().prefix("nginx-").tempdir();
         let dir = dir.expect("cannot make a directory for nginx");
-        // As for Redis: only a taken port is worth another go.
+        // Only a port in use is worth a retry.
         for _ in 0..10 {
             let port = free_port();
             let settings = dir.path().join("nginx.conf");
@@ -56,10 +56,10 @@ impl Nginx {
                 };
             }
         }
-        panic!("nginx found every port taken that we tried");
+        panic!("all ports that were tried for nginx are in use");
     }
 
-    /// The loopback address and port.
+    /// Returns the loopback address and port.
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
@@ -67,7 +67,7 @@ impl Nginx {
 
 fn configuration(dir: &Path, port: u16, origin: SocketAddr, rules: &str) -> String {
     let dir = dir.display();
-    // One process: no user to change to, and nothing that outlives it.
+    // One process, which changes no user and leaves no other process behind.
     format!(
         "daemon off;
 master_process off;
@@ -96,7 +96,7 @@ http {{
     )
 }
 
-/// A server that is ready, or `None` if its port was taken.
+/// Starts a server and waits until it is ready. Returns `None` if its port is in use.
 fn launch(program: &Path, dir: &Path, port: u16) -> Option<Process> {
     let log = dir.join("nginx.log");
     let _ = fs::remove_file(&log);

@@ -16,32 +16,32 @@ use crate::process::{
     port_was_taken,
 };
 
-/// A private PgBouncer in transaction mode in front of a [`PostgresServer`], that ends with this value.
+/// A private PgBouncer in transaction mode in front of a [`PostgresServer`]. Dropping it ends the process.
 ///
-/// A client has a connection of the server for a transaction and no longer: two statements of one client may come to
-/// two connections, and what one client prepared, the next one finds.
+/// A client has a server connection only for the duration of a transaction. So two statements of a client may use two
+/// connections, and a statement that one client prepared is visible to the next.
 #[derive(Debug)]
 pub struct PgBouncer {
-    // Before `_dir`: the process ends first, then its directory goes.
+    // Before `_dir`: the process ends before its directory is removed.
     _process: Process,
     port: u16,
     _dir: TempDir,
 }
 
 impl PgBouncer {
-    /// Starts one with this number of connections to the server.
+    /// Starts a PgBouncer with this number of connections to the server.
     ///
     /// # Panics
     ///
-    /// When there is no `pgbouncer` on `PATH` or in `/usr/sbin`, or when it is not ready in time.
+    /// Panics if there is no `pgbouncer` on `PATH` or in `/usr/sbin`, or when it is not ready in time.
     pub fn in_front_of(server: &PostgresServer, connections: usize) -> Self {
         let program =
             find_program("pgbouncer").or_else(|| executable(Path::new("/usr/sbin/pgbouncer")));
         let program = program.expect("pgbouncer is missing; run scripts/test, which installs it");
-        // Like PostgreSQL it refuses to run as root.
+        // Like PostgreSQL, it does not run as root.
         let user = User::for_postgres();
         let dir = cluster_dir(user.as_ref());
-        // As for Redis: only a taken port is worth another go.
+        // Only a port in use is worth a retry.
         for _ in 0..10 {
             let port = free_port();
             let settings = dir.path().join("pgbouncer.ini");
@@ -76,21 +76,21 @@ default_pool_size = {connections}
                 };
             }
         }
-        panic!("pgbouncer found every port taken that we tried");
+        panic!("all ports that were tried for pgbouncer are in use");
     }
 
-    /// `postgres://postgres@127.0.0.1:PORT/postgres`.
+    /// Returns `postgres://postgres@127.0.0.1:PORT/postgres`.
     pub fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.addr())
     }
 
-    /// The loopback address and port.
+    /// Returns the loopback address and port.
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 }
 
-/// It, once it is ready, or `None` if its port was taken.
+/// Waits until the process is ready. Returns `None` if its port is in use.
 fn ready(mut process: Process, port: u16, log: &Path) -> Option<Process> {
     let deadline = Instant::now() + PATIENCE;
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {

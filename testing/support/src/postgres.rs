@@ -17,16 +17,15 @@ use crate::process::{
     port_was_taken,
 };
 
-/// A private PostgreSQL server on a loopback port, with a database cluster of its own, that ends with this value.
+/// A private PostgreSQL server on a loopback port, with a database cluster of its own. Dropping it ends the process.
 ///
-/// The examples keep their tokens in PostgreSQL, and what they promise (a revocation commits *before* the cache is
-/// told) depends on its transactions. It is fresh: user `postgres`, database `postgres`, no password, nothing else.
-/// Nothing is synced to disk, for speed; a start takes a second or two, most of it `initdb`.
+/// The cluster is new: it has the user `postgres` without a password, and the database `postgres`. Nothing is synced to
+/// disk, for speed. A start takes a second or two, most of it for `initdb`.
 ///
 /// For an outage, put a [`FaultProxy`](crate::FaultProxy) in front of [`addr`](Self::addr).
 ///
-/// PostgreSQL refuses to run as root, and containers run tests as root. It then runs as the user `postgres`, or `nobody`
-/// where there is none, in a directory that belongs to that user.
+/// PostgreSQL does not run as root, but containers run tests as root. It then runs as the user `postgres`, or `nobody` if
+/// there is none, in a directory that this user owns.
 ///
 /// ```no_run
 /// let postgres = test_support::PostgresServer::start();
@@ -34,28 +33,28 @@ use crate::process::{
 /// ```
 #[derive(Debug)]
 pub struct PostgresServer {
-    // Before `dir`: the process ends first, then its directory goes.
+    // Before `dir`: the process ends before its directory is removed.
     process: Process,
     port: u16,
-    /// Held to be removed when dropped.
+    /// Removed when dropped.
     _dir: TempDir,
 }
 
 impl PostgresServer {
-    /// Makes a cluster and starts a server on it.
+    /// Creates a cluster and starts a server for it.
     ///
     /// The programs are `initdb` and `postgres` on `PATH`, or else the newest in `/usr/lib/postgresql/*/bin`, where
-    /// Debian hides them.
+    /// Debian installs them.
     ///
     /// # Panics
     ///
-    /// When there are no such programs, or when the server is not ready in time; the message has the end of its log.
+    /// Panics if there are no such programs, or when the server is not ready in time; the message has the end of its log.
     pub fn start() -> Self {
         let bin = Programs::find();
         let user = User::for_postgres();
         let dir = cluster_dir(user.as_ref());
         init(&bin, user.as_ref(), dir.path());
-        // As for Redis: only a taken port is worth another go.
+        // Only a port in use is worth a retry.
         for _ in 0..10 {
             let port = free_port();
             if let Some(process) = launch(&bin, user.as_ref(), port, dir.path()) {
@@ -66,30 +65,30 @@ impl PostgresServer {
                 };
             }
         }
-        panic!("postgres found every port taken that we tried");
+        panic!("all ports that were tried for postgres are in use");
     }
 
-    /// `postgres://postgres@127.0.0.1:PORT/postgres`; no password is asked for.
+    /// Returns `postgres://postgres@127.0.0.1:PORT/postgres`.
     pub fn url(&self) -> String {
         self.url_at(self.addr())
     }
 
-    /// The [`url`](Self::url) by way of another address, such as a [`FaultProxy`](crate::FaultProxy)'s.
+    /// Returns the [`url`](Self::url) with another address, such as that of a [`FaultProxy`](crate::FaultProxy).
     pub fn url_at(&self, addr: SocketAddr) -> String {
         format!("postgres://postgres@{addr}/postgres")
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The loopback address and port.
+    /// Returns the loopback address and port.
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// The process id of the postmaster.
+    /// Returns the process id of the postmaster.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -97,14 +96,14 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        // "Immediate shutdown": no checkpoint, but it ends its backends and frees its shared memory, which a plain kill
-        // of the postmaster leaves to chance. If it takes too long, dropping the process kills it.
+        // An immediate shutdown makes no checkpoint, but reliably ends the backends and frees the shared memory, unlike a
+        // plain kill of the postmaster. If it takes too long, dropping the process kills it.
         self.process.signal(Signal::QUIT);
         self.process.wait_for(Duration::from_secs(10));
     }
 }
 
-/// Where the two programs are.
+/// The paths of the two programs.
 struct Programs {
     initdb: PathBuf,
     postgres: PathBuf,
@@ -121,7 +120,7 @@ impl Programs {
     }
 
     fn on_path() -> Option<Self> {
-        // Taken as a pair, from one place: a cluster made by one version does not start in another.
+        // Both from one directory, because a cluster does not start with another version than created it.
         let initdb = find_program("initdb")?;
         let beside = initdb.with_file_name("postgres");
         Some(Self {
@@ -146,7 +145,7 @@ impl Programs {
     }
 }
 
-/// The user that PostgreSQL runs as when we are root.
+/// The user that PostgreSQL runs as if the tests run as root.
 #[derive(Debug)]
 pub(crate) struct User {
     pub(crate) uid: u32,
@@ -154,21 +153,19 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// `None` when we are not root: then it runs as we do.
+    /// Returns the user, or `None` if the tests do not run as root.
     pub(crate) fn for_postgres() -> Option<Self> {
         if !geteuid().is_root() {
             return None;
         }
         let user = Self::named("postgres").or_else(|| Self::named("nobody"));
         Some(
-            user.expect(
-                "PostgreSQL refuses to run as root, and there is no user postgres or nobody",
-            ),
+            user.expect("PostgreSQL does not run as root, and there is no user postgres or nobody"),
         )
     }
 
     fn named(name: &str) -> Option<Self> {
-        // `id` rather than /etc/passwd, which does not have every user everywhere.
+        // Not from /etc/passwd, which does not list all users everywhere.
         let id = |flag: &str| -> Option<u32> {
             let output = Command::new("id").args([flag, "--", name]).output().ok()?;
             String::from_utf8(output.stdout).ok()?.trim().parse().ok()
@@ -179,7 +176,7 @@ impl User {
         })
     }
 
-    /// Makes `command` run as this user. The standard library also drops root's supplementary groups, since we are root.
+    /// Makes `command` run as this user. The standard library also drops root's supplementary groups.
     fn run(user: Option<&Self>, command: &mut Command) {
         if let Some(user) = user {
             command.uid(user.uid).gid(user.gid);
@@ -187,14 +184,14 @@ impl User {
     }
 }
 
-/// An empty directory that the server's user can reach and owns.
+/// Creates an empty directory that the server's user owns and can reach.
 pub(crate) fn cluster_dir(user: Option<&User>) -> TempDir {
     let mut builder = tempfile::Builder::new();
     builder
         .prefix("postgres-")
         .permissions(Permissions::from_mode(0o700));
-    // As root not in TMPDIR, which may lie where that user cannot go. A short path also keeps the socket's name within
-    // the 107 bytes that the kernel allows.
+    // As root not in TMPDIR, which that user may not be able to reach. A short path also keeps the socket's path within
+    // the kernel's limit of 107 bytes.
     let dir = match user {
         Some(_) => builder.tempdir_in("/tmp"),
         None => builder.tempdir(),
@@ -229,7 +226,7 @@ fn init(bin: &Programs, user: Option<&User>, dir: &Path) {
     }
 }
 
-/// A server that is ready, or `None` if its port was taken.
+/// Starts a server and waits until it is ready. Returns `None` if its port is in use.
 fn launch(bin: &Programs, user: Option<&User>, port: u16, dir: &Path) -> Option<Process> {
     let log = dir.join("postgres.log");
     let _ = fs::remove_file(&log);
@@ -240,11 +237,11 @@ fn launch(bin: &Programs, user: Option<&User>, port: u16, dir: &Path) -> Option<
         format!("port={port}"),
         "listen_addresses=127.0.0.1".into(),
         format!("unix_socket_directories={sockets}"),
-        // The cluster does not live longer than the server.
+        // The cluster is not needed after the server has ended.
         "fsync=off".into(),
         "synchronous_commit=off".into(),
         "full_page_writes=off".into(),
-        // Many clusters share two cores, and perhaps a small /dev/shm.
+        // Many servers share two cores, and perhaps a small /dev/shm.
         "shared_buffers=16MB".into(),
         "dynamic_shared_memory_type=mmap".into(),
     ] {
@@ -271,12 +268,12 @@ fn launch(bin: &Programs, user: Option<&User>, port: u16, dir: &Path) -> Option<
     Some(process)
 }
 
-/// One of the programs, as `user`, ended by an immediate shutdown when this process dies.
+/// Returns a command that runs as `user`, and that gets an immediate shutdown when this process dies.
 fn command(program: &Path, user: Option<&User>, dir: &Path) -> Command {
     let mut command = bound_to_us(program, "QUIT");
     User::run(user, &mut command);
     command.current_dir(dir);
-    // A test must not depend on the settings of whoever runs it (PGDATA, PGPORT, …), nor on their locale.
+    // Tests must not depend on variables of the environment (PGDATA, PGPORT, …) or on its locale.
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"PG") || name.as_encoded_bytes().starts_with(b"LC_")
         {
@@ -287,7 +284,7 @@ fn command(program: &Path, user: Option<&User>, dir: &Path) -> Command {
     command
 }
 
-/// Whether the postmaster says in its lock file that it is this process and ready for connections.
+/// Returns whether the postmaster's lock file has this process id and the status "ready".
 fn is_ready(dir: &Path, pid: u32, port: u16) -> bool {
     let Ok(lock) = fs::read_to_string(data_dir(dir).join("postmaster.pid")) else {
         return false;
@@ -306,7 +303,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs a query over the simple protocol and returns the raw answer: enough to see that the server is real.
+    /// Runs a query over the simple protocol, and returns the raw answer.
     fn query(server: &PostgresServer, sql: &str) -> String {
         let mut stream = TcpStream::connect(server.addr()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -347,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn taken_port_is_told_from_other_failures() {
+    fn port_in_use_is_distinguished_from_other_failures() {
         let (bin, user) = (Programs::find(), User::for_postgres());
         let dir = cluster_dir(user.as_ref());
         init(&bin, user.as_ref(), dir.path());
@@ -367,7 +364,7 @@ mod tests {
                 fs::set_permissions(bin.join(program), Permissions::from_mode(0o755)).unwrap();
             }
         }
-        // A version without its server does not count.
+        // A version without a server is ignored.
         fs::create_dir_all(root.path().join("99").join("bin")).unwrap();
         let found = Programs::newest_below(root.path()).unwrap();
         assert!(found.postgres.ends_with("15/bin/postgres"));

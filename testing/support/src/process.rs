@@ -221,7 +221,7 @@ impl Drop for Process {
 ///
 /// # Panics
 ///
-/// When no port in the range can be bound.
+/// Panics if no port in the range can be bound.
 pub fn free_port() -> u16 {
     let bound = listen().local_addr();
     bound.expect("a bound listener has an address").port()

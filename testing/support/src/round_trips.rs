@@ -47,7 +47,7 @@ impl RoundTrips {
     ///
     /// # Panics
     ///
-    /// When the machine has no port or thread to give.
+    /// Panics if the machine has no port or thread to give.
     pub fn start(target: SocketAddr) -> Self {
         let listener = listen();
         let addr = listener

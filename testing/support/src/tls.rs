@@ -40,7 +40,7 @@ impl TlsRedisServer {
     ///
     /// # Panics
     ///
-    /// As [`RedisServer::start`] does, and when the program is built without TLS.
+    /// Panics in the same cases as [`RedisServer::start`], and if the program is built without TLS.
     pub fn start() -> Self {
         Self::launch("no", &[])
     }
@@ -49,7 +49,7 @@ impl TlsRedisServer {
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does.
+    /// Panics in the same cases as [`start`](Self::start).
     pub fn start_cluster() -> Self {
         let mut args = node_args();
         args.extend(["--tls-cluster", "yes"].map(str::to_owned));
@@ -66,7 +66,7 @@ impl TlsRedisServer {
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does.
+    /// Panics in the same cases as [`start`](Self::start).
     pub fn start_mutual() -> Self {
         Self::launch("yes", &[])
     }
@@ -100,7 +100,7 @@ impl TlsRedisServer {
     ///
     /// # Panics
     ///
-    /// As [`RedisServer::restart`] does.
+    /// Panics in the same cases as [`RedisServer::restart`].
     pub fn renew(&mut self) {
         self.certificates = Certificates::make();
         self.certificates.write(self.server.dir());

@@ -1,31 +1,31 @@
-//! Whether the nodes agree, and waiting until they do.
+//! Waits until the nodes of a cluster agree.
 
 use super::topology::Member;
 use super::{RedisCluster, finds_it_sound, view};
 use crate::process::wait_until;
 
 impl RedisCluster {
-    /// Waits until every slot is served by a master that is up, every node that is up says `cluster_state:ok`, all of them
-    /// agree, and every replica that is up follows its master.
+    /// Waits until every slot is served by a master that is up, every node that is up reports `cluster_state:ok`, all of
+    /// them agree, and every replica that is up follows its master.
     ///
-    /// "Up" is neither killed nor paused (through its [`RedisServer`](crate::RedisServer)). So after
-    /// `node(master).kill()` this waits for the promotion, and after `restart()` of the old master until that has come
-    /// back as a replica.
+    /// A node is up if it was neither killed nor paused through its [`RedisServer`](crate::RedisServer). So after
+    /// `node(master).kill()` this waits for the promotion of a replica, and after `restart()` of the old master until it
+    /// is a replica.
     ///
     /// # Panics
     ///
-    /// When that does not come within thirty seconds; the message has what was missing, and the ends of the logs.
+    /// Panics after thirty seconds, with what was missing and the ends of the logs.
     #[track_caller]
     pub fn wait_until_ok(&self) {
         self.wait("a sound cluster", || self.is_ok());
     }
 
-    /// Waits until every replica that is up has what its master has now: what was acknowledged before this call survives
-    /// a fail-over. For a cluster that [is sound](Self::wait_until_ok).
+    /// Waits until every replica that is up has received what its master has now, so that writes that were acknowledged
+    /// before this call survive a failover. The cluster must be [healthy](Self::wait_until_ok).
     ///
     /// # Panics
     ///
-    /// When that does not come within thirty seconds.
+    /// Panics after thirty seconds.
     #[track_caller]
     pub fn wait_until_replicated(&self) {
         for master in self.masters() {
@@ -86,7 +86,7 @@ impl RedisCluster {
     }
 }
 
-/// Whether two nodes believe the same.
+/// Returns whether two nodes have the same view.
 fn agree(one: &[Member], other: &[Member]) -> bool {
     let one = one.iter().map(Member::essence);
     one.eq(other.iter().map(Member::essence))

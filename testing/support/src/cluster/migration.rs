@@ -6,12 +6,12 @@ use crate::redis::Reply;
 impl RedisCluster {
     /// Moves a slot with its keys from one master to another, and waits until the cluster agrees.
     ///
-    /// It is [`begin_migration`](Self::begin_migration), [`migrate_keys`](Self::migrate_keys) and
-    /// [`end_migration`](Self::end_migration), for a test that wants to stand between them.
+    /// Calls [`begin_migration`](Self::begin_migration), [`migrate_keys`](Self::migrate_keys) and
+    /// [`end_migration`](Self::end_migration), which a test can also call one by one.
     ///
     /// # Panics
     ///
-    /// When `from` does not own the slot, or `to` is no master.
+    /// Panics if `from` does not own the slot, or `to` is not a master.
     #[track_caller]
     pub fn migrate_slot(&self, slot: u16, from: usize, to: usize) {
         self.begin_migration(slot, from, to);
@@ -19,16 +19,16 @@ impl RedisCluster {
         self.end_migration(slot, from, to);
     }
 
-    /// Opens a slot for migration: from now on `from` answers for a key that it does not have with `ASK` (to `to`), and
-    /// `TRYAGAIN` to a command with several keys of which some are away.
+    /// Opens a slot for migration. From now on `from` answers `ASK` (to `to`) for a key that it does not have, and
+    /// `TRYAGAIN` for a command with several keys of which it lacks some.
     ///
     /// # Panics
     ///
-    /// When `from` does not own the slot, or `to` is no master.
+    /// Panics if `from` does not own the slot, or `to` is not a master.
     #[track_caller]
     pub fn begin_migration(&self, slot: u16, from: usize, to: usize) {
         let (source, target) = (self.id(from), self.id(to));
-        // In this order: there must be no moment in which ASK leads to a node that knows nothing of it.
+        // In this order, so that ASK never redirects to a node that is not importing the slot.
         self.set_slot(to, slot, &["IMPORTING", &source]);
         self.set_slot(from, slot, &["MIGRATING", &target]);
     }
@@ -37,7 +37,7 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// When a node refuses.
+    /// Panics if a node rejects the command.
     #[track_caller]
     pub fn migrate_keys(&self, slot: u16, from: usize, to: usize) {
         let (source, slot) = (self.node(from), slot.to_string());
@@ -52,20 +52,20 @@ impl RedisCluster {
             let mut migrate: Vec<_> = migrate.iter().map(|arg| arg.as_bytes().to_vec()).collect();
             migrate.extend(keys.into_iter().map(Reply::bytes));
             let moved = source.command(&migrate).text();
-            // All of them may have expired meanwhile.
+            // All keys may have expired in the meantime.
             assert!(moved == "OK" || moved == "NOKEY", "MIGRATE: {moved}");
         }
     }
 
-    /// Gives an opened slot to its new owner, and waits until the cluster agrees. Keys that are left behind are lost.
+    /// Assigns an opened slot to its new owner, and waits until the cluster agrees. Keys that were not moved are lost.
     ///
     /// # Panics
     ///
-    /// When a node refuses.
+    /// Panics if a node rejects the command.
     #[track_caller]
     pub fn end_migration(&self, slot: u16, from: usize, to: usize) {
         let target = self.id(to);
-        // The new owner first: it takes a new epoch, by which its claim prevails.
+        // The new owner first: it takes a new epoch, so that its claim prevails.
         self.set_slot(to, slot, &["NODE", &target]);
         self.set_slot(from, slot, &["NODE", &target]);
         self.wait_until_ok();

@@ -15,15 +15,15 @@ const MASTERS: usize = 3;
 const NODES: usize = 2 * MASTERS;
 const SLOTS: u16 = 16_384;
 
-/// A private Redis Cluster on loopback ports: six [`RedisServer`]s, which begin as three masters (0, 1 and 2, a third of
-/// the slots each) and a replica of each (3, 4 and 5).
+/// A private Redis Cluster on loopback ports: six [`RedisServer`]s, which start as three masters (0, 1 and 2, each with a
+/// third of the slots) and a replica of each (3, 4 and 5).
 ///
-/// Nodes go by their index, which never changes; roles do, so ask for them: [`masters`](Self::masters),
-/// [`master_for`](Self::master_for). Faults are made at the nodes (`cluster.node(i).kill()`), and
-/// [`wait_until_ok`](Self::wait_until_ok) waits until the others have got over it.
+/// A node's index never changes. Its role may: see [`masters`](Self::masters) and [`master_for`](Self::master_for). Tests
+/// break nodes (`cluster.node(i).kill()`), and [`wait_until_ok`](Self::wait_until_ok) waits until the others have
+/// recovered.
 ///
-/// A start takes a little more than two seconds: Redis lets no master serve in its first two. Share one between tests that break
-/// nothing.
+/// A start takes a little more than two seconds, because a Redis master does not serve requests in its first two. Tests
+/// that break nothing should share a cluster.
 ///
 /// ```
 /// use test_support::RedisCluster;
@@ -42,13 +42,13 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts a cluster with a node timeout of 1.5 seconds: a dead master is replaced after three or four.
+    /// Starts a cluster with a node timeout of 1.5 seconds, so that a dead master is replaced after three or four.
     ///
-    /// The program is that of [`RedisServer::start`], at least 7.0.
+    /// The program is that of [`RedisServer::start`], and at least version 7.0.
     ///
     /// # Panics
     ///
-    /// As [`RedisServer::start`] does, and when the nodes do not agree in time.
+    /// Panics in the same cases as [`RedisServer::start`], and if the nodes do not agree in time.
     pub fn start() -> Self {
         Self::start_with(Duration::from_millis(1_500), &[])
     }
@@ -56,12 +56,12 @@ impl RedisCluster {
     /// Like [`start`](Self::start), with a `cluster-node-timeout` and more arguments for every node, such as
     /// `&["--cluster-require-full-coverage", "no"]`.
     ///
-    /// A timeout of minutes keeps a dead master's slots dead, and spares a test that breaks nothing a fail-over when the
-    /// machine is so busy that a healthy node seems dead.
+    /// With a timeout of minutes a dead master is not replaced, and a test that breaks nothing sees no failover on a
+    /// machine that is so busy that a healthy node seems dead.
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does.
+    /// Panics in the same cases as [`start`](Self::start).
     pub fn start_with(node_timeout: Duration, args: &[&str]) -> Self {
         let (program, secret) = (program(), ReplicationSecret::new());
         let timeout = node_timeout.as_millis().to_string();
@@ -85,14 +85,14 @@ impl RedisCluster {
     fn form(&self) {
         let share = |i: usize| (i * usize::from(SLOTS) / MASTERS) as u16;
         for (i, node) in self.nodes.iter().enumerate() {
-            // Distinct, or the nodes first have to settle whose claims count.
+            // Distinct, because nodes with equal epochs first have to resolve the conflict.
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(i + 1).to_string()])
                 .ok();
             if i < MASTERS {
                 node.add_slots(share(i), share(i + 1) - 1);
             }
         }
-        // Everyone meets everyone: gossip alone would take a second per hop.
+        // Every node meets every other: gossip alone takes a second per hop.
         for (i, node) in self.nodes.iter().enumerate() {
             for other in &self.nodes[i + 1..] {
                 let (port, bus) = (other.port().to_string(), other.bus_port());
@@ -114,62 +114,62 @@ impl RedisCluster {
         self.wait_until_ok();
     }
 
-    /// Every node, by index.
+    /// Returns all nodes, by index.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
 
-    /// One node: to kill, pause, resume, restart or ask it.
+    /// Returns a node, to kill, pause, resume, restart or query it.
     ///
     /// # Panics
     ///
-    /// When there is no such node.
+    /// Panics if there is no such node.
     #[track_caller]
     pub fn node(&self, i: usize) -> &RedisServer {
         &self.nodes[i]
     }
 
-    /// The addresses of all nodes, by index.
+    /// Returns the addresses of all nodes, by index.
     pub fn addrs(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(RedisServer::addr).collect()
     }
 
-    /// The masters that own slots.
+    /// Returns the masters that own slots.
     ///
-    /// This and the other questions are answered by the first node that is up and finds the cluster sound. While the
-    /// cluster gets over a fault the nodes differ; after [`wait_until_ok`](Self::wait_until_ok) they do not.
+    /// This and the other queries use the first node that is up and considers the cluster healthy. While the cluster
+    /// recovers from a fault, the nodes may disagree; after [`wait_until_ok`](Self::wait_until_ok) they agree.
     pub fn masters(&self) -> Vec<usize> {
         self.where_(Member::serves)
     }
 
-    /// The replicas of a master.
+    /// Returns the replicas of a master.
     pub fn replicas_of(&self, master: usize) -> Vec<usize> {
         let id = self.id(master);
         self.where_(|member| member.master.as_ref() == Some(&id))
     }
 
-    /// The slot of a key (`CLUSTER KEYSLOT`).
+    /// Returns the slot of a key (`CLUSTER KEYSLOT`).
     #[track_caller]
     pub fn slot_for(&self, key: &str) -> u16 {
         let slot = self.witness().command(&["CLUSTER", "KEYSLOT", key]).int();
         u16::try_from(slot).expect("a slot is below 16384")
     }
 
-    /// The master that owns a key's slot.
+    /// Returns the master that owns a key's slot.
     ///
     /// # Panics
     ///
-    /// When nobody owns it.
+    /// Panics if no node owns it.
     #[track_caller]
     pub fn master_for(&self, key: &str) -> usize {
         let slot = self.slot_for(key);
         match self.where_(|member| member.owns(slot)).first() {
             Some(&master) => master,
-            None => panic!("nobody owns the slot {slot} of {key:?}"),
+            None => panic!("no node owns the slot {slot} of {key:?}"),
         }
     }
 
-    /// The keys that match a pattern (`*` for all) on all masters, sorted.
+    /// Returns the keys that match a pattern (`*` for all) on all masters, sorted.
     #[track_caller]
     pub fn keys(&self, pattern: &str) -> Vec<String> {
         let masters = self.masters();
@@ -181,14 +181,14 @@ impl RedisCluster {
         keys
     }
 
-    /// Lets a replica of `master` take over, and waits until the cluster is sound: the new master.
+    /// Promotes a replica of `master`, waits until the cluster is healthy, and returns the new master.
     ///
-    /// With the master up it is the orderly way (`CLUSTER FAILOVER`: nothing is lost); with the master down or paused the
-    /// replica does not ask the others (`TAKEOVER`), so it takes no node timeout.
+    /// If the master is up, no write is lost (`CLUSTER FAILOVER`). If it is down or paused, the replica does not ask the
+    /// other nodes (`TAKEOVER`), so this does not take a node timeout.
     ///
     /// # Panics
     ///
-    /// When `master` has no replica that is up.
+    /// Panics if `master` has no replica that is up.
     #[track_caller]
     pub fn failover(&self, master: usize) -> usize {
         let replica = self
@@ -209,7 +209,7 @@ impl RedisCluster {
         replica
     }
 
-    /// The nodes of which the witness finds this true.
+    /// Returns the nodes for which `is` is true in the view of the witness.
     #[track_caller]
     fn where_(&self, is: impl Fn(&Member) -> bool) -> Vec<usize> {
         let view = view(self.witness());
@@ -219,7 +219,7 @@ impl RedisCluster {
             .collect()
     }
 
-    /// The id of a node, up or not.
+    /// Returns the id of a node, which may be down.
     #[track_caller]
     fn id(&self, i: usize) -> String {
         let port = self.node(i).port();
@@ -229,11 +229,11 @@ impl RedisCluster {
         member.expect("every node knows every other").id
     }
 
-    /// The first node that is up and finds the cluster sound, or else the first that is up.
+    /// Returns the first node that is up and considers the cluster healthy, or else the first that is up.
     #[track_caller]
     fn witness(&self) -> &RedisServer {
         let up = || self.nodes.iter().filter(|node| node.is_up());
-        up().find(|node| finds_it_sound(node))
+        up().find(|node| is_healthy(node))
             .or_else(|| up().next())
             .expect("a node is up")
     }
@@ -248,7 +248,7 @@ fn own_view(node: &RedisServer) -> Member {
     own.expect("a node knows itself")
 }
 
-fn finds_it_sound(node: &RedisServer) -> bool {
+fn is_healthy(node: &RedisServer) -> bool {
     let info = node.command(&["CLUSTER", "INFO"]).text();
     info.contains("cluster_state:ok")
 }

@@ -3,7 +3,7 @@ use std::net::TcpStream;
 use super::*;
 use crate::redis::Reply;
 
-/// One of each third of the slots.
+/// Sets a key in each third of the slots.
 const KEYS: [&str; 3] = ["b", "c", "a"];
 
 fn set_all(cluster: &RedisCluster) {
@@ -14,7 +14,7 @@ fn set_all(cluster: &RedisCluster) {
 }
 
 #[test]
-fn cluster_starts_sound_and_every_key_has_its_master() {
+fn cluster_starts_healthy_and_every_key_has_a_master() {
     let cluster = RedisCluster::start();
     assert_eq!(cluster.masters(), [0, 1, 2]);
     for master in 0..3 {
@@ -34,7 +34,7 @@ fn cluster_starts_sound_and_every_key_has_its_master() {
 }
 
 #[test]
-fn slot_moves_with_its_keys_and_asks_on_the_way() {
+fn slot_moves_with_its_keys_and_redirects_meanwhile() {
     let cluster = RedisCluster::start();
     set_all(&cluster);
     let slot = cluster.slot_for("a");
@@ -80,7 +80,7 @@ fn paused_master_is_replaced_and_follows_when_resumed() {
 
 #[test]
 fn failover_on_command_needs_no_node_timeout() {
-    // So long that nothing in this test is its doing.
+    // Longer than this test.
     let cluster = RedisCluster::start_with(Duration::from_secs(600), &[]);
     assert_eq!(cluster.failover(0), 3);
     assert_eq!(cluster.replicas_of(3), [0]);

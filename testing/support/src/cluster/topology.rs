@@ -1,19 +1,19 @@
-//! What a node of a cluster believes about the cluster: `CLUSTER NODES`.
+//! A node's view of the cluster: `CLUSTER NODES`.
 
-/// One node, as another (or itself) sees it.
+/// A node in the view of another one, or of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) id: String,
     pub(super) port: u16,
     pub(super) flags: Vec<String>,
-    /// The id of the master that it replicates.
+    /// The id of its master, if it is a replica.
     pub(super) master: Option<String>,
-    /// First and last of each range that it owns.
+    /// The first and the last slot of each range that it owns.
     pub(super) slots: Vec<(u16, u16)>,
 }
 
 impl Member {
-    /// `CLUSTER NODES`, whose lines are
+    /// Parses `CLUSTER NODES`, whose lines are
     /// `ID IP:PORT@BUSPORT[,HOST] FLAGS MASTER PING PONG EPOCH LINK [SLOT|FIRST-LAST|[MIGRATION]]…`.
     pub(super) fn all(nodes: &str) -> Vec<Self> {
         let mut members: Vec<_> = nodes
@@ -55,19 +55,19 @@ impl Member {
             .any(|&(first, last)| (first..=last).contains(&slot))
     }
 
-    /// Whether it is a master that serves something.
+    /// Returns whether it is a master that owns slots.
     pub(super) fn serves(&self) -> bool {
         self.is("master") && !self.slots.is_empty()
     }
 
-    /// Known, met, and not suspected of anything.
+    /// Returns whether it has been met and is not suspected of a failure.
     pub(super) fn is_well(&self) -> bool {
         !["fail?", "fail", "handshake", "noaddr"]
             .iter()
             .any(|flag| self.is(flag))
     }
 
-    /// The part that all nodes must agree on.
+    /// Returns the part that all nodes must agree on.
     pub(super) fn essence(&self) -> (&str, bool, Option<&str>, &[(u16, u16)]) {
         let master = self.master.as_deref();
         (&self.id, self.is("master"), master, &self.slots)
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_every_kind_are_read() {
+    fn every_kind_of_line_is_parsed() {
         let nodes = "b 127.0.0.1:7002@17002 myself,master - 0 0 2 connected 1 5-9 [93-<-a] [77->-a]\n\
                      a 127.0.0.1:7001@17001,host slave,fail? b 0 0 1 disconnected\n";
         let members = Member::all(nodes);

@@ -71,7 +71,7 @@ impl FaultProxy {
     ///
     /// # Panics
     ///
-    /// When the machine has no port, thread or runtime to give.
+    /// Panics if the machine has no port, thread or runtime to give.
     pub fn start(target: SocketAddr) -> Self {
         let listener = listen();
         listener

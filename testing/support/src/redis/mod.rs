@@ -74,7 +74,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When there is no such program, or when it does not answer in time; the message has the end of its log.
+    /// Panics if there is no such program, or when it does not answer in time; the message has the end of its log.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
@@ -85,7 +85,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does.
+    /// Panics in the same cases as [`start`](Self::start).
     pub fn start_with(args: &[&str]) -> Self {
         Self::start_program(&program(), args)
     }
@@ -95,7 +95,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does.
+    /// Panics in the same cases as [`start`](Self::start).
     pub fn start_program(program: &Path, args: &[&str]) -> Self {
         Self::start_in(program, |_, port| {
             let mut all = plain_args(port);
@@ -108,7 +108,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does.
+    /// Panics in the same cases as [`start`](Self::start).
     pub fn start_unix() -> Self {
         Self::start_with(&["--unixsocket", SOCKET])
     }
@@ -117,7 +117,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does, and when the replica does not follow in time.
+    /// Panics in the same cases as [`start`](Self::start), and if the replica does not follow in time.
     pub fn start_with_replica() -> (Self, Self) {
         let (program, secret) = (program(), ReplicationSecret::new());
         let start = |of: Option<&Self>| {
@@ -199,7 +199,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When the server was not started by [`start_unix`](Self::start_unix).
+    /// Panics if the server was not started by [`start_unix`](Self::start_unix).
     #[track_caller]
     pub fn unix_url(&self) -> String {
         format!("redis+unix://{}", self.unix_path().display())
@@ -209,7 +209,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When the server was not started by [`start_unix`](Self::start_unix).
+    /// Panics if the server was not started by [`start_unix`](Self::start_unix).
     #[track_caller]
     pub fn unix_path(&self) -> PathBuf {
         assert!(
@@ -243,7 +243,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When the server cannot be reached, or is silent for ten seconds.
+    /// Panics if the server cannot be reached, or is silent for ten seconds.
     #[track_caller]
     pub fn command<A: AsRef<[u8]>>(&self, args: &[A]) -> Reply {
         match self.try_command(args) {
@@ -262,7 +262,7 @@ impl RedisServer {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, or is silent for ten seconds.
+    /// Returns an error if the server cannot be reached, or is silent for ten seconds.
     pub fn try_command<A: AsRef<[u8]>>(&self, args: &[A]) -> io::Result<Reply> {
         Connection::open(self.addr(), REPLY_LIMIT)?.command(args)
     }
@@ -294,7 +294,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When a key is of another type than a string, a set or a hash: it would be overlooked.
+    /// Panics if a key is of another type than a string, a set or a hash: it would be overlooked.
     #[track_caller]
     pub fn contents(&self) -> Vec<u8> {
         let mut contents = Vec::new();
@@ -367,7 +367,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When it does not answer in time, or when something else has taken its port.
+    /// Panics if it does not answer in time, or when something else has taken its port.
     pub fn restart(&self) {
         let mut process = self.process();
         self.end(&mut process);
@@ -383,7 +383,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// As [`restart`](Self::restart) does.
+    /// Panics in the same cases as [`restart`](Self::restart).
     pub fn restart_from_file(&self) {
         let mut process = self.process();
         self.end(&mut process);
@@ -395,7 +395,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When it is down or refuses to save, and as [`restart`](Self::restart) does.
+    /// Panics if it is down or refuses to save, and as [`restart`](Self::restart) does.
     #[track_caller]
     pub fn save_and_restart(&self) {
         self.command(&["SAVE"]).ok();
@@ -407,7 +407,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// When the server is down.
+    /// Panics if the server is down.
     pub fn pause(&self) {
         let mut process = self.process();
         let process = process

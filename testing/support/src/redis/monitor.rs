@@ -38,7 +38,7 @@ impl Monitor {
     ///
     /// # Panics
     ///
-    /// When the server does not answer.
+    /// Panics if the server does not answer.
     pub fn take(&mut self) -> Vec<String> {
         self.marks += 1;
         let mark = format!("test-support-mark-{}", self.marks);

@@ -30,7 +30,7 @@ impl Reply {
     ///
     /// # Panics
     ///
-    /// When it is anything else.
+    /// Panics if it is anything else.
     #[track_caller]
     pub fn ok(self) {
         assert_eq!(self, Reply::Simple("OK".into()));
@@ -40,7 +40,7 @@ impl Reply {
     ///
     /// # Panics
     ///
-    /// When it is anything else.
+    /// Panics if it is anything else.
     #[track_caller]
     pub fn int(self) -> i64 {
         match self {
@@ -53,7 +53,7 @@ impl Reply {
     ///
     /// # Panics
     ///
-    /// When it is anything else.
+    /// Panics if it is anything else.
     #[track_caller]
     pub fn bytes(self) -> Vec<u8> {
         match self {
@@ -67,7 +67,7 @@ impl Reply {
     ///
     /// # Panics
     ///
-    /// When it is anything else, or not UTF-8.
+    /// Panics if it is anything else, or not UTF-8.
     #[track_caller]
     pub fn text(self) -> String {
         String::from_utf8(self.bytes()).expect("the reply is not UTF-8")
@@ -92,7 +92,7 @@ impl Reply {
     ///
     /// # Panics
     ///
-    /// When it is anything else.
+    /// Panics if it is anything else.
     #[track_caller]
     pub fn array(self) -> Vec<Reply> {
         match self {

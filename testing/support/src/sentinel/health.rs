@@ -14,7 +14,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// When that does not come within thirty seconds; the message has what was missing, and the ends of the logs.
+    /// Panics if that does not come within thirty seconds; the message has what was missing, and the ends of the logs.
     #[track_caller]
     pub fn wait_until_ok(&self) {
         self.wait("a master with its replicas", || self.is_ok());
@@ -25,7 +25,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// When that does not come within thirty seconds.
+    /// Panics if that does not come within thirty seconds.
     #[track_caller]
     pub fn wait_until_replicated(&self) {
         let offset = self.master().offset();

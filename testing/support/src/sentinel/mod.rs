@@ -40,7 +40,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// As [`RedisServer::start`] does, and when the servers do not agree in time.
+    /// Panics in the same cases as [`RedisServer::start`], and if the servers do not agree in time.
     pub fn start() -> Self {
         Self::start_with(Duration::from_secs(1), &[])
     }
@@ -50,7 +50,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start) does.
+    /// Panics in the same cases as [`start`](Self::start).
     pub fn start_with(down_after: Duration, args: &[&str]) -> Self {
         let (program, secret) = (program(), ReplicationSecret::new());
         let server = |replica_of: Option<&RedisServer>| {
@@ -101,7 +101,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// As [`RedisServer::restart`] does.
+    /// Panics in the same cases as [`RedisServer::restart`].
     pub fn restart_sentinel(&self, index: usize) {
         self.sentinels[index].restart_from_file();
         look_often(&self.sentinels[index]);
@@ -121,7 +121,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// When no sentinel is up.
+    /// Panics if no sentinel is up.
     #[track_caller]
     pub fn master(&self) -> &RedisServer {
         let sentinel = self.sentinels_up().next().expect("a sentinel is up");
@@ -132,7 +132,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// As [`master`](Self::master) does.
+    /// Panics in the same cases as [`master`](Self::master).
     #[track_caller]
     pub fn replicas(&self) -> Vec<&RedisServer> {
         let master = self.master().port();
@@ -147,7 +147,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// When there is no replica that could take over, or it takes longer than thirty seconds.
+    /// Panics if there is no replica that could take over, or it takes longer than thirty seconds.
     #[track_caller]
     pub fn failover(&self) -> &RedisServer {
         let old = self.master();
@@ -169,7 +169,7 @@ impl RedisSentinel {
     ///
     /// # Panics
     ///
-    /// When it takes longer than thirty seconds; the message has the ends of the logs.
+    /// Panics if it takes longer than thirty seconds; the message has the ends of the logs.
     #[track_caller]
     pub fn wait_for_failover(&self, old: &RedisServer) -> &RedisServer {
         self.wait("another master", || match self.agreed()? {
