@@ -1,8 +1,7 @@
-//! The smallest service on axum: `cargo run -p examples --bin axum`.
+//! The smallest service with axum: `cargo run -p examples --bin axum`.
 //!
-//! What to take from it: the loader is asked by the token's digest, the layer goes over the whole
-//! router (whoever has no token does not learn which routes there are), and a handler that takes
-//! [`CachedApiToken`] knows who is calling.
+//! The loader finds a token by its digest. The layer wraps the whole router, so clients without a token cannot
+//! find out which routes exist. A handler that takes a [`CachedApiToken`] knows its caller.
 
 use std::convert::Infallible;
 
@@ -13,7 +12,7 @@ use tower_api_token::{
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // A new one at each start. A service has a table of digests, and shows a token's text once.
+    // Generated at each start. A service has a table of digests, and shows a token's text once.
     let token = TokenFormat::from_static("demo_").generate()?;
     let known = token.digest();
     let loader = move |lookup: Lookup| async move {

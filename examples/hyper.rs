@@ -1,7 +1,7 @@
-//! The layer on a bare hyper server, without a framework: `cargo run -p examples --bin hyper`.
+//! The layer with a plain hyper server, without a framework: `cargo run -p examples --bin hyper`.
 //!
-//! What to take from it: the layer wraps any tower service, one clone of which serves each connection,
-//! and without axum the verified token is in the request's extensions.
+//! The layer wraps any tower service, and each connection is served by a clone of it. Handlers read the
+//! verified token from the request's extensions.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -28,7 +28,7 @@ async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
     Ok(Response::new(Full::from(text)))
 }
 
-/// In a service `known` is a table, and this is a query by `lookup.digest()`.
+/// Builds the cache. In a service `known` is a table, and the loader a query by `lookup.digest()`.
 fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
     let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;
@@ -37,7 +37,7 @@ fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
     ApiTokenCache::builder(loader).token_types(["app"]).build()
 }
 
-/// HTTP/1.1 and HTTP/2 on every connection that `listener` accepts.
+/// Serves HTTP/1.1 and HTTP/2 on every connection that `listener` accepts.
 async fn serve(listener: TcpListener, layer: ApiTokenLayer) -> std::io::Result<()> {
     let service = layer.layer(service_fn(hello));
     loop {
@@ -54,7 +54,7 @@ async fn serve(listener: TcpListener, layer: ApiTokenLayer) -> std::io::Result<(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // A new one at each start.
+    // Generated at each start.
     let token = TokenFormat::from_static("demo_").generate()?;
     let cache = cache(token.digest())?;
 

@@ -1,9 +1,8 @@
-//! Typed metadata: the loader says what plan a token is on, the plan is cached with it, and a handler
-//! decides by it: `cargo run -p examples --bin metadata`. With `REDIS_URL` the plan lies in
-//! Redis too.
+//! Typed metadata: `cargo run -p examples --bin metadata`.
 //!
-//! What to take from it: any type that serde can write is a record's metadata, the layer and the
-//! extractor carry it as `CachedApiToken<Plan>`, and a handler needs no second query for it.
+//! The loader returns a token's plan, which is cached with the token, also in Redis with `REDIS_URL`. The
+//! metadata of a record can have any type that serde can serialize. The layer and the extractor pass it on as
+//! `CachedApiToken<Plan>`, so a handler needs no second query.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,12 +19,12 @@ use tower_api_token::{
     TokenFormat, TokenRecord,
 };
 
-/// What the service wants to know of a token, beside who it is. JSON in Redis; what is added later
-/// has a default, so that entries of the release before can still be read.
+/// The plan of a token. Redis stores it as JSON. Fields that are added later need a default, so that entries
+/// of the previous release can still be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Plan {
     name: String,
-    /// The largest export, in rows.
+    /// The maximum size of an export, in rows.
     max_rows: u32,
     #[serde(default)]
     beta: bool,
@@ -41,7 +40,7 @@ impl Plan {
     }
 }
 
-/// The records by their tokens' digests. In a service: a query by `lookup.digest()`, joined with the
+/// The records by the digests of their tokens. In a service: a query by `lookup.digest()`, joined with the
 /// plans.
 type Table = HashMap<TokenDigest, (&'static str, Plan)>;
 
@@ -50,7 +49,7 @@ async fn plan(token: CachedApiToken<Plan>) -> String {
     format!("{} is on {name}: {max_rows} rows\n", token.id())
 }
 
-/// Decided by what was cached: no second query.
+/// Uses the cached plan, without a second query.
 async fn export(
     token: CachedApiToken<Plan>,
     Path(rows): Path<u32>,
@@ -98,7 +97,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("tok-1", Plan::new("free", 100)),
         ("tok-2", Plan::new("team", 100_000)),
     ] {
-        // New ones at each start.
+        // Generated at each start.
         let token = format.generate()?;
         table.insert(token.digest(), (id, plan));
         let token = token.expose();

@@ -1,8 +1,8 @@
-//! A token is welcome and not required: `cargo run -p examples --bin optional`.
+//! Optional authentication: `cargo run -p examples --bin optional`.
 //!
-//! What to take from it: `.optional()` lets a request *without* a credential pass, and the handler asks
-//! for `Option<CachedApiToken>`. A credential that is presented still has to be good: a client whose
-//! token was revoked is told so (401) and does not silently become a stranger.
+//! `.optional()` lets requests *without* a credential pass, and the handler takes an
+//! `Option<CachedApiToken>`. A credential that is sent must still be valid: a client whose token was revoked
+//! gets a 401, and does not silently become anonymous.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -14,7 +14,7 @@ use tower_api_token::{
     TokenRecord,
 };
 
-/// The price list, and the caller's own prices for whoever says who they are.
+/// Responds with the price list, which has the caller's own prices for clients with a token.
 async fn prices(caller: Option<CachedApiToken>) -> String {
     match caller {
         Some(token) => format!("prices for {}\n", token.id()),
@@ -22,8 +22,8 @@ async fn prices(caller: Option<CachedApiToken>) -> String {
     }
 }
 
-/// A handler that takes a plain `CachedApiToken` below an optional layer answers a stranger with 500: a
-/// mistake of the service, which shows. Routes that need a token get a layer that requires one.
+/// Builds the router. Routes that need a token have a layer that requires one: behind an optional layer, a
+/// handler that takes a plain `CachedApiToken` answers anonymous clients with 500.
 fn app(cache: &ApiTokenCache) -> Result<Router, ConfigError> {
     let layer = || ApiTokenLayer::builder(cache.clone()).token_type("app");
     let open = Router::new()
@@ -39,7 +39,7 @@ async fn orders(token: CachedApiToken) -> String {
     format!("orders of {}\n", token.id())
 }
 
-/// In a service `known` is a table, and this is a query by `lookup.digest()`.
+/// Builds the cache. In a service `known` is a table, and the loader a query by `lookup.digest()`.
 fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
     let loader = move |lookup: Lookup| async move {
         let found = lookup.digest() == known;
@@ -50,7 +50,7 @@ fn cache(known: TokenDigest) -> Result<ApiTokenCache, ConfigError> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // A new one at each start.
+    // Generated at each start.
     let token = TokenFormat::from_static("demo_").generate()?;
     let cache = cache(token.digest())?;
 

@@ -1,9 +1,8 @@
-//! Refusals in the service's own words: `cargo run -p examples --bin rejection`.
+//! Rejections in the service's own format: `cargo run -p examples --bin rejection`.
 //!
-//! A [`ResponseForRejection`] makes the body, and the layer adds the rest: the status, the challenge in
-//! `WWW-Authenticate`, `Retry-After`, `Cache-Control` and `Vary`. There is no variant for "revoked" or
-//! "expired": a client that could tell them from "unknown" would learn which tokens once were valid. A
-//! closure with the same arguments would do as well.
+//! A [`ResponseForRejection`], which may be a closure, creates the body. The layer adds the status, the
+//! challenge in `WWW-Authenticate`, `Retry-After`, `Cache-Control` and `Vary`. Rejections do not distinguish
+//! "revoked" and "expired" from "unknown", because clients could find out which tokens once were valid.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -23,7 +22,7 @@ use tower_api_token::{
 
 /// Every error of this service is `{"error": {"code": …, "message": …, "help": …}}`.
 struct Envelope {
-    /// Where the codes are explained.
+    /// The page that explains the codes.
     help: &'static str,
 }
 
@@ -40,16 +39,16 @@ impl ResponseForRejection for Envelope {
             Rejection::Denied(_) => "account_inactive",
             Rejection::InsufficientScope { .. } => "not_permitted",
             Rejection::Unavailable { .. } => "try_again",
-            // A later release may know more of them.
+            // A later release may have further variants.
             _ => "rejected",
         };
         let body = json!({ "error": {
             "code": code,
-            // One sentence that tells nothing but what the client may know; for `Denied` the loader's.
+            // A sentence that the client may read. For `Denied` it is the loader's text.
             "message": rejection.detail(),
             "help": format!("{}#{code}", self.help),
         }});
-        // Without a status of its own the response gets `rejection.status()`.
+        // The layer sets the status `rejection.status()` unless the response has another one.
         let mut response = Response::new(Bytes::from(body.to_string()));
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(CONTENT_TYPE, json);
@@ -61,7 +60,7 @@ async fn whoami(token: CachedApiToken) -> String {
     format!("{}\n", token.id())
 }
 
-/// What the database says of a token; the last is what no database says.
+/// The state of a token in the database, or a failure of the database.
 #[derive(Clone, Copy)]
 enum Row {
     Active,

@@ -1,10 +1,9 @@
-//! Two kinds of tokens, two routers, one cache: `cargo run -p examples --bin scopes`.
+//! Two types of tokens, two routers, one cache: `cargo run -p examples --bin scopes`.
 //!
-//! What to take from it: the scope of a layer is the *type* of the tokens that it takes. A token of the
-//! other type is not good there, and the client is told no more than that of any unknown one (401). The
-//! loader need not compare: the cache compares the record's type with the scope at each request.
+//! A layer accepts tokens of one *type*, and rejects those of the other type like unknown ones (401). The
+//! loader does not compare types: the cache compares that of the record on each request.
 //!
-//! What a good token may do *within* its scope is another question: `ApiTokenLayerBuilder::policy`.
+//! `ApiTokenLayerBuilder::policy` decides what a valid token may do.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,8 +17,7 @@ use tower_api_token::{
     TokenFormat, TokenRecord,
 };
 
-/// Both types. A cache that knows its scopes deletes in exactly these when a token is invalidated, and
-/// a layer with a slip in its scope's name does not start.
+/// The types of tokens. The cache declares them, so that a layer with a misspelt type is an error at start.
 const TYPES: [&str; 2] = ["app", "dataset"];
 
 async fn whoami(token: CachedApiToken) -> String {
@@ -45,11 +43,11 @@ fn app(cache: &ApiTokenCache) -> Result<Router, ConfigError> {
     Ok(Router::new()
         .nest("/chat", chat)
         .nest("/datasets", datasets)
-        // Outside of both layers: for everybody.
+        // Outside of both layers, so it is public.
         .route("/health", get(async || "ok\n")))
 }
 
-/// A token's id and type, by its digest. In a service: a table, whose column `digest` is unique.
+/// The id and type of each token by its digest. In a service: a table with a unique column `digest`.
 type Table = HashMap<TokenDigest, (String, &'static str)>;
 
 fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
@@ -61,7 +59,7 @@ fn cache(table: Table) -> Result<ApiTokenCache, ConfigError> {
     ApiTokenCache::builder(loader).token_types(TYPES).build()
 }
 
-/// A token of each type, new at each start. The prefix tells whoever finds one what it opens.
+/// Generates a token of each type. The prefix shows what a leaked token gives access to.
 fn issue() -> Result<(Table, Vec<BearerToken>), Box<dyn Error>> {
     let (mut table, mut tokens) = (Table::new(), Vec::new());
     for kind in TYPES {

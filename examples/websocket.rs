@@ -1,21 +1,18 @@
-//! A WebSocket that is opened by an API token: `cargo run -p examples --bin websocket --features websocket`.
+//! WebSockets with an API token: `cargo run -p examples --bin websocket --features websocket`.
 //!
-//! Programs send `Authorization`, which the layer reads before the upgrade as it does before any request. A
-//! page cannot set it on a WebSocket. What it can choose are the subprotocols, so its token comes as one of
-//! them, beside the real one: `new WebSocket(url, ["demo.v1", "bearer." + token])`. That is looked up by hand.
-//! (In the URL it would be in every log on the way. In the first message it is well hidden, but then
-//! anybody can open sockets, which wait for that message and need a time-out.)
+//! Programs send `Authorization`, which the layer reads before the upgrade, as for any request. A page cannot
+//! set it for a WebSocket, but it can choose the subprotocols, and sends its token as one of them:
+//! `new WebSocket(url, ["demo.v1", "bearer." + token])`. The example looks it up itself. (A token in the URL
+//! would be in every log. With the token in the first message, anybody could open sockets that wait for it.)
 //!
-//! What to take from it:
-//!
-//! * The layer is optional there: it refuses a bad `Authorization`, and lets through what has none.
-//! * [`ApiTokenCache::authenticate`] is the whole look-up, for wherever the layer does not fit. What the
-//!   layer checks beforehand one checks oneself, here by [`TokenFormat::check`], and so one answers a refusal:
-//!   its challenge, `Retry-After`, and that it is not to be cached.
-//! * Who is let in is asked again before each message and each second, so that a revoked or expired token
-//!   ends its sockets too, and not its requests alone. That is a look into this process's memory; Redis
-//!   is asked at most once a second for each token.
-//! * "We cannot tell" is no refusal: 503 before the upgrade, and "try again later" after it.
+//! * The layer is optional: it rejects an invalid `Authorization`, and lets requests without one pass.
+//! * [`ApiTokenCache::authenticate`] does the lookup where the layer does not fit. The caller then does the
+//!   layer's other tasks: it checks the format, here with [`TokenFormat::matches`], and adds the challenge,
+//!   `Retry-After` and `Cache-Control` to a rejection.
+//! * The token is checked again before each message and each second, so that sockets of a revoked or expired
+//!   token are closed. A check usually reads from this process's memory, and from Redis at most once a second
+//!   per token.
+//! * An unavailable loader is a 503 before the upgrade, and "try again later" after it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -39,18 +36,18 @@ use tower_api_token::{
 
 const SCOPE: &str = "app";
 
-/// What is selected and echoed. The token never is.
+/// The subprotocol that is selected and sent back. The token's never is.
 const PROTOCOL: &str = "demo.v1";
 const TOKEN_PREFIX: &str = "bearer.";
 
-/// How long an idle socket may outlive its token. The same as the cache's staleness bound: less would
-/// ask more often than there can be news.
+/// How long an idle socket may outlive its token. This is the cache's maximum staleness, because more frequent
+/// checks cannot notice a revocation earlier.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// How long a client may take to read what it is sent.
+/// How long a client may take to receive a message.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The default, 64 MiB, is a lot to keep for somebody else.
+/// The maximum size of a message. The default of 64 MiB is too much memory for one client.
 const MAX_MESSAGE: usize = 64 * 1024;
 
 /// The ids of the tokens by their digests. In a service: a table in a database.
@@ -84,14 +81,14 @@ struct Service {
 }
 
 impl Service {
-    /// Who presents this token; or what the layer would refuse it with.
+    /// Authenticates a token, or returns the rejection that the layer would return.
     async fn caller(&self, token: &BearerToken) -> Result<CachedApiToken, Rejection> {
         let answer = self.cache.authenticate_typed(token.expose(), SCOPE).await?;
         answer.into_result()
     }
 
-    /// The token that opens the socket: the layer's, or the one among the subprotocols, if it is good. With
-    /// two of them, which one counts is nothing to be guessed.
+    /// Returns the valid token that the layer found, or the one among the subprotocols. Two tokens are
+    /// rejected.
     async fn admit(
         &self,
         caller: Option<CachedApiToken>,
@@ -106,7 +103,7 @@ impl Service {
             (None, Some(token), None) => token,
             _ => return Err(Rejection::MultipleTokens),
         };
-        // What comes from outside is not looked up before that.
+        // Checked before the lookup.
         if !self.format.matches(token) {
             return Err(Rejection::InvalidToken);
         }
@@ -115,8 +112,8 @@ impl Service {
     }
 }
 
-/// Whoever is refused gets no socket, but an HTTP status. A page sees neither: browsers tell it only
-/// that the socket was not opened.
+/// Opens a socket, or responds with an HTTP status. Browsers do not show the status to a page, only that the
+/// socket was not opened.
 async fn open(
     State(service): State<Service>,
     caller: Option<CachedApiToken>,
@@ -127,12 +124,12 @@ async fn open(
             .protocols([PROTOCOL])
             .max_message_size(MAX_MESSAGE)
             .on_upgrade(|socket| converse(socket, service, token)),
-        Err(refusal) => refuse(&refusal),
+        Err(refusal) => reject(&refusal),
     }
 }
 
-/// As the layer answers.
-fn refuse(refusal: &Rejection) -> Response {
+/// Creates the response that the layer would return.
+fn reject(refusal: &Rejection) -> Response {
     let mut response = (refusal.status(), refusal.detail().to_owned()).into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -152,7 +149,7 @@ fn refuse(refusal: &Rejection) -> Response {
     response
 }
 
-/// Echoes each text with the caller's name, for as long as the token is good.
+/// Echoes each text with the caller's id while the token is valid.
 async fn converse(mut socket: WebSocket, service: Service, token: BearerToken) {
     let mut recheck = tokio::time::interval(RECHECK);
     loop {
@@ -163,14 +160,14 @@ async fn converse(mut socket: WebSocket, service: Service, token: BearerToken) {
             },
             _ = recheck.tick() => None,
         };
-        // After the message came and before it is acted upon.
+        // After the message was received, and before it is used.
         let caller = match service.caller(&token).await {
             Ok(caller) => caller,
             Err(refusal) => return close(socket, &refusal).await,
         };
         if let Some(Message::Text(text)) = message {
             let echo = Message::text(format!("{}: {text}", caller.id()));
-            // Who reads nothing would hold this task here, away from the next check.
+            // A client that does not read must not delay the next check.
             let Ok(Ok(())) = timeout(PATIENCE, socket.send(echo)).await else {
                 return;
             };
@@ -184,28 +181,28 @@ async fn close(mut socket: WebSocket, refusal: &Rejection) {
         Rejection::Unavailable { .. } => close_code::AGAIN,
         _ => close_code::POLICY,
     };
-    // At most 123 bytes (RFC 6455 section 5.5), which a loader's own words for a denial have to keep to.
+    // At most 123 bytes (RFC 6455 section 5.5), which also limits the loader's reason for a denial.
     let reason = refusal.detail().into();
     let farewell = async {
         let frame = CloseFrame { code, reason };
         socket.send(Message::Close(Some(frame))).await?;
-        // To the client's own close frame: a connection that is dropped with something unread is reset, and
-        // the client might not learn why.
+        // Until the client's close frame: dropping a connection with unread data resets it, and the client
+        // might not receive the reason.
         while socket.recv().await.transpose()?.is_some() {}
         Ok::<_, axum::Error>(())
     };
-    // Whether the client still listened makes no difference any more.
+    // The client may have disconnected.
     let _ = timeout(PATIENCE, farewell).await;
 }
 
-/// The caller revokes its own token. A request is what the layer is for.
+/// Revokes the caller's own token. For requests, the layer does the authentication.
 async fn revoke(State(service): State<Service>, caller: CachedApiToken) -> StatusCode {
     let token = caller.token();
-    // The order matters: first the database commits, then the cache forgets.
+    // In this order: first the commit, then the invalidation.
     service.table.remove(token.digest());
     match service.cache.invalidate(token.expose()).await {
         Ok(_) => StatusCode::NO_CONTENT,
-        // Not confirmed, which the store in memory never says. `examples/postgres` does what Redis needs.
+        // Not confirmed, which does not happen with the store in memory. See `examples/postgres` for Redis.
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -234,7 +231,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .token_types([SCOPE])
         .build()?;
     let format = TokenFormat::from_static("demo_");
-    // A new one at each start.
+    // Generated at each start.
     let token = format.generate()?;
     table.insert(token.digest(), "tok-1");
     let service = Service {

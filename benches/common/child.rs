@@ -1,4 +1,4 @@
-//! This program once more, in a process of its own that does what it is told, line by line.
+//! Another process of this program, which executes orders, one per line.
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -32,7 +32,7 @@ impl Child {
         writeln!(self.orders, "{order}").expect("its input");
     }
 
-    /// The numbers of its next line.
+    /// Returns the numbers of its next line.
     pub(crate) fn answer(&mut self) -> Vec<f64> {
         let line = self.answers.next().expect("a line").expect("a line");
         let number = |word: &str| word.parse().expect("a number");

@@ -1,4 +1,4 @@
-//! Tokens that are all good, of no tenant.
+//! Tokens that are all valid, without a tenant.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ pub(crate) fn token(n: usize) -> String {
     format!("app-{n:024}")
 }
 
-/// In front of a loader that knows every token, at once.
+/// Returns the builder of a cache whose loader knows every token, and answers immediately.
 pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
     let loader = |_: Lookup| async {
         Ok::<_, Infallible>(Some(TokenRecord::new("tok-1").token_type("app")))

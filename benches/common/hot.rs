@@ -1,5 +1,5 @@
-//! Requests to the layer over a service that does nothing, and that are answered within one poll: for
-//! the tests that count allocations, and for the benches.
+//! Requests to the layer around a service that does nothing, which are answered within one poll. The benches
+//! and the tests that count allocations use it.
 
 #![allow(
     dead_code,
@@ -34,7 +34,7 @@ impl Service<Request<()>> for Nothing {
     }
 
     fn call(&mut self, request: Request<()>) -> Self::Future {
-        // A service that looks at nothing would let the compiler leave out what is made for it.
+        // Uses the request, so that the compiler cannot optimize away what the layer adds to it.
         std::hint::black_box(&request);
         ready(Ok(Response::new(())))
     }
@@ -42,8 +42,8 @@ impl Service<Request<()>> for Nothing {
 
 pub type Layered = ApiTokenService<Nothing>;
 
-/// What axum's router puts into the extensions before a layer of its routes is called: the map is there
-/// already.
+/// Stands for what axum's router inserts into the extensions before it calls a layer of its routes, which
+/// allocates the map.
 #[derive(Clone)]
 struct MatchedPath;
 
@@ -54,22 +54,23 @@ pub fn format() -> TokenFormat {
 pub const TYPE: &str = "app";
 pub const TENANT: &str = "tenant-1";
 
-/// 41 bytes, as long as the tokens of [`format`] are.
+/// Returns a token of 41 bytes, the length of the tokens of [`format`].
 pub fn token(n: usize) -> String {
     format!("app-{}", id(n))
 }
 
-/// The id of the token's record.
+/// Returns the id of the token's record.
 pub fn id(n: usize) -> String {
     format!("{n:037}")
 }
 
-/// Every token that begins with `app-` is good, and no other.
+/// Returns the builder of a cache in which exactly the tokens that begin with `app-` are valid.
 pub fn builder() -> ApiTokenCacheBuilder<()> {
     builder_of(Some(TENANT))
 }
 
-/// The same for tokens of no tenant: a look-up in Redis reads one key, as it does in a cache by hand.
+/// Returns such a builder for tokens without a tenant: a lookup in Redis then reads one key, as in a
+/// hand-written cache.
 pub fn builder_without_tenant() -> ApiTokenCacheBuilder<()> {
     builder_of(None)
 }
@@ -94,7 +95,7 @@ pub fn layered(cache: &ApiTokenCache) -> Layered {
         .layer(Nothing)
 }
 
-/// With the checksum of a token's form asked for.
+/// Returns a service behind a layer that checks the format of tokens.
 pub fn checked(cache: &ApiTokenCache) -> Layered {
     ApiTokenLayer::builder(cache.clone())
         .token_type("app")
@@ -116,7 +117,7 @@ pub fn bare_request(credential: Option<&HeaderValue>) -> Request<()> {
     request
 }
 
-/// As a layer of an axum route sees it.
+/// Returns a request as a layer of an axum route gets it.
 pub fn routed_request(credential: Option<&HeaderValue>) -> Request<()> {
     let mut request = bare_request(credential);
     request.extensions_mut().insert(MatchedPath);
@@ -127,12 +128,12 @@ pub fn credential(token: &str) -> HeaderValue {
     HeaderValue::try_from(format!("Bearer {token}")).expect("a field's value")
 }
 
-/// A token of [`format`] with a character of its random part changed.
+/// Returns a token of [`format`] with one character of the random part changed.
 pub fn mistyped() -> HeaderValue {
     credential("acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkK0mLq17")
 }
 
-/// The answer, which has to be there at once.
+/// Returns the response, which must be ready at the first poll.
 pub fn answer<S>(service: &mut S, request: Request<()>) -> S::Response
 where
     S: Service<Request<()>, Error = Infallible>,

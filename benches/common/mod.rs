@@ -1,4 +1,4 @@
-//! What several benches have in common.
+//! Code that several benches share.
 
 #![allow(dead_code, reason = "each program uses its own part")]
 

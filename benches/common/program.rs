@@ -1,4 +1,4 @@
-//! A program of several benches, of which the first argument names one.
+//! A program with several benches. The first argument names one.
 
 use std::process::Command;
 use std::str::FromStr;
@@ -15,13 +15,13 @@ pub(crate) fn run(benches: &[(&str, fn())]) {
     }
 }
 
-/// The arguments after the bench's name, without the one that Cargo adds.
+/// Returns the arguments after the bench's name, without the one that Cargo adds.
 pub(crate) fn arguments() -> Vec<String> {
     let arguments = std::env::args().skip(2);
     arguments.filter(|argument| argument != "--bench").collect()
 }
 
-/// The first argument that is a number, or `default`.
+/// Returns the first argument that is a number, or `default`.
 pub(crate) fn number<T: FromStr>(default: T) -> T {
     let mut numbers = arguments()
         .into_iter()
@@ -29,12 +29,12 @@ pub(crate) fn number<T: FromStr>(default: T) -> T {
     numbers.next().unwrap_or(default)
 }
 
-/// This bench in another process, to be given further arguments.
+/// Returns the command that runs this bench in another process, without further arguments.
 pub(crate) fn again() -> Command {
     through(Command::new(std::env::current_exe().expect("this program")))
 }
 
-/// This bench, run by a program that takes a command line.
+/// Returns the command that runs this bench by another program.
 pub(crate) fn through(mut runner: Command) -> Command {
     runner.arg(name());
     runner

@@ -1,6 +1,6 @@
-//! The rows of the table that `scripts/bench` prints, and how they are measured.
+//! The rows of the table that `scripts/bench` prints, and functions to measure them.
 //!
-//! A bench prints a row by [`row`], and whatever else it has to say in lines that begin otherwise.
+//! A bench prints rows with [`row`]. `scripts/bench` ignores its other lines.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::process::Command;
 
 use super::program::through;
 
-/// What was measured, the goal, the figure, and whether the goal is reached.
+/// Prints a row: what was measured, the goal, the figure, and whether the goal is reached.
 pub(crate) fn row(what: &str, goal: &str, measured: impl Display, reached: bool) {
     let reached = if reached { "yes" } else { "**no**" };
     println!("| {what} | {goal} | {measured} | {reached} |");
 }
 
-/// A row without a goal, to compare with.
+/// Prints a row without a goal, for comparison.
 pub(crate) fn aside(what: &str, measured: impl Display) {
     println!("| {what} | | {measured} | |");
 }
@@ -24,12 +24,12 @@ pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The median of the ratios within each round: what a noisy machine does to one, it does to the other.
+/// Returns the median of the ratios within each round, in which noise of the machine affects both alike.
 pub(crate) fn median_ratio(over: &[f64], under: &[f64]) -> f64 {
     median(over.iter().zip(under).map(|(a, b)| a / b).collect())
 }
 
-/// The CPU time of a process's threads, or of the calling thread, in nanoseconds.
+/// Returns the CPU time of a process's threads, or of the calling thread, in nanoseconds.
 pub(crate) fn cpu_time(whose: &str) -> f64 {
     let of = |path: &Path| -> f64 {
         let stat = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
@@ -52,19 +52,19 @@ pub(crate) fn resident_bytes() -> f64 {
     kib.unwrap_or(f64::NAN) * 1024.0
 }
 
-/// What counts a program's instructions, if it is installed.
+/// Returns the command that counts instructions, if valgrind is installed.
 pub(crate) fn valgrind() -> Option<Command> {
     let there = Command::new("valgrind").arg("--version").output().is_ok();
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-    // Every block that is freed is kept for the next of its size: else what an allocation takes depends
-    // on how the heap came to look, and differs by hundreds of instructions between two builds.
+    // Freed blocks are reused for the same size. Otherwise the cost of an allocation depends on the state of the
+    // heap, and differs by hundreds of instructions between two builds.
     command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=2000");
     command.arg(std::env::current_exe().expect("this program"));
     there.then(|| through(command))
 }
 
-/// The instructions, from what valgrind says at the end.
+/// Parses the number of instructions from valgrind's output.
 pub(crate) fn collected(said: &str) -> Option<f64> {
     let line = said.lines().find(|line| line.contains("Collected"))?;
     line.rsplit(' ').next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! A client that costs little: written requests, and answers that are read by their length.
+//! A client with little overhead: requests are prepared, and responses are read by their length.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// A request for each token, asked for in turn.
+/// A request for each token, which are sent in turn.
 pub(crate) type Requests = Arc<[Vec<u8>]>;
 
 pub(crate) fn requests(tokens: impl IntoIterator<Item = String>) -> Requests {
@@ -28,14 +28,13 @@ pub(crate) struct Client {
 
 struct Connection {
     address: SocketAddr,
-    /// None after an answer of a server that closes: it may wait for us to close too, and for nobody
-    /// else meanwhile.
+    /// `None` after a response of a server that closes, which may handle no other connection until we close too.
     stream: Option<TcpStream>,
     requests: Requests,
     next: usize,
-    /// Of an answer; all of a server's have the same.
+    /// The length of a response, which is the same for all responses of a server.
     length: usize,
-    /// The server closes after each answer.
+    /// Whether the server closes after each response.
     is_closed: bool,
     answer: Vec<u8>,
 }
@@ -54,7 +53,7 @@ impl Client {
         Self { connections: all }
     }
 
-    /// Asks on all connections at once, for so long; how many were answered.
+    /// Sends requests on all connections for `time`, and returns the number of responses.
     pub(crate) async fn ask_for(&mut self, time: Duration) -> usize {
         let end = Instant::now() + time;
         let mut all = JoinSet::new();
@@ -77,7 +76,7 @@ impl Client {
         sum
     }
 
-    /// Asks so often, on one connection.
+    /// Sends this number of requests on one connection.
     #[allow(dead_code, reason = "each bench uses its own part")]
     pub(crate) async fn ask(&mut self, requests: usize) {
         for _ in 0..requests {
@@ -103,7 +102,7 @@ impl Connection {
         connection
     }
 
-    /// Reads the first answer, which says how long they all are.
+    /// Reads the first response, which has the length of all others.
     async fn measure(&mut self) {
         let stream = self.stream.as_mut().expect("a connection");
         let mut read = 0;

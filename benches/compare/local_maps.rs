@@ -1,5 +1,5 @@
-//! Which map is under the local level: hits on 100,000 entries by one thread and by two, and the
-//! resident memory of a million entries. `quick_cache` is what is used.
+//! Maps for the local level: hits on 100,000 entries by one thread and by two, and the resident memory of a
+//! million entries. The crate uses `quick_cache`.
 //!
 //! `cargo bench --bench compare --all-features -- local_maps`; half a minute.
 
@@ -13,7 +13,7 @@ const ENTRIES: u64 = 100_000;
 const SLICE: Duration = Duration::from_millis(200);
 const ROUNDS: usize = 9;
 
-/// Keys as the local level has them: spread already.
+/// Returns a key like those of the local level, which are uniformly distributed.
 fn key(n: u64) -> u128 {
     u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
 }
@@ -43,7 +43,7 @@ impl Map for moka::sync::Cache<u128, Arc<[u8; 200]>> {
     }
 }
 
-/// What a hand-written cache begins with.
+/// The map of a simple hand-written cache.
 struct Locked(Mutex<std::collections::HashMap<u128, Arc<[u8; 200]>>>);
 
 impl Map for Locked {
@@ -61,7 +61,7 @@ impl Map for Locked {
     }
 }
 
-/// Hits per second of so many threads together.
+/// Returns the hits per second of all threads together.
 fn hits(map: &dyn Map, threads: u64) -> f64 {
     let count = |seed: u64| {
         let (start, mut hits, mut n) = (Instant::now(), 0_u64, seed);
@@ -102,7 +102,7 @@ pub(crate) fn main() {
         })
         .collect();
     let mut figures = vec![[const { Vec::new() }; 2]; maps.len()];
-    // In turn, so that the machine's mood is the same for all.
+    // In turn, so that noise of the machine affects all alike.
     for _ in 0..ROUNDS {
         for ((_, map), figures) in maps.iter().zip(&mut figures) {
             figures[0].push(hits(&**map, 1));

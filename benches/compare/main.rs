@@ -1,4 +1,4 @@
-//! What others do for the same requests.
+//! Comparisons with other ways to serve the same requests.
 //!
 //! `cargo bench --bench compare --all-features -- NAME`: a module's name.
 

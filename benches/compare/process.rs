@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// It says its address first, and ends when its input does: also when this program is killed.
+/// A server that prints its address, and ends when its input is closed, which also happens if this program is
+/// killed.
 pub(crate) struct Server {
     process: Child,
     input: Option<ChildStdin>,
@@ -39,7 +40,7 @@ impl Server {
         self.process.id()
     }
 
-    /// What it wrote to its error output until its end.
+    /// Stops it, and returns its standard error.
     pub(crate) fn stop(mut self) -> String {
         drop(self.input.take());
         let ended = self.process.wait_with_output().expect("its end");

@@ -5,7 +5,7 @@ use std::io::Read;
 use axum::Router;
 use tokio::net::TcpListener;
 
-/// Says its address, and serves until the input ends.
+/// Prints the address, and serves until the input is closed.
 pub(crate) async fn until_input_ends(router: Router) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("an address"));

@@ -1,11 +1,10 @@
-//! What the layer adds to a request that is answered in this process's memory: nanoseconds and
-//! instructions of one thread, and how two threads scale.
+//! The cost of the layer for a request that is answered from memory: nanoseconds and instructions of one
+//! thread, and the throughput of two.
 //!
-//! Neither Criterion nor Divan: they measure one scene after the other, and on a machine that does other
-//! work too only what is measured in turn can be compared. Allocations are counted, and asserted, in
-//! `tests/allocations.rs`.
+//! Criterion and Divan measure one scene after the other. On a machine with other load, only measurements in
+//! turn can be compared. `tests/allocations.rs` counts and asserts allocations.
 //!
-//! `cargo bench --bench hot --all-features -- hot_path`; a minute, and some more with valgrind.
+//! `cargo bench --bench hot --all-features -- hot_path` takes a minute, and longer with valgrind.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ use tower_api_token::ApiTokenCache;
 const TOKENS: usize = 1_000;
 const UNKNOWN: &str = "unknown-0123456789abcdef";
 
-/// Requests are made outside of the measured time, so many at once.
+/// The number of requests in a batch, which are created outside of the measured time.
 const BATCH: usize = 64;
 const SLICE: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 21;
@@ -60,7 +59,7 @@ impl Scene {
         }
     }
 
-    /// Answers a batch of requests, from the nth credential on; how long it took.
+    /// Answers a batch of requests, from the nth credential on, and returns the time.
     fn batch(&mut self, nth: &mut usize) -> Duration {
         match self {
             Self::Bare(credentials) => run(&mut Nothing, credentials, nth),
@@ -74,7 +73,7 @@ where
     S: tower::Service<http::Request<()>, Error = std::convert::Infallible>,
 {
     let requests: [_; BATCH] = std::array::from_fn(|_| {
-        // A stride that is prime to the number of tokens.
+        // A stride that is coprime to the number of tokens.
         *nth = (*nth + 7_919) % credentials.len();
         routed_request(credentials[*nth].as_ref())
     });
@@ -85,7 +84,7 @@ where
     start.elapsed()
 }
 
-/// Nanoseconds per request: of the median batch, for other work of the machine interrupts some.
+/// Returns the nanoseconds per request of the median batch, because other load interrupts some batches.
 fn nanos(scene: &mut Scene) -> f64 {
     let (start, mut nth, mut batches) = (Instant::now(), 0, Vec::new());
     while start.elapsed() < SLICE {
@@ -94,12 +93,12 @@ fn nanos(scene: &mut Scene) -> f64 {
     median(batches) / BATCH as f64
 }
 
-/// Requests per second, and per second of CPU time, of so many threads together.
+/// Returns the requests per second, and per second of CPU time, of all threads together.
 fn throughput(threads: usize, make: impl Fn(usize) -> Scene + Sync) -> (f64, f64) {
     let count = |thread: usize| {
         let mut scene = make(thread);
         let mut nth = thread;
-        // Both run before either is measured.
+        // All threads run before any is measured.
         let warm = Instant::now();
         while warm.elapsed() < SLICE / 5 {
             scene.batch(&mut nth);
@@ -149,7 +148,7 @@ fn times(cache: &ApiTokenCache) {
         Some(instructions) => format!("{nanos:.0} ns, {instructions:.0} instructions"),
         None => format!("{nanos:.0} ns"),
     };
-    // The making of the requests is among the instructions, and not in the time.
+    // The instructions include creating the requests; the times do not.
     let no_layer = "no layer: the service, and the end of the request";
     aside(no_layer, said(median(bare.clone()), None));
     for (name, figures) in SCENES.into_iter().zip(figures).skip(1) {
@@ -170,7 +169,7 @@ fn times(cache: &ApiTokenCache) {
     }
 }
 
-/// Instructions per request, its making included.
+/// Returns the instructions per request, including its creation.
 fn counted(name: &str) -> Option<f64> {
     const FEW: u32 = 200;
     const MANY: u32 = 1_200;
@@ -213,7 +212,7 @@ pub(crate) fn main() {
     let runtime = runtime.enable_all().build().expect("a runtime");
     let cache = primed(&runtime);
     let arguments = program::arguments();
-    // What valgrind runs.
+    // Run by valgrind.
     if let [count, name, batches] = arguments.as_slice()
         && count == "count"
     {

@@ -1,5 +1,5 @@
-//! What the local level keeps beside the records themselves: a million tokens from Redis, in a level
-//! that has room for them, and in one that has room for a tenth.
+//! The memory of the local level beside the records: a million tokens from Redis, in a level with room for
+//! all of them, and in one with room for a tenth.
 //!
 //! `cargo bench --bench hot --all-features -- local_memory`, or `… local_memory 100000` for fewer tokens; two or three minutes. Linux, for
 //! its memory figures.
@@ -12,14 +12,14 @@ use crate::common::table::{resident_bytes, row};
 use test_support::RedisServer;
 use tower_api_token::{ApiTokenCache, RedisStore, TokenRecord};
 
-/// Longer than the bench: no entry ends or is refreshed.
+/// Longer than the bench, so that no entry expires or is refreshed.
 const LONG: Duration = Duration::from_secs(3_600);
-/// So many look-ups at a time.
+/// The number of concurrent lookups.
 const BATCH: usize = 256;
 
-/// Looks all tokens up; by how many bytes the process grew.
+/// Looks up all tokens, and returns by how many bytes the process grew.
 async fn grown(cache: &ApiTokenCache, tokens: usize) -> f64 {
-    // What connections and flights need is there before.
+    // Connections and calls allocate their memory before.
     prime(cache, tokens..tokens + 10 * BATCH).await;
     let before = resident_bytes();
     prime(cache, 0..tokens).await;
@@ -40,7 +40,7 @@ async fn prime(cache: &ApiTokenCache, tokens: std::ops::Range<usize>) {
     }
 }
 
-/// A record with its strings, and the token's text.
+/// Returns the size of a record with its strings and the token's text.
 fn own_bytes() -> usize {
     let token = hot::token(0).len();
     let strings = [hot::id(0).len(), hot::TYPE.len(), hot::TENANT.len(), token];
@@ -53,8 +53,8 @@ pub(crate) fn main() {
         measure(tokens, capacity.parse().expect("a number"));
         return;
     }
-    // Each in a process of its own, or the second would live on what the first has freed. A tenth more
-    // than there are, because the level's shards do not fill evenly.
+    // Each in a process of its own, because the second would otherwise reuse memory that the first freed. The
+    // capacity is a tenth larger than needed, because the level's shards do not fill evenly.
     for capacity in [tokens + tokens / 10, tokens / 10] {
         let mut run = program::again();
         let run = run.args([tokens.to_string(), capacity.to_string()]);
@@ -84,7 +84,7 @@ fn measure(tokens: usize, capacity: usize) {
     if tokens < capacity {
         row(&name, "≤ 400 bytes", measured, each <= 400.0);
     } else {
-        // An entry counts once for each KiB that it begins.
+        // An entry's weight is its size in KiB, rounded up.
         let is_bounded = entries <= capacity as u64 && bytes <= capacity as f64 * 1024.0;
         row(&name, "≤ 1 KiB × capacity", measured, is_bounded);
     }

@@ -1,4 +1,4 @@
-//! What one request costs, and one entry.
+//! The cost of a request and of an entry.
 //!
 //! `cargo bench --bench hot --all-features -- NAME`: a module's name.
 

@@ -1,9 +1,9 @@
-//! Look-ups that Redis answers, by the engine alone, beside the GETs that they need at least: raw
-//! redis-rs, one GET each on one multiplexed connection with the same settings. 10,000 distinct
-//! tokens without a tenant, no local level; slices of both in turn, and the medians of their ratios.
-//! Throughput, and the CPU time of client and server together, which drifts less. Linux.
+//! Lookups that Redis answers, compared with plain GETs by redis-rs on one multiplexed connection with the
+//! same settings. There are 10,000 distinct tokens without a tenant, and no local level. Slices of both take
+//! turns, and the result is the median of their ratios, for the throughput and for the CPU time of client and
+//! server, which varies less. Linux only.
 //!
-//! `cargo bench --bench hot --all-features -- redis_hits`; forty seconds.
+//! `cargo bench --bench hot --all-features -- redis_hits` takes forty seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -90,7 +90,7 @@ async fn run() {
     }
 }
 
-/// What redis-rs alone does, as the store sets it up.
+/// Returns a connection of redis-rs with the store's settings.
 async fn raw(server: &RedisServer) -> MultiplexedConnection {
     use redis::IntoConnectionInfo;
     let info = format!("{}?protocol=resp3", server.url())
@@ -105,11 +105,11 @@ async fn raw(server: &RedisServer) -> MultiplexedConnection {
         .expect("a connection")
 }
 
-/// What a slice gave.
+/// The figures of a slice.
 struct Slice {
-    /// Look-ups a second.
+    /// Lookups per second.
     rate: f64,
-    /// Microseconds of CPU a look-up: of this process, and of Redis.
+    /// Microseconds of CPU time per lookup: of this process, and of Redis.
     client: f64,
     server: f64,
     keys_a_read: f64,
@@ -121,7 +121,7 @@ impl Slice {
     }
 }
 
-/// Look-ups by tasks of which each waits for its answer.
+/// Runs tasks that send one lookup after another.
 async fn slice<F, Fut>(connection: &MultiplexedConnection, tasks: usize, look_up: F) -> Slice
 where
     F: Fn(usize) -> Fut + Clone + Send + 'static,
@@ -134,7 +134,7 @@ where
     for task in 0..tasks as u64 {
         let (look_up, done) = (look_up.clone(), Arc::clone(&done));
         running.spawn(async move {
-            // Of its own for each; distinct tokens, in an order without a pattern.
+            // Each task requests distinct tokens, in an order without a pattern.
             let mut dice = Dice::new(0, task);
             while start.elapsed() < SLICE {
                 look_up(dice.below(TOKENS)).await;
@@ -159,7 +159,7 @@ fn own_cpu() -> Duration {
     Duration::from(nix::time::clock_gettime(clock).expect("a clock that every Linux has"))
 }
 
-/// What the server has spent.
+/// The CPU time of the server.
 struct Server {
     /// Seconds.
     cpu: f64,

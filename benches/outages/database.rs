@@ -1,4 +1,4 @@
-//! Faults of the database, alone and together with Redis.
+//! Faults of the database, without and with faults of Redis.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) async fn breaks(chosen: &Chosen) {
             World::new().await.measure(name, 2, slow, heal).await;
         })
         .await;
-    // With so short a life that everything ends during the fault.
+    // With a TTL so short that every entry expires during the fault.
     chosen
         .run("database fails for 2 s, ttl 1 s", async |name| {
             short(none).await.measure_expiring(name, fails, heal).await;

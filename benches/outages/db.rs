@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, RedisStore, TokenRecord};
 
-/// Milliseconds of a load, if the database is well.
+/// The milliseconds of a load while the database is healthy.
 pub(crate) const LOAD: u64 = 2;
 
 pub(crate) fn token(n: usize) -> String {
     format!("app-{n:024}")
 }
 
-/// Answers soon, if the fault is not its own.
+/// A database that answers quickly unless it is the faulty part.
 pub(crate) struct Db {
     pub(crate) fails: AtomicBool,
     pub(crate) tenants: AtomicBool,

@@ -1,4 +1,4 @@
-//! Faults of what heals itself: sentinels and clusters.
+//! Faults of deployments that recover by themselves: sentinels and clusters.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn hosts(addrs: &[std::net::SocketAddr]) -> String {
     hosts.join(",")
 }
 
-/// The time until they have healed themselves is that of the fault.
+/// Kills masters. The fault lasts until the deployment has recovered.
 pub(crate) async fn lose_masters(chosen: &Chosen) {
     chosen
         .run("sentinel: master killed", async |name| {

@@ -1,4 +1,4 @@
-//! Requests at a fixed rate, and how they ended.
+//! Requests at a fixed rate, and their results.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use tower_api_token::{Answer, ApiTokenCache, Origin, UnavailableKind};
 
 use super::db::token;
 
-/// How many tokens are asked for in turn.
+/// The number of tokens, which are requested in turn.
 pub(crate) const TOKENS: usize = 200;
-/// Requests a second.
+/// Requests per second.
 pub(crate) const RATE: u64 = 500;
-/// How long all answers have to come from Redis before it counts as healed, and how long we wait.
+/// How long all answers have to come from Redis before it counts as recovered, and the limit of that wait.
 pub(crate) const QUIET: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How one request ended.
+/// The result of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
     Answered(Origin),
     Unavailable(UnavailableKind),
-    /// A 401, a 403 or another's identity: never.
+    /// A 401, a 403 or another token's identity, which must never happen.
     Wrong,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
-    /// When it was due: what a busy machine adds is counted too.
+    /// When it was due, so that delays of a busy machine are counted too.
     pub(crate) due: Instant,
     pub(crate) done: Instant,
     pub(crate) end: End,
@@ -55,7 +55,7 @@ async fn ask(cache: ApiTokenCache, token: String, due: Instant) -> Request {
     Request { due, done, end }
 }
 
-/// Requests at a fixed rate, whether or not the earlier ones have been answered.
+/// Requests at a fixed rate, which do not wait for earlier ones.
 pub(crate) struct Load {
     pub(crate) requests: mpsc::UnboundedReceiver<Request>,
     driver: JoinHandle<()>,
@@ -95,7 +95,7 @@ impl Load {
         &self.seen
     }
 
-    /// Until all answers have come from Redis for a while.
+    /// Waits until all answers have come from Redis for a while.
     pub(crate) async fn until_shared(&mut self) {
         let start = Instant::now();
         loop {
@@ -112,7 +112,7 @@ impl Load {
         }
     }
 
-    /// Every request, the unfinished ones included: none may hang.
+    /// Returns every request, after waiting for open ones: none may hang.
     pub(crate) async fn stop(mut self) -> Vec<Request> {
         self.driver.abort();
         let rest = async {

@@ -1,8 +1,8 @@
-//! What each fault costs: about 500 requests a second of 200 known tokens, with the default settings
-//! and without a local level, so that every request has to do with Redis. docs/failures.md has the
-//! table that this prints.
+//! The cost of each fault: about 500 requests per second for 200 known tokens, with the default settings and
+//! without a local level, so that every request depends on Redis. docs/failures.md has the table that this
+//! prints.
 //!
-//! `cargo bench --bench outages --all-features`; under four minutes. A word behind `--` picks the
+//! `cargo bench --bench outages --all-features` takes less than four minutes. A word after `--` selects the
 //! faults whose names contain it.
 
 mod database;
@@ -36,7 +36,7 @@ async fn run() {
     println!("{:.0} s in all", start.elapsed().as_secs_f64());
 }
 
-/// Those that the command line names, or all.
+/// The faults that the command line selects, or all.
 struct Chosen(Vec<String>);
 
 impl Chosen {

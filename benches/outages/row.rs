@@ -1,4 +1,4 @@
-//! A row of the table: what a fault cost.
+//! A row of the table: the cost of a fault.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tower_api_token::UnavailableKind;
 
 use super::load::{End, Request};
 
-/// What is known of one fault.
+/// The measurements of a fault.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) requests: Vec<Request>,

@@ -120,7 +120,7 @@ pub(crate) async fn refuses(chosen: &Chosen) {
         .await;
     chosen
         .run("restarted from a large file (LOADING)", async |name| {
-            // Slowed down by settings that exist for such tests.
+            // Slowed down by settings for tests.
             let slowly = ["--key-load-delay", "600"];
             let often = ["--loading-process-events-interval-bytes", "1024"];
             let debug = ["--enable-debug-command", "yes"];

@@ -1,4 +1,4 @@
-//! Loads of another kind than the table's.
+//! Faults under other loads than the one of the table.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;

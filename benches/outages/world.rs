@@ -1,4 +1,4 @@
-//! A fault, from before it to when it is healed.
+//! A fault, from the time before it until the recovery.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -15,8 +15,8 @@ use super::row::{Row, ms};
 /// What is measured before a fault.
 const BEFORE: Duration = Duration::from_millis(500);
 
-/// A fault that begins with `fault`, lasts for `hold`, and ends when `heal` returns. Both may block
-/// this thread: the load is driven by others.
+/// Measures a fault that begins with `fault`, lasts for `hold`, and ends when `heal` returns. Both may block
+/// this thread, because the load runs on others.
 pub(crate) async fn measure(
     name: &'static str,
     (cache, db): (&ApiTokenCache, &Arc<Db>),
@@ -55,7 +55,7 @@ pub(crate) async fn measure(
     assert!(row.most <= 50, "{name}: {} loads at once", row.most);
 }
 
-/// What an operator hears in the middle of it.
+/// Returns what an operator sees during the fault.
 async fn in_the_fault(cache: ApiTokenCache, after: Duration) -> (String, String) {
     sleep(after).await;
     let start = Instant::now();
@@ -64,7 +64,7 @@ async fn in_the_fault(cache: ApiTokenCache, after: Duration) -> (String, String)
     let invalidation = match invalidated {
         Ok(_) => format!("Ok, {took}"),
         Err(error) => {
-            // Until it is confirmed, the token is not answered from Redis.
+            // Until the invalidation is confirmed, the token is not answered from Redis.
             let repeated = cache.clone();
             tokio::spawn(async move {
                 while repeated.invalidate(&token(0)).await.is_err() {
@@ -84,7 +84,7 @@ async fn in_the_fault(cache: ApiTokenCache, after: Duration) -> (String, String)
     (invalidation, readiness)
 }
 
-/// Without ports, which differ each time.
+/// Returns the error's source without ports, which differ each time.
 fn source(error: &dyn std::error::Error) -> String {
     error.source().map_or(String::new(), |inner| {
         format!("{inner}{}", source_after(inner))
@@ -107,7 +107,7 @@ pub(crate) async fn prime(cache: &ApiTokenCache) {
     }
 }
 
-/// A server behind a proxy, its tokens cached.
+/// A server behind a proxy, with its tokens cached.
 pub(crate) struct World {
     pub(crate) server: RedisServer,
     pub(crate) proxy: FaultProxy,
@@ -166,8 +166,8 @@ impl World {
         self.server.command(&["CONFIG", "SET", name, value]).ok();
     }
 
-    /// Entries that live for a second are loaded again all the time: the time until *all* come from
-    /// Redis says nothing here.
+    /// Measures a fault with a TTL of a second. Entries are loaded again all the time, so the time until *all*
+    /// answers come from Redis is meaningless.
     pub(crate) async fn measure_expiring(
         &self,
         name: &'static str,

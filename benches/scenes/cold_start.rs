@@ -1,8 +1,9 @@
-//! A cold start: 10,000 tokens are asked for at once and none is cached, in front of a database that
-//! takes 5 ms for an answer and has 50 connections. All settings are the defaults. Beside it the same
-//! questions to the same database without a cache, because a timer's 5 ms are up to 6.
+//! A cold start: concurrent requests for 10,000 tokens, none of which is cached, with a database that answers
+//! in 5 ms and has 50 connections. All settings are the defaults. For comparison the same queries are made
+//! without a cache, because 5 ms of a timer are up to 6.
 //!
-//! `cargo bench --bench scenes --all-features -- cold_start`, or `… cold_start 1000` for fewer tokens; half a minute.
+//! `cargo bench --bench scenes --all-features -- cold_start` takes half a minute, and `… cold_start 1000` uses
+//! fewer tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -20,13 +21,13 @@ const QUERY: Duration = Duration::from_millis(5);
 const GOAL: f64 = 1.3;
 const ROUNDS: usize = 7;
 
-/// A pool of connections, and what came to it.
+/// A pool of connections that counts queries.
 struct Database {
     connections: Semaphore,
-    /// Queries of each token.
+    /// The number of queries for each token.
     queries: Vec<AtomicUsize>,
     now: AtomicUsize,
-    /// The most that were there at once, those that wait for a connection included.
+    /// The maximum number of concurrent queries, including those that wait for a connection.
     most: AtomicUsize,
 }
 
@@ -77,7 +78,7 @@ fn number(token: &str) -> usize {
     number.expect("one of ours")
 }
 
-/// What came of the starts with one store.
+/// The figures of the starts with one store.
 #[derive(Default)]
 struct Starts {
     seconds: Vec<f64>,
@@ -129,12 +130,12 @@ impl Starts {
     }
 }
 
-/// Seconds, were a query exactly as long as it should be.
+/// Returns the seconds of a start if each query took exactly 5 ms.
 fn ideal(tokens: usize) -> f64 {
     tokens as f64 / CONNECTIONS as f64 * QUERY.as_secs_f64()
 }
 
-/// Asks for all, each in a task of its own; from the first one's start to the last one's end.
+/// Requests all tokens, each in a task of its own, and returns the time until the last response.
 async fn at_once<F, T>(tokens: usize, ask: impl Fn(usize) -> F) -> (f64, Vec<T>)
 where
     F: Future<Output = T> + Send + 'static,

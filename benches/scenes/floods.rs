@@ -1,7 +1,8 @@
-//! A million invented tokens beside a thousand good ones, through the layer: memory, the good ones'
-//! answers, and what is left behind in the caches.
+//! A million unknown tokens beside a thousand valid ones, through the layer: memory, the answers to the valid
+//! ones, and what remains in the caches.
 //!
-//! `cargo bench --bench scenes --all-features -- floods`; some two minutes, or `… floods 100000` for fewer tokens.
+//! `cargo bench --bench scenes --all-features -- floods` takes about two minutes, and `… floods 100000` uses fewer
+//! tokens.
 
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use tower_api_token::{ApiTokenCacheBuilder, RedisStore};
 
 const GOOD: usize = 1_000;
 
-/// Far more than a run takes: what is counted at the end is all that was ever written, and a good
-/// token that is not answered locally was pushed out.
+/// Much longer than a run. So the count at the end includes everything that was written, and a valid token
+/// that is not answered locally was evicted.
 const LONG: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn main() {
@@ -62,7 +63,7 @@ async fn over_redis(name: &str, invented: usize, checked: bool, bound: Duration)
 
 static MOST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-/// By how much the number of keys grew at most within a second, good ones at the beginning apart.
+/// Prints the maximum growth of the number of keys within a second, without the valid tokens at the beginning.
 async fn most_in_a_second(url: String) {
     let client = redis::Client::open(url).expect("a url");
     let mut connection = client
@@ -83,7 +84,7 @@ async fn most_in_a_second(url: String) {
     }
 }
 
-/// Primes, floods, and says what came of it, but for the store.
+/// Warms the cache, floods it, and describes the result, without the store.
 async fn run(flood: &mut Flood, invented: usize) -> String {
     flood.prime().await;
     let primed = resident_bytes() / 1e6;

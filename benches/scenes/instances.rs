@@ -1,12 +1,12 @@
-//! What a Redis has to do for a request as instances are added: one, two, four and eight of them share
-//! it at the same rate of requests in all, with the local level (staleness bound 1 s) and without.
-//! Each instance has a connection of its own, and each request comes to one of them by chance.
+//! The cost of a request for Redis as instances are added: one, two, four and eight instances share a Redis at
+//! the same total rate of requests, with a local level (`max_staleness` 1 s) and without. Each instance has a
+//! connection of its own, and each request goes to a random one.
 //!
-//! `cargo bench --bench scenes --all-features -- instances`; two minutes.
+//! `cargo bench --bench scenes --all-features -- instances` takes two minutes.
 //!
-//! It counts what Redis counts, its CPU time and its commands, and compares both levels in slices in
-//! turn. How often a token is asked for in a second decides what a local level can save, so there are
-//! tokens that are all alike, and tokens by Zipf's law, as most are.
+//! It measures the CPU time and the commands of Redis, in slices with and without a local level that take turns.
+//! The savings by a local level depend on the number of requests per token, so tokens are distributed uniformly,
+//! and by Zipf's law, which is more realistic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -21,28 +21,28 @@ use tower_api_token::{ApiTokenCache, RedisStore};
 
 const TOKENS: usize = 10_000;
 const INSTANCES: [usize; 4] = [1, 2, 4, 8];
-/// Requests a second, over all instances.
+/// Requests per second, over all instances.
 const RATE: usize = 20_000;
 const TICK: Duration = Duration::from_millis(1);
 const BOUND: Duration = Duration::from_secs(1);
-/// Until the entries in use are as old as they stay.
+/// The time until the ages of entries no longer change.
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLICE: Duration = Duration::from_millis(1_500);
 const ROUNDS: usize = 3;
 
-/// How the requests are spread over the tokens.
+/// The distribution of requests over the tokens.
 #[derive(Clone, Copy)]
 enum Spread {
     Even,
     Zipf,
 }
 
-/// Of one slice, a request.
+/// The cost of a request in one slice.
 #[derive(Clone, Copy)]
 struct Cost {
     micros: f64,
     commands: f64,
-    /// Requests a second, which were to be [`RATE`].
+    /// Requests per second, which should be [`RATE`].
     rate: f64,
 }
 
@@ -113,7 +113,7 @@ fn instance(server: &RedisServer, has_local: bool) -> ApiTokenCache {
 
 struct Load {
     tokens: Arc<[String]>,
-    /// For each token the sum of its share and of those before it; nothing if all have the same.
+    /// The cumulative share of each token; empty if all have the same.
     shares: Vec<f64>,
     dice: Dice,
 }
@@ -135,7 +135,7 @@ impl Load {
         }
     }
 
-    /// What a request costs at that rate, after a time in which nothing is counted.
+    /// Measures the cost of a request, after a time in which nothing is counted.
     async fn slice(&mut self, server: &RedisServer, instances: &[ApiTokenCache]) -> Cost {
         self.ask_for(WARM_UP, instances).await;
         let (start, before) = (Instant::now(), Counted::by(server));
@@ -148,8 +148,8 @@ impl Load {
         }
     }
 
-    /// A task for each request, as many as are due at each tick, whether or not the ones before are
-    /// answered. A tick that comes late makes up for it.
+    /// Spawns a task for each request that is due at a tick, without waiting for earlier ones. A late tick
+    /// catches up.
     async fn ask_for(&mut self, time: Duration, instances: &[ApiTokenCache]) -> usize {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -180,7 +180,7 @@ impl Load {
     }
 }
 
-/// What Redis has used and done since it started.
+/// The CPU time and the commands of Redis since it started.
 struct Counted {
     micros: f64,
     commands: f64,

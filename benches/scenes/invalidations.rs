@@ -1,10 +1,10 @@
-//! Requests beside invalidations: 2,000 look-ups a second by one process, while another one invalidates
-//! other tokens by way of the same Redis; periods with and without, in turn.
+//! Requests during invalidations: one process does 2,000 lookups per second while another one invalidates other
+//! tokens in the same Redis. Periods with and without invalidations take turns.
 //!
-//! The look-ups come at fixed times, whether or not those before are answered, and are as late as their
-//! answer is after its time: who waits to be asked waits too. The settings are the defaults.
+//! Lookups are due at fixed times, and do not wait for earlier ones. The latency of a lookup begins at its due
+//! time, so it includes the wait before its start. The settings are the defaults.
 //!
-//! `cargo bench --bench scenes --all-features -- invalidations`; two minutes.
+//! `cargo bench --bench scenes --all-features -- invalidations` takes two minutes.
 
 use std::io::BufRead;
 use std::sync::Arc;
@@ -22,18 +22,18 @@ use tokio::task::JoinSet;
 use tower_api_token::{ApiTokenCache, Origin, RedisStore, TokenDigest};
 
 const TOKENS: usize = 10_000;
-/// Look-ups a second.
+/// Lookups per second.
 const RATE: u32 = 2_000;
 const PERIOD: Duration = Duration::from_millis(2_500);
-/// With and without, each so often.
+/// The number of periods with, and of those without invalidations.
 const PERIODS: usize = 8;
-/// Invalidations under way at once.
+/// The number of concurrent invalidations.
 const AT_ONCE: usize = 32;
-/// Invalidations a second, so that all periods together have 100,000.
+/// Invalidations per second, so that all periods together have 100,000.
 const PACE: u64 = 5_000;
-/// As fast as they go.
+/// As fast as possible.
 const NO_PACE: u64 = 0;
-/// Tokens that are invalidated, all of them cached at the beginning of a period.
+/// The number of tokens that are invalidated, which are all cached at the beginning of a period.
 const OTHERS: u64 = 100_000;
 
 fn other(n: u64) -> String {
@@ -80,7 +80,7 @@ fn compare(load: &mut Load, invalidator: &mut Child, pace: u64) {
     for _ in 0..PERIODS {
         load.period(&mut alone);
         invalidator.order(pace);
-        // All is cached, and it is about to begin.
+        // All tokens are cached, and the invalidations are about to begin.
         invalidator.answer();
         load.period(&mut beside);
         invalidations += invalidator.answer()[0] as u64;
@@ -99,7 +99,7 @@ fn compare(load: &mut Load, invalidator: &mut Child, pace: u64) {
         );
         return;
     }
-    // Beside a noise of twice the figure nothing can be said.
+    // With noise of twice the figure, the result is meaningless.
     let is_quiet = noise <= 2.0 * median(alone.p99s.clone());
     let is_reached = is_quiet && usual <= noise && beside.failed == 0 && invalidations >= 100_000;
     row(
@@ -110,11 +110,11 @@ fn compare(load: &mut Load, invalidator: &mut Child, pace: u64) {
     );
 }
 
-/// How late the answers were, in microseconds.
+/// The latencies, in microseconds.
 #[derive(Default)]
 struct Latencies {
     all: Vec<f64>,
-    /// Of each period.
+    /// Those of each period.
     p99s: Vec<f64>,
     local: usize,
     failed: usize,
@@ -149,7 +149,7 @@ struct Load {
 }
 
 impl Load {
-    /// Look-ups at their times, and what came of them.
+    /// Does lookups at their due times, and records the results.
     fn period(&mut self, latencies: &mut Latencies) {
         let count = (f64::from(RATE) * PERIOD.as_secs_f64()) as u32;
         let start = Instant::now();
@@ -176,7 +176,7 @@ impl Load {
         latencies.all.extend(micros);
     }
 
-    /// Some tokens are asked for often, and most seldom: a tenth of them has half of the look-ups.
+    /// Picks a token. A tenth of the tokens has half of the lookups.
     fn any(&mut self) -> usize {
         (TOKENS as f64 * self.dice.fraction().powi(3)) as usize
     }
@@ -196,8 +196,8 @@ impl Invalidating {
         }
     }
 
-    /// For each line of the input, which is a pace: caches all, says so, invalidates for a period, and
-    /// says how many.
+    /// For each line of the input, which is a rate: caches all tokens, reports that, invalidates for a period,
+    /// and reports how many.
     fn obey(&self, runtime: &Runtime) {
         for line in std::io::stdin().lock().lines() {
             let pace = line.expect("a line").parse().expect("a pace");
@@ -207,10 +207,10 @@ impl Invalidating {
         }
     }
 
-    /// What a fill writes for a token that is not known: a new token's invalidation deletes that.
+    /// Writes what a fill writes for an unknown token, which the invalidation of a new token deletes.
     async fn cache_all(&self) {
         let client = redis::Client::open(self.url.as_str()).expect("a url");
-        // A pipeline takes what it takes.
+        // No timeout for a pipeline.
         let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let connection = client.get_multiplexed_async_connection_with_config(&patient);
         let mut connection = connection.await.expect("a connection");

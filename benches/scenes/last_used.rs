@@ -1,8 +1,8 @@
-//! What last uses cost: 10,000 requests a second over 1,000 tokens, through the local level and Redis,
-//! with a recorder that writes to PostgreSQL, and without one.
+//! The cost of last uses: 10,000 requests per second for 1,000 tokens, through the local level and Redis, with a
+//! recorder that writes to PostgreSQL, and without one.
 //!
-//! `cargo bench --bench scenes --all-features -- last_used`; some four minutes, or `… last_used 30` for so many seconds
-//! each. It counts, and measures no time: the requests come at a fixed rate. `psql` has to be installed.
+//! `cargo bench --bench scenes --all-features -- last_used` takes about four minutes, and `… last_used 30` runs each
+//! part for 30 seconds. It counts commands and measures no time, because requests have a fixed rate. It needs `psql`.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -44,9 +44,9 @@ async fn run(name: &str, seconds: u64, table: Option<Table>) {
     }
     server.reset_stats();
     let requests = requests(&cache, &tokens, seconds).await;
-    // Before the shutdown's flush: the rate in the steady state.
+    // Before the shutdown's flush, to get the rate in the steady state.
     let commands = ["eval", "get", "set"].map(|command| server.command_count(command));
-    // What scripts call is counted as well: a GET and a SET each.
+    // Redis also counts the commands of scripts: a GET and a SET each.
     let [evals, gets, sets] = commands;
     let (gets, sets) = (gets - evals.min(gets), sets - evals.min(sets));
     let sent = evals + gets + sets;
@@ -80,7 +80,7 @@ fn cache(server: &RedisServer, table: Option<Table>) -> ApiTokenCache {
     builder.build().expect("a cache")
 }
 
-/// As many as are due by the clock; a tick that comes late makes up for it.
+/// Sends the requests that are due at each tick. A late tick catches up.
 async fn requests(cache: &ApiTokenCache, tokens: &[String], seconds: u64) -> usize {
     let mut ticks = tokio::time::interval(TICK);
     let all = RATE * usize::try_from(seconds).expect("a few seconds");
@@ -98,12 +98,12 @@ async fn requests(cache: &ApiTokenCache, tokens: &[String], seconds: u64) -> usi
     asked
 }
 
-/// The table of tokens in a real PostgreSQL, written by a `psql` that stays.
+/// The table of tokens in a real PostgreSQL, written by a running `psql`.
 #[derive(Clone)]
 struct Table {
     psql: Arc<Mutex<Psql>>,
     statements: Arc<AtomicU64>,
-    /// Held to be ended when dropped.
+    /// Stopped when dropped.
     _server: Arc<PostgresServer>,
 }
 
@@ -125,7 +125,7 @@ impl Table {
         }
     }
 
-    /// How many rows were updated, as PostgreSQL counts them.
+    /// Returns the number of updated rows, as counted by PostgreSQL.
     async fn rows(&self) -> u64 {
         let mut psql = self.psql.lock().await;
         psql.run("SELECT pg_stat_force_next_flush()").await;
@@ -162,7 +162,7 @@ impl LastUseSink for Table {
 struct Psql {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
-    /// Held to be ended when dropped.
+    /// Stopped when dropped.
     _child: Child,
 }
 
@@ -182,7 +182,7 @@ impl Psql {
         }
     }
 
-    /// What it printed. After an error it ends, and so does the benchmark.
+    /// Runs a statement and returns its output. After an error `psql` ends, and so does the benchmark.
     async fn run(&mut self, statement: &str) -> Vec<String> {
         let text = format!("{statement};\n\\echo done\n");
         let written = self.input.write_all(text.as_bytes()).await;

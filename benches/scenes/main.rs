@@ -1,4 +1,4 @@
-//! What happens under load, and as things grow.
+//! Behaviour under load and at scale.
 //!
 //! `cargo bench --bench scenes --all-features -- NAME`: a module's name.
 

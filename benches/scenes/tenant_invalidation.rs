@@ -1,7 +1,7 @@
-//! Invalidating a tenant with 100,000 cached tokens in a Redis with a million other keys, beside what
-//! one would write without generations: SCAN, read, delete.
+//! Invalidating a tenant with 100,000 cached tokens in a Redis with a million other keys, compared with the
+//! simple way without generations: SCAN, read, delete.
 //!
-//! `cargo bench --bench scenes --all-features -- tenant_invalidation`; some two minutes.
+//! `cargo bench --bench scenes --all-features -- tenant_invalidation` takes about two minutes.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn token(n: usize) -> String {
     format!("app-{n:024}")
 }
 
-/// Even tokens are of tenant `a`, odd ones of tenant `b`.
+/// Returns a cache in which even tokens belong to tenant `a`, and odd ones to tenant `b`.
 fn cache(server: &RedisServer) -> ApiTokenCache {
     let loader = |lookup: Lookup| async move {
         let even = lookup.token().expose().ends_with(['0', '2', '4', '6', '8']);
@@ -57,7 +57,7 @@ async fn prime(cache: &ApiTokenCache, tokens: impl Iterator<Item = usize>) {
     tasks.join_all().await;
 }
 
-/// How many of a thousand tokens are answered from Redis.
+/// Returns how many of a thousand tokens are answered from Redis.
 async fn shared(cache: &ApiTokenCache, parity: usize) -> usize {
     let mut shared = 0;
     for n in 0..1_000 {
@@ -99,7 +99,7 @@ async fn run() {
         (1_000, 1_000)
     );
 
-    // In turn, so that the machine's mood is the same for both.
+    // In turn, so that noise of the machine affects both alike.
     for round in 1..=3 {
         let before = commands(&server);
         let start = Instant::now();
@@ -125,7 +125,7 @@ async fn run() {
     }
 }
 
-/// Every key of the namespace is looked at; those of the tenant are deleted, a thousand at a time.
+/// Reads every key of the namespace, and deletes those of the tenant, a thousand at a time.
 async fn scan_and_delete(connection: &mut MultiplexedConnection) -> usize {
     let (mut cursor, mut deleted) = (0_u64, 0);
     loop {

@@ -1,17 +1,15 @@
-//! A loader on PostgreSQL, and the changes that have to reach the cache:
-//! `DATABASE_URL=postgres://… cargo run -p examples --bin postgres --features postgres`. With `REDIS_URL` several instances share the
-//! cache, and a revocation at one of them holds at all.
+//! A loader on PostgreSQL, and changes with invalidations:
+//! `DATABASE_URL=postgres://… cargo run -p examples --bin postgres --features postgres`. With `REDIS_URL`
+//! several instances share the cache, and a revocation by one takes effect on all.
 //!
-//! What to take from it:
-//!
-//! * The table has the digest of each token, and a unique index on it: a dump of it opens nothing.
+//! * The table has the digest of each token, with a unique index. A dump of it contains no usable token.
 //! * The loader is one statement, on the primary and outside of any transaction (`tokens.rs`).
-//! * A change commits first and is invalidated afterwards, in a task that outlives its request; success is
-//!   answered when the cache has confirmed (`operator.rs`).
+//! * A change is committed first and then invalidated, in a task that outlives its request. The response is
+//!   a success only after the invalidation was confirmed (`operator.rs`).
 //!
-//! What it leaves out, and the demo server (`demo`) has: an outbox, by which an invalidation
-//! outlives a crash between the commit and the confirmation. Without it such a change holds from the next
-//! time to live on, or when the operator repeats it.
+//! The demo server (`demo`) also has an outbox, so that an invalidation survives a crash between the commit
+//! and the confirmation. Without one, the old answer is served until its cache entry expires, or until the
+//! operator repeats the change.
 
 mod operator;
 mod tokens;
@@ -28,7 +26,7 @@ use tower_api_token::{
     ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, RedisStore, TokenFormat,
 };
 
-/// The types of tokens: whose holders use the service, and whose run it.
+/// The types of tokens: for users of the service, and for its operators.
 const APP: &str = "app";
 const OPERATOR: &str = "operator";
 
@@ -59,7 +57,7 @@ fn app(database: PgPool, cache: ApiTokenCache) -> Result<Router, ConfigError> {
     Ok(Router::new().nest("/v1", api).nest("/operator", operator))
 }
 
-/// Tokens for whoever tries this out, new at each start and good for an hour.
+/// Tokens to try the example with, which are new at each start and valid for an hour.
 struct Issued {
     app: BearerToken,
     app_id: String,
@@ -86,7 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .map_err(|_| "DATABASE_URL is not set: postgres://user@127.0.0.1/database")?;
     let redis_url = std::env::var("REDIS_URL").ok();
 
-    // Less than the cache's load deadline of three seconds, so that the log has the pool's reason.
+    // Shorter than the cache's load timeout of 3 seconds, so that the log names this cause.
     let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(2));
     let database = pool.connect(&database_url).await?;
     tokens::migrate(&database).await?;

@@ -1,4 +1,4 @@
-//! The changes: what the operator calls, with a token of its own type.
+//! The operator's API: changes, with a token of another type.
 
 use std::future::Future;
 
@@ -17,8 +17,8 @@ struct Service {
     cache: ApiTokenCache,
 }
 
-/// 204: changed, and confirmed by the cache. 404: no such token or tenant. 503: perhaps changed, and not
-/// confirmed; to be repeated.
+/// Returns the routes. They respond with 204 if the change is made and its invalidation confirmed, and with
+/// 404 if there is no such token or tenant. After a 503, the change may have been made; repeat the request.
 pub(crate) fn routes(database: PgPool, cache: ApiTokenCache) -> Router {
     Router::new()
         .route("/tokens/{id}/revoke", post(revoke))
@@ -29,8 +29,8 @@ pub(crate) fn routes(database: PgPool, cache: ApiTokenCache) -> Router {
 
 async fn revoke(State(service): State<Service>, Path(id): Path<String>) -> StatusCode {
     to_its_end(async move {
-        // The statement is a transaction of its own: it is committed when it returns. An invalidation before
-        // the commit would let another request load and cache the token as it was.
+        // The statement is a transaction of its own, and is committed when it returns. After an invalidation
+        // before the commit, another request could load and cache the old state.
         let Some(digest) = tokens::revoke(&service.database, &id).await? else {
             return Ok(StatusCode::NOT_FOUND);
         };
@@ -56,19 +56,20 @@ async fn set_suspended(
         if !tokens::suspend(&service.database, &tenant, suspended).await? {
             return Ok(StatusCode::NOT_FOUND);
         }
-        // One command, however many tokens the tenant has.
+        // One command for all tokens of the tenant.
         confirm(service.cache.invalidate_tenant(&tenant)).await
     })
     .await
 }
 
-/// `wait_for_all_instances`: when the operator reads 204, no instance lets the old state pass, not for a second either.
+/// Performs an invalidation. When the operator receives the 204, no instance uses the old state.
 async fn confirm(invalidation: Invalidation<()>) -> Result<StatusCode, BoxError> {
     invalidation.wait_for_all_instances().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A client that hangs up ends its handler, and must not end it between the commit and the invalidation.
+/// Runs a change in a task of its own: if the client disconnects, the handler is dropped, which must not
+/// happen between the commit and the invalidation.
 async fn to_its_end<F>(change: F) -> StatusCode
 where
     F: Future<Output = Result<StatusCode, BoxError>> + Send + 'static,
@@ -76,7 +77,7 @@ where
     match tokio::spawn(change).await {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {
-            eprintln!("a change is not confirmed: {error}");
+            eprintln!("a change was not confirmed: {error}");
             StatusCode::SERVICE_UNAVAILABLE
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,26 +4,26 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tower_api_token::{Lookup, TokenDigest, TokenRecord};
 
-/// Its statements are harmless when repeated, so that this example needs no list of what was done. For a
-/// second migration take `sqlx::migrate!`.
+/// Creates the tables. The statements can be repeated, so this example needs no table of migrations. For a
+/// second migration use `sqlx::migrate!`.
 pub(crate) async fn migrate(database: &PgPool) -> Result<(), sqlx::Error> {
     let migration = sqlx::raw_sql(include_str!("migrations/0001_tokens.sql"));
     migration.execute(database).await.map(drop)
 }
 
-/// What the cache asks when it does not know.
+/// Loads a token that is not cached.
 ///
-/// One statement of its own on the primary: it has to see all that was committed before it was called. On a
-/// replica that lags, or in a transaction that began earlier, it would bring back a token that was revoked
-/// in the meantime.
+/// The statement runs on the primary and outside of any transaction, because it must see everything that was
+/// committed before the call. On a replica that lags, or in an older transaction, it could revive a token
+/// that was revoked in the meantime.
 ///
-/// An error is "we cannot tell": the client gets 503, and nothing is cached.
+/// After an error the client gets a 503, and nothing is cached.
 pub(crate) async fn load(
     database: PgPool,
     lookup: Lookup,
 ) -> Result<Option<TokenRecord>, sqlx::Error> {
-    // PostgreSQL has `infinity`, and years of five digits. The program's times have neither, and to convert
-    // one would panic: a token that ends so late has no end here.
+    // PostgreSQL has `infinity` and years with five digits, which sqlx panics on. A token that expires so late
+    // does not expire.
     const SELECT: &str = "\
         SELECT tokens.id, tenants.id, type, digest, \
             CASE WHEN expires_at < '9999-01-01' THEN expires_at END, tenants.suspended \
@@ -42,28 +42,27 @@ pub(crate) async fn load(
         .bind(lookup.digest().as_bytes())
         .fetch_optional(&database)
         .await?;
-    // No row: unknown, revoked or expired. It is all the same, to the client too.
+    // Without a row the token is unknown, revoked or expired, which the client cannot distinguish.
     let Some((id, tenant, kind, digest, expires_at, suspended)) = row else {
         return Ok(None);
     };
-    // The digest is the row's own: the cache compares it with the token's. A cached record ends when its
-    // token does, and a token of another type than the layer's scope is not good there: neither needs
-    // anything here.
+    // The cache compares the row's digest with that of the token. It also checks the expiry and the token
+    // type on each request.
     let record = TokenRecord::new(id)
         .token_type(kind)
         .tenant_id(tenant)
         .digest(TokenDigest::from_bytes(digest))
         .expires_at(expires_at);
     Ok(Some(if suspended {
-        // A good token that may not be used now: 403 with this text, until the tenant is invalidated.
+        // Rejected with 403 and this text, until the tenant is invalidated.
         record.denied("The account is suspended.")
     } else {
         record
     }))
 }
 
-/// Revokes a token and says by what digest the cache knows it; `None` if there is no token of this id. Done
-/// again it changes nothing and says the same, so that whoever was not told of a success can ask again.
+/// Revokes a token and returns its digest, or `None` if there is no token with this id. A repeated call
+/// returns the digest too, so that a request whose response was lost can be repeated.
 pub(crate) async fn revoke(
     database: &PgPool,
     id: &str,
@@ -75,7 +74,7 @@ pub(crate) async fn revoke(
     Ok(digest.map(TokenDigest::from_bytes))
 }
 
-/// Suspends a tenant or ends that; whether there is one of this name.
+/// Suspends or resumes a tenant. Returns whether it exists.
 pub(crate) async fn suspend(
     database: &PgPool,
     tenant: &str,
@@ -92,10 +91,10 @@ pub(crate) async fn add_tenant(database: &PgPool, id: &str) -> Result<(), sqlx::
     insert.bind(id).execute(database).await.map(drop)
 }
 
-/// Adds a token that is good for an hour, and says its id.
+/// Adds a token that is valid for an hour, and returns its id.
 ///
-/// A token whose text somebody could have tried before, one that is imported for example, has to be
-/// invalidated afterwards: it is cached then that there is none.
+/// A text that somebody may have tried before, such as an imported one, must be invalidated afterwards,
+/// because "unknown" may be cached.
 pub(crate) async fn add(
     database: &PgPool,
     tenant: &str,

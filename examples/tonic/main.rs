@@ -1,16 +1,17 @@
-//! The layer on a tonic server: refusals arrive as gRPC statuses, over gRPC-Web too:
-//! `cargo run -p examples --bin tonic --features tonic`.
+//! The layer with a tonic server: `cargo run -p examples --bin tonic --features tonic`.
+//!
+//! Rejections are gRPC statuses, over gRPC-Web too:
 //!
 //! | situation | status |
 //! |---|---|
-//! | no token, or not a good one | `UNAUTHENTICATED` |
-//! | a good token that may not be used now | `PERMISSION_DENIED`, with the loader's reason |
-//! | a good token that may not call this method | `PERMISSION_DENIED` |
-//! | the loader cannot tell | `UNAVAILABLE` |
+//! | no token, or an invalid one | `UNAUTHENTICATED` |
+//! | a denied token | `PERMISSION_DENIED`, with the loader's reason |
+//! | a valid token that may not call this method | `PERMISSION_DENIED` |
+//! | the loader fails | `UNAVAILABLE` |
 //! | more than one credential | `INVALID_ARGUMENT` |
 //!
-//! The service is gRPC's own health service, because it is generated already. Yours goes in its place; its methods
-//! find the caller with `request.extensions().get::<CachedApiToken>()`.
+//! The example serves gRPC's health service, whose code is generated already. Replace it with your own. Methods get
+//! the caller with `request.extensions().get::<CachedApiToken>()`.
 
 mod serve;
 
@@ -22,7 +23,7 @@ use tower_api_token::{ApiTokenCache, Lookup, TokenFormat, TokenRecord};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // A new one at each start. In a service `known` is a table, and the loader a query by `lookup.digest()`.
+    // Generated at each start. In a service `known` is a table, and the loader a query by `lookup.digest()`.
     let token = TokenFormat::from_static("demo_").generate()?;
     let known = token.digest();
     let loader = move |lookup: Lookup| async move {
@@ -36,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     let (token, address) = (token.expose(), listener.local_addr()?);
-    // Five zero bytes frame an empty message; the answer's last byte is 1, SERVING.
+    // Five zero bytes frame an empty message. The last byte of the response is 1, SERVING.
     println!(
         "printf '\\0\\0\\0\\0\\0' | curl -si --http2-prior-knowledge -H 'content-type: application/grpc' \
          -H 'Authorization: Bearer {token}' --data-binary @- http://{address}/grpc.health.v1.Health/Check \

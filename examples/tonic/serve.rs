@@ -1,4 +1,4 @@
-//! The server, which the test starts too.
+//! The server, which the tests start too.
 
 use std::future::Future;
 
@@ -9,7 +9,7 @@ use tonic_web::GrpcWebLayer;
 use tower_api_token::rejection::RequestHead;
 use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Rejection};
 
-/// A stream stays open: it is for tokens that belong to an application.
+/// Allows streams, which stay open, only for tokens of an application.
 fn may_call(token: &CachedApiToken, request: &RequestHead<'_>) -> Result<(), Rejection> {
     if request.path().ends_with("/Watch") && token.app_id().is_none() {
         return Err(Rejection::INSUFFICIENT_SCOPE);
@@ -24,7 +24,7 @@ pub(crate) fn layer(cache: ApiTokenCache) -> Result<ApiTokenLayer, ConfigError> 
         .build()
 }
 
-/// Serves the health service behind `layer`, until `stop` is ready.
+/// Serves the health service behind `layer`, until `stop` completes.
 ///
 /// # Errors
 /// Returns an error if the listener fails.

@@ -1,8 +1,9 @@
-//! The `Authorization` field: what is taken has RFC 6750's form exactly, and the rest is told apart.
+//! The `Authorization` field: exactly the form of RFC 6750 is accepted, and other schemes are distinguished from
+//! malformed values.
 
 use tower_api_token::fuzzing::{Credential, read_bearer};
 
-/// The first byte chooses the limits, the rest is the field's value.
+/// Reads the limits from the first byte, and the field's value from the rest.
 pub(crate) fn target(data: &[u8]) {
     let Some((choice, value)) = data.split_first() else {
         return;
@@ -25,8 +26,8 @@ pub(crate) fn target(data: &[u8]) {
     assert_eq!(read_bearer(value, lengths, visible), expected);
 }
 
-/// `OWS "bearer" 1*SP token OWS`, told apart from another scheme, read from behind: as the RFCs put
-/// it together, and not as the crate takes it apart.
+/// Parses `OWS "bearer" 1*SP token OWS`, or another scheme. It begins at the end, unlike the crate's parser, and
+/// follows the grammar of the RFCs.
 fn expected(value: &[u8], is_token: impl Fn(&str) -> bool) -> Credential<'_> {
     let blanks = |bytes: &[u8]| bytes.iter().all(|byte| b" \t".contains(byte));
     let start = (0..=value.len()).rfind(|at| blanks(&value[..*at]));
@@ -54,7 +55,7 @@ fn expected(value: &[u8], is_token: impl Fn(&str) -> bool) -> Credential<'_> {
     }
 }
 
-/// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
+/// Matches `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 fn is_b64token(token: &str) -> bool {
     let body = token.trim_end_matches('=');
     let in_body = |c: char| c.is_ascii_alphabetic() || c.is_ascii_digit() || "-._~+/".contains(c);

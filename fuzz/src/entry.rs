@@ -1,4 +1,4 @@
-//! An entry in Redis: no bytes are a surprise, and what is read is what was written.
+//! An entry in Redis: any bytes can be decoded, and a decoded entry is the one that was encoded.
 
 use tower_api_token::BearerToken;
 use tower_api_token::fuzzing::{Entry, Layout, has_id};
@@ -6,7 +6,7 @@ use tower_api_token::fuzzing::{Entry, Layout, has_id};
 /// Seeds can have its text, and its digest.
 pub(crate) const TOKEN: &str = "app-0123456789abcdef";
 
-/// A larger value is answered and not cached.
+/// The maximum size of a value. A larger one is not cached.
 const MAX_BYTES: usize = 16 * 1024;
 
 pub(crate) fn digest(data: &[u8]) {
@@ -31,7 +31,7 @@ fn read_and_written(layout: Layout, data: &[u8]) {
         assert_eq!(theirs, Entry::Corrupt, "it is taken for another token's");
         assert!(has_id(record));
     }
-    // The whole can be too large.
+    // The entry may exceed the maximum size.
     let Some(written) = layout.encode(&read, &token) else {
         return;
     };
@@ -39,7 +39,7 @@ fn read_and_written(layout: Layout, data: &[u8]) {
     let again = layout.decode(&written, &token);
     match layout {
         Layout::Digest => assert_eq!(again, read),
-        // Python's times end at the microsecond: what lies below it is cut once.
+        // Python's times have microseconds, so smaller units are lost in the first round trip.
         Layout::Seed => assert!(matches!(again, Entry::Found { .. } | Entry::Absent)),
     }
     assert_eq!(layout.encode(&again, &token), Some(written));

@@ -1,7 +1,7 @@
-//! Fuzz targets: each takes any bytes and panics where what is promised does not hold.
+//! Fuzz targets: each takes any bytes, and panics if a property is violated.
 //!
-//! `scripts/fuzz` runs them with libFuzzer, guided by coverage, on stable Rust. `tests/seeds.rs` runs
-//! each on its seeds in `corpus/`, and on some changes of them, with every `cargo test`.
+//! `scripts/fuzz` runs them with libFuzzer, guided by coverage, on stable Rust. `tests/seeds.rs` runs each on its
+//! seeds in `corpus/` and on mutations of them, with every `cargo test`.
 
 mod bearer;
 mod entry;
@@ -9,7 +9,7 @@ mod redis_url;
 mod times;
 mod token_format;
 
-/// Takes any bytes, and panics where a promise is broken.
+/// Takes any bytes, and panics if a property is violated.
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
@@ -22,14 +22,14 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("token_format", token_format::target),
 ];
 
-/// The target of this name.
+/// Returns the target with this name.
 ///
 /// # Panics
 /// Panics if there is none.
 pub fn target(name: &str) -> Target {
     let found = TARGETS.iter().find(|(known, _)| *known == name);
     let Some((_, target)) = found else {
-        panic!("no fuzz target is called {name:?}");
+        panic!("there is no fuzz target {name:?}");
     };
     *target
 }

@@ -1,6 +1,5 @@
-//! Under `--cfg fuzzing`, which `scripts/fuzz` sets, a libFuzzer binary for the target that
-//! `FUZZ_TARGET` names. Otherwise it runs the target in its first argument on the files in the
-//! others, to look at what libFuzzer found.
+//! With `--cfg fuzzing`, which `scripts/fuzz` sets, this is a libFuzzer binary for the target that `FUZZ_TARGET`
+//! names. Otherwise it runs the target in its first argument on the files in the others, to reproduce findings.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,8 +1,8 @@
-//! Where Redis is: no text makes it panic, and no password is ever shown.
+//! The Redis URL: no text makes the parser panic, and no password is shown.
 
 use tower_api_token::RedisStore;
 
-/// The demo server's own, by its source: the server as a whole would bring two databases along.
+/// The demo server's parser, included as source: the server as a whole depends on two databases.
 #[path = "../../demo/src/config"]
 mod demo {
     #[allow(dead_code, unreachable_pub, reason = "the server uses all of it")]
@@ -12,7 +12,7 @@ mod demo {
 
     use error::StartError;
 
-    /// As `REDIS_URL`, with no file set: what is shown of it, or the complaint.
+    /// Reads `url` as `REDIS_URL`, without files, and returns its `Display`, or the error.
     pub(super) fn read(url: &str) -> Result<String, String> {
         match redis::Redis::read(Some(url), |_| Ok(None)) {
             Ok(redis) => {
@@ -24,7 +24,7 @@ mod demo {
     }
 }
 
-/// Pairs that differ in nothing that matters; the second ones could be ports.
+/// Pairs of passwords of the same length, which must not make a difference. The second ones look like ports.
 const SECRETS: [[&str; 2]; 2] = [["hunter2hunter2", "secret7secret7"], ["31337", "42424"]];
 
 const SCHEMES: [&str; 6] = [
@@ -36,7 +36,7 @@ const SCHEMES: [&str; 6] = [
     "redis+unix",
 ];
 
-/// The first byte chooses where a password goes, the rest is what is around it.
+/// Reads the place of the password from the first byte, and the text around it from the rest.
 pub(crate) fn target(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else {
         return;
@@ -44,7 +44,7 @@ pub(crate) fn target(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };
-    // Whatever it is, alone.
+    // The whole input as a URL.
     let _ = shown(text);
     let choice = usize::from(*choice);
     let scheme = SCHEMES[choice % SCHEMES.len()];
@@ -54,7 +54,7 @@ pub(crate) fn target(data: &[u8]) {
             let path = text.replace(['?', '#'], "");
             shown(&format!("{scheme}:///{path}?pass={secret}"))
         } else {
-            // The first @ of the text ends the password; whatever is in front of it belongs to it.
+            // The first @ of the text ends the password, which includes everything before it.
             let (more, rest) = text.split_once('@').unwrap_or(("", text));
             shown(&format!("{scheme}://user:{secret}{more}@{rest}"))
         }
@@ -62,7 +62,7 @@ pub(crate) fn target(data: &[u8]) {
     assert_eq!(one, other, "what is shown depends on the password");
 }
 
-/// All that a log could get of it.
+/// Returns everything that a log could contain of it.
 fn shown(url: &str) -> [String; 2] {
     let ours = match RedisStore::new(url) {
         Ok(store) => format!("{store:?}"),

@@ -1,4 +1,4 @@
-//! Times as Python and RFC 3339 write them, against a reading by hand.
+//! Times in the formats of Python and RFC 3339, compared with a parser written by hand.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use tower_api_token::fuzzing::{from_isoformat, from_rfc3339, to_isoformat, to_rfc3339};
@@ -10,7 +10,7 @@ pub(crate) fn target(data: &[u8]) {
         for at in [read, from_rfc3339(text)].into_iter().flatten() {
             round_trips(at);
         }
-        // What RFC 3339 allows, the other reads as well, but for leap seconds and further decimals.
+        // Python's format includes RFC 3339's, apart from leap seconds and further decimals.
         if let (Some(one), Some(other)) = (from_rfc3339(text), read) {
             assert_eq!(one, other, "{text}");
         }
@@ -31,12 +31,12 @@ pub(crate) fn target(data: &[u8]) {
     }
 }
 
-/// What is written is read back: to the nanosecond, and to Python's microsecond. A time out of range is
-/// written as the nearest one in it.
+/// Asserts that a written time is read back, with nanoseconds or Python's microseconds. A time out of range is
+/// written as the nearest one in range.
 fn round_trips(at: DateTime<Utc>) {
     let text = to_rfc3339(at);
     let back = from_rfc3339(&text).expect("what was written");
-    // Of the last year, the last microsecond is not divided.
+    // The last microsecond of the last year is not divided.
     if (0..9999).contains(&at.year()) {
         assert_eq!(back, at, "{text}");
     }
@@ -50,7 +50,7 @@ fn round_trips(at: DateTime<Utc>) {
     assert_eq!(to_isoformat(back), text);
 }
 
-/// `YYYY-MM-DD`, one of `T t` and a space, `HH:MM[:SS[.1 to 9 digits]]`, then nothing, `Z`, `z`,
+/// Parses `YYYY-MM-DD`, then `T`, `t` or a space, then `HH:MM[:SS[.1 to 9 digits]]`, then nothing, `Z`, `z`,
 /// `±HH`, `±HHMM` or `±HH:MM`.
 fn expected(text: &str) -> Option<DateTime<Utc>> {
     let mut rest = Rest(text.as_bytes());

@@ -1,10 +1,10 @@
-//! A format's check against the definition, worked out the slow way.
+//! The check of a format, compared with a slow implementation of its definition.
 
 use tower_api_token::TokenFormat;
 
 const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The first byte chooses the length of the random part, the rest is a token, or what one is made of.
+/// Reads the length of the random part from the first byte. The rest is a token, or the input for one.
 pub(crate) fn target(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else {
         return;
@@ -24,7 +24,7 @@ pub(crate) fn target(data: &[u8]) {
     made(&format, length, rest);
 }
 
-/// A token of these bytes passes, and none of its neighbours does.
+/// Asserts that a token of these bytes passes, and that similar ones do not.
 fn made(format: &TokenFormat, length: usize, bytes: &[u8]) {
     let digit = |place: usize| {
         let byte = bytes.get(place % bytes.len().max(1)).copied().unwrap_or(0);
@@ -42,7 +42,7 @@ fn made(format: &TokenFormat, length: usize, bytes: &[u8]) {
     }
 }
 
-/// Whether a text can be a prefix; if so, what is made with it passes.
+/// Asserts that tokens with this prefix pass, if it is a valid one.
 fn prefix(text: &str) {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
     let good = (1..=32).contains(&text.chars().count()) && text.chars().all(plain);
@@ -78,7 +78,7 @@ fn base62(mut value: u64) -> String {
     digits
 }
 
-/// CRC-32 bit by bit, as a division of polynomials.
+/// Computes the CRC-32 bit by bit, as a division of polynomials.
 fn crc(bytes: &[u8]) -> u32 {
     let mut remainder = u32::MAX;
     for bit in bytes

@@ -1,5 +1,5 @@
-//! Every target on its seeds, and on some changes of them: what `scripts/fuzz` does for long, in
-//! seconds, and guided by nothing.
+//! Runs every target on its seeds and on mutations of them. `scripts/fuzz` does the same for longer, and guided by
+//! coverage.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 
-/// The seeds of a target.
+/// Returns the seeds of a target.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
@@ -30,7 +30,7 @@ enum Edit {
     Append(Index),
 }
 
-/// A byte that means something to one of the grammars, or any.
+/// Returns a byte that has a meaning in one of the grammars, or any byte.
 fn byte() -> impl Strategy<Value = u8> {
     prop_oneof![
         prop::sample::select(&b"\0 \t\"',/:@?#=+-._~%[]{}0159azAZT\x7f\x80\xff"[..]),
@@ -79,7 +79,7 @@ fn smoke(name: &str) {
     }
     let config = Config {
         cases: 4096,
-        // What fails is to become a seed.
+        // A failing input should become a seed.
         failure_persistence: None,
         ..Config::default()
     };

@@ -1,5 +1,5 @@
-//! The design that this crate comes from, in the frame that it comes from: Flask under gunicorn, one GET
-//! by redis-py for each request, beside axum with the layer. Both have the same Redis, in the layout that
+//! The design that this crate is derived from, with Flask, gunicorn and one GET by redis-py for each
+//! request, beside axum with the layer. Both have the same Redis, in the layout that
 //! they share (`KeyLayout::seed()`), the same tokens, and a worker or thread for each core.
 //!
 //! `cargo bench --bench compare --all-features -- flask`; a minute. It asks `scripts/lib/python-env` for a Python with
@@ -27,15 +27,15 @@ const GOAL: f64 = 15.0;
 struct Scene {
     name: String,
     server: Server,
-    /// Requests a second, in each round.
+    /// Requests per second, in each round.
     throughput: Vec<f64>,
-    /// The server's CPU time a request, with that of its workers, in nanoseconds.
+    /// The server's CPU time per request, including its workers, in nanoseconds.
     nanos: Vec<f64>,
 }
 
 pub(crate) fn main() {
     let arguments = program::arguments();
-    // As many threads as there are cores: the servers', and the client's.
+    // Servers and client have as many threads as there are cores.
     let runtime = Runtime::new().expect("a runtime");
     if let [serve, name, redis] = arguments.as_slice()
         && serve == "serve"
@@ -63,7 +63,7 @@ pub(crate) fn main() {
 
 async fn measure(scenes: &mut [Scene], redis: &RedisServer) {
     let requests = requests((0..TOKENS).map(hot::token));
-    // What Flask is asked first it has to find in its database, and writes to Redis for all.
+    // The first requests to Flask read its database, and write to Redis for all servers.
     drop(Client::connect(scenes[0].server.address, CONNECTIONS, &requests).await);
     assert_eq!(redis.keys("api_token:token:*").len(), CONNECTIONS);
     servers::prime(&redis.url(), TOKENS).await;
@@ -86,7 +86,7 @@ impl Scene {
         }
     }
 
-    /// With new connections: gunicorn ends those that are silent for some seconds.
+    /// Uses new connections, because gunicorn closes those that are idle for some seconds.
     async fn slice(&mut self, requests: &Requests) {
         let mut client = Client::connect(self.server.address, CONNECTIONS, requests).await;
         let (start, before) = (Instant::now(), cpu_time_of_all(self.server.id()));
@@ -98,7 +98,7 @@ impl Scene {
     }
 }
 
-/// Against the kind of workers that is best for Python.
+/// Prints the comparison with the kind of workers that is best for Python.
 fn print(scenes: &[Scene]) {
     for scene in scenes {
         let micros = median(scene.nanos.clone()) / 1e3;
@@ -124,7 +124,7 @@ fn print(scenes: &[Scene]) {
     }
 }
 
-/// Of a process and its children.
+/// Returns the CPU time of a process and its children.
 fn cpu_time_of_all(process: u32) -> f64 {
     let children = format!("/proc/{process}/task/{process}/children");
     let children = std::fs::read_to_string(children).expect("a process");
@@ -132,7 +132,7 @@ fn cpu_time_of_all(process: u32) -> f64 {
     cpu_time(&process.to_string()) + children.sum::<f64>()
 }
 
-/// How often Redis was asked for what it had not.
+/// Returns how often Redis was asked for a key that it did not have.
 fn misses(redis: &RedisServer) -> u64 {
     redis.info("stats", "keyspace_misses").expect("a count")
 }

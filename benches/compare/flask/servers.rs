@@ -19,13 +19,13 @@ use crate::serve;
 
 /// gunicorn's kinds of workers.
 pub(crate) const WORKERS: [&str; 3] = ["sync", "gthread", "gevent"];
-/// Of a worker of the kind `gthread`.
+/// The threads of a `gthread` worker.
 const THREADS: &str = "4";
 
 pub(crate) const SHARED: &str = "the layer, local level off";
 pub(crate) const LOCAL: &str = "the layer, S = 1 s";
 
-/// The interpreter, with what Flask needs.
+/// A Python interpreter that has Flask.
 pub(crate) struct Python(PathBuf);
 
 impl Python {
@@ -44,12 +44,12 @@ impl Python {
         Self(path.trim_end().into())
     }
 
-    /// As many workers as there are cores.
+    /// Starts gunicorn with as many workers as there are cores.
     pub(crate) fn serve(&self, workers: &str, redis: &str) -> Server {
         let cores = available_parallelism().map_or(1, NonZero::get);
         let mut command = Command::new(&self.0);
         command
-            // Nothing is written next to the sources.
+            // Write nothing beside the sources.
             .args(["-B", "-m", "gunicorn", "--config", "gunicorn.conf.py"])
             .args(["--workers", &cores.to_string(), "--worker-class", workers])
             .arg("app:app")
@@ -57,7 +57,7 @@ impl Python {
             .env("REDIS_URL", redis)
             .env("TOKENS", TOKENS.to_string());
         if workers == "gthread" {
-            // Any number of them makes the kind `sync` this kind.
+            // With this option a `sync` worker would become a `gthread` worker.
             command.args(["--threads", THREADS]);
         }
         Server::start(command)
@@ -89,7 +89,7 @@ pub(crate) async fn serve(name: &str, redis: &str) {
     serve::until_input_ends(router.layer(layer)).await;
 }
 
-/// Fills Redis with so many tokens.
+/// Fills Redis with this number of tokens.
 pub(crate) async fn prime(redis: &str, tokens: usize) {
     let cache = cache(redis, false);
     for n in 0..tokens {
@@ -99,7 +99,7 @@ pub(crate) async fn prime(redis: &str, tokens: usize) {
 }
 
 fn cache(redis: &str, has_local: bool) -> ApiTokenCache {
-    // A busy machine is no outage.
+    // A busy machine must not look like an outage.
     let store = RedisStore::new(redis).expect("a url");
     let store = store.response_timeout(Duration::from_secs(5));
     let builder = hot::builder_without_tenant()

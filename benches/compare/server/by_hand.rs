@@ -1,5 +1,5 @@
-//! What is written by hand today: a middleware function, and Redis behind redis-rs' `ConnectionManager`,
-//! with a cache in memory before it or without.
+//! A typical hand-written middleware: a function, and Redis over redis-rs's `ConnectionManager`, with or
+//! without a cache in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,11 @@ struct Record {
     tenant_id: Option<String>,
 }
 
-/// A GET for each request.
+/// A cache that sends a GET for each request.
 #[derive(Clone)]
 pub(crate) struct Uncached(ConnectionManager);
 
-/// A cache in memory with a time to live, and Redis behind it.
+/// A cache in memory with a TTL, in front of Redis.
 #[derive(Clone)]
 pub(crate) struct Cached {
     memory: moka::sync::Cache<String, Arc<Record>>,
@@ -38,7 +38,7 @@ impl Uncached {
         Self(ConnectionManager::new(client).await.expect("Redis"))
     }
 
-    /// Fills Redis with so many tokens.
+    /// Fills Redis with this number of tokens.
     pub(crate) async fn write(&self, tokens: usize, tenant: Option<&str>) {
         let mut redis = self.0.clone();
         for n in 0..tokens {

@@ -1,4 +1,5 @@
-//! Everything is answered from memory: what a layer costs, beside none and beside one by hand.
+//! The cost of the layer when everything is answered from memory, compared with no layer and with a
+//! hand-written one.
 
 use test_support::RedisServer;
 use tokio::runtime::Runtime;
@@ -12,10 +13,9 @@ const CONNECTIONS: usize = 32;
 pub(crate) const BARE: &str = "without authentication";
 pub(crate) const LAYER: &str = "the layer";
 pub(crate) const BY_HAND: &str = "by hand";
-/// With the default staleness bound, and so a second look at each hot token in half a second.
+/// The layer with the default `max_staleness`, which reads each hot token again every half second.
 pub(crate) const SHORT: &str = "the layer, S = 1 s";
-/// What axum asks for each layer whose responses have a body of another type: boxes, and a copy of the
-/// service.
+/// The cost in axum of every layer that changes the body's type: boxes, and a clone of the service.
 pub(crate) const NOTHING: &str = "a layer that does nothing";
 const SERVERS: [&str; 5] = [BARE, NOTHING, LAYER, BY_HAND, SHORT];
 
@@ -29,7 +29,7 @@ pub(crate) fn run(runtime: &Runtime) {
     };
     let figures = scene.measure(SERVERS);
     let counts = SERVERS.map(|name| {
-        // Its background work goes by time, and under valgrind there are fewer requests in that.
+        // Background work depends on time, in which there are fewer requests with valgrind.
         let is_steady = name != SHORT;
         is_steady.then(|| scene.counted(name))?
     });

@@ -1,4 +1,4 @@
-//! What is measured of servers that are compared: in slices in turn, and by valgrind.
+//! Measures servers, in slices that take turns, and with valgrind.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -25,18 +25,18 @@ pub(crate) struct Scene<'a> {
 /// The figures of one server, one for each round.
 #[derive(Default)]
 pub(crate) struct Figures {
-    /// The server's CPU time per request, the kernel's share included.
+    /// The server's CPU time per request, including the kernel's.
     pub(crate) nanos: Vec<f64>,
-    /// The same of Redis.
+    /// Redis' CPU time per request.
     pub(crate) redis_nanos: Vec<f64>,
     /// Redis' commands per request.
     pub(crate) commands: Vec<f64>,
-    /// Requests a second.
+    /// Requests per second.
     pub(crate) throughput: Vec<f64>,
 }
 
 impl Scene<'_> {
-    /// Of each of these servers.
+    /// Measures each of these servers.
     pub(crate) fn measure<const N: usize>(&self, names: [&str; N]) -> [Figures; N] {
         self.runtime.block_on(self.rounds(names))
     }
@@ -73,13 +73,13 @@ impl Scene<'_> {
             .push((self.commands() - commands) / requests);
     }
 
-    /// How many commands Redis has processed since it started.
+    /// Returns the number of commands that Redis has processed since it started.
     fn commands(&self) -> f64 {
         let count = self.redis.info("stats", "total_commands_processed");
         count.expect("a count")
     }
 
-    /// Instructions per request outside of the kernel, on one connection, if there is valgrind.
+    /// Returns the instructions per request outside of the kernel, on one connection, if valgrind is installed.
     pub(crate) fn counted(&self, name: &str) -> Option<f64> {
         const FEW: usize = 1_000;
         const MANY: usize = 5_000;

@@ -1,8 +1,8 @@
-//! What the layer costs a server: axum over HTTP with the layer, without any authentication, and with a
-//! middleware written by hand, each a process of its own with one thread, whose CPU time is read.
+//! The cost of the layer for a server: axum over HTTP with the layer, without authentication, and with a
+//! hand-written middleware. Each is a process with one thread, whose CPU time is measured.
 //!
-//! `cargo bench --bench compare --all-features -- server`, with `local` or `redis` behind it for one half of it; a minute and a half, and
-//! some more with valgrind. Linux, for its CPU times.
+//! `cargo bench --bench compare --all-features -- server`, or with `local` or `redis` appended for one half of
+//! it. It takes a minute and a half, and longer with valgrind. Linux only, for the CPU times.
 
 use crate::common::program;
 mod by_hand;

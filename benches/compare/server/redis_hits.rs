@@ -1,5 +1,6 @@
-//! Everything is answered from Redis: the layer without its local level, beside a middleware by hand
-//! that does one GET for each request. The records have no tenant, so that both read one key.
+//! The cost of the layer when everything is answered from Redis, without a local level, compared with a
+//! hand-written middleware that sends one GET for each request. The records have no tenant, so that both read
+//! one key.
 
 use test_support::RedisServer;
 use tokio::runtime::Runtime;

@@ -1,5 +1,4 @@
-//! The servers that are compared: the same route, behind nothing, behind the layer, and behind what is
-//! written by hand today.
+//! The servers: the same route without a layer, behind the layer, and behind a hand-written middleware.
 
 use std::time::Duration;
 
@@ -16,14 +15,14 @@ use super::local_hits::{BARE, BY_HAND, LAYER, NOTHING, SHORT, TOKENS};
 use crate::common::hot;
 use crate::serve;
 
-/// Without a local level: what is compared are hits in Redis.
+/// Turns the local level off, to compare hits in Redis.
 pub(crate) const UNCACHED_LAYER: &str = "Redis hits, the layer";
 pub(crate) const UNCACHED_BY_HAND: &str = "Redis hits, by hand";
 
-/// Longer than the bench: what is compared are hits.
+/// Longer than the bench, to compare hits.
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// Serves until the input ends.
+/// Serves until the input is closed.
 pub(crate) async fn serve(name: &str, redis: &str) {
     let router = Router::new().route("/", get(async || "ok"));
     let router = match name {
@@ -54,7 +53,7 @@ fn layer(cache: ApiTokenCache) -> ApiTokenLayer {
         .unwrap()
 }
 
-/// Everything is in memory.
+/// Returns a layer with all tokens in memory.
 async fn cached(redis: &str, bound: Duration) -> ApiTokenLayer {
     let store = RedisStore::new(redis).expect("a url");
     let builder = hot::builder().store(store).ttl(LONG);
@@ -64,9 +63,9 @@ async fn cached(redis: &str, bound: Duration) -> ApiTokenLayer {
     layer(cache)
 }
 
-/// Everything is in Redis, and nothing in memory; records without a tenant.
+/// Returns a cache with all tokens in Redis, none in memory, and records without a tenant.
 pub(crate) fn uncached(redis: &str) -> ApiTokenCache {
-    // A busy machine is no outage.
+    // A busy machine must not look like an outage.
     let store = RedisStore::new(redis).expect("a url");
     let store = store.response_timeout(Duration::from_secs(5));
     let builder = hot::builder_without_tenant().store(store);

@@ -1,10 +1,10 @@
 //! How costs grow with the number of tokens, from a thousand to a million: hits, invalidations, memory.
 //!
-//! Each number of tokens is a process of its own with a Redis of its own, and all wait at once for what
-//! they are asked to measure, in turn. One token in a hundred belongs to the tenant that is invalidated.
+//! Each number of tokens has a process and a Redis of its own. They measure in turn. One token in a hundred
+//! belongs to the tenant that is invalidated.
 //!
-//! `cargo bench --bench scenes --all-features -- growth`, or `… growth 1000 10000` for other numbers of tokens; three minutes. Linux, for
-//! its memory figures.
+//! `cargo bench --bench scenes --all-features -- growth` takes three minutes, and `… growth 1000 10000` uses other
+//! numbers of tokens. Linux only, for the memory figures.
 
 mod tokens;
 mod world;
@@ -16,7 +16,7 @@ use crate::common::table::{aside, median};
 const NUMBERS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 11;
 
-/// What is measured in turn: its name, its unit, and how many nanoseconds that has.
+/// The costs: name, unit, and the unit in nanoseconds.
 const COSTS: [(&str, &str, f64); 5] = [
     ("local hit", "ns", 1.0),
     ("the same of a HashMap of Arcs", "ns", 1.0),
@@ -25,12 +25,12 @@ const COSTS: [(&str, &str, f64); 5] = [
     ("invalidating the tenant of 1 % of them", "µs", 1e3),
 ];
 
-/// A process that holds so many tokens; it says first what they take.
+/// Starts a process with this number of tokens. It prints their memory first.
 fn holder(tokens: usize) -> Child {
     Child::start(["hold", &tokens.to_string()])
 }
 
-/// Nanoseconds of the cost of this number.
+/// Returns the nanoseconds of the cost with this number.
 fn measured_by(holder: &mut Child, cost: usize) -> f64 {
     holder.order(cost);
     holder.answer()[0]
@@ -53,7 +53,7 @@ pub(crate) fn main() {
 
 fn measure(numbers: &[usize]) {
     let (mut holders, mut memory) = (Vec::new(), Vec::new());
-    // One after the other: the growth of one is not measured while another fills.
+    // One after the other, so that the memory of one is not measured while another fills its cache.
     for tokens in numbers {
         let mut holder = holder(*tokens);
         memory.push(holder.answer());

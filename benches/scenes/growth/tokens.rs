@@ -1,4 +1,4 @@
-//! Tokens, and how Redis comes to hold a million of them soon.
+//! Tokens, and a quick way to fill Redis with a million of them.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use test_support::RedisServer;
 use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, TokenDigest, TokenRecord};
 
 pub(crate) const TENANT: &str = "tenant-1";
-/// Of so many tokens one is the tenant's.
+/// One of this number of tokens belongs to the tenant.
 pub(crate) const PER_TENANT: usize = 100;
-/// Longer than the bench: no entry ends or is refreshed.
+/// Longer than the bench, so that no entry expires or is refreshed.
 pub(crate) const LONG: Duration = Duration::from_secs(3_600);
-/// Commands of one pipeline.
+/// The number of commands in a pipeline.
 const PIPELINE: usize = 1_000;
 
-/// 41 bytes, as in the other benches.
+/// Returns a token of 41 bytes, as in the other benches.
 pub(crate) fn token(n: usize) -> String {
     format!("app-{}", id(n))
 }
@@ -23,7 +23,7 @@ fn id(n: usize) -> String {
     format!("{n:037}")
 }
 
-/// Where Redis has the token.
+/// Returns the token's key in Redis.
 fn key(n: usize) -> String {
     format!("api_token:token:{{{}}}", TokenDigest::of(&token(n)))
 }
@@ -44,7 +44,7 @@ pub(crate) fn builder() -> ApiTokenCacheBuilder<()> {
     ApiTokenCache::builder(loader).token_types(["app"])
 }
 
-/// What a fill wrote for one token, to be written for others.
+/// The entry that a fill wrote for one token, as a template for others.
 struct Filled {
     text: String,
     id: String,
@@ -69,7 +69,7 @@ impl Filled {
     }
 }
 
-/// Writes what so many fills would write; that it is the same, to the byte, is asserted of two.
+/// Writes what this number of fills would write. Two entries are compared with real ones, byte by byte.
 pub(crate) async fn fill(cache: &ApiTokenCache, server: &RedisServer, tokens: usize) {
     let of_tenant = Filled::by(cache, server, 0).await;
     let of_none = Filled::by(cache, server, 1).await;
@@ -77,7 +77,7 @@ pub(crate) async fn fill(cache: &ApiTokenCache, server: &RedisServer, tokens: us
         assert_eq!(like.of(n), Filled::by(cache, server, n).await.text);
     }
     let client = redis::Client::open(server.url()).expect("a url");
-    // A pipeline takes what it takes.
+    // No timeout for a pipeline.
     let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     let connection = client.get_multiplexed_async_connection_with_config(&patient);
     let mut connection = connection.await.expect("a connection");

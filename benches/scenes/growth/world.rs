@@ -1,4 +1,4 @@
-//! The process that holds so many tokens, and measures what it is asked to.
+//! The process with a number of tokens, which measures costs on request.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -18,18 +18,18 @@ use super::tokens::{LONG, PER_TENANT, TENANT, builder, fill, token};
 use crate::common::table::{median, resident_bytes};
 
 const SLICE: Duration = Duration::from_millis(200);
-/// So many look-ups at a time, where no time is measured.
+/// The number of concurrent lookups where no time is measured.
 const AT_ONCE: usize = 256;
-/// Their texts are made outside of the measured time, so many at once: few, so that other work of the
-/// machine interrupts few of the batches.
+/// The number of lookups in a batch, whose texts are created outside of the measured time. Batches are small,
+/// so that other load interrupts few of them.
 const BATCH: usize = 64;
-/// Of the look-ups in Redis.
+/// The number of concurrent lookups in Redis.
 const TASKS: usize = 16;
-/// In a slice.
+/// The number of lookups in a slice.
 const INVALIDATIONS: usize = 20;
 
-/// Prints the bytes of an entry, here and in Redis; and then for each line of the input, which is the
-/// number of a cost, its nanoseconds.
+/// Prints the bytes of an entry, here and in Redis. Then prints, for each line of the input, which is the
+/// number of a cost, the nanoseconds.
 pub(crate) fn hold(tokens: usize) {
     let server = RedisServer::start();
     let mut world = World {
@@ -39,7 +39,7 @@ pub(crate) fn hold(tokens: usize) {
         plain: HashMap::new(),
         dice: Dice::new(0, 0),
     };
-    // On one thread, as in `local_memory`: the allocator has a heap for each.
+    // On one thread, as in `local_memory`, because the allocator has a heap for each thread.
     let filling = Builder::new_current_thread().enable_all().build();
     let (here, there) = filling.expect("a runtime").block_on(world.fill(&server));
     world.plain = plain(tokens);
@@ -77,18 +77,18 @@ struct World {
     local: ApiTokenCache,
     /// Without a local level.
     shared: ApiTokenCache,
-    /// The least that one would have for the local level: what memory itself costs.
+    /// The simplest possible local level, which shows the cost of memory access.
     plain: HashMap<String, Arc<TokenRecord>>,
     dice: Dice,
 }
 
 impl World {
-    /// Fills Redis, and the local level from there; how many bytes each entry takes, here and there.
+    /// Fills Redis, and the local level from it. Returns the bytes of an entry in both.
     async fn fill(&self, server: &RedisServer) -> (f64, f64) {
         let empty = used_memory(server);
         fill(&self.shared, server, self.tokens).await;
         let there = used_memory(server) - empty;
-        // What connections and flights need is there before: these the loader does not know.
+        // Connections and calls allocate their memory before, for tokens that the loader does not know.
         let unknown = (0..10 * AT_ONCE).map(|n| format!("unknown-{n:032}"));
         prime(&self.local, unknown).await;
         let before = resident_bytes();
@@ -101,12 +101,12 @@ impl World {
         (here / entries as f64, there / self.tokens as f64)
     }
 
-    /// The number of a token of no tenant: those of the other are invalidated now and then.
+    /// Returns the number of a token without a tenant, because the others are invalidated.
     fn any(&mut self) -> usize {
         any(&mut self.dice, self.tokens)
     }
 
-    /// Nanoseconds of a look-up on this thread.
+    /// Returns the nanoseconds of a lookup on this thread.
     fn each(&mut self, look_up: fn(&Self, &str)) -> f64 {
         let (start, mut batches) = (Instant::now(), Vec::new());
         while start.elapsed() < SLICE {
@@ -134,13 +134,13 @@ impl World {
         assert!(black_box(record).is_some());
     }
 
-    /// The slice's time by the number of look-ups in it.
+    /// Returns the slice's time divided by the number of lookups in it.
     async fn redis_hit(&mut self) -> f64 {
         let (start, done) = (Instant::now(), Arc::<AtomicUsize>::default());
         let mut running = JoinSet::new();
         for _ in 0..TASKS {
             let (cache, done, tokens) = (self.shared.clone(), Arc::clone(&done), self.tokens);
-            // A generator of its own for each.
+            // Each task has a generator of its own.
             let mut dice = Dice::new(self.dice.roll(), 0);
             running.spawn(async move {
                 while start.elapsed() < SLICE {
@@ -168,7 +168,7 @@ impl World {
         median(nanos)
     }
 
-    /// All of its tokens are in force before.
+    /// All of the tenant's tokens are cached before.
     async fn invalidate_tenant(&mut self) -> f64 {
         let begun = Instant::now();
         let invalidated = self.local.invalidate_tenant(TENANT).await;
@@ -180,7 +180,7 @@ impl World {
         nanos
     }
 
-    /// It was invalidated, and the loader is asked for it, which puts it back.
+    /// Asserts that an invalidated token is loaded, which caches it again.
     async fn is_loaded(&self, token: &str) {
         let answer = self.local.authenticate_typed(token, "app").await;
         let found = answer.expect("an answer").valid().expect("a token");
@@ -188,7 +188,7 @@ impl World {
     }
 }
 
-/// By an order without a pattern.
+/// Returns the number of a token, in an order without a pattern.
 fn any(dice: &mut Dice, tokens: usize) -> usize {
     let n = dice.below(tokens);
     n + usize::from(n.is_multiple_of(PER_TENANT))

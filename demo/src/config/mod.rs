@@ -128,7 +128,7 @@ impl Values {
         {
             return Err(StartError::of(
                 "REDIS_URL",
-                "a cluster needs KEY_LAYOUT=digest: the Dify layout needs SCAN, which a cluster does not support",
+                "a cluster does not work with KEY_LAYOUT=dify, which needs SCAN over all keys",
             ));
         }
         Ok(Config {

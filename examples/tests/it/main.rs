@@ -1,5 +1,4 @@
-//! The examples as their readers meet them: each program is started, and the lines that it prints are pasted
-//! into a shell.
+//! Starts each example as its users do, and runs the commands that it prints in a shell.
 
 #[cfg(feature = "postgres")]
 mod postgres;

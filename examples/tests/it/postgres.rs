@@ -1,4 +1,4 @@
-//! The program on a PostgreSQL and a Redis of its own, asked and operated by the lines that it prints.
+//! The example `postgres` with a PostgreSQL and a Redis, used by the commands that it prints.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use test_support::{Example, PostgresServer, RedisServer};
 use tower_api_token::{TokenDigest, TokenFormat};
 
-/// The printed lines.
+/// The printed commands, by their index.
 const WHOAMI: usize = 0;
 const SUSPEND: usize = 1;
 const RESUME: usize = 2;
@@ -28,7 +28,7 @@ fn operator(example: &Example) -> &str {
 }
 
 #[test]
-fn a_revocation_at_one_instance_holds_at_the_other() {
+fn revocation_takes_effect_on_the_other_instance() {
     let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
     let (database, cache) = (postgres.url(), redis.url());
     let variables = [
@@ -53,7 +53,7 @@ fn a_revocation_at_one_instance_holds_at_the_other() {
 }
 
 #[test]
-fn a_suspended_tenants_token_is_denied_until_the_tenant_is_resumed() {
+fn token_is_denied_until_its_tenant_is_resumed() {
     let postgres = PostgresServer::start();
     let example = start(&[("DATABASE_URL", &postgres.url())]);
     for _ in 0..2 {
@@ -72,7 +72,7 @@ fn a_suspended_tenants_token_is_denied_until_the_tenant_is_resumed() {
 }
 
 #[test]
-fn each_type_of_token_opens_its_own_routes_alone() {
+fn each_type_of_token_works_only_for_its_routes() {
     let postgres = PostgresServer::start();
     let example = start(&[("DATABASE_URL", &postgres.url())]);
     example.curl("/v1/whoami", &[]).expect(401);
@@ -93,7 +93,7 @@ fn each_type_of_token_opens_its_own_routes_alone() {
 }
 
 #[tokio::test]
-async fn a_token_ends_when_its_row_says_so() {
+async fn token_expires_when_its_row_says_so() {
     let postgres = PostgresServer::start();
     let example = start(&[("DATABASE_URL", &postgres.url())]);
     let mut database = PgConnection::connect(&postgres.url()).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_token_ends_when_its_row_says_so() {
         let answer = example.curl_as(token.expose(), "/v1/whoami", &[]);
         answer.expect(status);
     }
-    // What lies in the table is the digest of what was printed.
+    // The table has the digest of the printed token.
     let digest = TokenDigest::of(user(&example));
     let known: i64 = sqlx::query_scalar("SELECT count(*) FROM tokens WHERE digest = $1")
         .bind(digest.as_bytes())
@@ -131,7 +131,7 @@ async fn a_token_ends_when_its_row_says_so() {
     assert_eq!(known, 1);
 }
 
-/// Asks again until it is so, for what another process does in its own time.
+/// Waits until another process has made the condition true.
 async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition().await {
@@ -141,7 +141,7 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn an_operator_who_hangs_up_does_not_part_a_commit_from_its_invalidation() {
+async fn disconnect_does_not_prevent_the_invalidation() {
     let postgres = PostgresServer::start();
     let example = start(&[("DATABASE_URL", &postgres.url())]);
     example.paste(WHOAMI).expect(200);
@@ -177,7 +177,7 @@ async fn an_operator_who_hangs_up_does_not_part_a_commit_from_its_invalidation()
 }
 
 #[test]
-fn instances_that_start_together_make_the_tables_once() {
+fn instances_that_start_together_create_the_tables_once() {
     let postgres = PostgresServer::start();
     let url = postgres.url();
     std::thread::scope(|scope| {
@@ -188,7 +188,7 @@ fn instances_that_start_together_make_the_tables_once() {
 }
 
 #[test]
-fn a_database_that_is_away_is_no_reason_to_call_a_token_bad() {
+fn outage_of_the_database_does_not_make_a_token_invalid() {
     let postgres = PostgresServer::start();
     let example = start(&[("DATABASE_URL", &postgres.url())]);
     drop(postgres);

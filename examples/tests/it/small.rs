@@ -1,4 +1,4 @@
-//! The examples of one file.
+//! The examples that are one file.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ macro_rules! start {
     (@ $variables:expr) => { $variables };
 }
 
-/// A token as the examples make them, and that they never made.
+/// Returns an unknown token in the format of the examples.
 fn invented() -> String {
     let token = TokenFormat::from_static("demo_").generate().unwrap();
     token.expose().to_owned()
 }
 
-/// 401 with the challenge that RFC 6750 wants, for no token and for a token that is not good.
+/// Asserts a 401 with the challenge of RFC 6750 for requests without a token and with an invalid one.
 #[track_caller]
 fn refuses_strangers(example: &Example, path: &str) {
     let nothing = example.curl(path, &[]).expect(401);
@@ -41,7 +41,7 @@ fn says(answer: Answer, body: &str) {
 }
 
 #[test]
-fn axum_greets_a_good_token_and_tells_a_stranger_nothing_of_its_routes() {
+fn axum_accepts_a_valid_token_and_hides_its_routes() {
     let example = start!("axum");
     says(example.paste(0), "tok-1 (loaded)\n");
     says(example.paste(0), "tok-1 (local)\n");
@@ -52,7 +52,7 @@ fn axum_greets_a_good_token_and_tells_a_stranger_nothing_of_its_routes() {
 }
 
 #[test]
-fn hyper_greets_a_good_token_over_http1_and_http2() {
+fn hyper_accepts_a_valid_token_over_http1_and_http2() {
     let example = start!("hyper");
     says(example.paste(0), "hello tok-1 (loaded)\n");
     says(example.paste(0), "hello tok-1 (local)\n");
@@ -66,9 +66,9 @@ fn hyper_greets_a_good_token_over_http1_and_http2() {
     assert!(answer.head.starts_with("HTTP/2 401"), "{answer:?}");
 }
 
-/// By the plan as the loader gave it, and as it came back from Redis and from the local level.
+/// The plan is the loader's, and then the one from Redis and from the local level.
 #[test]
-fn metadata_decides_by_the_plan_that_is_cached_with_the_token() {
+fn metadata_uses_the_cached_plan() {
     let redis = RedisServer::start();
     for variables in [&[][..], &[("REDIS_URL", redis.url().as_str())]] {
         let example = start!("metadata", variables);
@@ -97,7 +97,7 @@ fn metadata_decides_by_the_plan_that_is_cached_with_the_token() {
 }
 
 #[test]
-fn optional_serves_strangers_and_callers_and_refuses_a_bad_token() {
+fn optional_accepts_no_token_and_rejects_an_invalid_one() {
     let example = start!("optional");
     let stranger = example.paste(0);
     assert_eq!(stranger.header("vary"), "authorization");
@@ -109,7 +109,7 @@ fn optional_serves_strangers_and_callers_and_refuses_a_bad_token() {
 }
 
 #[test]
-fn rejection_refuses_in_its_own_words_with_the_layers_headers() {
+fn rejection_has_its_own_body_and_the_layers_headers() {
     let example = start!("rejection");
     let token = example.token(1, "Bearer ");
     let header = format!("authorization: Bearer {token}");
@@ -162,7 +162,7 @@ fn rejection_refuses_in_its_own_words_with_the_layers_headers() {
 }
 
 #[test]
-fn scopes_take_each_type_of_token_on_its_own_router_alone() {
+fn scopes_accept_each_type_only_on_its_own_router() {
     let example = start!("scopes");
     for _ in 0..2 {
         says(example.paste(0), "tok-app, of type app\n");

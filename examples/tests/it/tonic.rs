@@ -1,4 +1,4 @@
-//! A real tonic client against the real server, in this process and as the program that is started.
+//! A tonic client with the example's server, in this process and as a program.
 
 #[path = "../../tonic/serve.rs"]
 mod serve;
@@ -23,7 +23,7 @@ use tonic_web::GrpcWebClientLayer;
 use tower::ServiceBuilder;
 use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 
-/// Of an application, and so allowed to watch.
+/// A token of an application, which may watch.
 const WATCHER: &str = "app-of-an-application";
 const GOOD: &str = "app-0123456789abcdef";
 const SUSPENDED: &str = "app-of-a-suspended-tenant";
@@ -111,7 +111,7 @@ fn bearer(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_good_token_is_served_and_loaded_once() {
+async fn valid_token_is_served_and_loaded_once() {
     let mut running = start().await;
     for _ in 0..2 {
         let status = running.check(&[&bearer(GOOD)]).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_good_token_is_served_and_loaded_once() {
 }
 
 #[tokio::test]
-async fn no_token_and_an_unknown_one_are_unauthenticated() {
+async fn missing_and_unknown_tokens_are_unauthenticated() {
     let mut running = start().await;
     let (code, message) = running.refusal(&[]).await;
     assert_eq!(code, Code::Unauthenticated);
@@ -137,7 +137,7 @@ async fn no_token_and_an_unknown_one_are_unauthenticated() {
 }
 
 #[tokio::test]
-async fn a_denied_token_is_told_the_loaders_reason_letter_for_letter() {
+async fn denial_has_the_loaders_reason() {
     let mut running = start().await;
     let denied = (Code::PermissionDenied, REASON.to_owned());
     assert_eq!(running.refusal(&[&bearer(SUSPENDED)]).await, denied);
@@ -147,7 +147,7 @@ async fn a_denied_token_is_told_the_loaders_reason_letter_for_letter() {
 }
 
 #[tokio::test]
-async fn a_failing_loader_is_unavailable_without_its_text_and_is_asked_again() {
+async fn failing_loader_is_unavailable_and_called_again() {
     let mut running = start().await;
     for loads in 1..=2 {
         let (code, message) = running.refusal(&[&bearer(FAILING)]).await;
@@ -159,7 +159,7 @@ async fn a_failing_loader_is_unavailable_without_its_text_and_is_asked_again() {
 }
 
 #[tokio::test]
-async fn two_authorization_entries_are_an_invalid_argument_even_when_both_are_good() {
+async fn two_authorization_entries_are_an_invalid_argument() {
     let mut running = start().await;
     let good = bearer(GOOD);
     let (code, _) = running.refusal(&[&good, &good]).await;
@@ -169,7 +169,7 @@ async fn two_authorization_entries_are_an_invalid_argument_even_when_both_are_go
 }
 
 #[tokio::test]
-async fn a_policys_refusal_is_permission_denied_and_is_decided_anew_for_each_call() {
+async fn policy_is_applied_to_each_call() {
     let mut running = start().await;
     let good = bearer(GOOD);
     for _ in 0..2 {
@@ -182,11 +182,7 @@ async fn a_policys_refusal_is_permission_denied_and_is_decided_anew_for_each_cal
         let status = running.check(&[&good]).await.unwrap();
         assert_eq!(status, ServingStatus::Serving);
     }
-    assert_eq!(
-        running.loads(),
-        1,
-        "what was refused is the method, not the token"
-    );
+    assert_eq!(running.loads(), 1, "the method was rejected, not the token");
     let watcher = request(&[&bearer(WATCHER)]);
     let watching = running.client.watch(watcher).await.unwrap();
     let first = watching.into_inner().message().await.unwrap().unwrap();
@@ -195,7 +191,7 @@ async fn a_policys_refusal_is_permission_denied_and_is_decided_anew_for_each_cal
 }
 
 #[tokio::test]
-async fn over_grpc_web_the_statuses_are_the_same() {
+async fn grpc_web_has_the_same_statuses() {
     let mut running = start().await;
     let http1 = Client::builder(TokioExecutor::new()).build_http();
     let web = ServiceBuilder::new()
@@ -225,7 +221,7 @@ async fn over_grpc_web_the_statuses_are_the_same() {
 }
 
 #[tokio::test]
-async fn the_program_answers_its_printed_line_and_a_client_with_its_token() {
+async fn program_answers_its_printed_command_and_a_client() {
     let example = Example::start(Path::new(env!("CARGO_BIN_EXE_tonic")), &[]);
     let pasted = example.paste(0).expect(200);
     assert_eq!(pasted.header("content-type"), "application/grpc");

@@ -1,4 +1,4 @@
-//! The program, asked as a page does, with the token among the subprotocols, and as programs do.
+//! The example `websocket`: with the token in a subprotocol, as a page sends it, and in a header, as programs do.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tower_api_token::TokenFormat;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// The line that is pasted to revoke.
+/// The index of the printed command that revokes the token.
 const REVOKE: usize = 2;
 
 fn start() -> Example {
@@ -25,7 +25,7 @@ fn token(example: &Example) -> &str {
     example.token(REVOKE, "Bearer ")
 }
 
-/// A socket, or the status and the challenge that it was refused with.
+/// Opens a socket, or returns the status and the challenge of the rejection.
 async fn open_with(
     example: &Example,
     headers: &[(&'static str, &str)],
@@ -52,7 +52,7 @@ async fn open_with(
     }
 }
 
-/// A socket, or the status that it was refused with.
+/// Opens a socket, or returns the status of the rejection.
 async fn open(example: &Example, protocols: &str) -> Result<Socket, u16> {
     let protocols = [("sec-websocket-protocol", protocols)];
     let opened = open_with(example, &protocols).await;
@@ -63,7 +63,7 @@ async fn open_as(example: &Example, token: &str) -> Result<Socket, u16> {
     open(example, &format!("demo.v1, bearer.{token}")).await
 }
 
-/// The next message. Its limit bounds a hang, and measures nothing.
+/// Returns the next message. The timeout only limits how long a test can hang.
 async fn next(socket: &mut Socket) -> Message {
     let next = tokio::time::timeout(Duration::from_secs(30), socket.next()).await;
     let next = next.expect("a message or a close");
@@ -75,7 +75,7 @@ async fn echo(socket: &mut Socket, text: &str) -> String {
     next(socket).await.into_text().unwrap().to_string()
 }
 
-/// What the socket is closed with, if nothing else comes before.
+/// Asserts that the next message closes the socket, and returns its code and text.
 async fn closed(socket: &mut Socket) -> (CloseCode, String) {
     match next(socket).await {
         Message::Close(Some(frame)) => (frame.code, frame.reason.to_string()),
@@ -95,7 +95,7 @@ async fn sockets_echo_until_their_token_is_revoked() {
 
     example.paste(REVOKE).expect(204);
 
-    // Closed already, perhaps, by a check of that second. It is not echoed in either case.
+    // The periodic check may have closed the socket already. The text is not echoed in either case.
     let _ = busy.send(Message::text("still there?")).await;
     let expected = (CloseCode::Policy, "The API token is not valid.".to_owned());
     assert_eq!(closed(&mut busy).await, expected);
@@ -106,7 +106,7 @@ async fn sockets_echo_until_their_token_is_revoked() {
 }
 
 #[tokio::test]
-async fn who_presents_no_good_token_gets_a_status_and_no_socket() {
+async fn invalid_token_gets_a_status_and_no_socket() {
     let example = start();
     let good = token(&example);
     let invented = TokenFormat::from_static("demo_").generate().unwrap();
@@ -122,7 +122,7 @@ async fn who_presents_no_good_token_gets_a_status_and_no_socket() {
 }
 
 #[tokio::test]
-async fn a_program_opens_a_socket_by_authorization() {
+async fn program_opens_a_socket_with_authorization() {
     let example = start();
     let bearer = format!("Bearer {}", token(&example));
     let mut plain = open_with(&example, &[("authorization", &bearer)])
@@ -146,7 +146,7 @@ async fn a_program_opens_a_socket_by_authorization() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_whether_a_token_was_presented() {
+async fn challenge_depends_on_whether_a_token_was_sent() {
     let example = start();
     let good = token(&example);
     let invented = TokenFormat::from_static("demo_").generate().unwrap();
@@ -184,7 +184,7 @@ async fn a_refusal_says_whether_a_token_was_presented() {
 }
 
 #[test]
-fn the_printed_upgrade_is_answered_and_the_token_is_not_echoed() {
+fn printed_upgrade_is_answered_without_the_token() {
     let example = start();
     let answer = example.paste(0).expect(101);
     assert_eq!(answer.header("sec-websocket-protocol"), "demo.v1");

@@ -1,4 +1,4 @@
-//! Starting, signalling and ending server processes, and choosing ports for them.
+//! Starts, signals and ends server processes, and picks ports for them.
 
 use std::collections::hash_map::RandomState;
 use std::fs::File;
@@ -15,22 +15,22 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a server may take to start or to stop before a test fails. Generous, because two cores may be running
-/// twenty tests: it bounds a hang and is no measure of anything.
+/// How long a server may take to start or to stop before a test fails. It is long, because two cores may run twenty
+/// tests, and only limits how long a test can hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a wait looks again, where the other side has no way to tell us.
+/// The interval of polling.
 pub(crate) const POLL: Duration = Duration::from_millis(5);
 
-/// The first executable file called `name` on `PATH`.
+/// Returns the first executable file called `name` on `PATH`.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).find_map(|dir| executable(&dir.join(name)))
 }
 
-/// The absolute `path`, if it is a file that someone may execute.
+/// Returns the absolute `path`, if it is an executable file.
 ///
-/// Symbolic links are not resolved: `redis-server` is one in Debian, to a program that goes by its own name.
+/// Symbolic links are not resolved: Debian's `redis-server` is a link to a program that depends on its name.
 pub(crate) fn executable(path: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
 
@@ -39,14 +39,14 @@ pub(crate) fn executable(path: &Path) -> Option<PathBuf> {
     runs.then(|| std::path::absolute(path).ok())?
 }
 
-/// A command for `program` that gets the signal `on_orphaned` when this process dies, however it dies; or, strictly, the
-/// thread that spawns it.
+/// Returns a command for `program` that gets the signal `on_orphaned` when this process dies for any reason; strictly
+/// speaking, when the thread that spawned it ends.
 ///
-/// `Drop` does not run in a test process that is killed (a time limit, Ctrl-C, an abort), and a forgotten server would
-/// keep its port and its memory. The kernel's answer is `PR_SET_PDEATHSIG`, which must be set in the child between fork
-/// and exec. `pre_exec` is unsafe and this workspace forbids unsafe code, so util-linux's `setpriv` sets it: it then
-/// *becomes* the server (exec), so the process id stays the one we spawned. Without such a `setpriv` (macOS, busybox) the
-/// server is started plainly, and only a killed test process leaves it behind.
+/// `Drop` does not run in a test process that is killed (a timeout, Ctrl-C, an abort), and the server would keep its port
+/// and its memory. The kernel's remedy is `PR_SET_PDEATHSIG`, which must be set in the child between fork and exec.
+/// `pre_exec` is unsafe, and this workspace forbids unsafe code, so util-linux's `setpriv` sets it. It then executes the
+/// server, which keeps the process id. Without such a `setpriv` (macOS, busybox) the server is started directly, and
+/// remains if the test process is killed.
 pub fn bound_to_us(program: &Path, on_orphaned: &str) -> Command {
     match setpriv() {
         Some(setpriv) => {
@@ -60,7 +60,7 @@ pub fn bound_to_us(program: &Path, on_orphaned: &str) -> Command {
     }
 }
 
-/// The `setpriv` that knows `--pdeathsig`, if this machine has one.
+/// Returns a `setpriv` with `--pdeathsig`, if there is one.
 pub(crate) fn setpriv() -> Option<&'static Path> {
     static SETPRIV: OnceLock<Option<PathBuf>> = OnceLock::new();
     SETPRIV
@@ -76,8 +76,8 @@ pub(crate) fn setpriv() -> Option<&'static Path> {
 
 /// Spawns `command` on a thread that lives as long as this process.
 ///
-/// The "parent" of `PR_SET_PDEATHSIG` is the *thread* that forked, not its process. Spawned from the thread of a test,
-/// a server shared by several tests would be killed when the first of them ends.
+/// The "parent" of `PR_SET_PDEATHSIG` is the *thread* that forked, not its process. If the thread of a test spawned a
+/// server that several tests share, the server would be killed when that test ends.
 fn spawn(command: Command) -> io::Result<Child> {
     type Job = (Command, mpsc::SyncSender<io::Result<Child>>);
     static SPAWNER: OnceLock<mpsc::Sender<Job>> = OnceLock::new();
@@ -101,11 +101,11 @@ fn spawn(command: Command) -> io::Result<Child> {
     spawned.recv().expect("the spawner thread answers")
 }
 
-/// What `attempt` finds, asked again and again until it finds something; `Err` says what is still missing.
+/// Calls `attempt` until it succeeds, and returns its result. An `Err` describes what is missing.
 ///
 /// # Panics
 ///
-/// After [`PATIENCE`], with the last `Err` and `logs`.
+/// Panics after [`PATIENCE`], with the last `Err` and `logs`.
 #[track_caller]
 pub(crate) fn wait_until<T>(
     what: &str,
@@ -127,7 +127,7 @@ pub(crate) fn wait_until<T>(
     }
 }
 
-/// What `make` makes of `0..n`, all at the same time.
+/// Calls `make` with `0..n`, each on a thread of its own, and returns the results.
 pub(crate) fn side_by_side<T: Send>(n: usize, make: impl Fn(usize) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let make = &make;
@@ -143,19 +143,19 @@ pub(crate) fn side_by_side<T: Send>(n: usize, make: impl Fn(usize) -> T + Sync) 
     })
 }
 
-/// One child process, ended when dropped.
+/// A child process, which is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts `command` with its output going to the end of the file `log`.
+    /// Starts `command`, and appends its output to the file `log`.
     pub(crate) fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         command
-            // A group of its own: the kernel continues the stopped processes of a group that becomes an orphan, as a test
-            // run's does whose shell ends. What a test has paused would go on by itself.
+            // A group of its own: the kernel continues the stopped processes of a group that is orphaned, which happens
+            // to that of a test run when its shell ends. A process that a test has paused would continue.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
@@ -167,8 +167,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends `signal`. Cannot reach a stranger: the process id is ours until `wait` has collected it, and a `Process`
-    /// that was collected is not signalled again.
+    /// Sends `signal`. It cannot reach another process: the id is ours until `wait` has collected it, and a collected
+    /// `Process` gets no signals.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if self.exited().is_some() {
             return;
@@ -179,7 +179,7 @@ impl Process {
         }
     }
 
-    /// The exit status, if the process has ended by itself or by a signal.
+    /// Returns the exit status, if the process has ended.
     pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -198,7 +198,7 @@ impl Process {
         }
     }
 
-    /// Ends the process at once and waits until it is gone. Ends a stopped (`SIGSTOP`) process too.
+    /// Kills the process, even a stopped one (`SIGSTOP`), and waits for its end.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -211,13 +211,12 @@ impl Drop for Process {
     }
 }
 
-/// A loopback TCP port that nothing listens on.
+/// Returns a loopback TCP port that is not in use.
 ///
-/// Not the usual "bind to 0 and close": the kernel hands those out from the ephemeral range, where the port of a server
-/// that is down for a moment is up for grabs. Another test's listener or outgoing connection may get it, and a client that
-/// reconnects to it in a loop may even be given it as its *own* source port and connect to itself. This picks below that
-/// range, and never the same port twice in a process. Another process may still take it before you do, so a server
-/// that finds its port taken should ask for the next one ([`RedisServer`](crate::RedisServer) does).
+/// A port from binding to 0 would be in the ephemeral range. While a server is down, another test's listener or outgoing
+/// connection may get its port there, and a client that reconnects in a loop may get it as its *own* source port and
+/// connect to itself. This picks a port below that range, and never the same twice in a process. Another process may still
+/// take it first, so a server whose port is in use should try the next one, as [`RedisServer`](crate::RedisServer) does.
 ///
 /// # Panics
 ///
@@ -227,7 +226,7 @@ pub fn free_port() -> u16 {
     bound.expect("a bound listener has an address").port()
 }
 
-/// A listener on such a port.
+/// Returns a listener on such a port.
 pub(crate) fn listen() -> TcpListener {
     const FIRST: u32 = 10_000;
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
@@ -246,7 +245,7 @@ pub(crate) fn listen() -> TcpListener {
     panic!("no free TCP port between {FIRST} and {}", FIRST + span);
 }
 
-/// Where the kernel's ephemeral ports begin: Linux says, elsewhere 32768 is low enough.
+/// Returns the start of the ephemeral ports. Where the kernel does not tell, 32768 is low enough.
 fn ephemeral_start() -> u32 {
     std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()
@@ -255,7 +254,7 @@ fn ephemeral_start() -> u32 {
         .min(60_000)
 }
 
-/// The end of a server's log, for the message of a panic.
+/// Returns the end of a server's log, for the message of a panic.
 pub(crate) fn log_tail(log: &Path) -> String {
     const LINES: usize = 40;
     let text = match std::fs::read(log) {
@@ -266,7 +265,7 @@ pub(crate) fn log_tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// Whether a server's log says that it ended because its port was taken.
+/// Returns whether a server's log reports that its port is in use.
 pub(crate) fn port_was_taken(log: &Path) -> bool {
     log_tail(log).contains("Address already in use")
 }
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_has_a_group_of_its_own() {
+    fn process_has_a_group_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let mut sleep = Command::new("sleep");
         sleep.arg("600");

@@ -1,4 +1,4 @@
-//! Finds a Python that has the packages.
+//! Finds a Python interpreter that has the packages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,11 +7,11 @@ use std::sync::OnceLock;
 const ADVICE: &str = "run scripts/test, which installs what the tests need, or name a Python with \
                       testing/fleet/python/requirements.txt in INTEROP_PYTHON";
 
-/// The interpreter that the environment variable `INTEROP_PYTHON` names, or else the one of the
-/// virtual environment that `scripts/lib/python-env` makes.
+/// Returns the interpreter that the environment variable `INTEROP_PYTHON` names, or else the one of the virtual
+/// environment that `scripts/lib/python-env` creates.
 ///
 /// # Panics
-/// There is none. A test that needs Python must not pass without it.
+/// Panics if there is none, because a test that needs Python must not pass without it.
 pub fn python() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| match std::env::var_os("INTEROP_PYTHON") {

@@ -8,14 +8,14 @@ use std::thread::{self, JoinHandle};
 
 use crate::process::listen;
 
-/// A TCP proxy in front of a Redis that writes down each round trip.
+/// A TCP proxy in front of a Redis that records each round trip.
 ///
-/// It works in lock-step: it takes what a client has sent, hands it on, and takes nothing more from that client until all
-/// of the replies are in and passed back. So a pipeline that is sent in one write is one round trip, and a command that is
-/// sent because of a reply is another, by construction and not by a guess from times.
+/// It works in lock-step: it forwards what a client has sent, and reads nothing more from that client until all replies
+/// are received and forwarded. So a pipeline that is sent in one write is one round trip, and a command that depends on a
+/// reply is another one, by construction.
 ///
-/// What a client sends at once but in several writes counts once or more, as the kernel happens to join them: ask one
-/// thing at a time. `MONITOR` and subscriptions, which are answered more than once, do not pass.
+/// Commands that a client sends together in several writes may count as one round trip or more, because the kernel may
+/// join them. `MONITOR` and subscriptions, which have more than one reply, do not work.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -47,7 +47,7 @@ impl RoundTrips {
     ///
     /// # Panics
     ///
-    /// Panics if the machine has no port or thread to give.
+    /// Panics if it cannot get a port or a thread.
     pub fn start(target: SocketAddr) -> Self {
         let listener = listen();
         let addr = listener
@@ -68,13 +68,13 @@ impl RoundTrips {
         }
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The round trips since the last call (or the beginning), in their order: of each the commands, their words with
-    /// spaces between. One whose replies have reached its client is in the list.
+    /// Returns the round trips since the last call (or the start), in their order. Each is a list of commands, whose words
+    /// are joined by spaces. Every round trip whose replies have reached the client is in the list.
     pub fn take(&self) -> Vec<Vec<String>> {
         std::mem::take(&mut *lock(&self.shared.trips))
     }
@@ -83,7 +83,7 @@ impl RoundTrips {
 impl Drop for RoundTrips {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
-        // Wakes the thread up, which then sees that it is over.
+        // Wakes the thread up, which then ends.
         let _ = TcpStream::connect(self.addr);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -104,7 +104,7 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
             lock(&shared.clients).push(client);
         }
         let shared = Arc::clone(shared);
-        // An error is the end of one of the sides, and so of the connection.
+        // An error means that one side has closed, which ends the connection.
         thread::spawn(move || carry(client, target, &shared));
     }
 }
@@ -116,7 +116,7 @@ fn carry(mut client: TcpStream, target: SocketAddr, shared: &Shared) -> io::Resu
     loop {
         let (asked, commands) = whole(&mut client, 1)?;
         let replies = commands.len();
-        // Before the client can have an answer, so that it is there when somebody looks because of one.
+        // Before the client receives the reply, so that a test that got the reply finds the round trip.
         lock(&shared.trips).push(commands);
         server.write_all(&asked)?;
         let (answered, _) = whole(&mut server, replies)?;
@@ -124,7 +124,7 @@ fn carry(mut client: TcpStream, target: SocketAddr, shared: &Shared) -> io::Resu
     }
 }
 
-/// At least so many values, and no part of another: their bytes, and the strings in each.
+/// Reads at least `least` complete values, and returns their bytes and the strings in each.
 fn whole(from: &mut TcpStream, least: usize) -> io::Result<(Vec<u8>, Vec<String>)> {
     let (mut bytes, mut at, mut values) = (Vec::new(), 0, Vec::new());
     let mut buffer = [0; 16 * 1024];
@@ -142,13 +142,13 @@ fn whole(from: &mut TcpStream, least: usize) -> io::Result<(Vec<u8>, Vec<String>
     Ok((bytes, values))
 }
 
-/// The first value of RESP (2 or 3), if all of it is there: its length, and the strings in it.
+/// Parses the first value of RESP (2 or 3), if it is complete, and returns its length and the strings in it.
 fn value(bytes: &[u8]) -> Option<(usize, Vec<String>)> {
     let line = bytes.windows(2).position(|end| end == b"\r\n")?;
     let (mut at, mut words) = (line + 2, Vec::new());
     let number = || {
         let text = std::str::from_utf8(&bytes[1..line]).ok()?;
-        // A null's is -1: nothing follows.
+        // A null has the length -1, and nothing follows.
         text.parse::<usize>().ok()
     };
     let parts = match bytes[0] {
@@ -173,7 +173,7 @@ fn value(bytes: &[u8]) -> Option<(usize, Vec<String>)> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A list of lines is whole whoever panicked.
+    // A panic leaves the list valid.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipeline_is_one_round_trip_and_what_waits_for_a_reply_another() {
+    fn pipeline_is_one_round_trip_and_a_dependent_command_another() {
         let redis = RedisServer::start();
         let wire = RoundTrips::start(redis.addr());
         let mut client = TcpStream::connect(wire.addr()).unwrap();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_comes_in_parts_is_one_round_trip() {
+    fn command_in_several_parts_is_one_round_trip() {
         let redis = RedisServer::start();
         let wire = RoundTrips::start(redis.addr());
         let mut client = TcpStream::connect(wire.addr()).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_values_of_resp3_are_measured_to_their_last_byte() {
+    fn length_of_every_resp3_value_is_exact() {
         for whole in [
             "%2\r\n+a\r\n:1\r\n$1\r\nb\r\n*2\r\n$-1\r\n_\r\n",
             "~1\r\n$3\r\nabc\r\n",

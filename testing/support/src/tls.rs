@@ -11,13 +11,13 @@ use rcgen::{
 use crate::process::free_port;
 use crate::redis::{RedisServer, Reply, node_args, plain_args, program};
 
-/// A private `redis-server` that speaks TLS, with a certificate authority that nobody else knows.
+/// A private `redis-server` with TLS and a certificate authority of its own.
 ///
-/// The certificates are made at the start (a few milliseconds, ECDSA on P-256), so none of them expires in a repository.
-/// The server's is for `127.0.0.1` and `localhost`: a [`FaultProxy`](crate::FaultProxy) on the loopback may stand before it.
+/// The certificates are created at the start (a few milliseconds, ECDSA on P-256), so that none in the repository can
+/// expire. The server's certificate is for `127.0.0.1` and `localhost`, so a [`FaultProxy`](crate::FaultProxy) may be in
+/// front of it.
 ///
-/// Beside the TLS port there is a plain one on the loopback, for the inspection and the controls of
-/// [`server`](Self::server). A test that must not talk in the clear uses [`url`](Self::url), where plain text is refused.
+/// The server also has a port without TLS, for [`server`](Self::server). The port of [`url`](Self::url) accepts TLS only.
 ///
 /// ```
 /// use test_support::TlsRedisServer;
@@ -36,7 +36,7 @@ pub struct TlsRedisServer {
 }
 
 impl TlsRedisServer {
-    /// Starts a server that shows its certificate and asks for none.
+    /// Starts a server that does not ask for client certificates.
     ///
     /// # Panics
     ///
@@ -45,7 +45,7 @@ impl TlsRedisServer {
         Self::launch("no", &[])
     }
 
-    /// Starts a cluster of one node, which has all the slots and names its TLS port to who asks over TLS.
+    /// Starts a cluster of one node, which owns all slots and announces its TLS port to clients with TLS.
     ///
     /// # Panics
     ///
@@ -59,10 +59,10 @@ impl TlsRedisServer {
         redis
     }
 
-    /// Starts a server that takes only clients with a certificate of its authority
+    /// Starts a server that accepts only clients with a certificate of its authority
     /// ([`client_cert_pem`](Self::client_cert_pem)).
     ///
-    /// TLS 1.3 clients learn of the refusal late: their handshake succeeds, and the first read fails.
+    /// With TLS 1.3 the handshake of other clients succeeds, and their first read fails.
     ///
     /// # Panics
     ///
@@ -96,7 +96,7 @@ impl TlsRedisServer {
         }
     }
 
-    /// Makes everything anew, the authority too, over the files of before, and starts the server again with it.
+    /// Replaces all certificates, including the authority's, in the same files, and restarts the server with them.
     ///
     /// # Panics
     ///
@@ -107,79 +107,78 @@ impl TlsRedisServer {
         self.server.restart();
     }
 
-    /// The file that holds [`ca_pem`](Self::ca_pem).
+    /// Returns the file with [`ca_pem`](Self::ca_pem).
     pub fn ca_file(&self) -> PathBuf {
         self.server.dir().join(CA_CERT)
     }
 
-    /// The files that hold [`client_cert_pem`](Self::client_cert_pem) and [`client_key_pem`](Self::client_key_pem).
+    /// Returns the files with [`client_cert_pem`](Self::client_cert_pem) and [`client_key_pem`](Self::client_key_pem).
     pub fn client_files(&self) -> (PathBuf, PathBuf) {
         let dir = self.server.dir();
         (dir.join(CLIENT_CERT), dir.join(CLIENT_KEY))
     }
 
-    /// `rediss://127.0.0.1:PORT/`.
+    /// Returns `rediss://127.0.0.1:PORT/`.
     pub fn url(&self) -> String {
         self.url_at(self.addr())
     }
 
-    /// The [`url`](Self::url) by way of another loopback address, such as a [`FaultProxy`](crate::FaultProxy)'s.
+    /// Returns the [`url`](Self::url) with another loopback address, such as that of a [`FaultProxy`](crate::FaultProxy).
     pub fn url_at(&self, addr: SocketAddr) -> String {
         format!("rediss://{addr}/")
     }
 
-    /// The TLS port.
+    /// Returns the TLS port.
     pub fn port(&self) -> u16 {
         self.tls_port
     }
 
-    /// The loopback address and the TLS port.
+    /// Returns the loopback address and the TLS port.
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.tls_port).into()
     }
 
-    /// The server by its plain port: to look inside, kill, restart or pause it. Its certificates stay across restarts.
+    /// Returns the server at its port without TLS, to inspect, kill, restart or pause it. Restarts keep the certificates.
     pub fn server(&self) -> &RedisServer {
         &self.server
     }
 
-    /// [`RedisServer::command`], not by way of TLS.
+    /// Calls [`RedisServer::command`], without TLS.
     ///
     /// # Panics
     ///
-    /// As that does.
+    /// Panics in the same cases as [`RedisServer::command`].
     #[track_caller]
     pub fn command<A: AsRef<[u8]>>(&self, args: &[A]) -> Reply {
         self.server.command(args)
     }
 
-    /// The certificate of the authority that signed the server's: what a client is to trust.
+    /// Returns the certificate of the server's authority, which clients have to trust.
     pub fn ca_pem(&self) -> &str {
         &self.certificates.ca
     }
 
-    /// A client certificate of that authority.
+    /// Returns a client certificate of that authority.
     pub fn client_cert_pem(&self) -> &str {
         &self.certificates.client.cert
     }
 
-    /// The private key of the client certificate (PKCS #8).
+    /// Returns the private key of the client certificate (PKCS #8).
     pub fn client_key_pem(&self) -> &str {
         &self.certificates.client.key
     }
 
-    /// The certificate of an authority that has nothing to do with this server: a client that trusts it alone must
-    /// refuse to connect.
+    /// Returns the certificate of another authority. A client that trusts only this one must not connect.
     pub fn stranger_ca_pem(&self) -> &str {
         &self.certificates.stranger_ca
     }
 
-    /// A client certificate of that other authority, which [`start_mutual`](Self::start_mutual) must refuse.
+    /// Returns a client certificate of that other authority, which [`start_mutual`](Self::start_mutual) must reject.
     pub fn stranger_cert_pem(&self) -> &str {
         &self.certificates.stranger.cert
     }
 
-    /// The private key of that certificate (PKCS #8).
+    /// Returns the private key of that certificate (PKCS #8).
     pub fn stranger_key_pem(&self) -> &str {
         &self.certificates.stranger.key
     }
@@ -228,7 +227,7 @@ impl Certificates {
         }
     }
 
-    /// Writes what the server needs, and the client's.
+    /// Writes the files of the server and of the client.
     fn write(&self, dir: &Path) {
         for (name, pem) in [
             (CA_CERT, &self.ca),
@@ -272,7 +271,7 @@ fn identity(
 
 fn params(name: &str, hosts: &[&str]) -> CertificateParams {
     let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-    // An IP address becomes an IP name by itself.
+    // `new` turns IP addresses into IP names.
     let mut params = CertificateParams::new(hosts).expect("the host names are plain");
     params.distinguished_name.push(DnType::CommonName, name);
     params

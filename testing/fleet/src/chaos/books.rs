@@ -1,4 +1,4 @@
-//! Everything that the driver knows, under one lock: the ledger, what was answered, what was broken.
+//! The state of the driver, under one lock: the ledger, the answers and the faults.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,31 +9,31 @@ use crate::chaos::oracle::{Instance, judge};
 use crate::chaos::timeline;
 use crate::chaos::wire::{Answered, Counted, Origin, Said};
 
-/// So many violations are described; the others are counted.
+/// The number of violations that are described. Others are only counted.
 const DESCRIBED: usize = 5;
 
 /// The books, as they are shared.
 pub type Shared = Arc<Mutex<Books>>;
 
-/// Whoever panics with it, what is in it is still the truth.
+/// Locks the books, even after a panic, which leaves their contents valid.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A fault, as it was injected.
+/// An injected fault.
 #[derive(Debug, Clone)]
 pub struct Injected {
     /// When it began.
     pub began: Stamp,
-    /// When it was mended, if it was.
+    /// When it ended, if it did.
     pub mended: Option<Stamp>,
-    /// The word that it is counted by.
+    /// The name under which it is counted.
     pub kind: &'static str,
-    /// What it was.
+    /// Its description.
     pub what: String,
 }
 
-/// Answers by what they said and where from.
+/// The number of answers by outcome and origin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Answers {
     /// From a local level.
@@ -46,14 +46,14 @@ pub struct Answers {
     pub absent: u64,
     /// Denied.
     pub denied: u64,
-    /// Could not tell.
+    /// Unavailable.
     pub unavailable: u64,
-    /// What must never be said.
+    /// Answers that are never correct.
     pub wrong: u64,
 }
 
 impl Answers {
-    /// All of them.
+    /// Returns their sum.
     pub fn total(&self) -> u64 {
         let Self {
             local,
@@ -81,22 +81,22 @@ impl Answers {
     }
 }
 
-/// Invalidations by how they ended.
+/// The number of invalidations by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Invalidations {
     /// `Ok` for a token.
     pub tokens: u64,
     /// `Ok` for a tenant.
     pub tenants: u64,
-    /// Of them, asked `wait_for_all_instances`.
+    /// Confirmed with `wait_for_all_instances`.
     pub waited: u64,
-    /// Of them, from a worker's own engine.
+    /// Confirmed by a worker's own engine.
     pub own: u64,
-    /// Not confirmed, and so repeated.
+    /// Not confirmed, and repeated.
     pub failed: u64,
 }
 
-/// See the module.
+/// The state of the driver.
 #[derive(Debug, Default)]
 pub struct Books {
     pub ledger: Ledger,
@@ -104,10 +104,10 @@ pub struct Books {
     pub invalidations: Invalidations,
     pub faults: Vec<Injected>,
     pub violations: u64,
-    /// The first violation's time, and the first few described.
+    /// The time of the first violation, and the descriptions of the first few.
     pub first_violation: Option<Stamp>,
     pub described: Vec<String>,
-    /// Each instance's counters, as it told them last.
+    /// The last reported counters of each instance.
     pub counted: BTreeMap<u64, Counted>,
 }
 
@@ -125,7 +125,7 @@ impl Books {
         }
     }
 
-    /// Takes note of an invalidation that returned `Ok`.
+    /// Records an invalidation that returned `Ok`.
     pub fn confirmed(&mut self, target: Target, confirmed: Confirmed) {
         let counts = &mut self.invalidations;
         match target {

@@ -1,10 +1,10 @@
-//! The one clock that all processes of a run share.
+//! The clock that all processes of a run share.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The engine's clock on Linux: it reads the same in every process, and runs while one is stopped.
+/// The engine's clock on Linux. It is the same in every process, and continues while a process is stopped.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
@@ -13,7 +13,7 @@ const CLOCK: ClockId = ClockId::Monotonic;
 /// A reading of the clock, in nanoseconds.
 pub type Stamp = u64;
 
-/// The clock, read now.
+/// Reads the clock.
 pub fn now() -> Stamp {
     let now = clock_gettime(CLOCK);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
@@ -21,12 +21,12 @@ pub fn now() -> Stamp {
     seconds * 1_000_000_000 + nanos
 }
 
-/// A length of time in the clock's unit.
+/// Converts a duration to the clock's unit.
 pub fn nanos(time: Duration) -> Stamp {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// `at` as milliseconds after `origin`, for a reader.
+/// Formats `at` in milliseconds after `origin`.
 pub fn millis_after(origin: Stamp, at: Stamp) -> f64 {
     let (sign, distance) = if at >= origin {
         (1.0, at - origin)

@@ -1,6 +1,6 @@
-//! The database: a small TCP server in front of the ledger, with delays and errors of its own.
+//! The database: a TCP server in front of the ledger, which injects delays and errors.
 //!
-//! A request is a token's text, a reply is one line; a connection carries one request after another.
+//! A request is a token's text, a reply one line. A connection handles one request after another.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,25 +16,25 @@ use crate::chaos::books::{Shared, lock};
 use crate::chaos::ledger::{Read, Version};
 use crate::chaos::settings::token_index;
 
-/// How quickly, and how reliably, it answers.
+/// How quickly and reliably the database answers.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// Always after the same time.
+    /// Every reply takes the same time.
     Steady(Duration),
-    /// Mostly at once, sometimes late before the row is read or after it, sometimes too late,
-    /// sometimes with an error.
+    /// Most replies are immediate. Some are delayed before or after the row is read, some come too late, and
+    /// some are errors.
     Wild {
-        /// What decides.
+        /// The source of random numbers.
         seed: u64,
     },
 }
 
-/// A reply, as it is written.
+/// A reply of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
-    /// What the row says.
+    /// The state of the row.
     Row(Read),
-    /// It cannot tell.
+    /// The query failed.
     Error,
 }
 
@@ -53,7 +53,7 @@ impl Reply {
         }
     }
 
-    /// Reads a line that ends as it should.
+    /// Parses a complete line.
     pub fn parse(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.strip_suffix('\n')?.split(' ').collect();
         let version = |packed: &str| packed.parse().ok().map(Version::unpack);
@@ -72,7 +72,7 @@ impl Reply {
     }
 }
 
-/// A running database. It ends with its runtime.
+/// A running database, which ends with its runtime.
 #[derive(Debug)]
 pub struct Database {
     addr: SocketAddr,
@@ -80,10 +80,10 @@ pub struct Database {
 }
 
 impl Database {
-    /// Starts it, in the runtime that this is called in.
+    /// Starts a database in the current runtime.
     ///
     /// # Errors
-    /// No port.
+    /// Returns an error if no port can be bound.
     pub async fn start(books: Shared, pace: Pace) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let addr = listener.local_addr()?;
@@ -100,7 +100,7 @@ impl Database {
                     Pace::Wild { seed } => Chance::Wild(Dice::new(seed, connection)),
                 };
                 tokio::spawn(async move {
-                    // A client that went away, or that speaks nonsense.
+                    // The client disconnected, or sent an invalid request.
                     let _ = serve(stream, books, loads, chance).await;
                 });
             }
@@ -108,12 +108,12 @@ impl Database {
         Ok(Self { addr, loads })
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// How many loads began.
+    /// Returns the number of loads that began.
     pub fn loads(&self) -> u64 {
         self.loads.load(Ordering::SeqCst)
     }
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_are_read_as_they_were_written_and_never_when_cut() {
+    fn replies_round_trip_and_partial_ones_are_rejected() {
         let version = Version {
             token: 3,
             tenant: 2,

@@ -1,11 +1,10 @@
-//! Judges an answer by what the ledger knows: protocol.md section 1, and that an answer is a state
-//! that the database once had.
+//! Judges an answer by the ledger: by protocol.md section 1, and by the rule that an answer is a state that the
+//! database once had.
 //!
-//! What is not judged: an answer to a request that started before an invalidation returned may be
-//! from before or after it, also long after the return. An engine does not tell where an absence or a
-//! denial came from, so that in an instance with a local level they are allowed what a local answer
-//! is. An invalidation that we hear of later than of an answer makes the judgement milder, never
-//! harsher.
+//! It is deliberately lenient in three cases. A request that started before an invalidation returned may be
+//! answered from before or after it, even long after the return. An engine does not report the origin of an
+//! invalid or denied token, so in an instance with a local level they are judged like local answers. An
+//! invalidation that is reported after an answer is not applied to it.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,27 +13,27 @@ use crate::chaos::ledger::{History, Ledger, Row, Standing, Version};
 use crate::chaos::settings::{NEVER_CREATED, TOKENS};
 use crate::chaos::wire::{Answered, Origin, Said, Wrong};
 
-/// Who answered.
+/// The instance that answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instance {
-    /// Its number: a worker that is started anew is another instance.
+    /// Its number. A restarted worker is another instance.
     pub id: u64,
     /// Its staleness bound; zero without a local level.
     pub bound: Duration,
 }
 
-/// Why an answer breaks the promise.
+/// A violation of the promise by an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
-    /// Read from a version of the token that a complete change had replaced.
+    /// The answer was read from a version of the token that a confirmed change had replaced.
     OldToken { read: usize, oldest_allowed: usize },
-    /// Read from a version of the tenant that a complete change had replaced.
+    /// The answer was read from a version of the tenant that a confirmed change had replaced.
     OldTenant { read: usize, oldest_allowed: usize },
-    /// Absent, though it existed in every version that was allowed.
+    /// The token was invalid in the answer, but valid in every allowed version.
     NeverAbsent { oldest_allowed: usize },
-    /// A state that the database never had.
+    /// The database never had the state of the answer.
     NeverSo,
-    /// Something that an engine must never say here.
+    /// The answer is never correct in these runs.
     Wrong(Wrong),
 }
 
@@ -70,10 +69,10 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Judges one answer.
+/// Judges an answer.
 ///
 /// # Errors
-/// The way in which it breaks the promise.
+/// Returns the violation, if there is one.
 pub fn judge(ledger: &Ledger, by: Instance, answered: &Answered) -> Result<(), Violation> {
     let Some(token) = answered.token else {
         return match answered.said {
@@ -231,7 +230,7 @@ mod tests {
     });
 
     #[test]
-    fn who_started_before_the_return_may_get_either_version() {
+    fn request_from_before_the_return_may_get_either_version() {
         let (ledger, returned) = changed(true, None);
         for version in [1, 2] {
             let answered = answer(returned, found(version, 0, Origin::Loaded));
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_invalidation_that_waited_nothing_answers_from_before() {
+    fn after_a_waiting_invalidation_no_old_version_is_allowed() {
         let (ledger, returned) = changed(true, None);
         for origin in [Origin::Local, Origin::Shared, Origin::Loaded] {
             let old = answer(returned + 1, found(1, 0, origin));
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_plain_one_a_local_level_may_for_the_bound() {
+    fn after_a_plain_one_a_local_level_is_allowed_the_bound() {
         let (ledger, returned) = changed(false, None);
         let local = answer(returned + 1, found(1, 0, Origin::Local));
         assert_eq!(judge(&ledger, HERE, &local), Ok(()));
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn each_instance_is_held_to_its_own_bound_and_none_after_one_that_waited() {
+    fn each_instance_is_allowed_only_its_own_bound() {
         let long = Instance {
             id: 2,
             bound: BOUND * 4,
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caller_of_a_plain_one_may_not() {
+    fn after_a_plain_one_its_caller_is_allowed_nothing() {
         let (ledger, returned) = changed(false, Some(HERE.id));
         let local = answer(returned + 1, found(1, 0, Origin::Local));
         assert_eq!(judge(&ledger, HERE, &local), OLD);
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_exists_is_not_absent() {
+    fn existing_token_must_not_be_invalid() {
         let mut ledger = Ledger::new();
         let before = now();
         ledger.commit_token(0, Row::Good(None));
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_token_is_not_found() {
+    fn revoked_token_must_not_be_valid() {
         let (mut ledger, _) = changed(true, None);
         ledger.commit_token(0, Row::Absent);
         let returned = confirm(&mut ledger, Target::Token(0), true, None);
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_tenants_token_is_denied_and_nothing_else() {
+    fn token_of_a_suspended_tenant_must_be_denied() {
         let mut ledger = Ledger::new();
         ledger.commit_token(0, Row::Good(Some(0)));
         ledger.commit_tenant(0, Standing::Suspended);
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_from_redis_is_checked_by_a_copy_of_the_tenant_as_old_as_the_bound() {
+    fn value_from_redis_may_use_a_tenant_as_old_as_the_bound() {
         let mut ledger = Ledger::new();
         ledger.commit_token(0, Row::Good(Some(0)));
         ledger.commit_tenant(0, Standing::Active);

@@ -1,4 +1,4 @@
-//! A worker's process, as the driver holds it.
+//! The driver's side of a worker's process.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
@@ -22,14 +22,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` (this very program) as a worker. `on_report` is called for each of its
-    /// reports, in order, and dropped when it has ended.
+    /// Starts `program` (this program) as a worker. `on_report` is called for each of its reports, in order, and
+    /// dropped when the worker has ended.
     ///
-    /// The worker dies with the thread that calls this, where the system can do that: a driver that
-    /// is killed leaves nothing behind, not even a worker that is stopped.
+    /// Where the system supports it, the worker dies with the thread that calls this. So a driver that is killed
+    /// leaves no worker behind, not even a stopped one.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// Returns an error if the process cannot be started.
     pub fn start(
         program: &Path,
         options: &Options,
@@ -61,10 +61,10 @@ impl Process {
         })
     }
 
-    /// Gives an order.
+    /// Sends an order.
     ///
     /// # Errors
-    /// The worker has gone.
+    /// Returns an error if the worker has ended.
     pub fn order(&self, order: Order) -> io::Result<()> {
         match lock(&self.input).as_mut() {
             Some(input) => input.write_all(format!("{order}\n").as_bytes()),
@@ -72,17 +72,17 @@ impl Process {
         }
     }
 
-    /// Stops it where it is (`SIGSTOP`).
+    /// Stops the process (`SIGSTOP`).
     pub fn stop(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Continues a stopped process.
     pub fn go_on(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Ends it at once, as a crash would, and takes what it had said.
+    /// Kills the process, as in a crash, and processes its last reports.
     pub fn kill(&self) {
         let mut child = lock(&self.child);
         let _ = child.kill();
@@ -91,7 +91,7 @@ impl Process {
         self.collect();
     }
 
-    /// Has it finish what it does, and takes its last reports.
+    /// Lets the process finish, and processes its last reports.
     pub fn finish(&self) {
         lock(&self.input).take();
         self.go_on();
@@ -102,11 +102,11 @@ impl Process {
     fn collect(&self) {
         let reader = lock(&self.reader).take();
         if let Some(reader) = reader {
-            reader.join().expect("a worker speaks our language");
+            reader.join().expect("a worker's reports are valid");
         }
     }
 
-    /// Cannot reach a stranger: until `wait` has collected it the process id is the worker's.
+    /// Sends a signal. It cannot reach another process, because the id is the worker's until `wait` has collected it.
     fn signal(&self, signal: Signal) {
         let mut child = lock(&self.child);
         if !matches!(child.try_wait(), Ok(None)) {

@@ -1,4 +1,4 @@
-//! What all processes of a run agree on.
+//! The settings that all processes of a run share.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 /// The kind of a run, and the last word of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// One Redis, and everything breaks. This is the default, and has no word.
+    /// One Redis, with all faults. This is the default, which has no word.
     Faults,
-    /// One Redis, and nothing breaks.
+    /// One Redis, without faults.
     Calm,
-    /// One Redis, and two staleness bounds, of which operators know through the registry alone.
+    /// One Redis, and two staleness bounds, which operators know only from the registry.
     Bounds,
     /// A master with replicas and sentinels, and durable invalidations.
     Sentinel,
@@ -38,12 +38,12 @@ impl fmt::Display for Mode {
 /// The scope of every token here.
 pub const SCOPE: &str = "app";
 
-/// S: how long a local level may answer from before, after a plain invalidation's reply. Shorter
-/// than the default, so that more invalidations fit into a run.
+/// S: how long a local level may return an old answer after a plain invalidation has returned. Shorter than the
+/// default, so that more invalidations fit into a run.
 pub const BOUND: Duration = Duration::from_millis(300);
 
-/// The longer bound of the worker in this place, in a run of [`Mode::Bounds`]. No two places share one,
-/// so that the registry's member for it is one worker's.
+/// Returns the longer bound of the worker in this place, in a run of [`Mode::Bounds`]. No two places have the
+/// same, so that its member of the registry belongs to one worker.
 pub fn longer_bound(place: usize) -> Duration {
     BOUND * 4 + Duration::from_millis(place as u64)
 }
@@ -56,35 +56,35 @@ pub fn registry_member(bound: Duration) -> String {
     bound.as_millis().to_string()
 }
 
-/// Short, so that loads run over it; a lease then lasts three seconds and is waited for for two.
+/// Short, so that loads exceed it. A lease then lasts three seconds, and others wait for it for two.
 pub const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Records outlive several faults, so that what was wrongly stored is also seen.
+/// Longer than several faults, so that a wrong entry is also used.
 pub const TTL: Duration = Duration::from_secs(10);
 
 /// How long nulls and denials are kept.
 pub const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
-/// How many tokens the askers ask for, apart from invented ones.
+/// The number of tokens that are requested, apart from unknown ones.
 pub const TOKENS: usize = 40;
 
-/// The last so many of them are never created.
+/// The number of tokens, the last ones, that are never created.
 pub const NEVER_CREATED: usize = 4;
 
-/// How many tenants there are.
+/// The number of tenants.
 pub const TENANTS: usize = 4;
 
-/// The text of a token.
+/// Returns the text of a token.
 pub fn token_text(index: usize) -> String {
     format!("app-token-{index:04}")
 }
 
-/// The name of a tenant.
+/// Returns the id of a tenant.
 pub fn tenant_name(index: usize) -> String {
     format!("t-{index}")
 }
 
-/// The index of a token by its text.
+/// Returns the index of the token with this text.
 pub fn token_index(text: &str) -> Option<usize> {
     text.strip_prefix("app-token-")?.parse().ok()
 }

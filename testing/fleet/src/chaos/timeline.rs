@@ -1,4 +1,4 @@
-//! What led to a violation, for whoever has to find its cause.
+//! The events that led to a violation, to find its cause.
 
 use std::fmt::{Debug, Write};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::chaos::ledger::{History, Row};
 use crate::chaos::oracle::{Instance, Violation};
 use crate::chaos::wire::{Answered, Said};
 
-/// How long before the request the story begins.
+/// How long before the request the timeline begins.
 const BEFORE: Duration = Duration::from_secs(4);
 
-/// The story, in milliseconds before and after the request's start.
+/// Formats the events, in milliseconds before and after the request's start.
 pub(crate) fn describe(
     books: &Books,
     by: Instance,
@@ -55,7 +55,7 @@ pub(crate) fn describe(
     text
 }
 
-/// The tenants that the token had in the version that was answered, and since.
+/// Returns the tenants of the token in the version of the answer and in later ones.
 fn tenants(history: &History<Row>, said: Said) -> Vec<usize> {
     let from = match said {
         Said::Found(version, _) | Said::Denied(version) => version.token,

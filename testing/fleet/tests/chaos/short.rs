@@ -26,17 +26,17 @@ fn run(words: &[&str], faults: &[&str]) {
 
 /// Long enough for several faults, and short enough for every test run.
 #[test]
-fn nothing_is_answered_from_before_a_complete_change_whatever_breaks() {
+fn no_answer_is_older_than_a_confirmed_change() {
     run(&["16"], &["writes paused"]);
 }
 
 #[test]
-fn a_longer_bound_that_only_the_registry_holds_is_waited_for() {
+fn invalidations_wait_for_a_bound_that_only_the_registry_has() {
     run(&["12", "bounds"], &["writes paused", "worker killed"]);
 }
 
 #[test]
-fn failovers_do_not_undo_durable_invalidations() {
+fn failovers_do_not_undo_invalidations_on_replicas() {
     let faults = ["sentinel stopped", "writes paused", "redis killed"];
     run(&["12", "sentinel"], &faults);
 }

@@ -7,7 +7,7 @@ use tower_api_token::RedisStore;
 use tower_api_token::last_use::LastUseRecorder;
 
 #[tokio::test]
-async fn a_user_with_the_rights_of_the_guide_can_do_all_that_the_layout_needs() {
+async fn user_with_the_guides_rights_can_run_all_commands() {
     let guide = include_str!("../../../../docs/migrating-from-dify.md");
     let mut lines = guide.lines();
     let rule = lines.find(|line| line.starts_with("ACL SETUSER api "));

@@ -8,7 +8,7 @@ use tower_api_token::Answer;
 const GLOB: &str = r"*?[]\^a[b-d]*\?";
 
 #[tokio::test]
-async fn pythons_deletion_in_one_scope_is_obeyed_there_and_nowhere_else() {
+async fn pythons_deletion_of_a_type_takes_effect_only_there() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -23,7 +23,7 @@ async fn pythons_deletion_in_one_scope_is_obeyed_there_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn pythons_deletion_in_all_scopes_is_obeyed_in_all() {
+async fn pythons_deletion_of_all_types_takes_effect_in_all() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -38,7 +38,7 @@ async fn pythons_deletion_in_all_scopes_is_obeyed_in_all() {
 }
 
 #[tokio::test]
-async fn our_invalidation_in_one_scope_is_obeyed_by_python_there_and_nowhere_else() {
+async fn our_invalidation_of_a_type_takes_effect_only_there() {
     for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -51,7 +51,7 @@ async fn our_invalidation_in_one_scope_is_obeyed_by_python_there_and_nowhere_els
 }
 
 #[tokio::test]
-async fn our_invalidation_reaches_scopes_that_only_python_ever_wrote() {
+async fn our_invalidation_reaches_types_that_only_python_wrote() {
     for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -69,7 +69,7 @@ async fn our_invalidation_reaches_scopes_that_only_python_ever_wrote() {
 }
 
 #[tokio::test]
-async fn a_token_full_of_glob_characters_goes_both_ways() {
+async fn token_with_glob_characters_works_in_both_directions() {
     for version in Version::ALL {
         let world = World::new();
         world
@@ -87,7 +87,7 @@ async fn a_token_full_of_glob_characters_goes_both_ways() {
 }
 
 #[tokio::test]
-async fn our_invalidation_of_such_a_token_leaves_the_keys_near_it_alone() {
+async fn our_invalidation_of_such_a_token_keeps_similar_keys() {
     for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -116,7 +116,7 @@ async fn our_invalidation_of_such_a_token_leaves_the_keys_near_it_alone() {
 }
 
 #[tokio::test]
-async fn a_token_that_ends_like_another_is_not_it() {
+async fn token_with_the_same_end_is_another_token() {
     let world = World::new();
     let (rust, mut python) = (world.rust(), world.python(Version::Current));
     let longer = format!("prefix:{TOKEN}");
@@ -130,7 +130,7 @@ async fn a_token_that_ends_like_another_is_not_it() {
 }
 
 #[tokio::test]
-async fn pythons_deletion_takes_our_entry_out_of_the_index_that_we_put_it_in() {
+async fn pythons_deletion_removes_our_entry_from_the_index() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let (rust, mut python) = (world.rust(), world.python(Version::Current));
     found(&rust, TOKEN).await;
@@ -142,7 +142,7 @@ async fn pythons_deletion_takes_our_entry_out_of_the_index_that_we_put_it_in() {
 }
 
 #[tokio::test]
-async fn our_invalidation_takes_pythons_entry_out_of_its_index_as_pythons_own_does() {
+async fn our_invalidation_removes_pythons_entry_from_its_index() {
     for version in [Version::Second, Version::Current] {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -159,7 +159,7 @@ async fn our_invalidation_takes_pythons_entry_out_of_its_index_as_pythons_own_do
 }
 
 #[tokio::test]
-async fn a_digest_says_nothing_about_the_key_so_its_invalidation_is_an_error() {
+async fn invalidation_by_digest_is_an_error() {
     let world = World::new();
     let (rust, mut python) = (world.rust(), world.python(Version::Current));
     python.set(APP, &record("py-1", TOKEN));

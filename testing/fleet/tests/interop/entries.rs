@@ -9,7 +9,7 @@ use serde_json::json;
 use tower_api_token::{Answer, ApiTokenCache, Lookup, Origin, TokenRecord};
 
 #[tokio::test]
-async fn we_read_every_field_of_what_either_python_version_wrote() {
+async fn every_field_of_pythons_entries_is_read() {
     for version in Version::ALL {
         let world = World::new();
         let written = json!({
@@ -36,7 +36,7 @@ async fn we_read_every_field_of_what_either_python_version_wrote() {
 }
 
 #[tokio::test]
-async fn either_python_version_reads_every_field_of_what_we_wrote() {
+async fn python_reads_every_field_of_our_entries() {
     for version in Version::ALL {
         let mut row = Row::new("tok-1").of_tenant("t-42");
         row.app_id = Some("app-17".to_owned());
@@ -59,7 +59,7 @@ async fn either_python_version_reads_every_field_of_what_we_wrote() {
 }
 
 #[tokio::test]
-async fn what_may_be_null_may_be_null_on_both_sides() {
+async fn optional_fields_may_be_null_on_both_sides() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let mut python = world.python(version);
@@ -76,7 +76,7 @@ async fn what_may_be_null_may_be_null_on_both_sides() {
 }
 
 #[tokio::test]
-async fn our_entry_costs_python_no_load_and_pythons_costs_us_none() {
+async fn entries_of_the_other_side_need_no_load() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -90,7 +90,7 @@ async fn our_entry_costs_python_no_load_and_pythons_costs_us_none() {
 }
 
 #[tokio::test]
-async fn text_outside_of_ascii_survives_in_both_directions() {
+async fn text_outside_of_ascii_works_in_both_directions() {
     let strange = "Büro \"№ 5\" \\ 日本語 \u{1f980}\u{7}";
     for version in Version::ALL {
         let mut row = Row::new(strange).of_tenant("t-é/日本");
@@ -115,7 +115,7 @@ async fn text_outside_of_ascii_survives_in_both_directions() {
 }
 
 #[tokio::test]
-async fn no_scope_is_the_word_any_in_both_directions() {
+async fn missing_type_is_the_word_any_in_both_directions() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -135,7 +135,7 @@ async fn no_scope_is_the_word_any_in_both_directions() {
 }
 
 #[tokio::test]
-async fn an_entry_of_another_type_than_its_key_is_not_believed_and_left_alone() {
+async fn entry_of_another_type_than_its_key_is_ignored_and_kept() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
     // Python asks its database by type, so such an entry is nobody's.
@@ -150,7 +150,7 @@ async fn an_entry_of_another_type_than_its_key_is_not_believed_and_left_alone() 
 }
 
 #[tokio::test]
-async fn entries_last_as_long_on_both_sides() {
+async fn entries_have_the_same_ttl_on_both_sides() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let mut python = world.python(version);
@@ -168,7 +168,7 @@ async fn entries_last_as_long_on_both_sides() {
 }
 
 #[tokio::test]
-async fn what_we_add_is_ignored_by_python_and_an_end_counts_for_us() {
+async fn our_own_members_are_ignored_by_python() {
     for version in Version::ALL {
         let mut row = Row::new("tok-1").of_tenant("t-1");
         row.expires_at = Some(chrono::Utc::now() + std::time::Duration::from_secs(3600));
@@ -204,7 +204,7 @@ where
 }
 
 #[tokio::test]
-async fn metadata_that_may_be_missing_lives_with_pythons_entries() {
+async fn optional_metadata_works_with_pythons_entries() {
     let world = World::new();
     let mut python = world.python(Version::Current);
     let rust = with_metadata(&world, Some("pro".to_owned()));
@@ -220,7 +220,7 @@ async fn metadata_that_may_be_missing_lives_with_pythons_entries() {
 }
 
 #[tokio::test]
-async fn metadata_that_must_be_there_makes_pythons_entry_a_miss_that_is_repaired() {
+async fn required_metadata_makes_pythons_entry_a_miss() {
     let world = World::new();
     let mut python = world.python(Version::Current);
     let rust = with_metadata(&world, "pro".to_owned());

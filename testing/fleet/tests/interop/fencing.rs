@@ -55,7 +55,7 @@ async fn pythons_deletion_between_load_and_fill_rejects_the_fill() {
 }
 
 #[tokio::test]
-async fn a_request_after_pythons_deletion_does_not_join_our_older_load() {
+async fn request_after_pythons_deletion_does_not_join_an_older_load() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, fill, slow) = held(&world).await;
@@ -70,7 +70,7 @@ async fn a_request_after_pythons_deletion_does_not_join_our_older_load() {
 }
 
 #[tokio::test]
-async fn pythons_write_over_our_lease_stays_and_our_fill_is_refused() {
+async fn pythons_write_over_our_lease_stays_and_rejects_our_fill() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, fill, slow) = held(&world).await;
@@ -83,7 +83,7 @@ async fn pythons_write_over_our_lease_stays_and_our_fill_is_refused() {
 }
 
 #[tokio::test]
-async fn the_first_python_takes_no_lock_so_it_loads_beside_us_and_its_write_stays() {
+async fn first_python_takes_no_lock_and_its_write_stays() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::First);
     let (rust, fill, slow) = held(&world).await;
@@ -94,7 +94,7 @@ async fn the_first_python_takes_no_lock_so_it_loads_beside_us_and_its_write_stay
 }
 
 #[tokio::test]
-async fn what_stays_weaker_pythons_unfenced_write_brings_back_what_we_revoked_until_the_next() {
+async fn weaker_pythons_unfenced_write_revives_a_revoked_token() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -115,7 +115,7 @@ async fn what_stays_weaker_pythons_unfenced_write_brings_back_what_we_revoked_un
 }
 
 #[tokio::test]
-async fn our_invalidation_is_obeyed_by_a_python_that_asks_afterwards() {
+async fn our_invalidation_takes_effect_for_python() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));

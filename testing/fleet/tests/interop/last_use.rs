@@ -8,7 +8,7 @@ use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::store::KeyLayout;
 
 #[tokio::test]
-async fn each_side_reads_the_uses_that_the_other_recorded() {
+async fn each_side_reads_last_uses_of_the_other() {
     let world = World::with(Row::new("tok-1"));
     let (rust, mut python) = (world.rust(), world.python(Version::Current));
     for scope in [None, APP] {
@@ -31,7 +31,7 @@ async fn each_side_reads_the_uses_that_the_other_recorded() {
 }
 
 #[tokio::test]
-async fn they_last_for_an_hour_on_both_sides() {
+async fn last_uses_expire_after_an_hour_on_both_sides() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
     let name = format!("api_token_active:app:{TOKEN}");
@@ -45,7 +45,7 @@ async fn they_last_for_an_hour_on_both_sides() {
 }
 
 #[tokio::test]
-async fn a_later_use_of_pythons_is_not_taken_back() {
+async fn later_use_by_python_is_not_overwritten() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
     let later = "2999-01-02T03:04:05.000006";
@@ -55,7 +55,7 @@ async fn a_later_use_of_pythons_is_not_taken_back() {
 }
 
 #[tokio::test]
-async fn they_outlive_every_deletion_of_entries() {
+async fn last_uses_survive_deletions_of_entries() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -69,7 +69,7 @@ async fn they_outlive_every_deletion_of_entries() {
 }
 
 #[tokio::test]
-async fn the_newest_python_shows_the_later_of_our_use_and_of_the_databases() {
+async fn newest_python_shows_the_later_of_two_last_uses() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
     world.use_token(TOKEN, APP).await;
@@ -85,7 +85,7 @@ async fn the_newest_python_shows_the_later_of_our_use_and_of_the_databases() {
 }
 
 #[tokio::test]
-async fn pythons_flusher_takes_our_uses_to_the_database() {
+async fn pythons_flusher_writes_our_last_uses_to_the_database() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
     world.use_token(TOKEN, APP).await;
@@ -95,7 +95,7 @@ async fn pythons_flusher_takes_our_uses_to_the_database() {
 }
 
 #[tokio::test]
-async fn under_a_prefix_pythons_flusher_finds_neither_our_uses_nor_its_own() {
+async fn with_a_prefix_pythons_flusher_finds_no_last_uses() {
     let world = World::with(Row::new("tok-1"));
     let mut python = Python::with_prefix(Version::Current, &world.redis, "prod");
     let layout = KeyLayout::seed_with_prefix("prod");

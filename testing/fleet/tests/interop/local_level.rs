@@ -18,7 +18,7 @@ fn rust(world: &World) -> (ApiTokenCache, ManualClock) {
 }
 
 #[tokio::test]
-async fn an_entry_of_either_side_that_python_deletes_ends_with_the_bound() {
+async fn entry_that_python_deletes_ends_with_the_bound() {
     let deletions: [fn(&mut Python); 3] = [
         |python| python.delete(TOKEN, "app"),
         |python| python.delete_all_scopes(TOKEN),
@@ -48,7 +48,7 @@ async fn an_entry_of_either_side_that_python_deletes_ends_with_the_bound() {
 }
 
 #[tokio::test]
-async fn a_null_that_python_replaces_ends_with_the_bound() {
+async fn null_that_python_replaces_ends_with_the_bound() {
     for version in Version::ALL {
         let world = World::new();
         let (rust, clock) = rust(&world);
@@ -64,7 +64,7 @@ async fn a_null_that_python_replaces_ends_with_the_bound() {
 }
 
 #[tokio::test]
-async fn our_own_invalidation_of_pythons_entry_is_obeyed_here_at_once() {
+async fn our_invalidation_of_pythons_entry_is_immediate_here() {
     for version in Version::ALL {
         let world = World::new();
         let (rust, _clock) = rust(&world);

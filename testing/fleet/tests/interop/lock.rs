@@ -9,7 +9,7 @@ use serde_json::Value;
 use tower_api_token::test_util::SyncPoint;
 
 #[tokio::test]
-async fn while_python_loads_we_wait_and_then_read_its_entry() {
+async fn we_wait_for_pythons_load_and_read_its_entry() {
     let world = World::with(Row::new("tok-1"));
     let (rust, mut python) = (world.rust(), world.python(Version::Current));
     python.start_fetch(TOKEN, APP);
@@ -32,7 +32,7 @@ async fn while_python_loads_we_wait_and_then_read_its_entry() {
 }
 
 #[tokio::test]
-async fn while_we_load_python_waits_and_then_reads_our_entry() {
+async fn python_waits_for_our_load_and_reads_our_entry() {
     for scope in [APP, None] {
         let world = World::with(Row::new("tok-1"));
         let mut python = world.python(Version::Current);
@@ -56,7 +56,7 @@ async fn while_we_load_python_waits_and_then_reads_our_entry() {
 }
 
 #[tokio::test]
-async fn a_null_of_ours_lets_a_waiting_python_ask_its_database_itself() {
+async fn our_null_makes_a_waiting_python_query_its_database() {
     let world = World::new();
     let mut python = world.python(Version::Current);
     let (rust, points) = world.held();
@@ -78,7 +78,7 @@ async fn a_null_of_ours_lets_a_waiting_python_ask_its_database_itself() {
 }
 
 #[tokio::test]
-async fn the_lock_without_a_scope_is_the_same_for_both() {
+async fn lock_without_a_type_is_the_same_on_both_sides() {
     let world = World::with(Row::new("tok-1"));
     let (rust, mut python) = (world.rust(), world.python(Version::Current));
     python.start_fetch(TOKEN, None);
@@ -97,7 +97,7 @@ async fn the_lock_without_a_scope_is_the_same_for_both() {
 }
 
 #[tokio::test]
-async fn a_python_that_died_with_the_lock_delays_us_by_a_bound_and_stops_nobody() {
+async fn lock_of_a_dead_python_delays_us_for_a_bounded_time() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
     python.start_fetch(TOKEN, APP);
@@ -116,7 +116,7 @@ async fn a_python_that_died_with_the_lock_delays_us_by_a_bound_and_stops_nobody(
 }
 
 #[tokio::test]
-async fn a_failed_load_of_ours_gives_the_lock_back_to_python() {
+async fn our_failed_load_returns_the_lock_to_python() {
     let world = World::new();
     let mut python = world.python(Version::Current);
     // No answer comes within the deadline.

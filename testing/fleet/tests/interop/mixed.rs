@@ -15,7 +15,7 @@ const VERSIONS: [Version; 2] = [Version::First, Version::Current];
 const SECONDS: &str = "12";
 
 #[test]
-fn no_answer_of_ours_is_late_beyond_the_bound_but_for_pythons_own_weaknesses() {
+fn our_answers_are_late_only_by_pythons_weaknesses() {
     let output = Command::new(env!("CARGO_BIN_EXE_mixed"))
         .arg(SECONDS)
         .output()
@@ -41,7 +41,7 @@ fn run_with(nodes: &[Version], executors: Executors) -> fleet::interop::mixed::s
 }
 
 #[test]
-fn our_invalidations_hold_for_python_under_load_and_miss_nothing() {
+fn our_invalidations_take_effect_for_python_under_load() {
     let executors = Executors {
         rust: true,
         python: vec![],
@@ -52,7 +52,7 @@ fn our_invalidations_hold_for_python_under_load_and_miss_nothing() {
 }
 
 #[test]
-fn pythons_invalidations_hold_for_us_under_load() {
+fn pythons_invalidations_take_effect_for_us_under_load() {
     for version in VERSIONS {
         let executors = Executors {
             rust: false,

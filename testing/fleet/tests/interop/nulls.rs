@@ -6,7 +6,7 @@ use fleet::interop::python::Version;
 use serde_json::Value;
 
 #[tokio::test]
-async fn pythons_null_is_a_definite_answer_for_us() {
+async fn pythons_null_is_an_answer_for_us() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         world.python(version).set_null(TOKEN, APP);
@@ -17,7 +17,7 @@ async fn pythons_null_is_a_definite_answer_for_us() {
 }
 
 #[tokio::test]
-async fn our_null_is_a_miss_for_python_which_may_overwrite_it_with_a_hit() {
+async fn our_null_is_a_miss_for_python_which_may_overwrite_it() {
     for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -31,7 +31,7 @@ async fn our_null_is_a_miss_for_python_which_may_overwrite_it_with_a_hit() {
 }
 
 #[tokio::test]
-async fn a_token_that_python_finds_unknown_is_unknown_to_us_without_a_load() {
+async fn token_that_python_cached_as_unknown_needs_no_load() {
     for version in Version::ALL {
         let world = World::new();
         let mut python = world.python(version);
@@ -42,7 +42,7 @@ async fn a_token_that_python_finds_unknown_is_unknown_to_us_without_a_load() {
 }
 
 #[tokio::test]
-async fn a_created_token_is_found_by_us_once_python_has_deleted_the_null() {
+async fn created_token_is_found_after_python_deleted_the_null() {
     for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -54,7 +54,7 @@ async fn a_created_token_is_found_by_us_once_python_has_deleted_the_null() {
 }
 
 #[tokio::test]
-async fn without_a_type_python_finds_nothing_and_its_null_is_an_answer_to_that_question_alone() {
+async fn without_a_type_python_finds_nothing() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));

@@ -8,7 +8,7 @@ use fleet::interop::python::Version;
 use serde_json::json;
 
 #[tokio::test]
-async fn both_sides_answer_from_the_database_while_redis_is_away_and_share_it_afterwards() {
+async fn both_sides_answer_without_redis_and_share_it_afterwards() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
@@ -40,7 +40,7 @@ async fn both_sides_answer_from_the_database_while_redis_is_away_and_share_it_af
 }
 
 #[tokio::test]
-async fn a_redis_that_lost_everything_costs_loads_and_no_wrong_answer() {
+async fn loss_of_all_keys_costs_loads_and_no_wrong_answer() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let (rust, mut python) = (world.rust(), world.python(version));

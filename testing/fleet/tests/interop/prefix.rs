@@ -22,7 +22,7 @@ fn python(world: &World, version: Version) -> Python {
 }
 
 #[tokio::test]
-async fn entries_and_nulls_go_both_ways_under_the_prefix() {
+async fn entries_and_nulls_work_in_both_directions_with_a_prefix() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let (rust, mut python) = (rust(&world), python(&world, version));
@@ -41,7 +41,7 @@ async fn entries_and_nulls_go_both_ways_under_the_prefix() {
 }
 
 #[tokio::test]
-async fn another_service_without_the_prefix_is_left_alone() {
+async fn keys_of_a_service_without_the_prefix_are_kept() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let (ours, mut plain) = (rust(&world), world.python(Version::Current));
     plain.set(APP, &record_of("py-1", TOKEN, "t-9"));
@@ -52,7 +52,7 @@ async fn another_service_without_the_prefix_is_left_alone() {
 }
 
 #[tokio::test]
-async fn deletions_in_a_scope_are_obeyed_from_both_sides() {
+async fn deletions_of_a_type_take_effect_on_both_sides() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let (rust, mut python) = (rust(&world), python(&world, version));
@@ -71,7 +71,7 @@ async fn deletions_in_a_scope_are_obeyed_from_both_sides() {
 }
 
 #[tokio::test]
-async fn the_quirk_pythons_searches_find_nothing_under_the_prefix_and_ours_do() {
+async fn quirk_pythons_searches_find_nothing_with_a_prefix() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (rust(&world), python(&world, version));
@@ -89,7 +89,7 @@ async fn the_quirk_pythons_searches_find_nothing_under_the_prefix_and_ours_do() 
 }
 
 #[tokio::test]
-async fn the_quirk_the_index_is_shared_without_the_prefix_and_works_from_both_sides() {
+async fn quirk_the_index_has_no_prefix_and_works_on_both_sides() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let (rust, mut python) = (rust(&world), python(&world, Version::Current));
     found(&rust, TOKEN).await;
@@ -104,7 +104,7 @@ async fn the_quirk_the_index_is_shared_without_the_prefix_and_works_from_both_si
 }
 
 #[tokio::test]
-async fn the_lock_and_the_last_use_have_the_prefix() {
+async fn lock_and_last_use_have_the_prefix() {
     let world = World::with(Row::new("tok-1"));
     let (rust, mut python) = (rust(&world), python(&world, Version::Current));
     python.start_fetch(TOKEN, APP);

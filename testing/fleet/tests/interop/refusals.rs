@@ -85,7 +85,7 @@ async fn with_the_guides_rejection_a_401_is_byte_for_byte_difys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_differs_a_tab_before_the_token_a_scheme_without_one_and_another_scheme() {
+async fn differences_tabs_missing_tokens_and_other_schemes() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
     let tab = format!("Bearer\t{TOKEN}");

@@ -8,7 +8,7 @@ use tower_api_token::test_util::SyncPoint;
 const INDEX: &str = "tenant_tokens:t-1";
 
 #[tokio::test]
-async fn ours_reaches_what_is_indexed_and_what_is_not_and_no_other_tenant() {
+async fn ours_reaches_entries_with_and_without_an_index() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let rust = world.rust();
     let (mut first, mut current) = (world.python(Version::First), world.python(Version::Current));
@@ -39,7 +39,7 @@ async fn ours_reaches_what_is_indexed_and_what_is_not_and_no_other_tenant() {
 }
 
 #[tokio::test]
-async fn later_pythons_reach_our_entries_by_the_index_and_no_other_tenants() {
+async fn later_pythons_reach_our_entries_by_the_index() {
     for version in [Version::Second, Version::Current] {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         world
@@ -60,7 +60,7 @@ async fn later_pythons_reach_our_entries_by_the_index_and_no_other_tenants() {
 }
 
 #[tokio::test]
-async fn the_second_pythons_scan_reaches_our_entries_that_are_in_no_index() {
+async fn second_pythons_scan_reaches_our_unindexed_entries() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     world
         .database
@@ -82,7 +82,7 @@ async fn the_second_pythons_scan_reaches_our_entries_that_are_in_no_index() {
 }
 
 #[tokio::test]
-async fn what_stays_weaker_where_there_is_an_index_the_second_pythons_looks_nowhere_else() {
+async fn weaker_with_an_index_the_second_python_does_not_scan() {
     let world = World::new();
     let rust = world.rust();
     let (mut first, mut second) = (world.python(Version::First), world.python(Version::Second));
@@ -96,7 +96,7 @@ async fn what_stays_weaker_where_there_is_an_index_the_second_pythons_looks_nowh
 }
 
 #[tokio::test]
-async fn the_first_pythons_deletes_everything_which_costs_us_loads_and_nothing_else() {
+async fn first_pythons_deletion_of_everything_only_costs_loads() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     world
         .database
@@ -125,7 +125,7 @@ async fn the_first_pythons_deletes_everything_which_costs_us_loads_and_nothing_e
 }
 
 #[tokio::test]
-async fn the_first_pythons_takes_our_lease_so_that_our_fill_is_refused() {
+async fn first_pythons_deletes_our_lease_and_rejects_our_fill() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let mut python = world.python(Version::First);
     let (rust, points) = world.held();
@@ -142,7 +142,7 @@ async fn the_first_pythons_takes_our_lease_so_that_our_fill_is_refused() {
 }
 
 #[tokio::test]
-async fn our_lease_is_in_the_index_before_our_fill_so_the_current_pythons_takes_it() {
+async fn current_pythons_deletes_our_lease_by_the_index() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let mut python = world.python(Version::Current);
     let (rust, points) = world.held();
@@ -160,7 +160,7 @@ async fn our_lease_is_in_the_index_before_our_fill_so_the_current_pythons_takes_
 }
 
 #[tokio::test]
-async fn what_is_not_promised_a_load_of_ours_in_no_index_yet_outlives_the_current_pythons() {
+async fn not_promised_our_unindexed_load_outlives_current_pythons() {
     let world = World::with(Row::new("tok-1").of_tenant("t-1"));
     let mut python = world.python(Version::Current);
     let (rust, points) = world.held();
@@ -179,7 +179,7 @@ async fn what_is_not_promised_a_load_of_ours_in_no_index_yet_outlives_the_curren
 }
 
 #[tokio::test]
-async fn what_stays_weaker_the_current_pythons_misses_what_the_first_wrote_and_ours_does_not() {
+async fn weaker_current_pythons_misses_entries_of_the_first() {
     let world = World::new();
     let rust = world.rust();
     let (mut first, mut current) = (world.python(Version::First), world.python(Version::Current));
@@ -191,7 +191,7 @@ async fn what_stays_weaker_the_current_pythons_misses_what_the_first_wrote_and_o
 }
 
 #[tokio::test]
-async fn a_suspended_tenant_is_denied_by_us_and_python_finds_nothing_of_that_in_redis() {
+async fn denial_of_a_suspended_tenant_is_not_in_redis() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1").of_tenant("t-1"));
         let (rust, mut python) = (world.rust(), world.python(version));

@@ -20,7 +20,7 @@ const HELD: [(&str, u64); 9] = [
 ];
 
 #[tokio::test]
-async fn every_form_of_time_that_python_writes_is_the_same_instant_for_us() {
+async fn every_form_of_pythons_times_is_the_same_instant() {
     let mut forms = Vec::new();
     for version in Version::ALL {
         let world = World::new();
@@ -74,7 +74,7 @@ async fn times_with_three_decimals_or_none_are_read() {
 }
 
 #[tokio::test]
-async fn our_times_are_naive_utc_for_python_with_six_decimals_or_none() {
+async fn our_times_are_naive_utc_with_six_decimals_or_none() {
     for version in Version::ALL {
         for (at, expected) in [
             (micros_after(0), "2026-01-02T03:04:05"),

@@ -1,7 +1,7 @@
 //! Waits until the nodes of a cluster agree.
 
 use super::topology::Member;
-use super::{RedisCluster, finds_it_sound, view};
+use super::{RedisCluster, is_healthy, view};
 use crate::process::wait_until;
 
 impl RedisCluster {
@@ -43,7 +43,7 @@ impl RedisCluster {
         let mut views = Vec::new();
         for node in &up {
             let port = node.port();
-            if !finds_it_sound(node) {
+            if !is_healthy(node) {
                 return Err(format!("not ok by {port}"));
             }
             let mut view = view(node);

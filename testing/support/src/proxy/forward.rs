@@ -1,4 +1,4 @@
-//! One connection's bytes, and the faults that they meet.
+//! The bytes of a connection, and the faults that apply to them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Direction, Faults};
 
-/// A connection in the black hole, until its client leaves.
+/// Handles a connection in the black hole, until its client closes it.
 pub(super) async fn swallow(mut client: TcpStream) {
     let mut buffer = [0; 4096];
     while matches!(client.read(&mut buffer).await, Ok(1..)) {}
 }
 
-/// A connection, until both sides have closed or one has failed.
+/// Handles a connection, until both sides have closed it or one has failed.
 pub(super) async fn forward(
     mut client: TcpStream,
     target: SocketAddr,
@@ -30,20 +30,20 @@ pub(super) async fn forward(
     let _ = server.set_nodelay(true);
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    // An error ends both ways: a reset must not leave the other side with half a connection.
+    // An error ends both directions: after a reset the other side must not keep half a connection.
     let _ = tokio::try_join!(
         pump(from_client, to_server, Direction::ToServer, faults.clone()),
         pump(from_server, to_client, Direction::ToClient, faults.clone()),
     );
 }
 
-/// Bytes that were read, and when they may be written.
+/// Bytes that were read, and the time at which they may be written.
 type Parcel = (Instant, Vec<u8>);
 
-/// Carries the bytes of one direction, and the end of them.
+/// Forwards the bytes of one direction, and their end.
 ///
-/// Reading and writing are two halves with a queue between them. With one loop, a delay would be paid once per read
-/// rather than once per byte, and grow with every byte that waits.
+/// Reading and writing are two loops with a queue in between. In one loop a delay would be added per read, and grow with
+/// the number of waiting bytes.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -60,7 +60,7 @@ async fn pump(
         loop {
             let n = from.read(&mut buffer).await?;
             let due = Instant::now() + delays.borrow().way(direction).delay;
-            // An empty parcel is the end: it waits its turn like any other.
+            // An empty parcel marks the end, and waits its turn like any other.
             if queue.send((due, buffer[..n].to_vec())).await.is_err() || n == 0 {
                 return Ok(());
             }
@@ -81,7 +81,7 @@ async fn pump(
     tokio::try_join!(reading, writing).map(|_| ())
 }
 
-/// Writes all of `bytes`, none of them while the direction is stalled.
+/// Writes `bytes`, but nothing while the direction is stalled.
 async fn write_in_flow(
     to: &mut WriteHalf<'_>,
     mut bytes: &[u8],
@@ -91,7 +91,7 @@ async fn write_in_flow(
     while !bytes.is_empty() {
         flowing(faults, direction).await;
         tokio::select! {
-            // A stall that comes while we wait for a slow reader must win over its becoming ready.
+            // A stall takes precedence over a slow reader that becomes ready.
             biased;
             changed = faults.changed() => if changed.is_err() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -107,7 +107,7 @@ async fn write_in_flow(
 
 /// Waits until the direction is not stalled.
 async fn flowing(faults: &mut watch::Receiver<Faults>, direction: Direction) {
-    // An error means that the proxy is ending, and this connection with it.
+    // An error means that the proxy ends, which ends this connection too.
     let _ = faults
         .wait_for(|faults| !faults.way(direction).stalled)
         .await;

@@ -1,4 +1,4 @@
-//! A TCP proxy that breaks the wire on command.
+//! A TCP proxy that injects network faults.
 
 mod forward;
 mod thread;
@@ -13,18 +13,17 @@ use tokio::sync::mpsc;
 use crate::process::listen;
 use thread::Proxy;
 
-/// A TCP proxy on a loopback port in front of a server, whose network a test can break and mend.
+/// A TCP proxy on a loopback port in front of a server, whose network a test can break and repair.
 ///
-/// It stands for what an outage looks like from a client, which killing the server does not: a kill is a *clean* failure
-/// (the kernel says "reset" or "refused" at once), while what hurts in production is silence, half-sent replies and
-/// slowness. Its port stays the same whatever happens, so a client that reconnects finds it again.
+/// Killing a server is a *clean* failure: the kernel immediately reports "reset" or "refused". The proxy simulates what
+/// hurts in production: silence, half-sent replies and slowness. Its port never changes, so a client can reconnect.
 ///
-/// The controls are synchronous and take effect before they return, for connections too that had reached the port but
-/// were not yet taken up. The proxy has a thread and a runtime of its own: a test with paused time or a blocked worker
-/// does not stop it, and tokio's paused time does not speed up its delays.
+/// The controls are synchronous, and take effect before they return, even for connections that have reached the port and
+/// are not accepted yet. The proxy has a thread and a runtime of its own: a test with paused time or a blocked worker does
+/// not stop it, and tokio's paused time does not shorten its delays.
 ///
-/// Bytes keep their order, and none are lost by [`stall`](Self::stall) and [`delay`](Self::delay). Dropping the proxy
-/// closes everything.
+/// [`stall`](Self::stall) and [`delay`](Self::delay) neither lose nor reorder bytes. Dropping the proxy closes all
+/// connections.
 ///
 /// ```
 /// use test_support::{Direction, FaultProxy, RedisServer};
@@ -46,14 +45,14 @@ pub struct FaultProxy {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The way in which bytes travel.
+/// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// From the client to the server: requests.
+    /// The bytes go from the client to the server: requests.
     ToServer,
-    /// From the server to the client: replies.
+    /// The bytes go from the server to the client: replies.
     ToClient,
-    /// Either way.
+    /// The bytes go in either direction.
     Both,
 }
 
@@ -64,14 +63,14 @@ impl Direction {
 }
 
 impl FaultProxy {
-    /// Starts a proxy to `target`, healthy at first.
+    /// Starts a proxy to `target`, without a fault.
     ///
-    /// The target need not be up: a connection is made for each client, and a client whose connection fails is closed,
-    /// as it would be by a server that dies.
+    /// The target need not be up: the proxy connects to it for each client, and closes the client's connection if that
+    /// fails.
     ///
     /// # Panics
     ///
-    /// Panics if the machine has no port, thread or runtime to give.
+    /// Panics if it cannot get a port, a thread or a runtime.
     pub fn start(target: SocketAddr) -> Self {
         let listener = listen();
         listener
@@ -98,24 +97,24 @@ impl FaultProxy {
         }
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The port of [`addr`](Self::addr).
+    /// Returns the port of [`addr`](Self::addr).
     pub fn port(&self) -> u16 {
         self.addr.port()
     }
 
-    /// The server behind it.
+    /// Returns the address of the server.
     pub fn target(&self) -> SocketAddr {
         self.target
     }
 
-    /// Closes every connection on both sides, and until [`heal`](Self::heal) every new one as soon as it is made.
+    /// Closes every connection on both sides, and every new one immediately until [`heal`](Self::heal).
     ///
-    /// Bytes on their way are lost, which is the point: the client cannot know whether its last command ran.
+    /// Bytes that are on their way are lost, so the client cannot know whether its last command ran.
     pub fn cut(&self) {
         self.order(|faults| faults.cut = true, true);
     }
@@ -123,15 +122,16 @@ impl FaultProxy {
     /// Ends every fault: [`cut`](Self::cut), [`stall`](Self::stall), [`delay`](Self::delay) and
     /// [`black_hole_new`](Self::black_hole_new).
     ///
-    /// Stalled bytes go on. A connection in the black hole stays there until its client leaves or the proxy is cut.
+    /// Stalled bytes are forwarded. A connection in the black hole stays there until its client closes it or the proxy is
+    /// cut.
     pub fn heal(&self) {
         self.order(|faults| *faults = Faults::default(), false);
     }
 
-    /// Stops forwarding bytes in a direction, on present and new connections, and keeps the sockets open.
+    /// Stops forwarding bytes in a direction, on existing and new connections, and keeps the sockets open.
     ///
-    /// Closing is stalled like bytes are: neither side learns that the other has gone. Some bytes (about a megabyte, and
-    /// the kernel's buffers) are taken in meanwhile, so a client can usually write and only then waits.
+    /// A close is stalled too, so neither side notices it. The proxy still reads about a megabyte, and the kernel has
+    /// buffers, so a client can usually write and then waits for the reply.
     pub fn stall(&self, direction: Direction) {
         self.order(
             move |faults| faults.each(direction, |way| way.stalled = true),
@@ -139,7 +139,7 @@ impl FaultProxy {
         );
     }
 
-    /// Ends [`stall`](Self::stall) in both directions. What was held goes on, in order.
+    /// Ends [`stall`](Self::stall) in both directions. Stalled bytes are forwarded in order.
     pub fn resume(&self) {
         self.order(
             |faults| faults.each(Direction::Both, |way| way.stalled = false),
@@ -147,8 +147,8 @@ impl FaultProxy {
         );
     }
 
-    /// Makes bytes in a direction arrive this much later, as a longer wire would: it adds to the latency, and takes no
-    /// throughput from a pipelining client. Zero ends it. Bytes that are already on their way keep their delay.
+    /// Delays bytes in a direction, which adds latency but does not reduce the throughput of a pipelining client. Zero ends
+    /// the delay. Bytes that are already on their way keep theirs.
     pub fn delay(&self, direction: Direction, by: Duration) {
         self.order(
             move |faults| faults.each(direction, |way| way.delay = by),
@@ -156,24 +156,24 @@ impl FaultProxy {
         );
     }
 
-    /// Until [`heal`](Self::heal), new connections are accepted and never answered; what clients send there is
-    /// swallowed, and the server never hears of them. Present connections work as before.
+    /// Accepts new connections without connecting to the server, and discards what clients send on them, until
+    /// [`heal`](Self::heal). Existing connections are not affected.
     pub fn black_hole_new(&self) {
         self.order(|faults| faults.black_hole = true, false);
     }
 
-    /// How many clients are connected now, those in the black hole included. A new one counts as soon as its `connect` has
-    /// returned; one that has left counts until both directions have ended.
+    /// Returns the number of connected clients, including those in the black hole. A new client counts as soon as its
+    /// `connect` has returned, and one that disconnects counts until both directions have ended.
     pub fn connections(&self) -> usize {
         self.order(|_| (), false).open
     }
 
-    /// How many clients have ever connected, those included that were closed at once: for counting reconnects.
+    /// Returns how many clients have connected since the start, including those that were closed immediately.
     pub fn accepted(&self) -> usize {
         self.order(|_| (), false).accepted
     }
 
-    /// Has the proxy's thread change the faults, and returns when it has.
+    /// Makes the proxy's thread change the faults, and waits for it.
     fn order(&self, change: impl FnOnce(&mut Faults) + Send + 'static, close: bool) -> Counts {
         let (done, answer) = blocking::sync_channel(1);
         let order = Order {
@@ -181,7 +181,7 @@ impl FaultProxy {
             close,
             done,
         };
-        // If the thread is gone, so is `done`, and the answer is an error.
+        // If the thread has ended, `done` is dropped, and the result is an error.
         let _ = self.orders.send(order);
         answer.recv().expect("the proxy's thread has panicked")
     }
@@ -189,7 +189,7 @@ impl FaultProxy {
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
-        // Closing the channel is the order to end.
+        // Closing the channel ends the thread.
         self.orders = mpsc::unbounded_channel().0;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

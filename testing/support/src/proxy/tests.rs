@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
-/// How long a test listens to silence before it believes it. A wrong proxy sends at once.
+/// How long a test waits to assert that nothing is sent. A wrong proxy sends immediately.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// An echo server; ends with the test process.
+/// Starts an echo server, which ends with the test process.
 fn echo() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
@@ -27,7 +27,7 @@ fn echo() -> SocketAddr {
     addr
 }
 
-/// A server that hands its connections to the test.
+/// Starts a server that passes its connections to the test.
 fn hand_over() -> (SocketAddr, mpsc::Receiver<TcpStream>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
@@ -64,7 +64,8 @@ fn expect_echo(stream: &mut TcpStream, bytes: &[u8]) {
     expect(stream, bytes);
 }
 
-/// A read with a timeout fails with `EINTR` when this process is frozen and thawed, and the kernel does not resume it.
+/// Reads, and retries after `EINTR`: if this process is stopped and continued, the kernel does not restart a read that has
+/// a timeout.
 fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match stream.read(buffer) {
@@ -154,7 +155,7 @@ fn cut_closes_both_sides_and_new_connections_until_healed() {
     expect(&mut after, b"welcome");
     assert!(
         accepted.try_recv().is_err(),
-        "the server hears nothing of the others"
+        "the others do not reach the server"
     );
 }
 
@@ -237,12 +238,12 @@ fn stall_holds_even_a_reply_that_was_being_written() {
     let proxy = FaultProxy::start(target);
     let mut client = client(&proxy);
     let mut server = accepted.recv().unwrap();
-    // More than the buffers hold, so that the proxy is in the middle of a write.
+    // More than the buffers can hold, so that the proxy is in the middle of a write.
     let sending = thread::spawn(move || server.write_all(&vec![7; 32 * 1024 * 1024]));
     let mut first = [0; 1024];
     client.read_exact(&mut first).unwrap();
     proxy.stall(Direction::ToClient);
-    // Only what the kernel has already: it must run dry.
+    // Only the kernel's buffers must still arrive.
     client.set_read_timeout(Some(SILENCE)).unwrap();
     let mut buffer = vec![0; 1024 * 1024];
     let mut total = first.len();
@@ -274,7 +275,7 @@ fn delay_adds_latency_once_and_not_per_write() {
     let mut server = accepted.recv().unwrap();
     proxy.delay(Direction::ToServer, DELAY);
     let start = Instant::now();
-    // Fifty parcels, spread out so that they are read one by one.
+    // Fifty writes, with pauses so that they are read one by one.
     for _ in 0..50 {
         client.write_all(b"x").unwrap();
         thread::sleep(Duration::from_millis(2));
@@ -321,7 +322,7 @@ fn dropped_proxy_closes_everything() {
     let addr = proxy.addr();
     drop(proxy);
     expect_closed(&mut client);
-    // Not at once: a child that another test is just forking has a copy of the listener until it executes.
+    // Not immediately: a child that another test is forking has a copy of the listener until it executes.
     let deadline = Instant::now() + LONG;
     let refused = loop {
         match TcpStream::connect(addr) {
@@ -337,7 +338,7 @@ fn dropped_proxy_closes_everything() {
 #[tokio::test(flavor = "current_thread")]
 async fn blocked_runtime_of_a_test_does_not_stop_it() {
     let proxy = FaultProxy::start(echo());
-    // Everything here blocks the only worker of this test's runtime, with a delay running inside the proxy.
+    // Everything here blocks the only worker of this test's runtime, while the proxy delays bytes.
     proxy.delay(Direction::Both, Duration::from_millis(10));
     expect_echo(&mut client(&proxy), b"hello");
 }

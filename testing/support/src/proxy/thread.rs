@@ -1,4 +1,4 @@
-//! The side of the proxy that lives on its thread: it takes connections up, and obeys.
+//! The proxy's thread, which accepts connections and executes orders.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
@@ -54,8 +54,8 @@ impl Proxy {
     }
 
     async fn obey(&mut self, order: Order) {
-        // Who had connected before the order is dealt with as things were before it. This asks the kernel itself, since
-        // tokio may not have heard yet; and it is why `connections` is right as soon as a client's `connect` returns.
+        // First accepts the connections from before the order, under the previous faults. This calls the kernel, because
+        // tokio may not have been notified yet. So `connections` is right as soon as a client's `connect` returns.
         while let Ok((client, _)) = self.listener.accept() {
             if let Ok(client) = from_std(client) {
                 self.admit(client);

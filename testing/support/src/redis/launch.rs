@@ -1,4 +1,4 @@
-//! Finding the program, starting it, and knowing that it is ours that answers.
+//! Finds and starts the program, and checks that our own process answers.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -13,11 +13,11 @@ use crate::process::{
     PATIENCE, POLL, Process, bound_to_us, executable, find_program, log_tail, port_was_taken,
 };
 
-/// `redis-server` on `PATH`, or what `REDIS_SERVER` names: an older server, or Valkey.
+/// Returns `redis-server` on `PATH`, or the program that `REDIS_SERVER` names: an older version, or Valkey.
 pub(crate) fn program() -> PathBuf {
     match std::env::var_os("REDIS_SERVER") {
         Some(path) => executable(Path::new(&path)).unwrap_or_else(|| {
-            panic!("REDIS_SERVER names {path:?}, which is no program; correct or unset it")
+            panic!("REDIS_SERVER names {path:?}, which is not a program; correct or unset it")
         }),
         None => find_program("redis-server")
             .expect("redis-server is not on PATH; run scripts/test, which installs it"),
@@ -28,7 +28,7 @@ pub(super) fn log_file(dir: &Path) -> PathBuf {
     dir.join("redis.log")
 }
 
-/// The arguments of a server without persistence.
+/// Returns the arguments of a server without persistence.
 pub(crate) fn plain_args(port: u16) -> Vec<String> {
     let port = port.to_string();
     let args = ["--port", &port, "--bind", "127.0.0.1"];
@@ -39,8 +39,8 @@ pub(crate) fn plain_args(port: u16) -> Vec<String> {
         .collect()
 }
 
-/// What lets the servers of one test, and nobody else, replicate each other. A port is used again: a replica whose
-/// master has died goes on asking there, and would be attached to another test's server, and counted by its `WAIT`.
+/// A password that lets only the servers of one test replicate each other. Ports are reused: a replica whose master has
+/// died keeps connecting, and would be attached to another test's server, and counted by its `WAIT`.
 #[derive(Debug)]
 pub(crate) struct ReplicationSecret(String);
 
@@ -50,7 +50,7 @@ impl ReplicationSecret {
         Self(format!("{:016x}{:016x}", random(), random()))
     }
 
-    /// The arguments of a server that may replicate and be replicated. Clients need no password.
+    /// Returns the arguments of a server that may be a master or a replica. Clients need no password.
     pub(crate) fn args(&self) -> Vec<String> {
         let password = format!(">{}", self.0);
         let clients = ["--user", "default", "on", "nopass", "~*", "&*", "+@all"];
@@ -62,7 +62,7 @@ impl ReplicationSecret {
     }
 }
 
-/// A server that works in `dir` and answers on `port`, or `None` if a port of its was taken.
+/// Starts a server in `dir`, and waits until it answers on `port`. Returns `None` if a port is in use.
 pub(super) fn launch(program: &Path, args: &[String], port: u16, dir: &Path) -> Option<Process> {
     let log = log_file(dir);
     let _ = std::fs::remove_file(&log);
@@ -74,7 +74,7 @@ pub(super) fn launch(program: &Path, args: &[String], port: u16, dir: &Path) -> 
     let addr = (Ipv4Addr::LOCALHOST, port).into();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        // Our process, not just any server on the port: a stranger's would answer PING as well.
+        // Checks the process: another server on the port would answer PING too.
         if answers_as(addr, process.id()) {
             return Some(process);
         }
@@ -99,12 +99,12 @@ pub(super) fn launch(program: &Path, args: &[String], port: u16, dir: &Path) -> 
     }
 }
 
-/// Whether a server's log says that it does not know the TLS options.
+/// Returns whether a server's log reports that it does not know the TLS options.
 pub(super) fn lacks_tls(log: &str) -> bool {
     log.contains("Bad directive") && log.contains(">>> 'tls-")
 }
 
-/// Whether the server at `addr` answers `PING` and is the process `pid`.
+/// Returns whether the server at `addr` answers `PING` and is the process `pid`.
 fn answers_as(addr: SocketAddr, pid: u32) -> bool {
     let ask = || {
         let mut connection = Connection::open(addr, Duration::from_secs(1))?;
@@ -113,7 +113,7 @@ fn answers_as(addr: SocketAddr, pid: u32) -> bool {
         io::Result::Ok((pong, info))
     };
     match ask() {
-        // A password set through `start_with` is an answer too; it is then up to the test to use it.
+        // A request for a password, which a test set through `start_with`, is an answer too.
         Ok((Reply::Error(refusal), _)) => refusal.starts_with("NOAUTH"),
         Ok((Reply::Simple(pong), Reply::Bulk(info))) => {
             pong == "PONG"
@@ -125,7 +125,7 @@ fn answers_as(addr: SocketAddr, pid: u32) -> bool {
     }
 }
 
-/// Removes what a server in `dir` would load when it starts.
+/// Removes the files that a server in `dir` would load when it starts.
 pub(super) fn remove_data(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -139,7 +139,7 @@ pub(super) fn remove_data(dir: &Path) {
     }
 }
 
-/// Waits until every thread of the process is stopped, where the kernel tells (`/proc`).
+/// Waits until every thread of the process is stopped, where `/proc` shows that.
 pub(super) fn wait_until_stopped(pid: u32) {
     let stopped = |stat: String| {
         // "PID (NAME) STATE …", and NAME may contain anything.

@@ -1,4 +1,4 @@
-//! A private Redis server, and just enough of its protocol to look inside.
+//! A private Redis server, and enough of its protocol to inspect it.
 
 mod launch;
 mod monitor;
@@ -30,20 +30,20 @@ pub use wire::Reply;
 
 /// The name of the Unix socket in the server's directory.
 ///
-/// The server gets it relative to its directory: the kernel's limit of some hundred bytes then holds for the client's
-/// path alone.
+/// The server gets a path relative to its directory, so that the kernel's limit of about a hundred bytes applies to the
+/// client's path only.
 const SOCKET: &str = "redis.sock";
 
-/// A private `redis-server` on a loopback port, in its own directory, that ends with this value.
+/// A private `redis-server` on a loopback port, in a directory of its own. Dropping it ends the process.
 ///
-/// The store's promises (no stale grant after a revocation, no lost fence) are promises about what a real Redis does
-/// with our scripts, evictions, restarts and stalls, so the tests use one. It is fresh and nobody else's: a test may
-/// flush it, fill it, freeze it or kill it without asking its neighbours, and needs no key prefix to be safe from them.
+/// The store's promises depend on what a real Redis does with our scripts, evictions, restarts and stalls, so the tests
+/// use one. It is empty at first, and no other test uses it: a test may flush, fill, freeze or kill it, and needs no key
+/// prefix.
 ///
-/// Everything takes `&self`, so a server can be shared (`Arc`, or a `static`), and blocks the calling thread for some
+/// All methods take `&self`, so a server can be shared (`Arc`, or a `static`). They block the calling thread for some
 /// milliseconds (a start takes about twenty), which is harmless in a tokio test too.
 ///
-/// [`command`](Self::command) speaks the protocol by itself: what a test learns about the server does not pass through
+/// [`command`](Self::command) has an implementation of the protocol of its own, so that tests inspect the server without
 /// the client under test.
 ///
 /// ```
@@ -58,7 +58,7 @@ const SOCKET: &str = "redis.sock";
 /// ```
 #[derive(Debug)]
 pub struct RedisServer {
-    // Before `dir`: the process ends first, then its directory goes.
+    // Before `dir`: the process ends before its directory is removed.
     process: Mutex<Option<Process>>,
     paused: AtomicBool,
     program: PathBuf,
@@ -74,13 +74,13 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// Panics if there is no such program, or when it does not answer in time; the message has the end of its log.
+    /// Panics if there is no such program, or if it does not answer in time, with the end of its log.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Like [`start`](Self::start), with more arguments, such as `&["--maxmemory", "2mb"]`. They come last, so they win
-    /// over ours: `&["--appendonly", "yes"]` or `&["--save", "1 1"]` make it persistent (see
+    /// Starts a server with more arguments, such as `&["--maxmemory", "2mb"]`. They come last, so they override ours:
+    /// `&["--appendonly", "yes"]` or `&["--save", "1 1"]` make it persistent (see
     /// [`restart_from_file`](Self::restart_from_file)).
     ///
     /// # Panics
@@ -90,8 +90,7 @@ impl RedisServer {
         Self::start_program(&program(), args)
     }
 
-    /// Like [`start_with`](Self::start_with), with a program of your choice: another version, or
-    /// [`valkey_server`].
+    /// Starts another program with these arguments: another version, or [`valkey_server`].
     ///
     /// # Panics
     ///
@@ -104,7 +103,7 @@ impl RedisServer {
         })
     }
 
-    /// Like [`start`](Self::start), listening on a Unix socket as well ([`unix_url`](Self::unix_url)).
+    /// Starts a server that also listens on a Unix socket ([`unix_url`](Self::unix_url)).
     ///
     /// # Panics
     ///
@@ -142,33 +141,32 @@ impl RedisServer {
         (master, replica)
     }
 
-    /// What `INFO` says of its replication.
+    /// Returns the section `replication` of `INFO`.
     #[track_caller]
     pub fn replication(&self) -> String {
         self.command(&["INFO", "replication"]).text()
     }
 
-    /// How many replicas are attached to it.
+    /// Returns the number of attached replicas.
     #[track_caller]
     pub fn connected_replicas(&self) -> u32 {
         let count = self.info("replication", "connected_slaves");
         count.expect("every server has a count")
     }
 
-    /// Starts `program` with the arguments that `args` makes, given the server's directory and port.
+    /// Starts `program` with the arguments that `args` returns for the server's directory and port.
     pub(crate) fn start_in(
         program: &Path,
         mut args: impl FnMut(&Path, u16) -> Vec<String>,
     ) -> Self {
-        // A few ports, because another process can take the port between our look and Redis's bind (or a child that is
-        // just being forked has a copy of the socket we looked with). Not a retry of anything else: every other failure
-        // panics in `launch`.
+        // Tries several ports, because another process can take a port between our check and Redis's bind, and because a
+        // child that is being forked has a copy of the socket of our check. Every other failure panics in `launch`.
         (0..10)
             .find_map(|_| Self::start_on(program, free_port(), &mut args))
-            .expect("redis-server found every port taken that we tried")
+            .expect("a port that was tried for redis-server is free")
     }
 
-    /// Like [`start_in`](Self::start_in) on a given port; `None` when it was taken.
+    /// Starts `program` on a given port. Returns `None` if the port is in use.
     pub(crate) fn start_on(
         program: &Path,
         port: u16,
@@ -190,12 +188,12 @@ impl RedisServer {
         })
     }
 
-    /// `redis://127.0.0.1:PORT/`.
+    /// Returns `redis://127.0.0.1:PORT/`.
     pub fn url(&self) -> String {
         format!("redis://{}/", self.addr())
     }
 
-    /// `redis+unix:///PATH`, as redis-rs writes it (`?db=1` may follow).
+    /// Returns `redis+unix:///PATH`, the form of redis-rs (`?db=1` may follow).
     ///
     /// # Panics
     ///
@@ -205,7 +203,7 @@ impl RedisServer {
         format!("redis+unix://{}", self.unix_path().display())
     }
 
-    /// The path of the Unix socket.
+    /// Returns the path of the Unix socket.
     ///
     /// # Panics
     ///
@@ -219,22 +217,22 @@ impl RedisServer {
         self.dir.path().join(SOCKET)
     }
 
-    /// Where it works.
+    /// Returns its working directory.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The port, which stays the same across [`restart`](Self::restart).
+    /// Returns the port, which a [`restart`](Self::restart) does not change.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The loopback address and port, for a [`FaultProxy`](crate::FaultProxy) to point at.
+    /// Returns the loopback address and port, for a [`FaultProxy`](crate::FaultProxy).
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// The process id, or `None` after [`kill`](Self::kill).
+    /// Returns the process id, or `None` after [`kill`](Self::kill).
     pub fn pid(&self) -> Option<u32> {
         self.process().as_ref().map(Process::id)
     }
@@ -243,7 +241,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// Panics if the server cannot be reached, or is silent for ten seconds.
+    /// Panics if the server cannot be reached, or does not answer within ten seconds.
     #[track_caller]
     pub fn command<A: AsRef<[u8]>>(&self, args: &[A]) -> Reply {
         match self.try_command(args) {
@@ -258,16 +256,16 @@ impl RedisServer {
         }
     }
 
-    /// Like [`command`](Self::command), for a server that may be down or paused.
+    /// Runs one command on a server that may be down or paused.
     ///
     /// # Errors
     ///
-    /// Returns an error if the server cannot be reached, or is silent for ten seconds.
+    /// Returns an error if the server cannot be reached, or does not answer within ten seconds.
     pub fn try_command<A: AsRef<[u8]>>(&self, args: &[A]) -> io::Result<Reply> {
         Connection::open(self.addr(), REPLY_LIMIT)?.command(args)
     }
 
-    /// The bytes at a key. Counts as a `GET` in [`command_count`](Self::command_count).
+    /// Returns the bytes of a key. It counts as a `GET` in [`command_count`](Self::command_count).
     #[track_caller]
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
         match self.command(&["GET", key]) {
@@ -277,7 +275,7 @@ impl RedisServer {
         }
     }
 
-    /// The keys that match a pattern (`*` for all), sorted.
+    /// Returns the keys that match a pattern (`*` for all), sorted.
     #[track_caller]
     pub fn keys(&self, pattern: &str) -> Vec<String> {
         let mut keys: Vec<_> = self
@@ -290,11 +288,11 @@ impl RedisServer {
         keys
     }
 
-    /// Everything that lies there, one thing to a line: each key, its value, and both as they are dumped.
+    /// Returns everything that is stored, in lines: each key, its value, and its `DUMP`.
     ///
     /// # Panics
     ///
-    /// Panics if a key is of another type than a string, a set or a hash: it would be overlooked.
+    /// Panics if a key has another type than string, set or hash, because its value would be missing.
     #[track_caller]
     pub fn contents(&self) -> Vec<u8> {
         let mut contents = Vec::new();
@@ -303,7 +301,7 @@ impl RedisServer {
                 "string" => self.command(&["GET", &key]),
                 "set" => self.command(&["SMEMBERS", &key]),
                 "hash" => self.command(&["HGETALL", &key]),
-                // Gone meanwhile.
+                // The key has expired.
                 "none" => continue,
                 other => panic!("{key} is a {other}, which is not looked into"),
             };
@@ -323,18 +321,18 @@ impl RedisServer {
         self.command(&["FLUSHALL"]).ok();
     }
 
-    /// A number that `INFO` of this section says, such as `total_commands_processed` in `stats`; nothing if it says
-    /// none under this name.
+    /// Returns a number of a section of `INFO`, such as `total_commands_processed` in `stats`. Returns `None` if there is
+    /// no such field.
     #[track_caller]
     pub fn info<N: FromStr>(&self, section: &str, field: &str) -> Option<N> {
         self::field(&self.command(&["INFO", section]).text(), field)
     }
 
-    /// How often a command was called since the start or the last [`reset_stats`](Self::reset_stats), from
+    /// Returns how often a command was called since the start or the last [`reset_stats`](Self::reset_stats), from
     /// `INFO commandstats`.
     ///
-    /// Any letter case; a subcommand is `"script|load"`. What a script calls counts as well as the script, and so do the
-    /// calls made through this value.
+    /// The name may have any letter case; a subcommand is `"script|load"`. Commands that a script or this value called
+    /// count too.
     #[track_caller]
     pub fn command_count(&self, name: &str) -> u64 {
         let stats = self.command(&["INFO", "commandstats"]).text();
@@ -351,23 +349,23 @@ impl RedisServer {
         self.command(&["CONFIG", "RESETSTAT"]).ok();
     }
 
-    /// Records every command that the server runs from now on, as an eavesdropper on it would see them.
+    /// Records every command that the server runs from now on.
     #[track_caller]
     pub fn monitor(&self) -> Monitor {
         Monitor::start(self.addr())
     }
 
-    /// Ends the process at once (`SIGKILL`), as a crash would. Does nothing if it is down already.
+    /// Kills the process (`SIGKILL`), as in a crash. Does nothing if it is down already.
     pub fn kill(&self) {
         self.end(&mut self.process());
     }
 
-    /// Starts the server again on the same port, empty: [`kill`](Self::kill) first, if it is still up. What it may have
-    /// saved is removed.
+    /// Restarts the server on the same port, after a [`kill`](Self::kill) if it is up. It is empty, because saved data is
+    /// removed.
     ///
     /// # Panics
     ///
-    /// Panics if it does not answer in time, or when something else has taken its port.
+    /// Panics if it does not answer in time, or if another process has taken its port.
     pub fn restart(&self) {
         let mut process = self.process();
         self.end(&mut process);
@@ -375,11 +373,11 @@ impl RedisServer {
         self.start_again(&mut process);
     }
 
-    /// Starts the server again on the same port with what it has on disk, as after a crash: [`kill`](Self::kill) first,
-    /// if it is still up.
+    /// Restarts the server on the same port with its data on disk, as after a crash. It is [killed](Self::kill) first if it
+    /// is up.
     ///
-    /// What was written since the last save (`SAVE`, `--save`, a synced `--appendonly yes`) is lost, and what was deleted
-    /// since then is back: that is the point.
+    /// Writes since the last save (`SAVE`, `--save`, a synced `--appendonly yes`) are lost, and keys that were deleted
+    /// since then exist again.
     ///
     /// # Panics
     ///
@@ -390,20 +388,20 @@ impl RedisServer {
         self.start_again(&mut process);
     }
 
-    /// Saves everything (`SAVE`), then [restarts from that file](Self::restart_from_file): nothing is lost, unless it
-    /// expires meanwhile. Needs no arguments for persistence.
+    /// Saves everything (`SAVE`), then [restarts from that file](Self::restart_from_file). Nothing is lost, apart from keys
+    /// that expire. It needs no arguments for persistence.
     ///
     /// # Panics
     ///
-    /// Panics if it is down or refuses to save, and as [`restart`](Self::restart) does.
+    /// Panics if it is down or cannot save, and in the same cases as [`restart`](Self::restart).
     #[track_caller]
     pub fn save_and_restart(&self) {
         self.command(&["SAVE"]).ok();
         self.restart_from_file();
     }
 
-    /// Freezes the process (`SIGSTOP`): the kernel still accepts connections and bytes for it, and nothing answers.
-    /// This is what an overloaded or swapping server looks like from outside.
+    /// Freezes the process (`SIGSTOP`): the kernel still accepts connections and bytes for it, but nothing answers, as with
+    /// an overloaded or swapping server.
     ///
     /// # Panics
     ///
@@ -414,12 +412,12 @@ impl RedisServer {
             .as_mut()
             .expect("redis-server is down, so it cannot be paused");
         process.signal(Signal::STOP);
-        // The signal is sent, not yet acted upon: a thread that is running goes on until the kernel interrupts it.
+        // The signal is asynchronous: a running thread continues until the kernel interrupts it.
         wait_until_stopped(process.id());
         self.paused.store(true, Ordering::SeqCst);
     }
 
-    /// Lets a paused process go on. It first answers what it was asked meanwhile.
+    /// Continues a paused process, which first answers the commands that it received in the meantime.
     pub fn resume(&self) {
         if let Some(process) = self.process().as_mut() {
             process.signal(Signal::CONT);
@@ -427,25 +425,25 @@ impl RedisServer {
         }
     }
 
-    /// Returns whether it is neither down nor paused, as far as the controls of this value go.
+    /// Returns whether it is neither down nor paused by this value's controls.
     pub fn is_up(&self) -> bool {
         self.process().is_some() && !self.paused.load(Ordering::SeqCst)
     }
 
-    /// How far its replication stream is.
+    /// Returns the offset of its replication stream.
     #[track_caller]
     pub(crate) fn offset(&self) -> u64 {
         let offset = self.info("replication", "master_repl_offset");
         offset.expect("every server has an offset")
     }
 
-    /// Whether this replica has executed its master's stream up to `offset`; otherwise, where it is. `Ok` when it is
-    /// down or paused, too: then there is nothing to wait for.
+    /// Returns `Ok` if this replica has executed its master's stream up to `offset`, or if it is down or paused, so that
+    /// there is nothing to wait for. Otherwise returns its state.
     pub(crate) fn has_reached(&self, offset: u64) -> Result<(), String> {
         if !self.is_up() {
             return Ok(());
         }
-        // Sentinels end the connections of a server that they make a replica.
+        // Sentinels close the connections of a server that they turn into a replica.
         let info = self.try_command(&["INFO", "replication"]);
         let info = info.map_err(|error| format!("{}: {error}", self.port))?;
         match field::<u64>(&info.text(), "slave_repl_offset") {
@@ -454,37 +452,37 @@ impl RedisServer {
         }
     }
 
-    /// The end of its log.
+    /// Returns the end of its log.
     pub(crate) fn log_tail(&self) -> String {
         log_tail(&log_file(self.dir.path()))
     }
 
     fn end(&self, process: &mut Option<Process>) {
-        // Dropping a process kills and collects it.
+        // Dropping a process kills it and waits for its end.
         process.take();
         self.paused.store(false, Ordering::SeqCst);
     }
 
     fn start_again(&self, process: &mut Option<Process>) {
-        // No other port will do here, so wait for ours: the kernel may take a moment to give it back.
+        // It must be the same port, which the kernel may release with a delay.
         let deadline = Instant::now() + PATIENCE;
         while process.is_none() {
             *process = launch(&self.program, &self.args, self.port, self.dir.path());
             assert!(
                 process.is_some() || Instant::now() < deadline,
-                "something else has taken port {} while redis-server was down",
+                "another process has taken port {} while redis-server was down",
                 self.port
             );
         }
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
-        // A panic in `restart` leaves `None`, which is what it then is: down.
+        // A panic in `restart` leaves `None`, which is right: the server is down.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A number of what `INFO` says.
+/// Returns a number from the output of `INFO`.
 fn field<N: FromStr>(info: &str, name: &str) -> Option<N> {
     info.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.parse().ok())

@@ -1,13 +1,13 @@
-//! An eavesdropper on a server.
+//! Records the commands of a server.
 
 use std::io;
 use std::net::SocketAddr;
 
 use super::wire::{Connection, REPLY_LIMIT};
 
-/// A running `MONITOR`: every command that the server has run since it began.
+/// A running `MONITOR`, which records every command that the server runs.
 ///
-/// For what a test asserts about the traffic itself, such as that no token's text is ever sent.
+/// Tests use it for assertions about the traffic, such as that no token's text is sent.
 #[derive(Debug)]
 pub struct Monitor {
     connection: Connection,
@@ -30,11 +30,11 @@ impl Monitor {
         }
     }
 
-    /// The commands since the last call (or the beginning) as `MONITOR` prints them:
-    /// `1700000000.123456 [0 127.0.0.1:5000] "GET" "key"`, with `lua` as the address for what a script called.
+    /// Returns the commands since the last call (or the start) as `MONITOR` prints them:
+    /// `1700000000.123456 [0 127.0.0.1:5000] "GET" "key"`, with the address `lua` for commands of scripts.
     ///
-    /// Complete without waiting: it sends a marker through the server and reads up to it. Every command that was
-    /// *answered* before this call is in the list.
+    /// Every command that was *answered* before this call is in the list, because the method sends a marker to the server,
+    /// and reads up to it.
     ///
     /// # Panics
     ///

@@ -170,27 +170,27 @@ fn server_outlives_the_thread_that_started_it() {
     redis.command(&["PING"]).text();
 }
 
-/// Run by the next test in a process of its own.
+/// Not a test: the next one runs it in another process.
 #[test]
 #[ignore = "proves nothing by itself: the next test starts it and kills it"]
 fn start_a_server_and_wait_to_be_killed() {
     let redis = RedisServer::start();
     println!("\nserver at {}", redis.addr());
-    // Ends with the other test too, if that one fails first.
+    // Also ends if the other test fails first.
     let _ = io::stdin().read_line(&mut String::new());
 }
 
 #[test]
 fn killing_the_test_process_ends_its_server() {
     if setpriv().is_none() {
-        // Without it there is no such promise (see `bound_to_us`).
+        // The server may outlive the process without it (see `bound_to_us`).
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let mut test = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--ignored", "--nocapture"])
         .arg("redis::tests::start_a_server_and_wait_to_be_killed")
-        // So that what it leaves behind goes with our directory.
+        // So that its files are removed with our directory.
         .env("TMPDIR", dir.path())
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
@@ -199,7 +199,7 @@ fn killing_the_test_process_ends_its_server() {
     let addr: SocketAddr = BufReader::new(test.stdout.take().unwrap())
         .lines()
         .find_map(|line| line.unwrap().strip_prefix("server at ")?.parse().ok())
-        .expect("the other process says where its server is");
+        .expect("the other process prints its server's address");
     assert!(TcpStream::connect(addr).is_ok());
     test.kill().unwrap();
     test.wait().unwrap();
@@ -253,7 +253,7 @@ fn saved_data_survives_and_unsaved_changes_do_not() {
 }
 
 #[test]
-fn append_only_file_is_kept_by_a_crash_and_removed_by_an_empty_restart() {
+fn append_only_file_survives_a_crash_but_not_an_empty_restart() {
     let redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     redis.command(&["SET", "a", "1"]).ok();
     redis.restart_from_file();
@@ -263,7 +263,7 @@ fn append_only_file_is_kept_by_a_crash_and_removed_by_an_empty_restart() {
 }
 
 #[test]
-fn program_of_choice_is_started() {
+fn given_program_is_started() {
     let redis = RedisServer::start_program(&program(), &["--maxclients", "77"]);
     let limit = redis.command(&["CONFIG", "GET", "maxclients"]).array();
     assert_eq!(limit[1], Reply::Bulk(b"77".to_vec()));
@@ -298,7 +298,7 @@ fn contents_are_keys_values_and_dumps() {
 }
 
 #[test]
-fn a_strangers_replica_is_not_attached() {
+fn replica_of_another_test_is_not_attached() {
     let (master, _replica) = RedisServer::start_with_replica();
     let (_, others) = RedisServer::start_with_replica();
     let port = master.port().to_string();

@@ -1,17 +1,17 @@
-//! Just enough of the protocol (RESP2) to look inside.
+//! Enough of the protocol (RESP2) to inspect a server.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long a reply to [`RedisServer::command`](super::RedisServer::command) may take. A paused server never replies,
-/// and a test that asks one has a bug that should show as a panic.
+/// How long a reply to [`RedisServer::command`](super::RedisServer::command) may take. A paused server never replies, and
+/// a test that sends it a command should fail with a panic.
 pub(crate) const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
-/// What Redis answers (RESP2).
+/// A reply of Redis (RESP2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// No value: a null string or a null array.
+    /// A null string or a null array.
     Nil,
     /// An integer.
     Int(i64),
@@ -19,7 +19,7 @@ pub enum Reply {
     Bulk(Vec<u8>),
     /// A status such as `OK`.
     Simple(String),
-    /// An error, with its code first: `WRONGTYPE Operation against…`.
+    /// An error, which begins with its code: `WRONGTYPE Operation against…`.
     Error(String),
     /// A list of replies.
     Array(Vec<Reply>),
@@ -36,7 +36,7 @@ impl Reply {
         assert_eq!(self, Reply::Simple("OK".into()));
     }
 
-    /// The integer.
+    /// Returns the integer.
     ///
     /// # Panics
     ///
@@ -49,7 +49,7 @@ impl Reply {
         }
     }
 
-    /// The bytes of a string or a status.
+    /// Returns the bytes of a string or a status.
     ///
     /// # Panics
     ///
@@ -63,7 +63,7 @@ impl Reply {
         }
     }
 
-    /// The text of a string or a status.
+    /// Returns the text of a string or a status.
     ///
     /// # Panics
     ///
@@ -73,7 +73,7 @@ impl Reply {
         String::from_utf8(self.bytes()).expect("the reply is not UTF-8")
     }
 
-    /// All strings of it, one to a line.
+    /// Writes all strings of it, each in a line.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         match self {
             Reply::Nil | Reply::Int(_) => {}
@@ -88,7 +88,7 @@ impl Reply {
         }
     }
 
-    /// The list.
+    /// Returns the list.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! Starting sentinels that know each other from the beginning.
+//! Starts sentinels that know each other from the beginning.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::redis::RedisServer;
 
 const SENTINELS: usize = 3;
 
-/// All sentinels, or `None` if one found its port taken: the others have been told that port.
+/// Starts all sentinels. Returns `None` if a port is in use, because the others' configuration contains it.
 pub(super) fn start_sentinels(
     program: &Path,
     servers: &[RedisServer],
@@ -18,7 +18,7 @@ pub(super) fn start_sentinels(
     let ports: [u16; SENTINELS] = std::array::from_fn(|_| free_port());
     let sentinels = side_by_side(SENTINELS, |i| {
         RedisServer::start_on(program, ports[i], |dir, _| {
-            // A file, because a sentinel keeps what it learns there.
+            // A file, because a sentinel stores its state in it.
             std::fs::write(
                 dir.join("sentinel.conf"),
                 config(i, &ports, servers, name, down_after),
@@ -37,7 +37,7 @@ fn config(
     name: &str,
     down_after: Duration,
 ) -> String {
-    // Its own choice otherwise; the others are told.
+    // Otherwise it chooses an id. The others' configuration contains it.
     let id = |i: usize| format!("{:040x}", 0x5e47_1e15_u64 << 16 | u64::from(ports[i]));
     let mut lines = vec![
         format!("port {}", ports[own]),
@@ -48,7 +48,7 @@ fn config(
             "sentinel down-after-milliseconds {name} {}",
             down_after.as_millis()
         ),
-        // Twice this must pass before the next fail-over of the same master.
+        // Twice this time must pass before the next failover of the same master.
         format!("sentinel failover-timeout {name} 3000"),
         format!("sentinel parallel-syncs {name} 2"),
     ];

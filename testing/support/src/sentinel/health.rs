@@ -1,4 +1,4 @@
-//! Whether sentinels and servers agree, and waiting until they do.
+//! Waits until sentinels and servers agree.
 
 use std::collections::HashMap;
 
@@ -7,25 +7,26 @@ use crate::process::wait_until;
 use crate::redis::{RedisServer, Reply};
 
 impl RedisSentinel {
-    /// Waits until the sentinels that are up agree on a master that is up, nobody that is up is suspected of being down,
-    /// and every server but the master that is up replicates it.
+    /// Waits until the sentinels that are up agree on a master that is up, no process that is up is suspected to be down,
+    /// and every other server that is up replicates the master.
     ///
-    /// After a fail-over this takes about ten seconds if the old master is up: so long the sentinels leave it alone.
+    /// After a failover this takes about ten seconds if the old master is up, because the sentinels do not reconfigure it
+    /// earlier.
     ///
     /// # Panics
     ///
-    /// Panics if that does not come within thirty seconds; the message has what was missing, and the ends of the logs.
+    /// Panics after thirty seconds, with what was missing and the ends of the logs.
     #[track_caller]
     pub fn wait_until_ok(&self) {
         self.wait("a master with its replicas", || self.is_ok());
     }
 
-    /// Waits until every replica that is up has what the master has now: what was acknowledged before this call survives
-    /// a fail-over.
+    /// Waits until every replica that is up has received what the master has now, so that writes that were acknowledged
+    /// before this call survive a failover.
     ///
     /// # Panics
     ///
-    /// Panics if that does not come within thirty seconds.
+    /// Panics after thirty seconds.
     #[track_caller]
     pub fn wait_until_replicated(&self) {
         let offset = self.master().offset();
@@ -56,7 +57,7 @@ impl RedisSentinel {
                 if server.port() != master.port() {
                     let fields = entry(&replicas, server)?;
                     is_known(fields.clone(), server, "slave")?;
-                    // Known only once it has been asked: before that, it cannot be chosen.
+                    // A replica that has not reported this yet cannot be promoted.
                     if fields_of(fields)["master-link-status"] != "ok" {
                         return Err(format!("{} has not been looked at", server.port()));
                     }
@@ -72,7 +73,7 @@ impl RedisSentinel {
         Ok(())
     }
 
-    /// The master that every sentinel that is up names.
+    /// Returns the master that every sentinel that is up names.
     pub(super) fn agreed(&self) -> Result<&RedisServer, String> {
         let named = self.sentinels_up().map(|sentinel| self.named_by(sentinel));
         let named: Vec<_> = named.collect();
@@ -96,7 +97,7 @@ impl RedisSentinel {
     }
 }
 
-/// The one of `SENTINEL REPLICAS` or `SENTINEL SENTINELS` that is about `server`.
+/// Returns the entry of `server` in `SENTINEL REPLICAS` or `SENTINEL SENTINELS`.
 fn entry(all: &[Reply], server: &RedisServer) -> Result<Reply, String> {
     let port = server.port().to_string();
     all.iter()
@@ -105,7 +106,7 @@ fn entry(all: &[Reply], server: &RedisServer) -> Result<Reply, String> {
         .ok_or(format!("{port} is not known"))
 }
 
-/// Whether `SENTINEL MASTER` and the like have nothing bad to say: the flags are the role and nothing more.
+/// Returns whether the flags in an entry are the role only, so that no failure is suspected.
 fn is_known(entry: Reply, server: &RedisServer, role: &str) -> Result<(), String> {
     let fields = fields_of(entry);
     match fields["flags"] == role && fields["port"] == server.port().to_string() {

@@ -9,12 +9,13 @@ use std::time::Duration;
 use crate::process::side_by_side;
 use crate::redis::{RedisServer, ReplicationSecret, Reply, is_before_7, plain_args, program};
 
-/// A private master with two replicas and three sentinels (quorum 2) that watch them, all on loopback ports.
+/// A private master with two replicas and three sentinels (quorum 2) on loopback ports.
 ///
-/// Servers are [`RedisServer`]s: faults are made at them, as in `redis.master().pause()`, and
-/// [`wait_for_failover`](Self::wait_for_failover) waits until the sentinels have named another master.
+/// Servers are [`RedisServer`]s, which tests can break, as in `redis.master().pause()`.
+/// [`wait_for_failover`](Self::wait_for_failover) waits until the sentinels name another master.
 ///
-/// A start takes about a second: the sentinels are told about each other, which else takes them two more.
+/// A start takes about a second. The configuration of the sentinels lists the others, whose discovery would take two
+/// seconds more.
 ///
 /// ```
 /// use test_support::RedisSentinel;
@@ -27,16 +28,16 @@ use crate::redis::{RedisServer, ReplicationSecret, Reply, is_before_7, plain_arg
 /// ```
 #[derive(Debug)]
 pub struct RedisSentinel {
-    /// The first began as the master.
+    /// The first one started as the master.
     servers: Vec<RedisServer>,
     sentinels: Vec<RedisServer>,
     master_name: String,
 }
 
 impl RedisSentinel {
-    /// Starts everything; a master is taken for down after a second of silence, and replaced after two or three.
+    /// Starts everything. A master counts as down after a second without a reply, and is replaced after two or three.
     ///
-    /// The program is that of [`RedisServer::start`], at least 7.0.
+    /// The program is that of [`RedisServer::start`], and at least version 7.0.
     ///
     /// # Panics
     ///
@@ -72,7 +73,7 @@ impl RedisSentinel {
         let master_name = format!("master-{}-{}", std::process::id(), servers[0].port());
         let sentinels = (0..10)
             .find_map(|_| config::start_sentinels(&program, &servers, &master_name, down_after))
-            .expect("the sentinels found every port taken that we tried");
+            .expect("ports that were tried for the sentinels are free");
         let redis = Self {
             servers,
             sentinels,
@@ -83,21 +84,21 @@ impl RedisSentinel {
         redis
     }
 
-    /// The name by which clients ask for the master.
+    /// Returns the name of the master.
     ///
-    /// No two values have the same: a sentinel that meets another on a reused port takes its word if the name fits.
+    /// Each value has another name: a sentinel that finds another one on a reused port trusts it if the name is the same.
     pub fn master_name(&self) -> &str {
         &self.master_name
     }
 
-    /// The sentinels: kill, pause or ask them. One that is [restarted](RedisServer::restart) still knows everything, but
-    /// looks at the servers as seldom as Redis does by itself, since the shorter periods of this value cannot be stored:
+    /// Returns the sentinels, to kill, pause or query them. A [restarted](RedisServer::restart) sentinel has its state, but
+    /// the default intervals of Redis, because the shorter ones of this value are not stored:
     /// [`restart_sentinel`](Self::restart_sentinel) sets them again.
     pub fn sentinels(&self) -> &[RedisServer] {
         &self.sentinels
     }
 
-    /// Starts this sentinel again: [`kill`](RedisServer::kill) first, if it is still up. It knows what it knew.
+    /// Restarts this sentinel, after a [`kill`](RedisServer::kill) if it is up. It keeps its state.
     ///
     /// # Panics
     ///
@@ -107,17 +108,17 @@ impl RedisSentinel {
         look_often(&self.sentinels[index]);
     }
 
-    /// The addresses of the sentinels.
+    /// Returns the addresses of the sentinels.
     pub fn sentinel_addrs(&self) -> Vec<SocketAddr> {
         self.sentinels.iter().map(RedisServer::addr).collect()
     }
 
-    /// The master and the replicas, in the order of their start (the first began as the master).
+    /// Returns the master and the replicas, in the order of their start (the first one started as the master).
     pub fn servers(&self) -> &[RedisServer] {
         &self.servers
     }
 
-    /// The master by the word of the first sentinel that is up (neither killed nor paused through its value).
+    /// Returns the master in the view of the first sentinel that is up (neither killed nor paused through its value).
     ///
     /// # Panics
     ///
@@ -128,7 +129,7 @@ impl RedisSentinel {
         self.named_by(sentinel)
     }
 
-    /// The other two.
+    /// Returns the other two servers.
     ///
     /// # Panics
     ///
@@ -140,10 +141,10 @@ impl RedisSentinel {
         others.filter(|server| server.port() != master).collect()
     }
 
-    /// Fails over by command (`SENTINEL FAILOVER`) and waits until every sentinel that is up names the new master.
+    /// Starts a failover (`SENTINEL FAILOVER`) and waits until every sentinel that is up names the new master.
     ///
-    /// The old master is not told at once: for eight to ten seconds it goes on as a master and acknowledges writes, which
-    /// are then lost. [`wait_until_ok`](Self::wait_until_ok) waits for the end of that.
+    /// For eight to ten seconds the old master remains a master, and acknowledges writes, which are then lost.
+    /// [`wait_until_ok`](Self::wait_until_ok) waits until it is a replica.
     ///
     /// # Panics
     ///
@@ -152,7 +153,7 @@ impl RedisSentinel {
     pub fn failover(&self) -> &RedisServer {
         let old = self.master();
         let sentinel = self.sentinels_up().next().expect("a sentinel is up");
-        // One that is under way, or a replica that has not been looked at for a while, is a matter of time.
+        // Retries while another failover is running, or no replica has reported recently.
         self.wait("the start of a fail-over", || {
             match sentinel.command(&["SENTINEL", "FAILOVER", &self.master_name]) {
                 Reply::Error(refusal) => Err(refusal),
@@ -165,7 +166,7 @@ impl RedisSentinel {
         self.wait_for_failover(old)
     }
 
-    /// Waits until every sentinel that is up names the same master, and not `old`: that one.
+    /// Waits until every sentinel that is up names the same master, which is not `old`, and returns it.
     ///
     /// # Panics
     ///
@@ -187,7 +188,7 @@ impl RedisSentinel {
         let mut servers = self.servers.iter();
         servers
             .find(|server| server.port().to_string() == port)
-            .unwrap_or_else(|| panic!("the sentinels name a stranger, {port}"))
+            .unwrap_or_else(|| panic!("the sentinels name an unknown server, {port}"))
     }
 
     fn sentinels_up(&self) -> impl Iterator<Item = &RedisServer> {
@@ -195,8 +196,8 @@ impl RedisSentinel {
     }
 }
 
-/// By default a sentinel pings once a second, which makes it a matter of luck whether a healthy server is silent for one;
-/// and it asks for INFO every ten, and puts an old master right only after two of them.
+/// Sets shorter intervals. By default a sentinel pings once a second, so that a healthy server may seem silent for a
+/// second. It sends INFO every ten seconds, and reconfigures an old master only after two of them.
 ///
 /// A replica can take over only if its last INFO is not older than five periods of PING. While the master is down, INFO
 /// comes once a second, whatever its period is. With less than 200 ms here, failovers would be given up after one half of

@@ -95,7 +95,7 @@ fn restarted_sentinel_remembers() {
 }
 
 #[test]
-fn dropping_it_ends_every_server() {
+fn dropping_the_value_ends_every_server() {
     let redis = RedisSentinel::start();
     let mut addrs = redis.sentinel_addrs();
     addrs.extend(redis.servers().iter().map(RedisServer::addr));

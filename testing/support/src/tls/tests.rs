@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::*;
 
-/// `PING` over TLS, trusting `ca`, as `client` (certificate and key) if there is one.
+/// Sends `PING` over TLS, trusts `ca`, and uses the `client` certificate and key, if any.
 fn ping(addr: SocketAddr, host: &str, ca: &str, client: Option<(&str, &str)>) -> io::Result<()> {
     let mut roots = RootCertStore::empty();
     roots
@@ -42,7 +42,7 @@ fn ping(addr: SocketAddr, host: &str, ca: &str, client: Option<(&str, &str)>) ->
 }
 
 #[test]
-fn client_that_trusts_our_authority_is_served_by_both_names_and_through_a_proxy() {
+fn client_that_trusts_the_authority_is_served() {
     let redis = TlsRedisServer::start();
     assert_eq!(redis.url(), format!("rediss://127.0.0.1:{}/", redis.port()));
     let proxy = crate::FaultProxy::start(redis.addr());
@@ -55,14 +55,14 @@ fn client_that_trusts_our_authority_is_served_by_both_names_and_through_a_proxy(
 }
 
 #[test]
-fn client_that_trusts_another_authority_refuses_the_server() {
+fn client_that_trusts_another_authority_rejects_the_server() {
     let redis = TlsRedisServer::start();
     let refusal = ping(redis.addr(), "localhost", redis.stranger_ca_pem(), None).unwrap_err();
     assert!(refusal.to_string().contains("UnknownIssuer"), "{refusal}");
 }
 
 #[test]
-fn plain_text_is_refused_at_the_tls_port() {
+fn plain_text_is_rejected_at_the_tls_port() {
     let redis = TlsRedisServer::start();
     let mut stream = TcpStream::connect(redis.addr()).unwrap();
     stream
@@ -70,13 +70,13 @@ fn plain_text_is_refused_at_the_tls_port() {
         .unwrap();
     stream.write_all(b"PING\r\n").unwrap();
     let mut answer = Vec::new();
-    // Whether it is closed or reset, nothing of Redis comes out.
+    // The connection may be closed or reset, but there is no reply of Redis.
     let _ = stream.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"+"), "{answer:?}");
 }
 
 #[test]
-fn mutual_server_takes_only_certificates_of_its_authority() {
+fn mutual_server_accepts_only_certificates_of_its_authority() {
     let redis = TlsRedisServer::start_mutual();
     let ping = |client| ping(redis.addr(), "localhost", redis.ca_pem(), client);
     ping(Some((redis.client_cert_pem(), redis.client_key_pem()))).unwrap();
@@ -85,7 +85,7 @@ fn mutual_server_takes_only_certificates_of_its_authority() {
 }
 
 #[test]
-fn tls_server_is_inspected_in_the_clear_and_keeps_its_certificates_across_a_restart() {
+fn restart_keeps_the_certificates() {
     let redis = TlsRedisServer::start();
     redis.command(&["SET", "a", "1"]).ok();
     redis.server().save_and_restart();

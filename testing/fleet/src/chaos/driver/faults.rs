@@ -1,4 +1,4 @@
-//! What is broken, at random: the wires, Redis, its contents, the workers.
+//! Random faults of the network, Redis, its contents and the workers.
 
 use std::fmt;
 use std::thread;
@@ -12,8 +12,8 @@ use crate::chaos::books::{Injected, Shared, lock};
 use crate::chaos::clock::now;
 use crate::chaos::settings::{BOUND, Mode, REGISTRY, registry_member};
 
-/// A fault. Proxies are counted with the workers, the operator's comes last. Where there are replicas,
-/// Redis is the master.
+/// A fault. A proxy has the index of its worker; the operator's is the last one. With replicas, Redis is the
+/// master.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Cut(usize),
@@ -34,19 +34,19 @@ enum Fault {
     FailedOver,
 }
 
-/// What a fault breaks: two at once break two things.
+/// The part that a fault breaks. Two simultaneous faults break different parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Wire(usize),
     Server,
     Worker(usize),
-    /// One at a time: the others are a majority.
+    /// One at a time, so that the others are a majority.
     Sentinel,
     Replica,
 }
 
 impl Fault {
-    /// Returns the first faults of a run: what is new in the mode, so that a short run has it too.
+    /// Returns the first faults of a run: those that are specific to the mode, so that a short run has them too.
     fn opening(mode: Mode) -> Vec<Self> {
         match mode {
             Mode::Faults | Mode::Calm => vec![Self::WritesPaused],
@@ -62,7 +62,7 @@ impl Fault {
     fn any(mode: Mode, dice: &mut Dice, workers: usize) -> Self {
         match mode {
             Mode::Sentinel => Self::any_with_sentinels(dice, workers),
-            // A longer bound is entered once in the life of a worker (they are in the even places).
+            // A worker registers its longer bound once (such workers have even places).
             Mode::Bounds if dice.percent(50) => Self::WorkerKilled(2 * dice.below(workers / 2)),
             _ => Self::any_with_wires(dice, workers),
         }
@@ -124,7 +124,7 @@ impl Fault {
         }
     }
 
-    /// How long it lasts; nothing for what is done at once.
+    /// Returns how long it lasts. `None` for an instantaneous fault.
     fn length(self, dice: &mut Dice) -> Duration {
         match self {
             Self::KeysDeleted
@@ -133,13 +133,13 @@ impl Fault {
             | Self::WorkerKilled(_)
             | Self::FailedOver => Duration::ZERO,
             Self::RedisKilled => dice.magnitude(50, 1_000),
-            // Sometimes beyond the end of a lease.
+            // Sometimes longer than a lease.
             Self::WorkerStopped(_) => dice.magnitude(50, 4_000),
             _ => dice.magnitude(50, 3_000),
         }
     }
 
-    /// The word that it is counted by.
+    /// Returns the name under which it is counted.
     fn kind(self) -> &'static str {
         match self {
             Self::Cut(_) => "cut",
@@ -180,7 +180,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What there is to break.
+/// The parts that can be broken.
 pub(super) struct Breaker<'a> {
     pub(super) mode: Mode,
     pub(super) redis: &'a Redis,
@@ -191,7 +191,7 @@ pub(super) struct Breaker<'a> {
 }
 
 impl Breaker<'_> {
-    /// Breaks and mends until `end`. It runs on the thread that starts workers.
+    /// Injects and ends faults until `end`. It runs on the thread that starts workers.
     pub(super) fn break_until(&mut self, end: Instant) {
         for wire in 0..=self.fleet.len() {
             self.rest(wire);
@@ -228,7 +228,7 @@ impl Breaker<'_> {
         Fault::any(self.mode, &mut self.dice, self.fleet.len())
     }
 
-    /// Begins a fault, while what is at `broken` is broken already.
+    /// Begins a fault, while the parts in `broken` are broken already.
     fn begin(&mut self, fault: Fault, broken: Option<Place>) -> usize {
         let place = {
             let mut books = lock(self.books);
@@ -245,7 +245,7 @@ impl Breaker<'_> {
             Fault::Stalled(wire, way) => self.proxy(wire).stall(way),
             Fault::Delayed(wire, way, by) => self.proxy(wire).delay(way, by),
             Fault::BlackHole(wire) => {
-                // Present connections would not notice.
+                // Existing connections would not notice.
                 self.proxy(wire).cut();
                 self.proxy(wire).heal();
                 self.proxy(wire).black_hole_new();
@@ -278,7 +278,7 @@ impl Breaker<'_> {
 
     fn mend(&mut self, fault: Fault, place: usize) {
         match fault {
-            // A connection in the black hole stays there, until its client gives it up.
+            // A connection in the black hole stays there until its client closes it.
             Fault::Cut(wire)
             | Fault::Stalled(wire, _)
             | Fault::Delayed(wire, ..)
@@ -301,11 +301,10 @@ impl Breaker<'_> {
         books.faults[place].mended = Some(now());
     }
 
-    /// A healthy wire, which is a long one at times: what may happen between two commands of a flight
-    /// has more time to happen.
+    /// Ends the faults of a wire. It may get a delay, so that more can happen between two commands of a lookup.
     fn rest(&mut self, wire: usize) {
         let latency = match self.mode {
-            // What a worker reads before its bound is in the registry is to meet an invalidation.
+            // An invalidation should meet what a worker reads before its bound is in the registry.
             Mode::Bounds => self.dice.of(&[1, 10, 20, 40]),
             _ => self.dice.of(&[0, 0, 1, 5, 20]),
         };
@@ -315,10 +314,10 @@ impl Breaker<'_> {
         }
     }
 
-    /// As an eviction would: any key, leases, generations and the epoch among them.
+    /// Deletes keys as an eviction does, including leases, generations and the epoch.
     fn delete_keys(&mut self) {
         let keys = self.redis.keys();
-        // Few lie there that are not a token's; they matter as much.
+        // Few keys do not belong to a token, but they are as important.
         let (others, entries): (Vec<_>, Vec<_>) =
             keys.iter().partition(|key| key.contains(":tenant"));
         for keys in [entries, others] {
@@ -333,19 +332,19 @@ impl Breaker<'_> {
         }
     }
 
-    /// Takes a dead worker's bound out of the registry (`SREM`, wire.md), if it is not another worker's.
-    /// The next worker in its place has to enter it anew before it keeps anything.
+    /// Removes a dead worker's bound from the registry (`SREM`, wire.md), unless another worker has the same.
+    /// The next worker in its place has to register it again before it stores anything.
     fn forget_bound(&self, worker: usize) {
         let bound = self.fleet.bound(worker);
         if bound > BOUND {
             let member = registry_member(bound);
-            // The reply is waited for: executed later, it would remove the next worker's.
+            // Waits for the reply: a later execution would remove the next worker's bound.
             let remove = ["SREM", REGISTRY, &member];
             self.redis.master().command(&remove).int();
         }
     }
 
-    /// Freezes a server that is a replica now, and so never an old master.
+    /// Freezes a server that is a replica now, so that it cannot be an old master.
     fn stop_replica(&self, replica: usize) {
         let is_replica = |server: &&RedisServer| {
             let role = || server.info::<String>("replication", "role");

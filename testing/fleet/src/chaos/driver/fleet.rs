@@ -33,7 +33,7 @@ pub(super) struct Fleet {
     orders: AtomicU64,
 }
 
-/// Where a worker runs: one dies, the next takes its place.
+/// A place for a worker. When one dies, the next takes its place.
 #[derive(Debug)]
 struct Place {
     wire: Wire,
@@ -47,7 +47,7 @@ struct Worker {
     pending: Pending,
 }
 
-/// Invalidations that a worker was ordered to call; `None` when it has ended.
+/// The invalidations that a worker was ordered to call; `None` when it has ended.
 type Pending = Arc<Mutex<Option<HashMap<u64, Waiting>>>>;
 
 /// An invalidation that was ordered.
@@ -61,7 +61,7 @@ struct Waiting {
 }
 
 impl Fleet {
-    /// The last worker has no local level: all of its answers are held to the stricter rule.
+    /// The last worker has no local level, so the stricter rule applies to all of its answers.
     pub(super) fn start(
         plan: &Plan,
         redis: &Redis,
@@ -169,8 +169,8 @@ impl Fleet {
         }
     }
 
-    /// An invalidation from a worker's own engine; whether it was confirmed. A worker that dies
-    /// before it says so has not.
+    /// Orders an invalidation by a worker's own engine. Returns whether it was confirmed, which is false if the
+    /// worker dies before it reports that.
     pub(super) async fn invalidate(
         &self,
         index: usize,
@@ -213,7 +213,7 @@ impl Fleet {
     }
 }
 
-/// Takes a worker's reports.
+/// Processes a worker's reports.
 struct Clerk {
     instance: Instance,
     books: Shared,
@@ -229,8 +229,7 @@ impl Clerk {
                 books.counted.insert(self.instance.id, counted);
             }
             Report::Confirmed { id, at } => {
-                // Into the books before the next report is read: the answers that come after it
-                // are judged by it.
+                // Recorded before the next report is read, because later answers are judged by it.
                 if let Some(waiting) = self.waiting(id) {
                     let confirmed = Confirmed {
                         version: waiting.version,
@@ -259,7 +258,7 @@ impl Clerk {
 
 impl Drop for Clerk {
     fn drop(&mut self) {
-        // Whoever still waits learns that nothing more comes.
+        // Tells callers that still wait that no more reports follow.
         lock(&self.pending).take();
     }
 }

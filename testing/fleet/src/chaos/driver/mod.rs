@@ -23,31 +23,31 @@ use crate::chaos::books::{Shared, lock};
 use crate::chaos::database::{Database, Pace};
 use crate::chaos::settings::Mode;
 
-/// How long changes may take to be confirmed once all is mended.
+/// How long changes may take to be confirmed after the last fault has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// After the last change: long enough for every answer to be the newest state.
+/// The time after the last change, long enough for every answer to have the newest state.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// What is to be done.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// For how long things are changed and broken.
+    /// For how long changes and faults go on.
     pub lasts: Duration,
-    /// What chance is drawn from.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How many worker processes.
+    /// The number of worker processes.
     pub workers: usize,
-    /// What kind of run.
+    /// The kind of run.
     pub mode: Mode,
-    /// This program, to be run as a worker.
+    /// This program, which also runs as a worker.
     pub program: PathBuf,
 }
 
-/// A whole run.
+/// Performs a run.
 ///
 /// # Errors
-/// Something could not be started.
+/// Returns an error if a part could not be started.
 pub fn run(plan: &Plan) -> io::Result<Summary> {
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -16,7 +16,7 @@ use crate::chaos::worker::invalidate;
 /// The mean pause between two commits, in milliseconds.
 const PAUSE: u64 = 25;
 
-/// How many changes may be unconfirmed at once: sentinels take ten seconds for a failover.
+/// The maximum number of unconfirmed changes. Sentinels take ten seconds for a failover.
 const AT_ONCE: usize = 100;
 
 /// The operator's side of a run.
@@ -26,8 +26,8 @@ pub(super) struct Operator {
     fleet: Arc<Fleet>,
     /// The URLs of Redis itself, and of a proxy.
     ways: [String; 2],
-    /// An engine for each. There is none in a run of [`Mode::Bounds`]: an engine that has once seen the
-    /// longest bound needs the registry no longer, so that each invalidation is by a new one.
+    /// An engine for each URL. In a run of [`Mode::Bounds`] each invalidation has a new engine instead, because
+    /// an engine that has seen the longest bound does not need the registry any longer.
     engines: Option<[ApiTokenCache<u64>; 2]>,
     replicas: usize,
     unconfirmed: AtomicUsize,
@@ -53,7 +53,7 @@ impl Operator {
         })
     }
 
-    /// Commits until it is told to end.
+    /// Commits changes until it is stopped.
     pub(super) async fn work(self: Arc<Self>, seed: u64) {
         let mut dice = Dice::new(seed, 1);
         for change in 0.. {
@@ -78,18 +78,18 @@ impl Operator {
         }
     }
 
-    /// No more commits.
+    /// Stops further commits.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
     }
 
-    /// How many changes are not complete yet.
+    /// Returns the number of changes that are not confirmed yet.
     pub(super) fn unconfirmed(&self) -> usize {
         self.unconfirmed.load(Ordering::SeqCst)
     }
 
-    /// Invalidates until `Ok`, as the protocol wants it; each try is about everything that was
-    /// committed before it.
+    /// Invalidates until `Ok`, as the protocol requires. Each attempt covers everything that was committed
+    /// before it.
     async fn confirm(&self, target: Target, mut dice: Dice) {
         loop {
             let (wait, by_digest) = (dice.percent(50), dice.percent(50));
@@ -138,7 +138,7 @@ impl Operator {
     }
 }
 
-/// Nobody asks it, but it is set up as the workers are, except for the longer bounds of some.
+/// Builds an engine that only invalidates. Its settings are those of the workers, apart from longer bounds.
 fn engine(url: &str) -> ApiTokenCache<u64> {
     let never =
         |_: Lookup| async { Err::<Option<TokenRecord<u64>>, BoxError>("nobody asks here".into()) };
@@ -151,7 +151,7 @@ fn engine(url: &str) -> ApiTokenCache<u64> {
         .expect("good settings")
 }
 
-/// One commit, of what makes sense now.
+/// Commits a change that is possible in the current state.
 fn commit(ledger: &mut Ledger, dice: &mut Dice) -> Target {
     if dice.percent(25) {
         let tenant = dice.below(TENANTS);
@@ -163,7 +163,7 @@ fn commit(ledger: &mut Ledger, dice: &mut Dice) -> Target {
         ledger.commit_tenant(tenant, standing);
         return Target::Tenant(tenant);
     }
-    // Tokens in demand are changed more often, so that changes meet requests.
+    // Tokens that are often requested are changed more often, so that changes meet requests.
     let among = dice.of(&[TOKENS / 4, TOKENS - NEVER_CREATED]);
     let token = dice.below(among);
     let row = match ledger.token(token).present() {

@@ -1,4 +1,4 @@
-//! Redis, as the mode of a run has it.
+//! The Redis servers of each mode.
 
 use std::slice;
 
@@ -9,20 +9,20 @@ use crate::chaos::settings::{Mode, REGISTRY};
 /// The servers of a run.
 #[derive(Debug)]
 pub(super) enum Redis {
-    /// One server, which is empty after its death.
+    /// One server, which is empty after a restart.
     Fleeting(RedisServer),
-    /// One server, which never loses the registry: it comes back with all that it acknowledged.
+    /// One server, which never loses the registry: after a restart it has everything that it acknowledged.
     Lasting(RedisServer),
     /// A master with replicas.
     Watched(RedisSentinel),
 }
 
-/// The way of one client to Redis.
+/// The connection of one client to Redis.
 #[derive(Debug)]
 pub(super) struct Wire {
-    /// What the client connects to.
+    /// The URL that the client connects to.
     pub(super) url: String,
-    /// The proxy in between. There is none in front of sentinels, which name the servers themselves.
+    /// The proxy in between. `None` with sentinels, which name the servers themselves.
     pub(super) proxy: Option<FaultProxy>,
 }
 
@@ -51,7 +51,7 @@ impl Redis {
         }
     }
 
-    /// Returns a new way to Redis, through a proxy where there can be one.
+    /// Returns a new connection to Redis, through a proxy unless there are sentinels.
     pub(super) fn wire(&self) -> Wire {
         match self {
             Self::Fleeting(server) | Self::Lasting(server) => {
@@ -89,7 +89,7 @@ impl Redis {
         self.servers().len() - 1
     }
 
-    /// Kills the master. Where there are sentinels, the last failover is over before that.
+    /// Kills the master. With sentinels it first waits for the end of the previous failover.
     pub(super) fn kill_master(&self) {
         if let Self::Watched(redis) = self {
             redis.wait_until_ok();
@@ -97,7 +97,7 @@ impl Redis {
         self.master().kill();
     }
 
-    /// Starts it again: empty, or with all that it had, or as a replica of its successor.
+    /// Restarts it: empty, with everything that it had, or as a replica of its successor.
     pub(super) fn restart(&self) {
         match self {
             Self::Fleeting(server) => server.restart(),
@@ -108,7 +108,7 @@ impl Redis {
                 let old = old.expect("it was killed");
                 let new = redis.wait_for_failover(old).port().to_string();
                 old.restart();
-                // The sentinels leave it alone for ten seconds, as the empty master that it may be.
+                // The sentinels do not reconfigure it for ten seconds, in which it may be an empty master.
                 let follow = ["REPLICAOF", "127.0.0.1", &new];
                 assert!(old.command(&follow).text().starts_with("OK"));
             }
@@ -136,19 +136,19 @@ impl Redis {
         self.command(&command);
     }
 
-    /// Stops writes, for longer than any fault lasts.
+    /// Pauses writes, for longer than any fault lasts.
     pub(super) fn pause_writes(&self) {
         self.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     }
 
-    /// Lets writes go on, at every server: another may be the master by now.
+    /// Resumes writes at every server, because another may be the master by now.
     pub(super) fn resume_writes(&self) {
         for server in self.servers().iter().filter(|server| server.is_up()) {
             let _ = server.try_command(&["CLIENT", "UNPAUSE"]);
         }
     }
 
-    /// Sends a command to the master. The fault is what matters, not the reply.
+    /// Sends a command to the master, and ignores the reply.
     pub(super) fn command(&self, words: &[&str]) {
         let _ = self.master().try_command(words);
     }

@@ -1,4 +1,4 @@
-//! What a run prints at its end, and whether enough happened for it to mean something.
+//! The summary of a run, and whether enough happened for it to be meaningful.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::chaos::clock::millis_after;
 use crate::chaos::settings::Mode;
 use crate::chaos::wire::Counted;
 
-/// The end of a run. Its `Display` is what is printed.
+/// The summary of a run. Its `Display` is printed at the end.
 #[derive(Debug)]
 pub struct Summary {
     pub(super) mode: Mode,
@@ -63,17 +63,17 @@ impl Summary {
         }
     }
 
-    /// Whether nothing was violated, and enough happened.
+    /// Returns whether there was no violation and enough happened.
     pub fn is_good(&self) -> bool {
         self.violations == 0 && self.shortcomings().is_empty()
     }
 
-    /// What there was too little of: a run in which little happened proves little.
+    /// Returns the events of which there were too few: a run in which little happened proves little.
     fn shortcomings(&self) -> Vec<String> {
         let seconds = self.took.as_secs();
         let confirmed = self.invalidations.tokens + self.invalidations.tenants;
         let faults: u64 = self.faults.values().sum();
-        // While there is no master nothing is cached, and while a replica is away nothing is confirmed.
+        // Without a master nothing is cached, and without a replica nothing is confirmed.
         let whole = match self.mode {
             Mode::Sentinel => seconds / 8,
             _ => seconds,

@@ -1,4 +1,4 @@
-//! The life of one row: its commits, and the invalidations that were confirmed.
+//! The history of a row: its commits and the confirmed invalidations.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use super::steps::Steps;
 use crate::chaos::clock::{Stamp, nanos};
 use crate::chaos::oracle::Instance;
 
-/// A state that was committed.
+/// A committed state.
 #[derive(Debug, Clone, Copy)]
 pub struct Commit<S> {
-    /// Read before the commit became visible.
+    /// The time before the commit became visible.
     pub at: Stamp,
-    /// The row from then on.
+    /// The state of the row from then on.
     pub state: S,
 }
 
@@ -20,17 +20,17 @@ pub struct Commit<S> {
 pub struct Confirmed {
     /// The newest commit when it started.
     pub version: usize,
-    /// Read before it was called.
+    /// The time before it was called.
     pub started: Stamp,
-    /// Read after it returned.
+    /// The time after it returned.
     pub returned: Stamp,
-    /// Whether it was asked `wait_for_all_instances`.
+    /// Whether it was called with `wait_for_all_instances`.
     pub waited: bool,
-    /// The worker that called it, if it was not the operator.
+    /// The worker that called it; `None` for the operator.
     pub instance: Option<u64>,
 }
 
-/// A row's versions are the places of its commits; version 0 is how the run began.
+/// The history of a row. A version is the index of a commit; version 0 is the initial state.
 #[derive(Debug)]
 pub struct History<S> {
     commits: Vec<Commit<S>>,
@@ -51,27 +51,27 @@ impl<S: Copy> History<S> {
         }
     }
 
-    /// All commits, by version.
+    /// Returns all commits, by version.
     pub fn commits(&self) -> &[Commit<S>] {
         &self.commits
     }
 
-    /// All confirmed invalidations, in the order in which they were heard of.
+    /// Returns all confirmed invalidations, in the order of their reports.
     pub fn confirmed(&self) -> &[Confirmed] {
         &self.confirmed
     }
 
-    /// The newest version.
+    /// Returns the newest version.
     pub fn newest(&self) -> usize {
         self.commits.len() - 1
     }
 
-    /// The row as it is.
+    /// Returns the current state of the row.
     pub fn present(&self) -> S {
         self.commits[self.newest()].state
     }
 
-    /// The row as it was in a version, if there was one.
+    /// Returns the state of the row in a version, if it exists.
     pub fn state(&self, version: usize) -> Option<S> {
         self.commits.get(version).map(|commit| commit.state)
     }
@@ -80,7 +80,7 @@ impl<S: Copy> History<S> {
         self.commits.push(Commit { at, state });
     }
 
-    /// Takes note of an invalidation that returned `Ok`.
+    /// Records an invalidation that returned `Ok`.
     pub(super) fn confirm(&mut self, confirmed: Confirmed) {
         let Confirmed {
             version, returned, ..
@@ -96,11 +96,11 @@ impl<S: Copy> History<S> {
         self.confirmed.push(confirmed);
     }
 
-    /// The oldest version that a request may be answered from that started at `start` in `instance`.
+    /// Returns the oldest version that may answer a request which started at `start` in `instance`.
     ///
-    /// The promise of protocol.md section 1: after `wait_for_all_instances` none from before; after a plain
-    /// invalidation likewise, except from a local level for less than the instance's bound; the
-    /// caller's own local level is not excepted.
+    /// By protocol.md section 1, no version from before the invalidation is allowed after
+    /// `wait_for_all_instances`. After a plain invalidation the local level of another instance may still answer
+    /// from before, for less than its staleness bound.
     pub fn oldest_allowed(&self, start: Stamp, instance: Instance, may_be_local: bool) -> usize {
         let plain = if may_be_local {
             start.saturating_sub(nanos(instance.bound))

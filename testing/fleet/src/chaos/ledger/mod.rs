@@ -1,4 +1,4 @@
-//! The database's contents, with their whole history: what loads read, and what answers are judged by.
+//! The database's contents with their history, which loads read and answers are judged by.
 
 mod history;
 mod steps;
@@ -13,21 +13,21 @@ use crate::chaos::settings::{NEVER_CREATED, TENANTS, TOKENS};
 pub enum Row {
     /// Not created yet, or revoked.
     Absent,
-    /// Good, of this tenant or of none.
+    /// Valid, with this tenant or without one.
     Good(Option<usize>),
 }
 
 /// A tenant's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Its tokens are good.
+    /// Its tokens are valid.
     Active,
     /// Its tokens are denied.
     Suspended,
 }
 
-/// Which commits an answer was read from: the token's, and its tenant's (0 without one). It is the
-/// metadata of every record.
+/// The commits that an answer was read from: the token's, and its tenant's (0 without one). It is the metadata
+/// of every record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     /// The token's.
@@ -37,12 +37,12 @@ pub struct Version {
 }
 
 impl Version {
-    /// As one number, for a record's metadata.
+    /// Packs it into one number, for a record's metadata.
     pub fn pack(self) -> u64 {
         (self.token as u64) << 32 | self.tenant as u64
     }
 
-    /// The reverse of [`pack`](Self::pack).
+    /// Reverses [`pack`](Self::pack).
     pub fn unpack(packed: u64) -> Self {
         Self {
             token: usize::try_from(packed >> 32).unwrap_or(usize::MAX),
@@ -51,18 +51,18 @@ impl Version {
     }
 }
 
-/// What a load reads.
+/// The result of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
-    /// A good token, with its tenant.
+    /// A valid token, with its tenant.
     Found(Version, Option<usize>),
     /// No such token.
     Absent,
-    /// A good token of a suspended tenant.
+    /// A valid token of a suspended tenant.
     Denied(Version, usize),
 }
 
-/// What an invalidation is about.
+/// The target of an invalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The token with this index.
@@ -79,7 +79,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// No token exists yet, and every tenant is active.
+    /// Creates a ledger in which no token exists, and every tenant is active.
     pub fn new() -> Self {
         let at = now();
         let absent = || History::new(at, Row::Absent);
@@ -90,17 +90,17 @@ impl Ledger {
         }
     }
 
-    /// The life of a token.
+    /// Returns the history of a token.
     pub fn token(&self, index: usize) -> &History<Row> {
         &self.tokens[index]
     }
 
-    /// The life of a tenant.
+    /// Returns the history of a tenant.
     pub fn tenant(&self, index: usize) -> &History<Standing> {
         &self.tenants[index]
     }
 
-    /// What a load reads now. `None`: a token that is none of ours.
+    /// Returns what a load reads now. `None` if the text is not one of the run's tokens.
     pub fn read(&self, token: Option<usize>) -> Read {
         let Some(history) = token.and_then(|index| self.tokens.get(index)) else {
             return Read::Absent;
@@ -123,18 +123,18 @@ impl Ledger {
         }
     }
 
-    /// A commit to a token's row, visible to every load from now on.
+    /// Commits a token's row, which every later load reads.
     pub fn commit_token(&mut self, index: usize, row: Row) {
         assert!(index < TOKENS - NEVER_CREATED, "it is never created");
         self.tokens[index].commit(now(), row);
     }
 
-    /// A commit to a tenant's row.
+    /// Commits a tenant's row.
     pub fn commit_tenant(&mut self, index: usize, standing: Standing) {
         self.tenants[index].commit(now(), standing);
     }
 
-    /// The newest version of a target: what an invalidation that starts now is about.
+    /// Returns the newest version of a target, which an invalidation that starts now covers.
     pub fn newest(&self, target: Target) -> usize {
         match target {
             Target::Token(index) => self.tokens[index].newest(),
@@ -142,7 +142,7 @@ impl Ledger {
         }
     }
 
-    /// Takes note of an invalidation that returned `Ok`.
+    /// Records an invalidation that returned `Ok`.
     pub fn confirm(&mut self, target: Target, confirmed: Confirmed) {
         match target {
             Target::Token(index) => self.tokens[index].confirm(confirmed),

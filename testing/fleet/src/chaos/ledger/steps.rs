@@ -1,13 +1,13 @@
-//! From which time on at least which version has to be answered.
+//! The minimum version of an answer as a function of time.
 
 use crate::chaos::clock::Stamp;
 
-/// A staircase: times, each with the newest version that was demanded by then.
+/// A step function: times, each with the newest version that is required from then on.
 #[derive(Debug, Default)]
 pub(super) struct Steps(Vec<(Stamp, usize)>);
 
 impl Steps {
-    /// From `at` on, `version` or a newer one.
+    /// Requires `version` or a newer one from `at` on.
     pub(super) fn demand(&mut self, at: Stamp, version: usize) {
         let place = self.0.partition_point(|&(earlier, _)| earlier <= at);
         let before = place.checked_sub(1).map_or(0, |last| self.0[last].1);
@@ -17,7 +17,7 @@ impl Steps {
         }
     }
 
-    /// What had been demanded before `at`.
+    /// Returns the version that was required before `at`.
     pub(super) fn before(&self, at: Stamp) -> usize {
         let place = self.0.partition_point(|&(earlier, _)| earlier < at);
         place.checked_sub(1).map_or(0, |last| self.0[last].1)
@@ -29,14 +29,14 @@ mod tests {
     use super::Steps;
 
     #[test]
-    fn a_demand_holds_for_what_comes_after_it() {
+    fn requirement_applies_to_later_times() {
         let mut steps = Steps::default();
         steps.demand(10, 3);
         assert_eq!((steps.before(10), steps.before(11)), (0, 3));
     }
 
     #[test]
-    fn a_demand_that_is_heard_of_late_never_lowers_another() {
+    fn late_requirement_does_not_lower_another() {
         let mut steps = Steps::default();
         steps.demand(10, 3);
         steps.demand(20, 2);

@@ -1,4 +1,4 @@
-//! What the driver and a worker say to each other: a line of words each.
+//! The protocol of the driver and its workers: each message is a line of words.
 
 mod order;
 mod report;
@@ -8,7 +8,7 @@ use std::str::{FromStr, SplitWhitespace};
 pub use order::Order;
 pub use report::{Answered, Counted, Origin, Report, Said, Wrong};
 
-/// The line is none of this protocol.
+/// The line is not a message of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -34,7 +34,7 @@ mod tests {
     use crate::chaos::ledger::{Target, Version};
 
     #[test]
-    fn orders_and_reports_are_read_as_they_were_written() {
+    fn orders_and_reports_round_trip() {
         let orders = [
             Order::Load,
             Order::Herd {

@@ -1,4 +1,4 @@
-//! From the driver to a worker.
+//! Messages from the driver to a worker.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 use super::{Unreadable, Words};
 use crate::chaos::ledger::Target;
 
-/// From the driver to a worker's standard input.
+/// An order, which the driver writes to a worker's standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Ask without end.
+    /// Send requests until the end of the run.
     Load,
-    /// So many requests for one token at once.
+    /// Send this number of concurrent requests for one token.
     Herd { requests: usize, token: usize },
-    /// An invalidation from the worker's own engine.
+    /// Invalidate with the worker's own engine.
     Invalidate {
         id: u64,
         target: Target,

@@ -1,4 +1,4 @@
-//! From a worker to the driver.
+//! Messages from a worker to the driver.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use super::{Unreadable, Words};
 use crate::chaos::clock::Stamp;
 use crate::chaos::ledger::Version;
 
-/// From a worker's standard output to the driver.
+/// A report, which the driver reads from a worker's standard output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// The engine is built, and its store answered.
@@ -20,7 +20,7 @@ pub enum Report {
     Failed { id: u64 },
     /// The engine's counters so far.
     Counted(Counted),
-    /// How a herd was answered.
+    /// The results of concurrent requests for one token.
     Herd {
         found: usize,
         absent: usize,
@@ -28,35 +28,35 @@ pub enum Report {
     },
 }
 
-/// One answer.
+/// An answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered {
-    /// The token that was asked for; `None`: an invented one.
+    /// The requested token; `None` for an unknown one.
     pub token: Option<usize>,
-    /// Read before the engine was called.
+    /// The time before the engine was called.
     pub start: Stamp,
-    /// Read after it had answered.
+    /// The time after it had answered.
     pub end: Stamp,
-    /// What it said.
+    /// The engine's answer.
     pub said: Said,
 }
 
-/// What an engine said.
+/// The answer of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
-    /// A good token, read in this version.
+    /// A valid token, read in this version.
     Found(Version, Origin),
     /// No such token.
     Absent,
     /// A suspended tenant's token, read in this version.
     Denied(Version),
-    /// It could not tell, because of the database or of too many loads.
+    /// Unavailable, because of the database or too many loads.
     Unavailable,
-    /// What it must never say: another token's record, or a failure of its own.
+    /// An answer that is never correct: another token's record, or an internal failure.
     Wrong(Wrong),
 }
 
-/// Where an answer came from, as far as the engine tells: it does not for absent and denied.
+/// The origin of an answer, which the engine does not report for invalid and denied tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Local,
@@ -64,16 +64,16 @@ pub enum Origin {
     Loaded,
 }
 
-/// What must never be said.
+/// An answer that is never correct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
     /// The record of another token.
     OtherToken,
-    /// Absent for a reason that no row here has.
+    /// Invalid for a reason that no row here has.
     Absence,
     /// A denial that no row here has.
     Denial,
-    /// Unavailable, through no fault of the database.
+    /// Unavailable, although the database did not fail.
     Unavailable,
 }
 

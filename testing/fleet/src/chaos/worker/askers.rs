@@ -1,4 +1,4 @@
-//! The load: tasks that ask, wait for the answer, and ask again.
+//! The load: tasks that send one request after another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +12,10 @@ use crate::chaos::clock::now;
 use crate::chaos::settings::{SCOPE, TOKENS, token_text};
 use crate::chaos::wire::{Answered, Report};
 
-/// So many requests one after the other, then a pause.
+/// The number of consecutive requests between two pauses.
 const BURST: usize = 3;
 
-/// Asks until `ended`, and reports every answer.
+/// Sends requests until `ended`, and reports every answer.
 pub(super) async fn ask_on(
     cache: ApiTokenCache<u64>,
     mut dice: Dice,
@@ -29,7 +29,7 @@ pub(super) async fn ask_on(
                 Some(index) => token_text(index),
                 None => format!("invented-{}", dice.below(1_000_000)),
             };
-            // Before the engine reads its own clock, and before it is called.
+            // Before the engine is called and reads its own clock.
             let start = now();
             let answer = cache.authenticate_typed(&text, SCOPE).await;
             let end = now();
@@ -44,9 +44,9 @@ pub(super) async fn ask_on(
     }
 }
 
-/// A quarter of the tokens is hot, and never leaves a local level; from the last two fifths entries are
-/// used until their end, because nobody asks early enough to have them refreshed. One request in a
-/// hundred is for an invented token.
+/// Picks a token. A quarter of the tokens is hot, and never leaves a local level. The last two fifths are
+/// requested so seldom that their entries expire instead of being refreshed. One request in a hundred is for an
+/// unknown token.
 fn choose(dice: &mut Dice) -> Option<usize> {
     const HOT: usize = TOKENS / 4;
     const WARM: usize = TOKENS * 3 / 5;

@@ -1,4 +1,4 @@
-//! The loader of an instance: asks the driver's database.
+//! The loader of an instance, which queries the driver's database.
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ impl FromDriver {
         let mut line = String::new();
         stream.read_line(&mut line).await?;
         let reply = Reply::parse(&line).ok_or(io::ErrorKind::InvalidData)?;
-        // Only now: the connection of a load that was given up still owes a reply.
+        // Only now, because the connection of an abandoned load still receives a reply.
         idle().push(stream);
         Ok(reply)
     }
@@ -56,14 +56,14 @@ impl TokenLoader for FromDriver {
     async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord<u64>>, BoxError> {
         let token = lookup.token().expose();
         let record = |version: Version, tenant: Option<usize>| {
-            // The id is the token's text, so that an answer says whose it is.
+            // The id is the token's text, so that an answer can be attributed.
             TokenRecord::new(token)
                 .token_type(SCOPE)
                 .tenant_id(tenant.map(tenant_name))
                 .metadata(version.pack())
         };
         match self.ask(token).await? {
-            Reply::Error => Err("the database is in trouble".into()),
+            Reply::Error => Err("the database failed".into()),
             Reply::Row(Read::Absent) => Ok(None),
             Reply::Row(Read::Found(version, tenant)) => Ok(Some(record(version, tenant))),
             Reply::Row(Read::Denied(version, tenant)) => {

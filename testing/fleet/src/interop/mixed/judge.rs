@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_return_either_answer_is_right_and_later_only_a_local_one_within_the_bound() {
+    fn either_answer_is_right_before_the_return() {
         let (ledger, id) = story(By::Rust, PYTHON, Target::Token(5), false);
         let judged = |local, at| judge(&ledger, &answer(By::Rust, local, at, Said::Found(id)));
         assert_eq!(judged(false, 109), Verdict::Fresh);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn pythons_write_explains_a_late_answer_only_if_it_was_not_over_when_the_invalidation_began() {
+    fn pythons_write_explains_a_late_answer_only_if_it_overlaps() {
         for by in [By::Rust, PYTHON] {
             let (mut ledger, id) = story(PYTHON, By::Rust, Target::Token(5), false);
             let late = answer(by, false, 500, Said::Found(id));
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn every_invalidation_that_an_answer_is_late_by_needs_its_explanation() {
+    fn every_late_invalidation_needs_an_explanation() {
         let (mut ledger, id) = story(PYTHON, By::Rust, Target::Token(5), false);
         ledger.written(0, millis(105), millis(120));
         let late = answer(By::Rust, false, 500, Said::Found(id));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_tenants_invalidation_by_the_index_can_miss_an_entry() {
+    fn only_a_tenants_invalidation_by_index_can_miss_an_entry() {
         let tenant = Target::Tenant(tenant_of(5));
         for (operator, target, missed) in [
             (PYTHON, tenant, true),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absence_is_over_with_a_completed_creation_unless_an_unfenced_null_explains_it() {
+    fn absence_after_a_creation_needs_an_unfenced_null() {
         let mut ledger = Ledger::new();
         let history = ledger.of(Target::Token(5));
         history.states.push(false);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn another_tokens_answer_is_a_violation() {
+    fn answer_for_another_token_is_a_violation() {
         let (ledger, id) = story(By::Rust, PYTHON, Target::Token(5), false);
         let mut other = answer(By::Rust, true, 20, Said::Found(id));
         other.key.scope = 1;

@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_read_as_it_was_written() {
+    fn ids_round_trip() {
         let (mut ledger, key) = (Ledger::new(), Key { token: 3, scope: 1 });
         ledger.of(Target::Token(3)).states.extend([false, true]);
         let (load, found) = ledger.load(key, By::Rust, 7);
