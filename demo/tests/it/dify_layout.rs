@@ -256,7 +256,7 @@ fn refused(database: &Database, count: &str) {
     );
     assert!(
         errors.starts_with("error: KEY_LAYOUT: ")
-            && errors.contains("digests only")
+            && errors.contains("only the digest")
             && errors.contains(count),
         "{errors}"
     );
