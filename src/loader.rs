@@ -7,13 +7,14 @@ use crate::error::BoxError;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 use crate::util::BoxFuture;
 
-/// The question to a loader.
+/// The token that a [`TokenLoader`] looks up.
 ///
+/// # Examples
 /// ```
 /// use tower_api_token::Lookup;
 ///
 /// fn query(lookup: &Lookup) -> (&'static str, [u8; 32]) {
-///     // By the digest: the database has no text, and no error can quote one.
+///     // By the digest: the database does not need the text, and no error can quote it.
 ///     let sql = "SELECT id, type FROM tokens WHERE digest = $1 AND revoked_at IS NULL";
 ///     (sql, *lookup.digest().as_bytes())
 /// }
@@ -26,31 +27,41 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// The token, redacted; [`BearerToken::expose`] gives the text.
+    /// Returns the token, whose text only [`BearerToken::expose`] shows.
     pub fn token(&self) -> &BearerToken {
         &self.token
     }
 
-    /// The token's digest: what a database should store and be asked by.
+    /// Returns the token's digest, by which a database should store and find tokens.
     pub fn digest(&self) -> TokenDigest {
         self.digest
     }
 
-    /// Returns the token type that the caller asked for, in the
-    /// [layout that is shared with Dify](crate::store::KeyLayout::seed) alone.
+    /// Returns the token type that the caller asked for, only in the
+    /// [layout that is shared with Dify](crate::store::KeyLayout::seed).
     ///
-    /// In any other layout this is `None`: a token has one entry, and is loaded whatever its type is. The
-    /// type is compared on each request.
+    /// In any other layout this is `None`: a token has one entry and is loaded whatever its type is, and the type
+    /// is compared on each request.
     pub fn token_type(&self) -> Option<&str> {
         self.token_type.as_deref()
     }
 }
 
-/// Looks tokens up in the database. A loader neither caches nor retries.
+/// Looks up tokens in the database. An implementation neither caches nor retries.
 ///
-/// An async function or a closure that takes a [`Lookup`] is a loader; its error may be of any type. So
-/// is an [`Arc`] of a loader.
+/// An async function or a closure that takes a [`Lookup`] implements it; its error may be of any type. So does an
+/// [`Arc`] of a loader. The guarantees of the cache need two things of an implementation:
 ///
+/// * A *revoked* or *disabled* token is `None`. A known token that may not be used now is a record that is
+///   [denied](TokenRecord::denied). An error means that the database could not answer; it is answered with 503 and
+///   never cached.
+/// * The query runs on the primary, in a statement of its own that starts when `load` is called: not on a replica,
+///   and not inside an older transaction or snapshot ([protocol](crate::guide::protocol)).
+///
+/// A load that exceeds the [timeout](crate::ApiTokenCacheBuilder::load_timeout) is dropped and has failed, and so
+/// has one that panics.
+///
+/// # Examples
 /// ```
 /// use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 ///
@@ -60,7 +71,7 @@ impl Lookup {
 /// #     async fn id_by(&self, _: &[u8; 32]) -> std::io::Result<Option<String>> { Ok(None) }
 /// # }
 /// # let pool = Pool;
-/// // The closure is called for each load: it clones the pool into the future.
+/// // The closure is called for each load, and clones the pool into the future.
 /// let loader = move |lookup: Lookup| {
 ///     let pool = pool.clone();
 ///     async move {
@@ -73,22 +84,10 @@ impl Lookup {
 /// # Ok::<(), tower_api_token::ConfigError>(())
 /// ```
 ///
-/// Two rules make the guarantees hold:
-/// * A *revoked* or *disabled* token is `None`; one that is good and may not be used now is a record that
-///   is [denied](TokenRecord::denied). An error means "we cannot tell", is answered 503, and is never
-///   cached.
-/// * The query runs on the primary, in a statement of its own that starts when `load` is called: not
-///   on a replica, nor inside a transaction or snapshot that is older
-///   ([protocol](crate::guide::protocol), N5).
-///
-/// A load that takes longer than the
-/// [load deadline](crate::ApiTokenCacheBuilder::load_timeout) is dropped and counts as failed; a
-/// panic counts as failed too.
-///
-/// Work that a load moved to another thread (`spawn_blocking`, a synchronous driver) goes on when the
-/// load is dropped, and [`max_concurrent_loads`](crate::ApiTokenCacheBuilder::max_concurrent_loads) does not count it then: a
-/// database that hangs would be asked by more and more threads. A semaphore of the loader's own bounds
-/// it, if its permit is moved into the work:
+/// Work that a load moves to another thread (`spawn_blocking`, a synchronous driver) continues after the load is
+/// dropped, and [`max_concurrent_loads`](crate::ApiTokenCacheBuilder::max_concurrent_loads) no longer counts it. More
+/// and more threads would then query a database that hangs. A semaphore of your own bounds them if its permit is
+/// moved into the work:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -103,7 +102,7 @@ impl Lookup {
 ///     async move {
 ///         let permit = permits.acquire_owned().await?;
 ///         let work = tokio::task::spawn_blocking(move || {
-///             // Given back when the query ends, and not when the load does.
+///             // Released when the query ends, and not when the load does.
 ///             let _permit = permit;
 ///             query(lookup.digest().as_bytes())
 ///         });
@@ -114,6 +113,8 @@ impl Lookup {
 /// # let _ = cache;
 /// # Ok::<(), tower_api_token::ConfigError>(())
 /// ```
+///
+/// A type of your own can name its metadata:
 ///
 /// ```
 /// use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenLoader, TokenRecord};
@@ -129,11 +130,11 @@ impl Lookup {
 /// }
 ///
 /// impl TokenLoader for Tokens {
-///     /// What a handler finds in `CachedApiToken::metadata`: requests a minute.
+///     /// Requests per minute, which a handler reads by `CachedApiToken::metadata`.
 ///     type Metadata = u32;
 ///
 ///     async fn load(&self, lookup: Lookup) -> Result<Option<TokenRecord<u32>>, BoxError> {
-///         // `?`: we cannot tell. A revoked token is no error, it is absent.
+///         // `?` is for a database that cannot answer. A revoked token is not an error.
 ///         let row = self.pool.by_digest(lookup.digest().as_bytes()).await?;
 ///         Ok(row
 ///             .filter(|row| !row.revoked)
@@ -151,10 +152,17 @@ impl Lookup {
     note = "`|lookup: Lookup| async move {{ Ok::<_, MyError>(record_or_none) }}`"
 )]
 pub trait TokenLoader: Send + Sync + 'static {
-    /// The user's typed data in each record; `()` for none.
+    /// The data that a record carries for your handlers, or `()`.
     type Metadata: Send + Sync + 'static;
 
     /// Looks up the token, whatever its type is.
+    ///
+    /// # Errors
+    /// An error means that the database could not answer. The request is answered with 503, and nothing is cached.
+    ///
+    /// # Cancel safety
+    /// The future is dropped if it exceeds the [timeout](crate::ApiTokenCacheBuilder::load_timeout). It is not
+    /// dropped when the caller hangs up: other callers may wait for the same load.
     fn load(
         &self,
         lookup: Lookup,
@@ -184,11 +192,11 @@ impl<L: TokenLoader> TokenLoader for Arc<L> {
     }
 }
 
-/// What a load ends with.
+/// The result of a load.
 type Loaded<M> = Result<Option<TokenRecord<M>>, BoxError>;
 
-/// A loader with its type erased. The future owns the loader: each load is a task of its own, so
-/// that a panic or a deadline ends the load alone.
+/// A loader with its type erased. The future owns the loader, because each load is a task of its own, so that a
+/// panic or a timeout only ends the load.
 pub(crate) trait DynLoader<M>: Send + Sync {
     fn load(self: Arc<Self>, lookup: Lookup) -> BoxFuture<'static, Loaded<M>>;
 }

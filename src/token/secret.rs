@@ -1,4 +1,4 @@
-//! The token's text, kept from view, and its digest.
+//! A token's text, which never shows itself, and its digest.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,9 +10,10 @@ use zeroize::Zeroizing;
 
 /// A bearer token's text (RFC 6750), which never shows itself.
 ///
-/// `Debug` prints no part of the text, there is no `Display`, and the memory is wiped when the last
-/// clone is dropped. A clone costs a reference count.
+/// `Debug` prints no part of the text, there is no `Display`, and the memory is wiped when the last clone is
+/// dropped. Cloning it increments a reference count.
 ///
+/// # Examples
 /// ```
 /// use tower_api_token::BearerToken;
 ///
@@ -20,26 +21,27 @@ use zeroize::Zeroizing;
 /// assert_eq!(format!("{token:?}"), "BearerToken(..)");
 /// assert_eq!(token.expose(), "app-0123456789abcdef");
 /// ```
+// guard: T3
 #[derive(Clone)]
 pub struct BearerToken(Arc<Zeroizing<String>>);
 
 impl BearerToken {
-    /// Takes the text as it is; the grammar is checked where a request is read.
+    /// Creates a token with this text. Its grammar is checked where a request is read, and not here.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Arc::new(Zeroizing::new(text.into())))
     }
 
-    /// The text. Whoever calls this is answerable for where it goes.
+    /// Returns the text. Make sure that it does not end up in a log or an error.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The token's [`TokenDigest`], computed at each call.
+    /// Computes the token's digest.
     pub fn digest(&self) -> TokenDigest {
         TokenDigest::of(self.expose())
     }
 
-    /// Compares in a time that depends on the lengths alone.
+    /// Compares the texts in a time that only depends on their lengths.
     pub(crate) fn is(&self, presented: &str) -> bool {
         same(self.expose().as_bytes(), presented.as_bytes())
     }
@@ -47,25 +49,26 @@ impl BearerToken {
 
 impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // guard: T1
         f.write_str("BearerToken(..)")
     }
 }
 
-/// SHA-256 of a token's text: stable, made to be a database column, and what an operator who never
-/// sees the text revokes by.
+/// The SHA-256 of a token's text, which is stable and suits a database column.
 ///
-/// `Display` and [`FromStr`] speak 64 hexadecimal digits. A digest of a random token of 128 bits or
-/// more gives nothing away; one of a guessable token can be guessed, so `Debug` shows only its
-/// beginning.
+/// An operator who never sees the text can revoke a token by it. `Display` and [`FromStr`] use 64 hexadecimal
+/// digits. The digest of a random token of 128 bits or more reveals nothing. That of a guessable token can be
+/// guessed, so `Debug` shows only its beginning.
 ///
+/// `==` takes the same time for all digests.
+///
+/// # Examples
 /// ```
 /// use tower_api_token::TokenDigest;
 ///
 /// let digest = TokenDigest::of("app-0123456789abcdef");
 /// assert_eq!(digest.to_string().parse::<TokenDigest>().unwrap(), digest);
 /// ```
-///
-/// `==` takes the same time wherever two digests differ.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord, Hash)]
 #[expect(
     clippy::derived_hash_with_manual_eq,
@@ -74,17 +77,17 @@ impl fmt::Debug for BearerToken {
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    /// The digest of a token's text.
+    /// Computes the digest of a token's text.
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    /// A digest read back, from a database column for example.
+    /// Creates a digest from its bytes, for example those of a database column.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// Returns the bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -118,7 +121,7 @@ impl FromStr for TokenDigest {
     }
 }
 
-/// The text is not 64 hexadecimal digits.
+/// An error because a text is not 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseDigestError(());
 
@@ -130,13 +133,13 @@ impl fmt::Display for ParseDigestError {
 
 impl std::error::Error for ParseDigestError {}
 
-/// Compares in a time that depends on the lengths alone.
+/// Compares in a time that only depends on the lengths.
 pub(crate) fn same(own: &[u8], presented: &[u8]) -> bool {
     if own.len() != presented.len() {
         return false;
     }
-    // All of it, and asked of `subtle` once: it compares slices byte by byte, which would be a
-    // seventh of a hit.
+    // `subtle` is called once, for the difference of all words: it compares slices byte by byte, which would
+    // take a seventh of the time of a hit.
     let (own, own_rest) = own.as_chunks::<8>();
     let (presented, presented_rest) = presented.as_chunks::<8>();
     let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
@@ -149,7 +152,7 @@ pub(crate) fn same(own: &[u8], presented: &[u8]) -> bool {
     difference.ct_eq(&0).into()
 }
 
-/// The digits of 32 bytes; of fewer, with zeros after them.
+/// Returns the digits of up to 32 bytes, followed by zeros.
 pub(crate) fn hex_digits(bytes: &[u8]) -> [u8; 64] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'0'; 64];
@@ -160,7 +163,7 @@ pub(crate) fn hex_digits(bytes: &[u8]) -> [u8; 64] {
     text
 }
 
-/// Of 32 bytes at most. In one piece: a key has to be written for each look-up in Redis.
+/// Writes the digits of up to 32 bytes, in one piece, because each lookup in Redis writes a key.
 pub(crate) fn write_hex(bytes: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
     let text = hex_digits(bytes);
     let written = &text[..2 * bytes.len()];
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digest_is_sha256_of_the_text() {
+    fn a_digest_is_the_sha256_of_the_text() {
         assert_eq!(
             TokenDigest::of("abc").to_string(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_reads_upper_and_lower_case_and_nothing_else() {
+    fn a_digest_is_read_in_either_case() {
         let digest = TokenDigest::of("abc");
         assert_eq!(digest.to_string().to_uppercase().parse(), Ok(digest));
         for bad in [
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn comparison_tells_equal_from_other_length_and_other_text() {
+    fn only_equal_texts_are_the_same_token() {
         let token = BearerToken::new("abc");
         assert!(token.is("abc"));
         assert!(!token.is("abd") && !token.is("ab") && !token.is("abcd") && !token.is(""));
