@@ -187,8 +187,9 @@ where
         #[cfg(feature = "redis-rustls")]
         if let Some(tls) = &self.access.tls {
             if !self.endpoint.is_encrypted() {
-                return Err(ConfigError::new(
-                    "RedisStore tls: the URL does not ask for TLS, as rediss:// does",
+                return Err(ConfigError::of(
+                    "tls",
+                    "the URL does not ask for TLS, as rediss:// does",
                 ));
             }
             tls.check()?;
