@@ -1,8 +1,7 @@
-//! Answers of the engine.
+//! What a caller is answered.
 
-use std::sync::Arc;
-
-use super::cached_token::{CachedApiToken, Principal};
+use super::cached_token::CachedApiToken;
+use super::local::Entry;
 use crate::metrics::Origin;
 #[cfg(feature = "tracing")]
 use crate::metrics::Outcome;
@@ -67,25 +66,16 @@ impl<M> Clone for Answer<M> {
     }
 }
 
-/// An answer of a flight, before what is decided for every request.
+/// A call's answer, before what is decided for every request.
 pub(crate) struct Resolved<M> {
-    pub(crate) what: What<M>,
+    pub(crate) entry: Entry<M>,
     pub(crate) origin: Origin,
-}
-
-pub(crate) enum What<M> {
-    Found(Arc<Principal<M>>),
-    Absent,
 }
 
 impl<M> Clone for Resolved<M> {
     fn clone(&self) -> Self {
-        let what = match &self.what {
-            What::Found(principal) => What::Found(Arc::clone(principal)),
-            What::Absent => What::Absent,
-        };
         Self {
-            what,
+            entry: self.entry.clone(),
             origin: self.origin,
         }
     }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use super::ApiTokenCache;
 use super::bounds::{Bounds, LONGEST};
 use super::bulkhead::Bulkhead;
 use super::engine::{Engine, Waits};
-use super::flight::Flights;
+use super::generations::Generations;
+use super::handle::ApiTokenCache;
 use super::lifetimes::{Lifetimes, SEED_TTL};
-use super::local::{Entitlement, Local};
-use super::tenants::Tenants;
+use super::local::{Freshness, Local};
+use super::single_flight::SingleFlight;
 use super::token_types::TokenTypes;
 use super::unconfirmed::Unconfirmed;
 use crate::clock::{Clock, LogicalClock};
 use crate::error::{ConfigError, LONGEST_WAIT, MOST_ENTRIES};
 use crate::last_use::{LastUseRecorder, Recorder};
-use crate::loader::DynLoader;
+use crate::loader::{DynLoader, TokenLoader};
 use crate::metrics::Counters;
 use crate::metrics::Metrics;
 use crate::rate_limiter::RateLimiter;
@@ -83,6 +83,13 @@ pub struct ApiTokenCacheBuilder<M> {
     clock: Clock,
     #[cfg(feature = "test-util")]
     sync_points: Option<crate::test_util::SyncPoints>,
+}
+
+impl ApiTokenCache {
+    /// Starts building a cache in front of `loader`.
+    pub fn builder<L: TokenLoader>(loader: L) -> ApiTokenCacheBuilder<L::Metadata> {
+        ApiTokenCacheBuilder::new(Arc::new(loader))
+    }
 }
 
 impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
@@ -307,12 +314,12 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 parts,
             ),
         };
-        let entitlement = if self.local_capacity == 0 {
-            Entitlement::Off
+        let freshness = if self.local_capacity == 0 {
+            Freshness::Off
         } else if store.is_local() {
-            Entitlement::Own
+            Freshness::Own
         } else {
-            Entitlement::Within(self.max_staleness)
+            Freshness::Within(self.max_staleness)
         };
         let recorder = |settings| {
             let (store, keys) = (Arc::clone(&store), Arc::clone(&keys));
@@ -326,15 +333,11 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             keys,
             store,
             loader: self.loader,
-            local: Local::new(
-                entitlement,
-                self.local_capacity,
-                self.local_negative_capacity,
-            ),
-            tenants: Tenants::default(),
+            local: Local::new(freshness, self.local_capacity, self.local_negative_capacity),
+            generations: Generations::default(),
             unconfirmed: Unconfirmed::new(),
-            flights: Arc::new(Flights::new(waits.step)),
-            tenant_flights: Arc::new(Flights::new(waits.read)),
+            entry_calls: Arc::new(SingleFlight::new(waits.step)),
+            generation_calls: Arc::new(SingleFlight::new(waits.read)),
             bulkhead: Bulkhead::new(
                 self.max_concurrent_loads,
                 self.max_queued_loads,
@@ -342,7 +345,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             ),
             null_writes: RateLimiter::new(self.negative_writes_per_second),
             token_types,
-            bounds: Bounds::new(entitlement.bound(), self.max_staleness),
+            bounds: Bounds::new(freshness.bound(), self.max_staleness),
             lifetimes: Lifetimes {
                 ttl: self.ttl,
                 negative_ttl: self.negative_ttl,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use chrono::{DateTime, Utc};
 
-use super::tenants::TenantCell;
+use super::generations::TenantCell;
 use crate::clock::Tick;
 use crate::last_use::Used;
 use crate::metrics::Origin;
@@ -53,11 +53,11 @@ impl<M> Clone for Anonymous<M> {
     }
 }
 
-/// What proves an entry of the local level, and until when.
-pub(crate) struct Proof {
+/// What the local level knows of an entry.
+pub(crate) struct EntryMeta {
     pub(crate) digest: TokenDigest,
     /// The clock before the command that proved the entry was sent (protocol.md section 6).
-    pub(crate) sent: Tick,
+    pub(crate) as_of: Tick,
     /// The tenant that it belongs to, by the generation that is kept with the value: a second copy of it
     /// would be 16 bytes for each entry.
     pub(crate) tenant: Option<Arc<TenantCell>>,
@@ -76,7 +76,7 @@ pub(crate) struct Principal<M> {
     pub(crate) token: BearerToken,
     /// When a use of it was last recorded, by the clock; 0: never.
     pub(crate) noted: AtomicU64,
-    pub(crate) proof: Proof,
+    pub(crate) meta: EntryMeta,
 }
 
 impl<M> Principal<M> {
@@ -84,7 +84,7 @@ impl<M> Principal<M> {
         Used {
             record: &self.kept.what,
             token: &self.token,
-            digest: &self.proof.digest,
+            digest: &self.meta.digest,
             recorded: &self.noted,
         }
     }

@@ -64,7 +64,7 @@ impl<M: Send + Sync + 'static> Attempt<M> {
         let now = self.engine.clock.now();
         match &self.subject {
             Subject::Token(digest) => self.engine.local.invalidate(*digest, now),
-            Subject::Tenant(tenant) => self.engine.tenants.invalidate(tenant, now),
+            Subject::Tenant(tenant) => self.engine.generations.invalidate(tenant, now),
         }
         now
     }

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::ApiTokenCache;
-use super::answer::What;
 use super::engine::Engine;
+use super::handle::ApiTokenCache;
+use super::local::Entry;
 use crate::store::StoreError;
 use crate::token::{BearerToken, TokenDigest};
 
@@ -47,9 +47,9 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         for in_key in engine.types_in_keys() {
             let lookup = engine.lookup(token.clone(), in_key.as_deref());
             let known = engine.peek(&lookup).await?;
-            let known = known.and_then(|resolved| match resolved.what {
-                What::Found(principal) => principal.kept.what.last_used_at,
-                What::Absent => None,
+            let known = known.and_then(|resolved| match resolved.entry {
+                Entry::Found(principal) => principal.kept.what.last_used_at,
+                Entry::Absent(_) => None,
             });
             latest = latest.max(known);
         }

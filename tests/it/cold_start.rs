@@ -28,7 +28,7 @@ async fn start_cold(build: impl FnOnce(Builder) -> Builder) {
     // All have come before anybody may leave the database, and then they leave it fifty at a time.
     db.gate.close();
     let asked: Vec<_> = (0..TOKENS).map(|n| start(&cache, &token(n))).collect();
-    until(|| cache.flights() == TOKENS).await;
+    until(|| cache.in_flight() == TOKENS).await;
     for loads in (CAP..=TOKENS).step_by(CAP) {
         db.gate.reached(loads).await;
         db.gate.open();

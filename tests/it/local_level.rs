@@ -138,7 +138,7 @@ async fn a_hot_token_does_not_wait_for_its_instance_to_register_again() {
 
 /// Until no flight is under way.
 async fn settled(instance: &Cache) {
-    until(|| instance.flights() == 0).await;
+    until(|| instance.in_flight() == 0).await;
 }
 
 #[tokio::test]

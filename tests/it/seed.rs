@@ -479,7 +479,7 @@ async fn the_local_level_obeys_pythons_deletion_within_the_bound() {
     world.server.command(&["DEL", ENTRY]).int();
     clock.advance(Duration::from_millis(999));
     assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
-    until(|| instance.flights() == 0).await;
+    until(|| instance.in_flight() == 0).await;
     clock.advance(Duration::from_millis(1));
     assert!(is_absent(&instance, TOKEN).await);
 }

@@ -130,7 +130,7 @@ async fn a_reader_that_blocks_its_thread_delays_no_others() {
     for n in 0..20 {
         let (answered, is_answered) = channel();
         let blocks = tokio::spawn(ask_and_block(cache.clone(), n, is_answered));
-        until(|| cache.flights() > 0).await;
+        until(|| cache.in_flight() > 0).await;
         let other = found(&cache, &token(n + 100)).await;
         assert_eq!(other.origin(), Origin::Shared);
         answered.send(()).unwrap();
@@ -174,12 +174,12 @@ async fn a_flush_that_a_blocked_thread_owes_delays_no_others() {
         tokio::spawn(async move { found(&cache, &token(n)).await.origin() })
     };
     let first = look_up(0);
-    until(|| cache.flights() == 1).await;
+    until(|| cache.in_flight() == 1).await;
     let (answered, is_answered) = channel();
     let blocks = tokio::spawn(ask_and_block(cache.clone(), 1, is_answered));
-    until(|| cache.flights() == 2).await;
+    until(|| cache.in_flight() == 2).await;
     let other = look_up(2);
-    until(|| cache.flights() == 3).await;
+    until(|| cache.in_flight() == 3).await;
     server.resume();
     assert_eq!(first.await.unwrap(), Origin::Shared);
     assert_eq!(other.await.unwrap(), Origin::Shared);

@@ -786,7 +786,7 @@ async fn a_panic_in_a_policy_affects_only_its_own_request() {
     for _ in 0..2 {
         let asked = tokio::spawn(panics.clone().oneshot(request()));
         assert!(asked.await.unwrap_err().is_panic());
-        assert_eq!(cache.flights(), 0);
+        assert_eq!(cache.in_flight(), 0);
     }
     let answer = layer.layer(inner).oneshot(request()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);

@@ -1,33 +1,16 @@
-//! Under a lease, or without: load, and fill (R5 and R6), or answer uncached.
-
-use std::time::Duration;
+//! Loads and fills under a lease (R5 and R6), or answers uncached.
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::cache::bounds::Published;
+use super::load::Checked;
+use super::state::{Completed, Fetch, KnownGeneration, Lease, Sent};
 use crate::cache::error::Unavailable;
-use crate::cache::flight::{Landing, SendNumber};
-use crate::cache::load::Checked;
-use crate::cache::proved::Proved;
+use crate::cache::single_flight::{Completion, SendNumber};
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::metrics::Origin;
-use crate::store::{Filled, Generation, Nonce, StoreError, Value};
+use crate::store::{Filled, Generation, StoreError};
 use crate::trace::limited;
-
-use super::{Fetch, KnownTenant, Landed, Sent, Soft, dice};
-
-/// Our lease, and what came with it.
-pub(super) struct Lease<M> {
-    pub(super) nonce: Nonce,
-    /// E, as it was before the load.
-    pub(super) epoch: Option<Generation>,
-    pub(super) known: Option<KnownTenant>,
-    pub(super) soft: Option<Soft<M>>,
-    /// Until when the fill may be sent.
-    pub(super) deadline: Tick,
-    pub(super) _permit: OwnedSemaphorePermit,
-}
 
 /// How a loaded answer's generation was found, which decides what proves it to joiners.
 enum Fence {
@@ -61,7 +44,7 @@ impl Fence {
 
 impl<M: Send + Sync + 'static> Fetch<'_, M> {
     /// R5 and R6, under our lease.
-    pub(super) async fn load_and_fill(&self, lease: Lease<M>) -> Landed<M> {
+    pub(super) async fn load_and_fill(&self, lease: Lease<M>) -> Completed<M> {
         let mut load = self.send();
         let mut held = None;
         let mut checked = match self.load(lease.deadline).await {
@@ -89,7 +72,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                             return self.uncached(checked, load.number);
                         }
                     };
-                    held = self.engine.observe_tenant(
+                    held = self.engine.observe_generation(
                         &tenant,
                         generation,
                         second.tick,
@@ -116,10 +99,10 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 }
             },
         };
-        let landed = self.fill(&lease, checked, load, fence).await;
+        let completed = self.fill(&lease, checked, load, fence).await;
         // Until here nothing else may have held the tenant's cell; now the answer does.
         drop(held);
-        landed
+        completed
     }
 
     /// R6.
@@ -129,7 +112,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         checked: Checked<M>,
         load: Sent,
         fence: Fence,
-    ) -> Landed<M> {
+    ) -> Completed<M> {
         let (engine, nonce) = (self.engine, lease.nonce);
         // In this process's memory nulls have a budget of their own, and nothing is pushed out.
         let capped = checked.is_absent()
@@ -142,7 +125,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             self.release(nonce).await;
             return self.uncached(checked, load.number);
         }
-        let (ttl, grace) = checked.lifetime(&engine.lifetimes, engine.clock.wall(), dice());
+        let (ttl, grace) = checked.lifetime(&engine.lifetimes, engine.clock.wall(), random());
         let until = engine.clock.now().after(ttl);
         let value = checked.into_value(fence.generation(), until, grace);
         engine.reach(SyncPoint::BeforeFill).await;
@@ -160,7 +143,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         match filled {
             Ok(Filled::Stored(bytes)) => {
                 let proof = fence.proof(load.number, sent.number);
-                self.kept(&value, sent.proves(bytes), Origin::Loaded, proof)
+                self.kept(&value, sent.as_of(bytes), Origin::Loaded, proof)
             }
             Ok(Filled::Refused) => {
                 engine.counters.fills_refused.add();
@@ -179,7 +162,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 self.release(nonce).await;
                 // Its load proves it to the local level: a request that starts a bound after an
                 // invalidation's reply uses it only if the load was sent after that.
-                self.kept(&value, load.proves(0), Origin::Loaded, load.number)
+                self.kept(&value, load.as_of(0), Origin::Loaded, load.number)
             }
             Err(error) => {
                 self.store_failed(&error);
@@ -192,7 +175,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     fn known_before(
         &self,
         tenant: &str,
-        known: Option<&KnownTenant>,
+        known: Option<&KnownGeneration>,
         load: Sent,
     ) -> Option<Generation> {
         let engine = self.engine;
@@ -203,28 +186,31 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         if let Some(known) = known.filter(|known| known.tenant == tenant) {
             return Some(known.generation);
         }
-        let (generation, sent) = engine.tenants.existing(tenant)?.known_before(load.moment)?;
+        let (generation, sent) = engine
+            .generations
+            .existing(tenant)?
+            .known_before(load.moment)?;
         // One of any age would be safe, but a dead one makes a value that never counts, and with it a
         // second load (`model`, `loads-local`).
-        engine.local.entitlement().age(sent, load.tick)?;
+        engine.local.freshness().age(sent, load.tick)?;
         Some(generation)
     }
 
-    pub(super) async fn without_store(&self, error: StoreError) -> Landed<M> {
+    pub(super) async fn without_store(&self, error: StoreError) -> Completed<M> {
         self.store_failed(&error);
         self.load_uncached(None).await
     }
 
-    /// The loader's answer, for those who joined before the load; nothing is cached.
-    pub(super) async fn load_uncached(&self, permit: Option<OwnedSemaphorePermit>) -> Landed<M> {
+    /// Answers from the loader, for those who joined before the load. Nothing is cached.
+    pub(super) async fn load_uncached(&self, permit: Option<OwnedSemaphorePermit>) -> Completed<M> {
         if self.background {
-            // Nobody asked for it; whoever joined meanwhile starts a flight of their own.
-            return Landing::Abandoned;
+            // Nobody asked for it. Those who joined meanwhile become a new call.
+            return Completion::Abandoned;
         }
-        self.leader.become_a_task().await;
+        self.leader.detach().await;
         let _permit = match permit {
             Some(permit) => permit,
-            None => match self.enter().await {
+            None => match self.permit().await {
                 Some(permit) => permit,
                 None => return self.overloaded(),
             },
@@ -233,7 +219,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         let deadline = load.tick.after(self.engine.waits.load);
         match self.load(deadline).await {
             Ok(checked) => self.uncached(checked, load.number),
-            Err(error) => Landing::Failed(error),
+            Err(error) => Completion::Failed(error),
         }
     }
 
@@ -243,92 +229,45 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         loaded
     }
 
-    fn uncached(&self, checked: Checked<M>, proof: SendNumber) -> Landed<M> {
-        let value = checked.into_value(None, Tick::NEVER, Duration::ZERO);
-        self.unproved(&value, proof)
-    }
-
-    /// An answer that only its load proves.
-    fn unproved(&self, value: &Value<M>, proof: SendNumber) -> Landed<M> {
-        let proved = Proved {
-            sent: Tick::ZERO,
-            published: Published::No,
-            bytes: 0,
-        };
-        self.answered(value, proved, Origin::Loaded, proof)
-    }
-
-    /// The load failed: what lay there before is put back, if it may still be answered.
-    async fn load_failed(&self, lease: Lease<M>, error: Unavailable) -> Landed<M> {
-        let Some(soft) = lease.soft else {
+    /// Restores the value that was stored before the lease, if it may still be answered.
+    async fn load_failed(&self, lease: Lease<M>, error: Unavailable) -> Completed<M> {
+        let Some(stale) = lease.stale else {
             self.release(lease.nonce).await;
-            return Landing::Failed(error);
+            return Completion::Failed(error);
         };
         let engine = self.engine;
-        let left = soft
+        let left = stale
             .left
-            .saturating_sub(engine.clock.now().since(soft.read.tick));
+            .saturating_sub(engine.clock.now().since(stale.read.tick));
         if left.is_zero() {
             self.release(lease.nonce).await;
-            return Landing::Failed(error);
+            return Completion::Failed(error);
         }
         let sent = self.send();
-        if engine.is_unconfirmed(&self.lookup, soft.value.tenant_id()) {
+        if engine.is_unconfirmed(&self.lookup, stale.value.tenant_id()) {
             self.release(lease.nonce).await;
-            return Landing::Failed(error);
+            return Completion::Failed(error);
         }
         let store = &engine.store;
         let put_back = store
-            .restore(&self.key, lease.nonce, &soft.value, &soft.observed, left)
+            .restore(&self.key, lease.nonce, &stale.value, &stale.observed, left)
             .await;
         match put_back {
             Ok(Filled::Stored(bytes)) => {
                 // In the local level it is as old as the command that put it back.
-                let proved = sent.proves(bytes);
-                self.kept(&soft.value, proved, Origin::Stale, soft.read.number)
+                let as_of = sent.as_of(bytes);
+                self.kept(&stale.value, as_of, Origin::Stale, stale.read.number)
             }
             // Whatever removed the lease was an invalidation, for all we know.
-            Ok(_) => Landing::Failed(error),
+            Ok(_) => Completion::Failed(error),
             Err(trouble) => {
                 self.store_failed(&trouble);
-                Landing::Failed(error)
+                Completion::Failed(error)
             }
         }
     }
+}
 
-    /// The value past its soft end, for those who joined before the GET that found it.
-    pub(super) fn stale(&self, soft: &Soft<M>) -> Landed<M> {
-        self.answered(
-            &soft.value,
-            soft.read.proves(0),
-            Origin::Stale,
-            soft.read.number,
-        )
-    }
-
-    /// An answer for those who joined before `proof`.
-    pub(super) fn answered(
-        &self,
-        value: &Value<M>,
-        proved: Proved,
-        origin: Origin,
-        proof: SendNumber,
-    ) -> Landed<M> {
-        let answer = self.engine.resolved(&self.lookup, value, proved, origin);
-        Landing::Answered { answer, proof }
-    }
-
-    /// The same, and for the local level.
-    pub(super) fn kept(
-        &self,
-        value: &Value<M>,
-        proved: Proved,
-        origin: Origin,
-        proof: SendNumber,
-    ) -> Landed<M> {
-        let engine = self.engine;
-        let answer = engine.resolved(&self.lookup, value, proved, origin);
-        engine.remember(&self.lookup, value, proved, &answer);
-        Landing::Answered { answer, proof }
-    }
+fn random() -> u32 {
+    getrandom::u32().expect("the operating system's random generator")
 }

@@ -6,8 +6,8 @@
 //! The maps are `quick_cache`'s: bounded by weight, and measured against moka (`benches/compare/local_maps.rs`)
 //! a third of the time for a hit by one thread, and several times the hits by two.
 
-mod entitlement;
 mod evictions;
+mod freshness;
 mod invalidated;
 
 use std::hash::{BuildHasher, Hasher};
@@ -18,12 +18,12 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-pub(crate) use entitlement::Entitlement;
 use evictions::{Evictions, Inserting};
+pub(crate) use freshness::Freshness;
 use invalidated::Invalidated;
 
-use super::tenants::TenantCell;
-use crate::cache::cached_token::{Principal, Proof};
+use crate::cache::cached_token::{EntryMeta, Principal};
+use crate::cache::generations::TenantCell;
 use crate::clock::Tick;
 use crate::metrics::Counter;
 use crate::store::{Generation, Kept};
@@ -34,9 +34,9 @@ use crate::token::TokenDigest;
 pub(crate) struct Fingerprint(u128);
 
 /// A null in the local level.
-pub(crate) struct Null {
+pub(crate) struct Negative {
     pub(crate) kept: Arc<Kept<()>>,
-    pub(crate) proof: Proof,
+    pub(crate) meta: EntryMeta,
 }
 
 /// Whether the time to live is over, or the store behind deleted the entry.
@@ -45,12 +45,12 @@ fn ended<T>(kept: &Kept<T>, now: Tick) -> bool {
 }
 
 /// An entry: a record, which may be a denied one, or a null.
-pub(crate) enum Hit<M> {
+pub(crate) enum Entry<M> {
     Found(Arc<Principal<M>>),
-    Absent(Arc<Null>),
+    Absent(Arc<Negative>),
 }
 
-impl<M> Clone for Hit<M> {
+impl<M> Clone for Entry<M> {
     fn clone(&self) -> Self {
         match self {
             Self::Found(principal) => Self::Found(Arc::clone(principal)),
@@ -59,7 +59,7 @@ impl<M> Clone for Hit<M> {
     }
 }
 
-impl<M> Hit<M> {
+impl<M> Entry<M> {
     /// Whether it answers for `token` at `now`, as far as the entry itself says.
     fn is_usable(&self, token: &str, now: Tick) -> bool {
         match self {
@@ -77,21 +77,21 @@ impl<M> Hit<M> {
 }
 
 /// What proves an entry of either map.
-trait Proven {
-    fn proof(&self) -> &Proof;
+trait HasMeta {
+    fn meta(&self) -> &EntryMeta;
 }
 
-impl<M> Proven for Arc<Principal<M>> {
-    fn proof(&self) -> &Proof {
-        &self.proof
+impl<M> HasMeta for Arc<Principal<M>> {
+    fn meta(&self) -> &EntryMeta {
+        &self.meta
     }
 }
 
-impl<M> Proven for Hit<M> {
-    fn proof(&self) -> &Proof {
+impl<M> HasMeta for Entry<M> {
+    fn meta(&self) -> &EntryMeta {
         match self {
-            Self::Found(principal) => &principal.proof,
-            Self::Absent(null) => &null.proof,
+            Self::Found(principal) => &principal.meta,
+            Self::Absent(null) => &null.meta,
         }
     }
 }
@@ -106,21 +106,21 @@ pub(crate) struct Refresh {
 type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions>;
 
 pub(crate) struct Local<M> {
-    entitlement: Entitlement,
+    freshness: Freshness,
     records: Map<Arc<Principal<M>>>,
     /// Nulls, and denied records.
-    negatives: Map<Hit<M>>,
+    negatives: Map<Entry<M>>,
     evicted: (Arc<Counter>, Arc<Counter>),
     invalidated: Invalidated,
     keys: (u64, u64),
 }
 
 impl<M> Local<M> {
-    pub(crate) fn new(entitlement: Entitlement, records: usize, negatives: usize) -> Self {
+    pub(crate) fn new(freshness: Freshness, records: usize, negatives: usize) -> Self {
         let evicted = <(Arc<Counter>, Arc<Counter>)>::default();
         Self {
-            invalidated: Invalidated::new(entitlement.bound()),
-            entitlement,
+            invalidated: Invalidated::new(freshness.bound()),
+            freshness,
             records: map(records, &evicted.0),
             negatives: map(negatives, &evicted.1),
             evicted,
@@ -128,8 +128,8 @@ impl<M> Local<M> {
         }
     }
 
-    pub(crate) fn entitlement(&self) -> Entitlement {
-        self.entitlement
+    pub(crate) fn freshness(&self) -> Freshness {
+        self.freshness
     }
 
     /// `token_type` is the one in the entry's key.
@@ -153,71 +153,71 @@ impl<M> Local<M> {
         fingerprint: Fingerprint,
         token: &str,
         now: Tick,
-    ) -> Option<(Hit<M>, Refresh)> {
-        if self.entitlement.is_off() {
+    ) -> Option<(Entry<M>, Refresh)> {
+        if self.freshness.is_off() {
             return None;
         }
         let hit = match self.records.get(&fingerprint) {
-            Some(principal) => Hit::Found(principal),
+            Some(principal) => Entry::Found(principal),
             None => self.negatives.get(&fingerprint)?,
         };
         if !hit.is_usable(token, now) {
             return None;
         }
-        let refresh = self.entitled(hit.proof(), hit.generation(), now)?;
+        let refresh = self.fresh(hit.meta(), hit.generation(), now)?;
         Some((hit, refresh))
     }
 
-    fn entitled(
+    fn fresh(
         &self,
-        proof: &Proof,
+        meta: &EntryMeta,
         generation: Option<Generation>,
         now: Tick,
     ) -> Option<Refresh> {
-        let entry = self.entitlement.age(proof.sent, now)?;
-        if self.invalidated.since(&proof.digest, proof.sent, now) {
+        let entry = self.freshness.age(meta.as_of, now)?;
+        if self.invalidated.since(&meta.digest, meta.as_of, now) {
             return None;
         }
-        let tenant = match &proof.tenant {
+        let tenant = match &meta.tenant {
             None => None,
-            Some(cell) if cell.invalidated_since(proof.sent) => return None,
+            Some(cell) if cell.invalidated_since(meta.as_of) => return None,
             Some(cell) => match generation {
                 // The Python service writes none.
                 None => None,
                 Some(generation) => {
-                    let sent = cell.proved(generation)?;
-                    let age = self.entitlement.age(sent, now)?;
-                    (self.entitlement.wants_refresh(age) && first(&cell.refreshing))
+                    let sent = cell.as_of(generation)?;
+                    let age = self.freshness.age(sent, now)?;
+                    (self.freshness.wants_refresh(age) && first(&cell.refreshing))
                         .then(|| Arc::clone(cell))
                 }
             },
         };
-        let entry = self.entitlement.wants_refresh(entry) && first(&proof.refreshing);
+        let entry = self.freshness.wants_refresh(entry) && first(&meta.refreshing);
         Some(Refresh { entry, tenant })
     }
 
     /// Takes a proven answer. Only the flight of its key calls this, and there is one at a time.
-    pub(crate) fn insert(&self, fingerprint: Fingerprint, hit: Hit<M>) {
-        if self.entitlement.is_off() || self.outdated(hit.proof()) {
+    pub(crate) fn insert(&self, fingerprint: Fingerprint, hit: Entry<M>) {
+        if self.freshness.is_off() || self.outdated(hit.meta()) {
             return;
         }
         match hit {
-            Hit::Found(principal) if !principal.kept.what.is_denied() => {
+            Entry::Found(principal) if !principal.kept.what.is_denied() => {
                 self.put(fingerprint, principal, &self.records, &self.negatives);
             }
             negative => self.put(fingerprint, negative, &self.negatives, &self.records),
         }
     }
 
-    fn put<V: Proven + Clone, O: Proven + Clone>(
+    fn put<V: HasMeta + Clone, O: HasMeta + Clone>(
         &self,
         fingerprint: Fingerprint,
         entry: V,
         map: &Map<V>,
         other: &Map<O>,
     ) {
-        let newer = |present: &V| present.proof().sent >= entry.proof().sent;
-        if self.entitlement.is_bounded() && map.peek(&fingerprint).as_ref().is_some_and(newer) {
+        let newer = |present: &V| present.meta().as_of >= entry.meta().as_of;
+        if self.freshness.is_bounded() && map.peek(&fingerprint).as_ref().is_some_and(newer) {
             return;
         }
         other.remove(&fingerprint);
@@ -225,9 +225,8 @@ impl<M> Local<M> {
         map.insert_with_lifecycle(fingerprint, entry, &mut inserting);
     }
 
-    fn outdated(&self, proof: &Proof) -> bool {
-        self.invalidated
-            .since(&proof.digest, proof.sent, proof.sent)
+    fn outdated(&self, meta: &EntryMeta) -> bool {
+        self.invalidated.since(&meta.digest, meta.as_of, meta.as_of)
     }
 
     /// I4: what was proved before `now` counts no longer for this token.
@@ -246,7 +245,7 @@ impl<M> Local<M> {
     }
 }
 
-fn map<V: Proven + Clone>(capacity: usize, evicted: &Arc<Counter>) -> Map<V> {
+fn map<V: HasMeta + Clone>(capacity: usize, evicted: &Arc<Counter>) -> Map<V> {
     Cache::with(
         capacity.max(1),
         capacity as u64,
@@ -270,9 +269,9 @@ fn random() -> u64 {
 #[derive(Clone)]
 struct Weigh;
 
-impl<V: Proven> Weighter<Fingerprint, V> for Weigh {
+impl<V: HasMeta> Weighter<Fingerprint, V> for Weigh {
     fn weight(&self, _: &Fingerprint, entry: &V) -> u64 {
-        u64::from(entry.proof().size).div_ceil(1024).max(1)
+        u64::from(entry.meta().size).div_ceil(1024).max(1)
     }
 }
 
@@ -314,14 +313,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cache::tenants::Tenants;
+    use crate::cache::generations::Generations;
     use crate::clock::LogicalClock;
     use crate::store::Generation;
     use crate::token::{BearerToken, TokenRecord};
 
     #[test]
     fn no_two_pairs_of_token_and_type_have_one_fingerprint() {
-        let local = Local::<()>::new(Entitlement::Off, 1, 1);
+        let local = Local::<()>::new(Freshness::Off, 1, 1);
         let pairs = [
             ("abc", None),
             ("abc", Some("")),
@@ -344,26 +343,26 @@ mod tests {
 
     #[test]
     fn another_process_hashes_a_token_to_something_else() {
-        let one = Local::<()>::new(Entitlement::Off, 1, 1);
-        let other = Local::<()>::new(Entitlement::Off, 1, 1);
+        let one = Local::<()>::new(Freshness::Off, 1, 1);
+        let other = Local::<()>::new(Freshness::Off, 1, 1);
         assert!(one.fingerprint("abc", None) != other.fingerprint("abc", None));
         assert!(one.keys.0 != one.keys.1);
     }
 
     const BOUND: u64 = 100;
 
-    fn level(entitlement: Entitlement) -> Local<()> {
-        Local::new(entitlement, 64, 64)
+    fn level(freshness: Freshness) -> Local<()> {
+        Local::new(freshness, 64, 64)
     }
 
     fn bounded() -> Local<()> {
-        level(Entitlement::Within(Duration::from_nanos(BOUND)))
+        level(Freshness::Within(Duration::from_nanos(BOUND)))
     }
 
-    fn proof(token: &str, sent: u64, size: u32) -> Proof {
-        Proof {
+    fn proof(token: &str, sent: u64, size: u32) -> EntryMeta {
+        EntryMeta {
             digest: TokenDigest::of(token),
-            sent: Tick(sent),
+            as_of: Tick(sent),
             tenant: None,
             size,
             stale: false,
@@ -371,11 +370,11 @@ mod tests {
         }
     }
 
-    fn put(local: &Local<()>, token: &str, proof: Proof) {
+    fn put(local: &Local<()>, token: &str, proof: EntryMeta) {
         put_of(local, token, None, proof);
     }
 
-    fn put_of(local: &Local<()>, token: &str, generation: Option<Generation>, proof: Proof) {
+    fn put_of(local: &Local<()>, token: &str, generation: Option<Generation>, proof: EntryMeta) {
         put_record(
             local,
             token,
@@ -390,33 +389,33 @@ mod tests {
         token: &str,
         record: TokenRecord,
         generation: Option<Generation>,
-        proof: Proof,
+        proof: EntryMeta,
     ) {
         let principal = Principal {
             kept: Arc::new(Kept::new(record, generation)),
             token: BearerToken::new(token),
             noted: AtomicU64::new(0),
-            proof,
+            meta: proof,
         };
-        let hit = Hit::Found(Arc::new(principal));
+        let hit = Entry::Found(Arc::new(principal));
         local.insert(local.fingerprint(token, None), hit);
     }
 
-    fn put_null(local: &Local<()>, token: &str, proof: Proof) {
+    fn put_null(local: &Local<()>, token: &str, proof: EntryMeta) {
         let kept = Arc::new(Kept::new((), None));
-        let null = Hit::Absent(Arc::new(Null { kept, proof }));
+        let null = Entry::Absent(Arc::new(Negative { kept, meta: proof }));
         local.insert(local.fingerprint(token, None), null);
     }
 
-    fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(Hit<()>, Refresh)> {
+    fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(Entry<()>, Refresh)> {
         local.get(local.fingerprint(token, None), token, Tick(now))
     }
 
     /// When the entry in the level was proved, and whether it is a record.
     fn proved(local: &Local<()>, token: &str, now: u64) -> Option<(u64, bool)> {
         hit(local, token, now).map(|(hit, _)| match hit {
-            Hit::Found(principal) => (principal.proof.sent.0, true),
-            Hit::Absent(null) => (null.proof.sent.0, false),
+            Entry::Found(principal) => (principal.meta.as_of.0, true),
+            Entry::Absent(null) => (null.meta.as_of.0, false),
         })
     }
 
@@ -462,7 +461,7 @@ mod tests {
 
     #[test]
     fn in_front_of_this_process_own_memory_the_last_answer_counts() {
-        let local = level(Entitlement::Own);
+        let local = level(Freshness::Own);
         for sent in [8, 5] {
             put(&local, "a", proof("a", sent, 0));
             assert_eq!(proved(&local, "a", 20), Some((sent, true)));
@@ -473,7 +472,7 @@ mod tests {
 
     #[test]
     fn a_level_that_is_off_takes_nothing_in() {
-        let local = level(Entitlement::Off);
+        let local = level(Freshness::Off);
         put(&local, "a", proof("a", 1, 0));
         put_null(&local, "n", proof("n", 1, 0));
         assert_eq!(local.len(), (0, 0));
@@ -482,10 +481,10 @@ mod tests {
     #[test]
     fn one_hit_of_all_asks_for_a_refresh_and_none_before_half_of_the_bound() {
         let local = bounded();
-        let (tenants, order) = (Tenants::default(), LogicalClock::default());
+        let (tenants, order) = (Generations::default(), LogicalClock::default());
         let (cell, generation) = (tenants.cell("t"), Generation::from_halves(1, 2));
         cell.observe(generation, Tick(1_000), order.next());
-        let proof = Proof {
+        let proof = EntryMeta {
             tenant: Some(cell),
             ..proof("a", 1_000, 0)
         };
@@ -501,7 +500,7 @@ mod tests {
 
     #[test]
     fn what_is_pushed_out_is_counted_and_what_is_replaced_is_not() {
-        let local = level(Entitlement::Own);
+        let local = level(Freshness::Own);
         for n in 1..=5 {
             put(&local, "a", proof("a", n, 0));
             put_null(&local, "n", proof("n", n, 0));

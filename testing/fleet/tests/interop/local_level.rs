@@ -39,7 +39,7 @@ async fn entry_that_python_deletes_ends_with_the_bound() {
                 clock.advance(ALMOST);
                 assert_eq!(found(&rust, TOKEN).await.origin(), Origin::Local);
                 // The refresh that this has started.
-                until(|| rust.flights() == 0).await;
+                until(|| rust.in_flight() == 0).await;
                 clock.advance(REST);
                 assert!(is_absent(&rust, TOKEN).await);
             }

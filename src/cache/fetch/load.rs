@@ -1,4 +1,4 @@
-//! Calling the loader, and checking what it says before anything is cached.
+//! Calls the loader, and checks its answer before anything is cached.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::engine::Engine;
-use super::error::{Unavailable, UnavailableKind};
-use super::lifetimes::Lifetimes;
+use crate::cache::engine::Engine;
+use crate::cache::error::{Unavailable, UnavailableKind};
+use crate::cache::lifetimes::Lifetimes;
 use crate::clock::Tick;
 use crate::loader::{DynLoader, Lookup};
 use crate::metrics::Timer;
@@ -34,12 +34,12 @@ impl<M: Send + Sync + 'static> Checked<M> {
         self.0.is_none()
     }
 
-    /// The tenant that the answer depends on.
+    /// Returns the tenant that the answer depends on.
     pub(crate) fn tenant_id(&self) -> Option<&str> {
         self.0.as_ref()?.tenant_id.as_deref()
     }
 
-    /// The time to live, and the grace after it.
+    /// Returns the TTL, and the grace after it.
     pub(crate) fn lifetime(
         &self,
         lifetimes: &Lifetimes,
@@ -56,7 +56,7 @@ impl<M: Send + Sync + 'static> Checked<M> {
         }
     }
 
-    /// As the store keeps it.
+    /// Returns the value to store.
     pub(crate) fn into_value(
         self,
         generation: Option<Generation>,
@@ -74,7 +74,7 @@ impl<M: Send + Sync + 'static> Checked<M> {
 }
 
 impl<M: Send + Sync + 'static> Engine<M> {
-    /// One call of the loader, until `deadline`.
+    /// Calls the loader once, until `deadline`.
     pub(crate) async fn load(
         &self,
         lookup: &Lookup,
@@ -84,7 +84,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let watch = Timer::start();
         let left = deadline.since(self.clock.now());
         let loader = Arc::clone(&self.loader);
-        // A task of its own: a panic in it is an answer of ours, and not the end of the flight.
+        // A task of its own: a panic in it becomes an error, and does not end the call.
         let mut load = tokio::spawn(in_span(DynLoader::load(loader, lookup.clone())));
         let loaded = match tokio::time::timeout(left, &mut load).await {
             Err(_) => {

@@ -54,7 +54,7 @@ impl TenantCell {
     /// `sent` is read first: `observe` publishes a new generation before its `sent`, so that a new
     /// `sent` is never paired with an old generation. The other pairing only ends an entry early,
     /// and halves of two generations equal neither.
-    pub(crate) fn proved(&self, generation: Generation) -> Option<Tick> {
+    pub(crate) fn as_of(&self, generation: Generation) -> Option<Tick> {
         let sent = self.sent.load(Ordering::Acquire);
         let high = self.high.load(Ordering::Acquire);
         let low = self.low.load(Ordering::Acquire);
@@ -117,7 +117,7 @@ impl fmt::Debug for TenantCell {
 /// The cells of the tenants that some local entry belongs to. A cell lives as long as an entry
 /// refers to it, so the number of cells is bounded by the number of entries.
 #[derive(Default)]
-pub(crate) struct Tenants {
+pub(crate) struct Generations {
     cells: Mutex<Cells>,
 }
 
@@ -130,7 +130,7 @@ struct Cells {
     invalidated: Option<Tick>,
 }
 
-impl Tenants {
+impl Generations {
     /// The tenant's cell, if there is one.
     pub(crate) fn existing(&self, name: &str) -> Option<Arc<TenantCell>> {
         self.lock().by_name.get(name).and_then(Weak::upgrade)
@@ -176,19 +176,19 @@ mod tests {
     #[test]
     fn a_generation_is_proved_by_its_latest_send() {
         let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
-        assert_eq!(cell.proved(generation(1)), None);
+        assert_eq!(cell.as_of(generation(1)), None);
         cell.observe(generation(1), Tick(5), order.next());
-        assert_eq!(cell.proved(generation(1)), Some(Tick(5)));
-        assert_eq!(cell.proved(generation(2)), None);
+        assert_eq!(cell.as_of(generation(1)), Some(Tick(5)));
+        assert_eq!(cell.as_of(generation(2)), None);
         cell.observe(generation(2), Tick(4), order.next());
         assert_eq!(
-            cell.proved(generation(1)),
+            cell.as_of(generation(1)),
             Some(Tick(5)),
             "an older send changes nothing"
         );
         cell.observe(generation(2), Tick(6), order.next());
         assert_eq!(
-            (cell.proved(generation(1)), cell.proved(generation(2))),
+            (cell.as_of(generation(1)), cell.as_of(generation(2))),
             (None, Some(Tick(6)))
         );
     }
@@ -198,11 +198,11 @@ mod tests {
         let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
         cell.observe(generation(1), Tick(5), order.next());
         cell.invalidate(Tick(7));
-        assert_eq!(cell.proved(generation(1)), None);
+        assert_eq!(cell.as_of(generation(1)), None);
         cell.observe(generation(1), Tick(7), order.next());
-        assert_eq!(cell.proved(generation(1)), None);
+        assert_eq!(cell.as_of(generation(1)), None);
         cell.observe(generation(2), Tick(8), order.next());
-        assert_eq!(cell.proved(generation(2)), Some(Tick(8)));
+        assert_eq!(cell.as_of(generation(2)), Some(Tick(8)));
     }
 
     #[test]
@@ -222,31 +222,33 @@ mod tests {
 
     #[test]
     fn a_reply_from_before_an_invalidation_does_not_enter_a_cell_made_after_it() {
-        let (tenants, order) = (Tenants::default(), LogicalClock::default());
-        tenants.invalidate("t", Tick(7));
-        let cell = tenants.cell("t");
+        let (generations, order) = (Generations::default(), LogicalClock::default());
+        generations.invalidate("t", Tick(7));
+        let cell = generations.cell("t");
         cell.observe(generation(1), Tick(6), order.next());
-        assert_eq!(cell.proved(generation(1)), None);
+        assert_eq!(cell.as_of(generation(1)), None);
     }
 
     #[test]
     fn cells_die_with_their_last_entry_and_are_swept() {
-        let tenants = Tenants::default();
+        let generations = Generations::default();
         for n in 0..1_000 {
-            drop(tenants.cell(&n.to_string()));
+            drop(generations.cell(&n.to_string()));
         }
-        let kept = tenants.cell("kept");
-        assert!(Arc::ptr_eq(&kept, &tenants.cell("kept")));
-        assert!(tenants.lock().by_name.len() <= 64);
+        let kept = generations.cell("kept");
+        assert!(Arc::ptr_eq(&kept, &generations.cell("kept")));
+        assert!(generations.lock().by_name.len() <= 64);
     }
 
     #[test]
     fn a_sweep_keeps_what_an_entry_still_refers_to_and_is_soon_followed_by_no_other() {
-        let tenants = Tenants::default();
-        let used: Vec<_> = (0..1_000).map(|n| tenants.cell(&n.to_string())).collect();
+        let generations = Generations::default();
+        let used: Vec<_> = (0..1_000)
+            .map(|n| generations.cell(&n.to_string()))
+            .collect();
         for (n, cell) in used.iter().enumerate() {
-            assert!(Arc::ptr_eq(cell, &tenants.cell(&n.to_string())), "{n}");
+            assert!(Arc::ptr_eq(cell, &generations.cell(&n.to_string())), "{n}");
         }
-        assert_eq!(tenants.lock().swept_at, 2 * 512);
+        assert_eq!(generations.lock().swept_at, 2 * 512);
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::clock::Tick;
 
-/// What entitles this process to use what it remembers.
+/// How long this process may use what it remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entitlement {
+pub(crate) enum Freshness {
     /// Nothing: the local level is off.
     Off,
     /// An entry is good for less than this staleness bound after the command that proved it was sent.
@@ -15,7 +15,7 @@ pub(crate) enum Entitlement {
     Own,
 }
 
-impl Entitlement {
+impl Freshness {
     pub(crate) fn is_off(self) -> bool {
         self == Self::Off
     }
@@ -72,21 +72,21 @@ mod tests {
 
     #[test]
     fn an_entry_is_usable_for_less_than_the_bound() {
-        let level = Entitlement::Within(S);
+        let level = Freshness::Within(S);
         assert_eq!(
             level.age(at(5_000), at(5_999)),
             Some(Duration::from_millis(999))
         );
         assert_eq!(level.age(at(5_000), at(6_000)), None);
         assert_eq!(level.age(at(5_000), at(4_000)), Some(Duration::ZERO));
-        assert_eq!(Entitlement::Off.age(at(5_000), at(5_000)), None);
+        assert_eq!(Freshness::Off.age(at(5_000), at(5_000)), None);
     }
 
     #[test]
     fn a_refresh_is_wanted_from_half_of_the_bound() {
-        let level = Entitlement::Within(S);
+        let level = Freshness::Within(S);
         assert!(!level.wants_refresh(Duration::from_millis(499)));
         assert!(level.wants_refresh(Duration::from_millis(500)));
-        assert!(!Entitlement::Own.wants_refresh(Duration::from_secs(9)));
+        assert!(!Freshness::Own.wants_refresh(Duration::from_secs(9)));
     }
 }

@@ -1,0 +1,134 @@
+//! Answers, for waiters and for the local level.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use super::load::Checked;
+use super::state::{AsOf, Completed, Fetch, StaleEntry};
+use crate::cache::answer::Resolved;
+use crate::cache::cached_token::{EntryMeta, Principal};
+use crate::cache::engine::Engine;
+use crate::cache::generations::TenantCell;
+use crate::cache::local::{Entry, Negative};
+use crate::cache::single_flight::{Completion, SendNumber};
+use crate::clock::Tick;
+use crate::loader::Lookup;
+use crate::metrics::Origin;
+use crate::store::Value;
+use crate::token::TokenRecord;
+
+impl<M: Send + Sync + 'static> Engine<M> {
+    /// Returns the answer that a value is, with what the local level needs to know of it.
+    pub(super) fn resolved(
+        &self,
+        lookup: &Lookup,
+        value: &Value<M>,
+        as_of: AsOf,
+        origin: Origin,
+    ) -> Resolved<M> {
+        let meta = self.meta(lookup, value, as_of, origin == Origin::Stale);
+        let entry = match value {
+            Value::Found(kept) => Entry::Found(Arc::new(Principal {
+                kept: Arc::clone(kept),
+                token: lookup.token.clone(),
+                noted: AtomicU64::new(0),
+                meta,
+            })),
+            Value::Absent(kept) => Entry::Absent(Arc::new(Negative {
+                kept: Arc::clone(kept),
+                meta,
+            })),
+        };
+        Resolved { entry, origin }
+    }
+
+    /// Puts an answer into the local level, if operators could know how long it is used.
+    fn keep(&self, lookup: &Lookup, as_of: AsOf, resolved: &Resolved<M>) {
+        if !self.local.freshness().is_off() && self.may_keep(as_of.published) {
+            self.local
+                .insert(self.fingerprint(lookup), resolved.entry.clone());
+        }
+    }
+
+    fn meta(&self, lookup: &Lookup, value: &Value<M>, as_of: AsOf, stale: bool) -> EntryMeta {
+        let known = if let Value::Found(kept) = value {
+            own_bytes(&kept.what) + lookup.token.expose().len()
+        } else {
+            0
+        };
+        EntryMeta {
+            digest: lookup.digest,
+            as_of: as_of.sent,
+            tenant: self.tenant_cell(value),
+            size: u32::try_from(known.max(as_of.bytes)).unwrap_or(u32::MAX),
+            stale,
+            refreshing: AtomicBool::new(false),
+        }
+    }
+
+    /// The tenant that a value depends on, for the local level: its generation proves the value, except
+    /// where the Python service wrote none, and its invalidation from here ends the value.
+    fn tenant_cell(&self, value: &Value<M>) -> Option<Arc<TenantCell>> {
+        if self.local.freshness().is_off() {
+            return None;
+        }
+        value
+            .tenant_id()
+            .map(|tenant| self.generations.cell(tenant))
+    }
+}
+
+impl<M: Send + Sync + 'static> Fetch<'_, M> {
+    /// An answer for those who joined before `proof`.
+    fn answered(
+        &self,
+        value: &Value<M>,
+        as_of: AsOf,
+        origin: Origin,
+        proof: SendNumber,
+    ) -> Completed<M> {
+        let answer = self.engine.resolved(&self.lookup, value, as_of, origin);
+        Completion::Answered { answer, proof }
+    }
+
+    /// An answer for those who joined before `proof`, and for the local level.
+    pub(super) fn kept(
+        &self,
+        value: &Value<M>,
+        as_of: AsOf,
+        origin: Origin,
+        proof: SendNumber,
+    ) -> Completed<M> {
+        let answer = self.engine.resolved(&self.lookup, value, as_of, origin);
+        self.engine.keep(&self.lookup, as_of, &answer);
+        Completion::Answered { answer, proof }
+    }
+
+    /// An answer that only its load proves.
+    pub(super) fn unproved(&self, value: &Value<M>, load: SendNumber) -> Completed<M> {
+        self.answered(value, AsOf::UNKNOWN, Origin::Loaded, load)
+    }
+
+    /// A loaded answer that is not stored.
+    pub(super) fn uncached(&self, checked: Checked<M>, load: SendNumber) -> Completed<M> {
+        let value = checked.into_value(None, Tick::NEVER, Duration::ZERO);
+        self.unproved(&value, load)
+    }
+
+    /// A record past its soft end, for those who joined before the GET that found it.
+    pub(super) fn stale(&self, stale: &StaleEntry<M>) -> Completed<M> {
+        let (as_of, proof) = (stale.read.as_of(0), stale.read.number);
+        self.answered(&stale.value, as_of, Origin::Stale, proof)
+    }
+}
+
+fn own_bytes<M>(record: &TokenRecord<M>) -> usize {
+    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    size_of::<TokenRecord<M>>()
+        + record.id.len()
+        + optional(&record.token_type)
+        + optional(&record.app_id)
+        + optional(&record.tenant_id)
+        + record.denied.as_ref().map_or(0, |reason| reason.len())
+}

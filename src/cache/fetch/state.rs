@@ -1,0 +1,178 @@
+//! What the steps of a fetch share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::cache::answer::Resolved;
+use crate::cache::bounds::Published;
+use crate::cache::engine::{Engine, EntryLeader};
+use crate::cache::error::{Unavailable, UnavailableKind};
+use crate::cache::generations::TenantCell;
+use crate::cache::single_flight::{Completion, SendNumber};
+use crate::clock::{LogicalTime, Tick};
+use crate::loader::Lookup;
+use crate::metrics::Origin;
+use crate::store::keys::EntryKey;
+use crate::store::{Generation, Nonce, Observed, StoreError, Value};
+use crate::trace::{chain, limited};
+
+pub(super) type Completed<M> = Completion<Resolved<M>, Unavailable>;
+
+/// A send, in the three orders that something is proved by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    /// Within the call: who joined before it.
+    pub(super) number: SendNumber,
+    /// By the clock, read before the send: until when the local level may use what it proves.
+    pub(super) tick: Tick,
+    /// Within the process: what was known before it.
+    pub(super) moment: LogicalTime,
+    /// Whether the local level may keep what it proves.
+    pub(super) published: Published,
+}
+
+/// The state of the store as of which a value is known to be valid.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AsOf {
+    /// The clock before the command was sent.
+    pub(super) sent: Tick,
+    pub(super) published: Published,
+    /// The stored value's size.
+    pub(super) bytes: usize,
+}
+
+impl AsOf {
+    /// Of a value that the local level must not keep.
+    pub(super) const UNKNOWN: Self = Self {
+        sent: Tick::ZERO,
+        published: Published::No,
+        bytes: 0,
+    };
+}
+
+impl Sent {
+    pub(super) fn as_of(self, bytes: usize) -> AsOf {
+        AsOf {
+            sent: self.tick,
+            published: self.published,
+            bytes,
+        }
+    }
+}
+
+/// One round of a call's work.
+pub(super) struct Fetch<'a, M> {
+    pub(super) engine: &'a Arc<Engine<M>>,
+    pub(super) leader: &'a EntryLeader<M>,
+    pub(super) key: EntryKey,
+    pub(super) lookup: Lookup,
+    /// A refresh that nobody waits for.
+    pub(super) background: bool,
+}
+
+/// A tenant's generation whose reply is in.
+pub(super) struct KnownGeneration {
+    pub(super) tenant: String,
+    pub(super) generation: Generation,
+}
+
+/// What is stored where a lease is to be.
+pub(super) enum Existing<M> {
+    Nothing,
+    /// A value that is not valid: unreadable, or of a former generation of its tenant.
+    Invalid(Observed, Option<KnownGeneration>),
+    /// A valid value past its soft end.
+    Stale(StaleEntry<M>),
+    WrongType,
+}
+
+/// A record past its soft end, which is answered if the load fails.
+pub(super) struct StaleEntry<M> {
+    pub(super) value: Value<M>,
+    pub(super) observed: Observed,
+    /// The GET that found it, and how long it still had.
+    pub(super) read: Sent,
+    pub(super) left: Duration,
+    /// Held until the answer holds it.
+    pub(super) _cell: Option<Arc<TenantCell>>,
+}
+
+/// What to do next.
+pub(super) enum Step<M> {
+    Complete(Completed<M>),
+    /// Another's lease is stored: wait for it.
+    Wait,
+    /// What was to be replaced changed: read again.
+    Retry,
+    Acquire(Existing<M>),
+}
+
+/// Our lease, and what came with it.
+pub(super) struct Lease<M> {
+    pub(super) nonce: Nonce,
+    /// E, as it was before the load.
+    pub(super) epoch: Option<Generation>,
+    pub(super) known: Option<KnownGeneration>,
+    pub(super) stale: Option<StaleEntry<M>>,
+    /// Until when the fill may be sent.
+    pub(super) deadline: Tick,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+impl<M: Send + Sync + 'static> Fetch<'_, M> {
+    /// Counts a send. Must be called immediately before each send that may become a proof.
+    pub(super) fn send(&self) -> Sent {
+        let published = self.engine.published();
+        Sent {
+            published,
+            number: self.leader.send(),
+            tick: self.engine.clock.now(),
+            moment: self.engine.order.next(),
+        }
+    }
+
+    /// Gives a lease back.
+    pub(super) async fn release(&self, nonce: Nonce) {
+        // If it fails, the store tries again, and in the end the lease expires.
+        if let Err(error) = self.engine.store.release(&self.key, nonce).await {
+            self.store_failed(&error);
+        }
+    }
+
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.engine.bulkhead.enter().await.ok()
+    }
+
+    pub(super) fn overloaded(&self) -> Completed<M> {
+        self.engine.counters.overloaded.add();
+        if self.background {
+            return Completion::Abandoned;
+        }
+        Completion::Failed(Unavailable::new(UnavailableKind::Overloaded))
+    }
+
+    pub(super) fn store_failed(&self, error: &StoreError) {
+        self.engine.counters.store_errors.add();
+        limited!(
+            warn,
+            "the token store failed; answering from the loader, uncached",
+            error = chain(error)
+        );
+    }
+
+    pub(super) fn count_corrupt(&self) {
+        self.engine.counters.corrupt.add();
+        limited!(warn, "an invalid entry in the token store is replaced");
+    }
+}
+
+/// Returns the origin of an answer that was stored.
+pub(super) fn store_origin<M: Send + Sync + 'static>(engine: &Engine<M>) -> Origin {
+    if engine.store.is_local() {
+        Origin::Local
+    } else {
+        Origin::Shared
+    }
+}

@@ -1,0 +1,192 @@
+//! A lookup, from the local level through the shared call to the answer.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::answer::{Answer, Resolved};
+use super::cached_token::CachedApiToken;
+use super::engine::{Engine, EntryLeader};
+use super::error::{Unavailable, UnavailableKind};
+use super::fetch;
+use super::local::{Entry, Refresh};
+use super::lookup_span::LookupSpan;
+use super::single_flight::{CallError, Work};
+use crate::clock::Tick;
+use crate::loader::Lookup;
+use crate::metrics::{Origin, Outcome, Timer};
+use crate::store::keys::EntryKey;
+use crate::task::spawn_stealable;
+use crate::token::{BearerToken, Denial, InvalidReason};
+use crate::trace::{in_span, limited};
+
+impl<M: Send + Sync + 'static> Engine<M> {
+    /// Answers from this process's memory, if it can: without a call, a task or an allocation. A valid answer is
+    /// a use of the token.
+    pub(crate) fn answer_locally(
+        self: &Arc<Self>,
+        token: &str,
+        asked: Option<&str>,
+    ) -> Option<Answer<M>> {
+        // Read once: for the entry's age, and for when it was used.
+        let now = self.clock.now();
+        let answer = self.local_answer(token, asked, now)?;
+        self.note_use(&answer, asked, now);
+        Some(answer)
+    }
+
+    /// Answers from this process's memory, if it can. It is not a use of the token.
+    pub(crate) fn peek_locally(
+        self: &Arc<Self>,
+        token: &str,
+        asked: Option<&str>,
+    ) -> Option<Answer<M>> {
+        self.local_answer(token, asked, self.clock.now())
+    }
+
+    fn note_use(&self, answer: &Answer<M>, asked: Option<&str>, now: Tick) {
+        if let (Some(last_use), Answer::Valid(token)) = (&self.last_use, answer) {
+            last_use.note(token.principal().used(), asked, now);
+        }
+    }
+
+    fn local_answer(
+        self: &Arc<Self>,
+        token: &str,
+        asked: Option<&str>,
+        now: Tick,
+    ) -> Option<Answer<M>> {
+        let in_key = self.keys.type_in_key(asked);
+        let fingerprint = self.local.fingerprint(token, in_key);
+        // guard: L5
+        let (entry, refresh) = self.local.get(fingerprint, token, now)?;
+        self.refresh(&entry, refresh, token, in_key);
+        let origin = match &entry {
+            Entry::Found(principal) if principal.meta.stale => Origin::Stale,
+            _ => Origin::Local,
+        };
+        Some(self.decide(Resolved { entry, origin }, asked))
+    }
+
+    /// Refuses a type that is not declared: a mistake of the service, and no reason to call a token invalid.
+    pub(crate) fn check_type(&self, asked: Option<&str>) -> Result<(), Unavailable> {
+        if self.token_types.allow(asked) {
+            return Ok(());
+        }
+        limited!(
+            error,
+            "a lookup for a token type that is not declared; answering unavailable",
+            token_type = asked.unwrap_or_default()
+        );
+        Err(self.unavailable(Unavailable::new(UnavailableKind::UnknownTokenType)))
+    }
+
+    /// Answers a caller that found no local answer. A valid answer is a use of the token.
+    pub(crate) async fn resolve(
+        self: Arc<Self>,
+        token: BearerToken,
+        asked: Option<Arc<str>>,
+    ) -> Result<Answer<M>, Unavailable> {
+        let answer = Arc::clone(&self).look_up(token, asked.clone()).await?;
+        self.note_use(&answer, asked.as_deref(), self.clock.now());
+        Ok(answer)
+    }
+
+    /// Answers a caller that found no local answer. It is not a use of the token.
+    pub(crate) async fn look_up(
+        self: Arc<Self>,
+        token: BearerToken,
+        asked: Option<Arc<str>>,
+    ) -> Result<Answer<M>, Unavailable> {
+        let (watch, span) = (Timer::start(), LookupSpan::start(asked.as_deref()));
+        let shared = self.share_call(token, asked, &span);
+        let answered = span.around(shared).await;
+        let origin = answered.as_ref().ok().map(|(_, origin)| *origin);
+        self.metrics.missed(watch, origin);
+        span.ends(&answered);
+        answered.map(|(answer, _)| answer)
+    }
+
+    async fn share_call(
+        self: &Arc<Self>,
+        token: BearerToken,
+        asked: Option<Arc<str>>,
+        span: &LookupSpan,
+    ) -> Result<(Answer<M>, Origin), Unavailable> {
+        let asked = asked.as_deref();
+        let lookup = self.lookup(token, self.keys.type_in_key(asked));
+        let key = self.key(&lookup);
+        let begin = |leader| self.fetch(leader, key.clone(), lookup.clone());
+        let joined = || {
+            self.counters.joined.add();
+            span.joined();
+        };
+        match self.entry_calls.run(&key, begin, joined).await {
+            Ok(resolved) => {
+                let origin = resolved.origin;
+                Ok((self.decide(resolved, asked), origin))
+            }
+            Err(CallError::Failed(error)) => Err(self.unavailable(error)),
+            Err(CallError::Broken | CallError::Stalled) => {
+                Err(self.unavailable(Unavailable::new(UnavailableKind::Internal)))
+            }
+        }
+    }
+
+    /// Begins a call's work, within the span of its caller, also in a task of its own.
+    fn fetch(self: &Arc<Self>, leader: EntryLeader<M>, key: EntryKey, lookup: Lookup) -> Work {
+        let engine = Arc::clone(self);
+        Work::new(in_span(fetch::run(engine, leader, key, lookup, false)))
+    }
+
+    /// Decides what follows from an entry for a request that asks for the type `asked`. Only identity is
+    /// cached; type, expiry and denial are decided for every request.
+    pub(crate) fn decide(&self, resolved: Resolved<M>, asked: Option<&str>) -> Answer<M> {
+        let (answer, outcome) = match resolved.entry {
+            Entry::Found(principal) => {
+                let record = &principal.kept.what;
+                // guard: H25
+                if !record.is_of_type(asked) {
+                    self.counters.wrong_token_type.add();
+                    let reason = InvalidReason::WrongTokenType;
+                    (Answer::Invalid(reason), Outcome::Invalid)
+                } else if record.expires_at.is_some() && record.is_expired(self.clock.wall()) {
+                    (Answer::Invalid(InvalidReason::Expired), Outcome::Invalid)
+                } else if let Some(denial) = Denial::of(record) {
+                    (Answer::Denied(denial), Outcome::Denied)
+                } else {
+                    let token = CachedApiToken::new(principal, resolved.origin);
+                    (Answer::Valid(token), Outcome::Valid)
+                }
+            }
+            Entry::Absent(_) => (Answer::Invalid(InvalidReason::Unknown), Outcome::Invalid),
+        };
+        self.counters.looked_up(outcome, Some(resolved.origin));
+        answer
+    }
+
+    fn refresh(
+        self: &Arc<Self>,
+        entry: &Entry<M>,
+        refresh: Refresh,
+        token: &str,
+        in_key: Option<&str>,
+    ) {
+        if let Some(cell) = refresh.tenant {
+            self.refresh_generation(&cell);
+        }
+        // Outside of a runtime there is nobody to do it; the entry then ends at its bound.
+        if refresh.entry && Handle::try_current().is_ok() {
+            let token = match entry {
+                Entry::Found(principal) => principal.token.clone(),
+                Entry::Absent(_) => BearerToken::new(token),
+            };
+            let lookup = self.lookup(token, in_key);
+            let key = self.key(&lookup);
+            if let Some(leader) = self.entry_calls.lead(&key) {
+                self.counters.refreshes.add();
+                spawn_stealable(fetch::run(Arc::clone(self), leader, key, lookup, true));
+            }
+        }
+    }
+}
