@@ -86,7 +86,7 @@ fn new_tokens_have_the_prefix_of_their_type() {
         let admin = demo
             .banner
             .lines()
-            .find_map(|line| line.strip_prefix("admin token, of this run: "));
+            .find_map(|line| line.strip_prefix("admin token of this run: "));
         assert!(
             TokenFormat::from_static("demo_admin_").matches(admin.unwrap()),
             "{admin:?}"

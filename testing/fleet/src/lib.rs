@@ -1,9 +1,9 @@
-//! Several instances on one Redis, judged by an oracle: what each program and its tests are made of.
+//! Several instances with one Redis, judged by an oracle: the parts of the programs and their tests.
 //!
 //! | module | |
 //! |---|---|
-//! | [`chaos`] | instances in processes of their own, while wires, servers and workers break at random |
-//! | [`interop`] | instances beside nodes of the Python service, on the same keys |
+//! | [`chaos`] | instances in several processes, during random faults of the network, servers and workers |
+//! | [`interop`] | instances and nodes of the Python service that share their keys |
 
 pub mod chaos;
 pub mod interop;

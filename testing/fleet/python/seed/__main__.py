@@ -1,4 +1,4 @@
-"""One node of the Python service, driven by JSON lines on stdin and stdout.
+"""A node of the Python service, controlled by JSON lines on stdin and stdout.
 
 It is a program of our own that behaves, towards Redis, as published versions of the service do: `first`
 (JSON by json.dumps, no tenants' index, no lock), `second` (the same JSON, an index, and a scan that
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--prefix", default="")
     options = parser.parse_args()
 
-    # No repetitions: a test that takes Redis away wants to see the service without it, and soon.
+    # No retries, so that tests of an outage see the service without Redis soon.
     connection = redis.Redis.from_url(
         options.redis, socket_timeout=10, socket_connect_timeout=10, retry=Retry(NoBackoff(), 0)
     )

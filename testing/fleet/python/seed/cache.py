@@ -1,4 +1,4 @@
-"""What the versions do in Redis: names, lifetimes, deletions."""
+"""The versions' use of Redis: names, TTLs, deletions."""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Lifetimes:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies under a key. Only the record counts for the service; the test also sees why there is none."""
+    """The state of a key. The service uses only the record; tests also see why there is none."""
 
     record: Record | None
     why: str
@@ -49,7 +49,7 @@ class Cache:
         if data is None:
             return Found(None, "missing")
         if data == b"null":
-            # The same as a miss for the service, in all versions.
+            # A miss for the service, in all versions.
             return Found(None, "null")
         try:
             return Found(self.form.load(data), "record")
@@ -68,9 +68,9 @@ class Cache:
             self.redis.expire(index, self._lifetimes.index)
 
     def delete(self, token: str, scope: str | None) -> None:
-        """In one scope; in all of them if there is none."""
+        """Deletes the entry of one type, or of all types without one."""
         if scope is None:
-            # The token as it is: whoever has glob characters in it gets what they match.
+            # The token is not escaped, so glob characters in it match other keys.
             for name in self.redis.scan_iter(match=f"api_token:*:{token}"):
                 self.redis.delete(name)
             return
@@ -84,7 +84,7 @@ class Cache:
 
     def invalidate_tenant(self, tenant: str) -> None:
         if not self.form.indexed:
-            # The first version knows no better than to drop every tenant's entries.
+            # The first version deletes every tenant's entries.
             for name in self.redis.scan_iter(match="api_token:*"):
                 self.redis.delete(name)
             return
@@ -100,7 +100,7 @@ class Cache:
         self.redis.delete(index)
 
     def _tenant_of(self, data: bytes | None) -> str | None:
-        """What cannot be read is skipped, with a line in the service's log."""
+        """Skips entries that cannot be read, with a line in the service's log."""
         try:
             return json.loads(data)["tenant_id"] if data else None
         except (ValueError, KeyError, TypeError):
@@ -115,7 +115,7 @@ class Cache:
         return datetime.fromisoformat(data.decode()) if data else None
 
     def effective_use(self, token: str, scope: str | None, persisted: datetime | None) -> datetime | None:
-        """The later of the database's time and of the one that is recorded: what the newest one shows."""
+        """Returns the later of the database's and the recorded time, which the newest version shows."""
         data = self.redis.get(last_use_name(token, scope))
         try:
             pending = datetime.fromisoformat(data.decode()) if data else None
@@ -126,7 +126,7 @@ class Cache:
         return max(pending, persisted, key=_naive)
 
     def flush_uses(self) -> list[tuple[str, str | None, datetime]]:
-        """Takes the recorded uses out of Redis, as the service's job does that writes them to the database."""
+        """Takes the recorded uses out of Redis, as the service's job that writes them to the database does."""
         taken = []
         names = list(self.redis.scan_iter(match="api_token_active:*"))
         for name in names:

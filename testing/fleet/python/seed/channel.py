@@ -1,4 +1,4 @@
-"""JSON lines. Reads without a buffer of the runtime's own, so that `has_line` tells the truth."""
+"""JSON lines. Reads without the runtime's buffer, so that `has_line` is right."""
 
 import json
 import os
@@ -25,13 +25,13 @@ class Channel:
         return bool(readable)
 
     def hear(self) -> Any:
-        """The next message; the other side's end ends this program."""
+        """Returns the next message. If the other side has ended, this program ends."""
         if self._later:
             return self._later.pop(0)
         return self._read()
 
     def hear_answer(self) -> Any:
-        """The answer to a query. The other side may have said something else before it saw that."""
+        """Returns the answer to a query, which other messages may precede."""
         while "answer" not in (message := self._read()):
             self._later.append(message)
         return message["answer"]

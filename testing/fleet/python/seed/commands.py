@@ -17,7 +17,7 @@ from serve import Load, serve
 
 
 def shown(record: Record | None) -> dict[str, Any] | None:
-    """With times as isoformat() has them, so that a test sees whether they are naive."""
+    """Formats times by isoformat(), so that a test sees whether they have an offset."""
     if record is None:
         return None
     members = record.model_dump()
@@ -94,7 +94,7 @@ class Commands:
         return [(token, scope, at.isoformat()) for token, scope, at in self._cache.flush_uses()]
 
     def do_request(self, authorization: str | None, scope: str | None) -> Any:
-        """A request with this header: the record's id, or the body of the refusal."""
+        """Handles a request with this header, and returns the record's id or the body of the rejection."""
         token = parse(authorization)
         if isinstance(token, str):
             record = Lookup(self._cache, self.query).fetch(token, scope)

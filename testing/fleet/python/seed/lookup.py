@@ -15,7 +15,7 @@ from record import Record
 
 
 class Denied(Exception):
-    """The row is there and may not be used now: an error for the client, and nothing is cached."""
+    """The row exists but may not be used: an error for the client, and nothing is cached."""
 
 
 class DatabaseFailed(Exception):
@@ -48,7 +48,7 @@ class Lookup:
         self._on_write = on_write
 
     def fetch(self, token: str, scope: str | None) -> Record | None:
-        """`None` for a token that does not exist. Redis' failure is never the request's."""
+        """Returns `None` for a token that does not exist. A failure of Redis is not an error of the request."""
         try:
             found = self._cache.look(token, scope)
             if found.record:
@@ -74,7 +74,7 @@ class Lookup:
             try:
                 lock.release()
             except redis.RedisError:
-                # It ended by itself, or Redis went away: the answer stands.
+                # The lock expired, or Redis failed: the answer is still right.
                 pass
 
     def _load(self, token: str, scope: str | None) -> Record | None:
@@ -83,7 +83,7 @@ class Lookup:
         try:
             self._cache.set(token, scope, row.record)
         except redis.RedisError:
-            # It may have been written all the same.
+            # It may have been written anyway.
             pass
         replied = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._on_write(Written(row.load, sent, replied))

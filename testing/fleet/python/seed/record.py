@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 class Record(BaseModel):
-    """All seven are required; pydantic ignores what else is there."""
+    """All seven members are required; pydantic ignores others."""
 
     id: str
     app_id: str | None
@@ -50,7 +50,7 @@ def _dump_current(record: Record, timespec: str = "auto") -> str:
 
 @dataclass(frozen=True)
 class Form:
-    """How a version writes entries, and whether it has the tenants' index and the load lock.
+    """The format of a version's entries, and whether it has the index of tenants and the load lock.
 
     A version with an index may scan for a tenant's entries where the tenant has none.
     """

@@ -1,4 +1,4 @@
-"""The refusal of a request, as the newest version's clients get it.
+"""The rejection of a request, as clients of the newest version get it.
 
 The service is built on Flask-RESTX, whose JSON is that of json.dumps with a line end after it.
 """
@@ -22,7 +22,7 @@ UNKNOWN = Refusal("Access token is invalid")
 
 
 def parse(authorization: str | None) -> str | Refusal:
-    """The token, or why there is none. Whatever is white space may stand between scheme and token."""
+    """Returns the token, or why there is none. Any whitespace may separate scheme and token."""
     parts = authorization.split(None, 1) if authorization else []
     if len(parts) != 2:
         return MISSING

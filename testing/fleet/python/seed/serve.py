@@ -1,4 +1,4 @@
-"""A node at work: requests one after another, each reported, until the other side says anything."""
+"""A serving node: sends and reports one request after another, until it receives any message."""
 
 import random
 import time
@@ -46,7 +46,7 @@ def serve(
             said = {"unavailable": True}
         channel.say(asked={"token": token, "scope": scope, "start": start, "end": _now(), **said})
         served += 1
-        # Not a wait for anything: the rate of the load.
+        # Limits the rate, and waits for nothing.
         time.sleep(dice.uniform(0, 2 * load.pause_ms) / 1000)
     if channel.hear() != {"do": "stop"}:
         raise ValueError("a node that serves can only be stopped")

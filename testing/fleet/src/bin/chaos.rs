@@ -1,4 +1,5 @@
-//! `chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel]`: see the library. `chaos worker …` is how it runs itself.
+//! `chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel]`: see the library. It starts its workers with
+//! `chaos worker …`.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! `mixed [SECONDS] [SEED]`: Rust engines and Python nodes of the first and the current version on one Redis; see the
-//! library's `mixed`. Prints what happened, and fails on a violation.
+//! `mixed [SECONDS] [SEED]`: Rust engines and Python nodes of the first and the current version with one Redis; see the
+//! library's `mixed`. Prints a summary, and fails if there was a violation.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The database of the tests: rows that both sides load, and a gate that holds our loads back.
+//! The database of the tests: rows that both sides load, and a gate that pauses our loads.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,10 +12,10 @@ use test_support::{Gate, RedisServer};
 use tower_api_token::store::KeyLayout;
 use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, RedisStore, TokenRecord};
 
-/// A row, as the loader of either side gets it.
+/// A row, which the loaders of both sides get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Which row an answer came from.
+    /// The id, which identifies the row in an answer.
     pub id: String,
     /// The application.
     pub app_id: Option<String>,
@@ -27,12 +27,12 @@ pub struct Row {
     pub last_used_at: Option<DateTime<Utc>>,
     /// The creation.
     pub created_at: Option<DateTime<Utc>>,
-    /// The end, which Python knows nothing of.
+    /// The expiry, which Python does not have.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl Row {
-    /// A row of the type `app`, of no tenant.
+    /// Creates a row of the type `app`, without a tenant.
     pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -45,14 +45,14 @@ impl Row {
         }
     }
 
-    /// The same, of a tenant.
+    /// Creates a row of the type `app`, of a tenant.
     #[must_use]
     pub fn of_tenant(mut self, tenant: &str) -> Self {
         self.tenant = Some(tenant.to_owned());
         self
     }
 
-    /// The row as Python gets it; without times, which a test writes itself where they matter.
+    /// Returns the row as Python gets it, without times, which tests write themselves.
     pub fn for_python(&self, token: &str) -> Value {
         json!({
             "id": self.id,
@@ -82,44 +82,44 @@ pub struct Database {
     rows: Mutex<HashMap<String, Row>>,
     suspended: Mutex<Vec<String>>,
     loads: AtomicUsize,
-    /// Our loads pass it after they have read.
+    /// The gate, which our loads pass after they have read.
     pub gate: Gate,
 }
 
 impl Database {
-    /// An empty one.
+    /// Creates an empty database.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// One with a row.
+    /// Creates a database with a row.
     pub fn with(token: &str, row: Row) -> Arc<Self> {
         let database = Self::new();
         database.commit(token, row);
         database
     }
 
-    /// A commit of a row, new or changed.
+    /// Commits a new or changed row.
     pub fn commit(&self, token: &str, row: Row) {
         lock(&self.rows).insert(token.to_owned(), row);
     }
 
-    /// A commit that takes the row away.
+    /// Commits the deletion of the row.
     pub fn revoke(&self, token: &str) {
         lock(&self.rows).remove(token);
     }
 
-    /// A commit that suspends a tenant.
+    /// Commits the suspension of a tenant.
     pub fn suspend(&self, tenant: &str) {
         lock(&self.suspended).push(tenant.to_owned());
     }
 
-    /// How many loads of ours began.
+    /// Returns the number of our loads that began.
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
 
-    /// The row as Python gets it now.
+    /// Returns the current row as Python gets it.
     pub fn for_python(&self, token: &str) -> Value {
         let rows = lock(&self.rows);
         rows.get(token)
@@ -137,7 +137,7 @@ impl Database {
         }))
     }
 
-    /// A cache of ours in front of it, in the shared layout, to be finished by the test.
+    /// Returns the builder of our cache for this database, with the shared layout.
     pub fn cache(self: &Arc<Self>, redis: &RedisServer) -> ApiTokenCacheBuilder<()> {
         let database = Arc::clone(self);
         ApiTokenCache::builder(move |lookup| Arc::clone(&database).load(lookup))

@@ -1,15 +1,14 @@
 //! The other side of `KeyLayout::seed`: a Python node on the same Redis.
 //!
-//! `python/seed` is a program of our own that behaves as the published `api_token_cache.py` does, in
-//! its first version, its second and its current one, through the real packages `redis` and `pydantic`. The
-//! tests drive it line by line, and play its database; so every order of events is made, not hoped
-//! for. The mixed run puts nodes of both sides under load together.
+//! `python/seed` is a program of our own that behaves like the published `api_token_cache.py` in its first, second
+//! and current version, with the real packages `redis` and `pydantic`. The tests control it line by line, and
+//! simulate its database, so they determine the order of events. The mixed run puts nodes of both sides under load.
 //!
 //! | module | |
 //! |---|---|
-//! | [`python`] | one Python node, as a test holds it |
+//! | [`python`] | a Python node, controlled by a test |
 //! | [`database`] | rows for both sides, counted loads, a gate |
-//! | [`mixed`] | both sides under load, and an oracle that tells how long a revoked token was accepted |
+//! | [`mixed`] | both sides under load, and an oracle that measures how long a revoked token is accepted |
 
 pub mod database;
 pub mod mixed;

@@ -1,6 +1,6 @@
-//! Herds over processes: however many ask, in however many instances, one load answers them all.
+//! Concurrent requests for one token in several processes need one load.
 //!
-//! Nothing is broken here, and Redis may take its time: what is counted is the loads.
+//! There are no faults, and Redis may be slow, because the tests count loads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use fleet::chaos::worker::Options;
 use test_support::RedisServer;
 use tokio::runtime::Runtime;
 
-/// A thousand requests.
+/// The requests of each worker, a thousand in total.
 const SHARES: [usize; 3] = [334, 333, 333];
 const KNOWN: usize = 0;
 const UNKNOWN: usize = TOKENS - 1;
 
-/// Three workers, one Redis, a database whose answers take long enough for everybody to arrive.
+/// Three workers, one Redis, and a database that answers only after all requests have arrived.
 struct World {
     workers: Vec<(Process, Receiver<Report>)>,
     database: Database,
@@ -72,7 +72,7 @@ impl World {
         }
     }
 
-    /// How a thousand concurrent requests for this token were answered: found, absent, otherwise.
+    /// Sends a thousand concurrent requests for this token, and returns the numbers of valid, invalid and other answers.
     fn herd(&self, token: usize) -> (usize, usize, usize) {
         for ((process, _), requests) in self.workers.iter().zip(SHARES) {
             process.order(Order::Herd { requests, token }).unwrap();

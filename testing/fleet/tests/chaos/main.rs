@@ -1,4 +1,4 @@
-//! The chaos run and herds of requests, in processes of their own.
+//! The chaos run, and concurrent requests in several processes.
 
 mod herd;
 mod short;

@@ -1,12 +1,12 @@
-//! The chaos run, short: `scripts/chaos` is the long form.
+//! Short chaos runs. `scripts/chaos` does long ones.
 
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// One run at a time: a run that shares the machine with others may do too little to count.
+/// One run at a time: concurrent runs may do too little to be meaningful.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Asserts that a run of `words` is without a violation, and had all these faults.
+/// Asserts that a run with these arguments has no violation, and had all these faults.
 fn run(words: &[&str], faults: &[&str]) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
@@ -24,7 +24,7 @@ fn run(words: &[&str], faults: &[&str]) {
     }
 }
 
-/// Long enough for several faults, and short enough for every test run.
+/// Long enough for several faults, and short enough for a test.
 #[test]
 fn no_answer_is_older_than_a_confirmed_change() {
     run(&["16"], &["writes paused"]);

@@ -1,4 +1,4 @@
-//! The rights that a user of Redis needs on our side: the guide names them.
+//! The rights of a Redis user that our side needs, as listed in the guide.
 
 use crate::common::{APP, TOKEN, World, found, is_absent, start};
 use fleet::interop::database::Row;
@@ -26,7 +26,7 @@ async fn user_with_the_guides_rights_can_run_all_commands() {
         .unwrap();
     found(&rust, TOKEN).await;
     assert_eq!(world.members("tenant_tokens:t-1"), [crate::common::ENTRY]);
-    // Reads that come together are one command, and not the one of a read alone.
+    // Concurrent reads are one command, which differs from that of a single read.
     let strangers = ["stranger-1", "stranger-2", "stranger-3"].map(|token| start(&rust, token));
     for stranger in strangers {
         assert!(stranger.await.unwrap().unwrap().valid().is_none());

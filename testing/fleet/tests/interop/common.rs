@@ -1,4 +1,4 @@
-//! What the tests of both directions share.
+//! Code that the tests share.
 
 #![allow(
     dead_code,
@@ -30,7 +30,7 @@ pub const ENTRY: &str = "api_token:app:app-0123456789abcdef";
 pub const LOCK: &str = "api_token_query_lock:app:app-0123456789abcdef";
 pub const APP: Option<&str> = Some("app");
 
-/// One Redis, one database, and any number of nodes of either side.
+/// A Redis, a database, and nodes of both sides.
 pub struct World {
     pub redis: RedisServer,
     pub database: Arc<Database>,
@@ -58,12 +58,12 @@ impl World {
         self.database.cache(&self.redis)
     }
 
-    /// Without a local level: what is asked is what lies in Redis.
+    /// Returns our cache without a local level, so that answers come from Redis.
     pub fn rust(&self) -> ApiTokenCache {
         self.builder().local_capacity(0).build().unwrap()
     }
 
-    /// A use of the token on our side, whose time is in Redis when this returns.
+    /// Records a use of the token on our side, and waits until its time is in Redis.
     pub async fn use_token(&self, token: &str, scope: Option<&str>) {
         let builder = self.builder().last_use(LastUseRecorder::store_only());
         let rust = builder.build().unwrap();
@@ -95,7 +95,7 @@ impl World {
     }
 }
 
-/// A record as Python writes it, of the type `app`, of no tenant, without times.
+/// Returns a record as Python writes it, of the type `app`, without a tenant and times.
 pub fn record(id: &str, token: &str) -> Value {
     json!({
         "id": id,
@@ -114,7 +114,7 @@ pub fn record_of(id: &str, token: &str, tenant: &str) -> Value {
     record
 }
 
-/// So many microseconds after 2026-01-02T03:04:05 in UTC.
+/// Returns the time this number of microseconds after 2026-01-02T03:04:05 in UTC.
 pub fn micros_after(micros: u64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045) + Duration::from_micros(micros)
 }
@@ -135,7 +135,7 @@ pub async fn ask_in(
     }
 }
 
-/// The answer, which has to be a good token.
+/// Returns the token of an answer, which must be valid.
 pub async fn found(cache: &ApiTokenCache, token: &str) -> CachedApiToken {
     match ask(cache, token).await {
         Ok(Answer::Valid(token)) => token,
@@ -154,7 +154,7 @@ pub async fn is_absent(cache: &ApiTokenCache, token: &str) -> bool {
     matches!(ask(cache, token).await, Ok(Answer::Invalid(_)))
 }
 
-/// A request under way.
+/// An open request.
 pub fn start(cache: &ApiTokenCache, token: &str) -> Answering {
     let (cache, token) = (cache.clone(), token.to_owned());
     tokio::spawn(async move { ask(&cache, &token).await })

@@ -1,4 +1,4 @@
-//! Deletions of a token, in one scope and in all, from either side.
+//! Deletions of a token, of one type and of all, by both sides.
 
 use crate::common::{APP, ENTRY, TOKEN, World, found, is_absent, record, record_of};
 use fleet::interop::database::Row;
@@ -91,7 +91,7 @@ async fn our_invalidation_of_such_a_token_keeps_similar_keys() {
     for version in Version::ALL {
         let world = World::new();
         let (rust, mut python) = (world.rust(), world.python(version));
-        // Each would be found by the token as a pattern, or by one that is escaped in part.
+        // Each matches the token as a pattern, or a partially escaped pattern.
         let near = [
             r"X?[]\^ab*\?",
             "anything at all",

@@ -1,4 +1,4 @@
-//! Entries: what either side wrote is read by the other, field by field, and costs it no load.
+//! Entries: each side reads every field that the other wrote, without a load.
 
 use crate::common::{
     APP, ENTRY, TOKEN, World, found, found_shared, micros_after, record, record_of,
@@ -138,7 +138,7 @@ async fn missing_type_is_the_word_any_in_both_directions() {
 async fn entry_of_another_type_than_its_key_is_ignored_and_kept() {
     let world = World::with(Row::new("tok-1"));
     let mut python = world.python(Version::Current);
-    // Python asks its database by type, so such an entry is nobody's.
+    // Python queries its database by type, so it never writes such an entry.
     python.set(Some("dataset"), &record("py-1", TOKEN));
     let answer = world
         .rust()
@@ -157,7 +157,7 @@ async fn entries_have_the_same_ttl_on_both_sides() {
         let left = |name: &str| world.redis.command(&["TTL", name]).int();
         python.set(APP, &record_of("py-1", "pythons-token", "t-1"));
         python.set_null("a-null", APP);
-        // A second may have passed; ours may be shortened by chance, by a tenth.
+        // A second may have passed, and our TTL may be randomly reduced by a tenth.
         assert!((590..=600).contains(&left("api_token:app:pythons-token")));
         assert!((50..=60).contains(&left("api_token:app:a-null")));
         let rust = world.rust();
@@ -183,7 +183,7 @@ async fn our_own_members_are_ignored_by_python() {
     }
 }
 
-/// A loader with metadata, in front of the same Redis.
+/// Returns a cache with metadata and the same Redis.
 fn with_metadata<M>(world: &World, metadata: M) -> ApiTokenCache<M>
 where
     M: Clone + serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Whose write counts when a load of one side crosses a deletion or a write of the other.
+//! Loads of one side during a deletion or a write by the other.
 
 use crate::common::{
     APP, ENTRY, LOCK, TOKEN, World, found, found_shared, is_absent, record, start,
@@ -9,7 +9,7 @@ use test_support::Gate;
 use tower_api_token::ApiTokenCache;
 use tower_api_token::test_util::SyncPoint;
 
-/// A load of ours that has read the row and not yet filled.
+/// Starts one of our loads, which has read the row and is paused before its fill.
 async fn held(world: &World) -> (ApiTokenCache, Gate, crate::common::Answering) {
     let (rust, points) = world.held();
     let fill = points.at(SyncPoint::BeforeFill);

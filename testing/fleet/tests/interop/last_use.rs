@@ -1,4 +1,4 @@
-//! The times of last uses, which a job of either side takes to the database.
+//! The times of last uses, which a job of each side writes to the database.
 
 use crate::common::{APP, TOKEN, World, micros_after};
 use fleet::interop::database::Row;
@@ -108,6 +108,6 @@ async fn with_a_prefix_pythons_flusher_finds_no_last_uses() {
     assert_eq!(rust.shutdown().await, 0);
     python.record_use("pythons-token", APP, "2026-01-02T03:04:05");
     assert_eq!(python.flush_uses(), json!([]));
-    // They are there, and the newest version shows them, until they end.
+    // They are in Redis, and the newest version shows them until they expire.
     assert!(python.effective_use(TOKEN, APP, None).is_some());
 }

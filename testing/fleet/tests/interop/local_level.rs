@@ -1,4 +1,4 @@
-//! Our local level obeys Python within the staleness bound, though nobody tells it.
+//! Deletions by Python take effect in our local level within the maximum staleness, without an invalidation.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn entry_that_python_deletes_ends_with_the_bound() {
                 delete(&mut python);
                 clock.advance(ALMOST);
                 assert_eq!(found(&rust, TOKEN).await.origin(), Origin::Local);
-                // The refresh that this has started.
+                // Waits for the refresh that this has started.
                 until(|| rust.in_flight() == 0).await;
                 clock.advance(REST);
                 assert!(is_absent(&rust, TOKEN).await);

@@ -1,4 +1,4 @@
-//! The load lock: both sides share one load, and neither waits for the other for ever.
+//! The load lock: both sides share one load, and wait for each other for a limited time.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn we_wait_for_pythons_load_and_read_its_entry() {
     assert_eq!(lock.len(), 32);
     world.redis.reset_stats();
     let waiting: Vec<_> = (0..5).map(|_| start(&rust, TOKEN)).collect();
-    // Tried for the lock, and looked again.
+    // We tried to take the lock, and read the entry again.
     until(|| world.redis.command_count("eval") >= 2).await;
     assert_eq!(world.text(LOCK), Some(lock), "it is Python's to release");
     python.answer(&record("py-1", TOKEN));
@@ -44,7 +44,7 @@ async fn python_waits_for_our_load_and_reads_our_entry() {
         fill.reached(1).await;
         world.redis.reset_stats();
         python.start_fetch(TOKEN, scope);
-        // It asks for the lock again and again.
+        // Python retries to take the lock.
         until(|| world.redis.command_count("set") >= 2).await;
         assert_eq!(python.has_said(), None);
         fill.open();
@@ -69,7 +69,7 @@ async fn our_null_makes_a_waiting_python_query_its_database() {
     until(|| world.redis.command_count("set") >= 2).await;
     fill.open();
     slow.await.unwrap().unwrap();
-    // It cannot tell a null from a miss.
+    // Python treats a null as a miss.
     python.query();
     python.answer(&Value::Null);
     assert!(python.end().unwrap().is_null());
@@ -104,7 +104,7 @@ async fn lock_of_a_dead_python_delays_us_for_a_bounded_time() {
     python.query();
     drop(python);
     assert!(world.text(LOCK).is_some());
-    // Another's load is waited for for a second longer than one of ours may take.
+    // We wait for the other's load for a second longer than the timeout of our own.
     let rust = world.builder().load_timeout(Duration::from_millis(100));
     let rust = rust.local_capacity(0).build().unwrap();
     assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");
@@ -119,7 +119,7 @@ async fn lock_of_a_dead_python_delays_us_for_a_bounded_time() {
 async fn our_failed_load_returns_the_lock_to_python() {
     let world = World::new();
     let mut python = world.python(Version::Current);
-    // No answer comes within the deadline.
+    // The load times out.
     world.database.gate.close();
     let rust = world.builder().load_timeout(Duration::from_millis(50));
     let rust = rust.local_capacity(0).build().unwrap();

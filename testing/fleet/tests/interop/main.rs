@@ -1,4 +1,4 @@
-//! The formats and the races of the Python service and ours, one by one, and both under load.
+//! The formats and races that we share with the Python service, one by one, and both sides under load.
 
 mod acl;
 mod common;

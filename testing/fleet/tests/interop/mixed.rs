@@ -1,4 +1,4 @@
-//! Both sides under load. `scripts/interop` is the long form.
+//! Short runs with both sides under load. `scripts/interop` does long ones.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use fleet::interop::mixed::operator::Executors;
 use fleet::interop::mixed::{Plan, run};
 use fleet::interop::python::Version;
 
-/// Those whose invalidations differ most.
+/// The versions whose invalidations differ most.
 const VERSIONS: [Version; 2] = [Version::First, Version::Current];
 
-/// Long enough for a hundred invalidations from each side.
+/// Long enough for a hundred invalidations by each side.
 const SECONDS: &str = "12";
 
 #[test]

@@ -1,4 +1,4 @@
-//! Nulls: honoured by us whoever wrote them, overwritten by Python at any time.
+//! Nulls: our side uses those of both sides, and Python may overwrite them at any time.
 
 use crate::common::{APP, ENTRY, TOKEN, World, found, found_shared, is_absent, record};
 use fleet::interop::database::Row;
@@ -58,11 +58,11 @@ async fn without_a_type_python_finds_nothing() {
     for version in Version::ALL {
         let world = World::with(Row::new("tok-1"));
         let (rust, mut python) = (world.rust(), world.python(version));
-        // It asks its database for `type IS NULL`.
+        // Python queries its database for `type IS NULL`.
         assert!(python.fetch_loaded(TOKEN, None, &Value::Null).is_null());
         let any = format!("api_token:any:{TOKEN}");
         assert_eq!(world.text(&any).as_deref(), Some("null"));
-        // A layer without a type refuses a good token then, and so the guide says to give it one.
+        // A layer without a type then rejects a valid token, so the guide says to name a type.
         let answer = rust.authenticate(TOKEN).await.unwrap();
         assert!(answer.valid().is_none());
         assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");

@@ -1,4 +1,4 @@
-//! Redis away: both sides answer from the database, and neither calls that an invalidation.
+//! An outage of Redis: both sides answer from the database, and invalidations are not confirmed.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ async fn both_sides_answer_without_redis_and_share_it_afterwards() {
         assert!(python.try_run(&delete).is_err());
 
         world.redis.restart();
-        // What ours could not invalidate it does not answer from Redis until it is.
+        // Our side does not answer from Redis until the failed invalidation is confirmed.
         let patience = Instant::now() + Duration::from_secs(60);
         while rust.invalidate(TOKEN).await.is_err() || rust.invalidate_tenant("t-1").await.is_err()
         {

@@ -1,5 +1,4 @@
-//! Python's `REDIS_KEY_PREFIX`, with its quirk: entries, locks and lifetimes have it, sets and
-//! searches have not.
+//! Python's `REDIS_KEY_PREFIX` and its quirk: entries, locks and TTLs have the prefix, sets and scans do not.
 
 use crate::common::{
     APP, ENTRY, LOCK, TOKEN, World, found, found_shared, is_absent, record, record_of, until,

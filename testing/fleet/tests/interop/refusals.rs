@@ -1,4 +1,4 @@
-//! Requests, from the header to the refusal's bytes: what clients see of either side.
+//! Requests, from the header to the bytes of a rejection, as clients of both sides see them.
 
 use crate::common::{APP, TOKEN, World};
 use fleet::interop::database::Row;
@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt};
 use tower_api_token::rejection::RequestHead;
 use tower_api_token::{ApiTokenLayer, CachedApiToken, Rejection};
 
-/// As in the guide, for 401 alone.
+/// The response of the guide, for 401 only.
 fn as_dify_rejects(rejection: &Rejection, _: &RequestHead<'_>) -> Response<String> {
     let message = match rejection {
         Rejection::MissingToken => "Authorization header must be provided and start with 'Bearer'",
@@ -27,7 +27,7 @@ fn as_dify_rejects(rejection: &Rejection, _: &RequestHead<'_>) -> Response<Strin
     response
 }
 
-/// Our answer to a request with this header: as the Python program gives its own.
+/// Returns our response to a request with this header, in the form of the Python program's.
 async fn ours(world: &World, authorization: Option<&str>) -> Value {
     let layer = ApiTokenLayer::builder(world.rust())
         .token_type("app")
@@ -68,12 +68,12 @@ async fn with_the_guides_rejection_a_401_is_byte_for_byte_difys() {
         Some("bearer app-unknown-token"),
         Some(good.as_str()),
     ] {
-        // Ours first, so that Python finds what we wrote.
+        // Our side first, so that Python reads what we wrote.
         let ours = ours(&world, authorization).await;
         python.start(&json!({ "do": "request", "authorization": authorization, "scope": APP }));
         let mut theirs = python.hear();
         if matches!(theirs, fleet::interop::python::Message::Query(_)) {
-            // A null is a miss for it.
+            // Python treats a null as a miss.
             python.answer(&Value::Null);
             theirs = python.hear();
         }

@@ -1,4 +1,4 @@
-//! Invalidations of a tenant, from either side.
+//! Invalidations of a tenant, by both sides.
 
 use crate::common::{APP, ENTRY, TOKEN, World, found, is_absent, record, record_of, start};
 use fleet::interop::database::Row;
@@ -71,7 +71,7 @@ async fn second_pythons_scan_reaches_our_unindexed_entries() {
     found(&rust, "of-another").await;
     assert!(is_absent(&rust, "unknown").await);
     world.redis.command(&["DEL", INDEX]).int();
-    // A lease of ours is no JSON: it is passed over, and the entry after it is found.
+    // Our lease is not JSON, so it is skipped, and the entry after it is found.
     let lease = "L10123456789abcdef0123456789abcdef";
     world.redis.command(&["SET", "api_token:app:a", lease]).ok();
     world.database.revoke(TOKEN);
@@ -90,7 +90,7 @@ async fn weaker_with_an_index_the_second_python_does_not_scan() {
     second.set(APP, &record_of("py-2", "indexed", "t-1"));
     second.invalidate_tenant("t-1");
     assert_eq!(found(&rust, TOKEN).await.id(), "py-1");
-    // The index is gone with what it named, so that the next one scans.
+    // The index was deleted with its entries, so the next invalidation scans.
     second.invalidate_tenant("t-1");
     assert!(is_absent(&rust, TOKEN).await);
 }
@@ -119,7 +119,7 @@ async fn first_pythons_deletion_of_everything_only_costs_loads() {
     assert_eq!(world.database.loads(), 5);
     let used = rust.last_used_at(TOKEN).await.unwrap();
     assert!(used.is_some());
-    // And later invalidations of ours are confirmed as before.
+    // Our later invalidations are confirmed as before.
     rust.invalidate(TOKEN).await.unwrap();
     rust.invalidate_tenant("t-2").await.unwrap();
 }
@@ -173,7 +173,7 @@ async fn not_promised_our_unindexed_load_outlives_current_pythons() {
     loaded.open();
     slow.await.unwrap().unwrap();
     assert_eq!(found(&rust, TOKEN).await.id(), "tok-1");
-    // Ours knows better: also of what Python's left behind.
+    // Our invalidation also reaches what Python's missed.
     rust.invalidate_tenant("t-1").await.unwrap();
     assert!(is_absent(&rust, TOKEN).await);
 }

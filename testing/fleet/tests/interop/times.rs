@@ -1,4 +1,4 @@
-//! Times: every form that Python prints is read by us, and ours by Python.
+//! Times: we read every form that Python writes, and Python reads ours.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::common::{APP, ENTRY, TOKEN, World, found, found_shared, micros_after,
 use fleet::interop::database::Row;
 use fleet::interop::python::Version;
 
-/// What Python holds, and how many microseconds after 03:04:05 UTC that is.
+/// A time in Python, and its microseconds after 03:04:05 UTC.
 const HELD: [(&str, u64); 9] = [
     ("2026-01-02T03:04:05", 0),
     ("2026-01-02T03:04:05.120000", 120_000),
@@ -36,7 +36,7 @@ async fn every_form_of_pythons_times_is_the_same_instant() {
         }
         assert_eq!(world.database.loads(), 0);
     }
-    // Were Python to print one form only, this would have shown nothing.
+    // Otherwise the test would have covered one form only.
     for form in [
         "03:04:05\"",
         "03:04:05.120000\"",
@@ -80,7 +80,7 @@ async fn our_times_are_naive_utc_with_six_decimals_or_none() {
             (micros_after(0), "2026-01-02T03:04:05"),
             (micros_after(6), "2026-01-02T03:04:05.000006"),
             (micros_after(120_000), "2026-01-02T03:04:05.120000"),
-            // Python knows no nanoseconds: they are cut, not rounded.
+            // Python has no nanoseconds, so they are truncated.
             (
                 micros_after(999_999) + Duration::from_nanos(999),
                 "2026-01-02T03:04:05.999999",

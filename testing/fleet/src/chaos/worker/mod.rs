@@ -1,4 +1,4 @@
-//! A worker: a process with one engine, that does what the driver orders until its input ends.
+//! A worker: a process with one engine, which executes the driver's orders until its input ends.
 
 mod askers;
 mod loader;
@@ -24,20 +24,20 @@ use crate::chaos::ledger::Target;
 use crate::chaos::settings::{SCOPE, tenant_name, token_text};
 use crate::chaos::wire::{Counted, Order, Report, Said};
 
-/// How many askers a worker has.
+/// The number of tasks that send requests in a worker.
 const ASKERS: u64 = 24;
 
-/// And one without a local level, whose every answer takes a flight: its requests are to meet in them.
+/// The number of such tasks in a worker without a local level, so that requests share calls.
 const ASKERS_WITHOUT_LOCAL: u64 = 72;
 
-/// Works until standard input ends.
+/// Runs a worker until standard input ends.
 pub fn work(options: &Options) -> ExitCode {
     let (sender, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             let order = line
                 .parse::<Order>()
-                .expect("the driver speaks our language");
+                .expect("the driver's orders are valid");
             if sender.send(order).is_err() {
                 return;
             }
@@ -50,7 +50,7 @@ pub fn work(options: &Options) -> ExitCode {
         .expect("a runtime");
     let (reports, writer) = Reports::start();
     runtime.block_on(obey(options, orders, reports));
-    // Flights that still run hold clones of nothing that is ours: the writer ends.
+    // Calls that still run hold no clones of the reports, so the writer ends.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let _ = writer.join();
     ExitCode::SUCCESS
@@ -60,7 +60,7 @@ async fn obey(options: &Options, mut orders: mpsc::UnboundedReceiver<Order>, rep
     let cache = options.cache();
     let ended = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
-    // In a run of faults the store may well be away; whoever counts waits for `Ready`.
+    // In a run with faults the store may be unavailable. Tests that count wait for `Ready`.
     let _ = cache.check_store().await;
     reports.say(&Report::Ready);
     tasks.spawn(count_on(cache.clone(), reports.clone(), Arc::clone(&ended)));
@@ -109,7 +109,7 @@ async fn obey(options: &Options, mut orders: mpsc::UnboundedReceiver<Order>, rep
     reports.say(&Report::Counted(counted(&cache)));
 }
 
-/// The engine's counters, every second: a worker that is killed has told most of them.
+/// Reports the engine's counters every second, so that a killed worker has reported most of them.
 async fn count_on(cache: ApiTokenCache<u64>, reports: Reports, ended: Arc<AtomicBool>) {
     while !ended.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -129,7 +129,7 @@ fn counted(cache: &ApiTokenCache<u64>) -> Counted {
     }
 }
 
-/// All requests at once: each task waits for the last one to be ready.
+/// Sends concurrent requests: each task waits until the last one is ready.
 async fn herd(cache: &ApiTokenCache<u64>, requests: usize, token: usize) -> Report {
     let ready = Arc::new(Barrier::new(requests));
     let mut tasks = JoinSet::new();
@@ -156,7 +156,7 @@ async fn herd(cache: &ApiTokenCache<u64>, requests: usize, token: usize) -> Repo
     }
 }
 
-/// Whether it was confirmed.
+/// Invalidates, and returns whether it was confirmed.
 pub(crate) async fn invalidate(
     cache: &ApiTokenCache<u64>,
     target: Target,

@@ -1,4 +1,4 @@
-//! A worker's command line, and the engine that it asks for.
+//! A worker's command line, and the engine that it describes.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -9,25 +9,25 @@ use tower_api_token::{ApiTokenCache, RedisStore};
 use super::loader::FromDriver;
 use crate::chaos::settings::{BOUND, LOAD_TIMEOUT, NEGATIVE_TTL, SCOPE, TTL};
 
-/// What a worker is told on its command line.
+/// The options on a worker's command line.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The URL of Redis, or of the proxy in front of it.
     pub redis: String,
-    /// Where the driver's database is.
+    /// The address of the driver's database.
     pub database: SocketAddr,
-    /// What chance is drawn from.
+    /// The seed of random numbers.
     pub seed: u64,
     /// Its staleness bound; zero without a local level.
     pub bound: Duration,
-    /// How many replicas its invalidations wait for.
+    /// The number of replicas that its invalidations wait for.
     pub replicas: usize,
-    /// Whether Redis may take seconds to answer: for tests that count, on a busy machine.
+    /// Whether Redis may take seconds to answer, for tests that count on a busy machine.
     pub patient: bool,
 }
 
 impl Options {
-    /// As words for a command line.
+    /// Formats the options for a command line.
     pub fn to_words(&self) -> Vec<String> {
         vec![
             "worker".to_owned(),
@@ -40,7 +40,7 @@ impl Options {
         ]
     }
 
-    /// Reads what [`to_words`](Self::to_words) wrote, without its first word.
+    /// Parses the output of [`to_words`](Self::to_words) without its first word.
     pub fn from_words(words: &[String]) -> Option<Self> {
         fn read<T: FromStr>(word: &str) -> Option<T> {
             word.parse().ok()

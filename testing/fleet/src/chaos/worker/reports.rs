@@ -1,4 +1,4 @@
-//! The way back to the driver: lines, gathered and written by a thread of its own.
+//! Reports to the driver: lines, which a thread collects and writes.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crate::chaos::wire::Report;
 
-/// For how long lines are gathered.
+/// How long lines are collected.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Where reports are left. They are written in the order in which they were said.
+/// Sends reports, which are written in the order of the calls.
 #[derive(Debug, Clone)]
 pub(super) struct Reports(Sender<String>);
 
 impl Reports {
-    /// The writer ends when all clones are gone.
+    /// Starts the writer, which ends when all clones are dropped.
     pub(super) fn start() -> (Self, JoinHandle<()>) {
         let (sender, lines) = mpsc::channel();
-        // A driver that has gone is no matter: standard input says so too.
+        // If the driver has ended, standard input ends too.
         let writer = thread::spawn(move || drop(write(&lines)));
         (Self(sender), writer)
     }

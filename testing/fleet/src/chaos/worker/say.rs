@@ -1,11 +1,11 @@
-//! An engine's answer, in the words of the wire.
+//! Converts an engine's answer to a report.
 
 use tower_api_token::{Answer, InvalidReason, Origin as Came, Unavailable, UnavailableKind};
 
 use crate::chaos::ledger::Version;
 use crate::chaos::wire::{Origin, Said, Wrong};
 
-/// What `answer` says about `token`.
+/// Converts `answer` to a request for `token`.
 pub(super) fn said(token: &str, answer: Result<Answer<u64>, Unavailable>) -> Said {
     match answer {
         Ok(Answer::Valid(found)) if found.id() == token => {

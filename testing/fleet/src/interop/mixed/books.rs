@@ -1,4 +1,4 @@
-//! What the parts of a run share.
+//! The state that the parts of a run share.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,16 +10,16 @@ use super::judge::{Answered, Cause, Said, Verdict, judge};
 use super::ledger::{By, Ledger};
 use crate::interop::database::lock;
 
-/// How long after an answer it is judged: what was complete when it was asked for is in the ledger by
-/// then. What still looks like a violation is judged once more at the end, with everything known.
+/// The delay before an answer is judged, after which the ledger has everything that was complete when it was
+/// requested. An answer that looks like a violation is judged again at the end of the run.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// Late answers for one cause.
+/// The late answers of one cause.
 #[derive(Debug, Clone, Default)]
 pub struct Episodes {
-    /// How many answers.
+    /// The number of answers.
     pub answers: u64,
-    /// The loads that they go back to: an episode each.
+    /// The loads that they are based on, each of which is an episode.
     pub loads: BTreeSet<usize>,
     /// The longest time after the invalidation.
     pub longest: Stamp,
@@ -28,15 +28,15 @@ pub struct Episodes {
 /// One side's answers.
 #[derive(Debug, Clone, Default)]
 pub struct Side {
-    /// Good tokens, absences, denials, and what could not be told.
+    /// The numbers of valid, invalid, denied and unavailable answers.
     pub said: [u64; 4],
-    /// How many good tokens came from a local level after a completed invalidation.
+    /// The number of valid tokens that a local level returned after a completed invalidation.
     pub within: u64,
     /// The longest time after it.
     pub longest: Stamp,
-    /// Late for a reason that is not ours.
+    /// Late answers with a cause on Python's side.
     pub explained: BTreeMap<Cause, Episodes>,
-    /// Late for no such reason.
+    /// Late answers without such a cause.
     pub violations: Vec<(Stamp, &'static str, Answered)>,
 }
 
@@ -51,7 +51,7 @@ impl Side {
         self.said[place] += 1;
         match verdict {
             Verdict::Fresh => {}
-            // A denial within the bound is old too, and accepts nothing.
+            // A denial within the bound may be old too, but accepts nothing.
             Verdict::Within(_) if place != 0 => {}
             Verdict::Within(age) => {
                 self.within += 1;
@@ -68,7 +68,7 @@ impl Side {
     }
 }
 
-/// The judged answers of both.
+/// The judged answers of both sides.
 #[derive(Debug, Clone, Default)]
 pub struct Sides {
     /// Ours.
@@ -77,7 +77,7 @@ pub struct Sides {
     pub python: Side,
 }
 
-/// What all parts write into.
+/// The books, which all parts write to.
 #[derive(Debug, Default)]
 pub struct Books {
     ledger: Mutex<Ledger>,
@@ -88,22 +88,22 @@ pub struct Books {
 }
 
 impl Books {
-    /// Empty ones.
+    /// Creates empty books.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The ledger.
+    /// Locks the ledger.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         lock(&self.ledger)
     }
 
-    /// The judgements.
+    /// Locks the judgements.
     pub fn sides(&self) -> MutexGuard<'_, Sides> {
         lock(&self.sides)
     }
 
-    /// Takes an answer.
+    /// Records an answer.
     pub fn answered(&self, answered: Answered) {
         lock(&self.waiting).push_back(answered);
     }
@@ -113,12 +113,12 @@ impl Books {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the run ends.
+    /// Returns whether the run ends.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Held by each thread of the run: one that panics ends the run, which then passes the panic on.
+    /// Returns a guard for a thread of the run. If the thread panics, the guard ends the run, which then panics too.
     pub fn end_with_a_panic(&self) -> impl Drop + '_ {
         struct Guard<'a>(&'a Books);
         impl Drop for Guard<'_> {
@@ -131,7 +131,7 @@ impl Books {
         Guard(self)
     }
 
-    /// Judges what is old enough.
+    /// Judges answers that are old enough.
     pub fn judge_what_is_settled(&self) {
         let until = now().saturating_sub(nanos(SETTLED_AFTER));
         let mut settled = Vec::new();
@@ -154,7 +154,7 @@ impl Books {
         }
     }
 
-    /// Judges everything else, once all reports are in.
+    /// Judges the other answers, after all reports have been received.
     pub fn judge_the_rest(&self) {
         let waiting: Vec<_> = lock(&self.waiting).drain(..).collect();
         let suspects: Vec<_> = lock(&self.suspects).drain(..).collect();

@@ -1,40 +1,38 @@
 //! Judges an answer by the ledger.
 //!
-//! A version is *over* when an invalidation of a later one is complete. An answer to a request that
-//! started after that is late, by the time since. Our local level may be late by less than the bound;
-//! nothing else of ours may, and a Python node, which has no local level, not at all — unless one of
-//! the weaknesses that wire.md names explains the answer for *every* invalidation that it is late by:
+//! A version is *over* when an invalidation of a later one is complete. An answer to a request that started
+//! after that is late, by the time since. An answer from our local level may be late by less than the bound. Other
+//! answers, ours and Python's, must not be late, unless one of the weaknesses in wire.md explains the answer for
+//! *every* invalidation by which it is late:
 //!
-//! * [`Cause::UnfencedFill`]: a Python node's load, which it wrote after the invalidation had begun.
-//! * [`Cause::NotInIndex`]: a tenant's invalidation by the current Python version, and an entry that
-//!   the index did not name: the first version's, or one whose name was added while the index was
-//!   being deleted.
-//! * [`Cause::OurLoadAcross`]: a tenant's invalidation by the current Python version, which deletes
-//!   what the index names and nothing of ours, while one of our loads had not entered the index yet.
+//! * [`Cause::UnfencedFill`]: a Python node wrote its load after the invalidation had begun.
+//! * [`Cause::NotInIndex`]: the current Python version invalidated a tenant, and the index did not contain the
+//!   entry: it was the first version's, or its name was added while the index was being deleted.
+//! * [`Cause::OurLoadAcross`]: the current Python version invalidated a tenant, which deletes only the entries in
+//!   the index, before one of our loads was in the index.
 //!
-//! Everything else is a violation. Absence is judged too: of a token that was good in every version
-//! that an answer may be from, only a Python node's unfenced null explains it
-//! ([`Cause::UnfencedNull`]).
+//! Everything else is a violation. If a token was valid in every version that an answer may be from, an absence
+//! is explained only by a Python node's unfenced null ([`Cause::UnfencedNull`]).
 
 use super::BOUND;
 use super::clock::{Stamp, nanos};
 use super::ledger::{By, Completed, Id, Key, Ledger, Load, tenant_of};
 use crate::interop::python::Version;
 
-/// Our fill follows our load's answer at once; a load that was answered this long before an
-/// invalidation began had been filled.
+/// Our fill immediately follows our load. If a load was answered this long before an invalidation began, its fill
+/// was complete.
 const FILLED_AFTER: Stamp = 5_000_000_000;
 
-/// What was said.
+/// The outcome of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
-    /// A good token.
+    /// A valid token.
     Found(Id),
     /// None.
     Absent,
     /// A suspended tenant's.
     Denied(Id),
-    /// The database or Redis is in trouble.
+    /// The database or Redis failed.
     Unavailable,
 }
 
@@ -43,46 +41,46 @@ pub enum Said {
 pub struct Answered {
     /// Whose.
     pub by: By,
-    /// Whether our local level may have given it.
+    /// Whether it may be from our local level.
     pub local: bool,
-    /// What was asked for.
+    /// The requested key.
     pub key: Key,
-    /// Before the request.
+    /// The time before the request.
     pub start: Stamp,
-    /// After it.
+    /// The time after it.
     pub end: Stamp,
     /// The answer.
     pub said: Said,
 }
 
-/// Why an answer may be late.
+/// A cause of a late answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// A Python node wrote what it had loaded before.
+    /// A Python node wrote an older load.
     UnfencedFill,
-    /// The index did not name the entry.
+    /// The index did not contain the entry.
     NotInIndex,
-    /// A load of ours crossed a tenant's invalidation by Python.
+    /// One of our loads was running during a tenant's invalidation by Python.
     OurLoadAcross,
-    /// A Python node wrote that there is no such token, after it was created.
+    /// A Python node cached the token as unknown after it was created.
     UnfencedNull,
 }
 
 /// The judgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// From a state that was not over when the request started.
+    /// The answer is from a state that was not over when the request started.
     Fresh,
-    /// From our local level, within the bound; by how much.
+    /// The answer is from our local level, and late by this time, which is within the bound.
     Within(Stamp),
-    /// Late, for a reason that is not ours; by how much, and by which load.
+    /// The answer is late by this time, because of this load on Python's side.
     Explained(Cause, Stamp, usize),
-    /// The promise is broken.
+    /// The answer violates the promise.
     Violation(Stamp, &'static str),
 }
 
-/// Judges one answer. All invalidations that were complete when it was asked, and all writes up to
-/// its end, have to be in the ledger.
+/// Judges an answer. The ledger must contain all invalidations that were complete at the request, and all writes
+/// until the answer.
 pub fn judge(ledger: &Ledger, answered: &Answered) -> Verdict {
     match answered.said {
         Said::Found(id) => late(ledger, answered, id, true),
@@ -92,7 +90,7 @@ pub fn judge(ledger: &Ledger, answered: &Answered) -> Verdict {
     }
 }
 
-/// An invalidation that a version is over by, and what an answer may be late by it.
+/// An invalidation that made a version over, and by how much an answer is late.
 struct Over {
     completed: Completed,
     tenant: bool,
@@ -116,7 +114,7 @@ fn late(ledger: &Ledger, answered: &Answered, id: Id, good: bool) -> Verdict {
         if answered.start - over.completed.returned < over.allowance {
             continue;
         }
-        // A denial is never written to Redis: nothing explains a late one.
+        // A denial is never written to Redis, so nothing explains a late one.
         match good.then(|| cause(load, over)).flatten() {
             Some(cause) => causes.push(cause),
             None => return Verdict::Violation(age, "an answer that was over"),
@@ -128,7 +126,7 @@ fn late(ledger: &Ledger, answered: &Answered, id: Id, good: bool) -> Verdict {
     }
 }
 
-/// The invalidations by which the answer is late at all.
+/// Returns the invalidations by which the answer is late.
 fn over(ledger: &Ledger, answered: &Answered, id: Id) -> Vec<Over> {
     let returned_before = |completed: &&Completed| completed.returned <= answered.start;
     let token = ledger.token(id.token).later_than(id.read.token);
@@ -142,7 +140,7 @@ fn over(ledger: &Ledger, answered: &Answered, id: Id) -> Vec<Over> {
     } else {
         0
     };
-    // The local level's word for a tenant's generation is as old as its word for a record.
+    // A tenant's generation in the local level may be as old as a record in it.
     let of_tenant = if ours { nanos(BOUND) } else { 0 };
     let token = token.filter(returned_before).map(|completed| Over {
         completed: *completed,
@@ -180,7 +178,7 @@ fn cause(load: &Load, over: &Over) -> Option<Cause> {
 
 fn absent(ledger: &Ledger, answered: &Answered) -> Verdict {
     if answered.by != By::Rust {
-        // A Python node never believes a null: it has just asked the database.
+        // A Python node ignores nulls, so it has just queried the database.
         return Verdict::Fresh;
     }
     let history = ledger.token(answered.key.token);
@@ -193,7 +191,7 @@ fn absent(ledger: &Ledger, answered: &Answered) -> Verdict {
     if history.states[newest..].iter().any(|good| !good) {
         return Verdict::Fresh;
     }
-    // The first since which it was good without a break.
+    // The first version since which the token was valid without interruption.
     let since = history.states[..=newest]
         .iter()
         .rposition(|good| !good)
@@ -203,7 +201,7 @@ fn absent(ledger: &Ledger, answered: &Answered) -> Verdict {
         .collect();
     let first = over.iter().map(|completed| completed.returned).min();
     let age = first.map_or(0, |first| answered.start - first);
-    // Its write was under way, or still to come, when the last of them began; its read was older.
+    // The write ended after the last of them began, and its load had read before.
     let last = over.iter().map(|completed| completed.started).max();
     let unfenced = ledger.loads().iter().rposition(|load| {
         load.key == answered.key
@@ -232,8 +230,8 @@ mod tests {
         millis * 1_000_000
     }
 
-    /// Version 0 is loaded by `loader` at 10 ms, version 1 committed and invalidated by `operator`
-    /// from 100 ms to 110 ms.
+    /// Creates a ledger in which `loader` loads version 0 at 10 ms, and `operator` commits version 1 and
+    /// invalidates from 100 ms to 110 ms.
     fn story(loader: By, operator: By, target: Target, good: bool) -> (Ledger, Id) {
         let mut ledger = Ledger::new();
         let (_, found) = ledger.load(KEY, loader, millis(10));

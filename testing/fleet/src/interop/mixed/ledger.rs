@@ -1,4 +1,4 @@
-//! What happened: commits, completed invalidations, loads and their writes.
+//! The events: commits, completed invalidations, loads and their writes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use super::clock::Stamp;
 use super::{TENANTS, TOKENS};
 use crate::interop::python::Version;
 
-/// The scopes that tokens are asked in. All are of the type `app`.
+/// The types that tokens are requested with. All tokens have the type `app`.
 pub const SCOPES: [Option<&str>; 2] = [Some("app"), None];
 
 /// An entry's key.
@@ -15,12 +15,12 @@ pub const SCOPES: [Option<&str>; 2] = [Some("app"), None];
 pub struct Key {
     /// The token's number.
     pub token: usize,
-    /// The place in [`SCOPES`].
+    /// The index in [`SCOPES`].
     pub scope: usize,
 }
 
 impl Key {
-    /// By what a node says.
+    /// Converts a node's text and type.
     pub fn of(token: &str, scope: Option<&str>) -> Option<Self> {
         let token = token.strip_prefix("app-token-")?.parse().ok()?;
         let scope = SCOPES.iter().position(|known| *known == scope)?;
@@ -28,22 +28,22 @@ impl Key {
     }
 }
 
-/// A token's text.
+/// Returns a token's text.
 pub fn token_text(token: usize) -> String {
     format!("app-token-{token}")
 }
 
-/// The tenant that a token belongs to.
+/// Returns the tenant of a token.
 pub fn tenant_of(token: usize) -> usize {
     token % TENANTS
 }
 
-/// A tenant's name.
+/// Returns a tenant's id.
 pub fn tenant_name(tenant: usize) -> String {
     format!("t-{tenant}")
 }
 
-/// What was read: the versions, and by which load.
+/// The versions that a load read, and its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
     /// The token's version.
@@ -54,12 +54,12 @@ pub struct Read {
     pub load: usize,
 }
 
-/// A record's id, which is also a denial's reason: the token, and what was read.
+/// A record's id, which is also a denial's reason: the token, and the versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id {
     /// The token's number.
     pub token: usize,
-    /// What was read.
+    /// The versions that were read.
     pub read: Read,
 }
 
@@ -91,43 +91,43 @@ impl FromStr for Id {
     }
 }
 
-/// Who loads, or invalidates.
+/// The side that loads or invalidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// We.
+    /// Our side.
     Rust,
     /// A Python node.
     Python(Version),
 }
 
-/// A completed invalidation: everything up to a version is in force.
+/// A completed invalidation of everything up to a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completed {
     /// The newest version when it was started.
     pub version: usize,
-    /// Before it was called.
+    /// The time before it was called.
     pub started: Stamp,
-    /// After it returned, without an error.
+    /// The time after it returned without an error.
     pub returned: Stamp,
-    /// Who carried it out.
+    /// The side that performed it.
     pub by: By,
-    /// The scope's place, or none for all; of a token.
+    /// The index of the type of a token's invalidation; `None` for all types.
     pub scope: Option<usize>,
 }
 
 impl Completed {
-    /// Whether it holds for a key in this scope.
+    /// Returns whether it covers a key of this type.
     pub fn is_of(&self, scope: usize) -> bool {
         self.scope.is_none_or(|only| only == scope)
     }
 }
 
-/// The states of a token or a tenant, each true for good and false for revoked or suspended.
+/// The states of a token or a tenant: true for valid, false for revoked or suspended.
 #[derive(Debug, Clone)]
 pub struct History {
     /// By version.
     pub states: Vec<bool>,
-    /// In the order of their versions: a target has one operator.
+    /// Ordered by version, because each target has one operator.
     pub completed: Vec<Completed>,
 }
 
@@ -139,36 +139,36 @@ impl History {
         }
     }
 
-    /// The newest version.
+    /// Returns the newest version.
     pub fn newest(&self) -> usize {
         self.states.len() - 1
     }
 
-    /// The invalidations of versions after this one.
+    /// Returns the invalidations of versions after this one.
     pub fn later_than(&self, version: usize) -> impl Iterator<Item = &Completed> {
         let later = self.completed.iter().rev();
         later.take_while(move |completed| completed.version > version)
     }
 }
 
-/// A load, by its number.
+/// A load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Who loaded.
+    /// The side that loaded.
     pub by: By,
-    /// For which key.
+    /// The key.
     pub key: Key,
     /// The versions that were read.
     pub read: Read,
     /// Whether the answer was a record.
     pub good: bool,
-    /// When the answer was given.
+    /// When it was answered.
     pub answered: Stamp,
-    /// A Python node's write of it: before it was sent, and after its reply.
+    /// The times before and after a Python node's write of it.
     pub written: Option<(Stamp, Stamp)>,
 }
 
-/// What a load finds.
+/// The result of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// A good token.
@@ -179,7 +179,7 @@ pub enum Found {
     Denied(Id),
 }
 
-/// All of it.
+/// All events.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     tokens: Vec<History>,
@@ -194,7 +194,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Everything good, nothing invalidated.
+    /// Creates a ledger in which everything is valid, and nothing was invalidated.
     pub fn new() -> Self {
         Self {
             tokens: vec![History::new(); TOKENS],
@@ -203,17 +203,17 @@ impl Ledger {
         }
     }
 
-    /// A token's history.
+    /// Returns a token's history.
     pub fn token(&self, token: usize) -> &History {
         &self.tokens[token]
     }
 
-    /// A tenant's history.
+    /// Returns a tenant's history.
     pub fn tenant(&self, tenant: usize) -> &History {
         &self.tenants[tenant]
     }
 
-    /// The history of a target, to be written.
+    /// Returns the history of a target.
     pub fn of(&mut self, target: Target) -> &mut History {
         match target {
             Target::Token(token) => &mut self.tokens[token],
@@ -251,28 +251,28 @@ impl Ledger {
         (read.load, found)
     }
 
-    /// A load by its number.
+    /// Returns a load by its number.
     pub fn numbered(&self, load: usize) -> Option<&Load> {
         self.loads.get(load)
     }
 
-    /// All loads, in the order of their reads.
+    /// Returns all loads, in the order of their reads.
     pub fn loads(&self) -> &[Load] {
         &self.loads
     }
 
-    /// Takes note of when a load's answer was given, after the database's delay.
+    /// Records when a load was answered, after the database's delay.
     pub fn answered(&mut self, load: usize, now: Stamp) {
         self.loads[load].answered = now;
     }
 
-    /// Takes note of a Python node's write.
+    /// Records a Python node's write.
     pub fn written(&mut self, load: usize, sent: Stamp, replied: Stamp) {
         self.loads[load].written = Some((sent, replied));
     }
 }
 
-/// What changes.
+/// The target of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// A token.

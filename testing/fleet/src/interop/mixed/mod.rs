@@ -1,19 +1,17 @@
-//! Both sides under load on one Redis, and an oracle that tells how long each accepted what was
-//! revoked.
+//! Both sides under load on one Redis, and an oracle that measures how long each accepts revoked tokens.
 //!
-//! The shared database gives every load a number, and every record carries it in its id, together
-//! with the versions of the token and of the tenant that were read ([`Id`](ledger::Id)). So an answer
-//! tells which load it goes back to, whoever loaded, wrote and read it: a late answer has a cause
-//! that is known and not guessed ([`judge`]).
+//! The shared database numbers every load. The id of every record contains that number, and the versions of the
+//! token and the tenant that were read ([`Id`](ledger::Id)). So every answer identifies the load that it is based
+//! on, and the cause of a late answer is known ([`judge`]).
 //!
 //! | module | |
 //! |---|---|
 //! | [`ledger`] | every commit, every completed invalidation, every load with its write |
-//! | [`judge`] | judges one answer by the ledger |
-//! | [`books`] | what the parts share: the ledger, and answers that wait to be judged |
+//! | [`judge`] | judges an answer by the ledger |
+//! | [`books`] | the shared state: the ledger, and answers to be judged |
 //! | [`rust_side`], [`python_side`] | the nodes |
 //! | [`operator`] | random changes, invalidated from both sides |
-//! | [`summary`] | what is printed |
+//! | [`summary`] | the output of a run |
 
 pub mod books;
 pub mod clock;
@@ -36,31 +34,31 @@ use operator::Executors;
 use rust_side::RustSide;
 use summary::Summary;
 
-/// How many tokens there are: few, so that a change meets loads and answers of all nodes.
+/// The number of tokens, which is small, so that a change meets loads and answers of all nodes.
 pub const TOKENS: usize = 24;
 
-/// How many tenants; a token stays with one.
+/// The number of tenants. A token's tenant does not change.
 pub const TENANTS: usize = 4;
 
 /// S of our local levels.
 pub const BOUND: Duration = Duration::from_millis(300);
 
-/// A run.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// For how long.
+    /// The duration.
     pub lasts: Duration,
-    /// What decides what is done; not when.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How many engines of ours.
+    /// The number of our engines.
     pub engines: usize,
     /// The Python nodes.
     pub nodes: Vec<Version>,
-    /// Who invalidates.
+    /// The sides that invalidate.
     pub executors: Executors,
 }
 
-/// Runs it on a Redis of its own.
+/// Performs a run with a private Redis.
 pub fn run(plan: &Plan) -> Summary {
     let redis = RedisServer::start();
     let books = Arc::new(Books::new());
@@ -85,7 +83,7 @@ pub fn run(plan: &Plan) -> Summary {
         }
         let end = Instant::now() + plan.lasts;
         while Instant::now() < end && !books.is_stopping() {
-            // How often what is old enough is judged; nothing waits for it.
+            // The interval of judging, which nothing depends on.
             thread::sleep(Duration::from_millis(200));
             books.judge_what_is_settled();
         }
@@ -100,8 +98,8 @@ pub fn run(plan: &Plan) -> Summary {
     Summary::of(&books, &rust, plan)
 }
 
-/// How long the database takes before or after it reads: mostly little, at times much, so that loads of
-/// both sides cross changes.
+/// Returns the database's delay before or after it reads: usually short, sometimes long, so that changes happen
+/// during loads of both sides.
 fn database_pause(dice: &mut Dice) -> Duration {
     match dice.below(100) {
         0..70 => Duration::ZERO,

@@ -15,22 +15,22 @@ use super::rust_side::RustSide;
 use super::{Plan, TENANTS, TOKENS};
 use crate::interop::python::{Python, Version};
 
-/// How many work at once, each on its own targets.
+/// The number of operators, each with its own targets.
 pub const OPERATORS: usize = 2;
 
 /// The longest pause between two changes of one operator.
 const PAUSE: Duration = Duration::from_millis(160);
 
-/// Who invalidates.
+/// The sides that invalidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executors {
-    /// Whether we do.
+    /// Whether our side does.
     pub rust: bool,
     /// The Python versions that do.
     pub python: Vec<Version>,
 }
 
-/// Changes and invalidates until the books say that the run ends.
+/// Changes and invalidates until the run ends.
 pub fn work(
     number: usize,
     books: &Books,
@@ -51,7 +51,7 @@ pub fn work(
         } else {
             Target::Tenant(number + OPERATORS * dice.below(TENANTS / OPERATORS))
         };
-        // In one scope at times: the token's entry in the other is then not judged by it.
+        // Sometimes of one type only, so that the token's entry of the other is not judged by it.
         let only_app = matches!(target, Target::Token(_)) && dice.percent(25);
         let version = {
             let mut ledger = books.ledger();
@@ -76,12 +76,12 @@ pub fn work(
             by,
             scope: only_app.then_some(0),
         });
-        // The rate of the changes.
+        // Limits the rate of changes.
         thread::sleep(dice.up_to(PAUSE));
     }
 }
 
-/// An error means "not confirmed", and so it is repeated until it is.
+/// Invalidates, and repeats that until it is confirmed.
 async fn by_us(engine: &tower_api_token::ApiTokenCache, target: Target, only_app: bool) {
     loop {
         let invalidation = match target {

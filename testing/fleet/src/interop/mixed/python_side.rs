@@ -1,4 +1,4 @@
-//! A Python node at work: the thread that plays its database and takes its reports.
+//! A running Python node: the thread that simulates its database and processes its reports.
 
 use std::str::FromStr;
 use std::thread;
@@ -16,7 +16,7 @@ use crate::interop::python::{self, Message, Python, Query, Version};
 /// The mean pause between two requests.
 const PAUSE_MS: f64 = 4.0;
 
-/// Serves until the books say that the run ends.
+/// Serves until the run ends.
 pub fn work(books: &Books, redis: &RedisServer, version: Version, seed: u64) {
     let _guard = books.end_with_a_panic();
     let mut node = Python::new(version, redis);
@@ -48,10 +48,10 @@ pub fn work(books: &Books, redis: &RedisServer, version: Version, seed: u64) {
     }
 }
 
-/// The database's answer, late by chance: before it reads, and after.
+/// Returns the database's answer, with random delays before and after the read.
 fn answer(books: &Books, node: &mut Python, dice: &mut Dice, query: &Query) {
     let key = Key::of(&query.token, query.scope.as_deref()).expect("a token of ours");
-    // The pauses of a database, not waits for anything.
+    // The delays of a database, not waits for an event.
     thread::sleep(database_pause(dice));
     let by = By::Python(node.version());
     let (load, found) = books.ledger().load(key, by, now());

@@ -1,4 +1,4 @@
-//! Our nodes: engines in the shared layout with a local level, each with a few askers.
+//! Our nodes: engines in the shared layout with a local level, each with a few tasks that send requests.
 
 use std::io;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use super::ledger::{By, Found, Id, Key, SCOPES, tenant_name, tenant_of, token_te
 use super::{BOUND, TOKENS, database_pause};
 use crate::interop::database::patient;
 
-/// How many ask one engine at once: some join a flight of another.
+/// The number of tasks per engine, so that some requests share a call.
 const ASKERS: u64 = 4;
 
-/// The longest pause between two requests of one asker.
+/// The longest pause between two requests of a task.
 const PAUSE: Duration = Duration::from_millis(8);
 
 /// All engines.
@@ -32,7 +32,7 @@ pub struct RustSide {
 }
 
 impl RustSide {
-    /// So many engines on this Redis.
+    /// Creates this number of engines with one Redis.
     pub fn new(redis: &RedisServer, books: &Arc<Books>, engines: usize) -> Self {
         let engines = (0..engines)
             .map(|engine| {
@@ -55,18 +55,18 @@ impl RustSide {
         Self { engines, books }
     }
 
-    /// One of the engines.
+    /// Returns one of the engines.
     pub fn engine(&self, dice: &mut Dice) -> &ApiTokenCache {
         &self.engines[dice.below(self.engines.len())]
     }
 
-    /// How many fills were refused, by all of them.
+    /// Returns the number of rejected fills of all engines.
     pub fn fills_refused(&self) -> u64 {
         let refused = |engine: &ApiTokenCache| engine.stats().fills_refused;
         self.engines.iter().map(refused).sum()
     }
 
-    /// Starts to ask; until the books say that the run ends.
+    /// Starts the tasks, which send requests until the run ends.
     pub fn ask(&self, runtime: &Runtime, seed: u64) -> Vec<JoinHandle<()>> {
         let mut asking = Vec::new();
         for (number, engine) in self.engines.iter().enumerate() {
@@ -122,7 +122,7 @@ async fn keep_asking(engine: ApiTokenCache, books: Arc<Books>, mut dice: Dice) {
                 let id = token.id().parse().expect("a record of ours or of Python's");
                 (Said::Found(id), token.origin() == Origin::Local)
             }
-            // These do not tell where they come from.
+            // These have no origin.
             Ok(Answer::Denied(denial)) => {
                 let id = denial.reason().parse().expect("a denial of ours");
                 (Said::Denied(id), true)

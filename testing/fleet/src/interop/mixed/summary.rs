@@ -1,4 +1,4 @@
-//! What a run found.
+//! The summary of a run.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::rust_side::RustSide;
 use super::{BOUND, Plan, TENANTS, TOKENS};
 use crate::interop::python::Version;
 
-/// How many violations are described.
+/// The number of violations that are described.
 const DESCRIBED: usize = 10;
 
 /// Both sides in the order of printing.
@@ -26,13 +26,13 @@ pub struct Summary {
     plan: Plan,
     sides: Sides,
     loads: [usize; 3],
-    /// Of tokens and of tenants.
+    /// The invalidations of tokens and of tenants.
     invalidations: [[usize; 2]; 3],
     fills_refused: u64,
 }
 
 impl Summary {
-    /// From the books of a run that is over.
+    /// Summarizes the books of a finished run.
     pub fn of(books: &Books, rust: &RustSide, plan: &Plan) -> Self {
         let ledger = books.ledger();
         Self {
@@ -44,23 +44,23 @@ impl Summary {
         }
     }
 
-    /// No answer broke the promise, and enough happened for that to mean something.
+    /// Returns whether no answer violated the promise, and enough happened for that to be meaningful.
     pub fn is_good(&self) -> bool {
         self.violations() == 0 && self.is_lively()
     }
 
-    /// How many answers broke the promise.
+    /// Returns the number of answers that violated the promise.
     pub fn violations(&self) -> usize {
         self.sides.rust.violations.len() + self.sides.python.violations.len()
     }
 
-    /// How many answers were explained by what this stands for, on both sides.
+    /// Returns the number of answers of both sides with this cause.
     pub fn explained(&self, cause: Cause) -> u64 {
         let of = |side: &Side| side.explained.get(&cause).map_or(0, |late| late.answers);
         of(&self.sides.rust) + of(&self.sides.python)
     }
 
-    /// Whether both sides answered, and all that were to invalidate did.
+    /// Returns whether both sides answered, and all that were to invalidate did.
     pub fn is_lively(&self) -> bool {
         let executors = &self.plan.executors;
         let wanted = SIDES.map(|by| match by {
@@ -181,7 +181,7 @@ impl fmt::Display for Summary {
             writeln!(f, "  {why}, {:.1} ms: {answered:?}", millis(*age))?;
         }
         if !self.is_lively() {
-            writeln!(f, "too little happened for that to mean anything")?;
+            writeln!(f, "too little happened for this to be meaningful")?;
         }
         Ok(())
     }

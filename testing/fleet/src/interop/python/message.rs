@@ -1,23 +1,23 @@
-//! What a node says.
+//! The messages of a node.
 
 use serde_json::Value;
 
 use super::Query;
 
-/// One line of a node's.
+/// A line from a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// It has started.
+    /// The node has started.
     Ready,
-    /// A command's end.
+    /// A command succeeded.
     Done(Value),
-    /// A command's failure.
+    /// A command failed.
     Error(String),
-    /// A load, to be answered.
+    /// A load has to be answered.
     Query(Query),
-    /// A request that a serving node has answered.
+    /// A serving node has answered a request.
     Asked(Asked),
-    /// An entry or a null that a serving node has written.
+    /// A serving node has written an entry or a null.
     Wrote(Wrote),
 }
 
@@ -28,9 +28,9 @@ pub struct Asked {
     pub token: String,
     /// The scope.
     pub scope: Option<String>,
-    /// Before the request.
+    /// The time before the request.
     pub start: u64,
-    /// After it.
+    /// The time after it.
     pub end: u64,
     /// The answer.
     pub said: Said,
@@ -43,25 +43,25 @@ pub enum Said {
     Found(String),
     /// No such token.
     Absent,
-    /// Not now.
+    /// The tenant is suspended.
     Denied(String),
     /// The database failed.
     Unavailable,
 }
 
-/// A write, around which the clock was read.
+/// A write, with the times before and after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wrote {
-    /// The database's number of the load that was written.
+    /// The number of the load that was written.
     pub load: u64,
-    /// Before the command was sent.
+    /// The time before the command was sent.
     pub sent: u64,
-    /// After its reply.
+    /// The time after its reply.
     pub replied: u64,
 }
 
 impl Message {
-    /// Reads a line; `None` if it is none of a node's.
+    /// Parses a line. Returns `None` if it is not a message.
     pub fn parse(line: &str) -> Option<Self> {
         let mut message: Value = serde_json::from_str(line).ok()?;
         let members = message.as_object_mut()?;

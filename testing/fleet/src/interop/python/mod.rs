@@ -1,8 +1,7 @@
-//! One Python node, as a test holds it.
+//! A Python node that a test controls.
 //!
-//! Everything blocks the calling thread, and bounds what it waits for: a node that does not answer is
-//! a failed test. [`Python::start`] gives a command without waiting for its end, for what has to
-//! happen in between.
+//! All methods block the calling thread, and have a timeout, so a node that does not answer makes the test fail.
+//! [`Python::start`] starts a command without waiting for its end, so that a test can act in between.
 
 mod message;
 mod process;
@@ -18,17 +17,18 @@ use process::Process;
 /// A published version of the Python service's cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// JSON by `json.dumps`, no tenants' index, no lock; a tenant's invalidation deletes everything.
+    /// The first version: JSON by `json.dumps`, no index of tenants, no lock. Invalidating a tenant deletes
+    /// everything.
     First,
-    /// The first one's JSON, tenants' index, no lock; where a tenant has no index, its invalidation is a
-    /// scan that compares tenants.
+    /// The second version: the first one's JSON, an index of tenants, no lock. Without an index, invalidating a
+    /// tenant scans all entries and compares tenants.
     Second,
-    /// pydantic's JSON, tenants' index, load lock.
+    /// The current version: pydantic's JSON, an index of tenants, a load lock.
     Current,
 }
 
 impl Version {
-    /// All of them.
+    /// All versions.
     pub const ALL: [Self; 3] = [Self::First, Self::Second, Self::Current];
 
     fn name(self) -> &'static str {
@@ -40,16 +40,16 @@ impl Version {
     }
 }
 
-/// What a node sees under a key.
+/// A node's view of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
-    /// The record, with times as `isoformat()` prints them: all that counts for the service.
+    /// The record, with times as `isoformat()` prints them. The service uses nothing else.
     pub record: Option<Value>,
-    /// `record`, `missing`, `null` or `undecodable`. The service cannot tell the last three apart.
+    /// `record`, `missing`, `null` or `undecodable`. The service does not distinguish the last three.
     pub why: String,
 }
 
-/// A load that a node asks the test for.
+/// A load that a node requests from the test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// The token's text.
@@ -58,7 +58,7 @@ pub struct Query {
     pub scope: Option<String>,
 }
 
-/// A running node. It ends when this is dropped, or when the test's process ends.
+/// A running node, which ends when this value is dropped, or when the test's process ends.
 pub struct Python {
     process: Process,
     version: Version,
@@ -68,7 +68,7 @@ impl Python {
     /// Starts a node on this Redis.
     ///
     /// # Panics
-    /// It does not start. So does every method here when the node says what it should not.
+    /// Panics if it does not start. Every method panics if the node sends an unexpected message.
     pub fn new(version: Version, redis: &RedisServer) -> Self {
         Self::with_prefix(version, redis, "")
     }
@@ -84,27 +84,27 @@ impl Python {
         Self { process, version }
     }
 
-    /// Which version it is.
+    /// Returns its version.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Gives a command, and does not wait for its end.
+    /// Starts a command, and does not wait for its end.
     pub fn start(&mut self, command: &Value) {
         self.process.say(command);
     }
 
-    /// What the node says next.
+    /// Waits for the next message.
     pub fn hear(&mut self) -> Message {
         self.process.hear()
     }
 
-    /// What the node says next, if it has said it.
+    /// Returns the next message, if it has been received.
     pub fn has_said(&mut self) -> Option<Message> {
         self.process.has_said()
     }
 
-    /// The result of the command that was given last; `Err` with Python's name for what went wrong.
+    /// Returns the result of the last command, or the name of a Python exception.
     pub fn end(&mut self) -> Result<Value, String> {
         match self.hear() {
             Message::Done(value) => Ok(value),
@@ -113,7 +113,7 @@ impl Python {
         }
     }
 
-    /// The load that the node asks for next.
+    /// Waits for the next load.
     pub fn query(&mut self) -> Query {
         match self.hear() {
             Message::Query(query) => query,
@@ -121,12 +121,12 @@ impl Python {
         }
     }
 
-    /// Answers its query: a row as the node's record has it, or null.
+    /// Answers a load with a row in the form of the node's record, or null.
     pub fn answer(&mut self, row: &Value) {
         self.start(&json!({ "answer": { "row": row } }));
     }
 
-    /// A command from its beginning to its end, without a load.
+    /// Runs a command that needs no load.
     pub fn try_run(&mut self, command: &Value) -> Result<Value, String> {
         self.start(command);
         self.end()
@@ -139,7 +139,7 @@ impl Python {
         }
     }
 
-    /// What lies in the cache.
+    /// Reads the cache.
     pub fn get(&mut self, token: &str, scope: Option<&str>) -> Seen {
         let mut seen = self.run(&json!({ "do": "get", "token": token, "scope": scope }));
         let record = seen["record"].take();
@@ -149,35 +149,35 @@ impl Python {
         }
     }
 
-    /// Writes an entry; all seven members have to be there.
+    /// Writes an entry, which must have all seven members.
     pub fn set(&mut self, scope: Option<&str>, record: &Value) {
         self.run(&json!({ "do": "set", "scope": scope, "record": record }));
     }
 
-    /// The same with another precision of times: `seconds`, `milliseconds`, `microseconds`.
+    /// Writes an entry with another precision of times: `seconds`, `milliseconds`, `microseconds`.
     pub fn set_with_timespec(&mut self, scope: Option<&str>, record: &Value, timespec: &str) {
         let command =
             json!({ "do": "set", "scope": scope, "record": record, "timespec": timespec });
         self.run(&command);
     }
 
-    /// Writes that there is no such token.
+    /// Caches a token as unknown.
     pub fn set_null(&mut self, token: &str, scope: Option<&str>) {
         self.run(&json!({ "do": "set_null", "token": token, "scope": scope }));
     }
 
-    /// Begins a request; [`query`](Self::query) or [`end`](Self::end) is next.
+    /// Begins a request. [`query`](Self::query) or [`end`](Self::end) follows.
     pub fn start_fetch(&mut self, token: &str, scope: Option<&str>) {
         self.start(&json!({ "do": "fetch", "token": token, "scope": scope }));
     }
 
-    /// A request that must be answered from the cache.
+    /// Sends a request that must be answered from the cache.
     pub fn fetch_cached(&mut self, token: &str, scope: Option<&str>) -> Value {
         self.start_fetch(token, scope);
         self.end().expect("the cache answers")
     }
 
-    /// A request that must ask the database, which has this row.
+    /// Sends a request that must query the database, which has this row.
     pub fn fetch_loaded(&mut self, token: &str, scope: Option<&str>, row: &Value) -> Value {
         self.start_fetch(token, scope);
         let asked = self.query();
@@ -186,12 +186,12 @@ impl Python {
         self.end().expect("the database answers")
     }
 
-    /// Deletes in one scope.
+    /// Deletes the entry of one type.
     pub fn delete(&mut self, token: &str, scope: &str) {
         self.run(&json!({ "do": "delete", "token": token, "scope": scope }));
     }
 
-    /// Deletes in all scopes, by a search.
+    /// Deletes the entries of all types, by a scan.
     pub fn delete_all_scopes(&mut self, token: &str) {
         self.run(&json!({ "do": "delete_all_scopes", "token": token }));
     }
@@ -201,13 +201,13 @@ impl Python {
         self.run(&json!({ "do": "invalidate_tenant", "tenant": tenant }));
     }
 
-    /// Records a use, at a time in a form of Python's.
+    /// Records a use, at a time in one of Python's formats.
     pub fn record_use(&mut self, token: &str, scope: Option<&str>, at: &str) {
         self.run(&json!({ "do": "record_use", "token": token, "scope": scope, "at": at }));
     }
 
-    /// The later of the database's time and of the recorded one, as `isoformat()` prints it: what the
-    /// newest version shows.
+    /// Returns the later of the database's and the recorded time, as `isoformat()` prints it, which the newest
+    /// version shows.
     pub fn effective_use(
         &mut self,
         token: &str,
@@ -220,13 +220,13 @@ impl Python {
         at.as_str().map(str::to_owned)
     }
 
-    /// Takes the recorded uses out of Redis, each as token, scope and time, as the job does that writes
-    /// them to the database.
+    /// Takes the recorded uses out of Redis, as the job that writes them to the database does. Each is a token, a
+    /// type and a time.
     pub fn flush_uses(&mut self) -> Value {
         self.run(&json!({ "do": "flush_uses" }))
     }
 
-    /// The use that is recorded, as `isoformat()` prints it.
+    /// Returns the recorded use, as `isoformat()` prints it.
     pub fn read_use(&mut self, token: &str, scope: Option<&str>) -> Option<String> {
         let at = self.run(&json!({ "do": "read_use", "token": token, "scope": scope }));
         at.as_str().map(str::to_owned)

@@ -1,4 +1,4 @@
-//! The process behind a node: lines to it, lines from it.
+//! The process of a node, which exchanges lines with the test.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Message;
 use test_support::python;
 
-/// Bounds a hang; generous, because two cores may run many tests.
+/// Only limits how long a test can hang. It is long, because two cores may run many tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Process {
@@ -25,7 +25,7 @@ impl Process {
     pub(super) fn start(words: &[&str]) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/seed");
         let mut child = Command::new(python())
-            // Nothing is written next to the sources.
+            // Write nothing beside the sources.
             .arg("-B")
             .arg(program)
             .args(words)
@@ -36,7 +36,7 @@ impl Process {
         let input = child.stdin.take().expect("it is piped");
         let output = child.stdout.take().expect("it is piped");
         let (lines, said) = mpsc::channel();
-        // A thread, so that a read has a bound. It ends with the process.
+        // A thread, so that a read can time out. It ends with the process.
         thread::spawn(move || {
             for line in BufReader::new(output).lines() {
                 let Ok(line) = line else { return };
@@ -58,9 +58,9 @@ impl Process {
     pub(super) fn hear(&mut self) -> Message {
         match self.said.recv_timeout(PATIENCE) {
             Ok(line) => read(&line),
-            Err(RecvTimeoutError::Timeout) => panic!("the Python node says nothing"),
+            Err(RecvTimeoutError::Timeout) => panic!("the Python node does not answer"),
             Err(RecvTimeoutError::Disconnected) => {
-                panic!("the Python node has ended; its last words are above")
+                panic!("the Python node has ended; see its output above")
             }
         }
     }
@@ -76,7 +76,7 @@ fn read(line: &str) -> Message {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It would end by itself, as its input does; a test does not wait for that.
+        // It would end by itself when its input ends, but tests do not wait for that.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
