@@ -34,7 +34,7 @@ use tower_api_token::{
     TokenDigest, TokenFormat, TokenRecord,
 };
 
-const SCOPE: &str = "app";
+const TOKEN_TYPE: &str = "app";
 
 /// The subprotocol that is selected and sent back. The token's never is.
 const PROTOCOL: &str = "demo.v1";
@@ -65,7 +65,7 @@ impl Table {
 
     fn find(&self, digest: TokenDigest) -> Option<TokenRecord> {
         let id = self.with(|rows| rows.get(&digest).copied())?;
-        Some(TokenRecord::new(id).token_type(SCOPE))
+        Some(TokenRecord::new(id).token_type(TOKEN_TYPE))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<TokenDigest, &'static str>) -> T) -> T {
@@ -83,7 +83,10 @@ struct Service {
 impl Service {
     /// Authenticates a token, or returns the rejection that the layer would return.
     async fn caller(&self, token: &BearerToken) -> Result<CachedApiToken, Rejection> {
-        let answer = self.cache.authenticate_typed(token.expose(), SCOPE).await?;
+        let answer = self
+            .cache
+            .authenticate_typed(token.expose(), TOKEN_TYPE)
+            .await?;
         answer.into_result()
     }
 
@@ -210,7 +213,7 @@ async fn revoke(State(service): State<Service>, caller: CachedApiToken) -> Statu
 fn app(service: Service) -> Result<Router, ConfigError> {
     let layer = || {
         ApiTokenLayer::builder(service.cache.clone())
-            .token_type(SCOPE)
+            .token_type(TOKEN_TYPE)
             .token_format(service.format.clone())
     };
     Ok(Router::new()
@@ -228,7 +231,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         async { Ok::<_, Infallible>(found) }
     };
     let cache = ApiTokenCache::builder(loader)
-        .token_types([SCOPE])
+        .token_types([TOKEN_TYPE])
         .build()?;
     let format = TokenFormat::from_static("demo_");
     // Generated at each start.

@@ -40,7 +40,7 @@ async fn run() {
     }
     let connection = raw(&server).await;
     println!(
-        "| tasks | engine, look-ups/s | raw GETs/s | engine / raw | the same by CPU time \
+        "| tasks | engine, lookups/s | raw GETs/s | engine / raw | the same by CPU time \
          | CPU of engine, of raw, µs (client + Redis) | keys a read |"
     );
     println!("|---|---|---|---|---|---|---|");
@@ -174,7 +174,7 @@ impl Server {
             .arg(&["stats", "cpu"])
             .query_async(&mut connection)
             .await
-            .expect("what it says of itself");
+            .expect("the output of INFO");
         let number = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
             line.expect("the line").parse::<f64>().expect("a number")

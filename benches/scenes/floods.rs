@@ -22,7 +22,7 @@ pub(crate) fn main() {
     let invented = program::number(1_000_000);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     println!(
-        "{GOOD} good tokens, {invented} invented ones, one good request on ten\n\n\
+        "{GOOD} valid tokens, {invented} unknown ones, one valid request per ten\n\n\
          | | seconds | invented/s | good: local | good: p50, p99 µs | MB primed, at a tenth, at the end | loads | local records, nulls | nulls in the store |\n\
          |---|---|---|---|---|---|---|---|---|"
     );

@@ -18,7 +18,7 @@ def create(path: str, tokens: int) -> None:
 
 
 class Database:
-    """With a connection for each process, made when it is first asked."""
+    """Has a connection for each process, which is opened when it is first used."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""How the bench runs gunicorn: it says its address first, and ends when its input does."""
+"""The bench's configuration of gunicorn: it prints its address, and ends when its input is closed."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import database
 bind = "127.0.0.1:0"
 loglevel = "warning"
 
-# By what the workers inherit; it is the master's to remove, not that of one of them that ends.
+# Inherited by the workers. The master removes it, not a worker that ends.
 descriptor, path = tempfile.mkstemp(suffix=".db")
 os.close(descriptor)
 os.environ["DATABASE"] = path
@@ -28,7 +28,7 @@ def when_ready(server):
 
 
 def end_with_input():
-    # The bare descriptor: a worker that is forked meanwhile would inherit a locked sys.stdin.
+    # The raw descriptor, because a worker that is forked meanwhile would inherit a locked sys.stdin.
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

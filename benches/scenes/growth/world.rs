@@ -125,7 +125,7 @@ impl World {
         match pin!(self.local.authenticate_typed(token, "app")).poll(&mut context) {
             Poll::Ready(Ok(answer)) => assert!(black_box(answer).valid().is_some()),
             Poll::Ready(Err(error)) => panic!("{error}"),
-            Poll::Pending => panic!("the look-up waited"),
+            Poll::Pending => panic!("the lookup waited"),
         }
     }
 

@@ -26,7 +26,7 @@ impl Layout {
         Self::Dify { prefix }
     }
 
-    /// Refuses a prefix, which no key of this layout has: whoever sets it expects to share a Redis.
+    /// Rejects a prefix, which no key of this layout has, because it is meant for a Redis that is shared with Dify.
     pub(super) fn digest(prefix: Option<&str>) -> Result<Self, StartError> {
         match prefix {
             None => Ok(Self::Digest),

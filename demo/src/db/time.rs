@@ -99,7 +99,7 @@ impl<'r> Decode<'r, Sqlite> for Timestamp {
 
 impl Type<Postgres> for Timestamp {
     fn type_info() -> PgTypeInfo {
-        // By its number: sqlx looks a name up with a prepared statement, which a pooler in transaction mode
+        // The number, not the name: sqlx looks a name up with a prepared statement, which a pooler in transaction mode
         // does not allow.
         <DateTime<Utc> as Type<Postgres>>::type_info()
     }

@@ -219,7 +219,7 @@ async fn confirm(
             tracing::warn!(%error, "an invalidation is not confirmed");
             let detail = format!(
                 "{done}, but the invalidation is not confirmed, so caches may still hold the old state: \
-                 repeat the request until it succeeds; the server keeps retrying as well"
+                 repeat the request until it succeeds; the server also keeps retrying"
             );
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with("confirmed", false))
         }

@@ -111,7 +111,7 @@ fn launch(program: &Path, dir: &Path, port: u16) -> Option<Process> {
             if port_was_taken(&log) {
                 return None;
             }
-            panic!("nginx ended at once ({status}):\n{}", log_tail(&log));
+            panic!("nginx ended immediately ({status}):\n{}", log_tail(&log));
         }
         assert!(
             Instant::now() < deadline,

@@ -98,7 +98,7 @@ fn ready(mut process: Process, port: u16, log: &Path) -> Option<Process> {
             if port_was_taken(log) {
                 return None;
             }
-            panic!("pgbouncer ended at once ({status}):\n{}", log_tail(log));
+            panic!("pgbouncer ended immediately ({status}):\n{}", log_tail(log));
         }
         assert!(
             Instant::now() < deadline,

@@ -256,7 +256,7 @@ fn launch(bin: &Programs, user: Option<&User>, port: u16, dir: &Path) -> Option<
             if port_was_taken(&log) {
                 return None;
             }
-            panic!("postgres ended at once ({status}):\n{}", log_tail(&log));
+            panic!("postgres ended immediately ({status}):\n{}", log_tail(&log));
         }
         assert!(
             Instant::now() < deadline,

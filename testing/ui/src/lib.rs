@@ -1,9 +1,9 @@
-//! What the compiler says to the likely mistakes: it has to name the remedy, and not a bound ten types
-//! deep. The mistakes are in `cases/`, each with the compiler's words beside it.
+//! The compiler's messages for likely mistakes, which must name the remedy. The mistakes are in `cases/`, with the
+//! messages beside them.
 //!
-//! A package of its own, because its dependencies are compiled once more for the cases: it has few.
+//! This is a package of its own with few dependencies, because they are compiled again for the cases.
 
-/// The compiler whose words are in `cases/`. With another one the test says so and looks at nothing.
+/// The compiler whose messages are in `cases/`. With another one the test is skipped.
 ///
-/// After a change that was meant: `TRYBUILD=overwrite cargo test -p ui`, and read what was written.
+/// After an intended change, run `TRYBUILD=overwrite cargo test -p ui`, and read the new messages.
 pub const COMPILER: &str = "rustc 1.95";

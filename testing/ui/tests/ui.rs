@@ -1,4 +1,4 @@
-//! See `src/lib.rs`.
+//! Compares the compiler's messages with those in `cases/`.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ fn likely_mistakes_name_their_remedy() {
     let version = String::from_utf8_lossy(&version);
     if !version.starts_with(ui::COMPILER) {
         let words = ui::COMPILER;
-        eprintln!("skipped: the words in cases/ are those of {words}, and this is {version}");
+        eprintln!("skipped: the messages in cases/ are those of {words}, and this is {version}");
         return;
     }
     trybuild::TestCases::new().compile_fail("cases/*.rs");

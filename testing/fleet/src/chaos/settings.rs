@@ -35,8 +35,8 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The scope of every token here.
-pub const SCOPE: &str = "app";
+/// The type of every token.
+pub const TOKEN_TYPE: &str = "app";
 
 /// S: how long a local level may return an old answer after a plain invalidation has returned. Shorter than the
 /// default, so that more invalidations fit into a run.

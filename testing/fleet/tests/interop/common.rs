@@ -72,7 +72,7 @@ impl World {
         assert_eq!(rust.shutdown().await, 0);
     }
 
-    /// The same, with gates inside of its flights.
+    /// Returns such a cache with sync points in its calls.
     pub fn held(&self) -> (ApiTokenCache, Points) {
         let points = Points::default();
         let builder = self
@@ -123,7 +123,7 @@ pub async fn ask(cache: &ApiTokenCache, token: &str) -> Result<Answer, Unavailab
     ask_in(cache, token, APP).await
 }
 
-/// For a type, or for any as Python does without a scope.
+/// Requests a token of a type, or of any type, as Python does without one.
 pub async fn ask_in(
     cache: &ApiTokenCache,
     token: &str,
@@ -143,7 +143,7 @@ pub async fn found(cache: &ApiTokenCache, token: &str) -> CachedApiToken {
     }
 }
 
-/// The same, from Redis.
+/// Returns the token of an answer, which must be from Redis.
 pub async fn found_shared(cache: &ApiTokenCache, token: &str) -> CachedApiToken {
     let token = found(cache, token).await;
     assert_eq!(token.origin(), Origin::Shared);

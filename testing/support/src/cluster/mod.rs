@@ -53,7 +53,7 @@ impl RedisCluster {
         Self::start_with(Duration::from_millis(1_500), &[])
     }
 
-    /// Like [`start`](Self::start), with a `cluster-node-timeout` and more arguments for every node, such as
+    /// Starts a cluster with this `cluster-node-timeout` and more arguments for every node, such as
     /// `&["--cluster-require-full-coverage", "no"]`.
     ///
     /// With a timeout of minutes a dead master is not replaced, and a test that breaks nothing sees no failover on a

@@ -34,7 +34,7 @@ use thread::Proxy;
 /// // … connect a client to `url`, and then:
 /// proxy.stall(Direction::ToClient); // commands arrive and run, replies do not come back
 /// proxy.resume(); // now they do
-/// proxy.cut(); // every connection is closed, and every new one at once
+/// proxy.cut(); // every connection is closed, and every new one immediately
 /// proxy.heal(); // the client can reconnect
 /// ```
 #[derive(Debug)]

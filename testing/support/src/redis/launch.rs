@@ -88,7 +88,7 @@ pub(super) fn launch(program: &Path, args: &[String], port: u16, dir: &Path) -> 
                 "{} is built without TLS, and this test needs it:\n{log}",
                 program.display()
             );
-            panic!("redis-server ended at once ({status}):\n{log}");
+            panic!("redis-server ended immediately ({status}):\n{log}");
         }
         assert!(
             Instant::now() < deadline,

@@ -5,7 +5,7 @@ use super::{RedisServer, program};
 use crate::process::free_port;
 use crate::redis::plain_args;
 
-/// By how much the port of the bus is above the other one, where it cannot be chosen.
+/// The difference between the ports of the cluster bus and of clients, where it cannot be chosen.
 const OFFSET: u16 = 10_000;
 
 /// The arguments of a node, beside those of any server.

@@ -1,18 +1,18 @@
-//! What the server that the tests start can do: `REDIS_SERVER` may name another one than the machine's own.
+//! The features of the server that the tests start, which `REDIS_SERVER` may name.
 
 use std::process::Command;
 use std::sync::OnceLock;
 
 use super::launch::program;
 
-/// Something that a server may lack.
+/// A feature that a server may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
-    /// A program that was built with TLS.
+    /// The program was built with TLS.
     Tls,
-    /// Rights to keys for reading or for writing alone, and subcommands that are taken away (Redis 7.0).
+    /// Users can have rights to keys for only reading or writing, and lack rights to subcommands (Redis 7.0).
     FineAcl,
-    /// A choice of what a node of a cluster is called (Redis 7.0).
+    /// The endpoint type of a cluster's nodes can be chosen (Redis 7.0).
     EndpointType,
 }
 
@@ -45,11 +45,11 @@ pub(crate) fn is_before_7() -> bool {
 
 fn has_tls() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
-    // One with TLS misses a certificate; the others do not know the option, or have no code for it.
+    // With TLS a certificate is missing; without, the option is unknown or not supported.
     *HAS.get_or_init(|| printed(&["--port", "0", "--tls-port", "1"]).contains("tls-cert-file"))
 }
 
-/// What the program prints with arguments that make it end at once.
+/// Returns the program's output with arguments that make it end immediately.
 fn printed(arguments: &[&str]) -> String {
     let output = Command::new(program()).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", program().display()));

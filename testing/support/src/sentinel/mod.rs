@@ -46,7 +46,7 @@ impl RedisSentinel {
         Self::start_with(Duration::from_secs(1), &[])
     }
 
-    /// Like [`start`](Self::start), with a `down-after-milliseconds` and more arguments for the master and the replicas,
+    /// Starts everything with this `down-after-milliseconds` and more arguments for the master and the replicas,
     /// such as `&["--min-replicas-to-write", "1"]`.
     ///
     /// # Panics
@@ -154,7 +154,7 @@ impl RedisSentinel {
         let old = self.master();
         let sentinel = self.sentinels_up().next().expect("a sentinel is up");
         // Retries while another failover is running, or no replica has reported recently.
-        self.wait("the start of a fail-over", || {
+        self.wait("the start of a failover", || {
             match sentinel.command(&["SENTINEL", "FAILOVER", &self.master_name]) {
                 Reply::Error(refusal) => Err(refusal),
                 reply => {

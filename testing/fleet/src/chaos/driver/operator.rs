@@ -10,7 +10,7 @@ use super::fleet::Fleet;
 use crate::chaos::books::{Shared, lock};
 use crate::chaos::clock::now;
 use crate::chaos::ledger::{Confirmed, Ledger, Row, Standing, Target};
-use crate::chaos::settings::{BOUND, Mode, NEVER_CREATED, SCOPE, TENANTS, TOKENS};
+use crate::chaos::settings::{BOUND, Mode, NEVER_CREATED, TENANTS, TOKEN_TYPE, TOKENS};
 use crate::chaos::worker::invalidate;
 
 /// The mean pause between two commits, in milliseconds.
@@ -145,7 +145,7 @@ fn engine(url: &str) -> ApiTokenCache<u64> {
     let store = RedisStore::new(url).expect("a good URL");
     ApiTokenCache::builder(never)
         .store(store)
-        .token_types([SCOPE])
+        .token_types([TOKEN_TYPE])
         .max_staleness(BOUND)
         .build()
         .expect("good settings")

@@ -9,7 +9,7 @@ use tower_api_token::ApiTokenCache;
 use super::reports::Reports;
 use super::say::said;
 use crate::chaos::clock::now;
-use crate::chaos::settings::{SCOPE, TOKENS, token_text};
+use crate::chaos::settings::{TOKEN_TYPE, TOKENS, token_text};
 use crate::chaos::wire::{Answered, Report};
 
 /// The number of consecutive requests between two pauses.
@@ -31,7 +31,7 @@ pub(super) async fn ask_on(
             };
             // Before the engine is called and reads its own clock.
             let start = now();
-            let answer = cache.authenticate_typed(&text, SCOPE).await;
+            let answer = cache.authenticate_typed(&text, TOKEN_TYPE).await;
             let end = now();
             reports.say(&Report::Answered(Answered {
                 token,

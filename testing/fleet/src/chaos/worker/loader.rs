@@ -11,7 +11,7 @@ use tower_api_token::{BoxError, Lookup, TokenLoader, TokenRecord};
 use crate::chaos::books::lock;
 use crate::chaos::database::Reply;
 use crate::chaos::ledger::{Read, Version};
-use crate::chaos::settings::{SCOPE, tenant_name};
+use crate::chaos::settings::{TOKEN_TYPE, tenant_name};
 
 /// A loader with a pool of connections.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl TokenLoader for FromDriver {
         let record = |version: Version, tenant: Option<usize>| {
             // The id is the token's text, so that an answer can be attributed.
             TokenRecord::new(token)
-                .token_type(SCOPE)
+                .token_type(TOKEN_TYPE)
                 .tenant_id(tenant.map(tenant_name))
                 .metadata(version.pack())
         };

@@ -21,7 +21,7 @@ pub use self::options::Options;
 use self::reports::Reports;
 use crate::chaos::clock::now;
 use crate::chaos::ledger::Target;
-use crate::chaos::settings::{SCOPE, tenant_name, token_text};
+use crate::chaos::settings::{TOKEN_TYPE, tenant_name, token_text};
 use crate::chaos::wire::{Counted, Order, Report, Said};
 
 /// The number of tasks that send requests in a worker.
@@ -138,7 +138,7 @@ async fn herd(cache: &ApiTokenCache<u64>, requests: usize, token: usize) -> Repo
         tasks.spawn(async move {
             let text = token_text(token);
             ready.wait().await;
-            say::said(&text, cache.authenticate_typed(&text, SCOPE).await)
+            say::said(&text, cache.authenticate_typed(&text, TOKEN_TYPE).await)
         });
     }
     let (mut found, mut absent, mut other) = (0, 0, 0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tower_api_token::{ApiTokenCache, RedisStore};
 
 use super::loader::FromDriver;
-use crate::chaos::settings::{BOUND, LOAD_TIMEOUT, NEGATIVE_TTL, SCOPE, TTL};
+use crate::chaos::settings::{BOUND, LOAD_TIMEOUT, NEGATIVE_TTL, TOKEN_TYPE, TTL};
 
 /// The options on a worker's command line.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl Options {
         }
         builder
             .store(store)
-            .token_types([SCOPE])
+            .token_types([TOKEN_TYPE])
             .max_staleness(bound)
             .ttl(TTL)
             .negative_ttl(NEGATIVE_TTL)

@@ -171,7 +171,7 @@ pub struct Load {
 /// The result of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// A good token.
+    /// A valid token.
     Record(Id),
     /// None.
     Absent,
