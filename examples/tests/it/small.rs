@@ -162,8 +162,8 @@ fn rejection_has_its_own_body_and_the_layers_headers() {
 }
 
 #[test]
-fn scopes_accept_each_type_only_on_its_own_router() {
-    let example = start!("scopes");
+fn token_types_are_accepted_only_on_their_own_router() {
+    let example = start!("token_types");
     for _ in 0..2 {
         says(example.paste(0), "tok-app, of type app\n");
         says(example.paste(1), "tok-dataset, of type dataset\n");

@@ -1,4 +1,4 @@
-//! Two types of tokens, two routers, one cache: `cargo run -p examples --bin scopes`.
+//! Two types of tokens, two routers, one cache: `cargo run -p examples --bin token_types`.
 //!
 //! A layer accepts tokens of one *type*, and rejects those of the other type like unknown ones (401). The
 //! loader does not compare types: the cache compares that of the record on each request.
