@@ -1,4 +1,4 @@
-//! What a request on the hot path allocates. `docs/performance.md` has the times, which no test asserts.
+//! Counts the allocations of a request on the hot path. `docs/performance.md` has the times, which no test asserts.
 
 #![cfg(feature = "redis")]
 
@@ -13,15 +13,14 @@ use http::{HeaderValue, Request, StatusCode};
 use test_support::RedisServer;
 use tower_api_token::{ApiTokenCache, RedisStore};
 
-/// No entry is refreshed or ends during a test.
+/// Long enough that no entry is refreshed or expires during a test.
 const LONG: Duration = Duration::from_secs(3_600);
 
 const UNKNOWN: &str = "unknown-0123456789abcdef";
 
-/// How often the service allocates for the request, whose own making does not count.
+/// Counts the service's allocations for the request, apart from those that build it.
 fn allocations(service: &mut Layered, request: Request<()>, status: StatusCode) -> u64 {
-    // `Bytes` allocates its count of references when it is cloned for the first time: once for each
-    // challenge of a layer.
+    // `Bytes` allocates its reference count when it is first cloned: once for each challenge of a layer.
     answer(service, request.clone());
     let mut answered = None;
     let counted = measure(|| answered = Some(answer(service, request)));
@@ -29,7 +28,7 @@ fn allocations(service: &mut Layered, request: Request<()>, status: StatusCode) 
     counted.count_total
 }
 
-async fn primed(cache: &ApiTokenCache) {
+async fn warmed(cache: &ApiTokenCache) {
     for token in [hot::token(0).as_str(), UNKNOWN] {
         cache.warm(token).await.unwrap();
     }
@@ -40,7 +39,7 @@ async fn over_redis() -> (RedisServer, ApiTokenCache) {
     let store = RedisStore::new(&server.url()).unwrap();
     let builder = builder().store(store).max_staleness(LONG).ttl(LONG);
     let cache = builder.negative_ttl(LONG).build().unwrap();
-    primed(&cache).await;
+    warmed(&cache).await;
     (server, cache)
 }
 
@@ -49,21 +48,21 @@ fn hit(cache: &ApiTokenCache, make: fn(Option<&HeaderValue>) -> Request<()>) -> 
     allocations(&mut layered(cache), request, StatusCode::OK)
 }
 
-/// The two halves of a `HeaderMap`: the inner service's response has no header before ours.
+/// The two allocations of a `HeaderMap`. The inner service's response has no header before ours.
 const HEADERS: u64 = 2;
 
 #[tokio::test]
 async fn a_local_hit_allocates_the_extension() {
     let (_server, cache) = over_redis().await;
     assert_eq!(hit(&cache, routed_request), 1 + HEADERS);
-    // `http` boxes the map of a request's extensions, and gives it a table, when the first is put in.
+    // `http` allocates the map of a request's extensions, and its table, at the first insertion.
     assert_eq!(hit(&cache, bare_request), 3 + HEADERS);
 }
 
 #[tokio::test]
 async fn a_hit_of_the_memory_store_allocates_the_extension() {
     let cache = builder().ttl(LONG).build().unwrap();
-    primed(&cache).await;
+    warmed(&cache).await;
     assert_eq!(hit(&cache, routed_request), 1 + HEADERS);
     assert_eq!(hit(&cache, bare_request), 3 + HEADERS);
 }
@@ -75,13 +74,13 @@ async fn a_rejection_allocates_its_headers() {
     let malformed = credential("a b");
     let unknown = credential(UNKNOWN);
     let mistyped = hot::mistyped();
-    let refusals = [
+    let rejections = [
         ("unknown", &mut plain, Some(&unknown)),
         ("malformed", &mut layered(&cache), Some(&malformed)),
         ("mistyped", &mut checked, Some(&mistyped)),
-        ("nothing presented", &mut layered(&cache), None),
+        ("no token", &mut layered(&cache), None),
     ];
-    for (what, service, credential) in refusals {
+    for (what, service, credential) in rejections {
         let request = bare_request(credential);
         let counted = allocations(service, request, StatusCode::UNAUTHORIZED);
         assert_eq!(counted, HEADERS, "{what}");

@@ -1,11 +1,11 @@
-//! The documents: each link leads somewhere in the repository, and in rustdoc to a module; and the files and
-//! tests that they name are there.
+//! Tests of the documents: their links resolve, in the repository and in rustdoc, and the files and tests that
+//! they name exist.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What `src/guide/mod.rs` includes, apart from the links.
+/// Returns the documents that `src/guide/mod.rs` includes, apart from the links.
 fn guides() -> Vec<PathBuf> {
     let module = read(Path::new("src/guide/mod.rs"));
     let included = module.lines().filter_map(|line| {
@@ -15,7 +15,7 @@ fn guides() -> Vec<PathBuf> {
     included.collect()
 }
 
-/// Those, and the documents that rustdoc does not show.
+/// Returns the guides, and the documents that rustdoc does not show.
 fn documents() -> impl Iterator<Item = PathBuf> {
     let others = [
         "README.md",
@@ -39,7 +39,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The lines outside of code blocks.
+/// Returns the lines outside of code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut code = false;
     text.lines().filter(move |line| {
@@ -49,7 +49,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `[label]: target`
+/// Parses `[label]: target`.
 fn definition(line: &str) -> Option<(&str, &str)> {
     let (label, target) = line.strip_prefix('[')?.split_once("]: ")?;
     Some((label, target))
@@ -59,14 +59,14 @@ fn definitions(text: &str) -> Vec<(&str, &str)> {
     prose(text).filter_map(definition).collect()
 }
 
-/// Whether `[label]` is a link in it, and no other link's text.
+/// Returns whether `[label]` is a link in the line, and not the text of another link.
 fn refers(line: &str, label: &str) -> bool {
     let link = format!("[{label}]");
     let mut found = line.match_indices(&link);
     found.any(|(at, _)| !line[at + link.len()..].starts_with(['[', ':']))
 }
 
-/// The targets of `[text](target)`.
+/// Returns the targets of `[text](target)`.
 fn inline_targets(text: &str) -> Vec<&str> {
     let in_line = |line| {
         let ends = str::split(line, "](").skip(1);
@@ -75,7 +75,7 @@ fn inline_targets(text: &str) -> Vec<&str> {
     prose(text).flat_map(in_line).collect()
 }
 
-/// As the hosts of repositories and rustdoc make them of headings.
+/// Returns the anchors that rustdoc and the hosts of repositories derive from headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = prose(text).filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {
@@ -90,8 +90,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// What a relative link of a document does not lead to; nothing if it leads somewhere.
-fn is_lost(document: &Path, target: &str) -> bool {
+/// Returns whether a relative link of a document does not resolve.
+fn is_broken(document: &Path, target: &str) -> bool {
     if target.contains("://") {
         return false;
     }
@@ -110,7 +110,7 @@ fn is_lost(document: &Path, target: &str) -> bool {
     }
 }
 
-/// What stands between backticks, the lines' ends apart.
+/// Returns the texts between backticks, which may span lines.
 fn quoted(text: &str) -> Vec<String> {
     let text = prose(text).collect::<Vec<_>>().join(" ");
     text.split('`')
@@ -120,8 +120,8 @@ fn quoted(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// `dir/{one,two}.rs`: the paths that it stands for.
-fn spelled_out(path: &str) -> Vec<String> {
+/// Returns the paths that a pattern such as `dir/{one,two}.rs` stands for.
+fn expand_braces(path: &str) -> Vec<String> {
     let braces = path.split_once('{').and_then(|(before, rest)| {
         let (names, after) = rest.split_once('}')?;
         Some((before, names, after))
@@ -133,9 +133,9 @@ fn spelled_out(path: &str) -> Vec<String> {
     names.split(',').map(name).collect()
 }
 
-/// Whether it begins with a directory of the repository, of the document's or of `src`, and leads nowhere from any
-/// of them.
-fn is_lost_path(document: &Path, path: &str) -> bool {
+/// Returns whether `path` begins with a directory of the repository, of the document's directory or of `src`, and
+/// exists in none of them.
+fn is_missing_path(document: &Path, path: &str) -> bool {
     let Some((first, _)) = path.split_once('/') else {
         return false;
     };
@@ -145,12 +145,12 @@ fn is_lost_path(document: &Path, path: &str) -> bool {
         .into_iter()
         .filter(|directory| !first.is_empty() && directory.join(first).is_dir())
         .peekable();
-    // What is built comes and goes.
+    // Build outputs may or may not exist.
     let is_ours = first != "target" && from.peek().is_some();
     is_ours && !from.any(|directory| directory.join(path).exists())
 }
 
-/// The text of all sources in a directory.
+/// Appends the text of all sources in a directory.
 fn sources(directory: &Path, into: &mut String) {
     for entry in fs::read_dir(directory).expect("a directory").flatten() {
         let path = entry.path();
@@ -166,10 +166,10 @@ fn sources(directory: &Path, into: &mut String) {
 fn every_file_that_a_document_names_exists() {
     for document in documents() {
         for words in quoted(&read(&document)) {
-            // A script may have arguments, and a pattern ends the path.
+            // A script may have arguments, and a glob ends the path.
             let path = words.split([' ', '*']).next().unwrap_or_default();
-            for path in spelled_out(path) {
-                assert!(!is_lost_path(&document, &path), "{document:?}: {path}");
+            for path in expand_braces(path) {
+                assert!(!is_missing_path(&document, &path), "{document:?}: {path}");
             }
         }
     }
@@ -226,7 +226,7 @@ fn every_link_of_the_documents_resolves() {
         let text = read(&document);
         let defined = definitions(&text).into_iter().map(|(_, target)| target);
         for target in inline_targets(&text).into_iter().chain(defined) {
-            assert!(!is_lost(&document, target), "{document:?}: {target}");
+            assert!(!is_broken(&document, target), "{document:?}: {target}");
         }
     }
 }

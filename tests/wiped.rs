@@ -1,8 +1,8 @@
-//! A token's text is wiped from memory when its last holder is gone. The test reads its own memory,
-//! freed parts and stacks included, as a debugger or a core dump would.
+//! A token's text is wiped from memory when its last holder is dropped. The test reads its own memory,
+//! including freed parts and stacks, as a debugger or a core dump would.
 //!
-//! The text is nowhere but in what is tested: it is computed where it is needed, and looked for byte
-//! by byte.
+//! The test itself does not store the text: it computes the text where it needs it, and searches for it
+//! byte by byte.
 
 #![cfg(all(target_os = "linux", feature = "redis", feature = "test-util"))]
 
@@ -17,19 +17,19 @@ use tower_api_token::{
 };
 use zeroize::Zeroizing;
 
-/// A text of 48 characters that nobody else computes.
+/// A text of 48 characters that occurs nowhere else.
 #[derive(Clone, Copy)]
 struct Hidden(u64);
 
 const LENGTH: usize = 48;
 
-/// A freed block's beginning is overwritten by the allocator: what is looked for is a piece from the
-/// middle.
+/// The part of the text to search for. It is in the middle, because the allocator overwrites the beginning
+/// of a freed block.
 const PIECE: std::ops::Range<usize> = 20..36;
 
 impl Hidden {
     fn byte(self, place: usize) -> u8 {
-        // A thousand apart, so that no text is the next one, moved.
+        // A thousand apart, so that no text is a shifted copy of another.
         let mut word = self.0 * 1000 + place as u64;
         for _ in 0..3 {
             word = (word ^ (word >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -37,7 +37,7 @@ impl Hidden {
         b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"[(word >> 40) as usize % 32]
     }
 
-    /// The text, wiped when it is dropped. It does not grow, so that no copy is left behind.
+    /// Returns the text, which is wiped when it is dropped. It never grows, so growth leaves no copy behind.
     fn text(self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(LENGTH));
         text.extend((0..LENGTH).map(|place| char::from(self.byte(place))));
@@ -45,7 +45,7 @@ impl Hidden {
     }
 
     fn is_in(self, mut bytes: &[u8]) -> bool {
-        // The standard library's search for a byte is optimized in debug builds too.
+        // The standard library's search for a byte is optimized even in debug builds.
         while bytes.skip_until(self.byte(PIECE.start)).unwrap() > 0 {
             let piece = PIECE.skip(1);
             if bytes.len() >= piece.len()
@@ -59,9 +59,9 @@ impl Hidden {
         false
     }
 
-    /// Whether it lies anywhere in this process's memory.
+    /// Returns whether the text is anywhere in this process's memory.
     fn is_there(self) -> bool {
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux tells its maps");
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux lists its maps");
         let mut memory = File::open("/proc/self/mem").expect("our own memory");
         let mut chunk = vec![0; 1 << 20];
         let mut there = false;
@@ -84,9 +84,9 @@ impl Hidden {
         while at < range.end {
             let length = usize::try_from(range.end - at).unwrap().min(chunk.len());
             memory.seek(SeekFrom::Start(at)).unwrap();
-            // The chunk is in this memory too, and must not be found with what was read before.
+            // The chunk is in this memory too, and must not contain an earlier read.
             chunk.fill(0);
-            // What was unmapped meanwhile holds nothing.
+            // The range may have been unmapped meanwhile.
             let Ok(read) = memory.read(&mut chunk[..length]) else {
                 return false;
             };
@@ -96,20 +96,20 @@ impl Hidden {
             if read < PIECE.len() || at + read as u64 == range.end {
                 return false;
             }
-            // A piece across two chunks is not overlooked.
+            // Overlap the chunks, so that a piece across two is found.
             at += (read - PIECE.len() + 1) as u64;
         }
         false
     }
 }
 
-/// One test at a time, or one would find what another is reading.
+/// Runs one test at a time, because one would find the text that another reads.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A loader that knows this text alone.
+/// Returns the builder of a cache whose loader knows only this text.
 fn builder(hidden: Hidden) -> ApiTokenCacheBuilder<()> {
     ApiTokenCache::builder(move |lookup: Lookup| async move {
         let known = lookup.token().expose() == hidden.text().as_str();
@@ -117,7 +117,7 @@ fn builder(hidden: Hidden) -> ApiTokenCacheBuilder<()> {
     })
 }
 
-/// A miss, hits, a revocation; and the same for a text that is unknown.
+/// Runs misses, hits and a revocation, for a known and for an unknown text.
 async fn use_all(cache: &ApiTokenCache, hidden: Hidden, unknown: Hidden) {
     for _ in 0..3 {
         let answer = cache
@@ -163,7 +163,7 @@ fn a_text_that_is_not_wiped_is_found() {
     assert!(hidden.is_there(), "freed, and still legible");
 }
 
-/// Runs it to its end, tasks in the background included.
+/// Runs the test to its end, including its background tasks.
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -185,7 +185,7 @@ fn a_cache_over_redis_leaves_no_text_behind() {
     let (hidden, unknown) = (Hidden(5), Hidden(6));
     let server = RedisServer::start();
     run(async {
-        // A busy machine is not what is tested.
+        // Long enough for a busy machine.
         let patience = Duration::from_secs(5);
         let store = RedisStore::new(&server.url()).unwrap();
         let store = store.response_timeout(patience).connect_timeout(patience);

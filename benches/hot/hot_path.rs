@@ -33,7 +33,7 @@ const SCENES: [&str; 7] = [
     "cached unknown token",
     "malformed token",
     "checksum fails",
-    "nothing presented",
+    "no token",
 ];
 
 /// A service and the credentials of its requests.
@@ -54,7 +54,7 @@ impl Scene {
             "cached unknown token" => layered(one(credential(UNKNOWN))),
             "malformed token" => layered(one(credential("what is this"))),
             "checksum fails" => Self::Layered(Box::new(checked(cache)), one(hot::mistyped())),
-            "nothing presented" => layered(vec![None]),
+            "no token" => layered(vec![None]),
             other => panic!("no scene {other}"),
         }
     }

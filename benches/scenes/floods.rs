@@ -86,7 +86,7 @@ async fn most_in_a_second(url: String) {
 
 /// Warms the cache, floods it, and describes the result, without the store.
 async fn run(flood: &mut Flood, invented: usize) -> String {
-    flood.prime().await;
+    flood.warm().await;
     let primed = resident_bytes() / 1e6;
     let mut first = flood.run(invented / 10).await;
     let tenth = resident_bytes() / 1e6;
@@ -103,7 +103,7 @@ async fn run(flood: &mut Flood, invented: usize) -> String {
     format!(
         "| {seconds:.1} | {:.0} | {:.3} % | {:.1}, {:.1} | {primed:.1}, {tenth:.1}, {end:.1} | {} | {records}, {nulls} |",
         invented as f64 / seconds,
-        100.0 * first.share_of_local(),
+        100.0 * first.local_share(),
         micros(50),
         micros(99),
         flood.loads(),

@@ -1,4 +1,4 @@
-//! `CachedApiToken` as an axum extractor (http.md line 30).
+//! Tests of `CachedApiToken` as an axum extractor (http.md line 30).
 use std::convert::Infallible;
 
 use axum::Router;
@@ -40,7 +40,7 @@ fn router() -> Router {
         format!("{} {}", token.id(), token.metadata().0)
     }
     async fn optional(token: Option<CachedApiToken<Plan>>) -> String {
-        token.map_or("nobody".to_owned(), |token| token.id().to_owned())
+        token.map_or("anonymous".to_owned(), |token| token.id().to_owned())
     }
     async fn other_required(_: CachedApiToken<()>) -> &'static str {
         "somebody"
@@ -82,7 +82,7 @@ fn missing() -> (StatusCode, String) {
 #[tokio::test]
 async fn a_handler_gets_the_verified_token_with_its_metadata() {
     let app = router().layer(layer());
-    // Loaded, and then from memory.
+    // Loaded, then from memory.
     for _ in 0..2 {
         let reply = send(&app, request("/required", Some(GOOD))).await;
         assert_eq!(reply, ok("tok-1 gold"));
@@ -113,7 +113,7 @@ async fn in_optional_mode_an_anonymous_request_is_none() {
     let value = http::HeaderValue::from_static("Basic YTpi");
     basic.headers_mut().insert("authorization", value);
     for request in [request("/optional", None), basic] {
-        assert_eq!(send(&app, request).await, ok("nobody"));
+        assert_eq!(send(&app, request).await, ok("anonymous"));
     }
 }
 
@@ -132,7 +132,7 @@ async fn a_preflight_that_the_layer_let_pass_is_anonymous() {
         let value = http::HeaderValue::from_static("x");
         preflight.headers_mut().insert(name, value);
     }
-    assert_eq!(send(&app, preflight).await, ok("nobody"));
+    assert_eq!(send(&app, preflight).await, ok("anonymous"));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! A real nginx with a cache in front of the layer. It does not follow RFC 9111 section 3.5: whatever it may store it
-//! gives to everybody, whatever `Authorization` they send.
+//! Tests with a real nginx and its cache in front of the layer. nginx does not follow RFC 9111 section 3.5: it
+//! serves a stored response to every client, whatever `Authorization` they send.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tower_api_token::{
 const ACME: &str = "token-of-acme-0123456789";
 const GLOBEX: &str = "token-of-globex-012345678";
 
-/// What an operator of nginx writes, and what a handler says.
+/// Pairs of an nginx directive and a handler's `Cache-Control`.
 const CACHED: [(&str, &str); 4] = [
     ("proxy_cache_valid 200 1m;", ""),
     ("proxy_cache_valid any 1m;", "must-revalidate"),
@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// The answer's body and where nginx has it from, or the status of a refusal.
+    /// Returns the body and nginx's cache status, or the status of a rejection.
     async fn ask(&self, header: &str) -> Result<(String, String), u16> {
         ask(self.nginx.addr(), header).await
     }
@@ -85,7 +85,7 @@ impl World {
         self.ask(header).await.map(|(body, _)| body)
     }
 
-    /// Confirmed when it returns.
+    /// Revokes the token, and returns once the invalidation is confirmed.
     async fn revoke_acme(&self) {
         self.revoked.store(1, Ordering::SeqCst);
         self.cache
@@ -120,7 +120,7 @@ fn authorization(token: &str) -> String {
     format!("Authorization: Bearer {token}")
 }
 
-async fn nobody_gets_another_tenants_answer(
+async fn check_that_answers_are_not_shared(
     configure: fn(ApiTokenLayerBuilder<()>) -> ApiTokenLayerBuilder<()>,
     header: fn(&str) -> String,
     anonymous: Result<String, u16>,
@@ -141,12 +141,12 @@ async fn nobody_gets_another_tenants_answer(
 
 #[tokio::test]
 async fn nginx_does_not_share_answers_between_authorizations() {
-    nobody_gets_another_tenants_answer(|layer| layer, authorization, Err(401)).await;
+    check_that_answers_are_not_shared(|layer| layer, authorization, Err(401)).await;
 }
 
 #[tokio::test]
 async fn nginx_does_not_share_answers_between_api_keys() {
-    nobody_gets_another_tenants_answer(
+    check_that_answers_are_not_shared(
         |layer| layer.sources([TokenSource::header("x-api-key")]),
         |token| format!("X-API-Key: {token}"),
         Err(401),
@@ -156,7 +156,7 @@ async fn nginx_does_not_share_answers_between_api_keys() {
 
 #[tokio::test]
 async fn nginx_does_not_share_answers_between_cookies() {
-    nobody_gets_another_tenants_answer(
+    check_that_answers_are_not_shared(
         |layer| layer.sources([TokenSource::cookie("token")]),
         |token| format!("Cookie: token={token}"),
         Err(401),
@@ -166,7 +166,7 @@ async fn nginx_does_not_share_answers_between_cookies() {
 
 #[tokio::test]
 async fn nginx_gives_no_anonymous_answer_to_a_token() {
-    nobody_gets_another_tenants_answer(
+    check_that_answers_are_not_shared(
         |layer| layer.optional(),
         authorization,
         Ok("anybody".to_owned()),
@@ -188,7 +188,7 @@ async fn with_shared_caching_nginx_keeps_one_answer_per_token() {
     assert_eq!(world.ask(&acme).await, answer("acme", "HIT"));
     assert_eq!(world.ask(&globex).await, answer("globex", "MISS"));
     assert_eq!(world.ask("").await, Err(401));
-    // What leave means: the cache does not ask again.
+    // The price of shared caching: nginx does not ask again.
     world.revoke_acme().await;
     assert_eq!(world.ask(&acme).await, answer("acme", "HIT"));
 }

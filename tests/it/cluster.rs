@@ -1,12 +1,12 @@
-//! A cluster one of whose nodes is in trouble: what the others' tokens notice of it, which is nothing,
-//! and what a durable invalidation does.
+//! Tests of a cluster one of whose nodes fails: tokens on other nodes are not affected. Also tests
+//! `wait_for_replicas`.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Cache, Db, Points, Row, ask, cached, confirmed, entry, eventually, found, grant, is_absent,
+    Cache, Db, Points, Row, ask, cached, confirmed, entry, eventually, found, grant, is_invalid,
     nothing_was_denied, redis_at, until,
 };
 use test_support::{Direction, FaultProxy, Feature, RedisCluster, RedisServer};
@@ -26,9 +26,9 @@ struct World {
 }
 
 impl World {
-    /// Many tokens of no tenant, all of them cached: each has to do with one node alone.
+    /// Creates a cluster with many cached tokens. None has a tenant, so that each depends on one node only.
     async fn new(store: impl FnOnce(RedisStore) -> RedisStore) -> Self {
-        // So long a node timeout that nothing fails over by itself.
+        // The node timeout is so long that no failover starts by itself.
         let whole = ["--cluster-require-full-coverage", "no"];
         let cluster = RedisCluster::start_with(Duration::from_secs(600), &whole);
         let db = Db::new();
@@ -60,20 +60,20 @@ impl World {
         builder.token_types(["app"]).build().unwrap()
     }
 
-    /// The tokens whose entries lie on a master, and the others.
-    fn divided(&self, master: usize) -> (Vec<&String>, Vec<&String>) {
+    /// Returns the tokens whose entries are on `master`, and the others.
+    fn partition(&self, master: usize) -> (Vec<&String>, Vec<&String>) {
         let here = |token: &&String| self.cluster.master_for(&entry(token)) == master;
         self.tokens.iter().partition(here)
     }
 
-    /// A token that nobody knows, whose entry lies on such a master.
+    /// Returns an unknown token whose entry belongs to a master for which `is` holds.
     fn token_of(&self, is: impl Fn(usize) -> bool) -> String {
         let mut tokens = (0..).map(|n| format!("app-new-{n}"));
         let there = |token: &String| is(self.cluster.master_for(&entry(token)));
         tokens.find(there).unwrap()
     }
 
-    /// A master that holds neither the epoch nor the registry.
+    /// Returns a master that holds neither the epoch nor the registry.
     fn bystander(&self) -> usize {
         let needed = [EPOCH, BOUNDS].map(|key| self.cluster.master_for(key));
         let masters = self.cluster.masters();
@@ -83,7 +83,7 @@ impl World {
             .unwrap()
     }
 
-    /// The slot of a master's heartbeat, and another master.
+    /// Returns the slot of a master's heartbeat, and another master.
     fn heartbeat(&self, node: usize) -> (u16, usize) {
         let mut tags = (0..).map(|n: u32| n.to_string());
         let tag = tags.find(|tag| self.cluster.master_for(tag) == node);
@@ -96,8 +96,8 @@ impl World {
         self.cluster.replicas_of(master)[0]
     }
 
-    /// The slot of an entry, its master, and another.
-    fn way(&self, entry: &str) -> (u16, usize, usize) {
+    /// Returns the slot of an entry, its master, and another master.
+    fn slot_and_masters(&self, entry: &str) -> (u16, usize, usize) {
         let from = self.cluster.master_for(entry);
         let mut others = self.cluster.masters().into_iter();
         let to = others.find(|node| *node != from);
@@ -105,8 +105,8 @@ impl World {
     }
 }
 
-/// Whether a master knows that its replica has all that there is.
-fn has_heard_all(master: &RedisServer) -> bool {
+/// Returns whether the replica has acknowledged everything that the master has written.
+fn is_replicated(master: &RedisServer) -> bool {
     let info = master.command(&["INFO", "replication"]).text();
     let after = |name: &str| {
         let rest = info.split_once(name)?.1;
@@ -115,8 +115,8 @@ fn has_heard_all(master: &RedisServer) -> bool {
     after(",offset=").is_some() && after(",offset=") == after("master_repl_offset:")
 }
 
-/// How many commands a node has refused with such a word.
-fn refusals(node: &RedisServer, code: &str) -> u64 {
+/// Returns how many commands a node has answered with the error `code`.
+fn error_count(node: &RedisServer, code: &str) -> u64 {
     let info = node.command(&["INFO", "errorstats"]).text();
     let name = format!("errorstat_{code}:count=");
     let count = info.split_once(&name).and_then(|(_, rest)| {
@@ -126,7 +126,7 @@ fn refusals(node: &RedisServer, code: &str) -> u64 {
     count.unwrap_or(0)
 }
 
-/// The innermost cause.
+/// Returns the innermost source of an error.
 fn cause(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -138,14 +138,14 @@ fn cause(error: &dyn Error) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_master_delays_only_requests_for_its_own_keys() {
     let world = World::new(|store| {
-        // Open for longer than the test lasts.
+        // Once open, the breaker stays open until the test ends.
         store
             .response_timeout(Duration::from_millis(500))
             .circuit_breaker(5, Duration::from_secs(600))
     })
     .await;
     let victim = world.bystander();
-    let (frozen, healthy) = world.divided(victim);
+    let (frozen, healthy) = world.partition(victim);
     assert!(frozen.len() >= 5 && healthy.len() >= 5);
     let gets = world.cluster.node(victim).command_count("get");
     world.cluster.node(victim).pause();
@@ -161,7 +161,7 @@ async fn a_frozen_master_delays_only_requests_for_its_own_keys() {
     }
     for one in five {
         let Ok(Answer::Valid(token)) = one.await.unwrap() else {
-            panic!("an outage of Redis is no answer");
+            panic!("an outage of Redis reaches the caller");
         };
         assert_eq!(token.origin(), Origin::Loaded);
     }
@@ -174,7 +174,7 @@ async fn a_frozen_master_delays_only_requests_for_its_own_keys() {
         }
     }
     world.cluster.node(victim).resume();
-    // It executes now what it was sent: the requests of one deadline.
+    // It now runs the commands that it was sent: those of one timeout.
     let sent = world.cluster.node(victim).command_count("get") - gets;
     assert_eq!(sent, 5);
 }
@@ -189,7 +189,7 @@ async fn a_frozen_epoch_master_leaves_no_lease_behind() {
     let master = world.cluster.node(world.cluster.master_for(&entry));
     world.cluster.node(of_epoch).pause();
     found(&world.cache, &token).await;
-    // The record, or nothing: never the lease of a flight that is over.
+    // The record or nothing, but never the lease of a call that has ended.
     assert!(
         master
             .get(&entry)
@@ -201,15 +201,15 @@ async fn a_frozen_epoch_master_leaves_no_lease_behind() {
 async fn a_frozen_registry_master_does_not_stop_reads_elsewhere() {
     let world = World::new(|store| store).await;
     let of_registry = world.cluster.master_for(BOUNDS);
-    let (_, healthy) = world.divided(of_registry);
+    let (_, healthy) = world.partition(of_registry);
     world.cluster.node(of_registry).pause();
-    // It has entered nothing yet.
+    // This instance has not registered its bound yet.
     let store = redis_at(&world.url).circuit_breaker(1, Duration::from_secs(600));
     let fresh = world.db.cache().store(store).token_types(["app"]);
     let fresh = fresh.build().unwrap();
     for token in healthy {
         assert_eq!(found(&fresh, token).await.origin(), Origin::Shared);
-        // What operators cannot know of is not kept.
+        // Entries under a bound that is not registered are not kept.
         assert_eq!(crate::common::local_entries(&fresh), (0, 0));
     }
 }
@@ -218,7 +218,7 @@ async fn a_frozen_registry_master_does_not_stop_reads_elsewhere() {
 async fn after_failover_a_frozen_masters_slots_are_cached_again() {
     let world = World::new(|store| store.response_timeout(Duration::from_millis(500))).await;
     let victim = world.bystander();
-    let (frozen, healthy) = world.divided(victim);
+    let (frozen, healthy) = world.partition(victim);
     world.cluster.node(victim).pause();
     found(&world.cache, frozen[0]).await;
     let heir = world.replica(victim);
@@ -232,14 +232,14 @@ async fn after_failover_a_frozen_masters_slots_are_cached_again() {
     }
     world.db.revoke(frozen[0]);
     world.cache.invalidate(frozen[0]).await.unwrap();
-    assert!(is_absent(&world.cache, frozen[0]).await);
+    assert!(is_invalid(&world.cache, frozen[0]).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_in_a_migrating_slot_is_cached_and_can_be_revoked() {
     let world = World::new(|store| store).await;
     let token = &world.tokens[0];
-    let (slot, from, to) = world.way(&entry(token));
+    let (slot, from, to) = world.slot_and_masters(&entry(token));
     world.cluster.begin_migration(slot, from, to);
     world.cluster.migrate_keys(slot, from, to);
     let questions = || -> u64 {
@@ -247,16 +247,16 @@ async fn a_token_in_a_migrating_slot_is_cached_and_can_be_revoked() {
         nodes.map(|node| node.command_count("cluster|slots")).sum()
     };
     let (before, start) = (questions(), Instant::now());
-    // For longer than the pause between two questions.
+    // Longer than the pause between two reads of the slot map.
     while start.elapsed() < Duration::from_millis(500) {
         assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
     }
     world.db.revoke(token);
     world.cache.invalidate(token).await.unwrap();
-    assert!(is_absent(&world.cache, token).await);
+    assert!(is_invalid(&world.cache, token).await);
     assert_eq!(questions(), before, "its owner is the same");
     world.cluster.end_migration(slot, from, to);
-    assert!(is_absent(&world.cache, token).await);
+    assert!(is_invalid(&world.cache, token).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,9 +265,9 @@ async fn a_node_stays_usable_when_its_heartbeat_slot_has_moved() {
     let node = world.bystander();
     let (slot, to) = world.heartbeat(node);
     world.cluster.migrate_slot(slot, node, to);
-    // More than it takes to give a connection up, and another.
-    until(|| refusals(world.cluster.node(node), "MOVED") >= 4).await;
-    let (here, _) = world.divided(node);
+    // More errors than would end the connection, twice.
+    until(|| error_count(world.cluster.node(node), "MOVED") >= 4).await;
+    let (here, _) = world.partition(node);
     for token in here {
         assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
     }
@@ -279,9 +279,9 @@ async fn a_node_stays_usable_while_its_heartbeat_slot_migrates() {
     let node = world.bystander();
     let (slot, to) = world.heartbeat(node);
     world.cluster.begin_migration(slot, node, to);
-    // More than it takes to give a connection up, and another.
-    until(|| refusals(world.cluster.node(node), "ASK") >= 4).await;
-    let (here, _) = world.divided(node);
+    // More errors than would end the connection, twice.
+    until(|| error_count(world.cluster.node(node), "ASK") >= 4).await;
+    let (here, _) = world.partition(node);
     for token in &here {
         assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
         world.cache.invalidate(token).await.unwrap();
@@ -309,14 +309,14 @@ async fn a_redirection_without_a_host_names_the_host_that_sent_it() {
     }
     let cache = World::cache(&world.db, &world.url, |store| store);
     let token = &world.tokens[0];
-    let (slot, from, to) = world.way(&entry(token));
+    let (slot, from, to) = world.slot_and_masters(&entry(token));
     assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
     world.cluster.begin_migration(slot, from, to);
     world.cluster.migrate_keys(slot, from, to);
     assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
     world.db.revoke(token);
     cache.invalidate(token).await.unwrap();
-    assert!(is_absent(&cache, token).await);
+    assert!(is_invalid(&cache, token).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -339,7 +339,7 @@ async fn nodes_without_a_hostname_are_found_by_their_address() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partial_slot_map_does_not_replace_a_complete_one() {
     let world = World::new(|store| store).await;
-    // As one that is new to the cluster. It answers first: whoever knows more is further away.
+    // It knows as much as a node that is new to the cluster, and is the first to answer.
     let new = RedisServer::start_node();
     new.add_slots(0, 99);
     let far = FaultProxy::start(world.cluster.node(0).addr());
@@ -360,7 +360,7 @@ async fn a_cluster_needs_two_more_rights_than_one_server() {
     let url = world.url.replace("://", "://api:secret@");
     let cache = World::cache(&world.db, &url, |store| store);
     let token = &world.tokens[0];
-    let (slot, from, to) = world.way(&entry(token));
+    let (slot, from, to) = world.slot_and_masters(&entry(token));
     cache.check_store().await.unwrap();
     cache.invalidate(token).wait_for_replicas(1).await.unwrap();
     world.cluster.begin_migration(slot, from, to);
@@ -377,7 +377,7 @@ async fn a_cluster_needs_two_more_rights_than_one_server() {
     }
 }
 
-/// How often a node read from its connections, and how many commands that were.
+/// Returns how often a node read from its connections, and how many commands it ran.
 fn read_by(node: &RedisServer) -> (u64, u64) {
     let info = node.command(&["INFO", "stats"]).text();
     let figure = |name: &str| -> u64 {
@@ -390,7 +390,7 @@ fn read_by(node: &RedisServer) -> (u64, u64) {
     )
 }
 
-// On one thread: all of them are sent before the first connection gets to write.
+// One thread, so that all commands are queued before the first connection writes.
 #[tokio::test]
 async fn concurrent_lookups_share_a_nodes_writes_across_slots() {
     let world = World::new(|store| store).await;
@@ -430,7 +430,7 @@ async fn the_replica_of_the_tokens_slot_confirms_an_invalidation() {
             .unwrap();
         assert!(!replica.keys("api_token:token:*").contains(&entry));
         assert_eq!(replica.keys("api_token:fence:durable:*").len(), 1);
-        assert!(is_absent(&world.cache, token).await);
+        assert!(is_invalid(&world.cache, token).await);
     }
 }
 
@@ -442,29 +442,29 @@ async fn without_its_replica_a_deletion_is_done_but_not_confirmed() {
     let master = world.cluster.master_for(&entry);
     let unknown = world.token_of(|node| node == master);
     let replica = world.replica(master);
-    until(|| has_heard_all(world.cluster.node(master))).await;
+    until(|| is_replicated(world.cluster.node(master))).await;
     let master_node = world.cluster.node(master);
     assert_eq!(master_node.connected_replicas(), 1);
     world.cluster.node(replica).pause();
     world.db.revoke(token);
-    // The first removes nothing, of which the replica would have heard nothing.
+    // The first deletion removes nothing, and so would not be replicated.
     for token in [&unknown, token] {
         let done = world.cache.invalidate(token).wait_for_replicas(1).await;
         let error = done.expect_err(&master_node.replication());
-        // On a busy machine the last of the three tries may not come to its end.
+        // On a busy machine the last of the three attempts may time out.
         let expected = ["too few replicas acknowledged in time", "timed out"];
         assert!(expected.contains(&cause(&error).as_str()), "{error:?}");
         assert!(error.is_retryable());
     }
     assert_eq!(world.cluster.node(master).get(&entry), None);
-    let (_, elsewhere) = world.divided(master);
+    let (_, elsewhere) = world.partition(master);
     world
         .cache
         .invalidate(elsewhere[0])
         .wait_for_replicas(1)
         .await
         .unwrap();
-    // What was confirmed outlives the master.
+    // A confirmed deletion survives the loss of the master.
     world.cluster.node(replica).resume();
     confirmed(async || {
         world
@@ -477,7 +477,7 @@ async fn without_its_replica_a_deletion_is_done_but_not_confirmed() {
     .await;
     world.cluster.node(master).kill();
     assert_eq!(world.cluster.failover(master), replica);
-    assert!(is_absent(&world.cache, token).await);
+    assert!(is_invalid(&world.cache, token).await);
     assert!(!world.cluster.keys("api_token:token:*").contains(&entry));
 }
 
@@ -498,7 +498,7 @@ async fn wait_for_replicas_gives_up_on_a_frozen_master() {
         .await
         .unwrap_err();
     assert!(error.is_retryable());
-    // Three tries of a connection each; a minute is what a frozen peer costs without a bound.
+    // Three attempts, each with a new connection. Without a limit a frozen peer costs a minute.
     assert!(
         start.elapsed() < Duration::from_secs(10),
         "{:?}",
@@ -560,8 +560,8 @@ async fn a_cluster_that_lacks_a_master_is_unhealthy() {
             world.cache.check_store().await.unwrap_err();
             victim.restart_from_file();
         }
-        let is_well = async || world.cache.check_store().await.is_ok();
-        eventually("it is not well again", is_well).await;
+        let is_healthy = async || world.cache.check_store().await.is_ok();
+        eventually("the cluster is not healthy again", is_healthy).await;
     }
 }
 
@@ -569,10 +569,10 @@ async fn a_cluster_that_lacks_a_master_is_unhealthy() {
 async fn the_registry_is_read_after_the_reply_to_the_deletion() {
     let world = World::new(|store| store).await;
     let victim = world.bystander();
-    let (frozen, healthy) = world.divided(victim);
+    let (frozen, healthy) = world.partition(victim);
     let builder = world.db.cache().store(redis_at(&world.url));
     let cache = builder.local_capacity(0).build().unwrap();
-    // All connections are there, and the bound is entered under them.
+    // All connections are open, and the bound is registered.
     for token in healthy.iter().chain(&frozen).chain(&healthy) {
         found(&cache, token).await;
     }
@@ -586,7 +586,7 @@ async fn the_registry_is_read_after_the_reply_to_the_deletion() {
             .wait_for_all_instances()
             .into_future(),
     );
-    // More than enough time for whatever is sent with the deletion.
+    // More than enough time for commands that were sent with the deletion.
     for token in healthy.iter().chain(&healthy) {
         assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
     }
@@ -596,7 +596,7 @@ async fn the_registry_is_read_after_the_reply_to_the_deletion() {
     assert!(read() > before);
 }
 
-/// A lease that was sent on to where its slot goes is given back there.
+/// An acquire that was redirected to the slot's new node is given back on that node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_a_redirected_acquire_takes_late_is_given_back() {
     let world = World::new(|store| store).await;
@@ -608,9 +608,9 @@ async fn a_lease_that_a_redirected_acquire_takes_late_is_given_back() {
     let builder = builder.load_timeout(Duration::from_secs(3_600));
     let builder = builder.local_capacity(0).sync_points(points.sync_points());
     let cache = builder.build().unwrap();
-    let (slot, from, to) = world.way(&entry(&token));
+    let (slot, from, to) = world.slot_and_masters(&entry(&token));
     let target = world.cluster.node(to);
-    // What it is connected to.
+    // Opens the connections to all nodes.
     for token in &world.tokens {
         found(&cache, token).await;
     }
@@ -624,7 +624,7 @@ async fn a_lease_that_a_redirected_acquire_takes_late_is_given_back() {
     target.pause();
     gate.open();
     let Ok(Answer::Valid(answer)) = asked.await.unwrap() else {
-        panic!("it is not answered");
+        panic!("the request is not answered");
     };
     assert_eq!(answer.origin(), Origin::Loaded);
     target.resume();
@@ -633,7 +633,7 @@ async fn a_lease_that_a_redirected_acquire_takes_late_is_given_back() {
     eventually("the lease is left behind", gone).await;
 }
 
-/// Tokens of all masters in one batch: one master's trouble is no other's.
+/// One batch has last uses for all masters, and one frozen master delays none of the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_master_delays_only_its_own_last_uses() {
     let world = World::new(|store| store).await;
@@ -658,7 +658,7 @@ async fn a_frozen_master_delays_only_its_own_last_uses() {
         async move { cache.shutdown().await }
     });
     let written = || usize::try_from(cache.stats().last_uses_written).unwrap();
-    // A busy machine may need more than one try.
+    // A busy machine may need more than one attempt.
     until(|| cache.stats().last_uses_failures > 0 && written() >= healthy.len()).await;
     assert_eq!(written(), healthy.len());
     world.cluster.node(victim).resume();

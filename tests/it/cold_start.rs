@@ -1,5 +1,5 @@
-//! A cold start: all tokens are asked for at once, and none is cached. How long that takes is measured by
-//! `cargo bench --bench scenes --all-features -- cold_start`.
+//! Tests of a cold start: all tokens are looked up at once, and none is cached.
+//! `cargo bench --bench scenes --all-features -- cold_start` measures how long that takes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tower_api_token::{Answer, Origin, RedisStore};
 const TOKENS: usize = 10_000;
 /// The default of `max_concurrent_loads`.
 const CAP: usize = 50;
-/// A busy machine is not what is tested.
+/// Long enough for a busy machine.
 const PATIENT: Duration = Duration::from_secs(300);
 
 fn token(n: usize) -> String {
@@ -25,7 +25,7 @@ async fn start_cold(build: impl FnOnce(Builder) -> Builder) {
     let builder = build(db.cache().token_types(["app"]));
     let builder = builder.load_queue_timeout(PATIENT).load_timeout(PATIENT);
     let cache = builder.build().unwrap();
-    // All have come before anybody may leave the database, and then they leave it fifty at a time.
+    // All requests arrive before the first load ends. Then fifty loads run at a time.
     db.gate.close();
     let asked: Vec<_> = (0..TOKENS).map(|n| start(&cache, &token(n))).collect();
     until(|| cache.in_flight() == TOKENS).await;

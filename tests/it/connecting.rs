@@ -1,5 +1,5 @@
-//! How a store finds its Redis and is let in: sentinels that hang, servers without RESP3, users,
-//! passwords and certificates that change.
+//! Tests of how a store finds its Redis server and connects: sentinels that hang, servers without RESP3,
+//! and users, passwords and certificates that change.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ fn cache(db: &Arc<Db>, store: RedisStore) -> Cache {
     builder.token_types(["app"]).build().unwrap()
 }
 
-/// Longer than the default, so that a busy machine is not taken for an outage.
+/// Creates a store with longer timeouts than the defaults, so that a busy machine does not look like an outage.
 fn patient(url: &str) -> RedisStore {
     let store = RedisStore::new(url).unwrap();
     store.connect_timeout(Duration::from_secs(5))
@@ -41,14 +41,14 @@ async fn works(cache: &Cache) {
     confirmed(async || cache.invalidate(TOKEN).await.is_ok()).await;
     confirmed(async || cache.invalidate_tenant("t-1").await.is_ok()).await;
     cached(cache, TOKEN).await;
-    eventually("it takes no write", async || {
+    eventually("nothing is cached", async || {
         cache.check_store().await.is_ok()
     })
     .await;
 }
 
-/// Everything that the log would say of why the store cannot be used.
-async fn why_not(cache: &Cache) -> String {
+/// Returns the chain of errors that the log would have about an unusable store.
+async fn error_chain(cache: &Cache) -> String {
     let error = cache.check_store().await.unwrap_err();
     let mut text = error.to_string();
     let mut error: &dyn Error = &error;
@@ -59,11 +59,11 @@ async fn why_not(cache: &Cache) -> String {
     text
 }
 
-/// The same, once it says so: what is found out at a connect is told from the next request on.
+/// Waits until that chain contains `words`, because a request reports only what earlier attempts to connect found.
 async fn says(cache: &Cache, words: &str) {
     let start = Instant::now();
     loop {
-        let said = why_not(cache).await;
+        let said = error_chain(cache).await;
         assert!(!said.contains("31337"), "a password: {said}");
         if said.contains(words) {
             return;
@@ -107,7 +107,7 @@ async fn a_new_master_is_found_while_the_first_sentinel_hangs() {
     works(&cache).await;
 }
 
-/// A sentinel that names this server, whatever the master is.
+/// Starts a sentinel that always names `server` as the master.
 async fn sentinel_that_names(server: SocketAddr) -> SocketAddr {
     let named = server.port().to_string();
     let sentinel = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -115,7 +115,7 @@ async fn sentinel_that_names(server: SocketAddr) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((mut client, _)) = sentinel.accept().await {
             let mut command = [0; 1_024];
-            // Each command is sent after the reply to the one before.
+            // The client sends each command after the reply to the one before.
             while let Ok(length @ 1..) = client.read(&mut command).await {
                 let text = String::from_utf8_lossy(&command[..length]).into_owned();
                 let reply = if text.contains("SENTINEL") {
@@ -135,7 +135,7 @@ async fn a_sentinel_that_names_a_hung_server_does_not_block_others() {
     let set = RedisSentinel::start();
     let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let wrong = sentinel_that_names(hung.local_addr().unwrap()).await;
-    // The others answer after it.
+    // The others answer after this one.
     let slow = set.sentinel_addrs().into_iter().map(|sentinel| {
         let proxy = FaultProxy::start(sentinel);
         proxy.delay(Direction::ToClient, Duration::from_millis(50));
@@ -243,7 +243,7 @@ async fn a_server_without_hello_is_used_with_resp2() {
 async fn a_user_who_may_not_send_hello_is_served_with_resp2() {
     let server = RedisServer::start();
     grant(&server, &["-hello"]);
-    // Who is not let in by HELLO is somebody without rights.
+    // A HELLO that fails leaves the client as a user without rights.
     server
         .command(&["ACL", "SETUSER", "default", "-hello"])
         .ok();
@@ -252,7 +252,7 @@ async fn a_user_who_may_not_send_hello_is_served_with_resp2() {
     works(&cache(&db, patient(&url))).await;
 }
 
-/// A proxy that hangs up when it does not know a command, as some do.
+/// Starts a proxy that hangs up on a command that it does not know, as some do.
 async fn proxy_that_hangs_up(server: SocketAddr) -> SocketAddr {
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = proxy.local_addr().unwrap();
@@ -316,7 +316,7 @@ async fn a_missing_database_is_named_in_the_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_error_says_that_a_server_takes_no_more_clients() {
     let server = RedisServer::start();
-    // The only one that is let in.
+    // The only client that the server accepts.
     let _held = std::net::TcpStream::connect(server.addr()).unwrap();
     server.command(&["CONFIG", "SET", "maxclients", "1"]).ok();
     let db = db();
@@ -387,7 +387,7 @@ async fn renewed_certificate_files_are_used_at_the_next_connect() {
     let db = db();
     let cache = cache(&db, patient(&server.url()).tls(tls));
     works(&cache).await;
-    // Also the authority's: what was read before is of no use any more.
+    // The authority's certificate changes too, so that nothing that was read before is valid.
     server.renew();
     works(&cache).await;
     std::fs::write(&key, "31337").unwrap();
@@ -396,7 +396,7 @@ async fn renewed_certificate_files_are_used_at_the_next_connect() {
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
     std::fs::remove_file(&key).unwrap();
     says(&cache, "cannot read").await;
-    // That of another certificate.
+    // The key of another certificate.
     std::fs::write(&key, server.stranger_key_pem()).unwrap();
     says(&cache, "no connection to the store").await;
     std::fs::write(&key, server.client_key_pem()).unwrap();
@@ -433,16 +433,16 @@ async fn a_cluster_is_used_over_tls() {
     says(&stranger, "UnknownIssuer").await;
 }
 
-/// A password that is another at each connect, and how often it was asked for.
+/// A source of passwords, which counts how often it was asked.
 #[derive(Clone, Default)]
 struct Passwords(Arc<Mutex<String>>, Arc<AtomicUsize>);
 
 impl Passwords {
-    fn are_now(&self, password: &str) {
+    fn set(&self, password: &str) {
         *self.0.lock().unwrap() = password.to_owned();
     }
 
-    fn given_to(&self, store: RedisStore) -> RedisStore {
+    fn for_store(&self, store: RedisStore) -> RedisStore {
         let passwords = self.clone();
         store.credentials_provider(move || {
             let passwords = passwords.clone();
@@ -456,7 +456,7 @@ impl Passwords {
     }
 }
 
-/// Ends what is up, and lets in with another password alone.
+/// Closes all connections and changes the password.
 fn change_password(server: &RedisServer, password: &str) {
     let password = format!(">{password}");
     server
@@ -471,11 +471,11 @@ async fn credentials_are_asked_for_at_each_connect() {
     grant(&server, &[]);
     let passwords = Passwords::default();
     let db = db();
-    // Not those of the URL.
+    // The URL has other credentials.
     let store = patient(&format!("redis://nobody:31337@{}", server.addr()));
-    let cache = cache(&db, passwords.given_to(store));
+    let cache = cache(&db, passwords.for_store(store));
     says(&cache, "the server answered WRONGPASS").await;
-    passwords.are_now("secret");
+    passwords.set("secret");
     works(&cache).await;
     let asked = passwords.1.load(Ordering::SeqCst);
     works(&cache).await;
@@ -485,20 +485,20 @@ async fn credentials_are_asked_for_at_each_connect() {
         "connections that are up stay up"
     );
     change_password(&server, "newer");
-    passwords.are_now("newer");
+    passwords.set("newer");
     works(&cache).await;
     cache.invalidate(TOKEN).wait_for_replicas(0).await.unwrap();
-    passwords.are_now("panic");
+    passwords.set("panic");
     change_password(&server, "newest");
     says(&cache, "connecting panicked").await;
-    passwords.are_now("newest");
+    passwords.set("newest");
     works(&cache).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_and_cluster_nodes_ask_for_credentials_too() {
     let passwords = Passwords::default();
-    passwords.are_now("secret");
+    passwords.set("secret");
     let db = db();
     let set = RedisSentinel::start();
     for server in set.servers() {
@@ -508,7 +508,7 @@ async fn sentinels_and_cluster_nodes_ask_for_credentials_too() {
             .ok();
     }
     let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
-    works(&cache(&db, passwords.given_to(patient(&url)))).await;
+    works(&cache(&db, passwords.for_store(patient(&url)))).await;
     let cluster = RedisCluster::start();
     for server in cluster.nodes() {
         grant(server, &["+cluster|slots", "+asking"]);
@@ -516,7 +516,7 @@ async fn sentinels_and_cluster_nodes_ask_for_credentials_too() {
             .command(&["ACL", "SETUSER", "default", "-set", "-get"])
             .ok();
     }
-    let cache = cache(&db, passwords.given_to(patient(&cluster_url(&cluster))));
+    let cache = cache(&db, passwords.for_store(patient(&cluster_url(&cluster))));
     works(&cache).await;
     assert!(passwords.1.load(Ordering::SeqCst) >= 3);
 }

@@ -1,11 +1,11 @@
-//! The same promises on every kind of Redis: by its socket, over TLS, with few rights, behind
-//! sentinels, as a cluster.
+//! Tests of the same promises on every kind of Redis: with a Unix socket, over TLS, with few rights,
+//! behind sentinels, and as a cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{
-    Cache, Db, Row, cached, confirmed, found, grant, is_absent, nothing_was_denied,
+    Cache, Db, Row, cached, confirmed, found, grant, is_invalid, nothing_was_denied,
 };
 use test_support::{Feature, RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::store::{RedisTls, StoreErrorKind};
 use tower_api_token::{Origin, RedisStore};
 
-/// Longer than the defaults, so that a busy machine is not taken for an outage.
+/// Sets longer timeouts than the defaults, so that a busy machine does not look like an outage.
 fn patient(store: RedisStore) -> RedisStore {
     store
         .response_timeout(Duration::from_secs(1))
@@ -29,7 +29,7 @@ fn cache_at(db: &Arc<Db>, url: &str) -> Cache {
     cache(db, RedisStore::new(url).unwrap())
 }
 
-/// Several tokens, so that a cluster's nodes all have some.
+/// Creates a database with enough tokens that every node of a cluster has some.
 fn db() -> Arc<Db> {
     let db = Db::new();
     for n in 0..12 {
@@ -45,8 +45,8 @@ fn token(n: usize) -> String {
     format!("app-token-number-{n}")
 }
 
-/// The whole of it: caching, an invalidation of a token, of a tenant, a created token.
-async fn keeps_its_promises(db: &Arc<Db>, cache: &Cache) {
+/// Checks caching, the invalidation of a token and of a tenant, and a created token.
+async fn check_promises(db: &Arc<Db>, cache: &Cache) {
     for n in 0..12 {
         cached(cache, &token(n)).await;
         db.change(&token(n), |_| {});
@@ -60,7 +60,7 @@ async fn keeps_its_promises(db: &Arc<Db>, cache: &Cache) {
         assert!(version >= now && version > before, "{n}: {version}");
     }
     let new = format!("app-created-{}", db.loads());
-    assert!(is_absent(cache, &new).await);
+    assert!(is_invalid(cache, &new).await);
     db.insert(&new, Row::new("app"));
     confirmed(async || cache.invalidate(&new).await.is_ok()).await;
     found(cache, &new).await;
@@ -71,21 +71,21 @@ async fn a_unix_socket_and_a_numbered_database_work() {
     let server = RedisServer::start_unix();
     let db = db();
     let url = format!("{}?db=2", server.unix_url());
-    keeps_its_promises(&db, &cache_at(&db, &url)).await;
+    check_promises(&db, &cache_at(&db, &url)).await;
     assert_eq!(server.keys("*"), [""; 0], "nothing in database 0");
     let url = format!("redis://{}/3", server.addr());
-    keeps_its_promises(&db, &cache_at(&db, &url)).await;
+    check_promises(&db, &cache_at(&db, &url)).await;
     assert_eq!(server.keys("*"), [""; 0]);
 }
 
-/// Those that lie in Redis: they share commands.
+/// Looks up all tokens that are in Redis at once, so that the lookups share commands.
 async fn all_at_once(cache: &Cache) -> Vec<Origin> {
-    let mut look_ups = JoinSet::new();
+    let mut lookups = JoinSet::new();
     for n in 0..12 {
         let cache = cache.clone();
-        look_ups.spawn(async move { found(&cache, &token(n)).await.origin() });
+        lookups.spawn(async move { found(&cache, &token(n)).await.origin() });
     }
-    look_ups.join_all().await
+    lookups.join_all().await
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn the_rights_that_the_guide_names_are_enough() {
         .token_types(["app"]);
     let recorder = LastUseRecorder::store_only();
     let cache = builder.last_use(recorder).build().unwrap();
-    keeps_its_promises(&db, &cache).await;
+    check_promises(&db, &cache).await;
     assert_eq!(all_at_once(&cache).await, [Origin::Shared; 12]);
     assert!(server.command_count("mget") > 0);
     cache.check_store().await.unwrap();
@@ -127,7 +127,7 @@ async fn behind_sentinels_one_more_right_is_enough() {
     let url = sentinel_url(&set).replace("://", "://api:secret@");
     let db = db();
     let cache = cache_at(&db, &url);
-    keeps_its_promises(&db, &cache).await;
+    check_promises(&db, &cache).await;
     cache.check_store().await.unwrap();
     cache
         .invalidate_tenant("t-1")
@@ -151,7 +151,7 @@ async fn tls_works_with_a_private_authority() {
         let store = RedisStore::new(&server.url()).unwrap();
         store.tls(RedisTls::new().ca_certificate(ca))
     };
-    keeps_its_promises(&db, &cache(&db, with(server.ca_pem()))).await;
+    check_promises(&db, &cache(&db, with(server.ca_pem()))).await;
     let stranger = cache(&db, with(server.stranger_ca_pem()));
     let error = stranger.check_store().await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::NotConnected);
@@ -171,7 +171,7 @@ async fn tls_works_with_a_client_certificate() {
     let with = without
         .clone()
         .identity(server.client_cert_pem(), server.client_key_pem());
-    keeps_its_promises(&db, &cache(&db, store(with))).await;
+    check_promises(&db, &cache(&db, store(with))).await;
     assert!(cache(&db, store(without)).check_store().await.is_err());
     let nonsense = store(RedisTls::new().ca_certificate("nonsense"));
     assert!(db.cache().store(nonsense).build().is_err());
@@ -182,10 +182,10 @@ async fn a_sentinel_failover_is_followed() {
     let set = RedisSentinel::start();
     let db = db();
     let cache = cache_at(&db, &sentinel_url(&set));
-    keeps_its_promises(&db, &cache).await;
-    // The old master lives on, as a replica: its answers do not count any more.
+    check_promises(&db, &cache).await;
+    // The old master runs on as a replica, whose answers are no longer used.
     set.failover();
-    keeps_its_promises(&db, &cache).await;
+    check_promises(&db, &cache).await;
     set.wait_until_replicated();
     confirmed(async || {
         cache
@@ -208,10 +208,10 @@ async fn a_killed_master_behind_sentinels_is_replaced() {
     assert_eq!(
         found(&cache, &token(1)).await.origin(),
         Origin::Loaded,
-        "no 401, and no wait"
+        "neither a 401 nor a wait"
     );
     set.wait_for_failover(old);
-    keeps_its_promises(&db, &cache).await;
+    check_promises(&db, &cache).await;
 }
 
 fn sentinel_url(set: &RedisSentinel) -> String {
@@ -225,7 +225,7 @@ fn cluster_url(cluster: &RedisCluster) -> String {
     format!("redis+cluster://{}", hosts.join(","))
 }
 
-/// To another master.
+/// Moves the slot of `key` to another master.
 fn move_slot_of(cluster: &RedisCluster, key: &str) {
     let from = cluster.master_for(key);
     let mut masters = cluster.masters().into_iter();
@@ -238,7 +238,7 @@ async fn a_cluster_works_after_its_slots_moved() {
     let cluster = RedisCluster::start();
     let db = db();
     let cache = cache_at(&db, &cluster_url(&cluster));
-    keeps_its_promises(&db, &cache).await;
+    check_promises(&db, &cache).await;
     let entries = cluster.keys("api_token:token:*");
     let nodes: std::collections::BTreeSet<usize> =
         entries.iter().map(|key| cluster.master_for(key)).collect();
@@ -246,7 +246,7 @@ async fn a_cluster_works_after_its_slots_moved() {
     for entry in entries.iter().take(4) {
         move_slot_of(&cluster, entry);
     }
-    keeps_its_promises(&db, &cache).await;
+    check_promises(&db, &cache).await;
     for n in 0..12 {
         confirmed(async || {
             cache
@@ -291,7 +291,7 @@ async fn every_answer_is_right_while_slots_move_under_load() {
     for one in asking {
         assert!(one.await.unwrap() > 10);
     }
-    keeps_its_promises(&db, &cache).await;
+    check_promises(&db, &cache).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -300,7 +300,7 @@ async fn a_killed_or_frozen_cluster_master_is_replaced() {
         let cluster = RedisCluster::start();
         let db = db();
         let cache = cache_at(&db, &cluster_url(&cluster));
-        keeps_its_promises(&db, &cache).await;
+        check_promises(&db, &cache).await;
         let victim = cluster.masters()[0];
         if kills {
             cluster.node(victim).kill();
@@ -311,6 +311,6 @@ async fn a_killed_or_frozen_cluster_master_is_replaced() {
             found(&cache, &token(n)).await;
         }
         cluster.wait_until_ok();
-        keeps_its_promises(&db, &cache).await;
+        check_promises(&db, &cache).await;
     }
 }

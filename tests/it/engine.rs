@@ -1,4 +1,4 @@
-//! The engine over both stores: what is answered, what is cached, what is loaded.
+//! Tests of answers, caching and loads, over both stores.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, until,
+    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_invalid, redis, until,
 };
 use chrono::Utc;
 use test_support::RedisServer;
@@ -124,7 +124,7 @@ async fn an_unknown_token_is_loaded_once_and_then_cached() {
         let db = Db::new();
         let cache = build(db.cache());
         for _ in 0..5 {
-            assert!(is_absent(&cache, TOKEN).await);
+            assert!(is_invalid(&cache, TOKEN).await);
         }
         assert_eq!(db.loads(), 1);
     })
@@ -206,7 +206,7 @@ async fn a_denied_record_of_another_type_is_invalid() {
         let cache = build(db.cache());
         db.suspend("t-1");
         for _ in 0..3 {
-            assert!(is_absent(&cache, TOKEN).await);
+            assert!(is_invalid(&cache, TOKEN).await);
             let answer = cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
             assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
         }
@@ -227,7 +227,7 @@ async fn a_denied_record_expires_like_any_other() {
         let answer = ask(&cache, TOKEN).await.unwrap();
         assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
         clock.advance(Duration::from_secs(30));
-        // Also when it is loaded after its end.
+        // Also if it is loaded after its expiry.
         for _ in 0..2 {
             let answer = ask(&cache, TOKEN).await.unwrap();
             let expired = matches!(answer, Answer::Invalid(InvalidReason::Expired));
@@ -295,7 +295,7 @@ async fn a_load_that_times_out_is_tried_again_by_the_next_request() {
     .await;
 }
 
-/// Every part of a flight has a deadline of its own; this is for the part that nobody thought of.
+/// Each part of a call has a timeout of its own. This is the fallback for an unknown fault.
 #[tokio::test]
 async fn a_stalled_call_is_replaced_once_and_then_unavailable() {
     let db = Db::with(TOKEN, Row::new("app"));
@@ -310,7 +310,7 @@ async fn a_stalled_call_is_replaced_once_and_then_unavailable() {
     let start = Instant::now();
     let error = ask(&cache, TOKEN).await.unwrap_err();
     assert_eq!(error.kind(), UnavailableKind::Internal);
-    // Two that stand still, and what is left of the first one's lease.
+    // Two stalled calls, and the rest of the first one's lease.
     let step = Duration::from_millis(1_100);
     assert!(start.elapsed() >= 2 * step && start.elapsed() < 9 * step);
     points.at(SyncPoint::Loaded).open();
@@ -343,22 +343,22 @@ fn a_call_in_a_stalled_runtime_is_replaced() {
         holds.await;
     });
     held.open();
-    // Nobody drives it any more, and others ask: those who come at once, and those who come later.
+    // The call is no longer driven. Others look the token up, at once and later.
     driven_by_hand().block_on(async {
         let (first, second) = tokio::join!(ask(&cache, TOKEN), ask(&cache, TOKEN));
         assert!(matches!(first, Ok(Answer::Valid(_))), "{first:?}");
         assert!(matches!(second, Ok(Answer::Valid(_))), "{second:?}");
         db.revoke(TOKEN);
         cache.invalidate(TOKEN).await.unwrap();
-        assert!(is_absent(&cache, TOKEN).await);
+        assert!(is_invalid(&cache, TOKEN).await);
     });
-    // It goes on, and what it loaded once is nobody's answer.
+    // The stalled call continues, but its old load is not used.
     still.block_on(async {
         points.at(SyncPoint::Loaded).reached(2).await;
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        assert!(is_absent(&cache, TOKEN).await);
+        assert!(is_invalid(&cache, TOKEN).await);
     });
 }
 
@@ -391,7 +391,7 @@ async fn a_revoked_token_is_invalid_after_its_invalidation() {
         found(&cache, TOKEN).await;
         db.revoke(TOKEN);
         cache.invalidate(TOKEN).await.unwrap();
-        assert!(is_absent(&cache, TOKEN).await);
+        assert!(is_invalid(&cache, TOKEN).await);
     })
     .await;
 }
@@ -401,9 +401,12 @@ async fn a_created_token_is_valid_after_its_invalidation() {
     each(async |build| {
         let db = Db::new();
         let cache = build(db.cache());
-        assert!(is_absent(&cache, TOKEN).await);
+        assert!(is_invalid(&cache, TOKEN).await);
         db.insert(TOKEN, Row::new("app"));
-        assert!(is_absent(&cache, TOKEN).await, "the null is still cached");
+        assert!(
+            is_invalid(&cache, TOKEN).await,
+            "the negative entry is still cached"
+        );
         cache
             .invalidate_digest(TokenDigest::of(TOKEN))
             .await
@@ -419,7 +422,7 @@ async fn every_kind_of_invalidation_ends_a_tokens_entry() {
         let db = Db::new();
         let cache = build(db.cache());
         let ask_twice = async || {
-            assert!(is_absent(&cache, TOKEN).await);
+            assert!(is_invalid(&cache, TOKEN).await);
             cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
         };
         for invalidation in [
@@ -550,7 +553,9 @@ async fn a_caller_that_is_no_longer_polled_delays_nobody() {
         let mut left = Box::pin(ask(&cache, TOKEN));
         assert!(poll_once(&mut left).await.is_pending());
         let joined = tokio::time::timeout(Duration::from_secs(10), found(&cache, TOKEN));
-        joined.await.expect("it does not depend on the other");
+        joined
+            .await
+            .expect("it does not depend on the other caller");
         drop(left);
 
         cache.invalidate(TOKEN).await.unwrap();
@@ -594,7 +599,7 @@ async fn a_waiter_that_blocks_its_thread_does_not_delay_the_call() {
     let joins = tokio::spawn(async move {
         let mut joins = Box::pin(found(&joins, TOKEN));
         assert!(poll_once(&mut joins).await.is_pending());
-        // As a handler that computes beside its lookup.
+        // Like a handler that computes during its lookup.
         let answered = is_answered.recv_timeout(Duration::from_secs(10));
         joins.await;
         answered
@@ -602,7 +607,7 @@ async fn a_waiter_that_blocks_its_thread_does_not_delay_the_call() {
     until(|| cache.stats().joined == 1).await;
     read.open();
     let answered = joins.await.unwrap();
-    answered.expect("the first caller depends on no thread of another's");
+    answered.expect("the first caller does not depend on another's thread");
     first.await.unwrap();
 }
 
@@ -621,9 +626,9 @@ async fn a_caller_outside_of_a_runtime_does_not_stop_the_call() {
                 .poll(&mut context)
                 .is_ready()
         });
-        assert!(outside.join().is_err(), "it panics, for want of a runtime");
+        assert!(outside.join().is_err(), "it panics without a runtime");
         let first = tokio::time::timeout(Duration::from_secs(10), first);
-        first.await.expect("it does not depend on the other");
+        first.await.expect("it does not depend on the other caller");
     })
     .await;
 }
@@ -639,7 +644,7 @@ async fn loads_stay_within_the_cap_and_queued_ones_all_run() {
         let cache = build(db.cache().max_concurrent_loads(5));
         let ask = |n: usize| {
             let cache = cache.clone();
-            tokio::spawn(async move { is_absent(&cache, &format!("unknown-token-{n}")).await })
+            tokio::spawn(async move { is_invalid(&cache, &format!("unknown-token-{n}")).await })
         };
         for one in (0..300).map(ask).collect::<Vec<_>>() {
             assert!(one.await.unwrap());
@@ -652,7 +657,7 @@ async fn loads_stay_within_the_cap_and_queued_ones_all_run() {
 
 #[tokio::test]
 async fn a_permit_moved_into_blocking_work_outlasts_the_timeout() {
-    // As `TokenLoader`'s documentation has it; the database hangs until the test ends.
+    // As the documentation of `TokenLoader` shows. The database hangs until the test ends.
     let (hangs, until_the_end) = std::sync::mpsc::channel::<()>();
     let until_the_end = Arc::new(Mutex::new(until_the_end));
     let (permits, asked) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
@@ -709,14 +714,14 @@ async fn beyond_the_queue_a_request_is_unavailable_at_once() {
     }
     db.gate.open();
     assert!(first.await.unwrap().is_ok());
-    let mut refused = 0;
+    let mut rejected = 0;
     for other in others {
         if let Err(error) = other.await.unwrap() {
             assert_eq!(error.kind(), UnavailableKind::Overloaded);
-            refused += 1;
+            rejected += 1;
         }
     }
-    assert_eq!((refused, db.loads()), (1, 2));
+    assert_eq!((rejected, db.loads()), (1, 2));
 }
 
 #[tokio::test]
@@ -748,12 +753,12 @@ async fn a_negative_entry_is_kept_for_its_own_ttl() {
         .ttl_jitter_percent(0)
         .build()
         .unwrap();
-    assert!(is_absent(&cache, TOKEN).await);
+    assert!(is_invalid(&cache, TOKEN).await);
     clock.advance(Duration::from_millis(59_999));
-    assert!(is_absent(&cache, TOKEN).await);
+    assert!(is_invalid(&cache, TOKEN).await);
     assert_eq!(db.loads(), 1);
     clock.advance(Duration::from_millis(1));
-    assert!(is_absent(&cache, TOKEN).await);
+    assert!(is_invalid(&cache, TOKEN).await);
     assert_eq!(db.loads(), 2);
 }
 
@@ -776,7 +781,7 @@ async fn a_token_is_invalid_from_its_expiry_even_if_cached() {
         "{answer:?}"
     );
     let loads = db.loads();
-    assert!(is_absent(&cache, TOKEN).await);
+    assert!(is_invalid(&cache, TOKEN).await);
     assert_eq!(db.loads(), loads, "an expired record is cached too");
 }
 
@@ -814,9 +819,9 @@ async fn ttls_in_redis_are_jittered_down_and_capped_by_the_expiry() {
         "{}",
         left(TOKEN)
     );
-    is_absent(&cache, "unknown-token").await;
-    let null = left("unknown-token");
-    assert!((53_000..=60_000).contains(&null), "{null}");
+    is_invalid(&cache, "unknown-token").await;
+    let negative = left("unknown-token");
+    assert!((53_000..=60_000).contains(&negative), "{negative}");
     db.insert("denied-token", Row::new("app").of_tenant("t-1"));
     db.suspend("t-1");
     ask(&cache, "denied-token").await.unwrap();
@@ -898,7 +903,7 @@ async fn instances_share_loads_and_obey_each_others_invalidations() {
     assert_eq!(*found(&two, TOKEN).await.metadata(), 1);
     db.revoke(TOKEN);
     two.invalidate(TOKEN).await.unwrap();
-    assert!(is_absent(&one, TOKEN).await);
+    assert!(is_invalid(&one, TOKEN).await);
     assert_eq!(db.loads(), 3);
 }
 
@@ -912,7 +917,7 @@ async fn a_service_starts_without_redis_and_caches_once_it_is_up() {
     for _ in 0..2 {
         assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
     }
-    assert!(is_absent(&cache, "unknown-token").await);
+    assert!(is_invalid(&cache, "unknown-token").await);
     let error = cache.invalidate(TOKEN).await.unwrap_err();
     assert!(error.is_retryable());
     assert!(cache.stats().store_errors > 0);
@@ -946,12 +951,12 @@ async fn invented_tokens_write_no_more_negative_entries_than_the_cap() {
         .negative_writes_per_second(10);
     let cache = builder.clock(clock.clone()).build().unwrap();
     for n in 0..50 {
-        assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
+        assert!(is_invalid(&cache, &format!("unknown-token-{n}")).await);
     }
     assert_eq!(cache.stats().negative_writes_skipped, 40);
     assert_eq!(server.keys("api_token:token:*").len(), 10);
     clock.advance(Duration::from_secs(1));
-    assert!(is_absent(&cache, "unknown-token-x").await);
+    assert!(is_invalid(&cache, "unknown-token-x").await);
     assert_eq!(cache.stats().negative_writes_skipped, 40);
 }
 
@@ -1001,7 +1006,7 @@ async fn without_a_local_level_the_memory_store_keeps_its_size() {
     let cache = db.cache().local_capacity(0).build().unwrap();
     for _ in 0..2 {
         for n in 0..200 {
-            assert!(is_absent(&cache, &format!("unknown-token-{n}")).await);
+            assert!(is_invalid(&cache, &format!("unknown-token-{n}")).await);
         }
     }
     assert_eq!(db.loads(), 200);
@@ -1033,7 +1038,7 @@ async fn a_pepper_hides_the_digest_and_an_old_one_is_invalidated_too() {
     }
     db.revoke(TOKEN);
     new.invalidate(TOKEN).await.unwrap();
-    assert!(is_absent(&old, TOKEN).await && is_absent(&new, TOKEN).await);
+    assert!(is_invalid(&old, TOKEN).await && is_invalid(&new, TOKEN).await);
 }
 
 #[test]
@@ -1074,19 +1079,19 @@ fn build_rejects_invalid_values_with_the_setters_name() {
     ];
     let db = Db::new();
     for (name, change) in cases {
-        refused(name, change(db.cache()).build());
+        rejected(name, change(db.cache()).build());
     }
     assert!(db.cache().build().is_ok());
 }
 
-fn refused(name: &str, built: Result<Cache, ConfigError>) -> String {
-    let error = built.err().unwrap_or_else(|| panic!("{name} was taken"));
+fn rejected(name: &str, built: Result<Cache, ConfigError>) -> String {
+    let error = built.err().unwrap_or_else(|| panic!("{name} was accepted"));
     let error = error.to_string();
     assert!(error.contains(name), "{name}: {error}");
     error
 }
 
-/// The least and the most of each setting that is a time or a count, and what is beyond them.
+/// Tries the limits of each setting that is a time or a count, and values beyond them.
 #[tokio::test]
 async fn settings_that_build_accepts_never_panic_in_a_request() {
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -1164,7 +1169,7 @@ async fn settings_that_build_accepts_never_panic_in_a_request() {
         ("last_use batch_size", of(recorder().batch_size(usize::MAX))),
         ("last_use capacity", of(recorder().capacity(usize::MAX))),
     ] {
-        let error = refused(name, builder.build());
+        let error = rejected(name, builder.build());
         assert!(error.contains("from ") && error.contains(" to "), "{error}");
     }
 
@@ -1203,7 +1208,7 @@ async fn settings_that_build_accepts_never_panic_in_a_request() {
         .circuit_breaker(u32::MAX, Duration::ZERO);
     let cache = of_redis(shortest).build().unwrap();
     found(&cache, TOKEN).await;
-    // It may be too short for an answer.
+    // The timeout may be too short for an answer.
     let _ = cache.invalidate(TOKEN).await;
 }
 

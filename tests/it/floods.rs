@@ -1,5 +1,5 @@
-//! A flood of invented tokens: each costs what it must, and no good token its place. The same at a
-//! million, with memory and times, is `cargo bench --bench scenes --all-features -- floods`.
+//! Tests of a flood of invented tokens, which must not evict valid ones.
+//! `cargo bench --bench scenes --all-features -- floods` measures memory and times with a million tokens.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tower_api_token::{MemoryStore, RedisStore};
 
 const GOOD: usize = 200;
 const INVENTED: usize = 20_000;
-const NULLS: usize = 1_000;
+const NEGATIVES: usize = 1_000;
 
 fn redis(server: &RedisServer) -> RedisStore {
     let patient = Duration::from_secs(10);
@@ -29,7 +29,7 @@ fn all_are_local(report: &Report) {
     );
 }
 
-/// How many entries of the scope lie in Redis: leases are given back by then.
+/// Returns the number of entries in Redis. All leases have been given back by then.
 fn entries(server: &RedisServer) -> usize {
     server.keys("api_token:token:*").len()
 }
@@ -38,19 +38,22 @@ fn entries(server: &RedisServer) -> usize {
 async fn a_flood_evicts_no_valid_token_and_its_writes_are_capped() {
     let server = RedisServer::start();
     let clock = ManualClock::new();
-    let cap = 2 * NULLS;
+    let cap = 2 * NEGATIVES;
     let mut flood = Flood::new(GOOD, false, |builder| {
         let builder = builder.store(redis(&server)).clock(clock.clone());
         builder
-            .local_negative_capacity(NULLS)
+            .local_negative_capacity(NEGATIVES)
             .negative_writes_per_second(cap as u32)
     });
-    flood.prime().await;
+    flood.warm().await;
     all_are_local(&flood.run(INVENTED).await);
-    let (records, nulls) = crate::common::local_entries(&flood.cache);
+    let (records, negatives) = crate::common::local_entries(&flood.cache);
     assert_eq!(records, GOOD);
-    assert!((NULLS / 2..=NULLS).contains(&nulls), "{nulls}");
-    // The clock stood still: all of it was one second.
+    assert!(
+        (NEGATIVES / 2..=NEGATIVES).contains(&negatives),
+        "{negatives}"
+    );
+    // The clock did not advance, so that all writes were in one second.
     assert_eq!(entries(&server), GOOD + cap);
     assert_eq!(
         flood.cache.stats().negative_writes_skipped,
@@ -59,7 +62,7 @@ async fn a_flood_evicts_no_valid_token_and_its_writes_are_capped() {
     assert_eq!(flood.loads(), (GOOD + INVENTED) as u64, "one each");
 
     clock.advance(Duration::from_millis(400));
-    flood.run(NULLS).await;
+    flood.run(NEGATIVES).await;
     assert_eq!(entries(&server), GOOD + cap);
     clock.advance(Duration::from_millis(600));
     flood.run(2 * cap).await;
@@ -73,11 +76,11 @@ async fn a_token_format_keeps_a_flood_from_redis_and_the_loader() {
     let mut flood = Flood::new(GOOD, true, |builder| {
         builder.store(redis(&server)).clock(clock)
     });
-    flood.prime().await;
+    flood.warm().await;
     let mut monitor = server.monitor();
     all_are_local(&flood.run(INVENTED).await);
     let told = monitor.take();
-    // The supervisor's heartbeat, and nothing else.
+    // Only the supervisor's heartbeat is expected.
     let of_entries = told.iter().filter(|line| !line.contains("fence:heartbeat"));
     assert_eq!(of_entries.count(), 0, "{told:?}");
     assert_eq!(entries(&server), GOOD);
@@ -87,19 +90,22 @@ async fn a_token_format_keeps_a_flood_from_redis_and_the_loader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_stays_within_the_memory_stores_negative_capacity() {
-    let store = MemoryStore::new().capacity(10 * NULLS);
-    let store = store.negative_capacity(NULLS);
+    let store = MemoryStore::new().capacity(10 * NEGATIVES);
+    let store = store.negative_capacity(NEGATIVES);
     let mut flood = Flood::new(GOOD, false, |builder| {
-        builder.store(store).local_negative_capacity(NULLS)
+        builder.store(store).local_negative_capacity(NEGATIVES)
     });
-    flood.prime().await;
+    flood.warm().await;
     all_are_local(&flood.run(INVENTED).await);
-    let (records, nulls) = crate::common::local_entries(&flood.cache);
-    assert!(records == GOOD && nulls <= NULLS, "{records} {nulls}");
-    let remembered = flood.remembered().await;
-    // Each of the store's 16 parts rounds its share up.
+    let (records, negatives) = crate::common::local_entries(&flood.cache);
     assert!(
-        (NULLS / 2..=NULLS + 16).contains(&remembered),
+        records == GOOD && negatives <= NEGATIVES,
+        "{records} {negatives}"
+    );
+    let remembered = flood.remembered().await;
+    // Each of the store's 16 shards rounds its share up.
+    assert!(
+        (NEGATIVES / 2..=NEGATIVES + 16).contains(&remembered),
         "{remembered}"
     );
 }

@@ -1,4 +1,4 @@
-//! What somebody else put under a key that is ours: it costs loads or a repetition, and then it is mended.
+//! Tests of foreign values under our keys: they cost loads or a repeated invalidation, and then are replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl World {
         builder.key_layout(self.layout.clone()).token_types(["app"])
     }
 
-    /// Without a local level: what is asked is what lies in Redis.
+    /// Creates a cache without a local level, so that each lookup reads Redis.
     fn instance(&self) -> Cache {
         self.builder().local_capacity(0).build().unwrap()
     }
@@ -55,14 +55,14 @@ impl World {
         self.server.command(&add).int();
     }
 
-    /// The second of two look-ups finds what the first one stored.
+    /// Checks that the second of two lookups finds what the first one stored.
     async fn is_cached(&self, cache: &Cache) {
         found(cache, TOKEN).await;
         assert_eq!(found(cache, TOKEN).await.origin(), Origin::Shared);
     }
 }
 
-/// Confirmed after so many repetitions at the most.
+/// Checks that an invalidation is confirmed within so many attempts.
 async fn confirmed_within(
     repetitions: usize,
     cache: &Cache,
@@ -96,7 +96,7 @@ async fn a_registry_of_another_type_fails_one_wait_and_is_replaced() {
                 found(&cache, TOKEN).await;
             }
             world.set(&name, b"a string");
-            // Only a wait for all instances needs it.
+            // Only `wait_for_all_instances` needs the registry.
             cache.invalidate(TOKEN).await.unwrap();
             cache
                 .invalidate(TOKEN)
@@ -130,7 +130,7 @@ async fn an_invalid_member_of_the_registry_is_ignored() {
             .wait_for_all_instances()
             .await
             .unwrap();
-        // It may be a later version's.
+        // It may be from a later version.
         assert_eq!(world.server.command(&["SCARD", &name]).int(), 9);
     }
 }
@@ -145,10 +145,10 @@ async fn a_generation_that_is_not_text_is_replaced() {
         };
         world.set(&format!("{ours}tenants"), NO_TEXT);
         world.set(tenant, NO_TEXT);
-        // The first finds both, and its answer is uncached.
+        // The first lookup finds both, and its answer is not cached.
         found(&cache, TOKEN).await;
         world.is_cached(&cache).await;
-        // Beside an entry that names one.
+        // This time the entry names a generation.
         world.set(tenant, NO_TEXT);
         found(&cache, TOKEN).await;
         world.is_cached(&cache).await;
@@ -189,7 +189,7 @@ async fn a_load_lock_without_a_ttl_is_given_one() {
     let [_, (world, _)] = World::in_both_layouts();
     let lock = format!("api_token_query_lock:app:{TOKEN}");
     world.set(&lock, b"another's");
-    // A lock is waited for a second longer than a load may take.
+    // A lookup waits for a lock for a second longer than the load timeout.
     let builder = world.builder().load_timeout(Duration::from_millis(50));
     let cache = builder.local_capacity(0).build().unwrap();
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);

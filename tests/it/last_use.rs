@@ -1,11 +1,11 @@
-//! Last uses: recorded once a token and interval, written in batches, lost by nobody.
+//! Tests of last uses: one is recorded per token and interval, they are written in batches, and none is lost.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::{Builder, Cache, Db, Row, found, is_absent, redis, redis_at, until};
+use crate::common::{Builder, Cache, Db, Row, found, is_invalid, redis, redis_at, until};
 use chrono::{DateTime, Utc};
 use test_support::{FaultProxy, Gate, RedisServer};
 use tower_api_token::last_use::{LastUse, LastUseRecorder, LastUseSink};
@@ -24,21 +24,21 @@ enum Mode {
     #[default]
     Writes,
     Fails,
-    /// A batch with a use of the first token.
+    /// A batch that has a use of the first token fails.
     FailsForOne,
-    /// It commits, and the reply is lost.
+    /// The sink commits, but the reply is lost.
     Loses,
     Panics,
 }
 
-/// A table of last uses, written forward only, with a count of the changes of rows.
+/// A table of last uses, which only moves forward and counts the changes of rows.
 #[derive(Default)]
 struct Table {
     rows: Mutex<HashMap<String, DateTime<Utc>>>,
     batches: Mutex<Vec<usize>>,
     changes: AtomicUsize,
     mode: Mutex<Mode>,
-    /// Every write passes it after it read the batch.
+    /// Each write passes this gate after it has read the batch.
     gate: Gate,
 }
 
@@ -91,7 +91,7 @@ impl LastUseSink for Sink {
             Mode::Writes => Ok(()),
             Mode::Fails | Mode::FailsForOne => Err("the database is away".into()),
             Mode::Loses => Err("the connection was lost".into()),
-            Mode::Panics => panic!("the sink panics, as the test wants it to"),
+            Mode::Panics => panic!("the test's sink panics on purpose"),
         }
     }
 }
@@ -130,11 +130,11 @@ impl World {
             .unwrap()
     }
 
-    /// Lets time pass, until the flush sleeps again.
+    /// Advances the clock, and waits until the flush sleeps again.
     async fn flush(&self) {
         until(|| self.clock.sleepers() > 0).await;
         self.clock.advance(FLUSH);
-        // It wakes up, and is gone from the sleepers until it has done its work.
+        // The flush wakes up, and is not among the sleepers until it has finished.
         tokio::task::yield_now().await;
         until(|| self.clock.sleepers() > 0).await;
     }
@@ -194,7 +194,7 @@ async fn only_a_successful_authentication_is_a_use() {
     for _ in 0..2 {
         instance.warm(TOKEN).await.unwrap();
         assert!(instance.peek(TOKEN).await.unwrap().is_some());
-        assert!(is_absent(&instance, "unknown").await);
+        assert!(is_invalid(&instance, "unknown").await);
     }
     assert_eq!(instance.stats().last_uses_recorded, 0);
     found(&instance, TOKEN).await;
@@ -229,7 +229,7 @@ async fn a_use_during_a_write_is_in_the_next_one() {
     let instance = world.instance();
     found(&instance, TOKEN).await;
     until(|| world.clock.sleepers() > 0).await;
-    // The batch has been read, and is not written yet.
+    // The batch has been read, but is not written yet.
     world.sink.0.gate.close();
     world.clock.advance(INTERVAL);
     world.sink.0.gate.reached(1).await;
@@ -290,7 +290,7 @@ async fn a_failing_sink_is_retried_more_slowly_and_loses_no_use() {
         for token in &tokens {
             found(&instance, token).await;
         }
-        // At 10 s, 30 s and 70 s.
+        // The attempts are at 10 s, 30 s and 70 s.
         for _ in 0..7 {
             world.flush().await;
         }
@@ -408,8 +408,8 @@ async fn the_last_use_is_the_latest_that_any_instance_knows() {
     assert_eq!(effective(&other).await, None);
     world.flush().await;
     let seen = effective(&other).await.map(micros);
-    assert_eq!(seen, Some(micros(at)), "by the store's copy");
-    assert_eq!(effective(&one).await, Some(at), "and it does not go back");
+    assert_eq!(seen, Some(micros(at)), "from the store's copy");
+    assert_eq!(effective(&one).await, Some(at), "it does not move back");
 }
 
 #[tokio::test]
@@ -434,7 +434,6 @@ async fn the_stores_copy_only_moves_forward_and_lasts_an_hour() {
     }
 }
 
-/// The deadline is by tokio's clock, which stands still but for what the test says.
 #[test]
 fn a_recorder_of_a_stalled_runtime_continues_in_another() {
     let runtime = || {
@@ -445,7 +444,7 @@ fn a_recorder_of_a_stalled_runtime_continues_in_another() {
     let (db, sink) = (Db::with(TOKEN, Row::new("app")), Sink::default());
     let recorder = recorder(&sink).flush_interval(short).write_timeout(short);
     let cache = db.cache().last_use(recorder).build().unwrap();
-    // One flushes in the background, and is left in the middle of a write.
+    // One instance flushes in the background, and is left in the middle of a write.
     sink.0.gate.close();
     let still = runtime();
     still.block_on(async {
@@ -457,7 +456,10 @@ fn a_recorder_of_a_stalled_runtime_continues_in_another() {
         let mut tokens = 0;
         let start = Instant::now();
         while sink.0.at("tok-1").is_none() {
-            assert!(start.elapsed() < Duration::from_secs(20), "nobody writes");
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "no use is written"
+            );
             tokens += 1;
             let token = format!("app-{tokens:020}");
             let mut row = Row::new("app");
@@ -470,15 +472,16 @@ fn a_recorder_of_a_stalled_runtime_continues_in_another() {
     drop(still);
 }
 
+/// The timeout uses tokio's clock, which only the test advances.
 #[tokio::test(start_paused = true)]
 async fn a_hanging_write_times_out_and_is_tried_again() {
-    const DEADLINE: Duration = Duration::from_secs(7);
+    const TIMEOUT: Duration = Duration::from_secs(7);
     let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
     let sink = Sink::default();
     let instance = db
         .cache()
         .clock(clock.clone())
-        .last_use(recorder(&sink).write_timeout(DEADLINE))
+        .last_use(recorder(&sink).write_timeout(TIMEOUT))
         .build()
         .unwrap();
     found(&instance, TOKEN).await;
@@ -486,8 +489,8 @@ async fn a_hanging_write_times_out_and_is_tried_again() {
     until(|| clock.sleepers() > 0).await;
     clock.advance(FLUSH);
     sink.0.gate.reached(1).await;
-    tokio::time::advance(DEADLINE - Duration::from_millis(1)).await;
-    // There is no I/O here: whatever is ready runs within so many turns.
+    tokio::time::advance(TIMEOUT - Duration::from_millis(1)).await;
+    // There is no I/O here, so that everything that is ready runs within so many turns.
     let settled = async || {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -497,7 +500,7 @@ async fn a_hanging_write_times_out_and_is_tried_again() {
     assert_eq!(settled().await, (0, 0));
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(settled().await, (1, 1));
-    // What was given up does not go on behind the next one's back.
+    // A write that timed out does not continue beside the next one.
     sink.0.gate.open();
     assert_eq!(settled().await, (1, 1));
     assert_eq!(sink.0.changes(), 0);
@@ -523,7 +526,7 @@ async fn a_clock_that_was_never_set_loses_only_that_use() {
     world.flush().await;
     assert_eq!(*world.sink.0.batches.lock().unwrap(), [1]);
     assert_eq!(world.sink.0.at(&tokens[2]), Some(now));
-    // Those tokens' next uses are recorded as ever.
+    // The next uses of those tokens are recorded as usual.
     world.clock.advance(INTERVAL);
     for token in &tokens[..2] {
         found(&instance, token).await;
@@ -540,7 +543,7 @@ async fn a_page_of_last_uses_is_read_by_digest_in_one_round_trip() {
     for token in &tokens[..20] {
         found(&other, token).await;
     }
-    // Used without asking for a type.
+    // A use without a token type.
     let answer = other.authenticate(&tokens[20]).await.unwrap();
     assert!(matches!(answer, tower_api_token::Answer::Valid(_)));
     assert_eq!(other.shutdown().await, 0);
@@ -580,7 +583,7 @@ async fn the_dify_layouts_last_uses_cannot_be_read_by_digest() {
     assert_eq!(error.kind(), StoreErrorKind::Unsupported);
 }
 
-/// As they are kept in the store.
+/// Rounds down to microseconds, as the store does.
 fn micros(at: DateTime<Utc>) -> i64 {
     at.timestamp_micros()
 }

@@ -1,5 +1,5 @@
-//! A lease that nobody will fill is in nobody's way: whatever became of the command that took it, of the
-//! one that was to fill it, and of the flight in between.
+//! Tests that a lease that will not be filled is given back, whatever happens to the command that takes it, to
+//! the one that fills it, and to the call in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +35,8 @@ impl World {
         .await
     }
 
-    /// A cache that is connected, and whose leases outlast the test: none goes by itself. One time-out
-    /// opens its breaker for good.
+    /// Creates a cache that is connected, and whose leases do not expire during the test. One timeout opens its
+    /// breaker until the end.
     async fn of(
         server: RedisServer,
         url: impl FnOnce(&RedisServer) -> String,
@@ -78,7 +78,7 @@ impl World {
         eventually(what, async || self.keys().is_empty()).await;
     }
 
-    /// A look-up that is held at a point of the protocol while something happens.
+    /// Runs a lookup, and runs `happens` while the lookup is held at a point of the protocol.
     async fn loads_through(&self, point: SyncPoint, happens: impl FnOnce(&RedisServer)) {
         let gate = self.points.at(point);
         gate.close();
@@ -88,7 +88,7 @@ impl World {
         happens(&self.server);
         gate.open();
         let Ok(Answer::Valid(token)) = asked.await.unwrap() else {
-            panic!("it is not answered");
+            panic!("the request is not answered");
         };
         assert_eq!(token.origin(), Origin::Loaded);
     }
@@ -102,14 +102,14 @@ async fn a_lease_that_is_taken_after_a_timeout_is_given_back() {
             server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).ok();
         };
         world.loads_through(SyncPoint::Read, pause).await;
-        assert_eq!(world.keys(), [""; 0], "it is not taken yet");
+        assert_eq!(world.keys(), [""; 0], "the lease is not taken yet");
         world.server.command(&["CLIENT", "UNPAUSE"]).ok();
         world.nothing_is_left().await;
         assert_eq!(world.db.loads(), 2);
     }
 }
 
-/// The connection is replaced meanwhile, and the commands that were written to it still run.
+/// The connection is replaced meanwhile, but the commands that were written to it still run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_a_frozen_redis_grants_late_is_given_back() {
     let server = RedisServer::start();
@@ -127,7 +127,7 @@ async fn a_lease_that_a_frozen_redis_grants_late_is_given_back() {
     world.nothing_is_left().await;
 }
 
-/// Behind a proxy, a lease that was taken and whose reply does not come back.
+/// Runs a lookup behind a proxy, which takes a lease but does not get the reply.
 async fn a_lease_without_a_reply(
     breaks: impl AsyncFnOnce(&FaultProxy, JoinHandle<Result<Answer<Version>, Unavailable>>),
 ) {
@@ -166,7 +166,7 @@ async fn a_lease_is_given_back_after_failed_attempts_to_connect() {
         let before = proxy.accepted();
         proxy.cut();
         assert!(matches!(asked.await.unwrap(), Ok(Answer::Valid(_))));
-        // Each attempt is two connections, the second without HELLO.
+        // Each attempt opens two connections, the second without HELLO.
         until(|| proxy.accepted() >= before + 8).await;
         proxy.heal();
     })
@@ -175,11 +175,11 @@ async fn a_lease_is_given_back_after_failed_attempts_to_connect() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_is_given_back_when_a_connection_ends_meanwhile() {
-    // It may be told of the end before the supervisor or after it.
+    // The command may see the end of the connection before or after the supervisor does.
     for _ in 0..4 {
         a_lease_without_a_reply(async |proxy, asked| {
             proxy.stall(Direction::Both);
-            // It timed out, and what gives the lease back is under way.
+            // The acquire timed out, and the command that gives the lease back has been sent.
             assert!(matches!(asked.await.unwrap(), Ok(Answer::Valid(_))));
             proxy.cut();
             proxy.heal();
@@ -214,7 +214,7 @@ async fn a_redis_without_scripts_grants_no_lease_and_is_unhealthy() {
             assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Loaded);
             assert_eq!(world.keys(), [""; 0]);
         }
-        // What is there is read, and invalidations need no script.
+        // Reads and invalidations need no script.
         assert_eq!(found(&world.cache, OTHER).await.origin(), Origin::Shared);
         world.cache.check_store().await.unwrap_err();
         world.cache.invalidate(OTHER).of_type("app").await.unwrap();
@@ -226,11 +226,11 @@ async fn a_redis_without_scripts_grants_no_lease_and_is_unhealthy() {
 
 #[tokio::test]
 async fn a_store_that_lacks_a_needed_right_is_unhealthy() {
-    let seed = ["expire", "srem", "scan"];
+    let dify = ["expire", "srem", "scan"];
     let all = [
         "set", "get", "del", "eval", "pttl", "pexpire", "sadd", "smembers",
     ];
-    for command in all.iter().chain(&seed) {
+    for command in all.iter().chain(&dify) {
         let server = RedisServer::start();
         let db = Db::new();
         let build = |layout| {
@@ -244,21 +244,21 @@ async fn a_store_that_lacks_a_needed_right_is_unhealthy() {
                 .build()
                 .unwrap()
         };
-        let (digest, of_seed) = (build(KeyLayout::digest()), build(KeyLayout::seed()));
+        let (digest, of_dify) = (build(KeyLayout::digest()), build(KeyLayout::seed()));
         digest.check_store().await.unwrap();
-        of_seed.check_store().await.unwrap();
+        of_dify.check_store().await.unwrap();
         let rule = format!("-{command}");
         server.command(&["ACL", "SETUSER", "default", &rule]).ok();
         assert_eq!(
             digest.check_store().await.is_ok(),
-            seed.contains(command),
+            dify.contains(command),
             "{command}"
         );
-        of_seed.check_store().await.expect_err(command);
+        of_dify.check_store().await.expect_err(command);
     }
 }
 
-/// Metadata whose `Drop` panics, once.
+/// Metadata whose `Drop` panics once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Bomb {
     #[serde(skip)]
@@ -268,7 +268,7 @@ struct Bomb {
 impl Drop for Bomb {
     fn drop(&mut self) {
         if self.lit.swap(false, Ordering::SeqCst) {
-            panic!("a panic of the test's");
+            panic!("the test panics on purpose");
         }
     }
 }
@@ -281,7 +281,7 @@ async fn a_call_that_panics_gives_its_lease_back() {
         lit: Arc::clone(&lit),
     };
     let loader = move |lookup: Lookup| {
-        // Of another token: it cannot be the answer, and is dropped.
+        // The record has another digest, so it is dropped.
         let record = TokenRecord::new("tok-1")
             .token_type("dataset")
             .digest(TokenDigest::of("another"))

@@ -1,5 +1,5 @@
-//! The local level in front of Redis: its bound, its refreshes, its budgets, and how far an
-//! invalidation reaches.
+//! Tests of the local level in front of Redis: its staleness, refreshes and capacities, and the reach of an
+//! invalidation.
 
 use std::future::IntoFuture as _;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::common::{
-    Builder, Cache, Db, Row, ask, found, is_absent, redis, redis_at, start, until,
+    Builder, Cache, Db, Row, ask, found, is_invalid, redis, redis_at, start, until,
 };
 use test_support::RedisServer;
 use tower_api_token::test_util::ManualClock;
@@ -43,7 +43,7 @@ impl World {
         self.builder().token_types(["app"]).build().unwrap()
     }
 
-    /// A store that may do everything but enter something into the registry.
+    /// Creates a store whose user may do everything except register a bound.
     fn without_registering(&self) -> RedisStore {
         let rules = ["on", "nopass", "~*", "+@all", "-sadd"];
         let user = [&["ACL", "SETUSER", "few"], &rules[..]].concat();
@@ -93,7 +93,7 @@ async fn the_instance_that_invalidates_obeys_at_once() {
                 .unwrap(),
             _ => instance.invalidate_tenant("t-1").await.unwrap(),
         };
-        // What is filled next is sent after this, by the clock too.
+        // The next fill is sent after this, by the clock too.
         world.clock.advance(TICK);
         assert_eq!(*found(&instance, TOKEN).await.metadata(), version);
     }
@@ -115,7 +115,7 @@ async fn a_hot_token_is_refreshed_in_the_background_and_never_waits() {
             }
             settled(&instance).await;
             assert_eq!(instance.stats().refreshes, round);
-            // The entry, and where there is one its tenant's generation.
+            // The entry, and its tenant's generation if there is a tenant.
             let expected = if tenant.is_some() { 2 } else { 1 };
             assert_eq!(world.gets() - gets, expected);
         }
@@ -136,7 +136,7 @@ async fn a_hot_token_does_not_wait_for_its_instance_to_register_again() {
     }
 }
 
-/// Until no flight is under way.
+/// Waits until no call is in flight.
 async fn settled(instance: &Cache) {
     until(|| instance.in_flight() == 0).await;
 }
@@ -220,11 +220,11 @@ async fn a_flood_of_invented_tokens_evicts_no_valid_one() {
         }
         let kept = crate::common::local_entries(&instance).0;
         for n in 0..2_000 {
-            assert!(is_absent(&instance, &format!("invented-token-{n}")).await);
+            assert!(is_invalid(&instance, &format!("invented-token-{n}")).await);
         }
-        let (records, nulls) = crate::common::local_entries(&instance);
+        let (records, negatives) = crate::common::local_entries(&instance);
         assert_eq!(records, kept);
-        assert!(nulls <= 64, "{nulls}");
+        assert!(negatives <= 64, "{negatives}");
     }
 }
 
@@ -285,7 +285,7 @@ async fn a_lost_registry_fails_one_wait_and_is_rebuilt() {
         world.server.command(&["DEL", "api_token:bounds"]).int();
     };
     lose();
-    // Whoever does not wait needs none.
+    // Without a wait an invalidation does not need the registry.
     instance.invalidate(TOKEN).await.unwrap();
     instance.invalidate_tenant("t-1").await.unwrap();
     let error = instance
@@ -303,7 +303,7 @@ async fn a_lost_registry_fails_one_wait_and_is_rebuilt() {
     lose();
     let waiting = instance.invalidate_tenant("t-1").wait_for_all_instances();
     waiting.await.unwrap_err();
-    // A registry that cannot be read is none either.
+    // A registry that cannot be read counts as lost too.
     let set = ["SET", "api_token:bounds", "a string"];
     world.server.command(&set).ok();
     instance.invalidate(TOKEN).await.unwrap();
@@ -314,12 +314,12 @@ async fn a_lost_registry_fails_one_wait_and_is_rebuilt() {
         .unwrap_err();
 }
 
-/// The reply to the invalidation is in, and not looked at before the bound is entered.
+/// The reply to the invalidation has arrived, but is not polled before the bound is registered.
 #[tokio::test]
 async fn a_bound_registered_during_an_invalidation_fails_no_wait() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
-    // Connected, with a bound that is not entered.
+    // Connected, but its bound is not registered.
     instance.check_store().await.unwrap();
     let reads = || world.server.command_count("smembers");
     let before = reads();
@@ -338,7 +338,7 @@ async fn a_bound_registered_during_an_invalidation_fails_no_wait() {
     waiting.await.unwrap().unwrap();
 }
 
-/// The deletion does not need to know who has a bound.
+/// The deletion itself does not need the registry.
 #[tokio::test]
 async fn without_a_registered_bound_fills_are_kept_only_in_redis() {
     let world = World::new(Row::new("app"));
@@ -350,7 +350,7 @@ async fn without_a_registered_bound_fills_are_kept_only_in_redis() {
     }
     world.db.revoke(TOKEN);
     world.instance().invalidate(TOKEN).await.unwrap();
-    assert!(is_absent(&instance, TOKEN).await);
+    assert!(is_invalid(&instance, TOKEN).await);
 }
 
 #[tokio::test]
@@ -483,7 +483,7 @@ async fn the_wait_of_an_idle_operator_outlasts_its_own_bound() {
         .token_types(["app"])
         .build()
         .unwrap();
-    // The registry is empty: lost, for all that is known.
+    // The registry is empty, so it may have been lost.
     let waiting =
         tokio::spawn(async move { operator.invalidate(TOKEN).wait_for_all_instances().await });
     until(|| operators.sleepers() == 1).await;
@@ -582,7 +582,7 @@ async fn a_known_generation_is_not_read_again_after_a_load() {
     found(&instance, TOKEN).await;
     let gets = world.gets();
     found(&instance, "another-token").await;
-    // The entry, once more in the acquire's script and in the fill's, and E beside the acquire.
+    // The entry, also in the scripts of the acquire and of the fill, and E with the acquire.
     assert_eq!(world.gets() - gets, 4);
 }
 

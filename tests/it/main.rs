@@ -1,7 +1,6 @@
-//! The integration tests: a module for each subject, in one binary.
+//! The integration tests, one module for each subject, in one binary.
 //!
-//! Beside it are those that need a process of their own, and the documents' tests, which need nothing of
-//! the crate.
+//! The other files in `tests/` need a process of their own, or, as `docs.rs`, do not use the crate.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Typed metadata through Redis: as it went in, and across releases that change the type.
+//! Tests of typed metadata through Redis, including releases that change the type.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ fn key() -> String {
     format!("api_token:token:{{{}}}", TokenDigest::of(TOKEN))
 }
 
-/// A release: an instance whose loader answers with this metadata.
+/// An instance of one release, whose loader returns one value of metadata.
 struct Release<M> {
     cache: ApiTokenCache<M>,
     loads: Arc<AtomicUsize>,
@@ -54,7 +54,7 @@ where
 
     async fn ask(&self) -> CachedApiToken<M> {
         let answer = self.cache.authenticate_typed(TOKEN, "app").await.unwrap();
-        answer.valid().expect("a good token")
+        answer.valid().expect("a valid token")
     }
 
     fn loads(&self) -> usize {
@@ -76,7 +76,7 @@ struct Limits {
     text: String,
 }
 
-/// What one instance writes is what another reads.
+/// Checks that another instance reads the metadata that one wrote.
 async fn comes_back<M>(metadata: M)
 where
     M: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -114,14 +114,14 @@ struct Old {
     plan: String,
 }
 
-/// A member more, and no default: what the old release wrote cannot be read.
+/// Has one field more without a default, so that it cannot be read from what the old release wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct New {
     plan: String,
     seats: u32,
 }
 
-/// A member more that may be missing.
+/// Has one field more, which may be missing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Lenient {
     plan: String,
@@ -143,10 +143,10 @@ async fn an_entry_with_unreadable_metadata_is_a_miss_and_is_replaced() {
     let plan = "team".to_owned();
     let after = Release::of(&server, New { plan, seats });
     let peeked = after.cache.peek(TOKEN).await.unwrap();
-    assert!(peeked.is_none(), "nothing that counts: {peeked:?}");
+    assert!(peeked.is_none(), "not a valid entry: {peeked:?}");
     assert_eq!(after.ask().await.metadata().seats, seats);
     assert_eq!((after.loads(), after.cache.stats().corrupt), (1, 1));
-    // Repaired: it is found from now on, and the old release can read it too.
+    // The entry is replaced, and the old release can read it too.
     assert_eq!(after.ask().await.origin(), Origin::Shared);
     let value = String::from_utf8(server.get(&key()).unwrap()).unwrap();
     assert!(
@@ -165,7 +165,7 @@ async fn a_new_field_with_a_default_costs_no_reload() {
     let plan = "team".to_owned();
     let after = Release::of(&server, Lenient { plan, seats: 5 });
     let read = after.ask().await;
-    // As it was written; the loader's value comes with the next load.
+    // The entry is unchanged until the next load.
     assert_eq!((read.origin(), read.metadata().seats), (Origin::Shared, 0));
     assert_eq!((after.loads(), after.cache.stats().corrupt), (0, 0));
 }
@@ -179,12 +179,12 @@ async fn metadata_may_be_added_or_removed_by_a_release() {
     assert_eq!(without.ask().await.metadata(), &Some(old("team")));
     without.cache.invalidate(TOKEN).await.unwrap();
     assert_eq!(without.ask().await.metadata(), &None);
-    // Nothing written is nothing to a type that has to be something.
+    // A type that requires metadata does not accept an entry without it.
     assert_eq!(with.ask().await.metadata(), &old("team"));
     assert_eq!((with.loads(), with.cache.stats().corrupt), (2, 1));
 }
 
-/// Metadata that fails to be written.
+/// Metadata whose serialization fails.
 #[derive(Debug, Clone, Deserialize)]
 struct Unwritable;
 
@@ -205,21 +205,21 @@ async fn metadata_that_cannot_be_written_is_answered_and_not_cached() {
     assert_eq!(server.get(&key()), None);
 }
 
-/// Metadata that does, when it is written or read, what a bad implementation does.
+/// Metadata with faults that an implementation may have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Bad {
     PanicsWhenWritten,
     PanicsWhenRead,
-    /// It is written as what it is not read from.
+    /// It is serialized as something that it cannot be read from.
     IsNotRead,
-    /// It is written as nothing, and has to be something.
+    /// It is serialized as null, from which it cannot be read.
     IsNothing,
 }
 
 impl Serialize for Bad {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::PanicsWhenWritten => panic!("a panic of the test's"),
+            Self::PanicsWhenWritten => panic!("the test panics on purpose"),
             Self::PanicsWhenRead => to.serialize_str("panic"),
             Self::IsNotRead => to.serialize_str("error"),
             Self::IsNothing => to.serialize_unit(),
@@ -230,7 +230,7 @@ impl Serialize for Bad {
 impl<'de> Deserialize<'de> for Bad {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match String::deserialize(from)?.as_str() {
-            "panic" => panic!("a panic of the test's"),
+            "panic" => panic!("the test panics on purpose"),
             text => Err(serde::de::Error::custom(text)),
         }
     }
@@ -263,14 +263,14 @@ async fn metadata_that_cannot_be_read_back_is_answered_not_cached() {
 async fn an_entry_whose_metadata_panics_is_a_miss_and_is_replaced() {
     let server = RedisServer::start();
     Release::of(&server, "panic".to_owned()).ask().await;
-    // What this release loads can be written and read.
+    // The metadata that this release loads can be written and read.
     let after = Release::of(&server, Some(Careless));
     assert_eq!(after.ask().await.origin(), Origin::Loaded);
     assert_eq!(after.ask().await.origin(), Origin::Shared);
     assert_eq!((after.loads(), after.cache.stats().corrupt), (1, 1));
 }
 
-/// Under the name that the member had before in the layout of Python's entries, which is Python's to use.
+/// Our field in the Dify layout once had the name `metadata`, which Python may use for itself.
 #[tokio::test]
 async fn metadata_that_panics_under_the_former_name_is_ignored() {
     let server = RedisServer::start();
@@ -285,14 +285,14 @@ async fn metadata_that_panics_under_the_former_name_is_ignored() {
     assert_eq!(after.loads(), 0);
 }
 
-/// Metadata that panics on what it does not know.
+/// Metadata that panics on an unknown value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct Careless;
 
 impl<'de> Deserialize<'de> for Careless {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let known = serde_json::Value::deserialize(from)?.is_null();
-        assert!(known, "a panic of the test's");
+        assert!(known, "the test panics on purpose");
         Ok(Self)
     }
 }

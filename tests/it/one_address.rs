@@ -1,9 +1,9 @@
-//! A cluster behind one address, and a URL that says nothing of it: a cluster of one node, or what is sold
-//! as "serverless". It takes no command about keys of several slots.
+//! Tests of a cluster behind one address, with a URL that does not say so: a cluster of one node, or a
+//! "serverless" service. It rejects commands with keys of several slots.
 
 use std::sync::Arc;
 
-use crate::common::{Cache, Db, Row, ask, cached, found, is_absent, redis_at, until};
+use crate::common::{Cache, Db, Row, ask, cached, found, is_invalid, redis_at, until};
 use test_support::{RedisServer, RoundTrips};
 use tower_api_token::store::KeyLayout;
 use tower_api_token::{Answer, Origin};
@@ -14,7 +14,7 @@ fn token(n: usize) -> String {
     format!("app-token-{n}")
 }
 
-/// A cluster of one node.
+/// Starts a cluster of one node.
 fn server(slots: [u16; 2]) -> RedisServer {
     let server = RedisServer::start_node();
     let [first, last] = slots;
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// The writes until now about tenants and the registry, by their first words.
+    /// Returns the writes so far to tenants and the registry, in short.
     fn writes(&self) -> Vec<String> {
         let writes = self.wire.take().into_iter().map(|commands| {
             let of_requests = commands
@@ -97,7 +97,7 @@ async fn concurrent_lookups_are_answered_through_one_address() {
         let asked: Vec<_> = (0..TOKENS).map(start).collect();
         for one in asked {
             let Ok(Answer::Valid(token)) = one.await.unwrap() else {
-                panic!("it is not answered");
+                panic!("the request is not answered");
             };
             assert_eq!(token.origin(), Origin::Shared);
         }
@@ -117,7 +117,7 @@ async fn tokens_and_tenants_are_invalidated_through_one_address() {
         world.cache.authenticate(&token(0)).await.unwrap();
         world.db.revoke(&token(0));
         world.cache.invalidate(&token(0)).await.unwrap();
-        assert!(is_absent(&world.cache, &token(0)).await);
+        assert!(is_invalid(&world.cache, &token(0)).await);
         world.db.revoke(&token(1));
         world
             .cache
@@ -125,11 +125,11 @@ async fn tokens_and_tenants_are_invalidated_through_one_address() {
             .wait_for_replicas(0)
             .await
             .unwrap();
-        assert!(is_absent(&world.cache, &token(1)).await);
-        for durable in [false, true] {
+        assert!(is_invalid(&world.cache, &token(1)).await);
+        for replicated in [false, true] {
             world.db.suspend("t-1");
             let invalidation = world.cache.invalidate_tenant("t-1");
-            match durable {
+            match replicated {
                 true => invalidation.wait_for_replicas(0).await.unwrap(),
                 false => invalidation.await.unwrap(),
             };
@@ -142,7 +142,7 @@ async fn tokens_and_tenants_are_invalidated_through_one_address() {
     }
 }
 
-/// Another error than the one that Redis has for keys of several slots.
+/// The server answers with another error than Redis' own for keys of several slots.
 #[tokio::test]
 async fn a_server_that_hides_its_mode_is_treated_as_a_cluster() {
     let server = server([0, 16_383]);
@@ -157,7 +157,7 @@ async fn a_server_that_hides_its_mode_is_treated_as_a_cluster() {
     assert_eq!(world.writes(), ["DEL tenants", "DEL tenant:{t-1}"]);
 }
 
-/// What is behind the address may hand the commands of one write to several servers.
+/// A proxy behind the address may send the commands of one write to several servers.
 #[tokio::test]
 async fn ordered_commands_are_sent_after_the_reply_to_the_one_before() {
     let world = World::new().await;
@@ -178,7 +178,7 @@ async fn ordered_commands_are_sent_after_the_reply_to_the_one_before() {
 
 #[tokio::test]
 async fn a_tenants_steps_stay_in_order_with_replicas_and_dify() {
-    for (layout, durable) in [
+    for (layout, replicated) in [
         (KeyLayout::digest(), true),
         (KeyLayout::seed(), false),
         (KeyLayout::seed(), true),
@@ -186,7 +186,7 @@ async fn a_tenants_steps_stay_in_order_with_replicas_and_dify() {
         let world = World::of(layout).await;
         world.wire.take();
         let invalidation = world.cache.invalidate_tenant("t-1");
-        match durable {
+        match replicated {
             true => invalidation.wait_for_replicas(0).await.unwrap(),
             false => invalidation.await.unwrap(),
         };

@@ -1,11 +1,11 @@
-//! What a client sees while Redis is in trouble: an answer from the loader, never a wrong one, and
+//! Tests of what a client sees while Redis fails: answers from the loader, never a wrong one, and
 //! caching again soon after.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Cache, Db, Mode, Row, ask, cached, confirmed, eventually, found, is_absent, start, until,
+    Cache, Db, Mode, Row, ask, cached, confirmed, eventually, found, is_invalid, start, until,
 };
 use test_support::{Direction, FaultProxy, RedisServer};
 use tower_api_token::{Answer, Origin, RedisStore, UnavailableKind};
@@ -20,7 +20,7 @@ struct World {
 }
 
 impl World {
-    /// Without a local level: every request has to do with Redis.
+    /// Creates a cache without a local level, so that every request uses Redis.
     fn new() -> Self {
         Self::on(RedisServer::start())
     }
@@ -38,7 +38,7 @@ impl World {
     }
 
     fn cache(db: &Arc<Db>, url: &str) -> Cache {
-        // Longer than the default, so that a busy machine is not taken for an outage.
+        // Longer than the default, so that a busy machine does not look like an outage.
         let store = RedisStore::new(url)
             .unwrap()
             .response_timeout(Duration::from_secs(1));
@@ -51,26 +51,26 @@ impl World {
         builder.build().unwrap()
     }
 
-    /// Until an answer comes from Redis again: caching has resumed.
+    /// Waits until an answer comes from Redis again.
     async fn works(&self) {
         cached(&self.cache, TOKEN).await;
     }
 
-    /// As the protocol says: repeated until it is `Ok`.
+    /// Repeats the invalidation until it is `Ok`, as the protocol requires.
     async fn invalidate(&self) {
         confirmed(async || self.cache.invalidate(TOKEN).await.is_ok()).await;
     }
 
-    /// Requests while Redis is away: all answered by the loader, most of them at once, because the
-    /// breaker or the supervisor has seen enough.
+    /// Checks that the loader answers all requests while Redis is down, most of them at once, because the
+    /// breaker is open or the supervisor has given up the connection.
     async fn serves_from_the_loader(&self) {
         let loads = self.db.loads();
         for _ in 0..200 {
             assert_eq!(found(&self.cache, TOKEN).await.origin(), Origin::Loaded);
         }
-        assert!(is_absent(&self.cache, "unknown-token").await);
+        assert!(is_invalid(&self.cache, "unknown-token").await);
         assert_eq!(self.db.loads(), loads + 201);
-        // Of another token: what could not be invalidated is not answered from Redis until it is.
+        // Another token, because this instance does not answer from Redis what it could not invalidate.
         let invalidation = self.cache.invalidate("app-another-token").await;
         assert!(invalidation.unwrap_err().is_retryable());
     }
@@ -83,7 +83,7 @@ async fn a_frozen_redis_costs_a_few_timeouts_and_no_more() {
     world.server.pause();
     let start = Instant::now();
     world.serves_from_the_loader().await;
-    // Two hundred deadlines would be two hundred seconds.
+    // Two hundred timeouts would take two hundred seconds.
     assert!(
         start.elapsed() < Duration::from_secs(30),
         "{:?}",
@@ -120,7 +120,7 @@ async fn a_redis_that_accepts_and_never_answers_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_connect_does_not_keep_the_breaker_open() {
     let server = RedisServer::start();
-    // It takes connections, and answers no heartbeat.
+    // It accepts connections, but does not answer heartbeats.
     server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).ok();
     let db = Db::with(TOKEN, Row::new("app"));
     let store = RedisStore::new(&server.url()).unwrap();
@@ -137,7 +137,10 @@ async fn a_slow_connect_does_not_keep_the_breaker_open() {
     server.command(&["CLIENT", "UNPAUSE"]).ok();
     let start = Instant::now();
     while found(&cache, TOKEN).await.origin() != Origin::Shared {
-        assert!(start.elapsed() < Duration::from_secs(20), "it stays open");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the breaker stays open"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -175,7 +178,7 @@ async fn a_corrected_password_needs_no_restart() {
     world.proxy.cut();
     world.proxy.heal();
     world.serves_from_the_loader().await;
-    // Our inspection has no password either: an instance that has one puts it back.
+    // The test's own connection has no password either, so an instance with one resets it.
     let url = format!("redis://:secret@{}", world.server.addr());
     let client = redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -198,8 +201,8 @@ async fn a_read_only_redis_is_not_used_as_it_may_be_an_old_master() {
         .command(&["REPLICAOF", "127.0.0.1", &nobody])
         .ok();
     world.cache.check_store().await.unwrap_err();
-    // Until the heartbeat has found out, what is read there is still an answer.
-    eventually("the heartbeat found nothing out", async || {
+    // Until a heartbeat has detected it, reads are still answered.
+    eventually("no heartbeat detected it", async || {
         found(&world.cache, TOKEN).await.origin() != Origin::Shared
     })
     .await;
@@ -222,14 +225,14 @@ async fn a_full_redis_answers_reads_and_accepts_invalidations() {
     world.db.revoke(TOKEN);
     world.cache.invalidate(TOKEN).await.unwrap();
     for _ in 0..3 {
-        assert!(is_absent(&world.cache, TOKEN).await);
+        assert!(is_invalid(&world.cache, TOKEN).await);
     }
     world.cache.invalidate_tenant("t-1").await.unwrap();
     world
         .server
         .command(&["CONFIG", "SET", "maxmemory", "0"])
         .ok();
-    assert!(is_absent(&world.cache, TOKEN).await);
+    assert!(is_invalid(&world.cache, TOKEN).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,9 +254,9 @@ async fn an_invalidation_is_tried_while_the_breaker_is_open() {
     }
     world.db.revoke(TOKEN);
     world.proxy.heal();
-    // No probe of a request has come in between.
+    // No request has probed the breaker meanwhile.
     world.invalidate().await;
-    assert!(is_absent(&world.cache, TOKEN).await);
+    assert!(is_invalid(&world.cache, TOKEN).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,7 +285,7 @@ async fn without_redis_and_database_requests_fail_within_the_cap() {
     assert_eq!(
         world.server.keys("api_token:token:*").len(),
         1,
-        "nothing was cached of the outage"
+        "the outage was not cached"
     );
 }
 
@@ -312,7 +315,7 @@ fn a_request_in_a_runtime_that_has_ended_ends_too() {
     let ended = tokio::runtime::Runtime::new().unwrap().handle().clone();
     let (done, waiting) = mpsc::channel::<()>();
     std::thread::spawn(move || {
-        // It may panic, as whatever needs a timer does there.
+        // It may panic, as everything that needs a timer does in an ended runtime.
         let _done = done;
         let _ = ended.block_on(cache.check_store());
     });
@@ -336,7 +339,7 @@ fn a_store_outlives_a_stalled_runtime() {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().build().unwrap()
     };
-    // It is kept, and nobody drives it: what lives there neither answers nor ends.
+    // The runtime is kept but not driven, so that its tasks neither answer nor end.
     let still = runtime();
     still.block_on(found(&cache, TOKEN));
     runtime().block_on(cached(&cache, TOKEN));
@@ -351,17 +354,17 @@ async fn a_redis_that_restarts_from_its_file_is_used_again() {
     assert_eq!(
         world.server.keys("api_token:token:*"),
         entries,
-        "it was in the file"
+        "the entry was in the file"
     );
     world.works().await;
     world.db.revoke(TOKEN);
     world.invalidate().await;
-    assert!(is_absent(&world.cache, TOKEN).await);
+    assert!(is_invalid(&world.cache, TOKEN).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_still_loading_is_not_used_yet() {
-    // A thousand keys at two milliseconds each: it says LOADING for two seconds.
+    // A thousand keys at two milliseconds each: the server answers LOADING for two seconds.
     let server = RedisServer::start_with(&["--key-load-delay", "2000"]);
     let world = World::on(server);
     world.works().await;
@@ -388,8 +391,8 @@ async fn a_redis_that_is_still_loading_is_not_used_yet() {
     world.works().await;
 }
 
-/// protocol.md section 7, item 1: what Redis forgot of a deletion, no instance can know. It is why
-/// docs/failures.md says to switch persistence off.
+/// No instance can know of a deletion that Redis has lost (protocol.md section 7, item 1). This is why
+/// docs/failures.md advises against persistence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_undoes_a_deletion_that_the_file_lacks() {
     let world = World::new();
@@ -397,17 +400,17 @@ async fn a_restart_undoes_a_deletion_that_the_file_lacks() {
     world.server.command(&["SAVE"]).ok();
     world.db.revoke(TOKEN);
     world.invalidate().await;
-    assert!(is_absent(&world.cache, TOKEN).await);
+    assert!(is_invalid(&world.cache, TOKEN).await);
     world.server.kill();
     world.server.restart_from_file();
-    // The loader says absent until Redis is used again, and then there is the entry of before.
-    eventually("it was not in the file", async || {
-        !is_absent(&world.cache, TOKEN).await
+    // The loader answers until Redis is used again, with the entry from before.
+    eventually("the entry was not in the file", async || {
+        !is_invalid(&world.cache, TOKEN).await
     })
     .await;
     assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Shared);
     world.invalidate().await;
-    assert!(is_absent(&world.cache, TOKEN).await);
+    assert!(is_invalid(&world.cache, TOKEN).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -426,8 +429,8 @@ async fn a_flapping_database_fails_only_requests_in_its_outages() {
         for one in asked {
             let answer = one.await.unwrap();
             match answer {
-                Ok(Answer::Valid(_)) => assert!(!fails, "found by a load that failed"),
-                // Never absent: that would be a 401 for an outage.
+                Ok(Answer::Valid(_)) => assert!(!fails, "valid by a load that failed"),
+                // Never invalid, which would be a 401 for an outage.
                 Ok(other) => panic!("round {round}: {other:?}"),
                 Err(error) => {
                     assert_eq!((fails, error.kind()), (true, UnavailableKind::LoaderFailed))
@@ -436,11 +439,7 @@ async fn a_flapping_database_fails_only_requests_in_its_outages() {
         }
     }
     world.db.mode(Mode::Answers);
-    assert_eq!(
-        entries(),
-        ROUNDS / 2,
-        "nothing was cached of a failing load"
-    );
+    assert_eq!(entries(), ROUNDS / 2, "no failing load was cached");
     for round in 0..ROUNDS {
         let origin = found(&world.cache, &token(round)).await.origin();
         let expected = [Origin::Shared, Origin::Loaded][round % 2];

@@ -1,5 +1,5 @@
-//! A new pepper, rolled out over a running fleet (wire.md): both generations at work on one Redis,
-//! ten thousand tokens to be filled anew, and revocations from either side.
+//! Tests the rotation of a pepper in a running fleet (wire.md): instances with the old and with the new
+//! pepper share one Redis, ten thousand entries are filled again, and both sides revoke tokens.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ use tower_api_token::{
 };
 
 const TOKENS: usize = 10_000;
-/// How many loads an instance may run at once, and how many requests it has at once.
+/// The limit of concurrent loads of an instance.
 const MAX_LOADS: usize = 8;
 const CLIENTS: usize = 64;
 
@@ -23,14 +23,14 @@ fn token(n: usize) -> String {
     format!("app-{n:020}")
 }
 
-/// Who is revoked, in the database.
+/// The revoked tokens, and the loads.
 #[derive(Default)]
 struct Database {
     revoked: Mutex<HashSet<String>>,
     loads: AtomicUsize,
 }
 
-/// An instance, and how many of its loads ran at once.
+/// An instance, and the largest number of its concurrent loads.
 #[derive(Clone)]
 struct Instance {
     cache: ApiTokenCache,
@@ -55,7 +55,7 @@ impl Instance {
                     let revoked = database.revoked.lock().unwrap();
                     revoked.contains(lookup.token().expose())
                 };
-                // Long enough to meet others.
+                // Long enough for loads to overlap.
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }
@@ -84,7 +84,7 @@ impl Instance {
             .unwrap()
     }
 
-    /// Asks for every token once, by many clients, and gives the answers' origins; `None`: absent.
+    /// Looks up every token once, with many clients. Returns the answers' origins, `None` for an invalid token.
     async fn ask_all(&self) -> Vec<Option<Origin>> {
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
@@ -105,7 +105,7 @@ impl Instance {
     }
 }
 
-/// Commits, invalidates at `at`, and looks whether any instance still accepts it.
+/// Commits a revocation, invalidates at `at`, and checks that no instance still accepts the token.
 async fn revoke(database: Arc<Database>, at: Instance, fleet: Vec<Instance>, n: usize) {
     database.revoked.lock().unwrap().insert(token(n));
     at.cache
@@ -132,13 +132,13 @@ async fn a_pepper_is_rotated_under_load_without_a_lost_revocation() {
     };
     let loads = || database.loads.swap(0, Ordering::SeqCst);
 
-    // The first step: all instances know both.
+    // The first step: all instances know both peppers.
     let old = [start("old", &["new"]), start("old", &["new"])];
     assert_eq!(old[0].ask_all().await.len(), TOKENS);
     old[1].ask_all().await;
     assert_eq!(loads(), TOKENS);
 
-    // The second: half of them have switched, and are asked for everything at once; the others go on.
+    // The second step: two new instances use the new pepper and get every request at once. The old ones run on.
     let new = [start("new", &["old"]), start("new", &["old"])];
     let fleet = [old.clone(), new.clone()].concat();
     let mut work = JoinSet::new();
@@ -147,7 +147,7 @@ async fn a_pepper_is_rotated_under_load_without_a_lost_revocation() {
     }
     let revocations = 200;
     for n in 0..revocations {
-        // By each in turn, spread over the time that it takes.
+        // Each instance in turn revokes, spread over the whole time.
         let at = fleet[n % fleet.len()].clone();
         let step = TOKENS / revocations;
         work.spawn(revoke(
@@ -160,7 +160,7 @@ async fn a_pepper_is_rotated_under_load_without_a_lost_revocation() {
     while let Some(done) = work.join_next().await {
         done.unwrap();
     }
-    // One load for each token, and one more for who was revoked: of each generation's entry.
+    // One load for each token, and one for each entry of a revoked token.
     let loaded = loads();
     assert!(
         (TOKENS..=TOKENS + 3 * revocations).contains(&loaded),
@@ -174,13 +174,9 @@ async fn a_pepper_is_rotated_under_load_without_a_lost_revocation() {
         let most = instances.iter().map(|one| one.most.load(Ordering::SeqCst));
         most.max()
     };
-    assert_eq!(
-        most(&new),
-        Some(MAX_LOADS),
-        "there was a herd to be held back"
-    );
+    assert_eq!(most(&new), Some(MAX_LOADS), "the limit was reached");
 
-    // The third: all have switched, and the old pepper is dropped. Nothing is loaded for it.
+    // The third step: all use the new pepper and have dropped the old one, which costs no load.
     let last = [start("new", &[]), start("new", &[])];
     let mut absent = 0;
     for instance in &last {
@@ -192,7 +188,7 @@ async fn a_pepper_is_rotated_under_load_without_a_lost_revocation() {
     let at = last[0].clone();
     revoke(Arc::clone(&database), at, last.to_vec(), 5_001).await;
 
-    // Neither pepper's entries lie under the digest itself.
+    // No entry is stored under the plain digest.
     let plain = format!("api_token:token:{{{}}}", TokenDigest::of(&token(0)));
     assert_eq!(server.get(&plain), None);
     assert!(server.keys("api_token:token:*").len() >= 2 * TOKENS - 2 * revocations);

@@ -1,10 +1,10 @@
-//! The counterexamples of protocol.md section 8, replayed on a real Redis: each test fails when its
-//! rule is taken out. `scripts/guards` takes them out, one after the other, and watches.
+//! Replays the counterexamples of protocol.md section 8 on a real Redis. Each test fails if its rule is
+//! removed from the code, which `scripts/guards` checks for one rule after the other.
 
 use std::time::Duration;
 
 use crate::common::{
-    Cache, Db, Points, Row, ask, entry, found, is_absent, redis, redis_at, start, until,
+    Cache, Db, Points, Row, ask, entry, found, is_invalid, redis, redis_at, start, until,
 };
 use test_support::{Direction, FaultProxy, RedisServer};
 use tower_api_token::test_util::{ManualClock, SyncPoint};
@@ -15,7 +15,7 @@ const TENANT: &str = "t-1";
 const BOUND: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_millis(50);
 
-/// One Redis, one database with one token, one instance whose flights can be held, one operator.
+/// One Redis, one database with one token, one instance whose calls can be held, and one operator.
 struct World {
     server: RedisServer,
     db: std::sync::Arc<Db>,
@@ -32,7 +32,7 @@ impl World {
     fn on(server: RedisServer, row: Row) -> Self {
         let db = Db::with(TOKEN, row);
         let points = Points::default();
-        // No local level: what is replayed here happens in Redis and in flights.
+        // No local level: these replays concern Redis and calls in flight.
         let build = || {
             db.cache()
                 .store(redis(&server))
@@ -55,8 +55,8 @@ impl World {
         }
     }
 
-    /// What an instance that was not there before is told.
-    async fn version_for_a_newcomer(&self) -> Option<u64> {
+    /// Returns the version that a new instance gets.
+    async fn version_for_a_new_instance(&self) -> Option<u64> {
         let newcomer = self.db.cache().store(redis(&self.server)).build().unwrap();
         match ask(&newcomer, TOKEN).await.unwrap() {
             Answer::Valid(token) => Some(*token.metadata()),
@@ -84,8 +84,8 @@ async fn n1_a_revoked_token_is_not_cached_again_by_a_slow_load() {
     fill.open();
     slow.await.unwrap().unwrap();
     assert_eq!(world.instance.stats().fills_refused, 1);
-    assert_eq!(world.version_for_a_newcomer().await, None);
-    assert!(is_absent(&world.instance, TOKEN).await);
+    assert_eq!(world.version_for_a_new_instance().await, None);
+    assert!(is_invalid(&world.instance, TOKEN).await);
 }
 
 #[tokio::test]
@@ -100,8 +100,8 @@ async fn n5_a_load_does_not_begin_before_its_lease_is_acknowledged() {
         .local_capacity(0)
         .token_types(["app"]);
     let instance = builder.sync_points(points.sync_points()).build().unwrap();
-    // Registered and connected, so that the next command after the GET is the acquire.
-    is_absent(&instance, "another-token").await;
+    // Register and connect, so that the next command after the GET is the acquire.
+    is_invalid(&instance, "another-token").await;
     let loads = db.loads();
     let read = points.at(SyncPoint::Read);
     let before = read.arrivals();
@@ -110,7 +110,7 @@ async fn n5_a_load_does_not_begin_before_its_lease_is_acknowledged() {
     read.reached(before + 1).await;
     proxy.stall(Direction::ToServer);
     read.open();
-    // The acquire is under way and cannot arrive. Whatever would load now loads the old version.
+    // The acquire has been sent but cannot arrive. A load that began now would read the old version.
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
@@ -119,7 +119,7 @@ async fn n5_a_load_does_not_begin_before_its_lease_is_acknowledged() {
     assert_eq!(db.loads(), loads, "nothing is loaded before the lease");
     proxy.resume();
     slow.await.unwrap().unwrap();
-    assert_eq!(world.version_for_a_newcomer().await, Some(1));
+    assert_eq!(world.version_for_a_new_instance().await, Some(1));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn n6_a_lookup_after_an_invalidation_joins_no_older_call() {
     assert_eq!(
         version(&early.await.unwrap().unwrap()),
         Some(0),
-        "it started before"
+        "it started before the change"
     );
     assert_eq!(version(&late.await.unwrap().unwrap()), Some(1));
 }
@@ -146,11 +146,11 @@ async fn n6_a_lookup_after_an_invalidation_joins_no_older_call() {
 async fn n7_a_load_after_the_invalidation_sees_the_committed_change() {
     let world = World::new(Row::new("app"));
     found(&world.instance, TOKEN).await;
-    // In the other order the old version is loaded, and cached, between the two.
+    // In the other order the old version is loaded and cached between the two.
     world.db.change(TOKEN, |_| {});
     world.operator.invalidate(TOKEN).await.unwrap();
     assert_eq!(*found(&world.instance, TOKEN).await.metadata(), 1);
-    assert_eq!(world.version_for_a_newcomer().await, Some(1));
+    assert_eq!(world.version_for_a_new_instance().await, Some(1));
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_a_lease() {
     fill.reached(1).await;
     world.db.revoke(TOKEN);
     world.operator.invalidate(TOKEN).await.unwrap();
-    // The first flight's acquire, held up somewhere on its way, runs now.
+    // The first call's acquire was delayed on its way, and runs now.
     let late = ["SET", &entry(TOKEN), &transmitted, "NX", "PX", "60000"];
     world.server.command(&late).ok();
     fill.open();
@@ -182,7 +182,7 @@ async fn n9_a_late_duplicate_of_an_acquire_does_not_revive_a_lease() {
         transmitted.as_bytes()
     );
     world.server.command(&["DEL", &entry(TOKEN)]).int();
-    assert_eq!(world.version_for_a_newcomer().await, None);
+    assert_eq!(world.version_for_a_new_instance().await, None);
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn g1_a_tenant_invalidated_during_a_load_is_loaded_again() {
     loaded.open();
     assert_eq!(version(&slow.await.unwrap().unwrap()), Some(1));
     assert_eq!(world.db.loads(), 2);
-    assert_eq!(world.version_for_a_newcomer().await, Some(1));
+    assert_eq!(world.version_for_a_new_instance().await, Some(1));
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn g2_a_fill_does_not_validate_the_tenant_for_later_waiters() {
         "the key of the token was left alone"
     );
     assert_eq!(version(&late.await.unwrap().unwrap()), Some(1));
-    assert_eq!(world.version_for_a_newcomer().await, Some(1));
+    assert_eq!(world.version_for_a_new_instance().await, Some(1));
 }
 
 #[tokio::test]
@@ -263,14 +263,14 @@ async fn g4_an_epoch_that_was_missing_twice_is_not_unchanged() {
         world.points.at(SyncPoint::Acquired),
         world.points.at(SyncPoint::Loaded),
     );
-    // Registered, so that nothing but the epoch has to be written.
-    is_absent(&world.instance, "another-token").await;
+    // Register, so that only the epoch has to be written.
+    is_invalid(&world.instance, "another-token").await;
     world.server.command(&["DEL", "api_token:tenants"]).int();
     acquired.close();
     loaded.close();
     let slow = start(&world.instance, TOKEN);
     acquired.reached(2).await;
-    // No room for the epoch that this miss would create.
+    // There is no memory for the epoch that this miss would create.
     world
         .server
         .command(&["CONFIG", "SET", "maxmemory", "1"])
@@ -286,14 +286,14 @@ async fn g4_an_epoch_that_was_missing_twice_is_not_unchanged() {
     world.operator.invalidate_tenant(TENANT).await.unwrap();
     loaded.open();
     slow.await.unwrap().unwrap();
-    assert_eq!(world.version_for_a_newcomer().await, Some(1));
+    assert_eq!(world.version_for_a_new_instance().await, Some(1));
     assert_eq!(world.db.loads(), 3);
     assert_eq!(world.instance.stats().store_errors, 1);
 }
 
 #[tokio::test]
 async fn a_different_local_generation_does_not_invalidate_a_value() {
-    // Two instances would otherwise replace each other's values for as long as the bound lasts.
+    // Otherwise two instances would replace each other's values until the bound has passed.
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let build = || {
         world
@@ -320,7 +320,7 @@ async fn a_different_local_generation_does_not_invalidate_a_value() {
     assert_eq!(world.db.loads(), loads + 1);
 }
 
-/// An instance with a local level and a clock moved by hand, and an operator with its own.
+/// An instance with a local level, and an operator, each with a manual clock.
 struct Clocked {
     server: RedisServer,
     db: std::sync::Arc<Db>,
@@ -365,7 +365,7 @@ impl Clocked {
         self.operators.advance(by);
     }
 
-    /// An invalidation that waits, once its deletion is acknowledged.
+    /// Starts an invalidation that waits, and returns once its deletion is acknowledged.
     async fn invalidate_everywhere(&self) -> tokio::task::JoinHandle<()> {
         let operator = self.operator.clone();
         let deleted = self.server.command_count("del");
@@ -377,7 +377,7 @@ impl Clocked {
                 .unwrap();
         });
         until(|| self.server.command_count("del") > deleted).await;
-        // The reply is in when the operator's own flag is: it sleeps by its clock from there on.
+        // Once the reply has arrived, the operator sleeps by its clock.
         until(|| self.operators.sleepers() == 1).await;
         waiting
     }
@@ -391,7 +391,7 @@ async fn l3_an_entrys_age_counts_from_its_command_not_the_reply() {
     read.close();
     let slow = start(&world.instance, TOKEN);
     read.reached(1).await;
-    // The instance holds a reply with the old version; the change is complete everywhere.
+    // The instance holds a reply with the old version. The change is complete everywhere.
     world.db.change(TOKEN, |_| {});
     let waiting = world.invalidate_everywhere().await;
     world.advance(BOUND + MARGIN);
@@ -400,7 +400,7 @@ async fn l3_an_entrys_age_counts_from_its_command_not_the_reply() {
     assert_eq!(
         version(&slow.await.unwrap().unwrap()),
         Some(0),
-        "it started before"
+        "it started before the change"
     );
     let after = found(&world.instance, TOKEN).await;
     assert_eq!((*after.metadata(), after.origin()), (1, Origin::Loaded));
@@ -436,7 +436,7 @@ async fn l10_the_wait_is_counted_from_the_reply_to_the_deletion() {
     operator.check_store().await.unwrap();
     found(&world.instance, TOKEN).await;
     world.db.change(TOKEN, |_| {});
-    // The deletion is sent, and under way for longer than the bound.
+    // The deletion is sent, but takes longer than the bound to arrive.
     proxy.stall(Direction::ToServer);
     let waiting =
         tokio::spawn(async move { operator.invalidate(TOKEN).wait_for_all_instances().await });
@@ -444,7 +444,7 @@ async fn l10_the_wait_is_counted_from_the_reply_to_the_deletion() {
         tokio::task::yield_now().await;
     }
     world.advance(BOUND + MARGIN);
-    // The instance proves its entry once more, with what is still there.
+    // The instance validates its entry once more, with the value that is still in Redis.
     assert_eq!(*found(&world.instance, TOKEN).await.metadata(), 0);
     proxy.resume();
     until(|| world.operators.sleepers() == 1 || waiting.is_finished()).await;
@@ -463,7 +463,7 @@ async fn l11_the_wait_outlasts_an_instance_whose_clock_runs_slow() {
     found(&world.instance, TOKEN).await;
     world.db.change(TOKEN, |_| {});
     let waiting = world.invalidate_everywhere().await;
-    // By the operator's clock the bound is over; the instance's lags by forty milliseconds.
+    // By the operator's clock the bound has passed. The instance's clock lags by forty milliseconds.
     world.operators.advance(BOUND);
     world.clock.advance(BOUND - Duration::from_millis(40));
     for _ in 0..1_000 {
@@ -473,7 +473,7 @@ async fn l11_the_wait_outlasts_an_instance_whose_clock_runs_slow() {
     assert_eq!(
         *found(&world.instance, TOKEN).await.metadata(),
         0,
-        "its entry is still good"
+        "its entry is still fresh"
     );
     world.advance(MARGIN);
     waiting.await.unwrap();
@@ -498,11 +498,11 @@ async fn l11_the_margin_grows_with_the_bound() {
             }
         }
         waiting.await.unwrap();
-        assert!(is_absent(&world.instance, TOKEN).await, "{bound:?}");
+        assert!(is_invalid(&world.instance, TOKEN).await, "{bound:?}");
     }
 }
 
-/// An instance with a longer bound, and an operator that knows of it through the registry alone.
+/// An instance with a longer bound, and an operator that knows of it only through the registry.
 struct Longer {
     world: Clocked,
     instance: Cache,
@@ -529,7 +529,7 @@ impl Longer {
         }
     }
 
-    /// Revokes the token, and waits for as long as the operator does.
+    /// Revokes the token, and waits until the operator's invalidation returns.
     async fn revoke(&self) {
         self.world.db.revoke(TOKEN);
         let operator = self.operator.clone();
@@ -558,7 +558,7 @@ async fn r5_a_bound_is_registered_before_reads_are_kept_for_it() {
         longer.revoke().await;
         read.open();
         first.await.unwrap().unwrap();
-        assert!(is_absent(&longer.instance, TOKEN).await, "{declared}");
+        assert!(is_invalid(&longer.instance, TOKEN).await, "{declared}");
     }
 }
 
@@ -581,7 +581,7 @@ async fn r6_reads_while_the_registry_is_lost_are_not_kept() {
     longer.revoke().await;
     read.open();
     first.await.unwrap().unwrap();
-    assert!(is_absent(&longer.instance, TOKEN).await);
+    assert!(is_invalid(&longer.instance, TOKEN).await);
 }
 
 #[tokio::test]

@@ -1,33 +1,33 @@
-//! How many round trips to Redis a look-up costs, counted on the wire, and of which commands.
+//! Counts the round trips to Redis that a lookup costs, on the wire, and checks their commands.
 //!
-//! What is due once, for a connection, in a minute or after an invalidation, has tests of its own; in the
-//! others it is done before the count begins.
+//! Commands that are sent once per connection, per minute or after an invalidation have tests of their own. In
+//! the other tests they are sent before the count begins.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::{Builder, Cache, Db, Row, found, is_absent, redis, redis_at};
+use crate::common::{Builder, Cache, Db, Row, found, is_invalid, redis, redis_at};
 use test_support::{RedisServer, RoundTrips};
 use tower_api_token::Origin;
 use tower_api_token::test_util::ManualClock;
 
 const TOKEN: &str = "app-0123456789abcdef";
-/// Of the same tenant, where that has one.
+/// A token of the same tenant, if there is one.
 const SIBLING: &str = "app-fedcba9876543210";
-/// Of no tenant.
+/// A token without a tenant.
 const OTHER: &str = "app-00000000deadbeef";
 const UNKNOWN: &str = "app-unknown";
 const TENANT: &str = "t-1";
 /// The default staleness bound.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// R1 and R2, where the value counts by itself.
+/// R1 and R2, for a value that is valid by itself.
 const READ: [&str; 1] = ["GET entry"];
-/// The tenant's generation, of a value that counts if that does.
+/// The tenant's generation, for a value that is valid only with it.
 const TENANT_OF_VALUE: [&str; 2] = ["GET T", "PTTL T"];
-/// R4, over nothing or in the place of a value that does not count.
+/// R4, over an empty key or in place of a value that is not valid.
 const ACQUIRE: [&str; 2] = ["EVAL entry", "GET E"];
-/// The tenant's generation, of a record that was just loaded.
+/// The tenant's generation, for a record that was just loaded.
 const TENANT_OF_LOAD: [&str; 2] = ["EVAL T", "GET E"];
 /// R6.
 const FILL: [&str; 1] = ["EVAL entry"];
@@ -40,7 +40,7 @@ struct World {
 }
 
 impl World {
-    /// Two tokens, of a tenant or of none, and another of none.
+    /// Creates two tokens with or without a tenant, and another token without one.
     fn new(tenant: Option<&str>) -> Self {
         let mut row = Row::new("app");
         row.tenant = tenant.map(str::to_owned);
@@ -63,7 +63,7 @@ impl World {
             .token_types(["app"])
     }
 
-    /// The instance whose round trips are counted, with what is due once behind it.
+    /// Creates the instance whose round trips are counted, which has sent everything that is sent only once.
     async fn instance(&self) -> Cache {
         self.warm(self.builder()).await
     }
@@ -75,19 +75,19 @@ impl World {
         cache
     }
 
-    /// Another instance, which fills Redis.
+    /// Creates another instance, which fills Redis.
     fn another(&self) -> Cache {
         self.builder().store(redis(&self.server)).build().unwrap()
     }
 
-    /// The round trips of a question that is answered from there.
+    /// Looks up a token, checks the answer's origin, and returns the round trips of the lookup.
     async fn of(&self, cache: &Cache, token: &str, origin: Origin) -> Vec<Vec<String>> {
         self.trips();
         assert_eq!(found(cache, token).await.origin(), origin);
         self.trips()
     }
 
-    /// The round trips until now: the names of their commands, and what they are about.
+    /// Returns the round trips so far: the names of their commands, and the kinds of their keys.
     fn trips(&self) -> Vec<Vec<String>> {
         let name = |command: &String| {
             let mut words = command.split_whitespace();
@@ -103,7 +103,7 @@ impl World {
             format!("{name} {about}")
         };
         let trips = self.wire.take().into_iter().map(|commands| {
-            // The supervisor's, which goes by time.
+            // The supervisor's heartbeats depend on time.
             let of_requests = commands
                 .iter()
                 .filter(|command| !command.contains("fence:heartbeat"));
@@ -160,7 +160,7 @@ async fn a_hit_with_an_unknown_tenant_costs_two() {
         world.of(&cache, TOKEN, Origin::Shared).await,
         trips([&READ, &TENANT_OF_VALUE])
     );
-    // From now on it is.
+    // From now on the tenant is known.
     found(&world.another(), SIBLING).await;
     assert_eq!(
         world.of(&cache, SIBLING, Origin::Shared).await,
@@ -204,7 +204,7 @@ async fn a_miss_with_a_known_tenant_costs_three() {
 
 #[tokio::test]
 async fn a_miss_with_an_unknown_tenant_costs_four() {
-    // Known to Redis or not is the same.
+    // It makes no difference whether Redis has the generation.
     for known in [false, true] {
         let world = World::new(Some(TENANT));
         let cache = world.instance().await;
@@ -223,14 +223,14 @@ async fn a_negative_entry_costs_three_and_another_instance_one() {
     let world = World::new(None);
     let cache = world.instance().await;
     world.trips();
-    assert!(is_absent(&cache, UNKNOWN).await);
+    assert!(is_invalid(&cache, UNKNOWN).await);
     assert_eq!(world.trips(), trips([&READ, &ACQUIRE, &FILL]));
-    assert!(is_absent(&cache, UNKNOWN).await);
+    assert!(is_invalid(&cache, UNKNOWN).await);
     assert_eq!(world.trips(), trips([]));
 
     let second = world.instance().await;
     world.trips();
-    assert!(is_absent(&second, UNKNOWN).await);
+    assert!(is_invalid(&second, UNKNOWN).await);
     assert_eq!(world.trips(), trips([&READ]));
 }
 
@@ -253,7 +253,7 @@ async fn a_miss_after_a_tenants_invalidation_creates_both_generations() {
             &FILL
         ])
     );
-    // The tenant's others find both.
+    // The tenant's other tokens find both.
     assert_eq!(
         world.of(&cache, SIBLING, Origin::Loaded).await,
         trips([&READ, &TENANT_OF_VALUE, &ACQUIRE, &FILL])

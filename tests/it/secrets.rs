@@ -1,5 +1,5 @@
-//! No text of a token comes out of the crate: what its types show of themselves, what its errors say
-//! down to the last source, what Redis is told. The demo server's tests look at logs and answers.
+//! Tests that the crate does not disclose a token: in the `Debug` output of its types, in its errors and their
+//! sources, or in Redis. The demo server's tests check logs and answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{Db, Row, found, is_absent, redis};
+use crate::common::{Db, Row, found, is_invalid, redis};
 use axum::extract::FromRequestParts;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -34,7 +34,7 @@ const PEPPER: &str = "pepper-Jd6cYs0aUe5G";
 const PASSWORD: &str = "Qf8nWi2oKx7tHr4y";
 const METADATA: &str = "Vb1gMz6uCj9eSl3d";
 
-/// Metadata of somebody who derives `Debug` without a thought.
+/// Metadata whose derived `Debug` shows everything.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Account {
     upstream_key: String,
@@ -60,7 +60,7 @@ fn record() -> TokenRecord<Account> {
         .metadata(Account { upstream_key })
 }
 
-/// Writes down what a policy or a rejection can see of a request.
+/// Records what a policy or a rejection response can see of a request.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<String>>);
 
@@ -84,7 +84,7 @@ impl ResponseForRejection for Seen {
     }
 }
 
-/// What types show, by the type's name.
+/// The `Debug` output of types, by the type's name.
 #[derive(Default)]
 struct Shown(BTreeMap<&'static str, String>);
 
@@ -94,7 +94,7 @@ impl Shown {
         *text += &format!("{value:?}\n{value:#?}\n");
     }
 
-    /// The error and all of its sources, to be read and to be debugged.
+    /// Adds the `Display` and `Debug` output of an error and of all its sources.
     fn error(&mut self, name: &'static str, error: &(dyn Error + 'static)) {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -116,7 +116,7 @@ impl Shown {
         }
     }
 
-    async fn of_look_ups(&mut self) {
+    async fn of_lookups(&mut self) {
         let asked = Arc::new(Mutex::new(None));
         let ask = Arc::clone(&asked);
         let loader = move |lookup: Lookup| {
@@ -164,7 +164,7 @@ impl Shown {
         self.of_sources(cache).await;
     }
 
-    /// Wherever the token is read from, a policy and the inner service can print the request.
+    /// A policy and the inner service can print a request without its token, whatever the source.
     async fn of_sources(&mut self, cache: Cache) {
         let sources = [
             TokenSource::bearer(),
@@ -178,8 +178,8 @@ impl Shown {
         let seen = Arc::new(Mutex::new(String::new()));
         let (policy, inner) = (Seen::default(), Arc::clone(&seen));
         let by_policy = policy.clone();
-        let (rejected, is_refused) = (Seen::default(), Arc::new(AtomicBool::new(false)));
-        let refuses = Arc::clone(&is_refused);
+        let (rejected, is_rejected) = (Seen::default(), Arc::new(AtomicBool::new(false)));
+        let rejects = Arc::clone(&is_rejected);
         let builder = ApiTokenLayer::builder(cache)
             .token_type("app")
             .sources(sources)
@@ -187,7 +187,7 @@ impl Shown {
             .policy(move |token, request| {
                 policy.write(request);
                 *policy.0.lock().unwrap() += &format!("{token:?}\n");
-                if refuses.load(Ordering::SeqCst) {
+                if rejects.load(Ordering::SeqCst) {
                     return Err(Rejection::INSUFFICIENT_SCOPE);
                 }
                 Ok(())
@@ -204,8 +204,8 @@ impl Shown {
             ("cookie", format!("a=b; session={TOKEN}"), "/".to_owned()),
             ("a", "b".to_owned(), format!("/?a=b&access_token={TOKEN}")),
         ] {
-            for (refuses, status) in [(false, 200), (true, 403)] {
-                is_refused.store(refuses, Ordering::SeqCst);
+            for (rejects, status) in [(false, 200), (true, 403)] {
+                is_rejected.store(rejects, Ordering::SeqCst);
                 let request = Request::builder().uri(&uri).header(field, &value);
                 let response = service.call(request.body(()).unwrap()).await.unwrap();
                 assert_eq!(response.status(), status, "{field}");
@@ -225,7 +225,7 @@ impl Shown {
             .build()
             .unwrap();
         self.of("ApiTokenLayer", &layer);
-        // What any layer further in may print.
+        // What an inner layer may print.
         let seen = Arc::new(Mutex::new(String::new()));
         let inner = Arc::clone(&seen);
         let mut service = layer.layer(service_fn(move |request: Request<()>| {
@@ -350,7 +350,7 @@ impl Shown {
     }
 }
 
-/// Each `pub struct` and `pub enum` of `src/`, and where it is.
+/// Collects the public types of `src/`.
 fn public_types(directory: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -358,7 +358,7 @@ fn public_types(directory: &Path, found: &mut BTreeSet<String>) {
             public_types(&path, found);
             continue;
         }
-        // The fuzzers' own door, hidden and behind a feature of theirs: what they read is shown to them.
+        // The fuzzers' hidden module, which shows them what they read.
         if path.ends_with("src/fuzzing.rs") {
             continue;
         }
@@ -378,7 +378,7 @@ fn public_types(directory: &Path, found: &mut BTreeSet<String>) {
 #[tokio::test]
 async fn no_public_type_or_error_shows_a_token() {
     let mut shown = Shown::default();
-    shown.of_look_ups().await;
+    shown.of_lookups().await;
     shown.of_denials().await;
     shown.of_values();
     shown.of_errors().await;
@@ -387,20 +387,17 @@ async fn no_public_type_or_error_shows_a_token() {
         needles.assert_none_in(name, text);
     }
 
-    // A new type has to be shown here. Some cannot be: nobody outside can name or hold one; or it takes
-    // an operating system without random bytes.
+    // This test has to print every public type, except those that a user cannot name or hold, and an error that
+    // needs an operating system without random bytes.
     let out_of_reach = ["Erased", "Optional", "Parts", "Present", "GenerateError"];
     let mut types = BTreeSet::new();
     public_types(Path::new("src"), &mut types);
-    let looked_at = |name: &&String| {
+    let is_checked = |name: &&String| {
         shown.0.contains_key(name.as_str()) || out_of_reach.contains(&name.as_str())
     };
     assert!(types.len() > 30, "{types:?}");
-    let forgotten: Vec<_> = types.iter().filter(|name| !looked_at(name)).collect();
-    assert!(
-        forgotten.is_empty(),
-        "to be shown by this test: {forgotten:?}"
-    );
+    let missing: Vec<_> = types.iter().filter(|name| !is_checked(name)).collect();
+    assert!(missing.is_empty(), "this test must print {missing:?}");
 }
 
 #[test]
@@ -414,8 +411,8 @@ fn a_shown_token_would_be_found() {
     }
 }
 
-/// Runs all that writes to Redis, or asks it, and gives every command and all that lay there.
-async fn overheard(layout: KeyLayout) -> String {
+/// Runs every operation on Redis, and returns all commands and all contents.
+async fn recorded(layout: KeyLayout) -> String {
     let server = RedisServer::start();
     let mut monitor = server.monitor();
     let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
@@ -424,12 +421,12 @@ async fn overheard(layout: KeyLayout) -> String {
         builder.key_layout(layout.clone()).build().unwrap()
     };
     let cache = build(&layout);
-    let mut lay_there = String::new();
-    let mut look = || lay_there += &String::from_utf8_lossy(&server.contents());
+    let mut contents = String::new();
+    let mut look = || contents += &String::from_utf8_lossy(&server.contents());
 
     found(&cache, TOKEN).await;
     found(&cache, TOKEN).await;
-    assert!(is_absent(&cache, UNKNOWN).await);
+    assert!(is_invalid(&cache, UNKNOWN).await);
     cache.authenticate(TOKEN).await.unwrap();
     cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
     cache.peek(TOKEN).await.unwrap();
@@ -443,7 +440,7 @@ async fn overheard(layout: KeyLayout) -> String {
     let used = cache.last_used_at(TOKEN).await.unwrap();
     assert!(used.is_some());
     look();
-    // A denial; an entry that is none; a key of another type; a record that is too large.
+    // A denial, an invalid entry, a key of another type, and a record that is too large.
     db.suspend("t-1");
     cache.invalidate_tenant("t-1").await.unwrap();
     assert!(matches!(
@@ -458,7 +455,7 @@ async fn overheard(layout: KeyLayout) -> String {
     server.command(&["DEL", &entries[1]]).int();
     server.command(&["SADD", &entries[1], "x"]).int();
     found(&cache, TOKEN).await;
-    assert!(is_absent(&cache, UNKNOWN).await);
+    assert!(is_invalid(&cache, UNKNOWN).await);
     db.change(TOKEN, |row| row.id = "x".repeat(20_000));
     cache
         .invalidate(TOKEN)
@@ -472,18 +469,18 @@ async fn overheard(layout: KeyLayout) -> String {
         .invalidate_digest(TokenDigest::of(TOKEN))
         .await
         .unwrap();
-    assert!(is_absent(&cache, TOKEN).await);
+    assert!(is_invalid(&cache, TOKEN).await);
     look();
     let told = monitor.take().join("\n");
     for command in ["SET", "GET", "EVAL", "DEL", "SADD", "SMEMBERS"] {
         let quoted = format!("\"{command}\"");
-        assert!(told.contains(&quoted), "{command} was not overheard");
+        assert!(told.contains(&quoted), "{command} was not recorded");
     }
     assert!(
-        lay_there.contains("tok-1") && told.contains("tok-1"),
-        "records are legible"
+        contents.contains("tok-1") && told.contains("tok-1"),
+        "records are readable"
     );
-    told + &lay_there
+    told + &contents
 }
 
 #[tokio::test]
@@ -491,15 +488,15 @@ async fn nothing_in_redis_reveals_a_token() {
     let mut texts = needles();
     texts.add("an unknown token", UNKNOWN);
     for layout in [KeyLayout::digest(), KeyLayout::digest_keys(PEPPER, [""])] {
-        texts.assert_none_in("Redis", overheard(layout).await);
+        texts.assert_none_in("Redis", recorded(layout).await);
     }
 }
 
-/// With a pepper a dump does not even tell whether a known token is in use.
+/// With a pepper a dump does not even show whether a known token is in use.
 #[tokio::test]
 async fn with_a_pepper_redis_does_not_hold_a_tokens_digest() {
     let digest = TokenDigest::of(UNKNOWN).to_string();
     let pepper_alone = KeyLayout::digest_keys(PEPPER, [""; 0]);
-    assert!(!overheard(pepper_alone).await.contains(&digest));
-    assert!(overheard(KeyLayout::digest()).await.contains(&digest));
+    assert!(!recorded(pepper_alone).await.contains(&digest));
+    assert!(recorded(KeyLayout::digest()).await.contains(&digest));
 }

@@ -1,5 +1,6 @@
-//! The layout shared with the Python service: what lies in Redis, whose fills count, and how far an
-//! invalidation reaches. Python's commands are sent as they are; `testing/fleet` has the real client.
+//! Tests of the Dify layout, which is shared with a Python service: the contents of Redis, fills from both
+//! sides, and the reach of an invalidation. These tests send Python's commands; `testing/fleet` has the real
+//! client.
 
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::common::{
-    Builder, Cache, Db, Points, Row, ask, eventually, found, is_absent, redis, start, until,
+    Builder, Cache, Db, Points, Row, ask, eventually, found, is_invalid, redis, start, until,
 };
 use chrono::DateTime;
 use test_support::{Feature, RedisServer};
@@ -45,12 +46,12 @@ impl World {
             .token_types(["app", "dataset"])
     }
 
-    /// No local level: what is asked is what lies in Redis.
+    /// Creates a cache without a local level, so that each lookup reads Redis.
     fn instance(&self) -> Cache {
         self.builder().local_capacity(0).build().unwrap()
     }
 
-    /// The same, whose flights can be held.
+    /// Creates a cache without a local level, whose calls can be held.
     fn held_at(&self, points: &Points) -> Cache {
         let builder = self.builder().local_capacity(0);
         builder.sync_points(points.sync_points()).build().unwrap()
@@ -62,7 +63,7 @@ impl World {
             .map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
-    /// What Python writes: an entry, and the tenant's index.
+    /// Writes what Python does: an entry, and a member of the tenant's index.
     fn python_sets(&self, token: &str, tenant: &str) {
         let entry = format!("api_token:app:{token}");
         let json = python_json(token, tenant);
@@ -124,18 +125,18 @@ async fn invalidating_a_tenant_ends_pythons_entries_locally() {
 async fn a_negative_entry_is_null_and_shared_with_python() {
     let world = World::new(Row::new("app"));
     let instance = world.instance();
-    assert!(is_absent(&instance, "unknown-token").await);
+    assert!(is_invalid(&instance, "unknown-token").await);
     assert_eq!(world.text("api_token:app:unknown-token").unwrap(), "null");
     let left = world
         .server
         .command(&["PTTL", "api_token:app:unknown-token"])
         .int();
     assert!((53_000..=60_000).contains(&left), "{left}");
-    assert!(is_absent(&instance, "unknown-token").await);
+    assert!(is_invalid(&instance, "unknown-token").await);
     assert_eq!(world.db.loads(), 1);
     world.server.command(&["SETEX", ENTRY, "60", "null"]).ok();
-    assert!(is_absent(&instance, TOKEN).await);
-    // A Python node may overwrite it with a hit at any time, and that is right.
+    assert!(is_invalid(&instance, TOKEN).await);
+    // A Python node may overwrite it with a record at any time.
     world.python_sets(TOKEN, "t-1");
     assert_eq!(found(&instance, TOKEN).await.id(), "py-1");
     assert_eq!(world.db.loads(), 1);
@@ -189,7 +190,7 @@ async fn a_record_of_another_type_than_its_key_is_not_written() {
         assert!(is_of_wrong_type().await);
         assert_eq!((world.db.loads(), world.text(ENTRY)), (loads, None));
     }
-    // One that Python wrote is not believed, and is left alone.
+    // An entry of another type that Python wrote is not accepted, and is left alone.
     let json = python_json(TOKEN, "t-1").replace("\"app\"", "\"dataset\"");
     world.server.command(&["SET", ENTRY, &json]).ok();
     assert!(is_of_wrong_type().await);
@@ -217,7 +218,7 @@ async fn pythons_deletion_between_load_and_fill_rejects_the_fill() {
         (None, 1)
     );
     assert_eq!(world.text(LOCK), None);
-    assert!(is_absent(&instance, TOKEN).await);
+    assert!(is_invalid(&instance, TOKEN).await);
 }
 
 #[tokio::test]
@@ -245,7 +246,7 @@ async fn pythons_lock_is_waited_for_so_that_both_share_one_load() {
         .command(&["SET", LOCK, held, "NX", "PX", "10000"])
         .ok();
     let waiting = start(&instance, TOKEN);
-    // Tried for the lock, and looked again.
+    // It has tried for the lock, and has read the entry again.
     until(|| world.server.command_count("get") >= 3).await;
     assert_eq!(world.db.loads(), 0);
     world.python_sets(TOKEN, "t-1");
@@ -321,7 +322,7 @@ async fn glob_characters_in_a_token_match_only_themselves() {
     assert!(world.text(&format!("api_token:app:{token}")).is_some());
     world.db.revoke(token);
     instance.invalidate(token).await.unwrap();
-    assert!(is_absent(&instance, token).await);
+    assert!(is_invalid(&instance, token).await);
     for name in near {
         assert_eq!(world.text(name).as_deref(), Some("null"), "{name}");
     }
@@ -419,8 +420,8 @@ async fn an_entry_is_indexed_even_if_its_generation_is_known() {
 
 #[tokio::test]
 async fn a_fill_from_before_a_tenants_invalidation_is_not_kept() {
-    // The fill knows the tenant's generation from before; in this layout that must not be enough,
-    // because Python does not look at generations.
+    // The fill knows the tenant's generation from before. In this layout that must not be enough, because
+    // Python does not read generations.
     let world = World::new(Row::new("app").of_tenant("t-1"));
     world
         .db
@@ -481,7 +482,7 @@ async fn the_local_level_obeys_pythons_deletion_within_the_bound() {
     assert_eq!(found(&instance, TOKEN).await.origin(), Origin::Local);
     until(|| instance.in_flight() == 0).await;
     clock.advance(Duration::from_millis(1));
-    assert!(is_absent(&instance, TOKEN).await);
+    assert!(is_invalid(&instance, TOKEN).await);
 }
 
 #[tokio::test]
@@ -638,7 +639,7 @@ async fn pythons_key_prefix_applies_to_all_but_set_commands() {
     assert_eq!(world.text(ENTRY).as_deref(), Some("another service's"));
 }
 
-/// An invalidation that goes on only while the test polls it, so that it can be left in the middle.
+/// An invalidation that runs only while the test polls it, so that it can be stopped in the middle.
 struct Stepped<F>(Pin<Box<F>>);
 
 impl<F: Future> Stepped<F> {
@@ -646,7 +647,7 @@ impl<F: Future> Stepped<F> {
         Self(Box::pin(invalidation.into_future()))
     }
 
-    /// Polls until `reached`, or to the end, which it gives then.
+    /// Polls until `reached`, or until the invalidation ends, and then returns its output.
     async fn until(&mut self, mut reached: impl FnMut() -> bool) -> Option<F::Output> {
         while !reached() {
             let polled = poll_fn(|cx| Poll::Ready(self.0.as_mut().poll(cx))).await;
@@ -663,8 +664,8 @@ impl<F: Future> Stepped<F> {
     }
 }
 
-/// So many of Python's entries that every part of a scan has some, and so many other keys that it
-/// takes some ten steps.
+/// Writes so many of Python's entries that every part of a scan has some, and so many other keys that a
+/// scan takes about ten steps.
 fn scattered(server: &RedisServer, entry: &str) {
     let others = "for i = 1, 4000 do redis.call('SET', 'other:' .. i, 'x') end return 1";
     server.command(&["EVAL", others, "0"]).int();
@@ -675,14 +676,14 @@ fn scattered(server: &RedisServer, entry: &str) {
     server.command(&["EVAL", entries, "0", TOKEN, entry]).int();
 }
 
-/// How many of them are left.
+/// Returns how many of those entries are left.
 fn left(server: &RedisServer) -> usize {
     server.keys("api_token:in-*").len()
 }
 
-/// Leaves an invalidation in the middle of its sweep, and has the server replaced by one that has the
-/// same contents in another order. What then says `Ok` must have looked at all of them.
-async fn a_server_that_is_replaced_in_the_middle<F>(world: &World, cache: &Cache, invalidate: F)
+/// Stops an invalidation in the middle of its sweep, and replaces the server by one that has the same
+/// contents in another order. An invalidation that then returns `Ok` must have seen all entries.
+async fn replace_the_server_during<F>(world: &World, cache: &Cache, invalidate: F)
 where
     F: AsyncFn() -> Result<InvalidationReceipt, InvalidateError>,
 {
@@ -694,12 +695,16 @@ where
     assert!(invalidation.until(halfway).await.is_none());
     assert!((1..400).contains(&left(&world.server)));
     world.server.save_and_restart();
-    eventually("a connection again", async || {
+    eventually("there is no connection", async || {
         cache.check_store().await.is_ok()
     })
     .await;
     if invalidation.end().await.is_ok() {
-        assert_eq!(left(&world.server), 0, "Ok, and not all were looked at");
+        assert_eq!(
+            left(&world.server),
+            0,
+            "Ok, but some entries were not swept"
+        );
     }
     invalidate().await.unwrap();
     assert_eq!(left(&world.server), 0);
@@ -710,7 +715,7 @@ async fn a_scan_for_a_token_does_not_reuse_a_cursor_elsewhere() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
     let invalidate = async || cache.invalidate(TOKEN).await;
-    a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
+    replace_the_server_during(&world, &cache, invalidate).await;
 }
 
 #[tokio::test]
@@ -718,7 +723,7 @@ async fn a_sweep_of_a_tenant_does_not_reuse_a_cursor_elsewhere() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
     let invalidate = async || cache.invalidate_tenant("t-1").await;
-    a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
+    replace_the_server_during(&world, &cache, invalidate).await;
 }
 
 #[tokio::test]
@@ -726,7 +731,7 @@ async fn a_replicated_sweep_does_not_reuse_a_cursor_elsewhere() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
     let invalidate = async || cache.invalidate_tenant("t-1").wait_for_replicas(0).await;
-    a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
+    replace_the_server_during(&world, &cache, invalidate).await;
 }
 
 #[tokio::test]
@@ -734,7 +739,7 @@ async fn a_replicated_scan_does_not_reuse_a_cursor_elsewhere() {
     let world = World::new(Row::new("app"));
     let cache = world.instance();
     let invalidate = async || cache.invalidate(TOKEN).wait_for_replicas(0).await;
-    a_server_that_is_replaced_in_the_middle(&world, &cache, invalidate).await;
+    replace_the_server_during(&world, &cache, invalidate).await;
 }
 
 #[tokio::test]
@@ -748,7 +753,7 @@ async fn a_sweep_that_a_demoted_server_answers_is_not_confirmed() {
     let mut invalidation = Stepped::new(cache.invalidate_tenant("t-1"));
     let halfway = || world.server.command_count("scan") >= 4;
     assert!(invalidation.until(halfway).await.is_none());
-    // The sweep's connection stays, and nothing that it would delete is refused: it finds nothing.
+    // The sweep's connection stays open. Its deletions are not refused, because the sweep finds nothing.
     let port = heir.port().to_string();
     let follow = ["REPLICAOF", "127.0.0.1", &port];
     world.server.command(&follow).ok();
@@ -773,7 +778,7 @@ async fn wait_for_replicas_covers_a_tokens_scanned_entries() {
         .await
         .unwrap();
     let lines = monitor.take();
-    // The address of the client that sent it.
+    // Returns the address of the client that sent it.
     let client = |word: &str| {
         let line = lines.iter().find(|line| line.contains(word)).unwrap();
         line.split(['[', ']']).nth(1).unwrap().to_owned()
@@ -799,7 +804,7 @@ async fn an_invalidated_token_leaves_its_tenants_index() {
         };
         assert_eq!(members(), 1, "another token stays");
     }
-    // Of a type that only Python uses, which a scan finds.
+    // An entry of a type that only Python uses, which a scan finds.
     let name = format!("api_token:python:{TOKEN}");
     let json = python_json(TOKEN, "t-1");
     world.server.command(&["SET", &name, &json]).ok();
@@ -814,8 +819,8 @@ async fn an_invalidated_token_leaves_its_tenants_index() {
 
 #[tokio::test]
 async fn an_entry_filled_during_an_invalidation_stays_indexed() {
-    // An invalidation has read the old entry and deleted it. Before it comes to the index, the token
-    // is loaded and entered again: Python, which goes by the index alone, must find it there.
+    // An invalidation has read and deleted the old entry. Before it removes the member from the index, the token
+    // is loaded and indexed again. Python, which uses only the index, must still find it there.
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let cache = world.instance();
     found(&cache, TOKEN).await;
@@ -833,12 +838,12 @@ async fn an_entry_that_is_not_stored_is_not_indexed() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
     let points = Points::default();
     let instance = world.held_at(&points);
-    // A denial has no form.
+    // A denial has no form in this layout.
     world.db.suspend("t-1");
     assert!(matches!(ask(&instance, TOKEN).await, Ok(Answer::Denied(_))));
     assert_eq!(world.server.keys(INDEX), [""; 0]);
     world.db.resume("t-1");
-    // A fill that is refused, because its lease is gone.
+    // A fill that is rejected because its lease is gone.
     let fill = points.at(SyncPoint::BeforeFill);
     let before = fill.arrivals();
     fill.close();
@@ -866,7 +871,7 @@ async fn fields_of_a_later_python_are_not_mistaken_for_ours() {
         let token = found(&instance, TOKEN).await;
         assert_eq!((token.id(), *token.metadata()), ("py-1", 41), "{later}");
     }
-    // What we wrote ourselves under such names is read.
+    // Fields that we once wrote under such a name are still read.
     let former = plain.replace("~metadata", "metadata");
     world.server.command(&["SET", ENTRY, &former]).ok();
     assert_eq!(*found(&instance, TOKEN).await.metadata(), 41);

@@ -1,5 +1,5 @@
-//! Look-ups that come while others are under way share a read of Redis: each gets its own answer, and
-//! nobody depends on another.
+//! Tests that concurrent lookups share reads of Redis: each gets its own answer, and none depends on
+//! another.
 
 use std::future::poll_fn;
 use std::sync::mpsc::{Receiver, channel};
@@ -19,7 +19,7 @@ fn token(n: usize) -> String {
     format!("app-{n:020}")
 }
 
-/// Tokens that lie in Redis, and a cache without a local level.
+/// Creates tokens that are in Redis, and a cache without a local level.
 async fn world() -> (RedisServer, Cache) {
     world_of(KeyLayout::digest()).await
 }
@@ -44,17 +44,17 @@ async fn world_of(layout: KeyLayout) -> (RedisServer, Cache) {
     (server, cache)
 }
 
-/// Everybody at once: the answers, in the order of the tokens.
+/// Looks up all tokens at once, and returns the answers in the order of the tokens.
 async fn all(cache: &Cache) -> Vec<(String, Origin)> {
-    let mut look_ups = JoinSet::new();
+    let mut lookups = JoinSet::new();
     for n in 0..TOKENS {
         let cache = cache.clone();
-        look_ups.spawn(async move {
+        lookups.spawn(async move {
             let found = found(&cache, &token(n)).await;
             (n, (found.token().expose().to_owned(), found.origin()))
         });
     }
-    let mut answers = look_ups.join_all().await;
+    let mut answers = lookups.join_all().await;
     answers.sort_by_key(|(n, _)| *n);
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
@@ -71,7 +71,7 @@ async fn concurrent_lookups_share_commands_and_get_their_own_answers() {
         server.command_count("get") - before.0,
         server.command_count("mget") - before.1,
     );
-    // The first goes alone; the others, 64 to a command.
+    // The first read is sent alone, the others with up to 64 keys per command.
     assert_eq!(asked, (1, 4));
 }
 
@@ -109,7 +109,7 @@ async fn a_user_without_mget_is_answered_and_stops_sending_it() {
     assert!(denied.is_empty(), "{denied:?}");
 }
 
-/// Begins a lookup of the token, and blocks the thread until somebody sends. Returns whether anybody did.
+/// Begins a lookup of the token, and blocks the thread until `until` receives. Returns whether it did.
 async fn ask_and_block(cache: Cache, n: usize, until: Receiver<()>) -> bool {
     begin_and_block(async { drop(found(&cache, &token(n)).await) }, until).await
 }
@@ -138,7 +138,7 @@ async fn a_reader_that_blocks_its_thread_delays_no_others() {
     }
 }
 
-/// In the layout whose invalidations hold the connection that everything shares.
+/// In the Dify layout an invalidation holds the connection that everything shares.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn an_invalidation_that_blocks_its_thread_delays_no_others() {
     let (_server, cache) = world_of(KeyLayout::seed()).await;
@@ -169,16 +169,16 @@ async fn an_invalidation_that_blocks_its_thread_delays_no_others() {
 async fn a_flush_that_a_blocked_thread_owes_delays_no_others() {
     let (server, cache) = world().await;
     server.pause();
-    let look_up = |n| {
+    let lookup = |n| {
         let cache = cache.clone();
         tokio::spawn(async move { found(&cache, &token(n)).await.origin() })
     };
-    let first = look_up(0);
+    let first = lookup(0);
     until(|| cache.in_flight() == 1).await;
     let (answered, is_answered) = channel();
     let blocks = tokio::spawn(ask_and_block(cache.clone(), 1, is_answered));
     until(|| cache.in_flight() == 2).await;
-    let other = look_up(2);
+    let other = lookup(2);
     until(|| cache.in_flight() == 3).await;
     server.resume();
     assert_eq!(first.await.unwrap(), Origin::Shared);
@@ -192,9 +192,9 @@ fn runtime() -> Runtime {
     builder.enable_all().build().unwrap()
 }
 
-/// Driven no further than to where somebody waits to be sent with others.
+/// Drives the lookups only until some reads wait to be sent together.
 fn with_reads_that_wait(cache: &Cache) -> Runtime {
-    // Four lookups, and whoever is to send three of them, who yields first.
+    // Four lookups, and the task that is to send three of them, which yields first.
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().event_interval(5).build().unwrap();
     runtime.block_on(async {
@@ -230,7 +230,7 @@ fn pending_reads_of_a_stalled_runtime_delay_no_others() {
         {
             assert!(
                 start.elapsed() < Duration::from_secs(20),
-                "nobody is sent any more"
+                "reads are no longer sent"
             );
         }
     });

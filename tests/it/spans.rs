@@ -1,11 +1,11 @@
-//! What `tracing` is told: one span for each miss, one event for each refusal, and no text of a token.
+//! Tests of the output for `tracing`: one span for each miss, one event for each rejection, and no token.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use crate::common::{Cache, Db, Mode, Row, ask, found, is_absent, redis, start, until};
+use crate::common::{Cache, Db, Mode, Row, ask, found, is_invalid, redis, start, until};
 use chrono::DateTime;
 use http::{Request, Response};
 use test_support::{Needles, RedisServer};
@@ -33,7 +33,7 @@ struct Seen {
     fields: Fields,
 }
 
-/// Everything that this thread's runtime says, at all levels.
+/// Collects the spans and events of this thread, at all levels.
 #[derive(Clone, Default)]
 struct Capture {
     spans: Arc<Mutex<Vec<(Id, Seen)>>>,
@@ -49,7 +49,7 @@ impl Capture {
         tracing::subscriber::set_default(Registry::default().with(self.clone()))
     }
 
-    /// The look-ups' spans, in the order that they began in.
+    /// Returns the spans of the lookups, in the order in which they began.
     fn lookups(&self) -> Vec<Seen> {
         let spans = self.spans.lock().unwrap();
         let ours = spans
@@ -58,14 +58,14 @@ impl Capture {
         ours.map(|(_, span)| span.clone()).collect()
     }
 
-    fn refusals(&self) -> Vec<Fields> {
+    fn rejections(&self) -> Vec<Fields> {
         let events = self.events.lock().unwrap();
-        let refusal = |event: &&Seen| event.target == "tower_api_token::rejection";
+        let rejection = |event: &&Seen| event.target == "tower_api_token::rejection";
         let fields = |event: &Seen| {
             assert_eq!(event.level, Some(Level::DEBUG));
             event.fields.clone()
         };
-        events.iter().filter(refusal).map(fields).collect()
+        events.iter().filter(rejection).map(fields).collect()
     }
 }
 
@@ -98,7 +98,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
         let mut spans = self.spans.lock().unwrap();
-        // Ids are used again: the latest with this one.
+        // Ids are reused, so take the latest span with this one.
         let (_, span) = spans.iter_mut().rfind(|(known, _)| known == id).unwrap();
         values.record(&mut Visitor(&mut span.fields));
     }
@@ -134,7 +134,7 @@ async fn a_miss_has_one_span_with_its_outcome_and_a_hit_has_none() {
     }
     found(&other, TOKEN).await;
     for _ in 0..3 {
-        assert!(is_absent(&cache, UNKNOWN).await);
+        assert!(is_invalid(&cache, UNKNOWN).await);
     }
     cache.invalidate(TOKEN).await.unwrap();
     db.mode(Mode::Fails);
@@ -207,7 +207,7 @@ async fn the_loader_runs_inside_the_spans_of_miss_and_request() {
     assert_eq!(parent("request"), None);
 }
 
-/// Sends a request through a layer of the type `app`; its status.
+/// Sends a request through a layer for the type `app`, and returns its status.
 async fn request(cache: &Cache, header: Option<&str>) -> u16 {
     let inner =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
@@ -247,7 +247,7 @@ async fn a_rejection_is_an_event_with_the_reason_hidden_from_clients() {
         (Some("Bearer app-suspended-00"), 403, "denied"),
     ] {
         assert_eq!(request(&cache, header).await, status);
-        let last = capture.refusals().pop().unwrap();
+        let last = capture.rejections().pop().unwrap();
         assert_eq!(
             (last["reason"].as_str(), last["token_type"].as_str()),
             (reason, "app")
@@ -255,7 +255,7 @@ async fn a_rejection_is_an_event_with_the_reason_hidden_from_clients() {
     }
     db.mode(Mode::Fails);
     assert_eq!(request(&cache, Some("Bearer app-never-seen-0")).await, 503);
-    let reasons = capture.refusals();
+    let reasons = capture.rejections();
     assert_eq!(reasons.last().unwrap()["reason"], "unavailable");
     assert_eq!(reasons.len(), 8, "one each");
     let counted: u64 = cache.stats().rejections().map(|(_, count)| count).sum();

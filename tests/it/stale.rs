@@ -1,12 +1,12 @@
-//! Stale-if-error: a record past its time is answered while the loader fails, and nothing that was
-//! invalidated is.
+//! Tests of `stale_if_error`: while the loader fails, a record past its TTL is answered, but never one that
+//! was invalidated.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{
-    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis, start,
+    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_invalid, redis, start,
 };
 use test_support::RedisServer;
 use tower_api_token::test_util::{ManualClock, SyncPoint};
@@ -25,7 +25,7 @@ fn builder(db: &Arc<Db>) -> Builder {
         .stale_if_error(GRACE)
 }
 
-/// In memory time is the clock's; in Redis an entry is aged by shortening its life.
+/// In memory the clock ages an entry. In Redis its TTL is shortened.
 struct World {
     db: Arc<Db>,
     cache: Cache,
@@ -57,7 +57,7 @@ impl World {
         })
     }
 
-    /// So that `left` of the entry's whole life is left.
+    /// Ages the entry so that `left` of its TTL and its grace remains.
     fn age(&self, left: Duration) {
         match &self.server {
             None => {
@@ -108,7 +108,7 @@ async fn a_record_past_its_ttl_is_answered_while_the_loader_fails() {
         assert_ne!(
             found(&world.cache, TOKEN).await.origin(),
             Origin::Stale,
-            "not past it yet"
+            "not past its TTL yet"
         );
         world.age(GRACE - Duration::from_secs(1));
         for _ in 0..3 {
@@ -118,7 +118,7 @@ async fn a_record_past_its_ttl_is_answered_while_the_loader_fails() {
         assert!(world.db.loads() >= 2, "the loader is asked first");
         world.db.mode(Mode::Answers);
         world.db.change(TOKEN, |_| {});
-        // A loader that failed is left in peace for a second.
+        // A loader that failed is not called again for a second.
         assert_eq!(found(&world.cache, TOKEN).await.origin(), Origin::Stale);
         world.clock.advance(Duration::from_secs(1));
         let fresh = found(&world.cache, TOKEN).await;
@@ -176,14 +176,14 @@ async fn an_invalidation_during_a_failing_load_prevents_a_restore() {
         slow.await.unwrap().unwrap_err();
         ask(&world.cache, TOKEN).await.unwrap_err();
         world.db.mode(Mode::Answers);
-        assert!(is_absent(&world.cache, TOKEN).await);
+        assert!(is_invalid(&world.cache, TOKEN).await);
     }
 }
 
 #[tokio::test]
 async fn a_negative_entry_has_no_grace() {
     for world in World::both() {
-        assert!(is_absent(&world.cache, "unknown-token").await);
+        assert!(is_invalid(&world.cache, "unknown-token").await);
         world.db.mode(Mode::Fails);
         match &world.server {
             None => world.clock.advance(Duration::from_secs(60)),
@@ -232,7 +232,7 @@ async fn a_stale_local_entry_asks_the_loader_once_per_bound() {
     }
     assert_eq!(db.loads(), 2);
     let left = server.command(&["PTTL", &entry(TOKEN)]).int();
-    assert!(left <= 150_000, "its end stays where it was: {left}");
+    assert!(left <= 150_000, "the TTL is not prolonged: {left}");
 }
 
 #[tokio::test]

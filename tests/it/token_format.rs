@@ -1,4 +1,4 @@
-//! http.md line 17: a token that fails the test of its own prefix or checksum.
+//! Tests of tokens with a wrong prefix or checksum (http.md line 17).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ fn generate(format: &TokenFormat) -> String {
     format.generate().unwrap().expose().to_owned()
 }
 
-/// A layer on a real Redis that is listened to, and a database that counts its loads.
+/// A layer on a real Redis whose commands are monitored, and a database that counts its loads.
 struct World {
     server: RedisServer,
     db: Arc<Db>,
     cache: Cache,
     layer: ApiTokenLayer<u64>,
-    /// Places in the protocol that a flight passed.
+    /// The number of points of the protocol that calls have passed.
     steps: Arc<AtomicUsize>,
 }
 
@@ -56,7 +56,7 @@ impl World {
         }
     }
 
-    /// The whole answer: status, headers, body.
+    /// Returns the whole answer: status, headers and body.
     async fn bearer(&self, token: impl AsRef<[u8]>) -> (u16, Vec<(String, Bytes)>, Bytes) {
         let mut request = Request::new(());
         let value = [b"Bearer ", token.as_ref()].concat();
@@ -64,7 +64,7 @@ impl World {
         request.headers_mut().insert(AUTHORIZATION, value);
         let service = self.layer.layer(service_fn(async |request: Request<()>| {
             let token = request.extensions().get::<CachedApiToken<u64>>();
-            let id = token.map_or("nobody", CachedApiToken::id).to_owned();
+            let id = token.map_or("anonymous", CachedApiToken::id).to_owned();
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(id)))
         }));
         let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
@@ -85,14 +85,14 @@ impl World {
     }
 }
 
-/// The commands about tokens' entries, without heartbeats and the like.
+/// Returns the commands about entries, without heartbeats and the like.
 fn entries(monitor: &mut Monitor) -> Vec<String> {
     let mut lines = monitor.take();
     lines.retain(|line| line.contains("api_token:token:"));
     lines
 }
 
-/// Every text that differs from the token in one character.
+/// Returns every text that differs from the token in one character.
 fn substitutions(token: &str) -> impl Iterator<Item = String> {
     let characters = (b'!'..=b'~').filter(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     let characters: Vec<u8> = characters.collect();
@@ -111,7 +111,7 @@ fn substitutions(token: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// Every text that has two different neighbours swapped.
+/// Returns every text with two different neighbours of the token swapped.
 fn swaps(token: &str) -> impl Iterator<Item = String> {
     (1..token.len()).filter_map(move |place| {
         let mut swapped = token.as_bytes().to_vec();
@@ -143,7 +143,7 @@ fn every_typing_mistake_in_one_character_is_detected() {
 
 #[test]
 fn swapped_neighbours_are_detected() {
-    // A fixed one: a swap at the border of random part and checksum is found but for one in 2^32.
+    // A fixed token, because one in 2^32 swaps between the random part and the checksum is not detected.
     let token = "acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17";
     let format = TokenFormat::from_static("acme_");
     assert!(format.matches(token));
@@ -215,10 +215,10 @@ async fn a_token_that_fails_its_format_is_rejected_without_a_lookup() {
     assert_eq!(world.db.loads(), 1);
     assert!(
         !entries(&mut monitor).is_empty(),
-        "an unknown one is looked up"
+        "an unknown token is looked up"
     );
 
-    // All but the refusals, which the layer counts itself.
+    // All counters except the rejections, which the layer itself counts.
     let asked = |stats: Stats| {
         let lookups: Vec<_> = stats.lookups().collect();
         (lookups, stats.joined, stats.refreshes, stats.store_errors)
@@ -252,17 +252,17 @@ async fn a_token_that_fails_its_format_is_rejected_without_a_lookup() {
     }
     assert_eq!(world.db.loads(), 1, "the loader was called");
     assert_eq!(entries(&mut monitor), [""; 0], "the store was asked");
-    // The cache was never asked, and nothing but the cache computes a digest.
+    // The cache was not asked, and only the cache computes digests.
     assert_eq!(asked(world.cache.stats()), counted, "something was counted");
     assert_eq!(
         crate::common::local_entries(&world.cache),
         kept,
-        "something was kept"
+        "something was cached"
     );
     assert_eq!(
         world.steps.load(Ordering::SeqCst),
         steps,
-        "a flight was started"
+        "a call was started"
     );
 
     assert!(world.is_served(&good).await);
@@ -294,7 +294,7 @@ async fn a_token_of_any_of_several_formats_passes() {
         assert!(world.is_served(&token).await, "{token}");
     }
     let loads = world.db.loads();
-    // The length of the one with the prefix of the other.
+    // The length of one format with the prefix of the other.
     let crossed = generate(&TokenFormat::from_static("live_").random_length(40).unwrap());
     world.db.insert(&crossed, Row::new("app"));
     assert!(!world.is_served(&crossed).await);
@@ -304,13 +304,13 @@ async fn a_token_of_any_of_several_formats_passes() {
 #[tokio::test]
 async fn the_layers_length_limits_apply_to_a_format_too() {
     let world = World::new(|layer| layer.token_format(format()).token_length(41..=41));
-    // A byte less or more than both ends allow, whichever comes first.
+    // The token is a byte longer or shorter than the limits allow.
     for lengths in [8..=40, 42..=512] {
         let layer = || ApiTokenLayer::builder(world.cache.clone()).token_type("app");
         let format_first = layer().token_format(format()).token_length(lengths.clone());
         let length_first = layer().token_length(lengths).token_format(format());
-        for refused in [format_first, length_first] {
-            let error = refused.build().unwrap_err();
+        for rejected in [format_first, length_first] {
+            let error = rejected.build().unwrap_err();
             assert_eq!(error.setting(), "token_format");
             let message = error.to_string();
             assert!(message.contains("token_length"), "{message}");

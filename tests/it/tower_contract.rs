@@ -1,5 +1,4 @@
-//! The contract of `tower_service::Service`, from both sides: what the layer owes the service inside
-//! and what it owes its caller.
+//! Tests of the contract of `tower_service::Service`, towards the inner service and towards the caller.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -29,14 +28,14 @@ use tower_api_token::{
 use tower_test::mock;
 
 // ---------------------------------------------------------------------------------------------
-// Tokens `app-…` and `dataset-…` are of the type of that name.
+// The prefix of a token is its type: `app-…` or `dataset-…`.
 
 const GOOD: &str = "app-0123456789abcdef";
 const UNKNOWN: &str = "unknown-0123456789";
 const SUSPENDED: &str = "suspended-0123456789";
 const FAILING: &str = "failing-0123456789";
 
-/// Neither `Clone` nor `Default` nor `Debug`: nothing may ask for it.
+/// Is neither `Clone` nor `Default` nor `Debug`, because nothing may require it.
 struct Plan(&'static str);
 
 #[derive(Clone, Default)]
@@ -51,7 +50,7 @@ impl Database {
     }
 
     fn cache(&self) -> ApiTokenCache<Plan> {
-        // Whoever holds the gate must not race the deadline.
+        // A test that holds the gate must not race the timeout.
         let builder = ApiTokenCache::builder(self.clone());
         builder
             .load_timeout(Duration::from_secs(60))
@@ -116,7 +115,7 @@ async fn served<B>(_: Request<B>) -> Result<Answer, Infallible> {
     Ok(Response::new(Full::from("served")))
 }
 
-/// What must not hang gets ten seconds, far more than it needs.
+/// Fails if `future` takes ten seconds, which is far longer than it needs.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(10);
     tokio::time::timeout(limit, future).await.expect("it hangs")
@@ -129,8 +128,8 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 // ---------------------------------------------------------------------------------------------
 // Readiness.
 
-/// Panics when it is called without having been readied itself; a clone is another instance, and
-/// not ready.
+/// A service that panics when it is called before it is ready. A clone is another instance, which is not
+/// ready.
 struct Strict {
     instance: usize,
     ready: bool,
@@ -184,7 +183,7 @@ impl Service<Request<Empty<Bytes>>> for Strict {
         let ready_now = std::mem::take(&mut self.ready);
         assert!(
             ready_now,
-            "instance {} was called and not readied",
+            "instance {} was called before it was ready",
             self.instance
         );
         self.log.lock().unwrap().called.push(self.instance);
@@ -201,7 +200,7 @@ async fn every_path_calls_the_instance_that_was_made_ready() {
         .build()
         .unwrap()
         .layer(inner);
-    // Waiting, from memory, anonymous, a preflight, and waiting again.
+    // With a load, from memory, anonymous, a preflight, and with a load again.
     let requests = [
         bearer(GOOD),
         bearer(GOOD),
@@ -234,7 +233,7 @@ async fn concurrent_requests_each_keep_their_ready_instance() {
         waiting.push(future);
     }
     database.gate.open();
-    // The last one first: the order of the answers is nobody's promise.
+    // The last one first, because the order of the answers is not guaranteed.
     while let Some(future) = waiting.pop() {
         assert_eq!(soon(future).await.unwrap().status(), StatusCode::OK);
     }
@@ -251,12 +250,12 @@ async fn a_rejection_leaves_the_ready_service_ready() {
     let (inner, log) = Strict::new();
     let database = Database::default();
     let mut service = database.layer().layer(inner);
-    // Cached, so that the refusal needs no waiting.
+    // Cached, so that the rejection does not wait.
     let unknown = service.ready().await.unwrap().call(bearer(UNKNOWN));
     assert_eq!(unknown.await.unwrap().status(), StatusCode::UNAUTHORIZED);
     for request in [bearer(UNKNOWN), Request::new(Empty::new())] {
-        let refused = service.ready().await.unwrap().call(request).await.unwrap();
-        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        let rejected = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(rejected.status(), StatusCode::UNAUTHORIZED);
     }
     assert_eq!(log.lock().unwrap().called, [0; 0]);
     let good = service.ready().await.unwrap().call(bearer(GOOD));
@@ -276,7 +275,7 @@ async fn backpressure_of_the_inner_service_is_passed_on() {
     assert!(service.is_woken());
     let ready = service.poll_ready::<Request<Empty<Bytes>>>();
     assert!(matches!(ready, Poll::Ready(Ok(()))));
-    // The mock, too, panics when an instance is called that is not ready.
+    // The mock also panics when an instance is called that is not ready.
     let response = tokio::spawn(service.call(bearer(GOOD)));
     let (request, send) = soon(handle.next_request()).await.unwrap();
     let token = request.extensions().get::<CachedApiToken<Plan>>().unwrap();
@@ -304,7 +303,7 @@ async fn a_concurrency_limit_of_one_inside_does_not_deadlock() {
     let database = Database::default();
     let inner = ConcurrencyLimit::new(service_fn(served), 1);
     let mut service = database.layer().layer(inner);
-    // One after the other, on one service, waiting or not, refused or not.
+    // One after the other on one service, with or without a load, accepted or rejected.
     let tokens = [
         GOOD,
         UNKNOWN,
@@ -318,7 +317,7 @@ async fn a_concurrency_limit_of_one_inside_does_not_deadlock() {
         let service = soon(service.ready()).await.unwrap();
         soon(service.call(bearer(token))).await.unwrap();
     }
-    // And side by side, on clones.
+    // Concurrently, on clones.
     let crowd: Vec<_> = (0..16)
         .map(|n| {
             let request = bearer(&format!("app-crowd-0123456789-{n}"));
@@ -351,7 +350,7 @@ async fn a_waiting_request_holds_its_permit_until_rejected_or_dropped() {
     database.gate.open();
     let future = soon(service.ready()).await.unwrap().call(bearer(UNKNOWN));
     soon(future).await.unwrap();
-    assert!(ready_now(&mut service).await, "refused");
+    assert!(ready_now(&mut service).await, "rejected");
 }
 
 #[tokio::test]
@@ -386,7 +385,7 @@ async fn a_rejection_is_a_response_and_an_inner_error_stays_an_error() {
         .build()
         .unwrap()
         .layer(inner);
-    // Loaded, and from memory where it is kept.
+    // Loaded, then from memory if the answer is cached.
     for _ in 0..2 {
         for (request, status) in [
             (Request::new(Empty::new()), 401),
@@ -410,7 +409,7 @@ async fn a_rejection_is_a_response_and_an_inner_error_stays_an_error() {
 // ---------------------------------------------------------------------------------------------
 // Callers that hang up.
 
-/// Tells when it is dropped.
+/// Counts when it is dropped.
 struct Witness(Arc<AtomicUsize>);
 
 impl Drop for Witness {
@@ -443,11 +442,11 @@ async fn a_dropped_future_drops_the_request_in_every_state() {
         .unwrap()
         .layer(inner);
 
-    // Refused: the request is gone before the answer is asked for.
+    // Rejected: the request is dropped before the future is polled.
     drop(service.call(request("app,")));
     assert_eq!(drops(), 1);
 
-    // Waiting, and never polled: nothing was begun.
+    // Never polled: no load has begun.
     drop(service.call(request(GOOD)));
     assert_eq!((drops(), database.calls()), (1, 0));
 
@@ -461,7 +460,7 @@ async fn a_dropped_future_drops_the_request_in_every_state() {
     assert_eq!(drops(), 1);
     database.gate.open();
 
-    // In the inner service: after waiting, and at once.
+    // In the inner service, after a load and without one.
     let anonymous = preflight().map(|_| Witness(Arc::clone(&dropped)));
     for (n, request) in [request("app-another-0123456789"), anonymous]
         .into_iter()
@@ -497,7 +496,7 @@ async fn a_load_continues_when_its_only_caller_hangs_up() {
     soon(database.gate.reached(1)).await;
     drop(future);
     database.gate.open();
-    // Nobody waits for it, and nobody asks again before it is there.
+    // Nobody waits for the load, or asks again before it is cached.
     soon(async {
         while crate::common::local_entries(&cache) == (0, 0) {
             tokio::task::yield_now().await;
@@ -505,7 +504,7 @@ async fn a_load_continues_when_its_only_caller_hangs_up() {
     })
     .await;
     let response = service.oneshot(bearer(GOOD)).await.unwrap();
-    // Nothing is demanded of the inner service's body.
+    // The layer requires nothing of the inner service's body.
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(database.calls(), 1);
     let stats = cache.stats();
@@ -546,7 +545,7 @@ async fn clones_of_layer_and_service_share_one_cache() {
         layer.layer(service_fn(served)),
         layer.clone().layer(service_fn(served)),
         layer.layer(service_fn(served)).clone(),
-        // Another realm is another layer, on the same cache.
+        // A layer with another realm, on the same cache.
         other.layer(service_fn(served)),
     ];
     for service in &services {
@@ -583,7 +582,7 @@ async fn two_stacked_layers_must_both_accept() {
         for (token, status) in [
             (GOOD, 200),
             (GOOD, 200),
-            // Good for the one, and not for the other.
+            // Valid for one layer, but not for the other.
             ("dataset-0123456789", 401),
             (UNKNOWN, 401),
         ] {
@@ -615,7 +614,7 @@ async fn stacked_layers_of_different_metadata_each_insert_their_token() {
     }
 }
 
-/// The attack of http.md line 29, on the way that a careless outer layer would open.
+/// The attack of http.md line 29, which a careless outer layer would make possible.
 #[tokio::test]
 async fn a_token_in_the_extensions_does_not_survive_an_optional_layer() {
     let database = Database::default();
@@ -655,7 +654,7 @@ fn the_inner_service_is_accessible() {
 // ---------------------------------------------------------------------------------------------
 // Types.
 
-/// A service of the poorest kind: its error and its response's body have no traits at all.
+/// A service whose error and response body implement no traits.
 #[derive(Clone)]
 struct Poor;
 struct PoorBody;
@@ -682,8 +681,8 @@ async fn any_body_and_any_error_type_are_accepted() {
     for _ in 0..2 {
         let served = service.clone().oneshot(with(GOOD, Odd)).await;
         assert!(served.is_ok_and(|response| response.status() == StatusCode::OK));
-        let refused = service.clone().oneshot(with(UNKNOWN, Odd)).await;
-        assert!(refused.is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED));
+        let rejected = service.clone().oneshot(with(UNKNOWN, Odd)).await;
+        assert!(rejected.is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED));
     }
 }
 
@@ -723,13 +722,13 @@ fn the_auto_traits_do_not_depend_on_the_metadata() {
     fn unpinned<T: Unpin>() {}
     fn body<T: Debug + Default + Send + Sync + Unpin + 'static>() {}
 
-    /// `Send`, and neither `Sync` nor `Clone` nor `Unpin`, like many a body.
+    /// Is `Send`, but not `Sync`, `Clone` or `Unpin`, like many bodies.
     struct Body(
         #[expect(dead_code, reason = "only its auto traits count")]
         (Cell<u8>, std::marker::PhantomPinned),
     );
 
-    /// As a service that has a `Debug` of its own.
+    /// A service that implements `Debug`.
     #[derive(Clone, Debug)]
     struct Inner;
     impl Service<Request<Body>> for Inner {
@@ -755,13 +754,13 @@ fn the_auto_traits_do_not_depend_on_the_metadata() {
     unpinned::<ResponseFuture<Inner, Body, Plan>>();
     body::<ResponseBody<Full<Bytes>>>();
 
-    // And the service is one for this body.
+    // The layer's service accepts this body.
     fn is_service<S: Service<Request<Body>>>(_: S) {}
     is_service(Database::default().layer().layer(Inner));
 }
 
 // ---------------------------------------------------------------------------------------------
-// A panic of the user's code.
+// Panics in the user's code.
 
 #[tokio::test]
 async fn a_panic_in_a_policy_affects_only_its_own_request() {
@@ -774,7 +773,7 @@ async fn a_panic_in_a_policy_affects_only_its_own_request() {
     let inner = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
     let panics = ApiTokenLayer::builder(cache.clone())
         .token_type("app")
-        .policy(|_, _| panic!("a panic of the test's"))
+        .policy(|_, _| panic!("the test panics on purpose"))
         .build()
         .unwrap()
         .layer(inner);
@@ -782,7 +781,7 @@ async fn a_panic_in_a_policy_affects_only_its_own_request() {
         let request = Request::builder().header(AUTHORIZATION, format!("Bearer {GOOD}"));
         request.body(()).unwrap()
     };
-    // Loaded by the first, answered from the cache to the second.
+    // The first loads the token, the second finds it in the cache.
     for _ in 0..2 {
         let asked = tokio::spawn(panics.clone().oneshot(request()));
         assert!(asked.await.unwrap_err().is_panic());

@@ -1,5 +1,5 @@
-//! Invalidations that the store did not confirm: until one is, this instance does not answer from what
-//! the store may still hold.
+//! Tests of invalidations that the store did not confirm: until it does, this instance does not use the
+//! entries that the store may still hold.
 
 use std::future::IntoFuture as _;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::common::{
-    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_absent, redis_at, start,
+    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_invalid, redis_at, start,
 };
 use test_support::{Direction, FaultProxy, RedisServer};
 use tower_api_token::test_util::{ManualClock, SyncPoint};
@@ -17,7 +17,7 @@ const TOKEN: &str = "app-0123456789abcdef";
 const OTHER: &str = "app-fedcba9876543210";
 const TENANT: &str = "t-1";
 
-/// An instance that can be cut off from its Redis.
+/// A Redis that can be cut off from its instances.
 struct World {
     server: RedisServer,
     proxy: FaultProxy,
@@ -45,7 +45,7 @@ impl World {
         builder.clock(self.clock.clone())
     }
 
-    /// With both tokens in Redis and in its local level.
+    /// Creates an instance that has both tokens in Redis and in its local level.
     async fn instance(&self) -> Cache {
         let cache = self.builder().build().unwrap();
         for token in [TOKEN, OTHER] {
@@ -54,7 +54,7 @@ impl World {
         cache
     }
 
-    /// While Redis is away.
+    /// Runs `then` while Redis cannot be reached.
     async fn cut_off<T>(&self, cache: &Cache, then: impl AsyncFnOnce() -> T) -> T {
         self.proxy.cut();
         let result = then().await;
@@ -71,7 +71,7 @@ impl World {
             .cut_off(cache, async || cache.invalidate(TOKEN).await)
             .await;
         invalidated.unwrap_err();
-        // What was revoked is still there.
+        // The entry of the revoked token is still in Redis.
         assert!(self.server.get(&entry(TOKEN)).unwrap().starts_with(b"V1"));
     }
 }
@@ -82,17 +82,17 @@ async fn a_revoked_token_does_not_come_back_with_redis() {
     let cache = world.instance().await;
     world.revoke_unconfirmed(&cache).await;
     for _ in 0..3 {
-        assert!(is_absent(&cache, TOKEN).await);
+        assert!(is_invalid(&cache, TOKEN).await);
         assert!(cache.peek(TOKEN).await.unwrap().is_none());
     }
-    // One load each, and none for any other token.
+    // One load for each lookup of this token, and none for other tokens.
     assert_eq!(world.db.loads(), 2 + 3);
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(found(&cache, OTHER).await.origin(), Origin::Shared);
-    // Confirmed, it is cached like any other.
+    // Once its invalidation is confirmed, the token is cached like any other.
     cache.invalidate(TOKEN).await.unwrap();
     for _ in 0..3 {
-        assert!(is_absent(&cache, TOKEN).await);
+        assert!(is_invalid(&cache, TOKEN).await);
     }
     assert_eq!(world.db.loads(), 2 + 3 + 1);
 }
@@ -121,8 +121,8 @@ async fn the_store_is_trusted_again_once_all_it_held_has_expired() {
     let world = World::new();
     let cache = world.instance().await;
     world.revoke_unconfirmed(&cache).await;
-    assert!(is_absent(&cache, TOKEN).await);
-    // The time to live, a lease, and a twentieth.
+    assert!(is_invalid(&cache, TOKEN).await);
+    // The TTL plus the duration of a lease, and a twentieth more.
     world.clock.advance(Duration::from_secs(605) * 21 / 20);
     // Redis' own clock has not moved.
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Shared);
@@ -152,10 +152,10 @@ async fn an_invalidation_whose_caller_hangs_up_is_not_confirmed() {
     // The deletion is lost with the connection.
     world.cut_off(&cache, async || ()).await;
     assert!(world.server.get(&entry(TOKEN)).unwrap().starts_with(b"V1"));
-    assert!(is_absent(&cache, TOKEN).await);
+    assert!(is_invalid(&cache, TOKEN).await);
 }
 
-/// The lease of a load from before the change is still there, because no deletion removed it.
+/// The lease of a load from before the change is still in Redis, because no deletion removed it.
 #[tokio::test]
 async fn a_load_from_before_the_change_is_not_filled_after_it() {
     let world = World::new();
@@ -180,7 +180,7 @@ async fn a_load_from_before_the_change_is_not_filled_after_it() {
     before.await.unwrap().unwrap();
     let after = after.await.unwrap().unwrap();
     assert!(matches!(after, Answer::Invalid(_)), "{after:?}");
-    assert!(is_absent(&cache, TOKEN).await);
+    assert!(is_invalid(&cache, TOKEN).await);
 }
 
 #[tokio::test]

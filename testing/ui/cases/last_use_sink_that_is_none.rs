@@ -1,4 +1,4 @@
-//! The sink takes one use, and not a batch of them.
+//! The sink takes one use instead of a batch.
 
 use tower_api_token::last_use::{LastUse, LastUseRecorder};
 

@@ -1,4 +1,4 @@
-//! The loader answers with a row of its own instead of a `TokenRecord`.
+//! The loader returns a row of its own instead of a `TokenRecord`.
 
 use tower_api_token::{ApiTokenCache, Lookup};
 

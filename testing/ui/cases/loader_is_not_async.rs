@@ -1,4 +1,4 @@
-//! The closure returns the answer, and no future of it.
+//! The closure returns the answer instead of a future.
 
 use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 

@@ -1,4 +1,4 @@
-//! The loader answers without a `Result`: as if "we cannot tell" could not happen.
+//! The loader does not return a `Result`, as if it could not fail.
 
 use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 

@@ -1,4 +1,4 @@
-//! A pool of connections, and no loader that asks it.
+//! A pool of connections instead of a loader that queries it.
 
 use tower_api_token::ApiTokenCache;
 

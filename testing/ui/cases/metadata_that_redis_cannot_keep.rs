@@ -1,4 +1,4 @@
-//! Metadata that is no JSON, with Redis.
+//! Metadata that cannot be serialized, with Redis.
 
 use tower_api_token::{ApiTokenCache, Lookup, RedisStore, TokenRecord};
 

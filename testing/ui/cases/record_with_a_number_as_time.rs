@@ -1,4 +1,4 @@
-//! A column of seconds is passed as a record's time.
+//! A number of seconds is passed as a record's time.
 
 use tower_api_token::TokenRecord;
 

@@ -1,4 +1,4 @@
-//! A closure that returns a body instead of a response.
+//! The closure returns a body instead of a response.
 
 use tower_api_token::rejection::RequestHead;
 use tower_api_token::{ApiTokenCache, ApiTokenLayer, Rejection};

@@ -1,4 +1,4 @@
-//! A status where something that makes a response belongs.
+//! A status is passed instead of something that makes a response.
 
 use tower_api_token::{ApiTokenCache, ApiTokenLayer};
 

@@ -1,4 +1,4 @@
-//! A URL where a store belongs.
+//! A URL is passed instead of a store.
 
 use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 

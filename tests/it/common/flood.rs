@@ -1,9 +1,9 @@
-//! A flood of invented tokens beside good ones, through the layer: for the test and the benchmark.
+//! Sends a flood of invented tokens through the layer, mixed with valid ones. A test and a benchmark use it.
 
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "test and benchmark use their own parts"
+    reason = "the test and the benchmark each use a part"
 )]
 
 use std::collections::BTreeMap;
@@ -24,18 +24,18 @@ use tower_api_token::{
     TokenRecord,
 };
 
-/// Requests under way at once.
+/// The number of concurrent requests.
 const CLIENTS: usize = 64;
 
-/// So many invented tokens come on one request with a good one.
+/// The number of invented tokens for each request with a valid one.
 const INVENTED_PER_GOOD: usize = 10;
 
 const PREFIX: &str = "flood_";
 
-/// What is inside of the layer: it says where the answer came from.
+/// The inner service, which returns the origin of its token.
 type Inner = ServiceFn<fn(Request<()>) -> Ready<Result<Response<String>, Infallible>>>;
 
-fn say_origin(request: Request<()>) -> Ready<Result<Response<String>, Infallible>> {
+fn return_origin(request: Request<()>) -> Ready<Result<Response<String>, Infallible>> {
     let token = request.extensions().get::<CachedApiToken>();
     let origin = token.expect("the layer's").origin().to_string();
     ready(Ok(Response::new(origin)))
@@ -46,7 +46,7 @@ fn request(token: &str) -> Request<()> {
     request.body(()).expect("a request")
 }
 
-/// A text with the prefix and the length of a good one, and a checksum that is none.
+/// Returns a text with the prefix and the length of a valid token, but a wrong checksum.
 fn invented(number: usize) -> String {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut word = number as u64;
@@ -57,35 +57,35 @@ fn invented(number: usize) -> String {
     PREFIX.chars().chain(characters).collect()
 }
 
-/// A service with its good tokens, and who floods it.
+/// A service, its valid tokens, and the clients that flood it.
 pub struct Flood {
     pub cache: ApiTokenCache,
     service: ApiTokenService<Inner>,
     good: Arc<[String]>,
     loads: Arc<AtomicU64>,
-    /// Invented so far: no text comes twice.
+    /// The number of tokens invented so far. No text is sent twice.
     invented: usize,
 }
 
-/// What the good ones were answered meanwhile, and how long all took.
+/// The answers to the valid tokens during a flood.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many by each origin.
+    /// The number of answers by origin.
     pub origins: BTreeMap<String, u64>,
-    /// How long each took.
+    /// The latency of each answer.
     pub latencies: Vec<Duration>,
     pub elapsed: Duration,
 }
 
 impl Report {
-    pub fn share_of_local(&self) -> f64 {
+    pub fn local_share(&self) -> f64 {
         let local = self.origins.get("local").copied().unwrap_or_default();
         local as f64 / self.origins.values().sum::<u64>() as f64
     }
 }
 
 impl Flood {
-    /// A service that knows so many tokens; with `checked` it looks up none of another form.
+    /// Creates a service with `good` valid tokens. If `checked`, its layer has a token format.
     pub fn new(
         good: usize,
         checked: bool,
@@ -114,7 +114,7 @@ impl Flood {
             service: layer
                 .build()
                 .expect("a layer")
-                .layer(service_fn(say_origin as fn(_) -> _)),
+                .layer(service_fn(return_origin as fn(_) -> _)),
             cache,
             good: tokens,
             loads,
@@ -126,15 +126,15 @@ impl Flood {
         self.loads.load(Ordering::Relaxed)
     }
 
-    /// Each good token once, so that all are cached.
-    pub async fn prime(&self) {
+    /// Sends each valid token once, so that all are cached.
+    pub async fn warm(&self) {
         for token in &*self.good {
             let response = self.service.clone().call(request(token)).await;
             assert_eq!(response.expect("infallible").status(), 200);
         }
     }
 
-    /// So many more invented tokens, each once; between them the good ones.
+    /// Sends `more` invented tokens, each once, mixed with the valid ones.
     pub async fn run(&mut self, more: usize) -> Report {
         let begin = Instant::now();
         let numbers = self.invented..self.invented + more;
@@ -175,7 +175,7 @@ impl Flood {
         all
     }
 
-    /// How many of the invented tokens some cache remembers, without a load.
+    /// Returns how many of the invented tokens are cached.
     pub async fn remembered(&self) -> usize {
         let mut remembered = 0;
         for number in 0..self.invented {

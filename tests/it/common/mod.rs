@@ -1,10 +1,10 @@
-//! A database for tests: rows with versions, counted loads, a gate that holds answers back.
+//! A database for tests, whose rows have versions, which counts its loads and can hold its answers back.
 
 #![allow(
     dead_code,
     unreachable_pub,
     unused_imports,
-    reason = "each test file uses its own part"
+    reason = "each test module uses a part"
 )]
 
 pub mod flood;
@@ -23,7 +23,7 @@ use tower_api_token::{
     TokenDigest, TokenRecord, Unavailable,
 };
 
-/// The metadata of a record is the row's version: which commit an answer was read from.
+/// The version of a row, which is the metadata of its record. It shows which commit an answer was read from.
 pub type Version = u64;
 pub type Cache = ApiTokenCache<Version>;
 pub type Builder = ApiTokenCacheBuilder<Version>;
@@ -58,7 +58,7 @@ impl Row {
     }
 }
 
-/// How a load ends, apart from what the row says.
+/// How a load ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     #[default]
@@ -75,7 +75,7 @@ pub struct Db {
     loads: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
-    /// Every answer passes it after its query ran.
+    /// Each answer passes this gate after its query has run.
     pub gate: Gate,
 }
 
@@ -94,7 +94,7 @@ impl Db {
         self.rows.lock().unwrap().insert(token.to_owned(), row);
     }
 
-    /// A commit that changes the row.
+    /// Commits a change of the row.
     pub fn change(&self, token: &str, change: impl FnOnce(&mut Row)) {
         let mut rows = self.rows.lock().unwrap();
         let row = rows.get_mut(token).expect("the row is there");
@@ -121,12 +121,12 @@ impl Db {
         *self.mode.lock().unwrap() = mode;
     }
 
-    /// How many loads began.
+    /// Returns the number of loads that have begun.
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
 
-    /// The most that ran at once.
+    /// Returns the largest number of loads that ran at once.
     pub fn most_at_once(&self) -> usize {
         self.most.load(Ordering::SeqCst)
     }
@@ -167,7 +167,7 @@ impl Db {
         }
     }
 
-    /// A cache in front of it, to be finished by the test.
+    /// Returns the builder of a cache in front of this database.
     pub fn cache(self: &Arc<Self>) -> Builder {
         let db = Arc::clone(self);
         ApiTokenCache::builder(move |lookup| Arc::clone(&db).load(lookup))
@@ -182,7 +182,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// A store whose deadline does not fire because the machine is busy.
+/// Creates a store whose timeouts are long enough for a busy machine.
 pub fn redis(server: &RedisServer) -> RedisStore {
     redis_at(&server.url())
 }
@@ -195,12 +195,12 @@ pub fn redis_at(url: &str) -> RedisStore {
         .connect_timeout(patient)
 }
 
-/// The key of the token's entry in scope `app`.
+/// Returns the key of the token's entry.
 pub fn entry(token: &str) -> String {
     format!("api_token:token:{{{}}}", TokenDigest::of(token))
 }
 
-/// Lets the user `api` with the password `secret` do what the guide says, and `further` things.
+/// Gives the user `api`, with the password `secret`, the rights that the guide names and `further` ones.
 pub fn grant(server: &RedisServer, further: &[&str]) {
     let guide = include_str!("../../../docs/deployment.md");
     let mut lines = guide.lines();
@@ -220,7 +220,7 @@ pub async fn ask(cache: &Cache, token: &str) -> Result<Answer<Version>, Unavaila
     cache.authenticate_typed(token, "app").await
 }
 
-/// The answer, which has to be a good token.
+/// Authenticates the token, which must be valid.
 pub async fn found(cache: &Cache, token: &str) -> CachedApiToken<Version> {
     match ask(cache, token).await {
         Ok(Answer::Valid(token)) => token,
@@ -228,7 +228,7 @@ pub async fn found(cache: &Cache, token: &str) -> CachedApiToken<Version> {
     }
 }
 
-pub async fn is_absent(cache: &Cache, token: &str) -> bool {
+pub async fn is_invalid(cache: &Cache, token: &str) -> bool {
     matches!(ask(cache, token).await, Ok(Answer::Invalid(_)))
 }
 
@@ -238,10 +238,10 @@ pub fn local_entries<M: Send + Sync + 'static>(cache: &ApiTokenCache<M>) -> (usi
     (stats.local_records as usize, stats.local_negatives as usize)
 }
 
-/// A busy machine is not what is tested.
+/// How long a test waits before it fails, which is long enough for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Until what real servers are doing is done: asked again and again. `what` says what was not.
+/// Waits until `done`, which is asked repeatedly. `what` is the message of the failure.
 pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !done().await {
@@ -250,19 +250,19 @@ pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Until an answer comes from Redis.
+/// Waits until an answer comes from Redis.
 pub async fn cached(cache: &Cache, token: &str) {
     let what = format!("{token} is not cached");
     let shared = async || found(cache, token).await.origin() == Origin::Shared;
     eventually(&what, shared).await;
 }
 
-/// An invalidation that is repeated until it is confirmed.
+/// Repeats an invalidation until it is confirmed.
 pub async fn confirmed(invalidate: impl AsyncFn() -> bool) {
     eventually("the invalidation is not confirmed", invalidate).await;
 }
 
-/// A request under way.
+/// Starts a request in a task.
 pub fn start(
     cache: &Cache,
     token: &str,

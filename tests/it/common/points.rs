@@ -1,4 +1,4 @@
-//! Gates inside the protocol, and a wait for what other tasks do.
+//! Gates inside the protocol, and a wait for other tasks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use test_support::Gate;
 use tower_api_token::test_util::{SyncPoint, SyncPoints};
 
-/// A gate at each named point of the protocol, all open at first.
+/// A gate at each named point of the protocol. All are open at first.
 #[derive(Clone, Default)]
 pub struct Points(Arc<Mutex<HashMap<SyncPoint, Gate>>>);
 
@@ -25,11 +25,11 @@ impl Points {
     }
 }
 
-/// Lets everything that is ready run, until `done`. What never comes is a failure, and no hang.
+/// Lets other tasks run until `done`, and fails if that takes too long.
 pub async fn until(mut done: impl FnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(60);
     while !done() {
-        assert!(Instant::now() < patience, "it does not come");
+        assert!(Instant::now() < patience, "the condition is not reached");
         tokio::task::yield_now().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Lines 37 to 42: what every answer of ours has in common.
+//! Lines 37 to 42: properties of all our answers.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,7 @@ async fn each_challenge_has_the_quoted_realm_once() {
         (403, "", bearer(SUSPENDED)),
     ] {
         let reply = world.send(request).await;
-        reply.assert_refused(status, &format!("{realm}{error}"));
+        reply.assert_rejected(status, &format!("{realm}{error}"));
     }
 }
 
@@ -77,7 +77,7 @@ async fn the_default_body_is_problem_details() {
         "Forbidden",
         "Service Unavailable",
     ];
-    for ((name, request), title) in refused().into_iter().zip(titles) {
+    for ((name, request), title) in rejected().into_iter().zip(titles) {
         let reply = world.send(request).await;
         assert_eq!(
             reply.one(CONTENT_TYPE),
@@ -99,7 +99,7 @@ async fn the_default_body_is_problem_details() {
 async fn an_empty_body_changes_nothing_else() {
     let full = World::new();
     let empty = World::new().layer(|layer| layer.rejection_response(StatusOnly));
-    for ((name, one), (_, other)) in refused().into_iter().zip(refused()) {
+    for ((name, one), (_, other)) in rejected().into_iter().zip(rejected()) {
         let (mut full, empty) = (full.send(one).await, empty.send(other).await);
         assert!(empty.body.is_empty(), "{name}");
         assert_eq!(empty.one(CONTENT_LENGTH), "0", "{name}");
@@ -124,7 +124,7 @@ async fn an_empty_body_changes_nothing_else() {
 #[tokio::test]
 async fn every_rejection_is_uncacheable_varies_and_has_its_length() {
     let world = World::new();
-    for (name, request) in refused() {
+    for (name, request) in rejected() {
         let reply = world.send(request).await;
         assert_eq!(reply.one(CACHE_CONTROL), "no-store", "{name}");
         assert!(
@@ -134,7 +134,7 @@ async fn every_rejection_is_uncacheable_varies_and_has_its_length() {
         let length = reply.body.len().to_string();
         assert_eq!(reply.one(CONTENT_LENGTH), length, "{name}");
     }
-    for (name, mut request) in refused() {
+    for (name, mut request) in rejected() {
         let grpc = HeaderValue::from_static("application/grpc");
         request.headers_mut().insert(CONTENT_TYPE, grpc);
         let reply = world.send(request).await;
@@ -200,7 +200,7 @@ async fn a_forwarded_rejection_has_one_content_length() {
     assert_eq!(reply.all(TRANSFER_ENCODING), [""; 0]);
 }
 
-/// Sends elsewhere, and writes down all that it can see of the request.
+/// Redirects, and records everything that it can see of the request.
 #[derive(Clone, Default)]
 struct Elsewhere(Arc<Mutex<Vec<String>>>);
 
@@ -223,7 +223,7 @@ impl ResponseForRejection for Elsewhere {
     }
 }
 
-/// 39: at once and after a look-up, wherever the token is.
+/// 39: at once and after a lookup, for every source of a token.
 #[tokio::test]
 async fn a_rejection_response_cannot_see_credential_fields() {
     let elsewhere = Elsewhere::default();
@@ -245,7 +245,7 @@ async fn a_rejection_response_cannot_see_credential_fields() {
         for _ in 0..2 {
             let request = Request::put(target)
                 .header("accept", "text/html")
-                // Looked at by nobody here, and somebody's credential.
+                // The layer does not read this header here, but it holds a credential.
                 .header(AUTHORIZATION, "Basic YTpi")
                 .header(name, value)
                 .body(Empty::<Bytes>::new())
@@ -261,7 +261,7 @@ async fn a_rejection_response_cannot_see_credential_fields() {
     assert_eq!(
         world.calls(),
         1,
-        "asked once, and answered at once from then on"
+        "loaded once, and answered at once from then on"
     );
     let other = |there: &str| {
         let debug = r#"RequestHead { method: PUT, path: "/a", .. }"#;
@@ -325,7 +325,7 @@ async fn a_rejection_echoes_nothing_of_the_request() {
             "{reply:?}"
         );
     }
-    // What is presented decides who is asked, and never what is said.
+    // The presented token decides the answer, but is not part of it.
     let denied = world.bearer(SUSPENDED).await;
     let failed = world.bearer(FAILING).await;
     for (reply, token) in [(denied, SUSPENDED), (failed, FAILING)] {
@@ -341,16 +341,16 @@ async fn the_loader_gets_the_digest_of_the_whole_token() {
     for token in [GOOD, near] {
         world.bearer(token).await;
     }
-    // Both from memory now: the one that is only alike is still not the other.
+    // Both come from memory now. The similar token is still another one.
     world.bearer(GOOD).await.assert_served();
-    world.bearer(near).await.assert_refused(401, INVALID);
+    world.bearer(near).await.assert_rejected(401, INVALID);
     let asked = world.database.asked.lock().unwrap();
     let digests: Vec<_> = asked.iter().map(Lookup::digest).collect();
     assert_eq!(digests, [TokenDigest::of(GOOD), TokenDigest::of(near)]);
     assert!(asked.iter().all(|lookup| lookup.token_type().is_none()));
 }
 
-/// What a handler gets: the record, the token, and where the answer came from.
+/// A handler gets the record, the token, and the origin of the answer.
 #[tokio::test]
 async fn a_valid_token_is_in_the_extensions_with_its_origin() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! What a case of the table says, and what is checked of it.
+//! The cases of the table, and their checks.
 
 use http::{HeaderMap, HeaderValue};
 use tower_api_token::{ApiTokenLayerBuilder, CachedApiToken};
@@ -6,19 +6,19 @@ use tower_api_token::{ApiTokenLayerBuilder, CachedApiToken};
 use crate::http_conformance::transport::{Ask, Transport, send};
 use crate::http_conformance::world::*;
 
-/// Who reached the inner service.
+/// Whether a request reached the inner service, and with which token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reached {
-    Nobody,
+    Not,
     Anonymous,
     Token(&'static str),
 }
 
-/// One request, sent twice: the first time it waits for a look-up, if there is one, and the second
-/// time it is answered from memory.
+/// One request, which is sent twice. The first time it waits for a lookup, if it needs one. The second time
+/// it is answered from memory.
 #[derive(Clone)]
 pub(crate) struct Case {
-    /// Of http.md.
+    /// The lines of http.md.
     pub(crate) lines: Vec<u8>,
     pub(crate) name: &'static str,
     layer: fn(ApiTokenLayerBuilder<()>) -> ApiTokenLayerBuilder<()>,
@@ -32,7 +32,7 @@ pub(crate) struct Case {
     reached: Reached,
     target: Option<&'static str>,
     sees: Vec<(&'static str, Vec<&'static str>)>,
-    /// Calls of the loader after the first request, and after the second.
+    /// The number of loads after the first request, and after the second.
     loads: [usize; 2],
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn case(lines: &[u8], name: &'static str) -> Case {
         challenges: Vec::new(),
         has: Vec::new(),
         vary: vec!["authorization"],
-        reached: Reached::Nobody,
+        reached: Reached::Not,
         target: None,
         sees: Vec::new(),
         loads: [0, 0],
@@ -96,7 +96,7 @@ impl Case {
         self
     }
 
-    /// Of another line than those it was made from.
+    /// Moves the case to another line of http.md.
     pub(crate) fn line(mut self, line: u8) -> Self {
         self.lines = vec![line];
         self
@@ -105,19 +105,19 @@ impl Case {
 
 /// The answer.
 impl Case {
-    pub(crate) fn refused(mut self, status: u16, challenge: &str) -> Self {
+    pub(crate) fn rejected(mut self, status: u16, challenge: &str) -> Self {
         self.status = status;
         self.challenges.push(challenge.to_owned());
         self
     }
 
-    /// Without a challenge.
+    /// Expects a status without a challenge.
     pub(crate) fn status(mut self, status: u16) -> Self {
         self.status = status;
         self
     }
 
-    /// A status of gRPC.
+    /// Expects a status of gRPC.
     pub(crate) fn grpc(self, code: &'static str) -> Self {
         self.status(200).has("grpc-status", &[code])
     }
@@ -142,7 +142,7 @@ impl Case {
         self
     }
 
-    /// The target that the inner service sees.
+    /// Expects the inner service to see this target.
     pub(crate) fn sees_target(mut self, target: &'static str) -> Self {
         self.target = Some(target);
         self
@@ -177,7 +177,7 @@ impl Case {
         self.has.iter().any(|(name, _)| *name == "grpc-status")
     }
 
-    /// Runs it, and checks everything that it says.
+    /// Runs the case, and checks everything that it expects.
     pub(crate) async fn run(&self, transport: Transport) {
         let world = self.world();
         let mut replies = Vec::new();
@@ -191,7 +191,7 @@ impl Case {
         if self.loads == [0, 0] {
             world.assert_no_lookup();
         }
-        if self.reached == Reached::Nobody {
+        if self.reached == Reached::Not {
             self.check_against_the_call(&replies[0]).await;
         }
     }
@@ -203,7 +203,7 @@ impl Case {
         for (name, values) in &self.has {
             self.expect(&reply.all(name), values, name);
         }
-        if self.reached != Reached::Nobody {
+        if self.reached != Reached::Not {
             let body: &[u8] = if self.ask.method == "HEAD" {
                 b""
             } else {
@@ -228,7 +228,7 @@ impl Case {
             );
         }
         if self.is_grpc() {
-            self.expect(&reply.body[..], b"", "the body of a gRPC refusal");
+            self.expect(&reply.body[..], b"", "the body of a gRPC rejection");
         } else if self.ask.method != "HEAD" {
             let length = reply.body.len().to_string();
             self.expect(reply.all("content-length"), vec![length.as_str()], "length");
@@ -241,19 +241,19 @@ impl Case {
             .iter()
             .map(|parts| match parts.extensions.get::<CachedApiToken>() {
                 Some(token) => token.id().to_owned(),
-                None => "nobody".to_owned(),
+                None => "anonymous".to_owned(),
             })
             .collect();
         let expected = match self.reached {
-            Reached::Nobody => vec![],
-            Reached::Anonymous => vec!["nobody".to_owned(); 2],
+            Reached::Not => vec![],
+            Reached::Anonymous => vec!["anonymous".to_owned(); 2],
             Reached::Token(id) => vec![id.to_owned(); 2],
         };
-        self.expect(who, expected, "who reached the inner service");
+        self.expect(who, expected, "the token in the inner service");
         for parts in &*reached {
             if let Some(target) = self.target {
                 let seen = parts.uri.path_and_query().map(|target| target.as_str());
-                self.expect(seen, Some(target), "the target that it saw");
+                self.expect(seen, Some(target), "the target in the inner service");
             }
             for (name, values) in &self.sees {
                 let seen = parts.headers.get_all(*name).iter();
@@ -263,13 +263,13 @@ impl Case {
         }
     }
 
-    /// Whatever carries it, a refusal is the same.
+    /// Checks that a rejection is the same over every transport.
     async fn check_against_the_call(&self, reply: &Reply) {
         let called = send(Transport::Call, &self.world(), &[&self.ask]).await;
         let comparable = |reply: &Reply| {
             let mut reply = reply.clone();
             if self.is_grpc() {
-                // The server's: the layer says no length.
+                // The server adds it, not the layer.
                 reply.headers.retain(|(name, _)| name != "content-length");
             }
             reply.headers.sort();

@@ -1,4 +1,4 @@
-//! Lines 9, 12, 16 and 38: configurations that make no sense.
+//! Lines 9, 12, 16 and 38: invalid configurations.
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -13,7 +13,7 @@ fn layer() -> ApiTokenLayerBuilder<()> {
 
 /// Checks that the layer is not built, and that the error names the setting.
 #[track_caller]
-fn refuses(setting: &str, layer: ApiTokenLayerBuilder<()>) -> ConfigError {
+fn rejects(setting: &str, layer: ApiTokenLayerBuilder<()>) -> ConfigError {
     let debug = format!("{layer:?}");
     let error = layer.build().expect_err(&debug);
     assert_eq!(error.setting(), setting, "{error}");
@@ -29,35 +29,35 @@ fn accepts(layer: ApiTokenLayerBuilder<()>) {
 #[test]
 fn an_invalid_name_of_a_source_is_an_error() {
     for bad in ["", "a b", "é", "a:b", "authorization", "Cookie"] {
-        refuses("sources", layer().sources([TokenSource::header(bad)]));
+        rejects("sources", layer().sources([TokenSource::header(bad)]));
     }
     for bad in ["", "a b", "a=b", "a;b", "é", "\"a\""] {
-        refuses("sources", layer().sources([TokenSource::cookie(bad)]));
-        refuses(
+        rejects("sources", layer().sources([TokenSource::cookie(bad)]));
+        rejects(
             "sources",
             layer().sources([TokenSource::authorization(bad)]),
         );
-        refuses(
+        rejects(
             "sources",
             layer().sources([TokenSource::header("x-a").scheme(bad)]),
         );
     }
-    refuses("sources", layer().sources([TokenSource::query("")]));
+    rejects("sources", layer().sources([TokenSource::query("")]));
     accepts(layer().sources([TokenSource::header("x-api-key")]));
     accepts(layer().sources([TokenSource::header("X-API-KEY")]));
     accepts(layer().sources([TokenSource::cookie("__Host-token")]));
     accepts(layer().sources([TokenSource::query("api key")]));
     for nowhere in [TokenSource::cookie("a"), TokenSource::query("a")] {
-        refuses("sources", layer().sources([nowhere.scheme("Token")]));
+        rejects("sources", layer().sources([nowhere.scheme("Token")]));
     }
 }
 
 thread_local! {
-    /// The file that this thread's last panic named.
+    /// The file of this thread's last panic.
     static PANICKED_IN: RefCell<String> = RefCell::default();
 }
 
-/// The message of a panic names the line to correct.
+/// A panic's location is the line to correct.
 #[test]
 fn a_constructor_that_panics_names_its_callers_file() {
     let before = panic::take_hook();
@@ -76,19 +76,19 @@ fn a_constructor_that_panics_names_its_callers_file() {
     panics(&|| drop(ApiTokenLayer::new(declared.clone())));
 }
 
-/// 12: otherwise every request would have two tokens, or none.
+/// 12: otherwise every request would have two tokens or none.
 #[test]
 fn no_source_and_a_duplicate_source_are_errors() {
-    let refuses = |sources: &[TokenSource]| {
-        refuses("sources", layer().sources(sources.iter().cloned()));
+    let rejects = |sources: &[TokenSource]| {
+        rejects("sources", layer().sources(sources.iter().cloned()));
     };
     let accepts = |sources: &[TokenSource]| accepts(layer().sources(sources.iter().cloned()));
-    refuses(&[]);
+    rejects(&[]);
     let (bearer, header) = (TokenSource::bearer(), TokenSource::header("x-a"));
-    refuses(&[bearer.clone(), bearer.clone()]);
-    refuses(&[bearer.clone(), TokenSource::authorization("bearer")]);
-    refuses(&[header.clone(), header.clone().scheme("Token")]);
-    refuses(&[
+    rejects(&[bearer.clone(), bearer.clone()]);
+    rejects(&[bearer.clone(), TokenSource::authorization("bearer")]);
+    rejects(&[header.clone(), header.clone().scheme("Token")]);
+    rejects(&[
         TokenSource::query("a"),
         header.clone(),
         TokenSource::query("a"),
@@ -101,11 +101,11 @@ fn no_source_and_a_duplicate_source_are_errors() {
 #[test]
 fn a_value_that_no_challenge_can_hold_is_an_error() {
     for bad in ["", "a\nb", "a\tb", "é"] {
-        refuses("realm", layer().realm(bad));
+        rejects("realm", layer().realm(bad));
     }
     accepts(layer().realm(r#"a "b\c""#));
     for bad in ["", "a  b", "a\"b", "a\nb", "é"] {
-        refuses("challenge_scope", layer().challenge_scope(bad));
+        rejects("challenge_scope", layer().challenge_scope(bad));
     }
     for bad in [
         "",
@@ -117,7 +117,7 @@ fn a_value_that_no_challenge_can_hold_is_an_error() {
         "https://h/é",
         "https:///a",
     ] {
-        refuses("resource_metadata", layer().resource_metadata(bad));
+        rejects("resource_metadata", layer().resource_metadata(bad));
     }
     for good in ["https://h/.well-known/a?b=c", "http://127.0.0.1:1/a"] {
         accepts(layer().resource_metadata(good));
@@ -128,7 +128,7 @@ fn a_value_that_no_challenge_can_hold_is_an_error() {
 #[test]
 fn a_length_that_no_token_can_have_is_an_error() {
     for (start, end) in [(20, 10), (0, 10)] {
-        refuses("token_length", layer().token_length(start..=end));
+        rejects("token_length", layer().token_length(start..=end));
     }
     accepts(layer().token_length(1..=1));
 }
@@ -137,7 +137,7 @@ fn a_length_that_no_token_can_have_is_an_error() {
 fn a_layer_must_name_a_declared_token_type() {
     let cache = World::with_cache(|builder| builder.token_types(["app"])).cache;
     let layer = || ApiTokenLayer::builder(cache.clone());
-    refuses("token_type", layer());
-    refuses("token_type", layer().token_type("dataset"));
+    rejects("token_type", layer());
+    rejects("token_type", layer().token_type("dataset"));
     accepts(layer().token_type("app"));
 }

@@ -1,4 +1,4 @@
-//! That no line of the checklist is without a test: docs/http.md names them, and they exist.
+//! Checks that each line of the checklist in docs/http.md has a case or names a test, and that the test exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use crate::http_conformance::table::cases;
 
 const LINES: u8 = 43;
 
-/// The checklist's lines as docs/http.md has them, with what belongs to each.
+/// Returns the lines of the checklist in docs/http.md, each with its text.
 fn checklist() -> Vec<(u8, String)> {
     let text = fs::read_to_string(root().join("docs/http.md")).unwrap();
     let mut lines: Vec<(u8, String)> = Vec::new();
@@ -32,7 +32,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The names of all tests under a directory.
+/// Adds the names of all tests in a directory.
 fn tests(directory: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -55,7 +55,7 @@ fn tests_of(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What an item says after `Test:`, between backquotes, and is a sentence as the names of tests are.
+/// Returns the names of tests after `Test:`: texts between backticks that have at least four words.
 fn named_tests(item: &str) -> Vec<String> {
     let said = item.split_once("Test: ").map_or("", |(_, said)| said);
     let quoted = said.split('`').skip(1).step_by(2);

@@ -1,4 +1,4 @@
-//! Lines 1 to 11: what is read from `Authorization`.
+//! Lines 1 to 11: reading `Authorization`.
 
 use http::HeaderValue;
 
@@ -38,8 +38,8 @@ async fn in_optional_mode_another_scheme_or_none_is_anonymous() {
     world.assert_no_lookup();
 }
 
-/// 3, 5, 6, 7, 8, 9, 11: a bearer credential that is no token is refused like an unknown token, and
-/// nobody is asked for it.
+/// 3, 5, 6, 7, 8, 9, 11: a bearer credential that is not a token is rejected like an unknown token, without
+/// a lookup.
 #[tokio::test]
 async fn a_malformed_token_is_rejected_as_unknown_without_a_lookup() {
     let unknown = World::new().bearer(UNKNOWN).await;
@@ -99,7 +99,7 @@ fn in_b64token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte)
 }
 
-/// Every byte that a header value can have, inside of a token and at its end.
+/// Returns every byte that a header value can have, inside a token and at its end.
 fn each_byte() -> impl Iterator<Item = (u8, bool, Vec<u8>)> {
     let values = (0..=255).filter(|byte| HeaderValue::from_bytes(&[*byte]).is_ok());
     values.flat_map(|byte| {
@@ -126,7 +126,7 @@ async fn the_alphabet_is_rfc_6750_with_equals_signs_only_at_the_end() {
         if good {
             reply.assert_served();
         } else {
-            reply.assert_refused(401, INVALID);
+            reply.assert_rejected(401, INVALID);
             assert_eq!(world.calls(), calls, "looked up: {byte:#x}, last: {last}");
         }
     }
@@ -157,7 +157,7 @@ async fn the_length_limits_are_inclusive_and_configurable() {
     let world = World::new().layer(|layer| layer.token_length(20..=30));
     for length in [19, 31] {
         let reply = world.bearer(&token(length)).await;
-        reply.assert_refused(401, INVALID);
+        reply.assert_rejected(401, INVALID);
     }
     world.assert_no_lookup();
     for length in [20, 30] {

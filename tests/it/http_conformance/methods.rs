@@ -12,7 +12,7 @@ use crate::http_conformance::world::*;
 #[tokio::test]
 async fn a_cors_preflight_is_rejected_unless_the_service_allows_it() {
     let world = World::new();
-    world.send(preflight()).await.assert_refused(401, BARE);
+    world.send(preflight()).await.assert_rejected(401, BARE);
     let allowing = world.builder().allow_cors_preflight().build().unwrap();
     let reply = world.send_through(&allowing, preflight()).await;
     reply.assert_served();
@@ -51,16 +51,16 @@ async fn a_request_that_resembles_a_preflight_is_authenticated() {
             method => *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap(),
         }
         let reply = world.send(request).await;
-        reply.assert_refused(401, BARE);
+        reply.assert_rejected(401, BARE);
     }
     for (name, value) in [("content-length", "6"), ("transfer-encoding", "chunked")] {
         let mut request = preflight().map(|_| Untouchable);
         let value = HeaderValue::from_static(value);
         request.headers_mut().insert(name, value);
-        world.send(request).await.assert_refused(401, BARE);
+        world.send(request).await.assert_rejected(401, BARE);
     }
     let plain = Request::options("/").body(Empty::<Bytes>::new()).unwrap();
-    world.send(plain).await.assert_refused(401, BARE);
+    world.send(plain).await.assert_rejected(401, BARE);
     assert!(world.reached().is_empty());
 }
 
@@ -68,7 +68,7 @@ async fn a_request_that_resembles_a_preflight_is_authenticated() {
 #[tokio::test]
 async fn head_gets_status_and_headers_of_get_and_no_body() {
     let world = World::new();
-    for ((name, get), (_, mut head)) in refused().into_iter().zip(refused()) {
+    for ((name, get), (_, mut head)) in rejected().into_iter().zip(rejected()) {
         *head.method_mut() = Method::HEAD;
         let (get, head) = (world.send(get).await, world.send(head).await);
         assert_eq!(
@@ -84,7 +84,7 @@ async fn head_gets_status_and_headers_of_get_and_no_body() {
 #[tokio::test]
 async fn no_rejection_has_a_connection_specific_header() {
     let world = World::new();
-    for (name, request) in refused() {
+    for (name, request) in rejected() {
         let reply = world.send(request).await;
         for header in [
             "connection",
@@ -105,11 +105,11 @@ async fn no_rejection_has_a_connection_specific_header() {
 async fn the_inner_service_sees_authorization_marked_sensitive() {
     let world = World::new().layer(|layer| layer.optional());
     let good = format!("Bearer {GOOD}");
-    // Loaded, from memory, and another scheme's.
+    // Loaded, from memory, and of another scheme.
     world.authorization(&good).await.assert_served();
     world.authorization(&good).await.assert_served();
     world.authorization("Basic YTpi").await.assert_served();
-    // Two, where the layer looks at another place.
+    // Two values, while the layer reads another header.
     let elsewhere = world.builder().optional();
     let elsewhere = elsewhere.sources([TokenSource::header("x-api-key")]);
     let elsewhere = elsewhere.build().unwrap();
@@ -143,7 +143,7 @@ async fn the_inner_service_sees_authorization_marked_sensitive() {
 #[tokio::test]
 async fn a_rejection_polls_no_body() {
     let world = World::new();
-    for (name, request) in refused() {
+    for (name, request) in rejected() {
         let (mut parts, _) = request.into_parts();
         parts.method = Method::POST;
         let reply = world.send(Request::from_parts(parts, Untouchable)).await;

@@ -1,7 +1,7 @@
-//! http.md, line by line: the numbers in the comments are its lines.
+//! Tests of http.md. The numbers in the comments are its lines.
 //!
-//! A table of cases, run by calling the service and over real connections; and what does not fit into a
-//! table, a module a section.
+//! A table of cases is run by calling the service and over real connections. Tests that do not fit into the
+//! table have one module for each section.
 
 mod answers;
 mod case;

@@ -1,4 +1,4 @@
-//! Lines 12, 14 to 16, 28 and 34: places that the token can be in, beside the table.
+//! Lines 12, 14 to 16, 28 and 34: other sources of a token, in addition to the table.
 
 use axum::Router;
 use axum::extract::OriginalUri;
@@ -32,10 +32,10 @@ async fn only_headers_that_may_hold_a_token_are_marked_sensitive() {
     });
     let token = format!("token={GOOD}");
     for headers in [
-        // Loaded, and from memory.
+        // Loaded, then from memory.
         &[("x-api-key", GOOD), ("cookie", "a=1")][..],
         &[("x-api-key", GOOD)],
-        // In two lines, of which either may have it.
+        // In two lines, either of which may hold the token.
         &[("cookie", "a=1"), ("cookie", &token)],
         &[("authorization", "Bearer other-0123456789")],
     ] {
@@ -54,7 +54,7 @@ async fn only_headers_that_may_hold_a_token_are_marked_sensitive() {
     }
 }
 
-/// 28: what is left of a line that was marked stays so.
+/// 28: the rest of a line that was marked stays marked.
 #[tokio::test]
 async fn cookies_that_stay_when_the_token_is_removed_stay_sensitive() {
     let world = World::new().layer(|layer| {
@@ -74,7 +74,7 @@ async fn cookies_that_stay_when_the_token_is_removed_stay_sensitive() {
     );
 }
 
-/// 14: the rest of an absolute URI stays too.
+/// 14: the rest of an absolute URI is kept.
 #[tokio::test]
 async fn only_the_parameter_of_an_absolute_uri_is_removed() {
     let source = TokenSource::query("access_token");
@@ -98,7 +98,7 @@ where
     String::from_utf8(body.to_bytes().into()).unwrap()
 }
 
-/// 14, and what the documentation warns of: axum copies the URI before a layer of its router is called.
+/// 14: as the documentation warns, axum copies the URI before it calls a layer of its router.
 #[tokio::test]
 async fn axums_original_uri_is_clean_only_with_the_layer_around_it() {
     async fn handler(OriginalUri(original): OriginalUri, uri: Uri) -> String {
@@ -113,7 +113,7 @@ async fn axums_original_uri_is_clean_only_with_the_layer_around_it() {
     assert_eq!(inside, format!("/?b=1&access_token={GOOD} /?b=1"));
 }
 
-/// 28, 21: of two layers the inner one finds what the outer one leaves.
+/// 28, 21: an inner layer finds only what the outer one leaves.
 #[tokio::test]
 async fn a_layer_inside_one_that_removes_the_credential_finds_none() {
     let world = World::new();
@@ -127,5 +127,5 @@ async fn a_layer_inside_one_that_removes_the_credential_finds_none() {
         .assert_served();
     let removed = outer(world.builder().strip_credentials());
     let reply = Reply::read(removed.oneshot(bearer(GOOD)).await.unwrap()).await;
-    reply.assert_refused(401, BARE);
+    reply.assert_rejected(401, BARE);
 }

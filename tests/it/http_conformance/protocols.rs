@@ -1,4 +1,4 @@
-//! Lines 32 and 36: CORS outside of the layer, and upgrades.
+//! Lines 32 and 36: CORS outside the layer, and upgrades.
 
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, ORIGIN, UPGRADE, VARY};
@@ -28,7 +28,7 @@ async fn cors_outside_answers_preflights_and_adds_to_rejections() {
         .layer(cors)
         .layer(world.layer.clone())
         .service(service_fn(world.inner()));
-    let mut requests = refused();
+    let mut requests = rejected();
     let (mut grpc, _) = bearer(UNKNOWN).into_parts();
     grpc.method = http::Method::POST;
     let content_type = HeaderValue::from_static("application/grpc-web+proto");
@@ -57,10 +57,10 @@ async fn cors_outside_answers_preflights_and_adds_to_rejections() {
     }
     let reply = service.oneshot(preflight()).await.unwrap();
     assert_eq!(reply.status(), StatusCode::OK);
-    assert!(world.reached().is_empty(), "the preflight went further");
+    assert!(world.reached().is_empty(), "the inner service was called");
 }
 
-/// Says 101, and then sends back what it reads.
+/// Answers 101, and then echoes what it reads.
 async fn upgrade(request: Request<Incoming>) -> hyper::Result<Response<Empty<Bytes>>> {
     tokio::spawn(async {
         let upgraded = hyper::upgrade::on(request).await.unwrap();
@@ -133,7 +133,7 @@ async fn an_accepted_upgrade_happens_after_the_decision() {
     let mut stream = server.connect().await;
     ask(&mut stream, GOOD).await;
     gate.reached(1).await;
-    // The loader has not answered: there is nothing to be read.
+    // The loader has not answered, so there is no response yet.
     let mut byte = [0];
     let early = stream.try_read(&mut byte).unwrap_err();
     assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);

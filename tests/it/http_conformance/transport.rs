@@ -1,4 +1,4 @@
-//! The ways to the layer: a call of the service, and real connections to real servers.
+//! The transports of a case: a call of the service, and connections to real servers.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -33,7 +33,7 @@ pub(crate) enum Framework {
     Axum,
 }
 
-/// A request as bytes.
+/// A request in bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) method: &'static str,
@@ -54,7 +54,7 @@ impl Ask {
     }
 }
 
-/// Ends with it.
+/// A server that stops when it is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     task: JoinHandle<()>,
@@ -141,7 +141,7 @@ impl Server {
     }
 }
 
-/// Sends it; what the server adds of its own is left out.
+/// Sends the requests, and removes the headers that the server adds.
 pub(crate) async fn send(transport: Transport, world: &World, asks: &[&Ask]) -> Vec<Reply> {
     let mut replies = Vec::new();
     let server = match transport {

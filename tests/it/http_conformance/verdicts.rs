@@ -1,4 +1,4 @@
-//! Lines 18 to 22, 24, 26, 27 and 29: what is answered to a token.
+//! Lines 18 to 22, 24, 26, 27 and 29: the answers to a token.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -12,13 +12,13 @@ use tower_api_token::{ApiTokenLayer, TokenDigest};
 
 use crate::http_conformance::world::*;
 
-/// 18, 20, 21 and once more 3 to 11: one answer, byte for byte, for every reason; from the loader
-/// and (19) from the cache.
+/// 18, 20, 21, and 3 to 11 again: the answer has the same bytes for every reason, from the loader and (19)
+/// from the cache.
 #[tokio::test]
 async fn an_invalid_token_gets_the_same_bytes_for_every_reason() {
     let world = World::new();
     let unknown = world.bearer(UNKNOWN).await;
-    unknown.assert_refused(401, INVALID);
+    unknown.assert_rejected(401, INVALID);
     for (reason, token) in [
         ("unknown", UNKNOWN),
         ("revoked", REVOKED),
@@ -124,7 +124,7 @@ async fn a_valid_token_is_looked_up_once_for_all_token_types() {
 async fn a_denied_token_is_403_with_its_reason_and_a_bare_challenge() {
     let world = World::new();
     let loaded = world.bearer(SUSPENDED).await;
-    loaded.assert_refused(403, BARE);
+    loaded.assert_rejected(403, BARE);
     assert_eq!(loaded.json()["detail"], REASON);
     assert_eq!(loaded.json()["status"], 403);
     let cached = world.bearer(SUSPENDED).await;
@@ -167,7 +167,7 @@ async fn a_failed_load_is_503_without_its_cause_and_not_cached() {
     }
 }
 
-/// 24, 42: a record of another token's is an outage, and nobody's identity.
+/// 24, 42: a record of another token is an outage, and never an identity.
 #[tokio::test]
 async fn a_loader_that_answers_for_another_token_is_503() {
     let world = World::new();
@@ -196,7 +196,7 @@ async fn a_request_beyond_the_cap_of_loads_is_503_at_once() {
     );
     assert_eq!(world.calls(), 1);
     let again = world.bearer(UNKNOWN).await;
-    again.assert_refused(401, INVALID);
+    again.assert_rejected(401, INVALID);
 }
 
 /// 26
@@ -219,7 +219,7 @@ async fn every_waiter_of_a_load_that_panics_is_released() {
         })
         .collect();
     gate.reached(1).await;
-    // All but the one who leads have joined the flight before it lands.
+    // All but the first have joined the call before it ends.
     while world.cache.stats().joined < WAITERS as u64 - 1 {
         tokio::task::yield_now().await;
     }
@@ -279,7 +279,7 @@ async fn a_token_already_in_the_extensions_is_always_removed() {
     }
     assert_eq!(world.reached(), vec![None; 3]);
 
-    // Loaded, and then found in this process's memory.
+    // Loaded, then from memory.
     for _ in 0..2 {
         let request = with(bearer("any-other-0123456789"));
         world.send(request).await.assert_served();
@@ -288,7 +288,7 @@ async fn a_token_already_in_the_extensions_is_always_removed() {
     assert_eq!(world.reached()[3..], [other.clone(), other]);
 
     let world = World::new();
-    for (name, request) in refused() {
+    for (name, request) in rejected() {
         let reply = world.send(with(request)).await;
         assert!(reply.status.as_u16() >= 400, "{name}: {reply:?}");
     }

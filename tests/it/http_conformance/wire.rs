@@ -1,4 +1,4 @@
-//! The same layer behind a real server, where the wire matters.
+//! Tests of the layer behind a real server, for the bytes on the wire.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ async fn start() -> Wire {
     Wire { world, server }
 }
 
-/// An answer as it came, without the date.
+/// An answer in bytes, without the date.
 #[derive(PartialEq, Eq)]
 struct Raw {
     head: String,
@@ -45,7 +45,7 @@ impl Raw {
     }
 
     #[track_caller]
-    fn assert_refused(&self, status: &str, challenge: &str) {
+    fn assert_rejected(&self, status: &str, challenge: &str) {
         assert!(
             self.head.starts_with(&format!("HTTP/1.1 {status} ")),
             "{self:?}"
@@ -55,7 +55,7 @@ impl Raw {
 }
 
 impl Wire {
-    /// `head` is the request line; `fields` follow it byte for byte.
+    /// Sends `head` as the request line, followed by `fields` byte for byte.
     async fn send(&self, head: &str, fields: &[&[u8]]) -> Raw {
         let mut stream = self.server.connect().await;
         let mut request = format!("{head} HTTP/1.1\r\nHost: h\r\n").into_bytes();
@@ -93,7 +93,7 @@ fn raw(answer: &[u8]) -> Raw {
     }
 }
 
-/// The body of a request over HTTP/2: none, or one that never arrives.
+/// The body of a request over HTTP/2, which is empty or never arrives.
 struct Pending {
     ends: bool,
 }
@@ -129,7 +129,7 @@ async fn http2_reply(response: Response<Incoming>) -> Reply {
 async fn over_http1_every_invalid_token_gets_the_same_bytes() {
     let wire = start().await;
     let nothing = wire.send("GET /", &[]).await;
-    nothing.assert_refused("401", BARE);
+    nothing.assert_rejected("401", BARE);
     for other in [
         &b""[..],
         b" \t ",
@@ -139,7 +139,7 @@ async fn over_http1_every_invalid_token_gets_the_same_bytes() {
         assert_eq!(wire.authorization(other).await, nothing);
     }
     let unknown = wire.authorization(b" Bearer app-unknown-0123456").await;
-    unknown.assert_refused("401", INVALID);
+    unknown.assert_rejected("401", INVALID);
     assert!(unknown.head.contains("401 Unauthorized"), "{unknown:?}");
     for value in [
         &b" Bearer"[..],
@@ -173,7 +173,7 @@ async fn over_http1_two_authorization_lines_are_rejected_in_any_case() {
     ] {
         for fields in [[good, second], [second, good]] {
             let reply = wire.send("GET /", &fields).await;
-            reply.assert_refused("400", AMBIGUOUS);
+            reply.assert_rejected("400", AMBIGUOUS);
         }
     }
     wire.world.assert_no_lookup();
@@ -225,7 +225,7 @@ async fn over_http1_a_rejection_does_not_wait_for_the_body() {
         let mut stream = wire.server.connect().await;
         let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\n{authorization}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
-        // The connection stays open: nothing but the answer can end this.
+        // The connection stays open, so that only the answer can end the loop.
         let mut answer = Vec::new();
         while !answer.ends_with(b"}") {
             let read = stream.read_buf(&mut answer).await.unwrap();

@@ -1,5 +1,5 @@
-//! The world of a test: a database that counts its calls, the layer, and an inner service that keeps
-//! the head of each request that reaches it.
+//! The fixture of a test: a database that counts its calls, the layer, and an inner service that keeps the
+//! head of each request that reaches it.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -35,7 +35,7 @@ pub(crate) const FAILING: &str = "app-failing-0123456";
 pub(crate) const PANICKING: &str = "app-panicking-01234";
 pub(crate) const HANGING: &str = "app-hanging-0123456";
 pub(crate) const MISTAKEN: &str = "app-mistaken-012345";
-/// Every token that begins with it is good.
+/// The prefix of tokens that are all valid.
 pub(crate) const ANY: &str = "any-";
 
 pub(crate) const REASON: &str = "The tenant \"t-7\" is suspended.";
@@ -97,7 +97,7 @@ impl TokenLoader for Database {
                 .token_type("app")
                 .digest(TokenDigest::of(GOOD)),
             any if any.starts_with(ANY) => TokenRecord::new("tok-any").token_type("app"),
-            // A revoked one among them: its row is there, and the query does not find it.
+            // This includes a revoked token, whose row the query does not return.
             _ => return Ok(None),
         }))
     }
@@ -110,7 +110,7 @@ pub(crate) struct World {
     pub(crate) reached: Arc<Mutex<Vec<request::Parts>>>,
     /// Headers of the inner service's response.
     pub(crate) served: HeaderMap,
-    /// Places in the protocol that a flight passed.
+    /// The number of points of the protocol that calls have passed.
     #[cfg(feature = "test-util")]
     pub(crate) steps: Arc<AtomicUsize>,
 }
@@ -125,7 +125,7 @@ impl World {
     ) -> Self {
         let database = Database::default();
         let builder = ApiTokenCache::builder(database.clone());
-        // No busy machine runs into it; the test whose load hangs lets the time pass by itself.
+        // Long enough for a busy machine. The test whose load hangs pauses tokio's clock.
         let builder = configure(builder.load_timeout(Duration::from_secs(60)));
         #[cfg(feature = "test-util")]
         let steps = Arc::new(AtomicUsize::new(0));
@@ -162,7 +162,7 @@ impl World {
         self
     }
 
-    /// Starts a layer like this world's first one, on the same cache.
+    /// Returns the builder of a layer like this fixture's, on the same cache.
     pub(crate) fn builder(&self) -> ApiTokenLayerBuilder<()> {
         ApiTokenLayer::builder(self.cache.clone()).token_type("app")
     }
@@ -212,7 +212,7 @@ impl World {
         self.database.calls.load(Ordering::SeqCst)
     }
 
-    /// Whose requests reached the inner service, in their order.
+    /// Returns the ids of the tokens whose requests reached the inner service, in order.
     pub(crate) fn reached(&self) -> Vec<Option<String>> {
         let token = |parts: &request::Parts| {
             let token = parts.extensions.get::<CachedApiToken>()?;
@@ -221,13 +221,13 @@ impl World {
         self.reached.lock().unwrap().iter().map(token).collect()
     }
 
-    /// No store and no loader was asked, and nothing was kept.
+    /// Checks that neither a store nor the loader was asked, and that nothing was cached.
     #[track_caller]
     pub(crate) fn assert_no_lookup(&self) {
         assert_eq!(self.calls(), 0, "the loader was called");
         let stats = self.cache.stats();
         assert_eq!(stats.lookups().count(), 0, "{stats:?}");
-        // That it was refused is counted, and nothing else.
+        // Only the rejection is counted.
         let asked = [
             stats.loads,
             stats.joined,
@@ -238,14 +238,14 @@ impl World {
         assert_eq!(
             crate::common::local_entries(&self.cache),
             (0, 0),
-            "something was kept"
+            "something was cached"
         );
         #[cfg(feature = "test-util")]
-        assert_eq!(self.steps.load(Ordering::SeqCst), 0, "a flight was started");
+        assert_eq!(self.steps.load(Ordering::SeqCst), 0, "a call was started");
     }
 }
 
-/// The whole of an answer.
+/// A whole answer.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -268,7 +268,7 @@ impl Reply {
         }
     }
 
-    /// Reads an answer of HTTP/1.1.
+    /// Parses an answer of HTTP/1.1.
     pub(crate) fn parse(answer: &[u8]) -> Self {
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.expect("the end of the head");
@@ -310,9 +310,9 @@ impl Reply {
         );
     }
 
-    /// Status and the one challenge.
+    /// Checks the status and the only challenge.
     #[track_caller]
-    pub(crate) fn assert_refused(&self, status: u16, challenge: &str) {
+    pub(crate) fn assert_rejected(&self, status: u16, challenge: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.one(WWW_AUTHENTICATE), challenge);
     }
@@ -342,10 +342,10 @@ pub(crate) fn bearer(token: &str) -> Request<Empty<Bytes>> {
     get(&[format!("Bearer {token}").as_bytes()])
 }
 
-/// A request for each of the refusals, with its name.
-pub(crate) fn refused() -> Vec<(&'static str, Request<Empty<Bytes>>)> {
+/// Returns a request for each rejection, with its name.
+pub(crate) fn rejected() -> Vec<(&'static str, Request<Empty<Bytes>>)> {
     vec![
-        ("nothing presented", get(&[])),
+        ("no token", get(&[])),
         ("not good", bearer(UNKNOWN)),
         ("ambiguous", get(&[b"Bearer a", b"Bearer b"])),
         ("denied", bearer(SUSPENDED)),
@@ -353,7 +353,7 @@ pub(crate) fn refused() -> Vec<(&'static str, Request<Empty<Bytes>>)> {
     ]
 }
 
-/// A body that must not be asked for anything.
+/// A body that must not be polled.
 pub(crate) struct Untouchable;
 
 impl Body for Untouchable {
@@ -364,7 +364,7 @@ impl Body for Untouchable {
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        panic!("the body of a refused request was polled")
+        panic!("the body of a rejected request was polled")
     }
 }
 

@@ -1,4 +1,4 @@
-//! A whole run, and the figures of single parts of it.
+//! Tests of the metrics that a run emits, and of single values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_api_token::test_util::ManualClock;
 use tower_api_token::{ApiTokenLayer, RedisStore};
 
-use crate::common::{Cache, Db, Mode, Row, ask, found, is_absent, redis, start, until};
+use crate::common::{Cache, Db, Mode, Row, ask, found, is_invalid, redis, start, until};
 use crate::metrics::recorded::{Recorder, Sample, value};
 use crate::metrics::table;
 
@@ -40,7 +40,7 @@ fn database() -> Arc<Db> {
     db
 }
 
-/// The status of a request with this token.
+/// Returns the status of a request with this credential.
 async fn request(cache: &Cache, authorization: Option<&str>) -> u16 {
     let inner =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
@@ -58,8 +58,7 @@ async fn request(cache: &Cache, authorization: Option<&str>) -> u16 {
     response.status().as_u16()
 }
 
-/// Everything that can happen without long waits: each level, each outcome, both results of an
-/// invalidation.
+/// Runs everything that needs no long wait: each level, each outcome, and both results of an invalidation.
 async fn run(recorder: &Recorder) -> (Vec<Sample>, RedisServer) {
     let server = RedisServer::start();
     let db = database();
@@ -128,8 +127,8 @@ async fn a_run_emits_exactly_the_metrics_of_the_table() {
     }
     for (name, row) in &table {
         let seen = samples.iter().any(|sample| sample.name == *name);
-        assert!(seen, "{name} is in the table, and nothing emits it");
-        // Times are recorded where they occur; what is handed over has all values from the start.
+        assert!(seen, "{name} is in the table, but nothing emits it");
+        // Histograms get a value when it occurs. Counters and gauges have all label values from the start.
         for (label, values) in row.labels.iter().filter(|_| row.kind != "histogram") {
             assert_eq!(&emitted[&(name, label)], values, "{name}, {label}");
         }
@@ -178,11 +177,11 @@ async fn the_values_are_those_of_the_run() {
     assert_eq!(plain("api_token_invalidation_failures_total"), 1);
     assert_eq!(of("api_token_invalidation_seconds", "result", "ok"), 1);
     assert_eq!(of("api_token_invalidation_seconds", "result", "failed"), 1);
-    // One of them by the other cache, which has the same name.
+    // One of them is from the other cache, which has the same name.
     assert_eq!(of("api_token_miss_seconds", "origin", "shared"), 1);
     assert_eq!(of("api_token_miss_seconds", "origin", "loaded"), 4);
     assert_eq!(of("api_token_miss_seconds", "origin", "none"), 1);
-    // Each miss read the store once: no hit of this process's memory did.
+    // Each miss read the store once, and no hit of the local level did.
     assert_eq!(of("api_token_store_read_seconds", "result", "ok"), 6);
     assert_eq!(of("api_token_breakers", "state", "closed"), 1);
 }
@@ -196,12 +195,12 @@ async fn published_counts_are_not_repeated_and_caches_add_up() {
     found(&cache, TOKEN).await;
     assert_eq!(loads(&recorder.scrape(&cache)), 1);
     assert_eq!(loads(&recorder.scrape(&cache)), 0, "nothing since");
-    assert!(is_absent(&cache, UNKNOWN).await);
+    assert!(is_invalid(&cache, UNKNOWN).await);
     let other = db.cache().build().unwrap();
     found(&other, TOKEN).await;
     other.publish_metrics();
     assert_eq!(loads(&recorder.scrape(&cache)), 2, "one of each");
-    assert_eq!(cache.stats().loads, 2, "the statistics go on counting");
+    assert_eq!(cache.stats().loads, 2, "the statistics are not reset");
 }
 
 #[tokio::test]
@@ -250,8 +249,8 @@ async fn an_open_breaker_is_published() {
     let cache = db.cache().store(store).build().unwrap();
     found(&cache, TOKEN).await;
     server.pause();
-    // No answer in the deadline: one such failure opens it.
-    assert!(is_absent(&cache, UNKNOWN).await);
+    // One timeout opens the breaker.
+    assert!(is_invalid(&cache, UNKNOWN).await);
     let samples = recorder.scrape(&cache);
     let breakers = ["closed", "open", "half_open"]
         .map(|state| value(&samples, "api_token_breakers", Some(("state", state))));
@@ -289,13 +288,16 @@ async fn local_evictions_are_counted_and_replacements_are_not() {
     for token in &tokens[20..] {
         assert!(ask(&cache, token).await.unwrap().valid().is_none());
     }
-    let (records, nulls) = crate::common::local_entries(&cache);
+    let (records, negatives) = crate::common::local_entries(&cache);
     let samples = recorder.scrape(&cache);
     let of = |name: &str, kind: &str| value(&samples, name, Some(("kind", kind)));
     let evicted = |kind: &str| of("api_token_local_evictions_total", kind);
     assert!(evicted("record") >= 10 && evicted("negative") >= 15);
     assert_eq!(evicted("record") as usize, 20 - records);
-    assert_eq!(evicted("negative") as usize, 20 - nulls);
+    assert_eq!(evicted("negative") as usize, 20 - negatives);
     assert_eq!(of("api_token_local_entries", "record") as usize, records);
-    assert_eq!(of("api_token_local_entries", "negative") as usize, nulls);
+    assert_eq!(
+        of("api_token_local_entries", "negative") as usize,
+        negatives
+    );
 }

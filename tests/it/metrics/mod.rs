@@ -1,5 +1,4 @@
-//! What is emitted, what `docs/metrics.md` says of it, and what the dashboard and the alert rules ask
-//! for: the three have to be the same.
+//! Tests that the emitted metrics, `docs/metrics.md`, and the queries of the dashboard and the alert rules agree.
 
 mod emitted;
 mod operations;

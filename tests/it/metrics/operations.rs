@@ -1,4 +1,4 @@
-//! `demo/ops/grafana.json` and `demo/ops/alerts.yml` ask for what exists.
+//! Tests that `demo/ops/grafana.json` and `demo/ops/alerts.yml` query metrics that exist.
 
 use std::collections::BTreeSet;
 

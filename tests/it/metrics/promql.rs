@@ -1,8 +1,8 @@
-//! As much of PromQL as a query of ours needs: which metrics it names, and by which labels.
+//! Parses as much of PromQL as our queries need: the names of metrics, and their labels.
 
 use crate::metrics::table::Table;
 
-/// What may stand in a query beside metrics, labels and numbers.
+/// The words of a query that are not metrics, labels or numbers.
 const WORDS: [&str; 11] = [
     "sum",
     "max",
@@ -17,15 +17,15 @@ const WORDS: [&str; 11] = [
     "on",
 ];
 
-/// What each series has from the scrape.
+/// The labels that a scrape adds to each series.
 const TARGET: [&str; 2] = ["job", "instance"];
 
-/// What a query names that does not exist.
+/// Returns the names in a query that do not exist.
 pub(crate) fn unknown(query: &str, table: &Table) -> Vec<String> {
     let mut unknown = Vec::new();
     let mut rest = query;
     while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '$') {
-        // A number's unit (`5m`) or a variable is no name.
+        // The unit of a number (`5m`) and a variable are not names.
         let before = rest[..at].chars().next_back();
         let end = rest[at..]
             .find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '$')
@@ -54,7 +54,7 @@ pub(crate) fn unknown(query: &str, table: &Table) -> Vec<String> {
 
 type Labels<'a> = Vec<(&'a str, Vec<&'a str>)>;
 
-/// The labels of a metric; of a histogram's parts too.
+/// Returns the labels of a metric or of a part of a histogram.
 fn labels_of<'a>(name: &str, table: &'a Table) -> Option<Labels<'a>> {
     let whole = |part: &&str| name.strip_suffix(part);
     let row = match ["_bucket", "_sum", "_count"].iter().find_map(whole) {
@@ -71,7 +71,7 @@ fn is_label(word: &str, table: &Table) -> bool {
     word == "cache" || table.values().any(|row| row.labels.contains_key(word))
 }
 
-/// The matcher, if the metric has no such label or the label no such value.
+/// Returns the matcher if the metric does not have such a label, or the label such a value.
 fn unmatched(matcher: &str, metric: &str, labels: &Labels<'_>) -> Option<String> {
     let (name, value) = matcher.split_once(['=', '!']).expect("a matcher");
     let (name, value) = (

@@ -1,4 +1,4 @@
-//! What a recorder of this thread has seen.
+//! A recorder of this thread's metrics.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) struct Sample {
     pub(crate) value: DebugValue,
 }
 
-/// A recorder for the thread that makes it: the runtimes of these tests have one.
+/// A recorder for the thread that creates it, because each of these tests runs on one thread.
 pub(crate) struct Recorder {
     snapshotter: Snapshotter,
     _guard: metrics::LocalRecorderGuard<'static>,
@@ -26,7 +26,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn install() -> Self {
-        // For the guard, which borrows it; a test's process does not last.
+        // The guard borrows the recorder. The leak ends with the test's process.
         let recorder: &'static DebuggingRecorder = Box::leak(Box::default());
         Self {
             snapshotter: recorder.snapshotter(),
@@ -34,7 +34,7 @@ impl Recorder {
         }
     }
 
-    /// What the cache says now. Counters are what was added since the last time.
+    /// Publishes the cache's metrics and returns them. A counter's value is the increase since the last call.
     pub(crate) fn scrape(&self, cache: &Cache) -> Vec<Sample> {
         cache.publish_metrics();
         let seen = self.snapshotter.snapshot().into_vec();
@@ -56,7 +56,7 @@ impl Recorder {
     }
 }
 
-/// The value of the one sample with this name and label.
+/// Returns the value of the one sample with this name and label.
 pub(crate) fn value(samples: &[Sample], name: &str, label: Option<(&str, &str)>) -> u64 {
     let wanted = |sample: &&Sample| {
         sample.name == name && label.is_none_or(|(label, value)| sample.labels[label] == value)

@@ -1,8 +1,8 @@
-//! The tables of `docs/metrics.md`.
+//! Reads the tables of `docs/metrics.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A row: the type of the metric, and the values of each of its labels.
+/// The type of a metric, and the values of each of its labels.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) kind: String,
@@ -11,7 +11,7 @@ pub(crate) struct Row {
 
 pub(crate) type Table = BTreeMap<String, Row>;
 
-/// All rows, the demo server's too.
+/// Returns all rows, including those of the demo server.
 pub(crate) fn read() -> Table {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
     let text = std::fs::read_to_string(path).unwrap();
@@ -35,7 +35,7 @@ pub(crate) fn read() -> Table {
     table
 }
 
-/// What the crate emits by itself.
+/// Returns the rows of the metrics that the crate itself emits.
 pub(crate) fn of_the_crate() -> Table {
     let mut table = read();
     table.retain(|name, _| name.starts_with("api_token_"));
@@ -47,7 +47,7 @@ fn label(text: &str) -> Option<(String, BTreeSet<String>)> {
     Some((quoted(name).remove(0), quoted(values).into_iter().collect()))
 }
 
-/// What is between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> Vec<String> {
     text.split('`')
         .skip(1)

@@ -1,11 +1,11 @@
-//! Lines 38 to 41: challenges, and what every answer of ours has in common.
+//! Lines 38 to 41: challenges, and properties of all our answers.
 
 use crate::http_conformance::case::{Case, case};
 use crate::http_conformance::world::*;
 
 const METADATA: &str = "https://api.example.org/.well-known/oauth-protected-resource";
 
-/// With every parameter that there is.
+/// Returns a challenge with every parameter.
 fn full(middle: &str) -> String {
     format!(r#"Bearer realm="shop"{middle}, resource_metadata="{METADATA}""#)
 }
@@ -29,32 +29,32 @@ pub(super) fn cases() -> Vec<Case> {
         r#", error_description="The request carries more than one credential.""#
     );
     vec![
-        every("every parameter, nothing presented").refused(401, &full(r#", scope="orders:read""#)),
+        every("every parameter, no token").rejected(401, &full(r#", scope="orders:read""#)),
         every("every parameter, unknown")
             .bearer(UNKNOWN)
-            .refused(401, &full(invalid))
+            .rejected(401, &full(invalid))
             .loads(1, 1),
         every("every parameter, denied: no scope would help")
             .bearer(SUSPENDED)
-            .refused(403, &full(""))
+            .rejected(403, &full(""))
             .loads(1, 1),
         every("every parameter, ambiguous")
             .authorization("")
             .authorization("")
-            .refused(400, &full(ambiguous)),
-        every("every parameter, cannot tell")
+            .rejected(400, &full(ambiguous)),
+        every("every parameter, unavailable")
             .bearer(FAILING)
             .status(503)
             .loads(1, 2),
         case(&[38], "a realm that has to be quoted")
             .layer(|layer| layer.realm(r#"a "b\c", d"#))
-            .refused(401, r#"Bearer realm="a \"b\\c\", d""#),
+            .rejected(401, r#"Bearer realm="a \"b\\c\", d""#),
         case(&[39], "the default body")
-            .refused(401, BARE)
+            .rejected(401, BARE)
             .has("content-type", &["application/problem+json"]),
-        case(&[40, 41], "uncacheable, varying, and of its length")
+        case(&[40, 41], "uncacheable, with Vary and its length")
             .bearer(SUSPENDED)
-            .refused(403, BARE)
+            .rejected(403, BARE)
             .loads(1, 1),
     ]
 }

@@ -1,4 +1,4 @@
-//! Lines 1 to 11 and 13: what is read from `Authorization`.
+//! Lines 1 to 11 and 13: reading `Authorization`.
 
 use tower_api_token::TokenSource;
 
@@ -13,57 +13,57 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn authorization() -> Vec<Case> {
     let mut cases = vec![
-        case(&[1], "nothing presented").refused(401, BARE),
-        case(&[2], "optional, nothing presented")
+        case(&[1], "no token").rejected(401, BARE),
+        case(&[2], "optional, no token")
             .layer(|layer| layer.optional())
             .anonymous()
             .has("vary", &["authorization"])
             .has("cache-control", &[]),
-        case(&[2], "another scheme, whose configured name it is")
+        case(&[2], "another scheme, which is configured")
             .layer(|layer| layer.sources([TokenSource::authorization("ApiKey")]))
             .authorization("apikey app-Good-0123456789")
             .served("tok-good"),
-        case(&[2, 38], "the default scheme where another is configured")
+        case(&[2, 38], "the default scheme while another is configured")
             .layer(|layer| layer.sources([TokenSource::authorization("ApiKey")]))
             .authorization(GOOD_BEARER)
-            .refused(401, r#"ApiKey realm="api""#),
-        case(&[2, 38], "two schemes, neither presented")
+            .rejected(401, r#"ApiKey realm="api""#),
+        case(&[2, 38], "two schemes, no token")
             .layer(|layer| {
                 layer.sources([TokenSource::bearer(), TokenSource::authorization("Token")])
             })
             .authorization("Basic YTpi")
-            .refused(401, BARE)
-            .refused(401, r#"Token realm="api""#),
-        case(&[4, 5, 42], "a good token")
+            .rejected(401, BARE)
+            .rejected(401, r#"Token realm="api""#),
+        case(&[4, 5, 42], "a valid token")
             .bearer(GOOD)
             .served("tok-good"),
-        case(&[4], "a good token in another case")
+        case(&[4], "a valid token in another case")
             .bearer("APP-Good-0123456789")
-            .refused(401, INVALID)
+            .rejected(401, INVALID)
             .loads(1, 1),
         case(&[10], "two lines, the same token")
             .authorization(GOOD_BEARER)
             .authorization(GOOD_BEARER)
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         case(&[10], "two lines, another scheme first")
             .authorization("Basic YTpi")
             .authorization(GOOD_BEARER)
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         case(&[10], "optional, two lines")
             .layer(|layer| layer.optional())
             .authorization(GOOD_BEARER)
             .authorization("")
-            .refused(400, AMBIGUOUS),
-        case(&[13], "a query parameter that nobody asked for")
+            .rejected(400, AMBIGUOUS),
+        case(&[13], "a query parameter that is not a source")
             .target("/a?access_token=app-Good-0123456789")
-            .refused(401, BARE),
-        case(&[13], "a cookie and a header that nobody asked for")
+            .rejected(401, BARE),
+        case(&[13], "a cookie and a header that are not sources")
             .header("cookie", "token=app-Good-0123456789")
             .header("x-api-key", GOOD)
-            .refused(401, BARE),
+            .rejected(401, BARE),
         case(
             &[13],
-            "what is not looked at reaches the inner service as it was",
+            "what is not a source reaches the inner service unchanged",
         )
         .target("/a?access_token=other&b=2")
         .header("cookie", "token=other")
@@ -75,7 +75,7 @@ fn authorization() -> Vec<Case> {
         case(&[9], "a token of the greatest length")
             .bearer(&format!("{ANY}{}", "a".repeat(508)))
             .served("tok-any"),
-        case(&[7], "an alphabet that is widened")
+        case(&[7], "a wider alphabet")
             .layer(|layer| layer.visible_ascii_tokens())
             .bearer("any-!\"#$%&'(),:;")
             .served("tok-any"),
@@ -88,7 +88,7 @@ fn authorization() -> Vec<Case> {
         "Bearerx y",
     ] {
         let other = case(&[2], "another scheme").authorization(value);
-        cases.push(other.clone().refused(401, BARE));
+        cases.push(other.clone().rejected(401, BARE));
         cases.push(other.layer(|layer| layer.optional()).anonymous());
     }
     for scheme in ["bearer", "BEARER", "bEaReR", "Bearer   "] {
@@ -100,24 +100,24 @@ fn authorization() -> Vec<Case> {
         " \t Bearer app-Good-0123456789",
         "Bearer app-Good-0123456789 \t",
     ] {
-        let blanks = case(&[6], "blanks around the value");
+        let blanks = case(&[6], "whitespace around the value");
         cases.push(blanks.authorization(value).served("tok-good"));
     }
     cases
 }
 
-/// What a cache on the way is told of a response to `Authorization`, which not all of them know.
+/// Responses to `Authorization` are marked for shared caches, some of which do not know that rule.
 fn caches() -> Vec<Case> {
     let good = |name| case(&[15], name).bearer(GOOD).served("tok-good");
     let mut cases = vec![
-        good("a response that says nothing")
+        good("a response without cache headers")
             .has("vary", &["authorization"])
             .has("cache-control", &["private"]),
-        good("optional, a good token")
+        good("optional, a valid token")
             .layer(|layer| layer.optional())
             .has("vary", &["authorization"])
             .has("cache-control", &["private"]),
-        case(&[15], "optional, an anonymous one may be kept")
+        case(&[15], "optional, an anonymous response may be stored")
             .layer(|layer| layer.optional())
             .inner("cache-control", "max-age=60")
             .anonymous()
@@ -132,8 +132,8 @@ fn caches() -> Vec<Case> {
         r#"private="x-a""#,
         r#"x="public""#,
     ] {
-        let no_leave = good("a response without leave").inner("cache-control", said);
-        cases.push(no_leave.has("cache-control", &[said, "private"]));
+        let unshared = good("a response that must not be shared").inner("cache-control", said);
+        cases.push(unshared.has("cache-control", &[said, "private"]));
     }
     for said in [
         "public, max-age=60",
@@ -141,7 +141,7 @@ fn caches() -> Vec<Case> {
         "private, max-age=60",
         "no-store",
     ] {
-        let left = good("a response that says who may keep it").inner("cache-control", said);
+        let left = good("a response that says who may store it").inner("cache-control", said);
         let left = left.has("vary", &["authorization"]);
         cases.push(left.has("cache-control", &[said]));
     }
@@ -178,6 +178,6 @@ fn malformed() -> Vec<Case> {
     cases.push(case(&[9], "too long").bearer(&long));
     let optional = cases[0].clone().layer(|layer| layer.optional());
     cases.push(optional);
-    let refused = cases.into_iter().map(|case| case.refused(401, INVALID));
-    refused.collect()
+    let rejected = cases.into_iter().map(|case| case.rejected(401, INVALID));
+    rejected.collect()
 }

@@ -21,8 +21,8 @@ fn methods() -> Vec<Case> {
     let allowed = |name| preflight(name).layer(|layer| layer.allow_cors_preflight());
     let head = |name| case(&[33], name).method("HEAD");
     vec![
-        preflight("a preflight").refused(401, BARE),
-        preflight("a preflight with a good token")
+        preflight("a preflight").rejected(401, BARE),
+        preflight("a preflight with a valid token")
             .bearer(GOOD)
             .served("tok-good"),
         preflight("a preflight in optional mode")
@@ -40,70 +40,70 @@ fn methods() -> Vec<Case> {
                 layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE))
             })
             .anonymous(),
-        allowed("an allowed preflight with a bad token")
+        allowed("an allowed preflight with an invalid token")
             .bearer(UNKNOWN)
-            .refused(401, INVALID)
+            .rejected(401, INVALID)
             .loads(1, 1),
-        allowed("an allowed preflight with a good token")
+        allowed("an allowed preflight with a valid token")
             .bearer(GOOD)
             .served("tok-good"),
-        allowed("with another scheme's credential")
+        allowed("with a credential of another scheme")
             .authorization("Basic YTpi")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         allowed("with a cookie")
             .header("cookie", "session=1")
-            .refused(401, BARE),
-        allowed("with a key in a header that is looked at")
+            .rejected(401, BARE),
+        allowed("with a key in a header that is a source")
             .layer(|layer| {
                 let layer = layer.allow_cors_preflight();
                 layer.sources([TokenSource::header("x-api-key")])
             })
             .header("x-api-key", UNKNOWN)
             .vary(&["x-api-key"])
-            .refused(401, INVALID)
+            .rejected(401, INVALID)
             .loads(1, 1),
-        allowed("with the type of a body")
+        allowed("with a content type")
             .header("content-type", "text/plain")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         allowed("of two origins")
             .header("origin", "https://example.com")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         allowed("for two methods")
             .header("access-control-request-method", "GET")
-            .refused(401, BARE),
-        case(&[31], "for what is no method")
+            .rejected(401, BARE),
+        case(&[31], "for an invalid method")
             .layer(|layer| layer.allow_cors_preflight())
             .method("OPTIONS")
             .header("origin", "https://example.org")
             .header("access-control-request-method", "a b")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         case(&[31], "for an empty method")
             .layer(|layer| layer.allow_cors_preflight())
             .method("OPTIONS")
             .header("origin", "https://example.org")
             .header("access-control-request-method", "")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         case(&[31], "a plain OPTIONS")
             .method("OPTIONS")
-            .refused(401, BARE),
-        case(&[31], "OPTIONS with an origin alone")
+            .rejected(401, BARE),
+        case(&[31], "OPTIONS with only an origin")
             .method("OPTIONS")
             .header("origin", "https://example.org")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         case(&[31], "GET with the headers of a preflight")
             .header("origin", "https://example.org")
             .header("access-control-request-method", "PUT")
-            .refused(401, BARE),
-        head("HEAD without a token").refused(401, BARE),
+            .rejected(401, BARE),
+        head("HEAD without a token").rejected(401, BARE),
         head("HEAD, unknown")
             .bearer(UNKNOWN)
-            .refused(401, INVALID)
+            .rejected(401, INVALID)
             .loads(1, 1),
         head("HEAD, denied")
             .bearer(SUSPENDED)
-            .refused(403, BARE)
+            .rejected(403, BARE)
             .loads(1, 1),
-        head("HEAD, cannot tell")
+        head("HEAD, unavailable")
             .bearer(FAILING)
             .status(503)
             .loads(1, 2),
@@ -111,7 +111,7 @@ fn methods() -> Vec<Case> {
             .method("HEAD")
             .bearer(GOOD)
             .served("tok-good"),
-        case(&[34], "the kept value is what it was")
+        case(&[34], "the header is unchanged")
             .bearer(GOOD)
             .served("tok-good")
             .sees("authorization", &[GOOD_BEARER]),
@@ -133,16 +133,16 @@ fn grpc() -> Vec<Case> {
             call.has("content-type", &[content_type])
         };
         cases.extend([
-            call("gRPC, nothing presented").grpc("16"),
+            call("gRPC, no token").grpc("16"),
             call("gRPC, unknown").bearer(UNKNOWN).grpc("16").loads(1, 1),
             call("gRPC, malformed").authorization("Bearer").grpc("16"),
             call("gRPC, denied").bearer(SUSPENDED).grpc("7").loads(1, 1),
-            call("gRPC, refused by a policy")
+            call("gRPC, rejected by a policy")
                 .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
                 .bearer(GOOD)
                 .grpc("7")
                 .loads(1, 1),
-            call("gRPC, cannot tell")
+            call("gRPC, unavailable")
                 .bearer(FAILING)
                 .grpc("14")
                 .loads(1, 2),
@@ -152,7 +152,7 @@ fn grpc() -> Vec<Case> {
                 .grpc("3"),
         ]);
     }
-    let cookie = case(&[37, 40], "gRPC, another place").method("POST");
+    let cookie = case(&[37, 40], "gRPC, another source").method("POST");
     cases.push(
         cookie
             .layer(|layer| layer.sources([TokenSource::cookie("token")]))
@@ -167,7 +167,7 @@ fn grpc() -> Vec<Case> {
     ] {
         let not_grpc = case(&[37], "not gRPC").method(method);
         let not_grpc = not_grpc.header("content-type", content_type);
-        cases.push(not_grpc.refused(401, BARE));
+        cases.push(not_grpc.rejected(401, BARE));
     }
     cases
 }

@@ -1,5 +1,5 @@
-//! The table: requests and what is answered to them, run by calling the service and over HTTP/1.1 and
-//! HTTP/2 against real servers, bare hyper and axum.
+//! The table of requests and their answers. It is run by calling the service, and over HTTP/1.1 and HTTP/2
+//! with real servers, bare hyper and axum.
 
 mod answers;
 mod extraction;

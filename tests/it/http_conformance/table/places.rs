@@ -1,4 +1,4 @@
-//! Lines 12, 14 to 16 and 28: the other places, and what becomes of the credential.
+//! Lines 12, 14 to 16 and 28: the other sources, and stripping the credential.
 
 use tower_api_token::TokenSource;
 
@@ -25,7 +25,7 @@ fn several_places() -> Vec<Case> {
             .vary(&["authorization, x-api-key, cookie"])
     };
     vec![
-        everywhere("in none").refused(401, BARE),
+        everywhere("in none").rejected(401, BARE),
         everywhere("in Authorization")
             .bearer(GOOD)
             .served("tok-good")
@@ -41,11 +41,11 @@ fn several_places() -> Vec<Case> {
         everywhere("in the query")
             .target("/?access_token=app-Good-0123456789")
             .served("tok-good"),
-        everywhere("another scheme beside the header")
+        everywhere("another scheme and the header")
             .authorization("Basic YTpi")
             .header("x-api-key", GOOD)
             .served("tok-good"),
-        everywhere("empty ones beside Authorization")
+        everywhere("empty ones and Authorization")
             .target("/?access_token=")
             .header("x-api-key", "")
             .header("cookie", "token=")
@@ -54,27 +54,27 @@ fn several_places() -> Vec<Case> {
         everywhere("Authorization and the header, equal")
             .bearer(GOOD)
             .header("x-api-key", GOOD)
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         everywhere("Authorization and the cookie")
             .bearer(GOOD)
             .header("cookie", "token=app-unknown-0123456")
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         everywhere("the header and the query")
             .header("x-api-key", UNKNOWN)
             .target("/?access_token=app-Good-0123456789")
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         everywhere("the cookie and the query")
             .header("cookie", "token=app-Good-0123456789")
             .target("/?access_token=app-Good-0123456789")
-            .refused(400, AMBIGUOUS),
-        everywhere("a good one and one that is malformed")
+            .rejected(400, AMBIGUOUS),
+        everywhere("a valid one and a malformed one")
             .bearer(GOOD)
             .header("x-api-key", "short")
-            .refused(400, AMBIGUOUS),
-        everywhere("an ambiguous one and none other")
+            .rejected(400, AMBIGUOUS),
+        everywhere("an ambiguous one and no other")
             .header("x-api-key", GOOD)
             .header("x-api-key", GOOD)
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
     ]
 }
 
@@ -86,7 +86,7 @@ fn query() -> Vec<Case> {
     };
     let good = "/a%20b?x=%7e+%2B&access_token=app-Good-0123456789&&y=1&x=2";
     vec![
-        query("the others keep order and encoding")
+        query("other parameters keep their order and encoding")
             .target(good)
             .served("tok-good")
             .sees_target("/a%20b?x=%7e+%2B&&y=1&x=2")
@@ -102,16 +102,16 @@ fn query() -> Vec<Case> {
             .sees_target("/a?b"),
         query("a plus sign is a space")
             .target("/a?access_token=any-0123+4567")
-            .refused(401, INVALID),
-        query("an escape that is broken")
+            .rejected(401, INVALID),
+        query("a broken escape")
             .target("/a?access_token=app-Good-012345678%3")
-            .refused(401, INVALID),
-        query("none, and what Authorization says is not asked")
+            .rejected(401, INVALID),
+        query("none, and Authorization is not a source")
             .bearer(GOOD)
-            .refused(401, BARE),
+            .rejected(401, BARE),
         query("an empty one")
             .target("/a?access_token=")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         query("optional, an empty one")
             .layer(|layer| {
                 let layer = layer.sources([TokenSource::query("access_token")]);
@@ -122,13 +122,13 @@ fn query() -> Vec<Case> {
             .sees_target("/a?b=1"),
         query("twice, the same")
             .target("/a?access_token=app-Good-0123456789&access_token=app-Good-0123456789")
-            .refused(400, AMBIGUOUS),
-        query("twice, one of them written otherwise and empty")
+            .rejected(400, AMBIGUOUS),
+        query("twice, one of them escaped and empty")
             .target("/a?access_token=app-Good-0123456789&access%5ftoken")
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         query("an unknown token")
             .target("/a?access_token=app-unknown-0123456")
-            .refused(401, INVALID)
+            .rejected(401, INVALID)
             .loads(1, 1),
         query("a response that is stricter already")
             .target("/a?access_token=app-Good-0123456789")
@@ -140,7 +140,7 @@ fn query() -> Vec<Case> {
             .inner("cache-control", "private, max-age=60")
             .served("tok-good")
             .has("cache-control", &["private, max-age=60"]),
-        query("a response that is private in part")
+        query("a response that is partly private")
             .target("/a?access_token=app-Good-0123456789")
             .inner("cache-control", r#"private="x-a""#)
             .served("tok-good")
@@ -160,7 +160,7 @@ fn query() -> Vec<Case> {
             .served("tok-good")
             .sees_target("/a?b=1")
             .has("cache-control", &["max-age=60", "private"]),
-        query("a preflight keeps its URI but for the token")
+        query("a preflight keeps its URI without the token")
             .layer(|layer| {
                 let layer = layer.allow_cors_preflight();
                 layer.sources([TokenSource::query("access_token")])
@@ -197,12 +197,12 @@ fn cookie() -> Vec<Case> {
             .inner("vary", "accept-encoding")
             .served("tok-good")
             .has("vary", &["accept-encoding", "cookie"]),
-        cookie("a response that the service lets others have")
+        cookie("a response that the service allows to be shared")
             .header("cookie", "token=app-Good-0123456789")
             .inner("cache-control", "public, max-age=60")
             .served("tok-good")
             .has("cache-control", &["public, max-age=60"]),
-        cookie("a response that only says for how long")
+        cookie("a response that only has a lifetime")
             .header("cookie", "token=app-Good-0123456789")
             .inner("cache-control", "max-age=60")
             .served("tok-good")
@@ -212,30 +212,30 @@ fn cookie() -> Vec<Case> {
             .served("tok-any"),
         cookie("not decoded")
             .header("cookie", "token=any-0123%2B4567")
-            .refused(401, INVALID),
-        cookie("none").refused(401, BARE),
+            .rejected(401, INVALID),
+        cookie("none").rejected(401, BARE),
         cookie("others alone")
             .header("cookie", "Token=app-Good-0123456789; token2=x; flag")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         cookie("an empty one")
             .header("cookie", "token=")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         cookie("twice in one line, the same")
             .header(
                 "cookie",
                 "token=app-Good-0123456789; token=app-Good-0123456789",
             )
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         cookie("twice in two lines")
             .header("cookie", "token=app-Good-0123456789")
             .header("cookie", "a=1; token=")
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         cookie("bytes above 0x7f")
             .header("cookie", b"token=app-Good-012345678\xe9")
-            .refused(401, INVALID),
+            .rejected(401, INVALID),
         cookie("an unknown token")
             .header("cookie", "token=app-unknown-0123456")
-            .refused(401, INVALID)
+            .rejected(401, INVALID)
             .loads(1, 1),
         case(&[15], "optional, an anonymous response varies too")
             .layer(|layer| layer.sources([TokenSource::cookie("token")]).optional())
@@ -263,34 +263,34 @@ fn header() -> Vec<Case> {
             .served("tok-good")
             .has("vary", &["x-api-key"])
             .has("cache-control", &["private"]),
-        raw("a response that has leave to be shared")
+        raw("a response that may be shared")
             .header("x-api-key", GOOD)
             .inner("cache-control", "s-maxage=60")
             .served("tok-good")
             .has("cache-control", &["s-maxage=60"]),
-        raw("blanks around it")
+        raw("whitespace around it")
             .header("x-api-key", " \tapp-Good-0123456789 ")
             .served("tok-good"),
-        raw("none").bearer(GOOD).refused(401, BARE),
-        raw("empty").header("x-api-key", "").refused(401, BARE),
+        raw("none").bearer(GOOD).rejected(401, BARE),
+        raw("empty").header("x-api-key", "").rejected(401, BARE),
         raw("blanks alone")
             .header("x-api-key", " \t ")
-            .refused(401, BARE),
+            .rejected(401, BARE),
         raw("with a scheme that is not configured")
             .header("x-api-key", GOOD_BEARER)
-            .refused(401, INVALID),
+            .rejected(401, INVALID),
         raw("two lines, the same")
             .header("x-api-key", GOOD)
             .header("x-api-key", GOOD)
-            .refused(400, AMBIGUOUS),
+            .rejected(400, AMBIGUOUS),
         raw("bytes above 0x7f")
             .header("x-api-key", b"app-Good-012345678\xe9")
-            .refused(401, INVALID),
+            .rejected(401, INVALID),
         raw("an unknown token")
             .header("x-api-key", UNKNOWN)
-            .refused(401, INVALID)
+            .rejected(401, INVALID)
             .loads(1, 1),
-        raw("two Authorization lines are nobody's business here")
+        raw("two Authorization lines are ignored")
             .authorization("Basic YTpi")
             .authorization(GOOD_BEARER)
             .header("x-api-key", GOOD)
@@ -300,10 +300,10 @@ fn header() -> Vec<Case> {
             .served("tok-good"),
         prefixed("without its scheme")
             .header("x-auth", GOOD)
-            .refused(401, BARE),
-        prefixed("with its scheme alone")
+            .rejected(401, BARE),
+        prefixed("with only its scheme")
             .header("x-auth", "Token")
-            .refused(401, INVALID),
+            .rejected(401, INVALID),
     ]
 }
 
@@ -359,23 +359,26 @@ fn removal() -> Vec<Case> {
             .target("/a?access_token=x&b=1&access_token=y")
             .anonymous()
             .sees_target("/a?b=1"),
-        case(&[28], "from Authorization where another place is looked at")
-            .layer(|layer| {
-                layer
-                    .strip_credentials()
-                    .sources([TokenSource::header("x-api-key")])
-            })
-            .vary(&["x-api-key"])
-            .bearer("another-0123456789")
-            .header("x-api-key", GOOD)
-            .served("tok-good")
-            .sees("authorization", &[])
-            .sees("x-api-key", &[]),
-        removed("behind another scheme's, in one line")
+        case(
+            &[28],
+            "from Authorization while another header is the source",
+        )
+        .layer(|layer| {
+            layer
+                .strip_credentials()
+                .sources([TokenSource::header("x-api-key")])
+        })
+        .vary(&["x-api-key"])
+        .bearer("another-0123456789")
+        .header("x-api-key", GOOD)
+        .served("tok-good")
+        .sees("authorization", &[])
+        .sees("x-api-key", &[]),
+        removed("after another scheme, in one line")
             .authorization("Basic YTpi, Bearer another-0123456789")
             .anonymous()
             .sees("authorization", &[]),
-        removed("another scheme's, with commas")
+        removed("another scheme, with commas")
             .authorization("Digest a=b, bearer=c")
             .anonymous()
             .sees("authorization", &["Digest a=b, bearer=c"]),

@@ -1,4 +1,4 @@
-//! Lines 18 to 22, 24, 26 and 27: what is answered to a token.
+//! Lines 18 to 22, 24, 26 and 27: the answers to a token.
 
 use tower_api_token::{ApiTokenLayerBuilder, Rejection, TokenSource};
 
@@ -13,21 +13,21 @@ pub(super) fn cases() -> Vec<Case> {
 fn verdicts() -> Vec<Case> {
     let dataset = |layer: ApiTokenLayerBuilder<()>| layer.token_type("dataset");
     let mut cases = vec![
-        case(&[21], "a good token of the layer's type")
+        case(&[21], "a valid token of the layer's type")
             .layer(dataset)
             .bearer(OTHER_TYPE)
             .served("tok-dataset"),
-        case(&[21], "a good token of another type")
+        case(&[21], "a valid token of another type")
             .layer(dataset)
             .bearer(GOOD)
-            .refused(401, INVALID)
+            .rejected(401, INVALID)
             .loads(1, 1),
         case(&[22], "a denial, loaded and cached")
             .bearer(SUSPENDED)
-            .refused(403, BARE)
+            .rejected(403, BARE)
             .loads(1, 1),
     ];
-    // 19: the second time it is a cached null.
+    // 19: the second time it is a negative entry.
     for (reason, token) in [
         ("unknown", UNKNOWN),
         ("revoked", REVOKED),
@@ -35,10 +35,10 @@ fn verdicts() -> Vec<Case> {
         ("of another type", OTHER_TYPE),
     ] {
         let bad = case(&[18, 19, 20], reason).bearer(token).loads(1, 1);
-        cases.push(bad.clone().refused(401, INVALID));
+        cases.push(bad.clone().rejected(401, INVALID));
         let optional = bad.layer(|layer| layer.optional());
         let optional = optional.line(27);
-        cases.push(optional.refused(401, INVALID));
+        cases.push(optional.rejected(401, INVALID));
     }
     let described = concat!(
         r#"Bearer realm="api", error="invalid_token""#,
@@ -53,7 +53,7 @@ fn verdicts() -> Vec<Case> {
         let bad = case(&[20], reason).layer(|layer| layer.error_descriptions());
         cases.push(
             bad.bearer(token)
-                .refused(401, described)
+                .rejected(401, described)
                 .loads(loads, loads),
         );
     }
@@ -90,23 +90,23 @@ fn policies() -> Vec<Case> {
             .target("/a")
             .bearer(GOOD)
             .served("tok-good"),
-        case(&[21], "a policy refuses it and names no scope")
+        case(&[21], "a policy rejects it and names no scope")
             .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
             .bearer(GOOD)
-            .refused(403, insufficient)
+            .rejected(403, insufficient)
             .loads(1, 1),
-        case(&[21, 38], "a policy refuses it and names the scope")
+        case(&[21, 38], "a policy rejects it and names the scope")
             .layer(|layer| {
                 let needed = Rejection::insufficient_scope("orders stock").unwrap();
                 layer.policy(move |_, _| Err(needed.clone()))
             })
             .bearer(GOOD)
-            .refused(
+            .rejected(
                 403,
                 r#"Bearer realm="api", error="insufficient_scope", scope="orders stock""#,
             )
             .loads(1, 1),
-        case(&[21, 38], "a policy's scope goes before the layer's")
+        case(&[21, 38], "a policy's scope replaces the layer's")
             .layer(|layer| {
                 let needed = Rejection::insufficient_scope("orders:write").unwrap();
                 layer
@@ -114,12 +114,12 @@ fn policies() -> Vec<Case> {
                     .policy(move |_, _| Err(needed.clone()))
             })
             .bearer(GOOD)
-            .refused(
+            .rejected(
                 403,
                 r#"Bearer realm="api", error="insufficient_scope", scope="orders:write""#,
             )
             .loads(1, 1),
-        case(&[21], "of two policies the first refuses")
+        case(&[21], "the first of two policies rejects it")
             .layer(|layer| {
                 let named = |scope| Rejection::insufficient_scope(scope).unwrap();
                 let (one, two) = (named("one"), named("two"));
@@ -129,42 +129,42 @@ fn policies() -> Vec<Case> {
                     .policy(move |_, _| Err(two.clone()))
             })
             .bearer(GOOD)
-            .refused(
+            .rejected(
                 403,
                 r#"Bearer realm="api", error="insufficient_scope", scope="one""#,
             )
             .loads(1, 1),
-        case(
-            &[21],
-            "a policy is not asked about a token that is not good",
-        )
-        .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
-        .bearer(UNKNOWN)
-        .refused(401, INVALID)
-        .loads(1, 1),
-        case(&[21], "nor about nobody")
+        case(&[21], "a policy is not called for an invalid token")
+            .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
+            .bearer(UNKNOWN)
+            .rejected(401, INVALID)
+            .loads(1, 1),
+        case(&[21], "a policy is not called without a token")
             .layer(|layer| {
                 layer
                     .policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE))
                     .optional()
             })
             .anonymous(),
-        case(&[14, 28], "a policy sees what the inner service does")
-            .layer(|layer| {
-                layer
-                    .sources([TokenSource::query("access_token")])
-                    .strip_credentials()
-                    .policy(|_, request| {
-                        let target = (request.path(), request.query());
-                        if target == ("/a", Some("b=1")) && request.method() == "GET" {
-                            Ok(())
-                        } else {
-                            Err(Rejection::INSUFFICIENT_SCOPE)
-                        }
-                    })
-            })
-            .target("/a?access_token=app-Good-0123456789&b=1")
-            .bearer("another-0123456789")
-            .served("tok-good"),
+        case(
+            &[14, 28],
+            "a policy sees the same target as the inner service",
+        )
+        .layer(|layer| {
+            layer
+                .sources([TokenSource::query("access_token")])
+                .strip_credentials()
+                .policy(|_, request| {
+                    let target = (request.path(), request.query());
+                    if target == ("/a", Some("b=1")) && request.method() == "GET" {
+                        Ok(())
+                    } else {
+                        Err(Rejection::INSUFFICIENT_SCOPE)
+                    }
+                })
+        })
+        .target("/a?access_token=app-Good-0123456789&b=1")
+        .bearer("another-0123456789")
+        .served("tok-good"),
     ]
 }
