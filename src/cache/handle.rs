@@ -251,7 +251,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     }
 
     /// Ends what works in the background: writes the recorder's pending uses, within its
-    /// [deadline](crate::LastUseRecorder::shutdown_timeout), and says how many could not be written; they
+    /// [deadline](crate::last_use::LastUseRecorder::shutdown_timeout), and says how many could not be written; they
     /// are counted as dropped. From now on no use is recorded, by any clone; look-ups go on.
     ///
     /// ```
