@@ -17,6 +17,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// An error in the URL of a store.
+    #[cfg(feature = "redis")]
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self::of("url", message)
     }

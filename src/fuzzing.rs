@@ -11,10 +11,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::middleware::credentials::{Limits, Presented, scheme};
+use crate::store::entry::{Generation, Kept, Value};
 use crate::store::keys::{EntryKey, Keys};
-use crate::store::{Generation, Kept, KeyLayout, Value};
-use crate::token::codec::{self, Decoded};
-use crate::token::{seed, times};
+use crate::store::layout::KeyLayout;
+use crate::store::redis::codec::shared::Decoded;
+use crate::store::redis::codec::{digest, times};
+use crate::store::redis::dify::codec;
 use crate::{BearerToken, TokenRecord};
 
 /// What an `Authorization` field was read as.
@@ -83,7 +85,7 @@ impl Layout {
     fn key(self, token: &BearerToken) -> EntryKey {
         let layout = match self {
             Self::Digest => KeyLayout::digest(),
-            Self::Seed => KeyLayout::seed(),
+            Self::Seed => KeyLayout::dify(),
         };
         let keys = Keys::new("fuzz".to_owned(), layout).expect("a namespace");
         keys.key(token, &token.digest(), None)
@@ -91,8 +93,8 @@ impl Layout {
 
     pub fn decode(self, bytes: &[u8], token: &BearerToken) -> Entry {
         let decoded = match self {
-            Self::Digest => codec::decode(bytes, &self.key(token).digest),
-            Self::Seed => seed::decode(bytes, token),
+            Self::Digest => digest::decode(bytes, &self.key(token).digest),
+            Self::Seed => codec::decode(bytes, token),
         };
         match decoded {
             Decoded::Lease => Entry::Lease,
@@ -106,8 +108,8 @@ impl Layout {
     pub fn encode(self, entry: &Entry, token: &BearerToken) -> Option<Vec<u8>> {
         let value = value(entry)?;
         match self {
-            Self::Digest => codec::encode(&value, &self.key(token).digest).ok(),
-            Self::Seed => seed::encode(&value, token, None)?.ok(),
+            Self::Digest => digest::encode(&value, &self.key(token).digest).ok(),
+            Self::Seed => codec::encode(&value, token, None)?.ok(),
         }
     }
 }

@@ -105,7 +105,7 @@ pub mod last_use;
 mod loader;
 pub mod metrics;
 pub mod middleware;
-#[cfg(all(test, feature = "redis"))]
+#[cfg(all(test, feature = "dify"))]
 mod properties;
 mod rate_limiter;
 pub mod store;

@@ -38,7 +38,7 @@ impl Lookup {
     }
 
     /// Returns the token type that the caller asked for, only in the
-    /// [layout that is shared with Dify](crate::store::KeyLayout::seed).
+    /// [layout that is shared with Dify](crate::store::KeyLayout::dify).
     ///
     /// In any other layout this is `None`: a token has one entry and is loaded whatever its type is, and the type
     /// is compared on each request.

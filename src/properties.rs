@@ -10,10 +10,13 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use crate::cache::lifetimes::Lifetimes;
+use crate::store::entry::{Generation, Kept, Value};
 use crate::store::keys::{KeyDigest, Keys};
-use crate::store::{Generation, Kept, KeyLayout, Value};
-use crate::token::codec::{self, Decoded};
-use crate::token::{seed, times, timestamp};
+use crate::store::layout::KeyLayout;
+use crate::store::redis::codec::shared::{Decoded, EncodeError};
+use crate::store::redis::codec::{digest, times};
+use crate::store::redis::dify::codec;
+use crate::token::timestamp;
 use crate::{BearerToken, TokenRecord};
 
 /// What fails is to become a test of its own, not a file of seeds.
@@ -130,9 +133,9 @@ proptest! {
     ) {
         let digest = key_digest(&BearerToken::new(token));
         let value = found(record, generation, grace.into());
-        match codec::encode(&value, &digest) {
-            Ok(bytes) => assert_same(codec::decode(&bytes, &digest), &value),
-            Err(error) => prop_assert_eq!(error, codec::EncodeError::TooLarge),
+        match digest::encode(&value, &digest) {
+            Ok(bytes) => assert_same(digest::decode(&bytes, &digest), &value),
+            Err(error) => prop_assert_eq!(error, EncodeError::TooLarge),
         }
     }
 
@@ -144,9 +147,9 @@ proptest! {
     ) {
         let digest = key_digest(&BearerToken::new("app-0123456789abcdef"));
         let value = found(record.denied(reason), generation, 0);
-        match codec::encode(&value, &digest) {
-            Ok(bytes) => assert_same(codec::decode(&bytes, &digest), &value),
-            Err(error) => prop_assert_eq!(error, codec::EncodeError::TooLarge),
+        match digest::encode(&value, &digest) {
+            Ok(bytes) => assert_same(digest::decode(&bytes, &digest), &value),
+            Err(error) => prop_assert_eq!(error, EncodeError::TooLarge),
         }
     }
 
@@ -158,9 +161,9 @@ proptest! {
     ) {
         let token = BearerToken::new(token);
         let value = found(record, generation, 0);
-        match seed::encode(&value, &token, None).unwrap() {
-            Ok(bytes) => assert_same(seed::decode(&bytes, &token), &value),
-            Err(error) => prop_assert_eq!(error, codec::EncodeError::TooLarge),
+        match codec::encode(&value, &token, None).unwrap() {
+            Ok(bytes) => assert_same(codec::decode(&bytes, &token), &value),
+            Err(error) => prop_assert_eq!(error, EncodeError::TooLarge),
         }
     }
 

@@ -185,7 +185,6 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
     let (database, delay) = (database.clone(), config.load_delay);
     let loader = move |lookup| loader::load(database.clone(), delay, lookup);
     let mut builder = ApiTokenCache::builder(loader)
-        .key_layout(config.layout.keys())
         .last_use(recorder)
         .ttl(config.ttl)
         .negative_ttl(config.negative_ttl)
@@ -197,7 +196,7 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
             // The binary chooses the process's provider. This fails only if one is installed already.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        builder = builder.store(redis.store());
+        builder = builder.store(redis.store().key_layout(config.layout.keys()));
     }
     builder.build().map_err(config::refused_setting)
 }

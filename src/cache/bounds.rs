@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::store::bound_millis;
+use crate::store::entry::bound_millis;
 use crate::trace::limited;
 use crate::util::lock;
 

@@ -10,7 +10,7 @@ use super::bulkhead::Bulkhead;
 use super::engine::{Engine, Waits};
 use super::generations::Generations;
 use super::handle::ApiTokenCache;
-use super::lifetimes::{Lifetimes, SEED_TTL};
+use super::lifetimes::{DIFY_TTL, Lifetimes};
 use super::local::{Freshness, Local};
 use super::single_flight::SingleFlight;
 use super::token_types::TokenTypes;
@@ -22,10 +22,11 @@ use crate::loader::{DynLoader, TokenLoader};
 use crate::metrics::Counters;
 use crate::metrics::Metrics;
 use crate::rate_limiter::RateLimiter;
+use crate::store::into_store::IntoStore;
+use crate::store::into_store::sealed::{self, Erased, Parts};
 use crate::store::keys::Keys;
+use crate::store::layout::KeyLayout;
 use crate::store::memory::MemoryStore;
-use crate::store::sealed::{self, Erased, Parts};
-use crate::store::{IntoStore, KeyLayout};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -47,10 +48,11 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Se
 ///
 /// fn cache(pepper: &str) -> Result<ApiTokenCache, ConfigError> {
 /// #   let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+///     let layout = KeyLayout::peppered(pepper);
+///     let redis = RedisStore::new("redis://127.0.0.1:6379")?.key_layout(layout);
 ///     ApiTokenCache::builder(loader)
-///         .store(RedisStore::new("redis://127.0.0.1:6379")?)
+///         .store(redis)
 ///         .namespace("orders") // if several services share one Redis
-///         .key_layout(KeyLayout::digest_keys(pepper, [""; 0]))
 ///         .token_types(["app", "dataset"]) // all that layers ask for
 ///         .max_staleness(Duration::from_millis(500)) // other instances reject a revoked token after this
 ///         .max_concurrent_loads(20) // what the connection pool can spare
@@ -123,16 +125,11 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     ///
     /// Defaults to a [`MemoryStore`] of the [local capacities](Self::local_capacity), which is for one process.
     pub fn store<S: IntoStore<M> + Send + 'static>(mut self, store: S) -> Self {
+        self.layout = store.layout();
         self.store = Some(Box::new(|parts| {
             store.check()?;
             Ok(store.into_store(parts))
         }));
-        self
-    }
-
-    /// How keys and values lie in the store. Default: [`KeyLayout::digest`], without a pepper.
-    pub fn key_layout(mut self, layout: KeyLayout) -> Self {
-        self.layout = layout;
         self
     }
 
@@ -151,7 +148,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// that forgets to ask for a type, is found when the service starts. A request for another type is
     /// refused as unavailable. Defaults to none, which allows any name.
     ///
-    /// The [layout that is shared with Dify](KeyLayout::seed) requires it, with all types that exist in
+    /// The [layout that is shared with Dify](KeyLayout::dify) requires it, with all types that exist in
     /// any instance: its keys hold a type, and an invalidation deletes the key of each.
     #[doc(alias = "scopes")]
     pub fn token_types<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
@@ -326,7 +323,11 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             Recorder::new(settings, store, keys, self.clock.clone())
         };
         let last_use = self.last_use.map(recorder);
-        let waits = Waits::new(self.load_timeout, self.load_queue_timeout, store.deadline());
+        let waits = Waits::new(
+            self.load_timeout,
+            self.load_queue_timeout,
+            store.operation_timeout(),
+        );
         let engine = Engine {
             order: LogicalClock::default(),
             last_use,
@@ -415,16 +416,16 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         let permits = 1..=tokio::sync::Semaphore::MAX_PERMITS;
         ConfigError::unless_within("max_concurrent_loads", self.max_concurrent_loads, permits)?;
         ConfigError::unless_within("ttl_jitter_percent", self.jitter_percent, 0..=50)?;
-        if self.layout.is_seed() && self.ttl > SEED_TTL {
+        if self.layout.is_dify() && self.ttl > DIFY_TTL {
             return Err(ConfigError::of(
                 "ttl",
-                "at most 600 s in the seed layout, because Python's index of a tenant ends soon after",
+                "at most 600 s in the Dify layout, because Python's index of a tenant ends soon after",
             ));
         }
-        if self.layout.is_seed() && !self.stale_if_error.is_zero() {
+        if self.layout.is_dify() && !self.stale_if_error.is_zero() {
             return Err(ConfigError::of(
                 "stale_if_error",
-                "not in the seed layout, because Python would answer such records too",
+                "not in the Dify layout, because Python would answer such records too",
             ));
         }
         Ok(())

@@ -11,7 +11,7 @@ use super::generations::TenantCell;
 use crate::clock::Tick;
 use crate::last_use::Used;
 use crate::metrics::Origin;
-use crate::store::Kept;
+use crate::store::entry::Kept;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
 /// A verified API token.

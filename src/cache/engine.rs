@@ -9,7 +9,7 @@ use super::bounds::{Bounds, Published};
 use super::bulkhead::Bulkhead;
 use super::error::Unavailable;
 use super::generations::Generations;
-use super::lifetimes::{Lifetimes, SEED_TTL};
+use super::lifetimes::{DIFY_TTL, Lifetimes};
 use super::local::{Fingerprint, Local};
 use super::single_flight::{Leader, SingleFlight};
 use super::sync_points::SyncPoint;
@@ -24,8 +24,10 @@ use crate::loader::{DynLoader, Lookup};
 use crate::metrics::Gauges;
 use crate::metrics::{Counters, Metrics, Outcome, Stats};
 use crate::rate_limiter::RateLimiter;
+use crate::store::backend::Backend;
+use crate::store::entry::Generation;
+use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
-use crate::store::{Generation, Store, StoreError};
 use crate::token::BearerToken;
 
 type EntryCalls<M> = SingleFlight<EntryKey, Resolved<M>, Unavailable>;
@@ -69,7 +71,7 @@ pub(crate) struct Engine<M> {
     pub(crate) clock: Clock,
     pub(crate) order: LogicalClock,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) store: Arc<dyn Store<M>>,
+    pub(crate) store: Arc<dyn Backend<M>>,
     pub(crate) loader: Arc<dyn DynLoader<M>>,
     pub(crate) local: Local<M>,
     pub(crate) generations: Generations,
@@ -135,8 +137,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(super) fn until_all_has_ended(&self) -> Tick {
         let lease = self.waits.lease;
         // The Python service's entries have its own time to live.
-        let least = if self.keys.is_seed() {
-            SEED_TTL
+        let least = if self.keys.is_dify() {
+            DIFY_TTL
         } else {
             Duration::ZERO
         };
@@ -202,7 +204,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     /// Returns the token types that a token's keys can hold, each a lookup of its own. In the digest layout no
     /// key holds one.
     pub(crate) fn types_in_keys(&self) -> Vec<Option<Arc<str>>> {
-        if self.keys.is_seed() {
+        if self.keys.is_dify() {
             self.token_types.in_keys()
         } else {
             vec![None]

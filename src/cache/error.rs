@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::BoxError;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::error::{StoreError, StoreErrorKind};
 
 /// We cannot tell who is calling: neither a cache nor the loader could say. Over HTTP it is a 503
 /// with `Retry-After`, never a 401, and nothing is cached.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::clock::{LogicalTime, Tick};
-use crate::store::Generation;
+use crate::store::entry::Generation;
 use crate::util::lock;
 
 /// One tenant, as seen last. Shared by every local entry of the tenant, so that a hit costs three

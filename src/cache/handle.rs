@@ -8,7 +8,7 @@ use super::engine::Engine;
 use super::error::Unavailable;
 use super::invalidation::{Invalidation, Target};
 use crate::metrics::Stats;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::token::{BearerToken, TokenDigest};
 
 /// Verified tokens, cached: in this process, in the store, from the loader.
@@ -187,7 +187,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     }
 
     /// The same for whoever holds the digest and not the text, as a database should. With the
-    /// [seed layout](crate::store::KeyLayout::seed) it is an error that no repetition helps: its keys hold
+    /// [Dify layout](crate::store::KeyLayout::dify) it is an error that no repetition helps: its keys hold
     /// the text.
     pub fn invalidate_digest(&self, digest: TokenDigest) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Token(digest, None))

@@ -13,7 +13,9 @@ use super::error::InvalidateError;
 use super::unconfirmed::{self, Subject};
 use crate::clock::{LogicalTime, Tick};
 use crate::metrics::Timer;
-use crate::store::{Bounds, Durability, StoreError};
+use crate::store::backend::{Deletion, Durability};
+use crate::store::entry::Bounds;
+use crate::store::error::StoreError;
 use crate::token::{BearerToken, TokenDigest};
 use crate::trace::{chain, limited};
 
@@ -205,7 +207,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     }
 
     /// Invalidates the entry of this token type alone, in the
-    /// [layout that is shared with Dify](crate::store::KeyLayout::seed), whose keys hold a type.
+    /// [layout that is shared with Dify](crate::store::KeyLayout::dify), whose keys hold a type.
     ///
     /// In any other layout a token has one entry, and this changes nothing. It does not concern a tenant's
     /// invalidation, which is for all types.
@@ -304,24 +306,27 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                 if !engine.token_types.allow(token_type.map(AsRef::as_ref)) {
                     return Err(InvalidateError::unknown_token_type());
                 }
-                let token_type = token_type.filter(|_| engine.keys.is_seed());
+                let token_type = token_type.filter(|_| engine.keys.is_dify());
                 attempt = Attempt::begin(engine, Subject::Token(*digest), token_type.cloned());
                 let token = token.as_ref();
-                if engine.keys.is_seed() && token.is_none() && !engine.store.is_local() {
+                if engine.keys.is_dify() && token.is_none() {
                     // The keys hold the text, and a digest does not give it back.
                     return Err(InvalidateError::store(StoreError::unsupported()));
                 }
-                let (types, sweep) = match token_type {
-                    Some(one) => (vec![Some(Arc::clone(one))], None),
-                    None => (engine.types_in_keys(), token),
+                let types = match token_type {
+                    Some(one) => vec![Some(Arc::clone(one))],
+                    None => engine.types_in_keys(),
                 };
-                let keys = engine.keys.keys(token, digest, &types);
-                let store = &engine.store;
-                store.delete_token(&keys, sweep, self.wait, durable).await
+                let deletion = Deletion::Token {
+                    keys: &engine.keys.keys(token, digest, &types),
+                    all_types: token_type.is_none(),
+                };
+                engine.store.delete(deletion, self.wait, durable).await
             }
             Target::Tenant(tenant) => {
                 attempt = Attempt::begin(engine, Subject::Tenant(tenant.as_str().into()), None);
-                engine.store.delete_tenant(tenant, self.wait, durable).await
+                let deletion = Deletion::Tenant(tenant);
+                engine.store.delete(deletion, self.wait, durable).await
             }
         };
         self.learn(registry, acknowledged).await?;

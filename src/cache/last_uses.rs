@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::engine::Engine;
 use super::handle::ApiTokenCache;
 use super::local::Entry;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::token::{BearerToken, TokenDigest};
 
 impl<M: Send + Sync + 'static> ApiTokenCache<M> {
@@ -82,7 +82,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     ///
     /// # Errors
     /// Returns [`StoreError`] if the store did not answer. With the
-    /// [layout that is shared with Dify](crate::store::KeyLayout::seed) it is an error that no repetition helps:
+    /// [layout that is shared with Dify](crate::store::KeyLayout::dify) it is an error that no repetition helps:
     /// its keys hold the text.
     ///
     /// # Cancel safety
@@ -91,7 +91,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         &self,
         tokens: impl IntoIterator<Item = TokenDigest>,
     ) -> Result<Vec<Option<DateTime<Utc>>>, StoreError> {
-        if self.engine.keys.is_seed() {
+        if self.engine.keys.is_dify() {
             return Err(StoreError::unsupported());
         }
         let asked: Vec<_> = tokens.into_iter().map(|digest| (None, digest)).collect();

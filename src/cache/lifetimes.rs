@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 const LEAST: Duration = Duration::from_millis(1);
 
 /// The Python service's time to live for a record.
-pub(crate) const SEED_TTL: Duration = Duration::from_secs(600);
+pub(crate) const DIFY_TTL: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetimes {

@@ -16,7 +16,7 @@ impl TokenTypes {
     /// The list is empty, or is missing where keys hold a type, or a name cannot be a type.
     pub(crate) fn new(names: Option<&[String]>, keys: &Keys) -> Result<Self, ConfigError> {
         let Some(names) = names else {
-            if keys.is_seed() {
+            if keys.is_dify() {
                 return Err(ConfigError::of(
                     "token_types",
                     "declare them all, because keys of this layout hold a type and an invalidation deletes each of them",

@@ -16,8 +16,9 @@ use super::turn::Turn;
 use crate::clock::{Clock, Tick};
 use crate::error::BoxError;
 use crate::metrics::{Counter, Stats};
+use crate::store::backend::Backend;
+use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
-use crate::store::{Store, StoreError};
 use crate::task::spawn_stealable;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 use crate::trace::{chain, limited};
@@ -50,7 +51,7 @@ pub(crate) struct Recorder<M> {
 
 struct Core<M> {
     settings: LastUseRecorder,
-    store: Arc<dyn Store<M>>,
+    store: Arc<dyn Backend<M>>,
     keys: Arc<Keys>,
     clock: Clock,
     pending: Pending,
@@ -74,7 +75,7 @@ struct Counters {
 impl<M: Send + Sync + 'static> Recorder<M> {
     pub(crate) fn new(
         settings: LastUseRecorder,
-        store: Arc<dyn Store<M>>,
+        store: Arc<dyn Backend<M>>,
         keys: Arc<Keys>,
         clock: Clock,
     ) -> Self {
@@ -175,7 +176,7 @@ impl<M: Send + Sync + 'static> Core<M> {
                     last_used_at: at,
                 },
                 token_type: self.keys.type_in_key(asked).map(Arc::from),
-                token: self.keys.is_seed().then(|| used.token.clone()),
+                token: self.keys.is_dify().then(|| used.token.clone()),
             })
         });
         match noted {
@@ -204,7 +205,7 @@ impl<M: Send + Sync + 'static> Core<M> {
 
     /// Returns how long one batch may take, in the store and in the sink.
     fn step(&self) -> Duration {
-        self.store.deadline() + self.settings.write_timeout + SLACK
+        self.store.operation_timeout() + self.settings.write_timeout + SLACK
     }
 
     /// Writes what is pending, and returns whether all of it was written.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::sink::{DynLastUseSink, LastUseSink};
 use crate::error::{ConfigError, MOST_ENTRIES};
-use crate::store::LAST_USE;
+use crate::store::backend::LAST_USE_TTL;
 
 /// The longest interval: after it, the store's copy expires before the next use is recorded.
-const LONGEST: Duration = LAST_USE;
+const LONGEST: Duration = LAST_USE_TTL;
 
 /// Records when tokens were last used, and writes the times to the database.
 ///

@@ -8,7 +8,7 @@ use metrics::{counter, gauge, histogram};
 use super::label::{Origin, Outcome};
 use super::names::*;
 use super::stats::Stats;
-use crate::store::Breakers;
+use crate::store::backend::Breakers;
 use crate::util::lock;
 
 /// The start of what is measured.

@@ -407,7 +407,7 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             Accepted::Only(name) => invalid(format!(
                 "{name:?} is not a token type that the cache declares"
             )),
-            Accepted::Any if engine.keys.is_seed() => {
+            Accepted::Any if engine.keys.is_dify() => {
                 invalid("the store's keys contain the type: name one".to_owned())
             }
             Accepted::Undecided if engine.token_types.are_declared() => invalid(

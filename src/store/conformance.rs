@@ -6,16 +6,17 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use test_support::RedisServer;
 
-use super::KeyLayout;
+use super::backend::{Backend, Deletion};
+use super::entry::{Acquired, Filled, Generation, Kept, Nonce, Observed, Seen, Value};
+use super::into_store::sealed::{IntoStore, Parts};
 use super::keys::{EntryKey, Keys};
+use super::layout::KeyLayout;
 use super::memory::MemoryStore;
 use super::redis::RedisStore;
-use super::sealed::{IntoStore, Parts};
-use super::{Acquired, Filled, Generation, Kept, Nonce, Observed, Seen, Store, Value};
 use crate::clock::Clock;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
-type AnyStore = Arc<dyn Store<u32>>;
+type AnyStore = Arc<dyn Backend<u32>>;
 
 const LEASE: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_secs(60);
@@ -83,7 +84,11 @@ fn absent(ttl: Duration) -> Value<u32> {
 
 async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
     let nonce = Nonce::new();
-    let acquired = store.acquire(key, nonce, LEASE).await.unwrap().acquired;
+    let acquired = store
+        .acquire(key, None, nonce, LEASE)
+        .await
+        .unwrap()
+        .acquired;
     assert!(matches!(acquired, Acquired::Ours), "{acquired:?}");
     nonce
 }
@@ -91,7 +96,7 @@ async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
 /// Whether a lease over what was seen was given.
 async fn over(store: &AnyStore, key: &EntryKey, old: &Observed, nonce: Nonce) -> bool {
     match store
-        .acquire_over(key, old, nonce, LEASE)
+        .acquire(key, Some(old), nonce, LEASE)
         .await
         .unwrap()
         .acquired
@@ -102,9 +107,16 @@ async fn over(store: &AnyStore, key: &EntryKey, old: &Observed, nonce: Nonce) ->
     }
 }
 
+fn of_token(keys: &[EntryKey]) -> Deletion<'_> {
+    Deletion::Token {
+        keys,
+        all_types: true,
+    }
+}
+
 async fn put(store: &AnyStore, key: &EntryKey, value: &Value<u32>) {
     let nonce = acquire(store, key).await;
-    let filled = store.fill(key, nonce, value, TTL).await.unwrap();
+    let filled = store.fill(key, nonce, value, None, TTL).await.unwrap();
     assert!(matches!(filled, Filled::Stored(_)), "{filled:?}");
 }
 
@@ -127,7 +139,7 @@ async fn a_lease_is_given_to_one() {
         assert_vacant(&store, &k).await;
         acquire(&store, &k).await;
         let second = store
-            .acquire(&k, Nonce::new(), LEASE)
+            .acquire(&k, None, Nonce::new(), LEASE)
             .await
             .unwrap()
             .acquired;
@@ -145,19 +157,29 @@ async fn a_fill_needs_the_lease_that_it_was_loaded_under() {
         let nonce = acquire(&store, &k).await;
         let value = found(None, TTL);
         assert_eq!(
-            store.fill(&k, Nonce::new(), &value, TTL).await.unwrap(),
+            store
+                .fill(&k, Nonce::new(), &value, None, TTL)
+                .await
+                .unwrap(),
             Filled::Refused
         );
         assert!(matches!(
-            store.fill(&k, nonce, &value, TTL).await.unwrap(),
+            store.fill(&k, nonce, &value, None, TTL).await.unwrap(),
             Filled::Stored(_)
         ));
         // A late duplicate of the fill, or of the acquire, changes nothing.
         assert_eq!(
-            store.fill(&k, nonce, &absent(TTL), TTL).await.unwrap(),
+            store
+                .fill(&k, nonce, &absent(TTL), None, TTL)
+                .await
+                .unwrap(),
             Filled::Refused
         );
-        let taken = store.acquire(&k, nonce, LEASE).await.unwrap().acquired;
+        let taken = store
+            .acquire(&k, None, nonce, LEASE)
+            .await
+            .unwrap()
+            .acquired;
         assert!(
             matches!(taken, Acquired::Taken(Seen::Value(..))),
             "{taken:?}"
@@ -172,11 +194,14 @@ async fn a_deletion_ends_the_lease_so_that_the_fill_is_refused() {
         let k = key("a");
         let nonce = acquire(&store, &k).await;
         store
-            .delete_token(std::slice::from_ref(&k), None, false, None)
+            .delete(of_token(std::slice::from_ref(&k)), false, None)
             .await
             .unwrap();
         assert_eq!(
-            store.fill(&k, nonce, &found(None, TTL), TTL).await.unwrap(),
+            store
+                .fill(&k, nonce, &found(None, TTL), None, TTL)
+                .await
+                .unwrap(),
             Filled::Refused
         );
         assert_vacant(&store, &k).await;
@@ -191,11 +216,11 @@ async fn a_deletion_takes_each_of_the_keys_and_no_other() {
         for k in keys.iter().chain([&key("c")]) {
             put(&store, k, &absent(TTL)).await;
         }
-        store.delete_token(&keys, None, false, None).await.unwrap();
+        store.delete(of_token(&keys), false, None).await.unwrap();
         assert_vacant(&store, &keys[0]).await;
         assert_vacant(&store, &keys[1]).await;
         value(&store, &key("c")).await;
-        store.delete_token(&keys, None, false, None).await.unwrap();
+        store.delete(of_token(&keys), false, None).await.unwrap();
     })
     .await;
 }
@@ -205,12 +230,15 @@ async fn a_lease_that_ran_out_fills_nothing_and_is_free() {
     each(async |store| {
         let k = key("a");
         let nonce = Nonce::new();
-        store.acquire(&k, nonce, SHORT).await.unwrap();
+        store.acquire(&k, None, nonce, SHORT).await.unwrap();
         while matches!(store.get(&k).await.unwrap(), Seen::Lease) {
             tokio::task::yield_now().await;
         }
         assert_eq!(
-            store.fill(&k, nonce, &found(None, TTL), TTL).await.unwrap(),
+            store
+                .fill(&k, nonce, &found(None, TTL), None, TTL)
+                .await
+                .unwrap(),
             Filled::Refused
         );
         acquire(&store, &k).await;
@@ -224,7 +252,7 @@ async fn a_value_ends_with_its_time_to_live() {
         let k = key("a");
         let nonce = acquire(&store, &k).await;
         store
-            .fill(&k, nonce, &found(None, SHORT), SHORT)
+            .fill(&k, nonce, &found(None, SHORT), None, SHORT)
             .await
             .unwrap();
         while matches!(store.get(&k).await.unwrap(), Seen::Value(..)) {
@@ -242,7 +270,7 @@ async fn a_lease_over_a_value_needs_the_value_that_was_seen() {
         put(&store, &k, &found(None, TTL)).await;
         let (_, old) = value(&store, &k).await;
         store
-            .delete_token(std::slice::from_ref(&k), None, false, None)
+            .delete(of_token(std::slice::from_ref(&k)), false, None)
             .await
             .unwrap();
         let ours = over(&store, &k, &old, Nonce::new()).await;
@@ -256,7 +284,10 @@ async fn a_lease_over_a_value_needs_the_value_that_was_seen() {
         assert!(!over(&store, &k, &old, Nonce::new()).await);
         assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
         assert!(matches!(
-            store.fill(&k, nonce, &found(None, TTL), TTL).await.unwrap(),
+            store
+                .fill(&k, nonce, &found(None, TTL), None, TTL)
+                .await
+                .unwrap(),
             Filled::Stored(_)
         ));
     })
@@ -311,7 +342,10 @@ async fn a_tenants_generation_lasts_until_the_tenant_is_invalidated() {
         assert_eq!(store.tenant("t", a).await.unwrap(), a);
         assert_eq!(store.tenant("t", b).await.unwrap(), a);
         let other = store.tenant("u", b).await.unwrap();
-        store.delete_tenant("t", false, None).await.unwrap();
+        store
+            .delete(Deletion::Tenant("t"), false, None)
+            .await
+            .unwrap();
         assert_eq!(store.tenant("t", b).await.unwrap(), b);
         assert_eq!(store.tenant("u", Generation::new()).await.unwrap(), other);
     })
@@ -322,7 +356,7 @@ async fn a_tenants_generation_lasts_until_the_tenant_is_invalidated() {
 async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it() {
     each(async |store| {
         let missing = store
-            .acquire(&key("a"), Nonce::new(), LEASE)
+            .acquire(&key("a"), None, Nonce::new(), LEASE)
             .await
             .unwrap()
             .epoch;
@@ -331,7 +365,7 @@ async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it(
         assert_eq!(store.epoch(epoch).await.unwrap(), epoch);
         assert_eq!(store.epoch(Generation::new()).await.unwrap(), epoch);
         let read = store
-            .acquire(&key("b"), Nonce::new(), LEASE)
+            .acquire(&key("b"), None, Nonce::new(), LEASE)
             .await
             .unwrap()
             .epoch;
@@ -344,7 +378,10 @@ async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it(
                 .unwrap(),
             (tenant, Some(epoch))
         );
-        store.delete_tenant("any other", false, None).await.unwrap();
+        store
+            .delete(Deletion::Tenant("any other"), false, None)
+            .await
+            .unwrap();
         let fresh = Generation::new();
         assert_eq!(
             store
@@ -383,16 +420,16 @@ fn used(seconds: u64) -> DateTime<Utc> {
 #[tokio::test]
 async fn a_last_use_goes_forward_only_each_of_a_batch_by_itself() {
     let server = RedisServer::start();
-    let seed = || parts_of(KeyLayout::seed());
+    let dify = || parts_of(KeyLayout::dify());
     let store = RedisStore::new(&server.url()).unwrap();
     let store = store
         .response_timeout(Duration::from_secs(5))
-        .into_store(seed())
+        .into_store(dify())
         .0;
     for (store, parts) in [
         (memory(), parts()),
         (redis(&server), parts()),
-        (store, seed()),
+        (store, dify()),
     ] {
         let keys = ["a", "b", "c"].map(|token| key_in(&parts.keys, token));
         let put = async |times: [(usize, u64); 2]| {
@@ -412,7 +449,7 @@ async fn a_last_use_goes_forward_only_each_of_a_batch_by_itself() {
 
 mod redis_alone {
     use super::*;
-    use crate::token::codec;
+    use crate::store::redis::codec::shared;
 
     fn name(k: &EntryKey) -> String {
         parts().keys.entry(k)
@@ -463,9 +500,11 @@ mod redis_alone {
         let store = redis(&server);
         let k = key("a");
         server.command(&["LPUSH", &name(&k), "x"]).int();
-        assert!(matches!(store.get(&k).await.unwrap(), Seen::WrongType));
-        store.delete(&k).await.unwrap();
-        acquire(&store, &k).await;
+        let Seen::Corrupt(old) = store.get(&k).await.unwrap() else {
+            panic!("a value")
+        };
+        assert_eq!(old, Observed::WrongType);
+        assert!(over(&store, &k, &old, Nonce::new()).await);
     }
 
     #[tokio::test]
@@ -474,12 +513,12 @@ mod redis_alone {
         let store = redis(&server);
         let k = key("a");
         let nonce = acquire(&store, &k).await;
-        let huge = TokenRecord::new("x".repeat(codec::MAX_BYTES))
+        let huge = TokenRecord::new("x".repeat(shared::MAX_BYTES))
             .token_type("app")
             .metadata(1);
         let value = Value::Found(Arc::new(Kept::new(huge, None)));
         assert_eq!(
-            store.fill(&k, nonce, &value, TTL).await.unwrap(),
+            store.fill(&k, nonce, &value, None, TTL).await.unwrap(),
             Filled::Unwritable
         );
         assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
@@ -535,9 +574,12 @@ mod redis_alone {
         let bounds = vec![Duration::from_millis(1_000)];
         assert_eq!(store.register(bounds[0]).await.unwrap(), bounds);
         server.command(&["SADD", "ns:bounds", "nonsense"]).int();
-        let read = store.delete_token(&[key("a")], None, true, None).await;
+        let read = store.delete(of_token(&[key("a")]), true, None).await;
         assert_eq!(read.unwrap().as_ref(), Some(&bounds));
-        let read = store.delete_tenant("t", true, None).await.unwrap();
+        let read = store
+            .delete(Deletion::Tenant("t"), true, None)
+            .await
+            .unwrap();
         assert_eq!(read, Some(bounds));
     }
 
@@ -564,7 +606,7 @@ mod redis_alone {
     #[tokio::test]
     async fn what_is_no_time_of_a_last_use_is_none_and_makes_room_for_one() {
         let server = RedisServer::start();
-        for layout in [KeyLayout::digest, KeyLayout::seed] {
+        for layout in [KeyLayout::digest, KeyLayout::dify] {
             let store = RedisStore::new(&server.url()).unwrap();
             let store = store.response_timeout(Duration::from_secs(5));
             let store: AnyStore = store.into_store(parts_of(layout())).0;

@@ -1,18 +1,17 @@
-//! Names of keys (wire.md). Pure.
+//! The names of keys (wire.md). Without I/O.
 
 use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 pub(crate) use super::layout::KeyDigest;
-use super::layout::{KeyLayout, Layout};
-use crate::ConfigError;
+use super::layout::KeyLayout;
+use crate::error::ConfigError;
+#[cfg(feature = "dify")]
+use crate::store::redis::dify::names::DifyNames;
 use crate::token::{BearerToken, TokenDigest};
 
-/// The word for no token type in the Dify layout's entry keys.
-const ANY: &str = "any";
-
-/// Whether `name` can be a namespace, or a token type in a key: RFC 3986's unreserved characters.
+/// Returns whether `name` can be a namespace, or a token type in a key: RFC 3986's unreserved characters.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= 128 && name.bytes().all(is_unreserved)
 }
@@ -21,19 +20,19 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// K: the key of one token's entry.
+/// The key of a token's entry (K).
 #[derive(Clone)]
 pub(crate) struct EntryKey {
-    /// The token type that was asked for, in the Dify layout alone.
+    /// The token type that was asked for, in the Dify layout only.
     pub(crate) token_type: Option<Arc<str>>,
     pub(crate) digest: KeyDigest,
-    /// The text, where the layout has it in keys and values.
+    /// The token's text, in the Dify layout only.
     pub(crate) token: Option<BearerToken>,
 }
 
 impl PartialEq for EntryKey {
     fn eq(&self, other: &Self) -> bool {
-        // The text is the digest's: it adds nothing.
+        // The digest stands for the text.
         self.digest == other.digest && self.token_type == other.token_type
     }
 }
@@ -74,13 +73,13 @@ impl Keys {
         }
     }
 
-    pub(crate) fn is_seed(&self) -> bool {
-        self.layout.is_seed()
+    pub(crate) fn is_dify(&self) -> bool {
+        self.layout.is_dify()
     }
 
     /// Returns the token type as an entry's key holds it: only keys of the Dify layout hold one.
     pub(crate) fn type_in_key<'a>(&self, token_type: Option<&'a str>) -> Option<&'a str> {
-        token_type.filter(|_| self.is_seed())
+        token_type.filter(|_| self.is_dify())
     }
 
     /// Checks that a token type can be part of this layout's keys.
@@ -88,18 +87,20 @@ impl Keys {
         if token_type.is_empty() {
             return Err(ConfigError::of("token_types", "a name must not be empty"));
         }
-        if self.is_seed() && (token_type == ANY || !is_plain(token_type)) {
+        #[cfg(feature = "dify")]
+        if self.is_dify() && (token_type == DifyNames::ANY || !is_plain(token_type)) {
+            let any = DifyNames::ANY;
             return Err(ConfigError::of(
                 "token_types",
                 format!(
-                    "in this key layout a name is one or more of A-Z a-z 0-9 - . _ ~ and not {ANY:?}, not {token_type:?}"
+                    "in this key layout a name is one or more of A-Z a-z 0-9 - . _ ~ and not {any:?}, not {token_type:?}"
                 ),
             ));
         }
         Ok(())
     }
 
-    /// The key that reads and fills use.
+    /// Returns the key that reads and fills use.
     pub(crate) fn key(
         &self,
         token: &BearerToken,
@@ -109,8 +110,7 @@ impl Keys {
         self.key_of(Some(token), digest, token_type)
     }
 
-    /// The key that reads and fills use, where the text may not be at hand: only the Dify layout needs
-    /// it.
+    /// Returns the key that reads and fills use. Only the Dify layout needs the text.
     pub(crate) fn key_of(
         &self,
         token: Option<&BearerToken>,
@@ -118,21 +118,21 @@ impl Keys {
         token_type: Option<&Arc<str>>,
     ) -> EntryKey {
         EntryKey {
-            token_type: token_type.filter(|_| self.is_seed()).cloned(),
+            token_type: token_type.filter(|_| self.is_dify()).cloned(),
             digest: self.layout.current(digest),
-            token: token.filter(|_| self.is_seed()).cloned(),
+            token: token.filter(|_| self.is_dify()).cloned(),
         }
     }
 
-    /// The keys that an invalidation deletes: for each pepper one for each of `token_types`, the current
-    /// digest's last.
+    /// Returns the keys that an invalidation deletes: for each pepper one for each of `token_types`, the
+    /// current pepper last.
     pub(crate) fn keys(
         &self,
         token: Option<&BearerToken>,
         digest: &TokenDigest,
         token_types: &[Option<Arc<str>>],
     ) -> Vec<EntryKey> {
-        let token = token.filter(|_| self.is_seed());
+        let token = token.filter(|_| self.is_dify());
         let of_digest = |digest| {
             let key = move |token_type: &Option<Arc<str>>| EntryKey {
                 token_type: token_type.clone(),
@@ -148,32 +148,33 @@ impl Keys {
             .collect()
     }
 
-    // In the digest layout the braces are literal: all keys of one token, and all of one tenant,
-    // share a cluster slot. In the seed layout what is ours alone is named `api_token~…`, outside of
-    // Python's patterns `api_token:*`.
+    /// Returns the names of the Dify layout, if this is it.
+    #[cfg(feature = "dify")]
+    pub(crate) fn dify(&self) -> Option<&DifyNames> {
+        self.layout.dify_names()
+    }
+
+    // The braces are literal: all keys of one token, and all of one tenant, share a slot of a cluster.
 
     pub(crate) fn entry(&self, key: &EntryKey) -> String {
-        match (&self.layout.0, &key.token) {
-            (Layout::Seed { prefix }, Some(token)) => {
-                let token_type = key.token_type.as_deref().unwrap_or(ANY);
-                format!("{prefix}api_token:{token_type}:{}", token.expose())
-            }
-            _ => {
-                // Of its final size from the beginning: it is written for each lookup.
-                let length = self.namespace.len() + ":token:{}".len() + 2 * size_of::<KeyDigest>();
-                let mut name = String::with_capacity(length);
-                write!(name, "{}:token:{{{}}}", self.namespace, key.digest)
-                    .expect("a String takes all");
-                name
-            }
+        #[cfg(feature = "dify")]
+        if let (Some(names), Some(token)) = (self.dify(), &key.token) {
+            return names.entry(key.token_type.as_deref(), token);
         }
+        // Of its final size from the beginning: it is written for each lookup.
+        let length = self.namespace.len() + ":token:{}".len() + 2 * size_of::<KeyDigest>();
+        let mut name = String::with_capacity(length);
+        write!(name, "{}:token:{{{}}}", self.namespace, key.digest)
+            .expect("a String can be written to");
+        name
     }
 
     pub(crate) fn tenant(&self, tenant: &str) -> String {
-        match &self.layout.0 {
-            Layout::Digest { .. } => format!("{}:tenant:{{{}}}", self.namespace, escaped(tenant)),
-            Layout::Seed { prefix } => format!("{prefix}api_token~tenant:{}", escaped(tenant)),
+        #[cfg(feature = "dify")]
+        if let Some(names) = self.dify() {
+            return names.own(&format!("tenant:{}", escaped(tenant)));
         }
+        format!("{}:tenant:{{{}}}", self.namespace, escaped(tenant))
     }
 
     pub(crate) fn epoch(&self) -> String {
@@ -184,24 +185,24 @@ impl Keys {
         self.own("bounds")
     }
 
-    // What follows is about a server, and no token. On a cluster the tag makes it one of the node's own.
+    // The following keys belong to a server. On a cluster, the tag puts them into a slot of one node.
 
-    /// Never exists: what the supervisor's heartbeat deletes.
+    /// Returns the key that heartbeats delete. It never exists.
     pub(crate) fn heartbeat(&self, tag: Option<&str>) -> String {
         self.tagged("fence:heartbeat", tag)
     }
 
-    /// What a check of the store writes.
+    /// Returns the key that a check of the store writes.
     pub(crate) fn probe(&self, tag: Option<&str>) -> String {
         self.tagged("fence:probe", tag)
     }
 
-    /// A set that a check of the store writes.
+    /// Returns the key of the set that a check of the store writes.
     pub(crate) fn probe_set(&self, tag: Option<&str>) -> String {
         self.tagged("fence:probes", tag)
     }
 
-    /// The fence of a durable invalidation, where it is about a server.
+    /// Returns the key whose write replicas have to acknowledge, for deletions on one server.
     pub(crate) fn node_fence(&self, tag: Option<&str>) -> String {
         self.tagged("fence:durable", tag)
     }
@@ -212,10 +213,11 @@ impl Keys {
     }
 
     fn own(&self, name: &str) -> String {
-        match &self.layout.0 {
-            Layout::Digest { .. } => format!("{}:{name}", self.namespace),
-            Layout::Seed { prefix } => format!("{prefix}api_token~{name}"),
+        #[cfg(feature = "dify")]
+        if let Some(names) = self.dify() {
+            return names.own(name);
         }
+        format!("{}:{name}", self.namespace)
     }
 
     pub(crate) fn token_fence(&self, digest: &KeyDigest) -> String {
@@ -226,91 +228,25 @@ impl Keys {
         self.own(&format!("fence:{{{}}}", escaped(tenant)))
     }
 
-    /// The key of the time of the last use. Python writes `None` for no token type here.
+    /// Returns the key of the time of the last use.
     pub(crate) fn last_use(&self, key: &EntryKey) -> String {
-        match (&self.layout.0, &key.token) {
-            (Layout::Seed { prefix }, Some(token)) => {
-                let token_type = key.token_type.as_deref().unwrap_or("None");
-                format!("{prefix}api_token_active:{token_type}:{}", token.expose())
-            }
-            _ => format!("{}:used:{{{}}}", self.namespace, key.digest),
+        #[cfg(feature = "dify")]
+        if let (Some(names), Some(token)) = (self.dify(), &key.token) {
+            return names.last_use(key.token_type.as_deref(), token);
         }
-    }
-
-    /// Python's load lock for the entry; `None` in the digest layout, which needs none.
-    pub(crate) fn load_lock(&self, key: &EntryKey) -> Option<String> {
-        let (Layout::Seed { prefix }, Some(token)) = (&self.layout.0, &key.token) else {
-            return None;
-        };
-        let token_type = key.token_type.as_deref().unwrap_or("None");
-        Some(format!(
-            "{prefix}api_token_query_lock:{token_type}:{}",
-            token.expose()
-        ))
-    }
-
-    /// Python's index of a tenant's entries. Its set commands are not prefixed, nor are the members.
-    pub(crate) fn tenant_index(tenant: &str) -> String {
-        format!("tenant_tokens:{tenant}")
-    }
-
-    /// What the index calls the entry that lies under `name`.
-    pub(crate) fn index_member<'a>(&self, name: &'a str) -> &'a str {
-        name.strip_prefix(self.prefix()).unwrap_or(name)
-    }
-
-    /// Where the entry lies that the index calls `member`, if that is an entry's name at all.
-    pub(crate) fn indexed(&self, member: &str) -> Option<String> {
-        let is_entry = member.starts_with("api_token:");
-        is_entry.then(|| format!("{}{member}", self.prefix()))
-    }
-
-    fn prefix(&self) -> &str {
-        match &self.layout.0 {
-            Layout::Digest { .. } => "",
-            Layout::Seed { prefix } => prefix,
-        }
-    }
-
-    /// The pattern that SCAN finds every entry by, of one token or of all.
-    pub(crate) fn scan_pattern(&self, token: Option<&BearerToken>) -> String {
-        let prefix = glob_escaped(self.prefix());
-        let token = token.map_or("*".to_owned(), |token| glob_escaped(token.expose()));
-        format!("{prefix}api_token:*:{token}")
-    }
-
-    /// Whether a name that SCAN found is the token's entry for some type: the pattern's `*` matches
-    /// more than a type, and another token may end like this one.
-    pub(crate) fn is_entry_of(&self, name: &str, token: &BearerToken) -> bool {
-        let rest = name
-            .strip_prefix(self.prefix())
-            .and_then(|rest| rest.strip_prefix("api_token:"));
-        rest.and_then(|rest| rest.split_once(':'))
-            .is_some_and(|(token_type, text)| !token_type.is_empty() && token.is(text))
+        format!("{}:used:{{{}}}", self.namespace, key.digest)
     }
 }
 
-/// Percent-encodes what could end the braces or leave the name.
+/// Percent-encodes the bytes that could end the braces or the name.
 fn escaped(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         if is_unreserved(byte) {
             out.push(byte.into());
         } else {
-            write!(out, "%{byte:02X}").expect("a String takes all");
+            write!(out, "%{byte:02X}").expect("a String can be written to");
         }
-    }
-    out
-}
-
-/// A token is never a pattern.
-fn glob_escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
-            out.push('\\');
-        }
-        out.push(character);
     }
     out
 }
@@ -351,74 +287,14 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_in_a_key_are_refused() {
-        let (digest, seed) = (keys(KeyLayout::digest()), keys(KeyLayout::seed()));
+        let (digest, dify) = (keys(KeyLayout::digest()), keys(KeyLayout::dify()));
         for bad in ["any", "a b", "a:b", "{a}", "é"] {
-            assert!(seed.check_token_type(bad).is_err(), "{bad}");
+            assert!(dify.check_token_type(bad).is_err(), "{bad}");
             assert!(digest.check_token_type(bad).is_ok(), "{bad}");
         }
-        assert!(seed.check_token_type("app-1.2_3~").is_ok());
+        assert!(dify.check_token_type("app-1.2_3~").is_ok());
         assert!(digest.check_token_type("").is_err());
         assert!(Keys::new("a{b}".to_owned(), KeyLayout::digest()).is_err());
-    }
-
-    #[test]
-    fn in_the_seed_layout_the_names_are_pythons() {
-        let plain = keys(KeyLayout::seed());
-        let (app, none) = (key(&plain, "tok", Some("app")), key(&plain, "tok", None));
-        assert_eq!(plain.entry(&app), "api_token:app:tok");
-        assert_eq!(plain.entry(&none), "api_token:any:tok");
-        assert_eq!(
-            plain.load_lock(&app).unwrap(),
-            "api_token_query_lock:app:tok"
-        );
-        assert_eq!(
-            plain.load_lock(&none).unwrap(),
-            "api_token_query_lock:None:tok"
-        );
-        assert_eq!(plain.last_use(&none), "api_token_active:None:tok");
-        assert_eq!(Keys::tenant_index("t:1"), "tenant_tokens:t:1");
-        for ours in [plain.tenant("t:1"), plain.epoch(), plain.bounds()] {
-            assert!(ours.starts_with("api_token~"), "{ours}");
-        }
-    }
-
-    #[test]
-    fn pythons_prefix_stands_before_entries_and_locks_and_not_in_the_index() {
-        let keys = keys(KeyLayout::seed_with_prefix(" prod "));
-        let app = key(&keys, "tok", Some("app"));
-        assert_eq!(keys.entry(&app), "prod:api_token:app:tok");
-        assert_eq!(
-            keys.load_lock(&app).unwrap(),
-            "prod:api_token_query_lock:app:tok"
-        );
-        assert_eq!(keys.last_use(&app), "prod:api_token_active:app:tok");
-        assert_eq!(
-            keys.index_member("prod:api_token:app:tok"),
-            "api_token:app:tok"
-        );
-        let indexed = keys.indexed("api_token:app:tok");
-        assert_eq!(indexed.unwrap(), "prod:api_token:app:tok");
-        assert_eq!(keys.indexed("another service's"), None);
-        assert_eq!(keys.scan_pattern(None), "prod:api_token:*:*");
-    }
-
-    #[test]
-    fn a_token_is_never_a_pattern() {
-        let keys = keys(KeyLayout::seed_with_prefix("p*"));
-        let token = BearerToken::new(r"a*b?[c]\d");
-        assert_eq!(
-            keys.scan_pattern(Some(&token)),
-            r"p\*:api_token:*:a\*b\?\[c\]\\d"
-        );
-        assert!(keys.is_entry_of(r"p*:api_token:app:a*b?[c]\d", &token));
-        for other in [
-            r"p*:api_token:app:x:a*b?[c]\d",
-            r"p*:api_token::a*b?[c]\d",
-            r"api_token:app:a*b?[c]\d",
-            r"p*:api_token:app:a*b?[c]\d2",
-        ] {
-            assert!(!keys.is_entry_of(other, &token), "{other}");
-        }
     }
 
     #[test]
@@ -428,9 +304,9 @@ mod tests {
         assert_eq!(digest.probe(Some("n1")), "api_token:fence:probe:{n1}");
         let fence = digest.node_fence(Some("n1"));
         assert_eq!(fence, "api_token:fence:durable:{n1}");
-        let seed = keys(KeyLayout::seed_with_prefix("prod"));
+        let dify = keys(KeyLayout::dify().key_prefix("prod"));
         assert_eq!(
-            seed.heartbeat(Some("n1")),
+            dify.heartbeat(Some("n1")),
             "prod:api_token~fence:heartbeat:{n1}"
         );
     }
@@ -441,8 +317,8 @@ mod tests {
         let hasher = std::hash::RandomState::new();
         let hash = |token| std::hash::BuildHasher::hash_one(&hasher, key(&keys, token, None));
         assert_ne!(hash("abc"), hash("abd"));
-        let seed = super::tests::keys(KeyLayout::seed());
-        assert_ne!(key(&seed, "abc", None), key(&seed, "abc", Some("app")));
+        let dify = super::tests::keys(KeyLayout::dify());
+        assert_ne!(key(&dify, "abc", None), key(&dify, "abc", Some("app")));
         let spread: std::collections::HashSet<usize> = (0..1_000)
             .map(|n: u32| key(&keys, &n.to_string(), None).digest.spread() % 16)
             .collect();

@@ -1,4 +1,4 @@
-//! How keys and values lie in the store: by digest, or as the Python service has them. Pure.
+//! How keys and values are written in Redis. Without I/O.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,108 +7,161 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "redis")]
+use crate::error::ConfigError;
+#[cfg(feature = "dify")]
+use crate::store::redis::dify::names::DifyNames;
 use crate::token::{TokenDigest, hex_digits, same, write_hex};
 
-/// How keys and values lie in the store.
+/// How a [`RedisStore`](crate::RedisStore) writes keys and values.
 ///
 /// ```
 /// use tower_api_token::store::KeyLayout;
 ///
-/// // With a pepper, a stolen dump does not even tell which of the known tokens are in use.
-/// let layout = KeyLayout::digest_keys("pepper-of-2027", ["pepper-of-2026"]);
+/// // With a pepper, a stolen dump does not even show which of the known tokens are in use.
+/// let layout = KeyLayout::peppered("pepper-of-2027").previous_peppers(["pepper-of-2026"]);
 /// # let _: KeyLayout = layout;
 /// ```
 #[derive(Clone)]
-pub struct KeyLayout(pub(super) Layout);
+pub struct KeyLayout {
+    layout: Layout,
+    /// A setter that was called and does not belong to the layout.
+    misplaced: Option<&'static str>,
+}
 
 #[derive(Clone)]
-pub(super) enum Layout {
+enum Layout {
     Digest {
-        /// The pepper in use, and those before it; none for the plain digest.
+        /// The pepper in use, and the earlier ones. `None` is the plain digest.
         current: Option<Pepper>,
         previous: Vec<Option<Pepper>>,
     },
-    Seed {
-        /// What the Python service's `REDIS_KEY_PREFIX` says, and a colon; or nothing.
-        prefix: String,
-    },
+    #[cfg(feature = "dify")]
+    Dify(DifyNames),
 }
 
 impl KeyLayout {
-    /// Keys hold a digest of the token, values hold no token: a stolen dump gives no token away.
-    /// The default.
+    /// Returns the layout whose keys hold a digest of the token, and whose values hold no token: a stolen
+    /// dump does not reveal tokens.
+    ///
+    /// This is the default.
     pub fn digest() -> Self {
-        Self(Layout::Digest {
+        Self::of(Layout::Digest {
             current: None,
             previous: Vec::new(),
         })
     }
 
-    /// The same with a pepper: digests are HMAC-SHA-256 under it. Reads and fills use `current`
-    /// alone; an invalidation deletes under each of `previous` first, then `current`, so that an
-    /// instance that has not switched yet obeys. An empty text is no pepper: the plain digest.
+    /// Returns the layout whose keys hold an HMAC-SHA-256 of the digest under a pepper: without the pepper, a
+    /// dump does not show which of the known tokens are in use.
     ///
-    /// Roll a new pepper out in three steps: all instances know both, current being the old one;
-    /// all switch; after one time to live, drop the old one.
-    pub fn digest_keys<P: Into<String>>(
-        current: impl Into<String>,
-        previous: impl IntoIterator<Item = P>,
+    /// An empty text is no pepper, as with [`digest`](Self::digest).
+    pub fn peppered(pepper: impl Into<String>) -> Self {
+        Self::of(Layout::Digest {
+            current: Pepper::new(pepper.into()),
+            previous: Vec::new(),
+        })
+    }
+
+    /// Sets the peppers of instances that do not have the current one yet, or no longer. An empty text is no
+    /// pepper.
+    ///
+    /// Reads and fills use the current pepper only. An invalidation deletes under the previous ones too,
+    /// before the current one.
+    ///
+    /// To change the pepper, first give all instances both, with the old one current. Then make the new one
+    /// current. Remove the old one when the TTL is over.
+    #[must_use]
+    pub fn previous_peppers<P: Into<String>>(
+        mut self,
+        peppers: impl IntoIterator<Item = P>,
     ) -> Self {
-        let previous = previous
-            .into_iter()
-            .map(|pepper| Pepper::new(pepper.into()));
-        Self(Layout::Digest {
-            current: Pepper::new(current.into()),
-            previous: previous.collect(),
-        })
+        match &mut self.layout {
+            Layout::Digest { previous, .. } => {
+                let peppers = peppers.into_iter();
+                *previous = peppers.map(|pepper| Pepper::new(pepper.into())).collect();
+            }
+            #[cfg(feature = "dify")]
+            Layout::Dify(_) => self.misplaced = Some("previous_peppers"),
+        }
+        self
     }
 
-    /// Byte for byte what Dify's `api_token_cache.py` keeps, to share one Redis with it: keys
-    /// `api_token:{type}:{token}`, the token's text in key and value. Each side reads what the
-    /// other wrote, and obeys what the other invalidated.
+    /// Returns the layout of Dify's `api_token_cache.py`, to share one Redis with it, byte for byte: keys
+    /// `api_token:{type}:{token}`, with the token's text in key and value. Each side reads what the other
+    /// wrote, and obeys what the other invalidated.
     ///
-    /// Metadata has to be readable where there is none, as `()` and an `Option` are: Python writes none,
-    /// and its entries would all be misses.
+    /// The [token types](crate::ApiTokenCacheBuilder::token_types) must be declared, because keys hold one.
+    /// The metadata's type must be readable from nothing, as `()` and an `Option` are: Python writes none.
     ///
-    /// Weaker than the digest: a stolen dump holds the tokens, an invalidation by digest is not
-    /// possible, and a load of the Python side can bring back what was revoked meanwhile, because
-    /// Python does not fence its fills. For a migration, and no longer.
-    pub fn seed() -> Self {
-        Self::seed_with_prefix("")
+    /// It is weaker than the digest layout: a stolen dump holds the tokens, an invalidation by digest is not
+    /// possible, and a load on the Python side can bring back what was revoked meanwhile, because Python does
+    /// not fence its writes. Use it only beside Dify's own service.
+    #[cfg(feature = "dify")]
+    pub fn dify() -> Self {
+        Self::of(Layout::Dify(DifyNames::new("")))
     }
 
-    /// [`seed`](Self::seed) for a Python service that has `REDIS_KEY_PREFIX` set. As there, white
-    /// space around it does not count, a colon follows it, and the tenants' index is not prefixed.
-    pub fn seed_with_prefix(prefix: &str) -> Self {
-        let prefix = prefix.trim();
-        let colon = if prefix.is_empty() { "" } else { ":" };
-        Self(Layout::Seed {
-            prefix: format!("{prefix}{colon}"),
-        })
+    /// Sets the `REDIS_KEY_PREFIX` of Dify's service.
+    ///
+    /// As there, whitespace around it is ignored, a colon follows it, and the index of a tenant has no prefix.
+    #[cfg(feature = "dify")]
+    #[must_use]
+    pub fn key_prefix(mut self, prefix: &str) -> Self {
+        match &mut self.layout {
+            Layout::Dify(names) => *names = DifyNames::new(prefix),
+            Layout::Digest { .. } => self.misplaced = Some("key_prefix"),
+        }
+        self
     }
 
-    pub(crate) fn is_seed(&self) -> bool {
-        matches!(self.0, Layout::Seed { .. })
-    }
-
-    /// The digest that reads and fills use.
-    pub(super) fn current(&self, digest: &TokenDigest) -> KeyDigest {
-        match &self.0 {
-            Layout::Digest { current, .. } => keyed(current.as_ref(), digest),
-            Layout::Seed { .. } => keyed(None, digest),
+    fn of(layout: Layout) -> Self {
+        Self {
+            layout,
+            misplaced: None,
         }
     }
 
-    /// The digests that an invalidation deletes under, the current one last.
+    #[cfg(feature = "redis")]
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.misplaced.map_or(Ok(()), |setter| {
+            Err(ConfigError::of(setter, "not a setting of this key layout"))
+        })
+    }
+
+    /// Returns the names of the Dify layout, if this is it.
+    #[cfg(feature = "dify")]
+    pub(super) fn dify_names(&self) -> Option<&DifyNames> {
+        match &self.layout {
+            Layout::Digest { .. } => None,
+            Layout::Dify(names) => Some(names),
+        }
+    }
+
+    pub(crate) fn is_dify(&self) -> bool {
+        !matches!(self.layout, Layout::Digest { .. })
+    }
+
+    /// Returns the digest that reads and fills use.
+    pub(super) fn current(&self, digest: &TokenDigest) -> KeyDigest {
+        match &self.layout {
+            Layout::Digest { current, .. } => keyed(current.as_ref(), digest),
+            #[cfg(feature = "dify")]
+            Layout::Dify(_) => keyed(None, digest),
+        }
+    }
+
+    /// Returns the digests that an invalidation deletes under, the current one last.
     pub(super) fn all(&self, digest: &TokenDigest) -> Vec<KeyDigest> {
-        match &self.0 {
+        match &self.layout {
             Layout::Digest { current, previous } => {
                 let peppers = previous.iter().chain([current]);
                 peppers
                     .map(|pepper| keyed(pepper.as_ref(), digest))
                     .collect()
             }
-            Layout::Seed { .. } => vec![keyed(None, digest)],
+            #[cfg(feature = "dify")]
+            Layout::Dify(_) => vec![keyed(None, digest)],
         }
     }
 }
@@ -121,14 +174,15 @@ impl Default for KeyLayout {
 
 impl fmt::Debug for KeyLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Every field is named, so that a new secret cannot slip in.
-        match &self.0 {
+        // Every field is named, so that a new field with a secret does not compile.
+        match &self.layout {
             Layout::Digest { current, previous } => f
                 .debug_struct("Digest")
                 .field("peppered", &current.is_some())
                 .field("previous", &previous.len())
                 .finish(),
-            Layout::Seed { prefix } => f.debug_struct("Seed").field("prefix", prefix).finish(),
+            #[cfg(feature = "dify")]
+            Layout::Dify(names) => names.fmt(f),
         }
     }
 }
@@ -137,9 +191,9 @@ fn keyed(pepper: Option<&Pepper>, digest: &TokenDigest) -> KeyDigest {
     pepper.map_or(KeyDigest(*digest.as_bytes()), |pepper| pepper.key(digest))
 }
 
-/// A secret that digests are keyed by; wiped when it is dropped.
+/// A secret that digests are keyed by. It is wiped when it is dropped.
 #[derive(Clone)]
-pub(super) struct Pepper(Arc<Zeroizing<String>>);
+struct Pepper(Arc<Zeroizing<String>>);
 
 impl Pepper {
     fn new(text: String) -> Option<Self> {
@@ -155,23 +209,23 @@ impl Pepper {
     }
 }
 
-/// The digest as it stands in a key and in a value: under the pepper, where there is one.
+/// The digest in a key and in a value, under the pepper if there is one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// Some of its bits, to choose a shard by.
+    /// Returns some of its bits, to choose a shard by.
     pub(crate) fn spread(&self) -> usize {
         usize::from(self.0[0])
     }
 
-    /// Its first eight bytes.
+    /// Returns its first eight bytes.
     pub(crate) fn start(&self) -> u64 {
         let (words, _) = self.0.as_chunks::<8>();
         u64::from_ne_bytes(words[0])
     }
 
-    /// Whether `hex` is this digest in lower-case hexadecimal; in constant time.
+    /// Returns whether `hex` is this digest in lower-case hexadecimal, in constant time.
     pub(crate) fn is_written(&self, hex: &str) -> bool {
         same(&hex_digits(&self.0), hex.as_bytes())
     }
@@ -198,11 +252,11 @@ mod tests {
     const HMAC_OF_ABC: &str = "d464eb36856b9ca0d4ee3252b30b930f68ba1660f318e8b37db82f03b843977f";
 
     #[test]
-    fn a_pepper_changes_every_digest_and_an_invalidation_knows_the_old_ones() {
+    fn a_pepper_changes_each_digest_and_previous_ones_are_deleted_too() {
         let token = TokenDigest::of("abc");
         let plain = KeyLayout::digest().current(&token);
-        let new = KeyLayout::digest_keys("new", ["old", ""]);
-        let old = KeyLayout::digest_keys("old", [""; 0]).current(&token);
+        let new = KeyLayout::peppered("new").previous_peppers(["old", ""]);
+        let old = KeyLayout::peppered("old").current(&token);
         assert_ne!(new.current(&token), plain);
         assert_eq!(new.all(&token), [old, plain, new.current(&token)]);
         assert_eq!(new.current(&token).to_string(), HMAC_OF_ABC);
@@ -210,7 +264,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_pepper() {
-        let shown = format!("{:?}", KeyLayout::digest_keys("new", ["old"]));
+        let shown = format!("{:?}", KeyLayout::peppered("new").previous_peppers(["old"]));
         assert!(!shown.contains("new") && !shown.contains("old"), "{shown}");
     }
 }

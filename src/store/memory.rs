@@ -1,4 +1,4 @@
-//! The in-memory store: protocol.md's operations on this process's own memory.
+//! The store in this process's memory.
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -10,15 +10,16 @@ use chrono::{DateTime, Utc};
 use quick_cache::unsync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 
-use super::keys::EntryKey;
-use super::sealed::Parts;
-use super::{
-    AcquireReply, Acquired, Bounds, Durability, Filled, Generation, IntoStore, Nonce, Observed,
-    Put, Reply, Seen, Store, StoreError, Value, sealed,
+use super::backend::{Backend, Deletion, Durability, Put, StoreFuture};
+use super::entry::{
+    AcquireReply, Acquired, Bounds, Filled, Generation, Nonce, Observed, Seen, Value,
 };
+use super::error::StoreError;
+use super::into_store::IntoStore;
+use super::into_store::sealed::{self, Parts};
+use super::keys::EntryKey;
 use crate::clock::{Clock, Tick};
 use crate::error::{ConfigError, MOST_ENTRIES};
-use crate::token::BearerToken;
 use crate::util::lock;
 
 const SHARDS: usize = 16;
@@ -123,14 +124,14 @@ impl<M> Slot<M> {
         }
     }
 
-    /// Tells everybody who holds the value that it counts no longer.
+    /// Marks the value as invalid for those who hold a reference.
     fn revoke(&self) {
         self.value.revoked().store(true, Ordering::Release);
     }
 }
 
-/// Revokes what is evicted: an invalidation could no longer find it, but a level in front may still
-/// hold it.
+/// Revokes values that are evicted: an invalidation could no longer find them, and the local level may still
+/// hold them.
 #[derive(Clone)]
 struct RevokeOnEvict;
 
@@ -191,7 +192,7 @@ impl<M> Shard<M> {
         }
     }
 
-    /// The nonce of the key's lease, if one lies there that has not run out.
+    /// Returns the nonce of the key's lease, if there is one that has not expired.
     fn lease(&mut self, key: &EntryKey, now: Tick) -> Option<Nonce> {
         let lease = self.leases.get(key)?;
         if lease.until <= now {
@@ -205,7 +206,7 @@ impl<M> Shard<M> {
         self.leases.insert(key.clone(), Lease { nonce, until });
     }
 
-    /// In the place of the key's lease.
+    /// Stores a value in place of the key's lease.
     fn put(&mut self, key: &EntryKey, value: &Value<M>) {
         self.leases.remove(key);
         self.version += 1;
@@ -254,13 +255,6 @@ impl<M> Memory<M> {
         lock(&self.shards[key.digest.spread() % SHARDS])
     }
 
-    fn replied(&self, acquired: Acquired<M>) -> AcquireReply<M> {
-        AcquireReply {
-            acquired,
-            epoch: self.tenants().epoch,
-        }
-    }
-
     fn remembered(&self) -> MutexGuard<'_, Cache<EntryKey, DateTime<Utc>>> {
         lock(&self.last_uses)
     }
@@ -270,69 +264,53 @@ impl<M> Memory<M> {
     }
 }
 
-/// The answers are there at once.
-fn done<'a, T: Send + 'a>(answer: T) -> Reply<'a, T> {
+/// Returns a future that is ready.
+fn done<'a, T: Send + 'a>(answer: T) -> StoreFuture<'a, T> {
     Box::pin(ready(Ok(answer)))
 }
 
-fn unless_durable<'a, T: Send + 'a>(durable: Option<Durability>, answer: T) -> Reply<'a, T> {
-    match durable {
-        None => done(answer),
-        Some(_) => Box::pin(ready(Err(StoreError::unsupported()))),
-    }
-}
-
-impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
+impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
     fn is_local(&self) -> bool {
         true
     }
 
-    fn get<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, Seen<M>> {
+    fn get<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, Seen<M>> {
         done(self.shard(key).seen(key, self.clock.now()))
     }
 
     fn acquire<'a>(
         &'a self,
         key: &'a EntryKey,
+        old: Option<&'a Observed>,
         nonce: Nonce,
         lease: Duration,
-    ) -> Reply<'a, AcquireReply<M>> {
+    ) -> StoreFuture<'a, AcquireReply<M>> {
         let now = self.clock.now();
         let acquired = {
             let mut shard = self.shard(key);
-            match shard.seen(key, now) {
-                Seen::Vacant => {
-                    shard.give_lease(key, nonce, now.after(lease));
-                    Acquired::Ours
+            let acquired = match old {
+                None => match shard.seen(key, now) {
+                    Seen::Vacant => Acquired::Ours,
+                    seen => Acquired::Taken(seen),
+                },
+                Some(old) => {
+                    let present = shard.slot(key, now);
+                    let present = present.map(|slot| Observed::Version(slot.version));
+                    if present.as_ref() == Some(old) {
+                        shard.remove(key);
+                        Acquired::Ours
+                    } else {
+                        Acquired::Gone
+                    }
                 }
-                seen => Acquired::Taken(seen),
-            }
-        };
-        done(self.replied(acquired))
-    }
-
-    fn acquire_over<'a>(
-        &'a self,
-        key: &'a EntryKey,
-        old: &'a Observed,
-        nonce: Nonce,
-        lease: Duration,
-    ) -> Reply<'a, AcquireReply<M>> {
-        let now = self.clock.now();
-        let ours = {
-            let mut shard = self.shard(key);
-            let present = shard
-                .slot(key, now)
-                .map(|slot| Observed::Version(slot.version));
-            let ours = present.as_ref() == Some(old);
-            if ours {
-                shard.remove(key);
+            };
+            if matches!(acquired, Acquired::Ours) {
                 shard.give_lease(key, nonce, now.after(lease));
             }
-            ours
+            acquired
         };
-        let acquired = if ours { Acquired::Ours } else { Acquired::Gone };
-        done(self.replied(acquired))
+        let epoch = self.tenants().epoch;
+        done(AcquireReply { acquired, epoch })
     }
 
     fn fill<'a>(
@@ -340,35 +318,22 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         key: &'a EntryKey,
         nonce: Nonce,
         value: &'a Value<M>,
-        _ttl: Duration, // the value's own `until` says the same by this process's clock
-    ) -> Reply<'a, Filled> {
+        previous: Option<&'a Observed>,
+        _ttl: Duration, // the value's `until` says the same by this process's clock
+    ) -> StoreFuture<'a, Filled> {
         let mut shard = self.shard(key);
         if shard.lease(key, self.clock.now()) != Some(nonce) {
             return done(Filled::Refused);
         }
-        shard.put(key, value);
-        done(Filled::Stored(0))
-    }
-
-    fn restore<'a>(
-        &'a self,
-        key: &'a EntryKey,
-        nonce: Nonce,
-        value: &'a Value<M>,
-        _observed: &'a Observed,
-        left: Duration,
-    ) -> Reply<'a, Filled> {
-        let mut shard = self.shard(key);
-        if shard.lease(key, self.clock.now()) != Some(nonce) || left.is_zero() {
-            return done(Filled::Refused);
+        if previous.is_some() {
+            // It was revoked when the lease replaced it. Under the same lease it is valid again.
+            value.revoked().store(false, Ordering::Release);
         }
-        // Revoked when the lease replaced it; under the same lease it is what it was.
-        value.revoked().store(false, Ordering::Release);
         shard.put(key, value);
         done(Filled::Stored(0))
     }
 
-    fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> Reply<'a, ()> {
+    fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> StoreFuture<'a, ()> {
         let mut shard = self.shard(key);
         if shard.lease(key, self.clock.now()) == Some(nonce) {
             shard.leases.remove(key);
@@ -376,14 +341,7 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         done(())
     }
 
-    fn delete<'a>(&'a self, key: &'a EntryKey) -> Reply<'a, ()> {
-        let mut shard = self.shard(key);
-        shard.leases.remove(key);
-        shard.remove(key);
-        done(())
-    }
-
-    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> Reply<'a, Generation> {
+    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, Generation> {
         let mut tenants = self.tenants();
         let present = tenants.generations.get(tenant).copied();
         if present.is_none() {
@@ -397,45 +355,44 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         _key: &'a EntryKey,
         tenant: &'a str,
         fresh: Generation,
-    ) -> Reply<'a, (Generation, Option<Generation>)> {
+    ) -> StoreFuture<'a, (Generation, Option<Generation>)> {
         Box::pin(async move {
-            let generation = Store::<M>::tenant(self, tenant, fresh).await?;
+            let generation = Backend::<M>::tenant(self, tenant, fresh).await?;
             Ok((generation, self.tenants().epoch))
         })
     }
 
-    fn epoch(&self, fresh: Generation) -> Reply<'_, Generation> {
+    fn epoch(&self, fresh: Generation) -> StoreFuture<'_, Generation> {
         done(*self.tenants().epoch.get_or_insert(fresh))
     }
 
-    fn delete_token<'a>(
+    fn delete<'a>(
         &'a self,
-        keys: &'a [EntryKey],
-        _sweep: Option<&'a BearerToken>,
+        what: Deletion<'a>,
         _bounds: bool,
         durable: Option<Durability>,
-    ) -> Reply<'a, Option<Bounds>> {
-        for key in keys {
-            let mut shard = self.shard(key);
-            shard.leases.remove(key);
-            shard.remove(key);
+    ) -> StoreFuture<'a, Option<Bounds>> {
+        match what {
+            Deletion::Token { keys, .. } => {
+                for key in keys {
+                    let mut shard = self.shard(key);
+                    shard.leases.remove(key);
+                    shard.remove(key);
+                }
+            }
+            Deletion::Tenant(tenant) => {
+                let mut tenants = self.tenants();
+                tenants.epoch = None;
+                tenants.generations.remove(tenant);
+            }
         }
-        unless_durable(durable, None)
+        Box::pin(ready(match durable {
+            None => Ok(None),
+            Some(_) => Err(StoreError::unsupported()),
+        }))
     }
 
-    fn delete_tenant<'a>(
-        &'a self,
-        tenant: &'a str,
-        _bounds: bool,
-        durable: Option<Durability>,
-    ) -> Reply<'a, Option<Bounds>> {
-        let mut tenants = self.tenants();
-        tenants.epoch = None;
-        tenants.generations.remove(tenant);
-        unless_durable(durable, None)
-    }
-
-    fn register(&self, bound: Duration) -> Reply<'_, Bounds> {
+    fn register(&self, bound: Duration) -> StoreFuture<'_, Bounds> {
         done(vec![bound])
     }
 
@@ -443,7 +400,10 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         0
     }
 
-    fn put_last_uses<'a>(&'a self, uses: &'a [(EntryKey, DateTime<Utc>)]) -> Reply<'a, Vec<Put>> {
+    fn put_last_uses<'a>(
+        &'a self,
+        uses: &'a [(EntryKey, DateTime<Utc>)],
+    ) -> StoreFuture<'a, Vec<Put>> {
         let mut last = self.remembered();
         for (key, at) in uses {
             if last.peek(key).is_none_or(|present| present < at) {
@@ -453,12 +413,15 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
         done(vec![Ok(()); uses.len()])
     }
 
-    fn last_uses<'a>(&'a self, keys: &'a [EntryKey]) -> Reply<'a, Vec<Option<DateTime<Utc>>>> {
+    fn last_uses<'a>(
+        &'a self,
+        keys: &'a [EntryKey],
+    ) -> StoreFuture<'a, Vec<Option<DateTime<Utc>>>> {
         let last = self.remembered();
         done(keys.iter().map(|key| last.get(key).copied()).collect())
     }
 
-    fn check(&self) -> Reply<'_, ()> {
+    fn check(&self) -> StoreFuture<'_, ()> {
         done(())
     }
 }
@@ -466,9 +429,10 @@ impl<M: Send + Sync + 'static> Store<M> for Memory<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::entry::Kept;
     use crate::store::keys::Keys;
-    use crate::store::{Kept, KeyLayout};
-    use crate::token::TokenRecord;
+    use crate::store::layout::KeyLayout;
+    use crate::token::{BearerToken, TokenRecord};
 
     #[test]
     fn records_and_nulls_have_budgets_of_their_own() {

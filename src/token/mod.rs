@@ -1,17 +1,11 @@
 //! Tokens: their text and digest, their format, and their record from the database.
 
-#[cfg(feature = "redis")]
-pub(crate) mod codec;
 mod denial;
 mod format;
 mod invalid_reason;
 mod optional_text;
 mod record;
 mod secret;
-#[cfg(feature = "redis")]
-pub(crate) mod seed;
-#[cfg(feature = "redis")]
-pub(crate) mod times;
 pub(crate) mod timestamp;
 
 pub use denial::Denial;

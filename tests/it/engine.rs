@@ -1018,14 +1018,11 @@ async fn a_pepper_hides_the_digest_and_an_old_one_is_invalidated_too() {
     let db = Db::with(TOKEN, Row::new("app"));
     let with = |layout| {
         db.cache()
-            .store(redis(&server))
-            .key_layout(layout)
+            .store(redis(&server).key_layout(layout))
             .local_capacity(0)
     };
-    let old = with(KeyLayout::digest_keys("old", [""; 0]))
-        .build()
-        .unwrap();
-    let new = with(KeyLayout::digest_keys("new", ["old"]))
+    let old = with(KeyLayout::peppered("old")).build().unwrap();
+    let new = with(KeyLayout::peppered("new").previous_peppers(["old"]))
         .build()
         .unwrap();
     found(&old, TOKEN).await;
@@ -1044,14 +1041,14 @@ async fn a_pepper_hides_the_digest_and_an_old_one_is_invalidated_too() {
 #[test]
 fn build_rejects_invalid_values_with_the_setters_name() {
     type Change = fn(Builder) -> Builder;
+    fn dify(builder: Builder) -> Builder {
+        let store = RedisStore::new("redis://127.0.0.1").unwrap();
+        builder.store(store.key_layout(KeyLayout::dify()))
+    }
     let cases: [(&str, Change); 17] = [
-        ("seed layout", |b| {
-            b.key_layout(KeyLayout::seed())
-                .ttl(Duration::from_secs(601))
-        }),
-        ("seed layout", |b| {
-            b.key_layout(KeyLayout::seed())
-                .stale_if_error(Duration::from_secs(1))
+        ("Dify layout", |b| dify(b).ttl(Duration::from_secs(601))),
+        ("Dify layout", |b| {
+            dify(b).stale_if_error(Duration::from_secs(1))
         }),
         ("ttl", |b| b.ttl(Duration::ZERO)),
         ("ttl", |b| b.ttl(Duration::MAX)),
@@ -1072,10 +1069,8 @@ fn build_rejects_invalid_values_with_the_setters_name() {
         ("namespace", |b| b.namespace("a b")),
         ("token_types", |b| b.token_types([""; 0])),
         ("token_types", |b| b.token_types([""])),
-        ("token_types", |b| b.key_layout(KeyLayout::seed())),
-        ("token_types", |b| {
-            b.key_layout(KeyLayout::seed()).token_types(["any"])
-        }),
+        ("token_types", dify),
+        ("token_types", |b| dify(b).token_types(["any"])),
     ];
     let db = Db::new();
     for (name, change) in cases {

@@ -22,7 +22,7 @@ impl World {
     fn in_both_layouts() -> [(Self, &'static str); 2] {
         let layouts = [
             (KeyLayout::digest(), "api_token:"),
-            (KeyLayout::seed(), "api_token~"),
+            (KeyLayout::dify(), "api_token~"),
         ];
         layouts.map(|(layout, ours)| {
             let world = Self {
@@ -35,8 +35,11 @@ impl World {
     }
 
     fn builder(&self) -> Builder {
-        let builder = self.db.cache().store(redis(&self.server));
-        builder.key_layout(self.layout.clone()).token_types(["app"])
+        let builder = self
+            .db
+            .cache()
+            .store(redis(&self.server).key_layout(self.layout.clone()));
+        builder.token_types(["app"])
     }
 
     /// Creates a cache without a local level, so that each lookup reads Redis.

@@ -575,7 +575,9 @@ async fn a_page_of_last_uses_is_read_by_digest_in_one_round_trip() {
 #[tokio::test]
 async fn the_dify_layouts_last_uses_cannot_be_read_by_digest() {
     let world = World::new();
-    let builder = world.builder().key_layout(KeyLayout::seed());
+    let builder = world
+        .builder()
+        .store(redis(&world.server).key_layout(KeyLayout::dify()));
     let builder = builder.token_types(["app"]);
     let instance = builder.last_use(recorder(&world.sink)).build().unwrap();
     let asked = [TokenDigest::of(TOKEN)];

@@ -51,8 +51,7 @@ impl World {
         let store = store.circuit_breaker(1, Duration::from_secs(3_600));
         let builder = db
             .cache()
-            .store(store)
-            .key_layout(layout)
+            .store(store.key_layout(layout))
             .token_types(["app"]);
         let builder = builder.load_timeout(Duration::from_secs(3_600));
         let builder = builder.local_capacity(0).sync_points(points.sync_points());
@@ -96,7 +95,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_is_taken_after_a_timeout_is_given_back() {
-    for layout in [KeyLayout::digest(), KeyLayout::seed()] {
+    for layout in [KeyLayout::digest(), KeyLayout::dify()] {
         let world = World::of(RedisServer::start(), |server| server.url(), layout).await;
         let pause = |server: &RedisServer| {
             server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).ok();
@@ -200,7 +199,7 @@ async fn a_lease_that_we_may_not_fill_is_given_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_without_scripts_grants_no_lease_and_is_unhealthy() {
-    for layout in [KeyLayout::digest(), KeyLayout::seed()] {
+    for layout in [KeyLayout::digest(), KeyLayout::dify()] {
         let world = World::of(RedisServer::start(), |server| server.url(), layout).await;
         world.cache.check_store().await.unwrap();
         let set = |rule: &str| {
@@ -236,15 +235,11 @@ async fn a_store_that_lacks_a_needed_right_is_unhealthy() {
         let build = |layout| {
             let builder = db
                 .cache()
-                .store(crate::common::redis(&server))
+                .store(crate::common::redis(&server).key_layout(layout))
                 .local_capacity(0);
-            builder
-                .key_layout(layout)
-                .token_types(["app"])
-                .build()
-                .unwrap()
+            builder.token_types(["app"]).build().unwrap()
         };
-        let (digest, of_dify) = (build(KeyLayout::digest()), build(KeyLayout::seed()));
+        let (digest, of_dify) = (build(KeyLayout::digest()), build(KeyLayout::dify()));
         digest.check_store().await.unwrap();
         of_dify.check_store().await.unwrap();
         let rule = format!("-{command}");

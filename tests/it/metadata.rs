@@ -43,11 +43,8 @@ where
                 .metadata(metadata.clone());
             async { Ok::<_, Infallible>(Some(record)) }
         };
-        let builder = ApiTokenCache::builder(loader).store(redis(server));
-        let builder = builder
-            .key_layout(layout)
-            .local_capacity(0)
-            .token_types(["app"]);
+        let builder = ApiTokenCache::builder(loader).store(redis(server).key_layout(layout));
+        let builder = builder.local_capacity(0).token_types(["app"]);
         let cache = builder.build().unwrap();
         Self { cache, loads }
     }
@@ -238,7 +235,7 @@ impl<'de> Deserialize<'de> for Bad {
 
 #[tokio::test]
 async fn metadata_that_cannot_be_read_back_is_answered_not_cached() {
-    for layout in [KeyLayout::digest(), KeyLayout::seed()] {
+    for layout in [KeyLayout::digest(), KeyLayout::dify()] {
         for bad in [
             Bad::PanicsWhenWritten,
             Bad::PanicsWhenRead,
@@ -274,7 +271,7 @@ async fn an_entry_whose_metadata_panics_is_a_miss_and_is_replaced() {
 #[tokio::test]
 async fn metadata_that_panics_under_the_former_name_is_ignored() {
     let server = RedisServer::start();
-    let after = Release::with(&server, KeyLayout::seed(), Careless);
+    let after = Release::with(&server, KeyLayout::dify(), Careless);
     let former = format!(
         r#"{{"id":"tok-1","app_id":null,"tenant_id":null,"type":"app","token":"{TOKEN}",
         "last_used_at":null,"created_at":null,"metadata":"panic"}}"#

@@ -54,8 +54,7 @@ impl World {
         let url = format!("redis://{}/", wire.addr());
         let builder = db
             .cache()
-            .store(redis_at(&url))
-            .key_layout(layout)
+            .store(redis_at(&url).key_layout(layout))
             .token_types(["app"]);
         let cache = builder.local_capacity(0).build().unwrap();
         for n in 0..TOKENS {
@@ -109,8 +108,8 @@ async fn concurrent_lookups_are_answered_through_one_address() {
 async fn tokens_and_tenants_are_invalidated_through_one_address() {
     for layout in [
         KeyLayout::digest(),
-        KeyLayout::digest_keys("new", ["old", ""]),
-        KeyLayout::seed(),
+        KeyLayout::peppered("new").previous_peppers(["old", ""]),
+        KeyLayout::dify(),
     ] {
         let world = World::of(layout).await;
         world.cache.check_store().await.unwrap();
@@ -180,8 +179,8 @@ async fn ordered_commands_are_sent_after_the_reply_to_the_one_before() {
 async fn a_tenants_steps_stay_in_order_with_replicas_and_dify() {
     for (layout, replicated) in [
         (KeyLayout::digest(), true),
-        (KeyLayout::seed(), false),
-        (KeyLayout::seed(), true),
+        (KeyLayout::dify(), false),
+        (KeyLayout::dify(), true),
     ] {
         let world = World::of(layout).await;
         world.wire.take();

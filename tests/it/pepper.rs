@@ -66,8 +66,12 @@ impl Instance {
         let patient = Duration::from_secs(10);
         let store = RedisStore::new(&server.url()).unwrap();
         let cache = ApiTokenCache::builder(loader)
-            .store(store.response_timeout(patient).connect_timeout(patient))
-            .key_layout(layout)
+            .store(
+                store
+                    .response_timeout(patient)
+                    .connect_timeout(patient)
+                    .key_layout(layout),
+            )
             .token_types(["app"])
             .max_staleness(Duration::from_millis(200))
             .max_concurrent_loads(MAX_LOADS)
@@ -127,7 +131,7 @@ async fn a_pepper_is_rotated_under_load_without_a_lost_revocation() {
         Instance::start(
             &database,
             &server,
-            KeyLayout::digest_keys(current, previous),
+            KeyLayout::peppered(current).previous_peppers(previous),
         )
     };
     let loads = || database.loads.swap(0, Ordering::SeqCst);

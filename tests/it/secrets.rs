@@ -129,8 +129,10 @@ impl Shown {
             uses.lock().unwrap().extend(batch);
             async { Ok::<_, Infallible>(()) }
         };
+        let layout = KeyLayout::peppered(PEPPER).previous_peppers([PEPPER]);
+        let store = RedisStore::new("redis://127.0.0.1").unwrap();
         let builder = ApiTokenCache::builder(loader)
-            .key_layout(KeyLayout::digest_keys(PEPPER, [PEPPER]))
+            .store(store.key_layout(layout))
             .last_use(LastUseRecorder::new(sink));
         self.of("ApiTokenCacheBuilder", &builder);
         let cache: Cache = builder.build().unwrap();
@@ -269,8 +271,11 @@ impl Shown {
         self.of("InvalidReason", &InvalidReason::WrongTokenType);
         self.of("Outcome", &Outcome::Valid);
         self.of("MemoryStore", &MemoryStore::new());
-        self.of("KeyLayout", &KeyLayout::digest_keys(PEPPER, [PEPPER]));
-        self.of("KeyLayout", &KeyLayout::seed());
+        self.of(
+            "KeyLayout",
+            &KeyLayout::peppered(PEPPER).previous_peppers([PEPPER]),
+        );
+        self.of("KeyLayout", &KeyLayout::dify());
         self.of("ProblemDetails", &ProblemDetails::new());
         self.of("StatusOnly", &StatusOnly);
         for rejection in [
@@ -324,11 +329,13 @@ impl Shown {
             .clone()
             .credentials_provider(async || (None, PASSWORD.to_owned()));
         self.of("RedisStore", &provided.tls(tls));
-        for layout in [KeyLayout::digest_keys(PEPPER, [PEPPER]), KeyLayout::seed()] {
+        for layout in [
+            KeyLayout::peppered(PEPPER).previous_peppers([PEPPER]),
+            KeyLayout::dify(),
+        ] {
             let loader = |_: Lookup| async { Err::<Option<TokenRecord<Account>>, _>("away") };
             let cache = ApiTokenCache::builder(loader)
-                .store(store.clone())
-                .key_layout(layout)
+                .store(store.clone().key_layout(layout))
                 .token_types(["app"])
                 .build()
                 .unwrap();
@@ -417,8 +424,9 @@ async fn recorded(layout: KeyLayout) -> String {
     let mut monitor = server.monitor();
     let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
     let build = |layout: &KeyLayout| {
-        let builder = db.cache().store(redis(&server)).local_capacity(0);
-        builder.key_layout(layout.clone()).build().unwrap()
+        let store = redis(&server).key_layout(layout.clone());
+        let builder = db.cache().store(store).local_capacity(0);
+        builder.build().unwrap()
     };
     let cache = build(&layout);
     let mut contents = String::new();
@@ -430,7 +438,7 @@ async fn recorded(layout: KeyLayout) -> String {
     cache.authenticate(TOKEN).await.unwrap();
     cache.authenticate_typed(TOKEN, "dataset").await.unwrap();
     cache.peek(TOKEN).await.unwrap();
-    let recorder = db.cache().store(redis(&server)).key_layout(layout.clone());
+    let recorder = db.cache().store(redis(&server).key_layout(layout.clone()));
     let recorder = recorder
         .last_use(LastUseRecorder::store_only())
         .build()
@@ -487,7 +495,10 @@ async fn recorded(layout: KeyLayout) -> String {
 async fn nothing_in_redis_reveals_a_token() {
     let mut texts = needles();
     texts.add("an unknown token", UNKNOWN);
-    for layout in [KeyLayout::digest(), KeyLayout::digest_keys(PEPPER, [""])] {
+    for layout in [
+        KeyLayout::digest(),
+        KeyLayout::peppered(PEPPER).previous_peppers([""]),
+    ] {
         texts.assert_none_in("Redis", recorded(layout).await);
     }
 }
@@ -496,7 +507,7 @@ async fn nothing_in_redis_reveals_a_token() {
 #[tokio::test]
 async fn with_a_pepper_redis_does_not_hold_a_tokens_digest() {
     let digest = TokenDigest::of(UNKNOWN).to_string();
-    let pepper_alone = KeyLayout::digest_keys(PEPPER, [""; 0]);
+    let pepper_alone = KeyLayout::peppered(PEPPER);
     assert!(!recorded(pepper_alone).await.contains(&digest));
     assert!(recorded(KeyLayout::digest()).await.contains(&digest));
 }

@@ -41,8 +41,7 @@ impl World {
     fn builder(&self) -> Builder {
         self.db
             .cache()
-            .store(redis(&self.server))
-            .key_layout(KeyLayout::seed())
+            .store(redis(&self.server).key_layout(KeyLayout::dify()))
             .token_types(["app", "dataset"])
     }
 
@@ -524,12 +523,11 @@ async fn a_sweep_that_may_not_read_an_entry_is_not_confirmed() {
         .command(&[&["ACL", "SETUSER", "blind"], &rules[..]].concat())
         .ok();
     let url = world.server.url().replace("redis://", "redis://blind:x@");
-    let builder = world.db.cache().store(crate::common::redis_at(&url));
-    let blind = builder
-        .key_layout(KeyLayout::seed())
-        .token_types(["app"])
-        .build()
-        .unwrap();
+    let builder = world
+        .db
+        .cache()
+        .store(crate::common::redis_at(&url).key_layout(KeyLayout::dify()));
+    let blind = builder.token_types(["app"]).build().unwrap();
     assert!(blind.check_store().await.is_ok());
     blind.invalidate_tenant("t-1").await.unwrap_err();
 }
@@ -543,12 +541,11 @@ async fn no_error_repeats_a_token() {
         .command(&[&["ACL", "SETUSER", "few"], &rules[..]].concat())
         .ok();
     let url = world.server.url().replace("redis://", "redis://few:x@");
-    let builder = world.db.cache().store(crate::common::redis_at(&url));
-    let instance = builder
-        .key_layout(KeyLayout::seed())
-        .token_types(["app"])
-        .build()
-        .unwrap();
+    let builder = world
+        .db
+        .cache()
+        .store(crate::common::redis_at(&url).key_layout(KeyLayout::dify()));
+    let instance = builder.token_types(["app"]).build().unwrap();
     let error = instance.invalidate(TOKEN).await.unwrap_err();
     let mut chain = format!("{error} {error:?}");
     let mut source = std::error::Error::source(&error);
@@ -610,12 +607,11 @@ async fn last_uses_have_pythons_keys_and_naive_utc_times() {
 #[tokio::test]
 async fn pythons_key_prefix_applies_to_all_but_set_commands() {
     let world = World::new(Row::new("app").of_tenant("t-1"));
-    let layout = KeyLayout::seed_with_prefix("prod");
+    let layout = KeyLayout::dify().key_prefix("prod");
     let builder = world
         .db
         .cache()
-        .store(redis(&world.server))
-        .key_layout(layout)
+        .store(redis(&world.server).key_layout(layout))
         .token_types(["app"]);
     let instance = builder.local_capacity(0).build().unwrap();
     found(&instance, TOKEN).await;

@@ -34,10 +34,10 @@ async fn world_of(layout: KeyLayout) -> (RedisServer, Cache) {
     let store = store.response_timeout(Duration::from_secs(5));
     let builder = db
         .cache()
-        .store(store)
+        .store(store.key_layout(layout))
         .local_capacity(0)
         .token_types(["app"]);
-    let cache = builder.key_layout(layout).build().unwrap();
+    let cache = builder.build().unwrap();
     for n in 0..TOKENS {
         cache.warm(&token(n)).await.unwrap();
     }
@@ -141,7 +141,7 @@ async fn a_reader_that_blocks_its_thread_delays_no_others() {
 /// In the Dify layout an invalidation holds the connection that everything shares.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn an_invalidation_that_blocks_its_thread_delays_no_others() {
-    let (_server, cache) = world_of(KeyLayout::seed()).await;
+    let (_server, cache) = world_of(KeyLayout::dify()).await;
     for n in 0..20 {
         let (answered, is_answered) = channel();
         let (begins, begun) = channel();

@@ -1,6 +1,6 @@
 //! The design that this crate is derived from, with Flask, gunicorn and one GET by redis-py for each
 //! request, beside axum with the layer. Both have the same Redis, in the layout that
-//! they share (`KeyLayout::seed()`), the same tokens, and a worker or thread for each core.
+//! they share (`KeyLayout::dify()`), the same tokens, and a worker or thread for each core.
 //!
 //! `cargo bench --bench compare --all-features -- flask`; a minute. It asks `scripts/lib/python-env` for a Python with
 //! `benches/compare/flask/requirements.txt`, or `FLASK_PYTHON` names one. Linux, for its CPU times.

@@ -103,8 +103,7 @@ fn cache(redis: &str, has_local: bool) -> ApiTokenCache {
     let store = RedisStore::new(redis).expect("a url");
     let store = store.response_timeout(Duration::from_secs(5));
     let builder = hot::builder_without_tenant()
-        .store(store)
-        .key_layout(KeyLayout::seed())
+        .store(store.key_layout(KeyLayout::dify()))
         .token_types(["app"]);
     let builder = if has_local {
         builder

@@ -38,7 +38,7 @@ impl Layout {
     pub fn keys(&self) -> KeyLayout {
         match self {
             Self::Digest => KeyLayout::digest(),
-            Self::Dify { prefix } => KeyLayout::seed_with_prefix(prefix),
+            Self::Dify { prefix } => KeyLayout::dify().key_prefix(prefix),
         }
     }
 

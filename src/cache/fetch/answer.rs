@@ -15,7 +15,7 @@ use crate::cache::single_flight::{Completion, SendNumber};
 use crate::clock::Tick;
 use crate::loader::Lookup;
 use crate::metrics::Origin;
-use crate::store::Value;
+use crate::store::entry::Value;
 use crate::token::TokenRecord;
 
 impl<M: Send + Sync + 'static> Engine<M> {

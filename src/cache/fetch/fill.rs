@@ -9,7 +9,8 @@ use crate::cache::single_flight::{Completion, SendNumber};
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::metrics::Origin;
-use crate::store::{Filled, Generation, StoreError};
+use crate::store::entry::{Filled, Generation};
+use crate::store::error::StoreError;
 use crate::trace::limited;
 
 /// How a loaded answer's generation was found, which decides what proves it to joiners.
@@ -137,7 +138,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
         let filled = engine
             .store
-            .fill(&self.key, nonce, &value, ttl + grace)
+            .fill(&self.key, nonce, &value, None, ttl + grace)
             .await;
         engine.reach(SyncPoint::Filled).await;
         match filled {
@@ -179,8 +180,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         load: Sent,
     ) -> Option<Generation> {
         let engine = self.engine;
-        // In the seed layout (b) and (c) also enter the tenant's index, which Python invalidates by.
-        if engine.keys.is_seed() {
+        // In the Dify layout (b) and (c) also enter the tenant's index, which Python invalidates by.
+        if engine.keys.is_dify() {
             return None;
         }
         if let Some(known) = known.filter(|known| known.tenant == tenant) {
@@ -250,7 +251,13 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
         let store = &engine.store;
         let put_back = store
-            .restore(&self.key, lease.nonce, &stale.value, &stale.observed, left)
+            .fill(
+                &self.key,
+                lease.nonce,
+                &stale.value,
+                Some(&stale.observed),
+                left,
+            )
             .await;
         match put_back {
             Ok(Filled::Stored(bytes)) => {

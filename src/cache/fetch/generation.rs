@@ -10,7 +10,8 @@ use crate::cache::generations::TenantCell;
 use crate::cache::single_flight::{CallError, Completion, Work};
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
-use crate::store::{Generation, StoreError};
+use crate::store::entry::Generation;
+use crate::store::error::StoreError;
 use crate::task::spawn_stealable;
 
 impl<M: Send + Sync + 'static> Engine<M> {

@@ -12,7 +12,7 @@ use crate::cache::lifetimes::Lifetimes;
 use crate::clock::Tick;
 use crate::loader::{DynLoader, Lookup};
 use crate::metrics::Timer;
-use crate::store::{Generation, Kept, Value};
+use crate::store::entry::{Generation, Kept, Value};
 use crate::token::TokenRecord;
 use crate::trace::{chain, in_span, limited};
 

@@ -12,8 +12,9 @@ use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::loader::Lookup;
 use crate::metrics::Timer;
+use crate::store::entry::{AcquireReply, Acquired, Generation, Nonce, Seen};
+use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::keys::EntryKey;
-use crate::store::{AcquireReply, Acquired, Generation, Nonce, Seen, StoreError, StoreErrorKind};
 use crate::trace::{chain, limited};
 use crate::util::random_fraction;
 
@@ -99,10 +100,6 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         match seen {
             Seen::Vacant => Step::Acquire(Existing::Nothing),
             Seen::Lease => Step::Wait,
-            Seen::WrongType => {
-                self.count_corrupt();
-                Step::Acquire(Existing::WrongType)
-            }
             Seen::Corrupt(old) => {
                 self.count_corrupt();
                 Step::Acquire(Existing::Invalid(old, None))
@@ -177,7 +174,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 let (known, stale) = match existing {
                     Existing::Invalid(_, known) => (known, None),
                     Existing::Stale(stale) => (None, Some(stale)),
-                    Existing::Nothing | Existing::WrongType => (None, None),
+                    Existing::Nothing => (None, None),
                 };
                 let lease = Lease {
                     nonce,
@@ -216,17 +213,10 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             Existing::Nothing => None,
             Existing::Invalid(old, _) => Some(old),
             Existing::Stale(stale) => Some(&stale.observed),
-            Existing::WrongType => {
-                store.delete(&self.key).await?;
-                None
-            }
         };
         let sent = self.send();
-        let reply = match old {
-            Some(old) => store.acquire_over(&self.key, old, nonce, lease),
-            None => store.acquire(&self.key, nonce, lease),
-        };
-        Ok((sent, reply.await?))
+        let reply = store.acquire(&self.key, old, nonce, lease).await?;
+        Ok((sent, reply))
     }
 
     /// Enters our bound into the registry, once a minute, before anything is sent that an entry may be
@@ -242,7 +232,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         if !engine.has_to_register() {
             return Ok(());
         }
-        let (now, patience) = (engine.clock.now(), engine.store.deadline());
+        let (now, patience) = (engine.clock.now(), engine.store.operation_timeout());
         let Some(_registering) = engine.bounds.begin_to_register(now, patience) else {
             return Ok(());
         };

@@ -14,8 +14,9 @@ use crate::cache::single_flight::{Completion, SendNumber};
 use crate::clock::{LogicalTime, Tick};
 use crate::loader::Lookup;
 use crate::metrics::Origin;
+use crate::store::entry::{Generation, Nonce, Observed, Value};
+use crate::store::error::StoreError;
 use crate::store::keys::EntryKey;
-use crate::store::{Generation, Nonce, Observed, StoreError, Value};
 use crate::trace::{chain, limited};
 
 pub(super) type Completed<M> = Completion<Resolved<M>, Unavailable>;
@@ -85,7 +86,6 @@ pub(super) enum Existing<M> {
     Invalid(Observed, Option<KnownGeneration>),
     /// A valid value past its soft end.
     Stale(StaleEntry<M>),
-    WrongType,
 }
 
 /// A record past its soft end, which is answered if the load fails.

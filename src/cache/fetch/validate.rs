@@ -8,7 +8,8 @@ use crate::cache::bounds::Published;
 use crate::cache::engine::Engine;
 use crate::cache::generations::TenantCell;
 use crate::loader::Lookup;
-use crate::store::{Seen, StoreError, Value};
+use crate::store::entry::{Seen, Value};
+use crate::store::error::StoreError;
 
 /// Whether a stored value is valid.
 pub(super) enum Validity {
@@ -31,7 +32,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         };
         let Some(generation) = value.generation() else {
             // The Python service writes none; its entries are valid as they are.
-            let is_pythons = self.keys.is_seed();
+            let is_pythons = self.keys.is_dify();
             return Ok(if is_pythons {
                 Validity::Valid(None)
             } else {

@@ -26,7 +26,7 @@ use crate::cache::cached_token::{EntryMeta, Principal};
 use crate::cache::generations::TenantCell;
 use crate::clock::Tick;
 use crate::metrics::Counter;
-use crate::store::{Generation, Kept};
+use crate::store::entry::{Generation, Kept};
 use crate::token::TokenDigest;
 
 /// The keyed hash of a token, and where keys hold one of its type.
@@ -315,7 +315,7 @@ mod tests {
     use super::*;
     use crate::cache::generations::Generations;
     use crate::clock::LogicalClock;
-    use crate::store::Generation;
+    use crate::store::entry::Generation;
     use crate::token::{BearerToken, TokenRecord};
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::scripts::{COMPARE_AND_DELETE, COMPARE_AND_SET, SET_IF_MISSING};
 use super::transport::batch::Batch;
-use crate::store::Nonce;
+use crate::store::entry::Nonce;
 use crate::store::keys::Keys;
 
 /// The number of slots in which a single server has to accept a deletion: it may be a node of a cluster.
@@ -39,7 +39,7 @@ pub(super) fn check(keys: &Keys, tag: Option<&str>) -> Batch {
             batch.cmd("DEL").arg(keys.probe(Some(&n.to_string())));
         }
     }
-    if keys.is_seed() {
+    if keys.is_dify() {
         batch.cmd("EXPIRE").arg(set).arg(1);
         batch.cmd("SREM").arg(set).arg(1);
         batch.cmd("SCAN").arg(0).arg("COUNT").arg(1);

@@ -17,8 +17,8 @@ use super::transport::read_batcher::ReadBatcher;
 use super::transport::reply::unexpected;
 use super::transport::reply::{Reply, confirmed};
 #[cfg(feature = "metrics")]
-use crate::store::Breakers;
-use crate::store::StoreError;
+use crate::store::backend::Breakers;
+use crate::store::error::StoreError;
 
 pub(super) struct Connection {
     /// The number of connections that were made, to any server.

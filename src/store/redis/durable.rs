@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use super::commands::RedisLevel;
+use super::commands::Commands;
 use super::scripts::millis;
 use super::transport::batch::Batch;
 use super::transport::node::{DurableTarget, Session};
 use super::transport::reply::{confirmed, read, unexpected};
-use crate::store::{Durability, Nonce, StoreError};
+use crate::store::backend::Durability;
+use crate::store::entry::Nonce;
+use crate::store::error::StoreError;
 
 /// The TTL of the key whose write the replicas have to acknowledge.
 const FENCE: Duration = Duration::from_secs(60);
@@ -18,7 +17,7 @@ const FENCE: Duration = Duration::from_secs(60);
 /// How often a durable deletion is tried, each time from its beginning.
 pub(super) const DURABLE_ATTEMPTS: u16 = 3;
 
-impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
+impl Commands {
     /// Deletes names, and waits until replicas have acknowledged that, on a connection of its own.
     ///
     /// A deletion that removes nothing is not replicated, and `WAIT` only counts its own connection's writes:

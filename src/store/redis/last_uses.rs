@@ -1,15 +1,14 @@
 //! The times of last uses in the store (wire.md).
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::commands::RedisLevel;
+use super::codec::times;
+use super::commands::Commands;
 use super::transport::batch::Batch;
 use super::transport::reply::{Reply, is_wrong_type, read};
+use crate::store::backend::{LAST_USE_TTL, Put};
+use crate::store::error::StoreError;
 use crate::store::keys::EntryKey;
-use crate::store::{LAST_USE, Put, StoreError};
-use crate::token::times;
 
 /// Replaces an earlier time, and anything that is not a time, of any type. This crate and Python write
 /// times in one form, without an offset, in UTC and with the largest unit first, so that later times are
@@ -23,7 +22,7 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return 1";
 
-impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
+impl Commands {
     pub(super) async fn write_last_uses(
         &self,
         uses: &[(EntryKey, DateTime<Utc>)],
@@ -32,7 +31,9 @@ impl<M: Serialize + DeserializeOwned> RedisLevel<M> {
         for (key, at) in uses {
             let script = batch.cmd("EVAL").arg(SET_IF_LATER).arg(1);
             script.arg(self.keys.last_use(key));
-            script.arg(times::to_isoformat(*at)).arg(LAST_USE.as_secs());
+            script
+                .arg(times::to_isoformat(*at))
+                .arg(LAST_USE_TTL.as_secs());
         }
         let replies = self.connection.send(&batch).await?.into_iter();
         Ok(replies.map(|reply| read::<i64>(reply).map(drop)).collect())

@@ -4,16 +4,19 @@
 //! timed out may still be executed seconds later. That is why every write of an entry is a
 //! compare-and-set on the server (protocol.md section 2).
 
+mod backend;
 mod check;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
+pub(crate) mod codec;
 mod commands;
 mod connection;
+#[cfg(feature = "dify")]
+pub(crate) mod dify;
 mod durable;
 mod endpoint;
 mod last_uses;
 mod scripts;
-mod seed;
 mod settings;
 mod store;
 #[cfg(feature = "redis-rustls")]

@@ -7,15 +7,15 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::commands::RedisLevel;
+use super::backend::RedisBackend;
 use super::connection::Connection;
 use super::endpoint::Endpoint;
-use super::seed::SeedLevel;
 use super::settings::{Access, BreakerSettings, Settings, Timeouts};
 #[cfg(feature = "redis-rustls")]
 use super::tls::RedisTls;
 use crate::error::{ConfigError, LONGEST_WAIT};
-use crate::store::sealed::{self, Parts};
+use crate::store::into_store::sealed::{self, Parts};
+use crate::store::layout::KeyLayout;
 
 /// A store in Redis 6.2 or later, or Valkey, which any number of instances share.
 ///
@@ -35,6 +35,7 @@ pub struct RedisStore {
     access: Access,
     timeouts: Timeouts,
     breaker: BreakerSettings,
+    layout: KeyLayout,
 }
 
 impl RedisStore {
@@ -72,7 +73,17 @@ impl RedisStore {
                 failures: 5,
                 pause: Duration::from_millis(500),
             },
+            layout: KeyLayout::default(),
         })
+    }
+
+    /// Sets how keys and values are written.
+    ///
+    /// Defaults to [`KeyLayout::digest`], without a pepper.
+    #[must_use]
+    pub fn key_layout(mut self, layout: KeyLayout) -> Self {
+        self.layout = layout;
+        self
     }
 
     /// Sets the certificates for TLS, which is used if the URL begins with `rediss` or `valkeys`.
@@ -161,6 +172,7 @@ impl fmt::Debug for RedisStore {
             access,
             timeouts,
             breaker,
+            layout,
         } = self;
         let Access {
             credentials,
@@ -175,6 +187,7 @@ impl fmt::Debug for RedisStore {
             .field("credentials_provider", &credentials.is_some())
             .field("timeouts", timeouts)
             .field("breaker", breaker)
+            .field("key_layout", layout)
             .finish()
     }
 }
@@ -183,7 +196,12 @@ impl<M> sealed::IntoStore<M> for RedisStore
 where
     M: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
+    fn layout(&self) -> KeyLayout {
+        self.layout.clone()
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.layout.check()?;
         #[cfg(feature = "redis-rustls")]
         if let Some(tls) = &self.access.tls {
             if !self.endpoint.is_encrypted() {
@@ -196,22 +214,14 @@ where
         }
         let least = Duration::from_millis(1);
         for (name, value, least) in [
-            ("RedisStore response_timeout", self.timeouts.response, least),
-            ("RedisStore connect_timeout", self.timeouts.connect, least),
-            (
-                "RedisStore circuit_breaker pause",
-                self.breaker.pause,
-                Duration::ZERO,
-            ),
+            ("response_timeout", self.timeouts.response, least),
+            ("connect_timeout", self.timeouts.connect, least),
+            ("circuit_breaker pause", self.breaker.pause, Duration::ZERO),
         ] {
             ConfigError::unless_within(name, value, least..=LONGEST_WAIT)?;
         }
         let failures = self.breaker.failures;
-        ConfigError::unless_within(
-            "RedisStore circuit_breaker failures",
-            failures,
-            1..=u32::MAX,
-        )
+        ConfigError::unless_within("circuit_breaker failures", failures, 1..=u32::MAX)
     }
 
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
@@ -222,11 +232,6 @@ where
             keys: Arc::clone(&parts.keys),
         };
         let connection = Connection::new(self.endpoint, settings);
-        let seed = parts.keys.is_seed();
-        let level = RedisLevel::<M>::new(connection, parts);
-        if seed {
-            return sealed::Erased(Arc::new(SeedLevel::new(level)));
-        }
-        sealed::Erased(Arc::new(level))
+        sealed::Erased(Arc::new(RedisBackend::<M>::new(connection, parts)))
     }
 }

@@ -9,8 +9,8 @@ use super::seeds::Seeds;
 use super::slots::{Address, slot};
 use super::topology::{Map, Topology, unowned};
 #[cfg(feature = "metrics")]
-use crate::store::Breakers;
-use crate::store::StoreError;
+use crate::store::backend::Breakers;
+use crate::store::error::StoreError;
 use crate::store::redis::check::check;
 use crate::store::redis::settings::Settings;
 use crate::store::redis::transport::batch::{Batch, Replies};

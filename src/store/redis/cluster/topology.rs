@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use super::seeds::Seeds;
 use super::slots::{Address, Owners};
 #[cfg(feature = "metrics")]
-use crate::store::Breakers;
-use crate::store::StoreError;
+use crate::store::backend::Breakers;
+use crate::store::error::StoreError;
 use crate::store::redis::settings::Settings;
 use crate::store::redis::transport::batch::Batch;
 use crate::store::redis::transport::handshake::ConnectOptions;

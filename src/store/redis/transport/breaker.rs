@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[cfg(feature = "metrics")]
-use crate::store::Breakers;
-use crate::store::StoreError;
+use crate::store::backend::Breakers;
+use crate::store::error::StoreError;
 use crate::store::redis::settings::BreakerSettings;
 use crate::util::lock;
 

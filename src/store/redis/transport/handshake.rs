@@ -20,7 +20,7 @@ use super::heartbeat::Heartbeat;
 use super::link::{Broken, Link};
 use super::login::Login;
 use super::reply::{Reply, accepted, connection_failed, not_connected, unexpected};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::redis::settings::Access;
 
 /// The name of the connections in `CLIENT LIST`.

@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::reply::Reply;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// A `DEL` of a key that never exists. It is a write that changes nothing: unlike a `PING`, a demoted
 /// master, a replica and an isolated master refuse it.

@@ -16,8 +16,8 @@ use super::stealable::Stealable;
 pub(crate) use super::supervisor::OnDisconnect;
 use super::supervisor::Supervisor;
 #[cfg(feature = "metrics")]
-use crate::store::Breakers;
-use crate::store::StoreError;
+use crate::store::backend::Breakers;
+use crate::store::error::StoreError;
 use crate::store::redis::settings::{Settings, Timeouts};
 
 pub(crate) struct Node {

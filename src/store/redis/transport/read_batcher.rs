@@ -12,7 +12,7 @@ use super::batch::{Batch, Replies};
 use super::node::Node;
 use super::reply::{Reply, unexpected};
 use super::stealable::yield_stealable;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::task::spawn_stealable;
 use crate::util::lock;
 

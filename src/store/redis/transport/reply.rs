@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redis::{FromRedisValue, RedisError, Value};
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The reply to one command.
 pub(crate) type Reply = Result<Value, ReplyError>;

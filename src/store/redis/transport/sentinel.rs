@@ -12,7 +12,7 @@ use super::login::Login;
 use super::reply::{accepted, connection_failed, send_failed, unexpected};
 use super::url::Hosts;
 use crate::error::ConfigError;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Sentinels, and the name of the master that they watch.
 #[derive(Clone)]

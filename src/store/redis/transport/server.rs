@@ -6,7 +6,7 @@ use super::handshake::{ConnectOptions, Target};
 use super::link::Link;
 #[cfg(feature = "redis-sentinel")]
 use super::sentinel::Sentinels;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// What a connection leads to.
 #[derive(Clone)]

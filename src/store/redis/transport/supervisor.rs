@@ -19,7 +19,7 @@ use super::heartbeat::Heartbeat;
 use super::link::Link;
 use super::reply::not_connected;
 use super::server::Server;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::redis::settings::{Access, Timeouts};
 use crate::task::spawn_stealable;
 use crate::util::{lock, random_fraction};

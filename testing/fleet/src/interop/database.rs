@@ -141,8 +141,7 @@ impl Database {
     pub fn cache(self: &Arc<Self>, redis: &RedisServer) -> ApiTokenCacheBuilder<()> {
         let database = Arc::clone(self);
         ApiTokenCache::builder(move |lookup| Arc::clone(&database).load(lookup))
-            .store(patient(redis))
-            .key_layout(KeyLayout::seed())
+            .store(patient(redis).key_layout(KeyLayout::dify()))
             .token_types(["app", "dataset"])
     }
 }

@@ -1,4 +1,4 @@
-//! The other side of `KeyLayout::seed`: a Python node on the same Redis.
+//! The other side of `KeyLayout::dify`: a Python node on the same Redis.
 //!
 //! `python/seed` is a program of our own that behaves like the published `api_token_cache.py` in its first, second
 //! and current version, with the real packages `redis` and `pydantic`. The tests control it line by line, and

@@ -195,8 +195,10 @@ where
         async move { Ok::<_, std::io::Error>(Some(record)) }
     };
     ApiTokenCache::builder(loader)
-        .store(fleet::interop::database::patient(&world.redis))
-        .key_layout(tower_api_token::store::KeyLayout::seed())
+        .store(
+            fleet::interop::database::patient(&world.redis)
+                .key_layout(tower_api_token::store::KeyLayout::dify()),
+        )
         .token_types(["app"])
         .local_capacity(0)
         .build()

@@ -98,8 +98,10 @@ async fn pythons_flusher_writes_our_last_uses_to_the_database() {
 async fn with_a_prefix_pythons_flusher_finds_no_last_uses() {
     let world = World::with(Row::new("tok-1"));
     let mut python = Python::with_prefix(Version::Current, &world.redis, "prod");
-    let layout = KeyLayout::seed_with_prefix("prod");
-    let builder = world.builder().key_layout(layout);
+    let layout = KeyLayout::dify().key_prefix("prod");
+    let builder = world
+        .builder()
+        .store(fleet::interop::database::patient(&world.redis).key_layout(layout));
     let rust = builder
         .last_use(LastUseRecorder::store_only())
         .build()

@@ -11,8 +11,11 @@ use tower_api_token::store::KeyLayout;
 const INDEX: &str = "tenant_tokens:t-1";
 
 fn rust(world: &World) -> ApiTokenCache {
-    let layout = KeyLayout::seed_with_prefix("prod");
-    let builder = world.builder().key_layout(layout).local_capacity(0);
+    let layout = KeyLayout::dify().key_prefix("prod");
+    let builder = world
+        .builder()
+        .store(fleet::interop::database::patient(&world.redis).key_layout(layout))
+        .local_capacity(0);
     builder.build().unwrap()
 }
 

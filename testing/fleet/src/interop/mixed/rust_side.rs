@@ -43,8 +43,7 @@ impl RustSide {
                     load(Arc::clone(&books), dice, lookup)
                 };
                 ApiTokenCache::builder(loader)
-                    .store(patient(redis))
-                    .key_layout(KeyLayout::seed())
+                    .store(patient(redis).key_layout(KeyLayout::dify()))
                     .token_types(["app"])
                     .max_staleness(BOUND)
                     .build()

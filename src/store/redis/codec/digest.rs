@@ -1,26 +1,23 @@
-//! A value as it lies in Redis: its kind, the format's version, JSON (`V1{…}`, `N1`, `D2{…}`).
+//! The values of the digest layout: their kind, the version of the format, and JSON (`V1{…}`, `N1`, `D2{…}`).
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Serialize};
 
-use super::record::TokenRecord;
+use super::shared::{
+    Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata,
+};
 use super::times;
+use crate::store::entry::{Generation, Kept, Value};
 use crate::store::keys::KeyDigest;
-use crate::store::{Generation, Kept, Nonce, Value};
+use crate::token::TokenRecord;
 
 const RECORD: &[u8] = b"V1";
 const ABSENT: &[u8] = b"N1";
 const DENIED: &[u8] = b"D2";
-pub(super) const LEASE: &[u8] = b"L1";
-
-/// A larger record is answered and not cached.
-pub(crate) const MAX_BYTES: usize = 16 * 1024;
 
 #[derive(Serialize)]
 struct RecordJson<'a> {
@@ -36,7 +33,7 @@ struct RecordJson<'a> {
     expires_at: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<&'a str>,
-    /// How many milliseconds before the entry's end its soft end is.
+    /// The time from the soft end to the end of the entry, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     soft: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +42,7 @@ struct RecordJson<'a> {
     metadata: Option<serde_json::Value>,
 }
 
-/// The same for reading. What is only looked at is borrowed; what is kept has to be its own.
+/// A record to be read. Texts that are only compared or parsed are borrowed.
 #[derive(Deserialize)]
 struct ReadRecordJson<'a, M> {
     id: String,
@@ -69,31 +66,9 @@ struct ReadRecordJson<'a, M> {
     metadata: Option<M>,
 }
 
-/// Borrowed, unless it holds escapes. A type of its own, because serde never borrows within an
-/// `Option<Cow<str>>`.
+/// A text that is borrowed unless it holds escapes. serde does not borrow within an `Option<Cow<str>>`.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Why a value cannot be written.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum EncodeError {
-    TooLarge,
-    /// The metadata's `Serialize` failed or panicked.
-    Unwritable,
-}
-
-/// The bytes under a key.
-#[derive(Debug)]
-pub(crate) enum Decoded<M> {
-    Lease,
-    Value(Value<M>),
-    /// Unreadable, of an unknown version, or another token's.
-    Corrupt,
-}
-
-pub(crate) fn lease(nonce: Nonce) -> String {
-    format!("L1{nonce}")
-}
 
 pub(crate) fn encode<M: Serialize>(
     value: &Value<M>,
@@ -137,33 +112,6 @@ fn encode_record<M: Serialize>(
     Ok(bytes)
 }
 
-pub(super) fn within_limit(bytes: Vec<u8>) -> Result<Vec<u8>, EncodeError> {
-    if bytes.len() > MAX_BYTES {
-        return Err(EncodeError::TooLarge);
-    }
-    Ok(bytes)
-}
-
-/// Nothing is written of what is null: no metadata, or none of an `Option`.
-pub(super) fn write_metadata(
-    metadata: &impl Serialize,
-) -> Result<Option<serde_json::Value>, EncodeError> {
-    let metadata =
-        guarded(|| serde_json::to_value(metadata).ok()).ok_or(EncodeError::Unwritable)?;
-    Ok((!metadata.is_null()).then_some(metadata))
-}
-
-/// Left out or null: the unit type, or a user's `Option`.
-pub(super) fn read_metadata<M: DeserializeOwned>(metadata: Option<M>) -> Option<M> {
-    let unit = UnitDeserializer::<serde_json::Error>::new();
-    metadata.or_else(|| guarded(|| M::deserialize(unit).ok()))
-}
-
-/// Runs what may call the user's `Serialize` or `Deserialize`: a panic of theirs is as good as an error.
-pub(super) fn guarded<T>(users: impl FnOnce() -> Option<T>) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(users)).ok().flatten()
-}
-
 fn soft(grace: Duration) -> Option<u64> {
     let millis = u64::try_from(grace.as_millis()).ok()?;
     (millis > 0).then_some(millis)
@@ -181,7 +129,7 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> D
     value.map_or(Decoded::Corrupt, Decoded::Value)
 }
 
-/// An optional text that must be well formed where it is there.
+/// Reads an optional text, which must be valid if it exists.
 fn each<T>(text: Option<Text<'_>>, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
     match text {
         None => Some(None),
@@ -197,7 +145,7 @@ fn decode_record<M: DeserializeOwned>(
         Some(json) => (json, false),
         None => (bytes.strip_prefix(DENIED)?, true),
     };
-    // Looked at once, and not each text of it by itself.
+    // Checked once, and not for each text in it.
     let json = std::str::from_utf8(json).ok()?;
     let json: ReadRecordJson<'_, M> = guarded(|| serde_json::from_str(json).ok())?;
     if json.id.is_empty() || !digest.is_written(&json.digest.0) || json.denied.is_some() != denied {
@@ -226,8 +174,9 @@ fn decode_record<M: DeserializeOwned>(
 mod tests {
     use super::*;
     use crate::TokenRecord;
-    use crate::store::KeyLayout;
     use crate::store::keys::Keys;
+    use crate::store::layout::KeyLayout;
+    use crate::store::redis::codec::shared::MAX_BYTES;
     use crate::token::BearerToken;
 
     #[test]

@@ -1,4 +1,4 @@
-//! An entry as the Python service has it: seven members of JSON, naive UTC times, or `null`.
+//! The entries of Dify's service: seven members of JSON, with UTC times without an offset, or `null`.
 
 use std::sync::Arc;
 
@@ -6,18 +6,17 @@ use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::codec::{
+use crate::store::entry::{Generation, Kept, Value};
+use crate::store::redis::codec::shared::{
     Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata,
 };
-use super::record::TokenRecord;
-use super::secret::BearerToken;
-use super::times;
-use crate::store::{Generation, Kept, Value};
+use crate::store::redis::codec::times;
+use crate::token::{BearerToken, TokenRecord};
 
 const NULL: &[u8] = b"null";
 
-/// In the order in which Python writes them. Ours come after, and Python ignores them; no name of
-/// Python's begins like theirs, whatever members it may have one day.
+/// The members in the order in which Python writes them. Ours follow, and Python ignores them. They begin
+/// with `~`, so that no later member of Python's has the same name.
 #[derive(Serialize)]
 struct Written<'a> {
     id: &'a str,
@@ -36,8 +35,8 @@ struct Written<'a> {
     metadata: Option<serde_json::Value>,
 }
 
-/// All seven have to be there, though some may be null: Python refuses the entry otherwise, and what
-/// one side takes for a miss the other must not take for a hit.
+/// All seven members must exist, although some may be null: otherwise Python rejects the entry, and a miss of
+/// one side must not be a hit of the other.
 #[derive(Deserialize)]
 struct Read<M> {
     id: String,
@@ -67,8 +66,8 @@ struct Read<M> {
 }
 
 impl<M: DeserializeOwned> Read<M> {
-    /// Takes our members from the names that they had before, if the entry has none under today's. What
-    /// cannot be read there is not ours: those names are Python's to use.
+    /// Takes our members from their former names, if the entry has none under the present ones. A member that
+    /// cannot be read is not ours: Python may use those names.
     fn with_former_names(mut self) -> Self {
         if self.expires_at.is_none() && self.generation.is_none() && self.metadata.is_none() {
             let time = self.former_expires_at.take();
@@ -85,7 +84,7 @@ impl<M: DeserializeOwned> Read<M> {
     }
 }
 
-/// A member with a function of its own has no default: left out is an error.
+/// Reads a member that may be null and must exist: serde has no default for a member with a function.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Option::deserialize(from)
 }
@@ -179,7 +178,7 @@ pub(crate) fn is_lease(bytes: &[u8]) -> bool {
     bytes.starts_with(LEASE)
 }
 
-/// The tenant that an entry names, whatever else is in it: what a sweep decides by.
+/// Returns the tenant that an entry names, whatever else it holds. A sweep decides by it.
 pub(crate) fn tenant_of(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct OfTenant {
@@ -193,7 +192,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::token::codec::MAX_BYTES;
+    use crate::store::redis::codec::shared::MAX_BYTES;
 
     fn token() -> BearerToken {
         BearerToken::new("app-tok")

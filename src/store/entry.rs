@@ -1,0 +1,228 @@
+//! What a store keeps under a key, and what its replies say about it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::token::{TokenRecord, write_hex};
+
+/// 128 random bits, new for every command that creates something, so that a late duplicate of a command
+/// cannot pass for a new one (protocol.md N9).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Nonce([u8; 16]);
+
+impl Nonce {
+    pub(crate) fn new() -> Self {
+        let mut bytes = [0; 16];
+        // Without random numbers there is no fence. The panic ends the lookup, which is answered
+        // "unavailable".
+        getrandom::fill(&mut bytes).expect("the operating system's random generator");
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A tenant's generation, or the epoch: 128 random bits that are never used again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Generation([u8; 16]);
+
+impl Generation {
+    pub(crate) fn new() -> Self {
+        Self(Nonce::new().0)
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        crate::token::parse_hex(text).map(Self)
+    }
+
+    pub(crate) fn halves(self) -> (u64, u64) {
+        let whole = u128::from_be_bytes(self.0);
+        ((whole >> 64) as u64, whole as u64)
+    }
+
+    pub(crate) fn from_halves(high: u64, low: u64) -> Self {
+        Self((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A value under a key, and what decides whether it is valid.
+pub(crate) struct Kept<T> {
+    pub(crate) what: T,
+    pub(crate) generation: Option<Generation>,
+    /// The end of its TTL, if this process stores it itself.
+    pub(crate) until: Tick,
+    /// How long after that it may be answered if the loader fails (stale-if-error).
+    pub(crate) grace: Duration,
+    /// Set by the in-memory store when it deletes or evicts the entry, for those who hold a reference.
+    pub(crate) revoked: AtomicBool,
+}
+
+impl<T> Kept<T> {
+    pub(crate) fn new(what: T, generation: Option<Generation>) -> Self {
+        Self {
+            what,
+            generation,
+            until: Tick::NEVER,
+            grace: Duration::ZERO,
+            revoked: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn until(mut self, until: Tick) -> Self {
+        self.until = until;
+        self
+    }
+
+    pub(crate) fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+}
+
+/// One of the two answers that are cached. A denied record is found.
+pub(crate) enum Value<M> {
+    Found(Arc<Kept<TokenRecord<M>>>),
+    Absent(Arc<Kept<()>>),
+}
+
+impl<M> Value<M> {
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::Found(kept) => kept.generation,
+            Self::Absent(kept) => kept.generation,
+        }
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        match self {
+            Self::Found(kept) => kept.grace,
+            Self::Absent(_) => Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn revoked(&self) -> &AtomicBool {
+        match self {
+            Self::Found(kept) => &kept.revoked,
+            Self::Absent(kept) => &kept.revoked,
+        }
+    }
+
+    pub(crate) fn tenant_id(&self) -> Option<&str> {
+        match self {
+            Self::Found(kept) => kept.what.tenant_id.as_deref(),
+            Self::Absent(_) => None,
+        }
+    }
+}
+
+impl<M> Clone for Value<M> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Found(kept) => Self::Found(Arc::clone(kept)),
+            Self::Absent(kept) => Self::Absent(Arc::clone(kept)),
+        }
+    }
+}
+
+impl<M> fmt::Debug for Value<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Found(_) => "Found",
+            Self::Absent(_) => "Absent",
+        })
+    }
+}
+
+/// The exact contents of a key that were read: a compare-and-set expects them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Observed {
+    Bytes(Vec<u8>),
+    Version(u64),
+    /// A key of another Redis type, which is deleted before a lease is taken.
+    WrongType,
+}
+
+impl Observed {
+    /// Returns the number of bytes that were read, or zero if the contents are not bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Version(_) | Self::WrongType => 0,
+        }
+    }
+}
+
+/// The contents of a key.
+#[derive(Debug)]
+pub(crate) enum Seen<M> {
+    Vacant,
+    Lease,
+    /// A value, with its remaining TTL if that was asked for.
+    Value(Value<M>, Observed, Option<Duration>),
+    /// Contents that cannot be read, or belong to another token: to be replaced, and never answered.
+    Corrupt(Observed),
+}
+
+/// The reply to an acquire.
+#[derive(Debug)]
+pub(crate) enum Acquired<M> {
+    Ours,
+    /// The key has other contents.
+    Taken(Seen<M>),
+    /// The key no longer has the contents that were to be replaced.
+    Gone,
+}
+
+/// The replies in the round trip of an acquire.
+#[derive(Debug)]
+pub(crate) struct AcquireReply<M> {
+    pub(crate) acquired: Acquired<M>,
+    /// The epoch, if it exists and could be read.
+    pub(crate) epoch: Option<Generation>,
+}
+
+/// The reply to a fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// The value was stored, in this number of bytes (zero in memory).
+    Stored(usize),
+    /// The lease no longer exists: it expired, or an invalidation removed it.
+    Refused,
+    /// Nothing was sent: the value is larger than the limit, or cannot be serialized.
+    Unwritable,
+    /// Nothing was sent: the key layout has no form for such a value.
+    NoForm,
+}
+
+/// Returns a bound in milliseconds, as the registry holds it: rounded up, and zero for zero.
+pub(crate) fn bound_millis(bound: Duration) -> u64 {
+    u64::try_from(bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// The staleness bounds of all instances, as far as the registry holds them.
+pub(crate) type Bounds = Vec<Duration>;
