@@ -62,7 +62,7 @@ async fn revoke(
         .await?;
     // This instance rejects the token now, others within `max_staleness` (1 s).
     cache.invalidate_digest(digest).await?;
-    // Returns when no instance accepts any of the tenant's tokens.
+    // For records with `.tenant_id("t-42")`: returns when every instance answers from the changed data.
     cache
         .invalidate_tenant("t-42")
         .wait_for_all_instances()
