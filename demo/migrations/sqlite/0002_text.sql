@@ -1,5 +1,5 @@
--- The token's text with KEY_LAYOUT=dify, whose cache keys contain it, so that invalidations need it. NULL with
--- KEY_LAYOUT=digest.
+-- The token itself, with KEY_LAYOUT=seed alone: the cache keys of that layout contain it, so without it
+-- nothing could be invalidated. With KEY_LAYOUT=digest it stays NULL.
 ALTER TABLE tokens ADD COLUMN token TEXT;
 
 CREATE UNIQUE INDEX tokens_by_text ON tokens (token) WHERE token IS NOT NULL;
