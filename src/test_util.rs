@@ -1,8 +1,8 @@
-//! For tests: a clock that is moved by hand, and places where a flight can be held.
+//! For tests: a clock that is set by hand, and points at which a lookup can be held.
 //!
 //! Behind the feature `test-util`; nothing of it is part of the stable interface.
 //!
-//! A clock that is moved by hand makes an hour of expiry a matter of one call:
+//! With a clock that is set by hand, a test of an hour's expiry takes one call:
 //!
 //! ```
 //! use std::time::Duration;
@@ -27,8 +27,8 @@
 //! # }
 //! ```
 //!
-//! A hook holds a flight where the race is that one wants to see: here a token is revoked between its
-//! load and its fill, and the fill is refused.
+//! A sync point holds a lookup in the middle of a race. Here a token is revoked between its load and its fill,
+//! and the fill is refused.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -9,24 +9,25 @@ use crate::store::entry::bound_millis;
 use crate::trace::limited;
 use crate::util::lock;
 
-/// The longest staleness bound that an instance can be configured for.
+/// The longest staleness bound that an instance can be configured with.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 
-/// When a registration is renewed, by the next lookup that Redis is asked for.
+/// The age at which a registration is renewed, by the next lookup that asks Redis.
 const RENEWAL: Duration = Duration::from_secs(60);
 
-/// How long a registration is relied on. Longer, so that what is read beside the lookup that renews it,
-/// a tenant's generation, is kept too.
+/// How long a registration is relied on. Longer than [`RENEWAL`], so that a tenant's generation that is read
+/// beside the lookup that renews it is cached too.
 const RELIANCE: Duration = Duration::from_secs(90); // guard: R2b
 
-/// Whether operators could know of this instance's bound when a command was sent, so that what the
-/// command proves may be kept (protocol.md section 2).
+/// Whether operators could know this instance's bound when a command was sent, so that its result may be
+/// cached in the local level (protocol.md section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Published {
-    /// The store is this process's own memory: there is nobody else to know of it.
+    /// The store is this process's own memory: no other process needs to know the bound.
     Own,
-    /// The registry held it, in this session.
+    /// The registry held the bound, in this session.
     In(u64),
+    /// The registry is not known to have held the bound.
     No,
 }
 
@@ -34,15 +35,15 @@ pub(crate) enum Published {
 pub(crate) struct Bounds {
     /// This instance's staleness bound, zero without a local level.
     own: Duration,
-    /// The longest bound that was ever seen, in milliseconds.
+    /// The longest bound that was ever read, in milliseconds.
     longest: AtomicU64,
-    /// When the lookup that registers now began to, by the clock; 0: none does.
+    /// When the lookup that is registering the bound began to, by the clock, or 0 if none is.
     registering: AtomicU64,
-    /// The session in which the registry acknowledged the own bound, and when.
+    /// The session in which the registry acknowledged our bound, and when.
     registered: Mutex<Option<(u64, Tick)>>,
 }
 
-/// Registers for everybody, until it is dropped.
+/// The right to register the bound, until it is dropped.
 pub(crate) struct Registering<'a> {
     of: &'a AtomicU64,
     since: u64,
@@ -51,14 +52,14 @@ pub(crate) struct Registering<'a> {
 impl Drop for Registering<'_> {
     fn drop(&mut self) {
         let (free, order) = (0, Ordering::SeqCst);
-        // Another may have taken over.
+        // Another lookup may have taken over.
         let _ = self.of.compare_exchange(self.since, free, order, order);
     }
 }
 
 impl Bounds {
-    /// `configured` is the bound that all instances should have, whether or not this one has a local
-    /// level: another's entry in the registry may be lost.
+    /// Creates the bounds. `configured` is the bound that all instances should have, whether or not this one
+    /// has a local level: another instance's entry in the registry may be lost.
     pub(crate) fn new(own: Duration, configured: Duration) -> Self {
         Self {
             own,
@@ -68,18 +69,18 @@ impl Bounds {
         }
     }
 
-    /// What the registry has to hold before this instance keeps anything.
+    /// Returns the bound that the registry must hold before this instance caches anything locally.
     pub(crate) fn own(&self) -> Duration {
         self.own
     }
 
-    /// Returns whether the registry holds this instance's bound, for all that this process knows: it was
-    /// entered in this session, and a short time ago.
+    /// Returns whether the registry is known to hold this instance's bound: it was entered in this session, and
+    /// recently.
     pub(crate) fn is_registered(&self, session: u64, now: Tick) -> bool {
         self.was_registered(session, now, RELIANCE)
     }
 
-    /// Returns whether this instance's bound is to be entered, or entered again.
+    /// Returns whether this instance's bound must be entered, or entered again.
     pub(crate) fn is_due(&self, session: u64, now: Tick) -> bool {
         !self.was_registered(session, now, RENEWAL)
     }
@@ -89,17 +90,17 @@ impl Bounds {
         registered.is_some_and(|(under, at)| under == session && now.since(at) < within)
     }
 
-    /// Lets one register at a time; another one too if that takes longer than `patience`: it may be
-    /// polled no more.
+    /// Lets one lookup register at a time, and another one if that takes longer than `timeout`, because the
+    /// first may no longer be polled.
     pub(crate) fn begin_to_register(
         &self,
         now: Tick,
-        patience: Duration,
+        timeout: Duration,
     ) -> Option<Registering<'_>> {
         let (of, order) = (&self.registering, Ordering::SeqCst);
         let began = of.load(order);
         // guard: R2e
-        if began != 0 && now.since(Tick(began)) <= patience {
+        if began != 0 && now.since(Tick(began)) <= timeout {
             return None;
         }
         let since = now.0.max(1);
@@ -107,25 +108,25 @@ impl Bounds {
         Some(Registering { of, since })
     }
 
-    /// The registry acknowledged the own bound, which was sent at `now`.
+    /// Records that the registry acknowledged our bound, which was sent at `now`.
     pub(crate) fn registered(&self, session: u64, now: Tick) {
         *self.lock() = Some((session, now));
     }
 
-    /// Returns whether the registry acknowledged the own bound, and was not found to have lost it since.
+    /// Returns whether the registry acknowledged our bound, and was not found to have lost it since.
     pub(crate) fn are_acknowledged(&self) -> bool {
         self.lock().is_some()
     }
 
-    /// The registry was lost: what was acknowledged before is no longer relied on.
+    /// Forgets that our bound was acknowledged, because the registry was lost.
     pub(crate) fn forget_registration(&self) {
         *self.lock() = None;
     }
 
-    /// Learns from the registry, and returns whether it holds the own bound.
+    /// Learns the bounds in the registry, and returns whether our own is among them.
     pub(crate) fn learn(&self, registry: &[Duration]) -> bool {
         for bound in registry {
-            // No instance can be configured for more: a member that says so is not one of ours.
+            // No instance can be configured with a longer one, so such a member is not an instance's.
             let bound = (*bound).min(LONGEST);
             let millis = bound_millis(bound);
             self.longest.fetch_max(millis, Ordering::Relaxed);
@@ -142,8 +143,7 @@ impl Bounds {
         registry.iter().any(|bound| bound_millis(*bound) == own)
     }
 
-    /// The longest staleness bound of any instance, as far as known: what a wait for all instances has
-    /// to outlast.
+    /// Returns the longest known staleness bound of any instance, which a wait for all instances must outlast.
     pub(crate) fn longest(&self) -> Duration {
         Duration::from_millis(self.longest.load(Ordering::Relaxed))
     }
@@ -153,7 +153,7 @@ impl Bounds {
     }
 }
 
-/// Whether both are of a local level, and as the registry writes them not the same.
+/// Returns whether both bounds are of a local level and differ in the registry's unit.
 fn differ(one: Duration, other: Duration) -> bool {
     !one.is_zero() && !other.is_zero() && bound_millis(one) != bound_millis(other)
 }
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_in_the_registry_that_nobody_can_have_does_not_hold_up_an_invalidation_for_longer() {
+    fn a_bound_in_the_registry_that_is_out_of_range_is_capped() {
         let second = Duration::from_secs(1);
         let bounds = Bounds::new(second, second);
         bounds.learn(&[3 * second]);
@@ -174,7 +174,7 @@ mod tests {
 
     #[cfg(feature = "tracing")]
     #[test]
-    fn nobody_waits_for_a_log_line_about_bounds() {
+    fn a_log_line_about_bounds_is_written_without_the_lock() {
         use std::sync::Arc;
         use std::sync::atomic::AtomicBool;
         use tracing::span::{Attributes, Id, Record};
@@ -203,7 +203,7 @@ mod tests {
         let logged = Arc::new(AtomicBool::new(false));
         let log = Log(Arc::clone(&bounds), Arc::clone(&logged));
         tracing::subscriber::with_default(log, || {
-            // One line a second is written.
+            // One line per second is written.
             while !logged.load(Ordering::Relaxed) {
                 bounds.learn(&[2 * second]);
             }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_is_renewed_after_a_minute_and_relied_on_for_less_than_another_half() {
+    fn a_registration_is_renewed_after_60_seconds_and_expires_after_90() {
         let second = Duration::from_secs(1);
         let bounds = Bounds::new(second, second);
         bounds.registered(1, at(100));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn one_registers_at_a_time_and_nobody_waits_for_one_that_stands_still() {
+    fn one_lookup_registers_at_a_time_and_a_stalled_one_is_replaced() {
         let second = Duration::from_secs(1);
         let bounds = Bounds::new(second, second);
         let first = bounds.begin_to_register(at(5), second).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_registered_in_another_session_is_not_relied_on() {
+    fn a_registration_of_another_session_is_not_relied_on() {
         let second = Duration::from_secs(1);
         let bounds = Bounds::new(second, second);
         bounds.registered(1, at(100));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_differ_only_where_both_have_a_local_level() {
+    fn bounds_differ_only_if_both_have_a_local_level() {
         let [none, one, two] = [0, 1, 2].map(Duration::from_millis);
         assert!(differ(one, two));
         assert!(!differ(one, one) && !differ(none, one) && !differ(one, none));

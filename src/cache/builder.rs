@@ -144,9 +144,9 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
 
     /// Declares the token types that layers and callers may ask for.
     ///
-    /// It is a guard rail: each layer must then name one of them, so that a misspelt name, or a layer
-    /// that forgets to ask for a type, is found when the service starts. A request for another type is
-    /// refused as unavailable. Defaults to none, which allows any name.
+    /// Each layer must then name one of them, so that a misspelled name, or a layer that forgets to ask for a
+    /// type, is found when the service starts. A request for another type is answered as unavailable. Defaults
+    /// to none, which allows any name.
     ///
     /// The [layout that is shared with Dify](KeyLayout::dify) requires it, with all types that exist in
     /// any instance: its keys hold a type, and an invalidation deletes the key of each.
@@ -192,15 +192,15 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
 
     /// Sets how many unknown and denied tokens the local level holds.
     ///
-    /// They have a capacity of their own, so that a flood of invented tokens evicts no valid one. Defaults to
+    /// They have a separate capacity, so that a flood of invented tokens evicts no valid one. Defaults to
     /// 25,000.
-    pub fn local_negative_capacity(mut self, nulls: usize) -> Self {
-        self.local_negative_capacity = nulls;
+    pub fn local_negative_capacity(mut self, tokens: usize) -> Self {
+        self.local_negative_capacity = tokens;
         self
     }
 
     /// Sets for how long another instance's local level may still answer from before an invalidation, counted
-    /// from its reply.
+    /// from the reply to the invalidation.
     ///
     /// All instances should have the same bound. Defaults to 1 second: a token in constant use then costs each
     /// instance two reads from Redis per second.
@@ -290,7 +290,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
-    /// Builds the cache. This connects to nothing: the store may become reachable later.
+    /// Builds the cache. This opens no connection: the store may become reachable later.
     ///
     /// # Errors
     /// Returns an error if a setting is out of range. It names the setting and the range that is allowed.
@@ -344,7 +344,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
                 self.max_queued_loads,
                 self.load_queue_timeout,
             ),
-            null_writes: RateLimiter::new(self.negative_writes_per_second),
+            negative_writes: RateLimiter::new(self.negative_writes_per_second),
             token_types,
             bounds: Bounds::new(freshness.bound(), self.max_staleness),
             lifetimes: Lifetimes {
@@ -432,13 +432,14 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     }
 }
 
-/// The default store, as large as the local level would be, or as ever where that is switched off.
-fn embedded(records: usize, nulls: usize) -> MemoryStore {
+/// Returns the default store. It is as large as the local level, or has its own defaults if the local level is
+/// off.
+fn embedded(records: usize, negatives: usize) -> MemoryStore {
     match records {
         0 => MemoryStore::new(),
         _ => MemoryStore::new()
             .capacity(records)
-            .negative_capacity(nulls.max(1)),
+            .negative_capacity(negatives.max(1)),
     }
 }
 

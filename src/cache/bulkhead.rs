@@ -1,4 +1,4 @@
-//! The bulkhead: how many loads may run, how many may wait, and for how long.
+//! The bulkhead: limits how many loads run, how many wait, and for how long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,13 +16,14 @@ pub(crate) struct Bulkhead {
     wait: Duration,
 }
 
-/// No permit: the queue is full, or the wait in it was too long.
+/// The error of a load that got no permit: the queue was full, or the wait in it too long.
 #[derive(Debug)]
 pub(crate) struct Overloaded;
 
 impl Bulkhead {
     pub(crate) fn new(concurrent: usize, queue: usize, wait: Duration) -> Self {
         Self {
+            // guard: P2
             permits: Arc::new(Semaphore::new(concurrent)),
             #[cfg(feature = "metrics")]
             concurrent,
@@ -32,14 +33,17 @@ impl Bulkhead {
         }
     }
 
-    /// How many permits are out, how many wait for one, and how many there are.
+    /// Returns the numbers of taken permits, of waiting loads and of all permits.
     #[cfg(feature = "metrics")]
     pub(crate) fn taken(&self) -> (usize, usize, usize) {
         let taken = self.concurrent - self.permits.available_permits();
         (taken, self.waiting.load(Ordering::Relaxed), self.concurrent)
     }
 
-    /// First come, first served.
+    /// Enters, and waits for a permit in order of arrival.
+    ///
+    /// # Errors
+    /// Returns [`Overloaded`] if the queue is full or the wait in it too long.
     pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, Overloaded> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
@@ -52,7 +56,7 @@ impl Bulkhead {
     }
 }
 
-/// A place in the queue, given back whatever happens.
+/// A place in the queue, which is freed when it is dropped.
 struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
@@ -75,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn beyond_the_queue_the_refusal_is_at_once_and_in_it_after_the_wait() {
+    async fn a_load_beyond_the_queue_is_refused_at_once_and_a_queued_one_after_the_wait() {
         let bulkhead = Bulkhead::new(1, 1, Duration::from_secs(2));
         let first = bulkhead.enter().await.unwrap();
         let start = tokio::time::Instant::now();
@@ -89,7 +93,7 @@ mod tests {
         drop(first);
         assert!(
             bulkhead.enter().await.is_ok(),
-            "places and permits are given back"
+            "places and permits are returned"
         );
     }
 }

@@ -37,8 +37,8 @@ pub struct CachedApiToken<M = ()> {
     origin: Origin,
 }
 
-/// In the extensions of a request that the layer let pass without a token, so that an extractor can
-/// tell it from one that no layer saw.
+/// The mark of a request that the layer let pass without a token. It is inserted into the request's extensions,
+/// so that an extractor can distinguish the request from one that no layer handled.
 pub(crate) struct Anonymous<M>(PhantomData<fn() -> M>);
 
 impl<M> Anonymous<M> {
@@ -53,28 +53,28 @@ impl<M> Clone for Anonymous<M> {
     }
 }
 
-/// What the local level knows of an entry.
+/// Metadata of an entry in the local level.
 pub(crate) struct EntryMeta {
     pub(crate) digest: TokenDigest,
-    /// The clock before the command that proved the entry was sent (protocol.md section 6).
+    /// The clock before the command was sent that read or wrote the entry (protocol.md section 6).
     pub(crate) as_of: Tick,
-    /// The tenant that it belongs to, by the generation that is kept with the value: a second copy of it
-    /// would be 16 bytes for each entry.
+    /// The tenant that it belongs to. The tenant's generation is not here but in the value: a second copy would
+    /// take 16 bytes for each entry.
     pub(crate) tenant: Option<Arc<TenantCell>>,
-    /// The entry's own bytes, as far as they are known: what it weighs in the local level.
+    /// The entry's size in bytes, as far as it is known. It is the entry's weight in the local level.
     pub(crate) size: u32,
-    /// Past its soft end, answered because the loader failed. Here, and not in the principal, it takes no
-    /// room: there it is 16 bytes for each entry.
+    /// Whether the record is past its TTL, and is answered because the loader failed. In [`Principal`] the flag
+    /// would take 16 bytes for each entry; here it fits into padding.
     pub(crate) stale: bool,
     /// Set by the first request that finds the entry old enough to be refreshed.
     pub(crate) refreshing: AtomicBool,
 }
 
-/// A record together with the token that it was found by.
+/// A record, and the token that it was found by.
 pub(crate) struct Principal<M> {
     pub(crate) kept: Arc<Kept<TokenRecord<M>>>,
     pub(crate) token: BearerToken,
-    /// When a use of it was last recorded, by the clock; 0: never.
+    /// When a use of the token was last recorded, by the clock, or 0 if never.
     pub(crate) noted: AtomicU64,
     pub(crate) meta: EntryMeta,
 }

@@ -79,7 +79,7 @@ pub(crate) struct Engine<M> {
     pub(crate) entry_calls: Arc<EntryCalls<M>>,
     pub(crate) generation_calls: Arc<GenerationCalls>,
     pub(crate) bulkhead: Bulkhead,
-    pub(crate) null_writes: RateLimiter,
+    pub(crate) negative_writes: RateLimiter,
     pub(crate) token_types: TokenTypes,
     pub(crate) bounds: Bounds,
     pub(crate) lifetimes: Lifetimes,
@@ -136,7 +136,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     /// before now.
     pub(super) fn until_all_has_ended(&self) -> Tick {
         let lease = self.waits.lease;
-        // The Python service's entries have its own time to live.
+        // The Python service's entries have its own TTL.
         let least = if self.keys.is_dify() {
             DIFY_TTL
         } else {

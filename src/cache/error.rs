@@ -8,11 +8,14 @@ use std::time::Duration;
 use crate::error::BoxError;
 use crate::store::error::{StoreError, StoreErrorKind};
 
-/// We cannot tell who is calling: neither a cache nor the loader could say. Over HTTP it is a 503
-/// with `Retry-After`, never a 401, and nothing is cached.
+/// The error of a token that could not be authenticated, because neither a cache nor the loader could answer.
 ///
-/// `Display` names the kind of trouble and never repeats the loader's text; that is the
+/// Over HTTP it is a 503 with `Retry-After`, never a 401. It is not cached.
+///
+/// Its `Display` text names the kind of failure and never repeats the loader's text, which is the
 /// [`source`](Error::source), for logs.
+///
+/// # Examples
 ///
 /// ```
 /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
@@ -38,29 +41,30 @@ pub struct Unavailable {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// Why we cannot tell.
+/// Why a token could not be authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnavailableKind {
     /// The loader returned an error.
     LoaderFailed,
-    /// The load deadline passed.
+    /// The loader did not answer within the [timeout](crate::ApiTokenCacheBuilder::load_timeout).
     LoaderTimedOut,
     /// The loader panicked.
     LoaderPanicked,
     /// The loader's answer is not about the token that was asked for, or has an empty id.
     LoaderMismatch,
-    /// All loads are taken, and so is the queue, or the wait in it was too long.
+    /// All [concurrent loads](crate::ApiTokenCacheBuilder::max_concurrent_loads) were in use, and the queue was
+    /// full or the wait in it too long.
     Overloaded,
     /// The token type that was asked for is not one that the cache declares.
     UnknownTokenType,
-    /// Something of this crate's own failed.
+    /// The lookup was interrupted, by a panic or the end of a runtime, or it stalled.
     Internal,
 }
 
 #[cfg(feature = "tracing")]
 impl UnavailableKind {
-    /// The word that spans use.
+    /// Returns the word that spans use.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::LoaderFailed => "loader_failed",
@@ -86,12 +90,12 @@ impl Unavailable {
         }
     }
 
-    /// Why.
+    /// Returns why the token could not be authenticated.
     pub fn kind(&self) -> UnavailableKind {
         self.kind
     }
 
-    /// When it is worth asking again: one second.
+    /// Returns the time after which a retry is worthwhile: one second.
     pub fn retry_after(&self) -> Duration {
         Duration::from_secs(1)
     }
@@ -106,7 +110,7 @@ impl fmt::Display for Unavailable {
             UnavailableKind::LoaderMismatch => "the token loader answered for another token",
             UnavailableKind::Overloaded => "too many tokens are being loaded",
             UnavailableKind::UnknownTokenType => "the token type is not declared",
-            UnavailableKind::Internal => "the look-up broke off",
+            UnavailableKind::Internal => "the lookup was interrupted",
         })
     }
 }
@@ -161,7 +165,7 @@ impl InvalidateError {
         }
     }
 
-    /// The registry of staleness bounds was lost.
+    /// Returns the error for a lost registry of staleness bounds.
     pub(crate) fn registry() -> Self {
         Self {
             kind: InvalidateErrorKind::NotConfirmed,

@@ -1,4 +1,4 @@
-//! What this process knows of tenants' generations (protocol.md section 5 and 6).
+//! The tenants' generations that this process knows (protocol.md sections 5 and 6).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,15 +9,15 @@ use crate::clock::{LogicalTime, Tick};
 use crate::store::entry::Generation;
 use crate::util::lock;
 
-/// One tenant, as seen last. Shared by every local entry of the tenant, so that a hit costs three
-/// loads and no look-up.
+/// The last known state of one tenant. All local entries of the tenant share it, so that a hit costs three
+/// atomic loads and no lookup in a map.
 pub(crate) struct TenantCell {
     name: Box<str>,
-    /// The clock before the command that proved the generation was sent.
+    /// The clock before the command was sent that last returned the generation, or 0 if none is known.
     sent: AtomicU64,
     high: AtomicU64,
     low: AtomicU64,
-    /// When the tenant was last invalidated from here: what was sent before proves nothing. 0: never.
+    /// When this process last invalidated the tenant, or 0 if never. Replies to earlier commands are ignored.
     invalidated: AtomicU64,
     pub(crate) refreshing: AtomicBool,
     writer: Mutex<Writer>,
@@ -26,8 +26,8 @@ pub(crate) struct TenantCell {
 #[derive(Default)]
 struct Writer {
     generation: Option<Generation>,
-    /// When this process first held a reply with this generation. A generation never comes back,
-    /// so a later sighting of the same one proves nothing new.
+    /// When this process first had a reply with this generation. A generation is never used again, so a later
+    /// reply with the same one does not change this time.
     arrived: Option<LogicalTime>,
     sent: Option<Tick>,
 }
@@ -49,7 +49,7 @@ impl TenantCell {
         &self.name
     }
 
-    /// When the generation was last proved to be `generation`; `None` if another is known.
+    /// Returns when `generation` was last read, or `None` if it is not the generation that is known.
     ///
     /// `sent` is read first: `observe` publishes a new generation before its `sent`, so that a new
     /// `sent` is never paired with an old generation. The other pairing only ends an entry early,
@@ -61,13 +61,13 @@ impl TenantCell {
         (sent != 0 && Generation::from_halves(high, low) == generation).then_some(Tick(sent))
     }
 
-    /// Returns whether the tenant was invalidated from here at or after `sent`.
+    /// Returns whether this process invalidated the tenant at or after `sent`.
     pub(crate) fn invalidated_since(&self, sent: Tick) -> bool {
         sent.0 <= self.invalidated.load(Ordering::Acquire)
     }
 
-    /// The generation that was this tenant's at some time before `moment`, if one is known, and when
-    /// it was last proved.
+    /// Returns the generation that was this tenant's at some time before `moment`, if one is known, and when it
+    /// was last read.
     pub(crate) fn known_before(&self, moment: LogicalTime) -> Option<(Generation, Tick)> {
         let writer = self.lock();
         let (arrived, sent) = (writer.arrived?, writer.sent?);
@@ -75,7 +75,7 @@ impl TenantCell {
         Some((generation, sent))
     }
 
-    /// Takes a reply with T's generation. `sent`: the clock before the command was sent.
+    /// Takes a reply with T's generation. `sent` is the clock before the command was sent.
     pub(crate) fn observe(&self, generation: Generation, sent: Tick, arrived: LogicalTime) {
         let mut writer = self.lock();
         if writer.sent.is_some_and(|present| sent <= present) || self.invalidated_since(sent) {
@@ -93,7 +93,7 @@ impl TenantCell {
         self.refreshing.store(false, Ordering::Relaxed);
     }
 
-    /// Forgets the generation: the tenant was invalidated before `now`.
+    /// Forgets the generation, because the tenant was invalidated before `now`.
     pub(crate) fn invalidate(&self, now: Tick) {
         let mut writer = self.lock();
         self.sent.store(0, Ordering::Release);
@@ -114,8 +114,8 @@ impl fmt::Debug for TenantCell {
     }
 }
 
-/// The cells of the tenants that some local entry belongs to. A cell lives as long as an entry
-/// refers to it, so the number of cells is bounded by the number of entries.
+/// The cells of the tenants that local entries belong to. A cell lives as long as an entry refers to it, so
+/// there are at most as many cells as entries.
 #[derive(Default)]
 pub(crate) struct Generations {
     cells: Mutex<Cells>,
@@ -125,18 +125,18 @@ pub(crate) struct Generations {
 struct Cells {
     by_name: HashMap<Box<str>, Weak<TenantCell>>,
     swept_at: usize,
-    /// When any tenant was last invalidated from here. A new cell starts from it: its tenant may
-    /// have been the one, with a reply from before still under way.
+    /// When this process last invalidated any tenant. A new cell starts with this time: its tenant may have been
+    /// the one, and a reply from before may still be under way.
     invalidated: Option<Tick>,
 }
 
 impl Generations {
-    /// The tenant's cell, if there is one.
+    /// Returns the tenant's cell, if there is one.
     pub(crate) fn existing(&self, name: &str) -> Option<Arc<TenantCell>> {
         self.lock().by_name.get(name).and_then(Weak::upgrade)
     }
 
-    /// The tenant's cell, made if there is none.
+    /// Returns the tenant's cell, and creates it if there is none.
     pub(crate) fn cell(&self, name: &str) -> Arc<TenantCell> {
         let mut cells = self.lock();
         if let Some(cell) = cells.by_name.get(name).and_then(Weak::upgrade) {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_is_proved_by_its_latest_send() {
+    fn as_of_is_the_latest_send_that_returned_the_generation() {
         let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
         assert_eq!(cell.as_of(generation(1)), None);
         cell.observe(generation(1), Tick(5), order.next());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_sent_before_an_invalidation_from_here_proves_nothing() {
+    fn a_reply_to_a_send_before_an_invalidation_is_ignored() {
         let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
         cell.observe(generation(1), Tick(5), order.next());
         cell.invalidate(Tick(7));
@@ -235,13 +235,13 @@ mod tests {
         for n in 0..1_000 {
             drop(generations.cell(&n.to_string()));
         }
-        let kept = generations.cell("kept");
-        assert!(Arc::ptr_eq(&kept, &generations.cell("kept")));
+        let used = generations.cell("used");
+        assert!(Arc::ptr_eq(&used, &generations.cell("used")));
         assert!(generations.lock().by_name.len() <= 64);
     }
 
     #[test]
-    fn a_sweep_keeps_what_an_entry_still_refers_to_and_is_soon_followed_by_no_other() {
+    fn a_sweep_keeps_cells_in_use_and_is_not_repeated_soon() {
         let generations = Generations::default();
         let used: Vec<_> = (0..1_000)
             .map(|n| generations.cell(&n.to_string()))

@@ -186,32 +186,39 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         Invalidation::new(Arc::clone(&self.engine), target)
     }
 
-    /// The same for whoever holds the digest and not the text, as a database should. With the
-    /// [Dify layout](crate::store::KeyLayout::dify) it is an error that no repetition helps: its keys hold
-    /// the text.
+    /// Invalidates a token by its digest, for callers that do not have the text: a database should store
+    /// digests only.
+    ///
+    /// With the [Dify layout](crate::store::KeyLayout::dify) the invalidation returns an error that is not
+    /// retryable, because the layout's keys hold the text.
     pub fn invalidate_digest(&self, digest: TokenDigest) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Token(digest, None))
     }
 
-    /// Makes a change of a tenant hold for all of its tokens, however many are cached: two deletions.
+    /// Invalidates all tokens of a tenant: call it after a change of the tenant is committed.
+    ///
+    /// It takes two deletions, however many of the tokens are cached.
     pub fn invalidate_tenant(&self, tenant: &str) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Tenant(tenant.to_owned()))
     }
 
-    /// What was counted since the cache was built.
+    /// Returns the counts since the cache was built.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
 
-    /// Hands what was counted since the last time, and the levels as they are, to the recorder of the
-    /// facade `metrics`: before each scrape, or each second. Nothing else does; only times are recorded
-    /// by themselves.
+    /// Publishes the counts since the last call, and the current gauges, to the recorder of the `metrics` crate.
     ///
-    /// It is a bridge because a hit in this process's memory costs 200 ns, and the facade's counters would be a
-    /// good part of that. Install the recorder first: what is handed over before that is gone. Names and
-    /// labels: `docs/metrics.md`. Two caches of one process need different
-    /// [namespaces](ApiTokenCacheBuilder::namespace), which are the label `cache`: of one, their counts
-    /// would add up, and their levels overwrite each other.
+    /// Call it before each scrape, or once a second: only durations are recorded without it. A hit in this
+    /// process's memory takes 200 ns, of which the crate's counters would be a good part, so hits are counted
+    /// here and published together. Install the recorder first, because counts that are published without one
+    /// are lost. `docs/metrics.md` lists names and labels.
+    ///
+    /// Two caches of one process need different [namespaces](ApiTokenCacheBuilder::namespace), which are the
+    /// label `cache`. With the same label, their counts would add up, and their gauges would overwrite each
+    /// other.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
@@ -235,24 +242,30 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.entry_calls.len() + self.engine.generation_calls.len()
     }
 
-    /// Whether the store does what requests need of it; for a readiness probe. A service whose store is
-    /// away still works, through its loader.
+    /// Checks that the store does what requests need of it, for a readiness probe. A service whose store is
+    /// unreachable still works, through its loader.
     ///
-    /// Runs each command that requests need in Redis, scripts included, on keys of its own that end after
-    /// a second; on a cluster in every master, and all slots have to have one. So it says no where a PING
-    /// would say yes: of a read-only server, of one that is out of memory, of one that refuses a command,
-    /// of one node of a larger cluster, and of a cluster that lacks a master, though some requests may
-    /// still be answered from it. Replicas are not asked.
+    /// The check runs each command that requests need in Redis, scripts included, on separate keys that expire
+    /// after a second. On a cluster it runs them on every master, and every slot must have one. So it fails
+    /// where a PING succeeds: on a read-only server, on one that is out of memory or refuses a command, on one
+    /// node of a larger cluster, and on a cluster that lacks a master, although some requests may still be
+    /// answered from it. Replicas are not asked.
     ///
     /// # Errors
-    /// The store did not answer in its deadline, or refused.
+    /// Returns an error if the store did not answer within its timeout, or refused a command.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe: what it has written expires.
     pub async fn check_store(&self) -> Result<(), StoreError> {
         self.engine.store.check().await
     }
 
-    /// Ends what works in the background: writes the recorder's pending uses, within its
-    /// [deadline](crate::last_use::LastUseRecorder::shutdown_timeout), and says how many could not be written; they
-    /// are counted as dropped. From now on no use is recorded, by any clone; look-ups go on.
+    /// Writes the recorder's pending uses, within its [timeout](crate::last_use::LastUseRecorder::shutdown_timeout), and
+    /// returns how many could not be written. Those are counted as dropped.
+    ///
+    /// Afterwards no clone of this cache records uses any more. Lookups are still answered.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use tower_api_token::ApiTokenCache;
@@ -265,6 +278,10 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// }
     /// # }
     /// ```
+    ///
+    /// # Cancel safety
+    /// If this method is dropped, recording has ended, and uses that are not yet written stay pending until it
+    /// is called again.
     pub async fn shutdown(&self) -> usize {
         match &self.engine.last_use {
             Some(recorder) => recorder.shutdown().await,

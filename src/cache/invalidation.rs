@@ -1,4 +1,4 @@
-//! Invalidation: what makes a change in the database hold everywhere (protocol.md I1 to I5).
+//! Invalidation: makes a change in the database effective in every instance (protocol.md I1 to I5).
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -19,21 +19,22 @@ use crate::store::error::StoreError;
 use crate::token::{BearerToken, TokenDigest};
 use crate::trace::{chain, limited};
 
-/// Returns what `wait_for_all_instances` adds to the staleness bound, because the clocks of two machines run at
-/// different rates (L11): a twentieth, and at least 50 ms.
+/// Returns the margin that `wait_for_all_instances` adds to the staleness bound, because the clocks of two
+/// machines run at different rates (L11): a twentieth of the bound, and at least 50 ms.
 ///
-/// That covers rates that differ by 5 %. NTP corrects a clock's rate by at most 0.05 %, an uncorrected
-/// quartz is off by 0.02 %; only chrony, by default, may slew by more (8 %, `maxslewrate`) while it
+/// That covers rates that differ by 5 %. NTP corrects a clock's rate by at most 0.05 %, and an uncorrected
+/// quartz clock is off by 0.02 %. Only chrony, by default, may slew by more (8 %, `maxslewrate`) while it
 /// corrects a large offset.
 fn margin(bound: Duration) -> Duration {
+    // guard: L11b
     (bound / 20).max(Duration::from_millis(50))
 }
 
-/// How long `wait_for_replicas` waits in one try.
+/// How long one attempt of `wait_for_replicas` waits.
 const REPLICAS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An attempt that has begun. Dropped before it is confirmed, because it failed or its caller hung up,
-/// it leaves a note, so that this instance does not answer from before the change.
+/// An attempt that has begun. If it is dropped before it is confirmed, because it failed or because its caller
+/// dropped the future, it is noted, so that this instance does not answer from before the change.
 struct Attempt<M: Send + Sync + 'static> {
     engine: Arc<Engine<M>>,
     subject: Subject,
@@ -53,7 +54,7 @@ impl<M: Send + Sync + 'static> Attempt<M> {
         }
     }
 
-    /// Returns the time from when on this instance does not answer from before.
+    /// Confirms the attempt, and returns the time from which this instance does not answer from before the change.
     fn confirm(mut self) -> Tick {
         self.confirmed = true;
         let unconfirmed = &self.engine.unconfirmed;
@@ -61,7 +62,7 @@ impl<M: Send + Sync + 'static> Attempt<M> {
         self.forget_locally()
     }
 
-    /// Ends what the local level holds, as of the time that it returns.
+    /// Invalidates the local level's entries as of the time that it returns.
     fn forget_locally(&self) -> Tick {
         let now = self.engine.clock.now();
         match &self.subject {
@@ -75,7 +76,8 @@ impl<M: Send + Sync + 'static> Attempt<M> {
 impl<M: Send + Sync + 'static> Drop for Attempt<M> {
     fn drop(&mut self) {
         let engine = &self.engine;
-        // In this process's memory nothing fails: what it cannot do, it never will.
+        // In this process's memory a deletion fails only if it is unsupported, and then nothing changed.
+        // guard: I6d
         if self.confirmed || engine.store.is_local() {
             return;
         }
@@ -96,9 +98,10 @@ impl<M: Send + Sync + 'static> Drop for Attempt<M> {
     }
 }
 
+/// What an invalidation deletes.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
-    /// The digest, and the text where the caller had it.
+    /// The digest, and the text if the caller had it.
     Token(TokenDigest, Option<BearerToken>),
     Tenant(String),
 }
@@ -117,12 +120,12 @@ pub(crate) enum Target {
 ///
 /// Until an invalidation is confirmed, this instance asks the loader for the token (or for the tenant's
 /// tokens) and does not answer from Redis. Other instances do not know of the change, and may answer from
-/// before until the entry expires.
+/// before it until the entry expires.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future before it completes, as a server does whose client hangs up, leaves the invalidation
-/// unconfirmed. Await it in a task of its own, or keep an outbox.
+/// Dropping the future before it completes, as a server does when its client disconnects, leaves the
+/// invalidation unconfirmed. Await it in a separate task, or keep an outbox.
 ///
 /// # Examples
 ///
@@ -130,7 +133,7 @@ pub(crate) enum Target {
 /// use std::time::Duration;
 /// use tower_api_token::{ApiTokenCache, InvalidateError};
 ///
-/// /// After the commit.
+/// /// Invalidates a revoked token, after the commit.
 /// async fn revoked(cache: &ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
 ///     while let Err(error) = cache.invalidate(token).wait_for_all_instances().await {
 ///         if !error.is_retryable() {
@@ -158,7 +161,9 @@ pub struct Invalidation<M> {
     replicas: Option<usize>,
 }
 
-/// When a confirmed invalidation is in force.
+/// The times at which a confirmed invalidation takes effect.
+///
+/// # Examples
 ///
 /// ```
 /// # use tower_api_token::{ApiTokenCache, InvalidateError};
@@ -180,16 +185,16 @@ impl InvalidationReceipt {
         self.confirmed_at
     }
 
-    /// Returns from when on no instance answers from before the change, by this machine's clock.
+    /// Returns the time from which no instance answers from before the change, by this machine's clock.
     ///
-    /// It is [`confirmed_at`](Self::confirmed_at) and the longest staleness bound of any instance, with a
-    /// margin for clocks that run at different rates. With the in-memory store the two are the same.
+    /// It is [`confirmed_at`](Self::confirmed_at) plus the longest staleness bound of any instance, plus a
+    /// margin for clocks that run at different rates. With the in-memory store the two times are the same.
     ///
     /// An invalidation with [`wait_for_all_instances`](Invalidation::wait_for_all_instances) has read the
-    /// bounds of all instances, and the time has passed when it completes. One without has not: it relies on
+    /// bounds of all instances, and the time has passed when it completes. Without it, the time relies on
     /// this cache's own [`max_staleness`](crate::ApiTokenCacheBuilder::max_staleness), and on the bounds that
-    /// the cache has seen before. It is too early if another instance is configured with a longer one that this
-    /// cache has not seen, so give all instances the same.
+    /// the cache has read before. The time is too early if another instance is configured with a longer bound
+    /// that this cache has not read, so configure all instances with the same bound.
     pub fn effective_at(&self) -> DateTime<Utc> {
         self.effective_at
     }
@@ -209,11 +214,13 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     /// Invalidates the entry of this token type alone, in the
     /// [layout that is shared with Dify](crate::store::KeyLayout::dify), whose keys hold a type.
     ///
-    /// In any other layout a token has one entry, and this changes nothing. It does not concern a tenant's
-    /// invalidation, which is for all types.
+    /// In any other layout a token has one entry, and this changes nothing. A tenant's invalidation ignores it,
+    /// and covers all types.
     ///
-    /// A type that is not [declared](crate::ApiTokenCacheBuilder::token_types) is an error when the
-    /// invalidation is awaited.
+    /// If the type is not [declared](crate::ApiTokenCacheBuilder::token_types), the invalidation returns an
+    /// error when it is awaited.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, InvalidateError};
@@ -227,21 +234,24 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         self
     }
 
-    /// Completes when no instance can still answer from before.
+    /// Waits until no instance can still answer from before the change.
     ///
-    /// After the deletion it reads the staleness bounds of all instances from the store, and sleeps for the
-    /// longest, and for a twentieth of it more, at least 50 ms, because clocks run at different rates. With
-    /// the in-memory store there is nothing to wait for.
+    /// After the deletion, the invalidation reads the staleness bounds of all instances from the store. It
+    /// sleeps for the longest one plus a margin (a twentieth of it, at least 50 ms), because clocks run at
+    /// different rates. With the in-memory store there is nothing to wait for.
     pub fn wait_for_all_instances(mut self) -> Self {
         self.wait = true;
         self
     }
 
-    /// Completes when this many Redis replicas acknowledged the deletion (`WAIT`), so that a failover to one
+    /// Waits until this many Redis replicas have acknowledged the deletion (`WAIT`), so that a failover to one
     /// of them does not undo it.
     ///
-    /// Each attempt waits for one second; after three it is an error. On a cluster they are the replicas of
-    /// the master that owns the token's slot; for a tenant also those of the epoch's, one after the other.
+    /// Each attempt waits for one second. After three attempts the invalidation returns an error. On a cluster,
+    /// these are the replicas of the master that owns the token's slot. For a tenant, the replicas of the
+    /// epoch's master must acknowledge too, one master after the other.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, InvalidateError};
@@ -279,6 +289,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             Duration::ZERO
         } else {
             let bound = self.engine.bounds.longest();
+            // guard: L11
             bound + margin(bound)
         };
         if self.wait {
@@ -290,7 +301,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         })
     }
 
-    /// When it was confirmed.
+    /// Deletes, and returns when the deletion was confirmed.
     async fn delete(&self) -> Result<Tick, InvalidateError> {
         let engine = &self.engine;
         let durable = self.replicas.map(|replicas| Durability {
@@ -298,7 +309,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             timeout: REPLICAS_TIMEOUT,
         });
         let attempt;
-        // A registry that is read later has to hold what it acknowledged before.
+        // A registry that is read later must contain a bound that it acknowledged before.
         let acknowledged = engine.bounds.are_acknowledged();
         let registry = match &self.target {
             Target::Token(digest, token) => {
@@ -330,12 +341,16 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             }
         };
         self.learn(registry, acknowledged).await?;
+        // guard: L10
         Ok(attempt.confirm())
     }
 
-    /// Learns from the registry, if it was asked for. One that lacks the own bound, which it had
-    /// acknowledged before it was asked for, was lost, and with it perhaps another instance's longer bound:
-    /// ours is entered again, so that a repetition can succeed.
+    /// Learns the bounds in the registry, if it was read. A registry that lacks our own bound, which it had
+    /// acknowledged before, was lost, and perhaps another instance's longer bound with it. Our bound is then
+    /// entered again, so that a repetition can succeed.
+    ///
+    /// # Errors
+    /// Returns an error if the store failed or if the registry was lost.
     async fn learn(
         &self,
         registry: Result<Option<Bounds>, StoreError>,

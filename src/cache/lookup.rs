@@ -151,6 +151,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                     let reason = InvalidReason::WrongTokenType;
                     (Answer::Invalid(reason), Outcome::Invalid)
                 } else if record.expires_at.is_some() && record.is_expired(self.clock.wall()) {
+                    // guard: H26
                     (Answer::Invalid(InvalidReason::Expired), Outcome::Invalid)
                 } else if let Some(denial) = Denial::of(record) {
                     (Answer::Denied(denial), Outcome::Denied)

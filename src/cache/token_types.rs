@@ -1,4 +1,4 @@
-//! The token types that the user declared.
+//! The token types that the service declared.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +12,11 @@ pub(crate) struct TokenTypes {
 }
 
 impl TokenTypes {
+    /// Checks the declared names.
+    ///
     /// # Errors
-    /// The list is empty, or is missing where keys hold a type, or a name cannot be a type.
+    /// Returns an error if the list is empty, if it is missing although keys hold a type, or if a name cannot
+    /// be a type.
     pub(crate) fn new(names: Option<&[String]>, keys: &Keys) -> Result<Self, ConfigError> {
         let Some(names) = names else {
             if keys.is_dify() {
@@ -43,7 +46,7 @@ impl TokenTypes {
         self.declared.is_some()
     }
 
-    /// Whether a request may ask for this type; `None` asks for any.
+    /// Returns whether a request may ask for this type; `None` asks for any.
     pub(crate) fn allow(&self, token_type: Option<&str>) -> bool {
         match (&self.declared, token_type) {
             (Some(declared), Some(token_type)) => declared.contains(token_type),
@@ -51,7 +54,7 @@ impl TokenTypes {
         }
     }
 
-    /// The types that a token's keys can hold, and none.
+    /// Returns the types that a token's keys can hold, and `None` for the key without a type.
     pub(crate) fn in_keys(&self) -> Vec<Option<Arc<str>>> {
         let declared = self.declared.iter().flatten().cloned().map(Some);
         declared.chain([None]).collect()

@@ -1,8 +1,8 @@
-//! Invalidations from here that the store did not confirm (protocol.md I6).
+//! Invalidations by this instance that the store did not confirm (protocol.md I6).
 //!
-//! The change is committed, and the store may still hold what it replaced. What the store says of such
-//! a token or tenant is not answered, until an invalidation of it is confirmed or the time to live of
-//! whatever the store holds is over: the loader is asked instead.
+//! The change is committed, and the store may still hold the previous value. Until an invalidation of the token
+//! or tenant is confirmed, or until every such value has expired, its values in the store are not used: the
+//! loader is asked instead.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +12,11 @@ use crate::clock::{LogicalTime, Tick};
 use crate::token::TokenDigest;
 use crate::util::lock;
 
-/// The number of tokens and tenants that are remembered, some 5 MB. Beyond it nothing at all is answered from
-/// the store for a time to live: what is forgotten could be the one that was revoked.
+/// The number of tokens and tenants that are remembered, which takes some 5 MB. If another one does not fit,
+/// nothing is answered from the store for one TTL, because any value could be that of the revoked token.
 pub(super) const CAPACITY: usize = 65_536;
 
-/// What an invalidation is of.
+/// The token or tenant that an invalidation is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     Token(TokenDigest),
@@ -25,7 +25,7 @@ pub(crate) enum Subject {
 
 pub(crate) struct Unconfirmed {
     capacity: usize,
-    /// Until when anything is noted; 0: nothing is, so that a look-up pays one load.
+    /// Until when any note applies, or 0 if there is none, so that a lookup then pays one atomic load.
     until: AtomicU64,
     noted: Mutex<Noted>,
 }
@@ -37,7 +37,7 @@ struct Noted {
 }
 
 struct Note {
-    /// The only token type that was to be invalidated; `None`: all.
+    /// The only token type that the attempt was for; `None` means all types.
     token_type: Option<Arc<str>>,
     /// When the latest unconfirmed attempt began.
     begun: LogicalTime,
@@ -61,7 +61,7 @@ impl Unconfirmed {
     }
 
     /// Notes an attempt that began at `begun` and was not confirmed by `now`. The store may hold an
-    /// old value until `until`. Returns whether there was room for it.
+    /// old value until `until`. Returns whether the note fit.
     pub(crate) fn note(
         &self,
         subject: Subject,
@@ -95,8 +95,9 @@ impl Unconfirmed {
         fits
     }
 
-    /// Forgets a subject: an invalidation of it that began at `begun` is confirmed. One that began
-    /// before the noted attempt did may have run before the change that the attempt was for.
+    /// Removes the note on `subject`, because an invalidation that began at `begun` was confirmed. An
+    /// invalidation that began before the noted attempt may have run before the attempt's change, and removes
+    /// nothing.
     pub(crate) fn confirm(
         &self,
         subject: &Subject,
@@ -108,8 +109,8 @@ impl Unconfirmed {
         }
         let mut noted = self.lock();
         let covered = |note: &Note| {
-            let reached = token_type.is_none() || note.token_type.as_ref() == token_type;
-            note.begun < begun && reached
+            let same_type = token_type.is_none() || note.token_type.as_ref() == token_type;
+            note.begun < begun && same_type
         };
         if noted.subjects.get(subject).is_some_and(covered) {
             noted.subjects.remove(subject);
@@ -119,9 +120,10 @@ impl Unconfirmed {
         }
     }
 
-    /// Returns whether the store may hold an old value for this token, or for one of this tenant's.
-    /// It is asked after the store's reply, or after the send of what is to be kept: a note that comes
-    /// later concerns only requests that come later still.
+    /// Returns whether the store may hold an old value for this token, or for one of this tenant's tokens.
+    ///
+    /// Must be called after the store's reply, or after the send number of a fill is taken: a note that is
+    /// made later concerns only requests that start later still.
     pub(crate) fn covers(&self, digest: &TokenDigest, tenant: Option<&str>, now: Tick) -> bool {
         if now.0 >= self.until.load(Ordering::SeqCst) {
             return false;
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_is_covered_until_its_time_is_over_and_no_other_is() {
+    fn a_noted_subject_is_covered_until_its_time_and_no_other_is() {
         let (unconfirmed, order) = (Unconfirmed::new(), LogicalClock::default());
         assert!(!unconfirmed.covers(&token(1), Some("t"), Tick(1)));
         let note = |subject| unconfirmed.note(subject, None, order.next(), Tick(1), Tick(9));
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_counts_if_it_began_after_the_attempt_that_failed() {
+    fn an_invalidation_that_began_after_the_attempt_removes_its_note() {
         let (unconfirmed, order) = (Unconfirmed::new(), LogicalClock::default());
         let subject = Subject::Token(token(1));
         let (before, failed, after) = (order.next(), order.next(), order.next());
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_of_one_type_counts_for_an_attempt_of_that_type_alone() {
+    fn an_invalidation_of_one_type_removes_only_a_note_of_that_type() {
         let (unconfirmed, order) = (Unconfirmed::new(), LogicalClock::default());
         let subject = Subject::Token(token(1));
         let [app, dataset] = ["app", "dataset"].map(Arc::from);
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_answered_from_nowhere_but_the_loader() {
+    fn if_a_note_does_not_fit_nothing_is_answered_from_the_store() {
         let (unconfirmed, order) = (Unconfirmed::with_capacity(2), LogicalClock::default());
         let note = |n, now, until| {
             let subject = Subject::Token(token(n));
@@ -211,12 +213,12 @@ mod tests {
         };
         assert!(note(1, 1, 5) && note(2, 1, 9));
         assert!(!unconfirmed.covers(&token(7), None, Tick(4)));
-        // The first is over, and makes room.
+        // The first note has expired, and makes room.
         assert!(note(3, 5, 20));
         assert!(!unconfirmed.covers(&token(7), None, Tick(5)));
         assert!(!note(4, 6, 30));
         assert!(unconfirmed.covers(&token(7), None, Tick(29)));
-        // That one of them is confirmed says nothing of the one that did not fit.
+        // A confirmation of the others does not concern the one that did not fit.
         for n in [2, 3, 4] {
             unconfirmed.confirm(&Subject::Token(token(n)), None, order.next());
         }

@@ -1,4 +1,4 @@
-//! Loads and fills under a lease (R5 and R6), or answers uncached.
+//! Loads and fills under a lease (R5 and R6), or answers without caching.
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -13,13 +13,14 @@ use crate::store::entry::{Filled, Generation};
 use crate::store::error::StoreError;
 use crate::trace::limited;
 
-/// How a loaded answer's generation was found, which decides what proves it to joiners.
+/// How a loaded answer's generation was found, which decides who may share the answer.
 enum Fence {
-    /// No tenant: the fill proves the answer.
+    /// The answer has no tenant. It is for those who joined before the fill.
     NoTenant,
-    /// By (a) or (c): T was known before the load, and the fill says nothing about the tenant.
+    /// T was known before the load, by (a) or (c). The fill confirms nothing about the tenant, so the answer is
+    /// for those who joined before the load.
     KnownBefore(Generation),
-    /// By (b): E unchanged; the second GET of E proves it.
+    /// E is unchanged (b). The answer is for those who joined before the second GET of E.
     EpochUnchanged(Generation, SendNumber),
 }
 
@@ -33,18 +34,20 @@ impl Fence {
         }
     }
 
-    /// What proves an answer that was loaded and filled by these sends.
+    /// Returns the send before which a waiter must have joined to share an answer that was loaded and filled by
+    /// these sends.
     fn proof(&self, load: SendNumber, fill: SendNumber) -> SendNumber {
         match self {
             Self::NoTenant => fill,
             Self::KnownBefore(_) => load,
+            // guard: G2
             Self::EpochUnchanged(_, second) => *second,
         }
     }
 }
 
 impl<M: Send + Sync + 'static> Fetch<'_, M> {
-    /// R5 and R6, under our lease.
+    /// Loads and fills under our lease (R5 and R6).
     pub(super) async fn load_and_fill(&self, lease: Lease<M>) -> Completed<M> {
         let mut load = self.send();
         let mut held = None;
@@ -79,7 +82,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                         second.tick,
                         second.published,
                     );
-                    // A missing E counts as changed: it may have been deleted twice (G4).
+                    // A missing E is taken for a changed one: it may have been deleted twice.
+                    // guard: G1, G4
                     if lease.epoch.is_some() && now == lease.epoch {
                         Fence::EpochUnchanged(generation, second.number)
                     } else {
@@ -101,12 +105,12 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             },
         };
         let completed = self.fill(&lease, checked, load, fence).await;
-        // Until here nothing else may have held the tenant's cell; now the answer does.
+        // Until here nothing else may have held the tenant's cell; now the answer holds it.
         drop(held);
         completed
     }
 
-    /// R6.
+    /// Fills under our lease (R6), unless the answer is not to be cached.
     async fn fill(
         &self,
         lease: &Lease<M>,
@@ -115,10 +119,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         fence: Fence,
     ) -> Completed<M> {
         let (engine, nonce) = (self.engine, lease.nonce);
-        // In this process's memory nulls have a budget of their own, and nothing is pushed out.
+        // The in-memory store has a separate capacity for unknown tokens: they evict no records.
+        // guard: B1
         let capped = checked.is_absent()
             && !engine.store.is_local()
-            && !engine.null_writes.allows(engine.clock.now());
+            && !engine.negative_writes.allows(engine.clock.now());
         if capped {
             engine.counters.negative_writes_skipped.add();
         }
@@ -131,8 +136,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         let value = checked.into_value(fence.generation(), until, grace);
         engine.reach(SyncPoint::BeforeFill).await;
         let sent = self.send();
+        // guard: I6b
         if engine.is_unconfirmed(&self.lookup, value.tenant_id()) {
-            // The load may have begun before the change, and the deletion that would have told is missing.
+            // The load may have begun before the change, and no deletion has removed our lease.
             self.release(nonce).await;
             return self.unproved(&value, load.number);
         }
@@ -161,8 +167,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             }
             Ok(Filled::NoForm) => {
                 self.release(nonce).await;
-                // Its load proves it to the local level: a request that starts a bound after an
-                // invalidation's reply uses it only if the load was sent after that.
+                // In the local level it is as old as its load: a request that starts a bound after an
+                // invalidation's reply uses it only if the load was sent after that reply.
                 self.kept(&value, load.as_of(0), Origin::Loaded, load.number)
             }
             Err(error) => {
@@ -172,7 +178,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
     }
 
-    /// T's generation from before the load began, where this process knew one: (a) of section 5.
+    /// Returns T's generation from before the load began, if this process knew one: (a) of section 5.
     fn known_before(
         &self,
         tenant: &str,
@@ -181,6 +187,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     ) -> Option<Generation> {
         let engine = self.engine;
         // In the Dify layout (b) and (c) also enter the tenant's index, which Python invalidates by.
+        // guard: W1
         if engine.keys.is_dify() {
             return None;
         }
@@ -191,21 +198,23 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             .generations
             .existing(tenant)?
             .known_before(load.moment)?;
-        // One of any age would be safe, but a dead one makes a value that never counts, and with it a
-        // second load (`model`, `loads-local`).
+        // A generation of any age would be safe, but a former one makes a value that is never valid, and so
+        // costs a second load (`model`, `loads-local`).
+        // guard: 1L
         engine.local.freshness().age(sent, load.tick)?;
         Some(generation)
     }
 
+    /// Answers from the loader, because the store failed.
     pub(super) async fn without_store(&self, error: StoreError) -> Completed<M> {
         self.store_failed(&error);
         self.load_uncached(None).await
     }
 
-    /// Answers from the loader, for those who joined before the load. Nothing is cached.
+    /// Answers from the loader, for those who joined before the load, and caches nothing.
     pub(super) async fn load_uncached(&self, permit: Option<OwnedSemaphorePermit>) -> Completed<M> {
         if self.background {
-            // Nobody asked for it. Those who joined meanwhile become a new call.
+            // No caller asked for this refresh. Those who joined meanwhile are served by a new call.
             return Completion::Abandoned;
         }
         self.leader.detach().await;
@@ -245,12 +254,13 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return Completion::Failed(error);
         }
         let sent = self.send();
+        // guard: I6c
         if engine.is_unconfirmed(&self.lookup, stale.value.tenant_id()) {
             self.release(lease.nonce).await;
             return Completion::Failed(error);
         }
         let store = &engine.store;
-        let put_back = store
+        let restored = store
             .fill(
                 &self.key,
                 lease.nonce,
@@ -259,13 +269,14 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 left,
             )
             .await;
-        match put_back {
+        match restored {
             Ok(Filled::Stored(bytes)) => {
-                // In the local level it is as old as the command that put it back.
+                // In the local level it is as old as the command that restored it.
                 let as_of = sent.as_of(bytes);
                 self.kept(&stale.value, as_of, Origin::Stale, stale.read.number)
             }
-            // Whatever removed the lease was an invalidation, for all we know.
+            // The lease may have been removed by an invalidation.
+            // guard: S4
             Ok(_) => Completion::Failed(error),
             Err(trouble) => {
                 self.store_failed(&trouble);

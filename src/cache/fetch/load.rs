@@ -24,10 +24,11 @@ impl<M: Send + Sync + 'static> Checked<M> {
         let other = |digest| digest != lookup.digest;
         if let Some(record) = &row
             && (record.id.is_empty() || record.digest.is_some_and(other))
+        // guard: H27
         {
             return Err(UnavailableKind::LoaderMismatch);
         }
-        Ok(Self(row))
+        Ok(Self(row)) // guard: T2
     }
 
     pub(crate) fn is_absent(&self) -> bool {
@@ -47,6 +48,7 @@ impl<M: Send + Sync + 'static> Checked<M> {
         dice: u32,
     ) -> (Duration, Duration) {
         match &self.0 {
+            // guard: H28
             Some(record) if !record.is_denied() => {
                 let lifetime = lifetimes.of_record(record.expires_at, wall, dice);
                 let grace = lifetimes.grace_of_record(record.expires_at, wall, lifetime);

@@ -1,4 +1,4 @@
-//! Reads the entry, and decides what follows (R3 and R4).
+//! Reads the entry and decides what follows (R3 and R4).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::store::keys::EntryKey;
 use crate::trace::{chain, limited};
 use crate::util::random_fraction;
 
-/// The shortest and the longest pause between two looks at another's lease.
+/// The shortest and the longest pause between two reads while another holds the lease.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
 
-/// Does the work of `leader`'s call, and then of the calls of those who came too late for it.
+/// Does the work of `leader`'s call, and then of the calls of those who joined too late for its answer.
 pub(in crate::cache) async fn run<M: Send + Sync + 'static>(
     engine: Arc<Engine<M>>,
     leader: EntryLeader<M>,
@@ -40,20 +40,22 @@ pub(in crate::cache) async fn run<M: Send + Sync + 'static>(
         };
         let completed = fetch.run().await;
         next = leader.complete(completed);
-        // Only those who wait are left.
+        // Somebody waits for each further call.
         background = false;
     }
 }
 
 impl<M: Send + Sync + 'static> Fetch<'_, M> {
     async fn run(&self) -> Completed<M> {
-        // Since when another's lease or value is in the way.
+        // When another's lease or value first was in the way.
         let mut hindered: Option<Tick> = None;
         let mut waited = false;
         loop {
+            // guard: R5
             if let Err(error) = self.publish().await {
                 return Box::pin(self.without_store(error)).await;
             }
+            // guard: L3
             let sent = self.send();
             let watch = Timer::start();
             let read = self.engine.store.get(&self.key).await;
@@ -68,11 +70,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             if let Step::Acquire(Existing::Stale(stale)) = &next
                 && (waited || self.engine.loader_failed_lately())
             {
-                // The lease's holder restored it because the loader failed, or the loader failed us. Asking
-                // it again would only make the callers wait in turn.
+                // The lease's holder restored it because the loader failed, or the loader failed in this
+                // instance. Another load would only make the callers wait in turn.
                 return self.stale(stale);
             }
-            // An acquire that finds something leads back to the same questions.
+            // An acquire that finds an entry leads to the same steps again.
             loop {
                 match next {
                     Step::Complete(completed) => return completed,
@@ -95,7 +97,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
     }
 
-    /// Decides what follows from the contents of K, which a command proved that was sent as `sent`.
+    /// Decides what follows from the contents of K, as returned by a command that was sent as `sent`.
     async fn follow(&self, seen: Seen<M>, sent: Sent) -> Step<M> {
         match seen {
             Seen::Vacant => Step::Acquire(Existing::Nothing),
@@ -104,6 +106,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 self.count_corrupt();
                 Step::Acquire(Existing::Invalid(old, None))
             }
+            // guard: I6
             Seen::Value(value, _, _)
                 if self.engine.is_unconfirmed(&self.lookup, value.tenant_id()) =>
             {
@@ -112,10 +115,10 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             Seen::Value(value, old, left) => {
                 match self.engine.validate(&value).await {
                     Ok(Validity::Valid(cell)) => {
-                        let past = |left: &Duration| *left <= value.grace();
-                        if let Some(left) = left.filter(past) {
+                        let is_stale = |left: &Duration| *left <= value.grace();
+                        if let Some(left) = left.filter(is_stale) {
                             if !self.engine.lifetimes.is_stale_allowed() {
-                                // Kept for instances with another option: past its time here.
+                                // It is stored for instances that answer stale records; this one does not.
                                 return Step::Acquire(Existing::Invalid(old, None));
                             }
                             return Step::Acquire(Existing::Stale(StaleEntry {
@@ -142,21 +145,22 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
     }
 
-    /// Acquires a lease: R4, or compare-and-acquire in its place.
+    /// Acquires a lease (R4), by compare-and-acquire if K holds an existing value.
     async fn acquire(&self, existing: Existing<M>) -> Step<M> {
-        self.leader.detach().await;
-        // The permit comes first, so that waiting for it burns no lease.
+        self.leader.detach().await; // guard: J2
+        // The permit comes first, so that the wait for it takes no time from the lease.
         let Some(permit) = self.permit().await else {
             let Existing::Stale(stale) = existing else {
                 return Step::Complete(self.overloaded());
             };
-            // No load, and no lease that would have to be put back.
+            // Without a lease there is nothing to restore.
             self.engine.counters.overloaded.add();
             return Step::Complete(self.stale(&stale));
         };
+        // guard: N9
         let nonce = Nonce::new();
         let (sent, reply) = match self.send_acquire(&existing, nonce).await {
-            // The nonce is forgotten: the command may still run, and must not be taken for ours.
+            // The nonce is not used again: the command may still run, and its lease must not be taken for ours.
             Err(error) => {
                 self.store_failed(&error);
                 return Step::Complete(self.load_uncached(Some(permit)).await);
@@ -184,8 +188,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     deadline: sent.tick.after(self.engine.waits.load),
                     _permit: permit,
                 };
+                // guard: N5
                 let completed = self.load_and_fill(lease).await;
-                held.settle();
+                held.disarm();
                 Step::Complete(completed)
             }
             Acquired::Taken(seen) => {
@@ -202,7 +207,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         created.inspect_err(|error| self.store_failed(error)).ok()
     }
 
-    /// Asks for a lease in place of `existing`, at most once.
+    /// Asks for a lease in place of `existing`, once.
     async fn send_acquire(
         &self,
         existing: &Existing<M>,
@@ -219,29 +224,31 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         Ok((sent, reply))
     }
 
-    /// Enters our bound into the registry, once a minute, before anything is sent that an entry may be
-    /// kept by. A store that refuses it, or of which another part has the registry, may
-    /// still be read; what is read is not kept. Nor is what is read while another look-up does it, so that
-    /// not all of them do when a store is new.
+    /// Enters our bound into the registry, once a minute, before any send whose result may be cached locally.
+    ///
+    /// A store that refuses it, or that is divided and has the registry in another part, can still be read, but
+    /// the results are not cached locally. Nor are results that are read while another lookup registers, so
+    /// that not all lookups do when a store is new.
     ///
     /// # Errors
-    /// The store does not answer at all.
+    /// Returns an error if the store does not answer at all.
     async fn publish(&self) -> Result<(), StoreError> {
         let engine = self.engine;
         // guard: R2
         if !engine.has_to_register() {
             return Ok(());
         }
-        let (now, patience) = (engine.clock.now(), engine.store.operation_timeout());
-        let Some(_registering) = engine.bounds.begin_to_register(now, patience) else {
+        let (now, timeout) = (engine.clock.now(), engine.store.operation_timeout());
+        let Some(_registering) = engine.bounds.begin_to_register(now, timeout) else {
             return Ok(());
         };
         match engine.register().await {
+            // guard: R2d
             Err(error) if error.kind() == StoreErrorKind::Server || engine.store.is_divided() => {
                 engine.counters.store_errors.add();
                 limited!(
                     warn,
-                    "this instance could not be registered in the token store; it does not keep what it reads there",
+                    "this instance could not be registered in the token store; it does not cache locally what it reads there",
                     error = chain(&error)
                 );
                 Ok(())
@@ -251,8 +258,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     }
 }
 
-/// A lease that is given back on drop unless it was settled: after a panic, of the user's code for example,
-/// others must not wait for it.
+/// A lease that is released on drop unless it was disarmed: after a panic, such as one of the loader's, others
+/// must not wait for it.
 struct Held<'a, M: Send + Sync + 'static> {
     engine: &'a Arc<Engine<M>>,
     key: &'a EntryKey,
@@ -268,14 +275,15 @@ impl<'a, M: Send + Sync + 'static> Held<'a, M> {
         }
     }
 
-    /// The lease was filled or given back, or the store does it.
-    fn settle(mut self) {
+    /// Releases nothing on drop, because the lease was filled or released, or because the store does it.
+    fn disarm(mut self) {
         self.nonce = None;
     }
 }
 
 impl<M: Send + Sync + 'static> Drop for Held<'_, M> {
     fn drop(&mut self) {
+        // guard: E5
         if let (Some(nonce), Ok(runtime)) = (self.nonce, Handle::try_current()) {
             let (store, key) = (Arc::clone(&self.engine.store), self.key.clone());
             // If it fails, the lease expires.
@@ -295,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_wait_for_one_lease_ask_out_of_step_and_within_the_bounds() {
+    fn pauses_differ_and_are_within_their_bounds() {
         let pauses: std::collections::HashSet<Duration> = (0..1_000).map(|_| pause()).collect();
         assert!(pauses.len() > 900, "{}", pauses.len());
         assert!(pauses.iter().all(|pause| (POLL.0..=POLL.1).contains(pause)));

@@ -1,8 +1,8 @@
-//! What was invalidated from this process within the last staleness bound (protocol.md I4).
+//! Invalidations by this process within the last staleness bound (protocol.md I4).
 //!
-//! After that an entry from before is too old by its own rule, so nothing is remembered longer. The
-//! local level is keyed by the token's text and an operator may hold only the digest: an entry knows
-//! its digest, and is asked here, instead of being searched for.
+//! After one bound, an entry from before the invalidation has expired by its age, so nothing is remembered
+//! longer. The local level is keyed by the token's text, and an operator may have only the digest. So an
+//! invalidation does not search for the entry: each hit looks up its entry's digest here.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::RwLock;
@@ -15,7 +15,8 @@ use crate::util::unpoisoned;
 
 pub(crate) struct Invalidated {
     bound: Duration,
-    /// The latest of all; while it is old, a hit pays one load and no lock. 0: none yet.
+    /// When the latest invalidation was, or 0 if there was none. While it is older than the bound, a hit pays
+    /// one atomic load and takes no lock.
     latest: AtomicU64,
     noted: RwLock<Noted>,
 }
@@ -35,6 +36,7 @@ impl Invalidated {
         }
     }
 
+    /// Notes an invalidation of `digest` at `now`.
     pub(crate) fn note(&self, digest: TokenDigest, now: Tick) {
         if self.bound.is_zero() {
             return;
@@ -49,14 +51,14 @@ impl Invalidated {
                 noted.at.remove(&old);
             }
         }
-        // Two at once may be noted in the other order.
+        // Concurrent invalidations may be noted in the other order.
         let at = noted.at.entry(digest).or_insert(now);
         *at = (*at).max(now);
         noted.order.push_back((now, digest));
         self.latest.fetch_max(now.0, Ordering::Release);
     }
 
-    /// Whether the token was invalidated at or after `sent`, as far as it is remembered at `now`.
+    /// Returns whether the token was invalidated at or after `sent`, as far as is remembered at `now`.
     pub(crate) fn since(&self, digest: &TokenDigest, sent: Tick, now: Tick) -> bool {
         let latest = self.latest.load(Ordering::Acquire);
         if latest == 0 || latest < sent.0 || now.since(Tick(latest)) > self.bound {
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_proved_before_an_invalidation_does_not_count_after_it() {
+    fn an_entry_from_before_an_invalidation_is_invalidated() {
         let invalidated = Invalidated::new(Duration::from_nanos(10));
         let (a, b) = (TokenDigest::of("a"), TokenDigest::of("b"));
         assert!(!invalidated.since(&a, Tick(5), Tick(6)));
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_invalidation_that_is_noted_later_takes_nothing_back() {
+    fn an_earlier_invalidation_that_is_noted_later_changes_nothing() {
         let invalidated = Invalidated::new(Duration::from_nanos(10));
         let a = TokenDigest::of("a");
         invalidated.note(a, Tick(9));

@@ -1,10 +1,10 @@
 //! The local level: answers in this process's memory (protocol.md section 6).
 //!
-//! An entry is found by a keyed hash of the presented token, so that a hit computes no SHA-256; the
-//! key is random for each process, so that nobody outside can make two tokens collide.
+//! An entry is found by a keyed hash of the presented token, so that a hit computes no SHA-256. The key is random
+//! for each process, so that no client can make two tokens collide.
 //!
-//! The maps are `quick_cache`'s: bounded by weight, and measured against moka (`benches/compare/local_maps.rs`)
-//! a third of the time for a hit by one thread, and several times the hits by two.
+//! The maps are from `quick_cache` and bounded by weight. Compared with moka (`benches/compare/local_maps.rs`),
+//! a hit by one thread takes a third of the time, and two threads get several times as many hits.
 
 mod evictions;
 mod freshness;
@@ -29,22 +29,22 @@ use crate::metrics::Counter;
 use crate::store::entry::{Generation, Kept};
 use crate::token::TokenDigest;
 
-/// The keyed hash of a token, and where keys hold one of its type.
+/// The keyed hash of a token, and of its type if keys hold one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(u128);
 
-/// A null in the local level.
+/// An unknown token in the local level.
 pub(crate) struct Negative {
     pub(crate) kept: Arc<Kept<()>>,
     pub(crate) meta: EntryMeta,
 }
 
-/// Whether the time to live is over, or the store behind deleted the entry.
+/// Returns whether the TTL is over, or whether the in-memory store deleted the entry.
 fn ended<T>(kept: &Kept<T>, now: Tick) -> bool {
     kept.revoked.load(Ordering::Acquire) || kept.until <= now
 }
 
-/// An entry: a record, which may be a denied one, or a null.
+/// An entry: a record, which may be denied, or the fact that the token is unknown.
 pub(crate) enum Entry<M> {
     Found(Arc<Principal<M>>),
     Absent(Arc<Negative>),
@@ -54,29 +54,29 @@ impl<M> Clone for Entry<M> {
     fn clone(&self) -> Self {
         match self {
             Self::Found(principal) => Self::Found(Arc::clone(principal)),
-            Self::Absent(null) => Self::Absent(Arc::clone(null)),
+            Self::Absent(negative) => Self::Absent(Arc::clone(negative)),
         }
     }
 }
 
 impl<M> Entry<M> {
-    /// Whether it answers for `token` at `now`, as far as the entry itself says.
+    /// Returns whether the entry is of `token` and has not ended at `now`, apart from its freshness.
     fn is_usable(&self, token: &str, now: Tick) -> bool {
         match self {
             Self::Found(principal) => principal.token.is(token) && !ended(&principal.kept, now),
-            Self::Absent(null) => !ended(&null.kept, now),
+            Self::Absent(negative) => !ended(&negative.kept, now),
         }
     }
 
     fn generation(&self) -> Option<Generation> {
         match self {
             Self::Found(principal) => principal.kept.generation,
-            Self::Absent(null) => null.kept.generation,
+            Self::Absent(negative) => negative.kept.generation,
         }
     }
 }
 
-/// What proves an entry of either map.
+/// Gives access to the metadata of an entry of either map.
 trait HasMeta {
     fn meta(&self) -> &EntryMeta;
 }
@@ -91,12 +91,12 @@ impl<M> HasMeta for Entry<M> {
     fn meta(&self) -> &EntryMeta {
         match self {
             Self::Found(principal) => &principal.meta,
-            Self::Absent(null) => &null.meta,
+            Self::Absent(negative) => &negative.meta,
         }
     }
 }
 
-/// What a hit should set off in the background, once.
+/// The refreshes that a hit starts in the background. Only one hit starts each of them.
 #[derive(Default)]
 pub(crate) struct Refresh {
     pub(crate) entry: bool,
@@ -108,8 +108,9 @@ type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions>;
 pub(crate) struct Local<M> {
     freshness: Freshness,
     records: Map<Arc<Principal<M>>>,
-    /// Nulls, and denied records.
+    /// Unknown tokens, and denied records.
     negatives: Map<Entry<M>>,
+    /// The numbers of entries that either map evicted.
     evicted: (Arc<Counter>, Arc<Counter>),
     invalidated: Invalidated,
     keys: (u64, u64),
@@ -132,11 +133,11 @@ impl<M> Local<M> {
         self.freshness
     }
 
-    /// `token_type` is the one in the entry's key.
+    /// Returns the fingerprint of an entry. `token_type` is the one in its key.
     pub(crate) fn fingerprint(&self, token: &str, token_type: Option<&str>) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
         hasher.write(token.as_bytes());
-        // No text has these two bytes in it, so that no two pairs read the same.
+        // No UTF-8 text contains these two bytes, so that no two pairs have the same input.
         match token_type {
             None => hasher.write(&[0xfe]),
             Some(token_type) => {
@@ -147,7 +148,7 @@ impl<M> Local<M> {
         Fingerprint(hasher.finish128().as_u128())
     }
 
-    /// The entry, if it may be used at `now`, a reading of the clock from after the request's start.
+    /// Returns the entry if it may be used at `now`, which must be read from the clock after the request began.
     pub(crate) fn get(
         &self,
         fingerprint: Fingerprint,
@@ -168,6 +169,7 @@ impl<M> Local<M> {
         Some((hit, refresh))
     }
 
+    /// Returns the refreshes that a hit of the entry starts, or `None` if the entry may not be used.
     fn fresh(
         &self,
         meta: &EntryMeta,
@@ -180,9 +182,10 @@ impl<M> Local<M> {
         }
         let tenant = match &meta.tenant {
             None => None,
+            // guard: S6
             Some(cell) if cell.invalidated_since(meta.as_of) => return None,
             Some(cell) => match generation {
-                // The Python service writes none.
+                // The Python service writes no generation.
                 None => None,
                 Some(generation) => {
                     let sent = cell.as_of(generation)?;
@@ -196,12 +199,13 @@ impl<M> Local<M> {
         Some(Refresh { entry, tenant })
     }
 
-    /// Takes a proven answer. Only the flight of its key calls this, and there is one at a time.
+    /// Inserts an answer, unless it is from before an invalidation or older than the entry that is there.
     pub(crate) fn insert(&self, fingerprint: Fingerprint, hit: Entry<M>) {
-        if self.freshness.is_off() || self.outdated(hit.meta()) {
+        if self.freshness.is_off() || self.is_invalidated(hit.meta()) {
             return;
         }
         match hit {
+            // guard: B3
             Entry::Found(principal) if !principal.kept.what.is_denied() => {
                 self.put(fingerprint, principal, &self.records, &self.negatives);
             }
@@ -216,8 +220,8 @@ impl<M> Local<M> {
         map: &Map<V>,
         other: &Map<O>,
     ) {
-        let newer = |present: &V| present.meta().as_of >= entry.meta().as_of;
-        if self.freshness.is_bounded() && map.peek(&fingerprint).as_ref().is_some_and(newer) {
+        let is_newer = |present: &V| present.meta().as_of >= entry.meta().as_of;
+        if self.freshness.is_bounded() && map.peek(&fingerprint).as_ref().is_some_and(is_newer) {
             return;
         }
         other.remove(&fingerprint);
@@ -225,21 +229,21 @@ impl<M> Local<M> {
         map.insert_with_lifecycle(fingerprint, entry, &mut inserting);
     }
 
-    fn outdated(&self, meta: &EntryMeta) -> bool {
+    fn is_invalidated(&self, meta: &EntryMeta) -> bool {
         self.invalidated.since(&meta.digest, meta.as_of, meta.as_of)
     }
 
-    /// I4: what was proved before `now` counts no longer for this token.
+    /// Invalidates the token's entries that are not from after `now` (I4).
     pub(crate) fn invalidate(&self, digest: TokenDigest, now: Tick) {
         self.invalidated.note(digest, now);
     }
 
-    /// Entries held: records, and nulls with denied records.
+    /// Returns the numbers of valid records, and of unknown tokens together with denied records.
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.records.len(), self.negatives.len())
     }
 
-    /// Entries pushed out so far, likewise.
+    /// Returns how many valid records, and how many unknown and denied tokens, were evicted.
     pub(crate) fn evicted(&self) -> (u64, u64) {
         (self.evicted.0.get(), self.evicted.1.get())
     }
@@ -255,8 +259,8 @@ fn map<V: HasMeta + Clone>(capacity: usize, evicted: &Arc<Counter>) -> Map<V> {
     )
 }
 
-/// Whether the caller is the first to raise the flag. It is looked at before it is written, so that
-/// a hot entry's cache line is not passed around.
+/// Sets the flag, and returns whether the caller is the first to do so. The flag is read before it is written,
+/// so that a hot entry's cache line stays shared between cores.
 fn first(flag: &AtomicBool) -> bool {
     !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::Relaxed)
 }
@@ -265,7 +269,7 @@ fn random() -> u64 {
     getrandom::u64().expect("the operating system's random generator")
 }
 
-/// An entry counts once for each KiB that it begins.
+/// Weighs an entry by its size in KiB, rounded up.
 #[derive(Clone)]
 struct Weigh;
 
@@ -275,7 +279,7 @@ impl<V: HasMeta> Weighter<Fingerprint, V> for Weigh {
     }
 }
 
-/// The fingerprint is a keyed hash already.
+/// Uses the fingerprint as the hash, because it is a keyed hash already.
 #[derive(Clone)]
 struct Spread;
 
@@ -319,7 +323,7 @@ mod tests {
     use crate::token::{BearerToken, TokenRecord};
 
     #[test]
-    fn no_two_pairs_of_token_and_type_have_one_fingerprint() {
+    fn pairs_of_token_and_type_have_different_fingerprints() {
         let local = Local::<()>::new(Freshness::Off, 1, 1);
         let pairs = [
             ("abc", None),
@@ -342,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_hashes_a_token_to_something_else() {
+    fn another_process_has_other_fingerprints() {
         let one = Local::<()>::new(Freshness::Off, 1, 1);
         let other = Local::<()>::new(Freshness::Off, 1, 1);
         assert!(one.fingerprint("abc", None) != other.fingerprint("abc", None));
@@ -359,7 +363,7 @@ mod tests {
         level(Freshness::Within(Duration::from_nanos(BOUND)))
     }
 
-    fn proof(token: &str, sent: u64, size: u32) -> EntryMeta {
+    fn meta(token: &str, sent: u64, size: u32) -> EntryMeta {
         EntryMeta {
             digest: TokenDigest::of(token),
             as_of: Tick(sent),
@@ -370,17 +374,17 @@ mod tests {
         }
     }
 
-    fn put(local: &Local<()>, token: &str, proof: EntryMeta) {
-        put_of(local, token, None, proof);
+    fn put(local: &Local<()>, token: &str, meta: EntryMeta) {
+        put_of(local, token, None, meta);
     }
 
-    fn put_of(local: &Local<()>, token: &str, generation: Option<Generation>, proof: EntryMeta) {
+    fn put_of(local: &Local<()>, token: &str, generation: Option<Generation>, meta: EntryMeta) {
         put_record(
             local,
             token,
             TokenRecord::new("1").token_type("app"),
             generation,
-            proof,
+            meta,
         );
     }
 
@@ -389,106 +393,106 @@ mod tests {
         token: &str,
         record: TokenRecord,
         generation: Option<Generation>,
-        proof: EntryMeta,
+        meta: EntryMeta,
     ) {
         let principal = Principal {
             kept: Arc::new(Kept::new(record, generation)),
             token: BearerToken::new(token),
             noted: AtomicU64::new(0),
-            meta: proof,
+            meta,
         };
         let hit = Entry::Found(Arc::new(principal));
         local.insert(local.fingerprint(token, None), hit);
     }
 
-    fn put_null(local: &Local<()>, token: &str, proof: EntryMeta) {
+    fn put_absent(local: &Local<()>, token: &str, meta: EntryMeta) {
         let kept = Arc::new(Kept::new((), None));
-        let null = Entry::Absent(Arc::new(Negative { kept, meta: proof }));
-        local.insert(local.fingerprint(token, None), null);
+        let absent = Entry::Absent(Arc::new(Negative { kept, meta }));
+        local.insert(local.fingerprint(token, None), absent);
     }
 
     fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(Entry<()>, Refresh)> {
         local.get(local.fingerprint(token, None), token, Tick(now))
     }
 
-    /// When the entry in the level was proved, and whether it is a record.
-    fn proved(local: &Local<()>, token: &str, now: u64) -> Option<(u64, bool)> {
+    /// Returns the time that the entry is as of, and whether it is a record.
+    fn as_of(local: &Local<()>, token: &str, now: u64) -> Option<(u64, bool)> {
         hit(local, token, now).map(|(hit, _)| match hit {
             Entry::Found(principal) => (principal.meta.as_of.0, true),
-            Entry::Absent(null) => (null.meta.as_of.0, false),
+            Entry::Absent(negative) => (negative.meta.as_of.0, false),
         })
     }
 
     #[test]
-    fn what_was_proved_before_an_invalidation_is_not_taken_in_after_it() {
+    fn an_entry_from_before_an_invalidation_is_not_inserted_after_it() {
         let local = bounded();
         local.invalidate(TokenDigest::of("a"), Tick(7));
-        put(&local, "a", proof("a", 7, 0));
-        put_null(&local, "a", proof("a", 7, 0));
+        put(&local, "a", meta("a", 7, 0));
+        put_absent(&local, "a", meta("a", 7, 0));
         assert_eq!(local.len(), (0, 0));
-        put(&local, "a", proof("a", 8, 0));
-        assert_eq!(proved(&local, "a", 9), Some((8, true)));
+        put(&local, "a", meta("a", 8, 0));
+        assert_eq!(as_of(&local, "a", 9), Some((8, true)));
     }
 
     #[test]
-    fn an_older_proof_does_not_take_a_newer_ones_place() {
+    fn an_older_entry_does_not_replace_a_newer_one() {
         let local = bounded();
         for (sent, expected) in [(8, 8), (5, 8), (8, 8), (9, 9)] {
-            put(&local, "a", proof("a", sent, 0));
-            assert_eq!(proved(&local, "a", 20), Some((expected, true)));
-            put_null(&local, "n", proof("n", sent, 0));
-            assert_eq!(proved(&local, "n", 20), Some((expected, false)));
+            put(&local, "a", meta("a", sent, 0));
+            assert_eq!(as_of(&local, "a", 20), Some((expected, true)));
+            put_absent(&local, "n", meta("n", sent, 0));
+            assert_eq!(as_of(&local, "n", 20), Some((expected, false)));
         }
-        put_null(&local, "a", proof("a", 10, 0));
-        assert_eq!(proved(&local, "a", 20), Some((10, false)));
-        put(&local, "a", proof("a", 11, 0));
-        assert_eq!(proved(&local, "a", 20), Some((11, true)));
+        put_absent(&local, "a", meta("a", 10, 0));
+        assert_eq!(as_of(&local, "a", 20), Some((10, false)));
+        put(&local, "a", meta("a", 11, 0));
+        assert_eq!(as_of(&local, "a", 20), Some((11, true)));
         assert_eq!(local.len(), (1, 1));
     }
 
     #[test]
-    fn a_denied_record_is_in_the_budget_of_the_nulls_and_takes_the_good_ones_place() {
+    fn a_denied_record_is_a_negative_and_replaces_the_valid_one() {
         let local = bounded();
-        put(&local, "a", proof("a", 8, 0));
+        put(&local, "a", meta("a", 8, 0));
         assert_eq!(local.len(), (1, 0));
         let denied = TokenRecord::new("1").token_type("app").denied("no");
-        put_record(&local, "a", denied, None, proof("a", 9, 0));
+        put_record(&local, "a", denied, None, meta("a", 9, 0));
         assert_eq!(local.len(), (0, 1));
-        assert_eq!(proved(&local, "a", 20), Some((9, true)));
-        put(&local, "a", proof("a", 10, 0));
+        assert_eq!(as_of(&local, "a", 20), Some((9, true)));
+        put(&local, "a", meta("a", 10, 0));
         assert_eq!(local.len(), (1, 0));
     }
 
     #[test]
-    fn in_front_of_this_process_own_memory_the_last_answer_counts() {
+    fn in_front_of_the_memory_store_the_last_answer_wins() {
         let local = level(Freshness::Own);
         for sent in [8, 5] {
-            put(&local, "a", proof("a", sent, 0));
-            assert_eq!(proved(&local, "a", 20), Some((sent, true)));
-            put_null(&local, "n", proof("n", sent, 0));
-            assert_eq!(proved(&local, "n", 20), Some((sent, false)));
+            put(&local, "a", meta("a", sent, 0));
+            assert_eq!(as_of(&local, "a", 20), Some((sent, true)));
+            put_absent(&local, "n", meta("n", sent, 0));
+            assert_eq!(as_of(&local, "n", 20), Some((sent, false)));
         }
     }
 
     #[test]
-    fn a_level_that_is_off_takes_nothing_in() {
+    fn a_level_that_is_off_stores_nothing() {
         let local = level(Freshness::Off);
-        put(&local, "a", proof("a", 1, 0));
-        put_null(&local, "n", proof("n", 1, 0));
+        put(&local, "a", meta("a", 1, 0));
+        put_absent(&local, "n", meta("n", 1, 0));
         assert_eq!(local.len(), (0, 0));
     }
 
     #[test]
-    fn one_hit_of_all_asks_for_a_refresh_and_none_before_half_of_the_bound() {
+    fn one_hit_requests_a_refresh_and_none_does_before_half_of_the_bound() {
         let local = bounded();
         let (tenants, order) = (Generations::default(), LogicalClock::default());
         let (cell, generation) = (tenants.cell("t"), Generation::from_halves(1, 2));
         cell.observe(generation, Tick(1_000), order.next());
-        let proof = EntryMeta {
+        let meta = EntryMeta {
             tenant: Some(cell),
-            ..proof("a", 1_000, 0)
+            ..meta("a", 1_000, 0)
         };
-        put_of(&local, "a", Some(generation), proof);
+        put_of(&local, "a", Some(generation), meta);
         let wanted = |now| {
             let (_, refresh) = hit(&local, "a", now).unwrap();
             (refresh.entry, refresh.tenant.is_some())
@@ -499,32 +503,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_out_is_counted_and_what_is_replaced_is_not() {
+    fn evictions_are_counted_and_replacements_are_not() {
         let local = level(Freshness::Own);
         for n in 1..=5 {
-            put(&local, "a", proof("a", n, 0));
-            put_null(&local, "n", proof("n", n, 0));
+            put(&local, "a", meta("a", n, 0));
+            put_absent(&local, "n", meta("n", n, 0));
         }
         assert_eq!((local.len(), local.evicted()), ((1, 1), (0, 0)));
         for n in 0..200 {
-            put(&local, &format!("a{n}"), proof("", 1, 0));
-            put_null(&local, &format!("n{n}"), proof("", 1, 0));
+            put(&local, &format!("a{n}"), meta("", 1, 0));
+            put_absent(&local, &format!("n{n}"), meta("", 1, 0));
         }
-        let (kept, out) = (local.len(), local.evicted());
-        assert_eq!((kept.0 as u64 + out.0, kept.1 as u64 + out.1), (201, 201));
+        let (held, out) = (local.len(), local.evicted());
+        assert_eq!((held.0 as u64 + out.0, held.1 as u64 + out.1), (201, 201));
     }
 
     #[test]
-    fn a_large_denial_weighs_what_it_is() {
+    fn a_large_negative_weighs_its_size() {
         let local = bounded();
         for n in 0..20 {
-            put_null(&local, &n.to_string(), proof("", 1, 16 * 1024));
+            put_absent(&local, &n.to_string(), meta("", 1, 16 * 1024));
         }
         assert!(local.len().1 <= 4, "{:?}", local.len());
     }
 
     #[test]
-    fn the_maps_tell_entries_apart_by_the_fingerprint_itself() {
+    fn the_maps_use_the_fingerprint_itself_as_the_hash() {
         let hashes = [1, 2, 3].map(|n| Spread.hash_one(Fingerprint(n)));
         assert_eq!(hashes, [1, 2, 3]);
     }

@@ -22,8 +22,8 @@ use crate::util::lock;
 
 const SHARDS: usize = 16;
 
-/// The number of a send within its call. The counter moves immediately *before* the send, so that whoever
-/// remembers a smaller number joined before it.
+/// The number of a send within its call. The counter is incremented immediately *before* the send, so that
+/// a waiter with a smaller number joined before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SendNumber(u32);
 
@@ -36,7 +36,7 @@ pub(crate) enum Completion<T, E> {
     Failed(E),
     /// Nothing for anybody: a refresh in the background failed.
     Abandoned,
-    /// The call broke off (a panic, the end of a runtime), which every waiter is told.
+    /// The call was interrupted by a panic or the end of a runtime, an error for every waiter.
     Broken,
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Completion<T, E> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CallError<E> {
     Failed(E),
-    /// The call broke off.
+    /// The call was interrupted.
     Broken,
     /// Two calls stalled one after the other.
     Stalled,
@@ -201,6 +201,7 @@ impl<K: Hash + Eq + Clone, T: Clone, E: Clone> SingleFlight<K, T, E> {
         begin: impl Fn(Leader<K, T, E>) -> Work,
         joined: impl Fn(),
     ) -> Result<T, CallError<E>> {
+        // guard: O9
         for _ in 0..2 {
             let mut waiter = match self.join(key) {
                 Joined::Existing(waiter) => {
@@ -232,12 +233,13 @@ impl<K: Hash + Eq + Clone, T, E> SingleFlight<K, T, E> {
     /// before its proof was sent.
     fn join(self: &Arc<Self>, key: &K) -> Joined<K, T, E> {
         let mut shard = self.shard(key);
+        // guard: O11
         if let Some(call) = shard.get(key).filter(|call| !call.is_stalled()) {
-            // Outside of a runtime it panics, before it takes the call from its driver.
+            // Outside of a runtime this panics, before the call is taken from its driver. guard: J6
             let _ = Handle::current();
             let waiter = call.join();
             drop(shard);
-            waiter.call.driver.detach();
+            waiter.call.driver.detach(); // guard: J1
             return Joined::Existing(waiter);
         }
         let call = Call::new(Driver::caller(), 0, self.stall_after);
@@ -304,7 +306,7 @@ impl<K: Hash + Eq + Clone, T, E> Leader<K, T, E> {
     pub(crate) fn complete(mut self, completion: Completion<T, E>) -> Option<Self> {
         self.completed = true;
         let next = self.close(|joined| match &completion {
-            Completion::Answered { proof, .. } => joined > proof.0,
+            Completion::Answered { proof, .. } => joined > proof.0, // guard: N6b
             Completion::Abandoned => joined > 0,
             Completion::Failed(_) | Completion::Broken => false,
         });
@@ -317,12 +319,12 @@ impl<K: Hash + Eq + Clone, T, E> Leader<K, T, E> {
 }
 
 impl<K: Hash + Eq, T, E> Leader<K, T, E> {
-    /// Closes the call: whoever comes from now on is in the next one. It is made here if `leaves_some` says
-    /// so of the highest place that was taken.
+    /// Closes the call: later callers join the next one. It is created here if `leaves_some` returns `true` for
+    /// the highest count that a waiter joined at.
     fn close(&self, leaves_some: impl FnOnce(u32) -> bool) -> Option<Arc<Call<T, E>>> {
         let mut shard = self.calls.shard(&self.key);
         let leaves_some = leaves_some(self.call.joined.load(Ordering::SeqCst));
-        // Whoever drives this one drives the next.
+        // The driver of this call drives the next one.
         let next = leaves_some.then(|| Call::new(Driver::task(), 1, self.call.stall_after));
         // If this one stalled, another may have taken its place: then nobody finds the next one.
         if let Some(present) = shard.get_mut(&self.key)
@@ -443,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_came_too_late_are_in_one_next_call_from_before_its_first_send() {
+    async fn all_who_joined_too_late_are_in_one_next_call_before_its_first_send() {
         let calls = Arc::new(Answers::new(STALL_AFTER));
         let (leader, first) = lead(&calls);
         let proof = leader.send();
@@ -539,7 +541,7 @@ mod tests {
         let _joins = join(&calls);
         let next = still.complete(Completion::Answered { answer: 7, proof });
         assert_eq!(served(first).await, Some(Ok(7)));
-        // Who joined too late is in a call of its own, which nobody else finds.
+        // The waiter that joined too late is in a separate call, which no other caller finds.
         let next = next.expect("somebody is left");
         let _joins_too = join(&calls);
         let proof = next.send();

@@ -43,7 +43,7 @@ impl Driver {
         if let Some((work, caller)) = self.claim() {
             tokio::spawn(work);
             caller.wake();
-            // Neither waits for a caller that joined and now blocks the thread.
+            // Neither task waits for a caller that joined and now blocks the thread. guard: J9
             free_lifo_slot();
         }
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_alone_with_a_flight_flies_it() {
+    async fn a_caller_that_is_alone_drives_the_call() {
         let driven = driven();
         let caller = caller(&driven);
         yield_now().await;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_that_another_depends_on_is_a_tasks_and_its_caller_is_told() {
+    async fn a_detached_call_is_driven_by_a_task_and_its_caller_is_woken() {
         let driven = driven();
         let caller = caller(&driven);
         yield_now().await;
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_outlives_a_caller_that_hangs_up() {
+    async fn a_call_outlives_a_caller_that_is_dropped() {
         let driven = driven();
         let caller = caller(&driven);
         yield_now().await;
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_that_asks_for_a_task_goes_on_in_one_exactly_once() {
+    async fn a_call_that_detaches_itself_twice_moves_once() {
         let driven = driven();
         let inner = Arc::clone(&driven);
         let work = async move {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_ends_the_flight_and_not_its_caller() {
+    async fn a_panic_ends_the_call_and_not_its_caller() {
         let driven = driven();
         driven
             .driver
