@@ -13,6 +13,7 @@ use crate::token::{TokenRecord, write_hex};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Nonce([u8; 16]);
 
+// guard: N9
 impl Nonce {
     pub(crate) fn new() -> Self {
         let mut bytes = [0; 16];

@@ -155,6 +155,7 @@ impl KeyLayout {
     pub(super) fn all(&self, digest: &TokenDigest) -> Vec<KeyDigest> {
         match &self.layout {
             Layout::Digest { current, previous } => {
+                // guard: P1
                 let peppers = previous.iter().chain([current]);
                 peppers
                     .map(|pepper| keyed(pepper.as_ref(), digest))

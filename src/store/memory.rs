@@ -76,12 +76,8 @@ impl Default for MemoryStore {
 impl<M: Send + Sync + 'static> sealed::IntoStore<M> for MemoryStore {
     fn check(&self) -> Result<(), ConfigError> {
         let allowed = 0..=MOST_ENTRIES;
-        ConfigError::unless_within("MemoryStore capacity", self.capacity, allowed.clone())?;
-        ConfigError::unless_within(
-            "MemoryStore negative_capacity",
-            self.negative_capacity,
-            allowed,
-        )
+        ConfigError::unless_within("capacity", self.capacity, allowed.clone())?;
+        ConfigError::unless_within("negative_capacity", self.negative_capacity, allowed)
     }
 
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
@@ -216,6 +212,7 @@ impl<M> Shard<M> {
         };
         let slots = match value {
             Value::Found(kept) if !kept.what.is_denied() => &mut self.records,
+            // guard: B2
             Value::Found(_) | Value::Absent(_) => &mut self.negatives,
         };
         slots.insert(key.clone(), slot);

@@ -131,10 +131,10 @@ impl Shown {
         };
         let layout = KeyLayout::peppered(PEPPER).previous_peppers([PEPPER]);
         let store = RedisStore::new("redis://127.0.0.1").unwrap();
-        let builder = ApiTokenCache::builder(loader)
-            .store(store.key_layout(layout))
-            .last_use(LastUseRecorder::new(sink));
+        let none = |_: Lookup| async { Ok::<_, Infallible>(None::<TokenRecord>) };
+        let builder = ApiTokenCache::builder(none).store(store.key_layout(layout));
         self.of("ApiTokenCacheBuilder", &builder);
+        let builder = ApiTokenCache::builder(loader).last_use(LastUseRecorder::new(sink));
         let cache: Cache = builder.build().unwrap();
         let answer = cache.authenticate_typed(TOKEN, "app").await.unwrap();
         self.of("Answer", &answer);

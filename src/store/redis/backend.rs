@@ -181,6 +181,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                 let comes_back =
                     |bytes: &Vec<u8>| matches!(Self::decode(key, bytes), Decoded::Value(_));
                 encoded = match Self::encode(key, value) {
+                    // guard: M2
                     Some(Ok(bytes)) if comes_back(&bytes) => bytes,
                     Some(Ok(_) | Err(EncodeError::TooLarge | EncodeError::Unwritable)) => {
                         return Ok(Filled::Unwritable);
@@ -197,6 +198,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         let set = self.commands.send(&batch).await.and_then(|[set]| read(set));
         // Whatever the error is, nobody else replaces the lease.
         let take_back = |_: &_| self.commands.take_back(self.keys().entry(key), lease);
+        // guard: E2
         let set = set.inspect_err(take_back)?;
         Ok(if set {
             Filled::Stored(bytes.len())
@@ -238,6 +240,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         let name = self.keys().tenant(tenant);
         // In this order: with the epoch read first, an invalidation between the two would give the new
         // generation and the old epoch (G3).
+        // guard: G3b
         Commands::create(&mut batch, &name, fresh);
         batch.begin_stage();
         batch.cmd("GET").arg(self.keys().epoch());
@@ -262,6 +265,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
             // E before T: protocol.md G3. On a cluster, the deletion of T is sent after the reply to that of
             // E, and durably after the replicas' acknowledgements too.
             Deletion::Tenant(tenant) => (
+                // guard: G3 C6
                 vec![keys.epoch(), keys.tenant(tenant)],
                 Some(keys.tenant_fence(tenant)),
             ),
@@ -291,6 +295,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         let Err(error) = added else {
             return self.commands.bounds(all).await;
         };
+        // guard: R2c
         if error.code() != Some("OOM") {
             return Err(error.into());
         }

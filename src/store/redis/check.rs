@@ -6,6 +6,7 @@ use crate::store::entry::Nonce;
 use crate::store::keys::Keys;
 
 /// The number of slots in which a single server has to accept a deletion: it may be a node of a cluster.
+// guard: C18
 const SLOTS: u8 = 16;
 
 /// The TTL of the keys that a check writes, in milliseconds.
@@ -20,15 +21,18 @@ pub(super) fn check(keys: &Keys, tag: Option<&str>) -> Batch {
     let (first, second) = (Nonce::new().to_string(), Nonce::new().to_string());
     let mut batch = Batch::new();
     // The key of another check may still exist, and then nothing would be written.
+    // guard: O3
     batch.cmd("DEL").arg(text);
     let mut script = |source: &str, values: &[&str], ttl: Option<u64>| {
         let script = batch.cmd("EVAL").arg(source).arg(1).arg(text);
         script.arg(values).arg(ttl);
     };
+    // guard: O2
     script(SET_IF_MISSING, &[&first], Some(TTL));
     script(COMPARE_AND_SET, &[&first, &second], Some(TTL));
     script(COMPARE_AND_DELETE, &[&second], None);
     batch.cmd("GET").arg(text);
+    // guard: E6
     batch.cmd("PTTL").arg(text);
     batch.cmd("PEXPIRE").arg(text).arg(TTL);
     batch.cmd("SADD").arg(set).arg(1);

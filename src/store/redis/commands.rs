@@ -45,6 +45,7 @@ impl Commands {
         let replies = self.send(batch).await;
         let is_known =
             |replies: &[Reply; N]| !matches!(&replies[0], Err(error) if error.has_no_reply());
+        // guard: E1
         if !replies.as_ref().is_ok_and(is_known) {
             self.take_back(name.to_owned(), value.to_owned());
         }
@@ -62,7 +63,9 @@ impl Commands {
             compare_and_delete(&mut batch, &name, value.as_bytes());
             // If the connection ends meanwhile, it is sent once more, over another one. If that fails too,
             // the lease expires.
+            // guard: E3 E7
             let sent = connection.send_in_background(&batch).await;
+            // guard: E8
             if sent.is_err_and(|error| error.is_not_connected()) {
                 let _ = connection.send_in_background(&batch).await;
             }
@@ -132,6 +135,7 @@ impl Commands {
         batch: &Batch,
     ) -> Result<[Reply; N], StoreError> {
         let replies = self.send(batch).await?;
+        // guard: W11
         if !replies.first().is_some_and(is_wrong_type) {
             return Ok(replies);
         }
@@ -157,6 +161,7 @@ impl Commands {
             delete_each(&mut batch, names);
         }
         if bounds {
+            // guard: C19
             batch.begin_stage();
             batch.cmd("SMEMBERS").arg(self.keys.bounds());
         }
@@ -180,6 +185,7 @@ impl Commands {
     /// A key of another type means that the registry was lost, which is an error. The key is deleted, so that
     /// bounds can be entered again.
     pub(super) async fn bounds(&self, members: Reply) -> Result<Bounds, StoreError> {
+        // guard: W12
         if is_wrong_type(&members) {
             let mut batch = Batch::new();
             clear_unless_set(&mut batch, &self.keys.bounds());

@@ -60,6 +60,7 @@ impl Commands {
     async fn delete_at(target: &DurableTarget, durable: Durability) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         for name in &target.names {
+            // guard: C20
             batch.begin_stage();
             batch.cmd("DEL").arg(name);
         }
@@ -78,6 +79,7 @@ pub(super) async fn wait_for_replicas(
 ) -> Result<(), StoreError> {
     let random = Nonce::new().to_string();
     batch.begin_stage();
+    // guard: F2 C5
     let set = batch.cmd("SET").arg(fence).arg(random);
     set.arg("PX").arg(millis(FENCE));
     batch

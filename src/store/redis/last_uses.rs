@@ -13,6 +13,7 @@ use crate::store::keys::EntryKey;
 /// Replaces an earlier time, and anything that is not a time, of any type. This crate and Python write
 /// times in one form, without an offset, in UTC and with the largest unit first, so that later times are
 /// greater as texts.
+// guard: U3
 const SET_IF_LATER: &str = "\
 local present = redis.pcall('GET', KEYS[1])
 local form = '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.?%d*$'

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::transport::batch::Batch;
 
 /// Replaces the old value of a key by a new one, if the key holds the old one.
+// guard: N4
 pub(super) const COMPARE_AND_SET: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -43,6 +44,7 @@ pub(super) fn compare_and_delete(batch: &mut Batch, name: &str, value: &[u8]) {
 }
 
 pub(super) fn set_if_missing(batch: &mut Batch, name: &str, value: &str, ttl: Duration) {
+    // guard: E4
     let script = batch.cmd("EVAL").arg(SET_IF_MISSING).arg(1).arg(name);
     script.arg(value).arg(millis(ttl));
 }

@@ -76,6 +76,7 @@ impl Cluster {
             match targets.iter_mut().find(same) {
                 Some(target) => target.names.push(name.clone()),
                 None => {
+                    // guard: C15
                     let tag = map.owners.tag(owner, u32::from(attempt) << 16);
                     let tag = tag.ok_or_else(unowned)?;
                     targets.push(DurableTarget {
@@ -102,6 +103,7 @@ impl Cluster {
             return Err(unowned());
         }
         let mut probes = JoinSet::new();
+        // guard: C7
         for (owner, master) in map.masters.iter().enumerate() {
             let (cluster, map) = (self.clone(), Arc::clone(&map));
             let check = check(&self.topology.settings.keys, Some(&master.tag));
@@ -160,6 +162,7 @@ impl Cluster {
             match replies {
                 Ok(replies) => placed.extend(positions.into_iter().zip(replies)),
                 Err(error) => {
+                    // guard: C3
                     let lost = |at| (at, Err(ReplyError::NoReply(error.clone())));
                     placed.extend(positions.into_iter().map(lost));
                 }
@@ -189,10 +192,12 @@ impl Cluster {
                 continue;
             }
             // During ASK the slot still belongs to this owner.
+            // guard: C14
             if reply.as_ref().err().and_then(ReplyError::code) != Some("ASK") {
                 self.topology.refresh_in_background();
             }
             let (host, _) = &map.owners.masters()[owner];
+            // guard: C4
             let Some((address, command)) = redirected(reply, host, batch, at) else {
                 continue;
             };
@@ -218,6 +223,7 @@ fn redirected(reply: &Reply, sender: &str, batch: &Batch, at: usize) -> Option<(
     // The last colon: an IPv6 address has no brackets here.
     let (host, port) = address.rsplit_once(':')?;
     let host = match host {
+        // guard: C11
         "" => sender,
         // The node is configured to have a name, and has none: the next map has its IP address.
         "?" => return None,

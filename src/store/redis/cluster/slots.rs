@@ -63,6 +63,7 @@ impl Owners {
             let host: Option<String> = redis::from_redis_value(host.clone()).ok()?;
             let host = match host.as_deref() {
                 None | Some("") => sender.to_owned(),
+                // guard: C13
                 Some("?") => ip(more)?,
                 Some(host) => host.to_owned(),
             };

@@ -182,8 +182,10 @@ impl Topology {
         let mut failed = None;
         while let Some(answer) = asking.join_next().await {
             match answer {
+                // guard: C12
                 Ok(Ok(owners)) if owners.is_whole() => return Ok(owners),
                 Ok(Ok(owners)) => best = best.into_iter().chain([owners]).max_by_key(Owners::len),
+                // guard: A10
                 Ok(Err(error)) => drop(failed.get_or_insert(error)),
                 Err(_) => {}
             }

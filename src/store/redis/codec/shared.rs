@@ -59,5 +59,6 @@ pub(crate) fn read_metadata<M: DeserializeOwned>(metadata: Option<M>) -> Option<
 
 /// Runs code that calls the user's `Serialize` or `Deserialize`. A panic in it counts as an error.
 pub(crate) fn guarded<T>(code: impl FnOnce() -> Option<T>) -> Option<T> {
+    // guard: M1
     catch_unwind(AssertUnwindSafe(code)).ok().flatten()
 }

@@ -53,6 +53,7 @@ struct Read<M> {
     created_at: Option<DateTime<Utc>>,
     #[serde(rename = "~expires_at", default, deserialize_with = "present_time")]
     expires_at: Option<DateTime<Utc>>,
+    // guard: W13
     #[serde(rename = "~generation")]
     generation: Option<String>,
     #[serde(rename = "~metadata", default = "Option::default")]
@@ -78,6 +79,7 @@ impl<M: DeserializeOwned> Read<M> {
                 .filter(|text| Generation::parse(text).is_some());
             let metadata = self.former_metadata.take();
             self.metadata =
+                // guard: M3
                 metadata.and_then(|value| guarded(|| serde_json::from_value(value).ok()));
         }
         self

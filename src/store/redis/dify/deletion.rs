@@ -67,6 +67,7 @@ impl Dify<'_> {
         // `WAIT` counts what was written on its own connection, and blocks it.
         let dedicated = durable.is_some();
         let mut session = self.commands.connection.session(dedicated).await?;
+        // guard: W4 W7
         self.delete_by(&mut session, what).await?;
         if let Some(durable) = durable {
             let fence = self.commands.keys.node_fence(None);
@@ -114,6 +115,7 @@ impl Dify<'_> {
         scan.arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
         batch.cmd("DEL").arg(self.commands.keys.heartbeat(None));
         let [page, written] = replies(session, &batch).await?;
+        // guard: W6
         written?;
         let (next, names): (u64, Vec<Vec<u8>>) = read(page)?;
         // The key of an entry is text.
@@ -160,6 +162,7 @@ impl Dify<'_> {
                 if let Ok(Raw::BulkString(bytes)) = value
                     && let Some(tenant) = codec::tenant_of(&bytes)
                 {
+                    // guard: W8
                     self.remove_from_index(&mut indexed, name, &tenant);
                 }
             }
@@ -257,8 +260,10 @@ async fn delete_of_tenant(
             // A key of another type is not an entry.
             value if is_wrong_type(&value) => continue,
             // A key that could not be read may be the tenant's.
+            // guard: W3
             Err(error) => return Err(error.into()),
         };
+        // guard: W2
         if codec::is_lease(&bytes) || codec::tenant_of(&bytes).as_deref() == Some(tenant) {
             compare_and_delete(&mut deletes, name, &bytes);
         }

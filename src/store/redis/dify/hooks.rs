@@ -20,6 +20,7 @@ const INDEX_TTL: Duration = Duration::from_secs(660);
 
 /// Removes a member from an index, if the key that it names is missing. An entry or a lease must stay in the
 /// index, which is all that Python invalidates a tenant by.
+// guard: W9
 const REMOVE_FROM_INDEX: &str = "\
 if redis.pcall('GET', KEYS[1]) == false then
   return redis.call('SREM', KEYS[2], ARGV[1])
@@ -104,6 +105,7 @@ impl<'a> Dify<'a> {
             Ok(Filled::Stored(_)) | Err(_) => self.unlock(key, nonce).await,
             // There is no entry for the tenant's index to name. If this fails, the lease and the lock expire.
             Ok(Filled::Refused | Filled::Unwritable | Filled::NoForm) => {
+                // guard: W10
                 let _ = self.give_back(key, nonce, tenant).await;
             }
         }

@@ -130,10 +130,12 @@ impl Target {
         loop {
             match self.attempt(&client, protocol, named, options).await {
                 Ok(link) => return Ok(link),
+                // guard: A5
                 Err(Failed::Hello(error)) if asked_for.is_none() && first.is_none() => {
                     protocol = ProtocolVersion::RESP2;
                     first = Some(error);
                 }
+                // guard: A6
                 Err(Failed::Dropped(_)) if named && asked_for != Some(ProtocolVersion::RESP3) => {
                     (protocol, named) = (ProtocolVersion::RESP2, false);
                 }
@@ -151,6 +153,7 @@ impl Target {
     async fn client(&self, access: &Access) -> Result<Client, StoreError> {
         let (user, password) = match &access.credentials {
             Some(provider) => {
+                // guard: A9
                 let (user, password) = provider().await;
                 (user, Some(password))
             }
@@ -170,6 +173,7 @@ impl Target {
         #[cfg(feature = "redis-rustls")]
         if let Some(tls) = access.tls.clone() {
             // Reading files may block.
+            // guard: A8
             let client = tokio::task::spawn_blocking(move || tls.client(info)).await;
             return client.map_err(|_| panicked())?.map_err(connection_failed);
         }
@@ -262,6 +266,7 @@ impl Target {
             heartbeat.check(reply()?).map_err(Failed::Other)?;
         }
         // Any error counts as one: to take a single server for a cluster costs a round trip, and is safe.
+        // guard: C17 C21
         Ok(probes_slots && reply()?.is_err())
     }
 }
@@ -283,6 +288,7 @@ fn is_master(reply: Reply) -> Result<(), StoreError> {
 fn refused_hello(error: RedisError, has_password: bool) -> Failed {
     match (error.kind(), error.code()) {
         (ErrorKind::RESP3NotSupported, _) => {
+            // guard: A7
             Failed::Hello(connection_failed("the server does not know HELLO"))
         }
         (ErrorKind::AuthenticationFailed, _) => Failed::Other(connection_failed(

@@ -52,6 +52,7 @@ impl Heartbeat {
     /// Returns the server's error: the command was not executed.
     pub(super) fn check(&self, reply: Reply) -> Result<(), StoreError> {
         match reply {
+            // guard: C9 C10
             Err(error) if self.may_move() && matches!(error.code(), Some("MOVED" | "ASK")) => {
                 Ok(())
             }

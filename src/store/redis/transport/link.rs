@@ -35,6 +35,7 @@ pub(crate) struct Broken {
 
 impl Broken {
     pub(super) fn set(&self) {
+        // guard: E9
         self.is_set.store(true, Ordering::Release);
         self.changed.notify_one();
     }

@@ -70,6 +70,7 @@ impl Node {
     /// Sends the commands once, in one write, and returns each one's reply. The timeout includes the wait
     /// for a connection.
     pub(crate) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
+        // guard: J10
         Stealable::new(self.send_for(batch, 1)).await
     }
 
@@ -80,6 +81,7 @@ impl Node {
         batch: &Batch,
         callers: usize,
     ) -> Result<Replies, StoreError> {
+        // guard: C1
         let admission = self.breaker.admit()?;
         let sent = match timeout(
             self.timeouts.response,
@@ -91,6 +93,7 @@ impl Node {
             Err(_) => Err(StoreError::timeout()),
         };
         match &sent {
+            // guard: O7 C2
             Err(error) if error.is_timeout() => admission.failed(callers),
             // Without a connection, commands fail at once, and the supervisor knows when there is one again:
             // the breaker would spare nothing.
@@ -174,6 +177,7 @@ async fn write_to(link: &mut Link, batch: &Batch) -> Result<Replies, StoreError>
 }
 
 async fn write_stage(link: &mut Link, batch: &Batch) -> Result<Replies, StoreError> {
+    // guard: C8
     batch.send(&mut link.connection).await.map_err(|error| {
         if error.is_timeout() {
             return StoreError::timeout();
@@ -206,6 +210,7 @@ impl Session {
         within: Duration,
     ) -> Result<Replies, StoreError> {
         // The connection may be the shared one.
+        // guard: J12 W5
         let write = Stealable::new(write_to(&mut self.link, batch));
         let sent = match timeout(within, write).await {
             Ok(sent) => sent,

@@ -61,6 +61,7 @@ impl ReadBatcher {
             pending.push(PendingRead { name, reply });
             pending.len() == 1
         };
+        // guard: J11
         if is_first_pending {
             spawn_stealable(Arc::clone(self).flush());
         }
@@ -68,6 +69,7 @@ impl ReadBatcher {
             Ok(Ok(reply)) => reply,
             // Dropped with the task, at the end of a runtime.
             Ok(Err(_)) => Err(StoreError::not_connected(None)),
+            // guard: J3
             Err(_) => {
                 // The task may belong to a runtime that is not driven, as between two calls of
                 // `block_on`. The next reads do not wait for it.
@@ -130,6 +132,7 @@ impl ReadBatcher {
                 Some(Ok(Value::Array(values))) if values.len() == reads.len() => {
                     return Ok(values.into_iter().map(Ok).collect());
                 }
+                // guard: J5 C16
                 Some(Err(error)) if matches!(error.code(), Some("NOPERM" | "CROSSSLOT")) => {
                     self.mget_refused.store(true, Ordering::Relaxed);
                 }
@@ -160,6 +163,7 @@ impl FlushGuard {
 impl Drop for FlushGuard {
     fn drop(&mut self) {
         if let Some(batcher) = &self.0 {
+            // guard: J4
             drop(batcher.take_pending());
         }
     }

@@ -99,6 +99,7 @@ pub(crate) fn unexpected() -> StoreError {
 /// is kept.
 fn server_error(error: RedisError) -> StoreError {
     match error.code() {
+        // guard: H3
         Some(code) => StoreError::server(code_text(code)),
         None => StoreError::server(WithoutRepetition(error)),
     }

@@ -70,11 +70,13 @@ impl Sentinels {
     /// Connects to the present master. The sentinels are asked for each connection.
     pub(super) async fn open(&self, options: &ConnectOptions) -> Result<Link, StoreError> {
         let options = ConnectOptions {
+            // guard: A3
             must_be_master: true,
             ..options.clone()
         };
         let mut failed = (0, StoreError::timeout());
         let mut steps = JoinSet::<Result<Step, Failed>>::new();
+        // guard: A1
         for (host, port) in &self.hosts {
             let sentinel = Target::in_group(&self.own, host, *port);
             steps.spawn(async move {
@@ -94,6 +96,7 @@ impl Sentinels {
                     }
                     Ok(Step::Named(host, port)) => {
                         let master = (host, port);
+                        // guard: A2
                         if !named.contains(&master) {
                             let target = Target::in_group(&self.login, &master.0, port);
                             let options = options.clone();
@@ -113,6 +116,7 @@ impl Sentinels {
         };
         match timeout(options.timeout, opened).await {
             Ok(Some(link)) => Ok(link),
+            // guard: A4
             Ok(None) | Err(_) => Err(failed.1),
         }
     }

@@ -26,6 +26,7 @@ impl Server {
         };
         match opened {
             // It is not a command's: the breaker would count it once for each caller that receives it.
+            // guard: O10
             Err(error) if error.is_timeout() => {
                 Err(StoreError::not_connected(Some(Arc::new(error))))
             }

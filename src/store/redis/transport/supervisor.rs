@@ -28,6 +28,7 @@ use crate::util::{lock, random_fraction};
 const HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// The number of heartbeats in a row without a reply after which the connection is replaced.
+// guard: O7 O8
 const MISSES: u32 = 2;
 
 /// The shortest and the longest pause between two attempts to connect.
@@ -80,6 +81,7 @@ struct Watch {
 impl Watch {
     fn is_supervised(&self, stall_timeout: Duration) -> bool {
         self.active_at
+            // guard: O1
             .is_some_and(|active_at| active_at.elapsed() < stall_timeout)
     }
 }
@@ -128,6 +130,7 @@ impl Supervisor {
             }
         }
         if let Some(running) = self.take_over() {
+            // guard: O4
             spawn_stealable(supervise(running));
         }
         // Boxed: it is seldom needed, and would enlarge the future of each command.
