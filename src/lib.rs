@@ -97,7 +97,12 @@ pub mod fuzzing;
     doc,
     any(
         not(doctest),
-        all(feature = "axum", feature = "metrics", feature = "redis-rustls")
+        all(
+            feature = "axum",
+            feature = "dify",
+            feature = "metrics",
+            feature = "redis-rustls"
+        )
     )
 ))]
 pub mod guide;
