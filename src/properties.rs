@@ -283,7 +283,7 @@ proptest! {
                 prop_assert!(lifetime <= left.max(LEAST), "{lifetime:?} of {left:?}");
                 prop_assert!(lifetime + grace <= left.max(LEAST), "{grace:?}");
             }
-            // Past its end: a null's time, and no grace.
+            // Past its expiry: the negative TTL, and no grace.
             _ => {
                 prop_assert!(is_shortened(lifetime, lifetimes.negative_ttl, lifetimes.jitter_percent));
                 prop_assert_eq!(grace, Duration::ZERO);

@@ -156,8 +156,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Ok(())
     }
 
-    /// Returns whether the loader failed within the last second: then a record past its soft end is answered
-    /// without another try.
+    /// Returns whether the loader failed within the last second: then a record past its TTL is answered
+    /// without another load.
     pub(crate) fn loader_failed_lately(&self) -> bool {
         let failed = self.loader_failed.load(Ordering::Relaxed);
         failed != 0 && self.clock.now().since(Tick(failed)) < RETRY

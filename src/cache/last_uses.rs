@@ -1,4 +1,4 @@
-//! When tokens were last used, asked for by people.
+//! Queries of when tokens were last used.
 
 use chrono::{DateTime, Utc};
 
@@ -100,7 +100,8 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
 }
 
 impl<M: Send + Sync + 'static> Engine<M> {
-    /// The text only where it is at hand.
+    /// Returns the latest use of each token that this process or the store knows. A text is given if the caller
+    /// has it.
     async fn recorded_uses(
         &self,
         tokens: &[(Option<&BearerToken>, TokenDigest)],
@@ -110,7 +111,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let mut counts = Vec::with_capacity(tokens.len());
         for (token, digest) in tokens {
             let before = keys.len();
-            // Of the previous pepper too: a recorder may still be writing by it.
+            // With the keys of the previous pepper: a recorder may still write to them.
             keys.extend(self.keys.keys(*token, digest, &types));
             counts.push(keys.len() - before);
         }
@@ -118,8 +119,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             return Ok(Vec::new());
         }
         let mut stored = self.store.last_uses(&keys).await?.into_iter();
-        // This process is asked last: what a flush moves from here to there meanwhile is seen in one
-        // of the two.
+        // This process is asked last: a use that a flush moves to the store meanwhile is seen in one of the two.
         let latest = |((_, digest), count): (&(Option<&BearerToken>, TokenDigest), usize)| {
             let stored = stored.by_ref().take(count).flatten().max();
             let ours = self

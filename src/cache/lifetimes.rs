@@ -1,27 +1,27 @@
-//! How long an answer is kept. Pure.
+//! How long an answer is cached. Pure functions of the settings and the clock.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// `PX 0` is an error in Redis.
+/// The shortest TTL. `PX 0` is an error in Redis.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// The Python service's time to live for a record.
+/// The TTL of the Python service's records.
 pub(crate) const DIFY_TTL: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetimes {
     pub(crate) ttl: Duration,
     pub(crate) negative_ttl: Duration,
-    /// The share of a lifetime that jitter may take away, in per cent.
+    /// The maximum random reduction of a TTL, in percent.
     pub(crate) jitter_percent: u32,
-    /// For how long after its end a record may still be answered, if the loader fails.
+    /// For how long after its TTL a record may still be answered if the loader fails.
     pub(crate) stale_if_error: Duration,
 }
 
 impl Lifetimes {
-    /// The longest that anything is kept.
+    /// Returns the longest time for which an answer can be stored.
     pub(crate) fn longest(&self) -> Duration {
         (self.ttl + self.stale_if_error).max(self.negative_ttl)
     }
@@ -30,8 +30,8 @@ impl Lifetimes {
         !self.stale_if_error.is_zero()
     }
 
-    /// For a record. Past its end it is kept for the null time to live: as a record, because the
-    /// token exists, and because a null would outlive an extension of it no better.
+    /// Returns the TTL of a record. An expired record has the negative TTL, because its expiry may be extended.
+    /// It is cached as a record, because the token exists.
     pub(crate) fn of_record(
         &self,
         expires_at: Option<DateTime<Utc>>,
@@ -47,7 +47,7 @@ impl Lifetimes {
         }
     }
 
-    /// What comes after `lifetime` for a record, never past the token's own end.
+    /// Returns the grace after `lifetime` of a record, which never extends past the token's own expiry.
     pub(crate) fn grace_of_record(
         &self,
         expires_at: Option<DateTime<Utc>>,
@@ -61,13 +61,13 @@ impl Lifetimes {
         self.stale_if_error.min(left.saturating_sub(lifetime))
     }
 
-    /// For a null and a denied record.
+    /// Returns the TTL of an unknown token and of a denied record.
     pub(crate) fn of_negative(&self, dice: u32) -> Duration {
         self.shortened(self.negative_ttl, dice)
     }
 
-    /// Jitter keeps entries that were filled together from ending together. It only shortens: the
-    /// configured time is a promise.
+    /// Applies jitter, so that entries that were filled together do not expire together. It only shortens,
+    /// because the configured TTL is a promise.
     fn shortened(&self, whole: Duration, dice: u32) -> Duration {
         let most = u64::from(self.jitter_percent) * u64::from(dice);
         let scale = 100 * u64::from(u32::MAX);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_only_shortens_and_by_no_more_than_its_share() {
+    fn jitter_shortens_a_ttl_by_at_most_its_share() {
         assert_eq!(record(None, 0), SECOND * 600);
         assert_eq!(record(None, u32::MAX), SECOND * 540);
         assert_eq!(LIFETIMES.of_negative(0), SECOND * 60);
@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn the_tokens_own_end_caps_the_lifetime() {
+    fn the_tokens_expiry_caps_the_ttl() {
         assert_eq!(record(Some(30), 0), SECOND * 30);
         assert_eq!(record(Some(30), u32::MAX), SECOND * 30);
         assert_eq!(record(Some(10_000), 0), SECOND * 600);
     }
 
     #[test]
-    fn an_expired_record_is_kept_for_the_null_time_to_live() {
+    fn an_expired_record_has_the_negative_ttl() {
         assert_eq!(record(Some(0), 0), SECOND * 60);
         assert_eq!(record(Some(-5), 0), SECOND * 60);
     }
@@ -138,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_never_less_than_a_millisecond() {
+    fn a_ttl_is_never_less_than_a_millisecond() {
         let wall = DateTime::UNIX_EPOCH;
         let end = wall + Duration::from_nanos(1);
         assert_eq!(LIFETIMES.of_record(Some(end), wall, 0), LEAST);
     }
 
     #[test]
-    fn without_a_grace_nothing_stale_is_allowed() {
+    fn without_a_grace_stale_answers_are_not_allowed() {
         assert!(LIFETIMES.is_stale_allowed());
         let none = Lifetimes {
             stale_if_error: Duration::ZERO,

@@ -176,7 +176,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         if let Some(cell) = refresh.tenant {
             self.refresh_generation(&cell);
         }
-        // Outside of a runtime there is nobody to do it; the entry then ends at its bound.
+        // Outside of a runtime nothing can refresh the entry, which then ends at its bound.
         if refresh.entry && Handle::try_current().is_ok() {
             let token = match entry {
                 Entry::Found(principal) => principal.token.clone(),

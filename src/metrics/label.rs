@@ -105,7 +105,7 @@ pub enum Origin {
     Shared,
     /// The answer came from the loader, for this request or for one that it joined.
     Loaded,
-    /// The answer is a record past its time to live, because the loader failed
+    /// The answer is a record past its TTL, because the loader failed
     /// ([`stale_if_error`](crate::ApiTokenCacheBuilder::stale_if_error)).
     Stale,
 }

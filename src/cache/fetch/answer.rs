@@ -19,7 +19,7 @@ use crate::store::entry::Value;
 use crate::token::TokenRecord;
 
 impl<M: Send + Sync + 'static> Engine<M> {
-    /// Returns the answer that a value is, with what the local level needs to know of it.
+    /// Returns the answer of a value, with the metadata that the local level needs.
     pub(super) fn resolved(
         &self,
         lookup: &Lookup,
@@ -43,7 +43,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Resolved { entry, origin }
     }
 
-    /// Puts an answer into the local level, if operators could know how long it is used.
+    /// Inserts an answer into the local level, if operators could know this instance's bound.
     fn keep(&self, lookup: &Lookup, as_of: AsOf, resolved: &Resolved<M>) {
         if !self.local.freshness().is_off() && self.may_keep(as_of.published) {
             self.local
@@ -67,8 +67,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
     }
 
-    /// The tenant that a value depends on, for the local level: its generation proves the value, except
-    /// where the Python service wrote none, and its invalidation from here ends the value.
+    /// Returns the tenant that a value depends on. Its generation decides whether the local entry is valid, unless
+    /// the Python service wrote none, and its invalidation by this process ends the entry.
     fn tenant_cell(&self, value: &Value<M>) -> Option<Arc<TenantCell>> {
         if self.local.freshness().is_off() {
             return None;
@@ -80,7 +80,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
 }
 
 impl<M: Send + Sync + 'static> Fetch<'_, M> {
-    /// An answer for those who joined before `proof`.
+    /// Completes with an answer for those who joined before `proof`.
     fn answered(
         &self,
         value: &Value<M>,
@@ -92,7 +92,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         Completion::Answered { answer, proof }
     }
 
-    /// An answer for those who joined before `proof`, and for the local level.
+    /// Completes with an answer for those who joined before `proof`, and inserts it into the local level.
     pub(super) fn kept(
         &self,
         value: &Value<M>,
@@ -105,18 +105,18 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         Completion::Answered { answer, proof }
     }
 
-    /// An answer that only its load proves.
+    /// Completes with a loaded answer for those who joined before its load.
     pub(super) fn unproved(&self, value: &Value<M>, load: SendNumber) -> Completed<M> {
         self.answered(value, AsOf::UNKNOWN, Origin::Loaded, load)
     }
 
-    /// A loaded answer that is not stored.
+    /// Completes with a loaded answer that is not stored.
     pub(super) fn uncached(&self, checked: Checked<M>, load: SendNumber) -> Completed<M> {
         let value = checked.into_value(None, Tick::NEVER, Duration::ZERO);
         self.unproved(&value, load)
     }
 
-    /// A record past its soft end, for those who joined before the GET that found it.
+    /// Completes with a record past its TTL, for those who joined before the GET that found it.
     pub(super) fn stale(&self, stale: &StaleEntry<M>) -> Completed<M> {
         let (as_of, proof) = (stale.read.as_of(0), stale.read.number);
         self.answered(&stale.value, as_of, Origin::Stale, proof)

@@ -1,4 +1,4 @@
-//! What the steps of a fetch share.
+//! The types that the steps of a fetch share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::trace::{chain, limited};
 
 pub(super) type Completed<M> = Completion<Resolved<M>, Unavailable>;
 
-/// A send, in the three orders that something is proved by.
+/// A send, as a point in the three orders that decide who may use its result.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
-    /// Within the call: who joined before it.
+    /// The number within the call, for who joined before it.
     pub(super) number: SendNumber,
-    /// By the clock, read before the send: until when the local level may use what it proves.
+    /// The clock before the send, for how long the local level may use its result.
     pub(super) tick: Tick,
-    /// Within the process: what was known before it.
+    /// The time within the process, for what was known before it.
     pub(super) moment: LogicalTime,
-    /// Whether the local level may keep what it proves.
+    /// Whether the local level may cache its result.
     pub(super) published: Published,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct AsOf {
 }
 
 impl AsOf {
-    /// Of a value that the local level must not keep.
+    /// The state of a value that the local level must not cache.
     pub(super) const UNKNOWN: Self = Self {
         sent: Tick::ZERO,
         published: Published::No,
@@ -79,20 +79,20 @@ pub(super) struct KnownGeneration {
     pub(super) generation: Generation,
 }
 
-/// What is stored where a lease is to be.
+/// What is stored under the key that a lease is to be acquired for.
 pub(super) enum Existing<M> {
     Nothing,
     /// A value that is not valid: unreadable, or of a former generation of its tenant.
     Invalid(Observed, Option<KnownGeneration>),
-    /// A valid value past its soft end.
+    /// A valid value past its TTL.
     Stale(StaleEntry<M>),
 }
 
-/// A record past its soft end, which is answered if the load fails.
+/// A record past its TTL, which is answered if the load fails.
 pub(super) struct StaleEntry<M> {
     pub(super) value: Value<M>,
     pub(super) observed: Observed,
-    /// The GET that found it, and how long it still had.
+    /// The GET that found it, and its remaining grace.
     pub(super) read: Sent,
     pub(super) left: Duration,
     /// Held until the answer holds it.
@@ -104,7 +104,7 @@ pub(super) enum Step<M> {
     Complete(Completed<M>),
     /// Another's lease is stored: wait for it.
     Wait,
-    /// What was to be replaced changed: read again.
+    /// The existing value changed meanwhile: read again.
     Retry,
     Acquire(Existing<M>),
 }
@@ -133,7 +133,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
     }
 
-    /// Gives a lease back.
+    /// Releases a lease.
     pub(super) async fn release(&self, nonce: Nonce) {
         // If it fails, the store tries again, and in the end the lease expires.
         if let Err(error) = self.engine.store.release(&self.key, nonce).await {

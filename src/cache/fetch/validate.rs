@@ -1,4 +1,4 @@
-//! Whether a stored value is valid (protocol.md section 5).
+//! Decides whether a stored value is valid (protocol.md section 5).
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             return Ok(None);
         }
         if left.is_some_and(|left| left <= value.grace()) {
-            // Past its soft end it is an answer only where a load failed.
+            // Past its TTL it is an answer only if a load failed.
             return Ok(None);
         }
         let Validity::Valid(_cell) = self.validate(&value).await? else {

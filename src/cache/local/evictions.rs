@@ -1,4 +1,4 @@
-//! How many entries were pushed out.
+//! Counts evicted entries.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use quick_cache::Lifecycle;
 
 use crate::metrics::Counter;
 
-/// Counts what a map pushes out for its budget. What is removed is not among them, and what is replaced
-/// would be, so that each insertion says which key it is for.
+/// Counts the entries that a map evicts for its capacity. The map also reports a replaced entry, so each
+/// insertion names its key, which is not counted. Removed entries are not reported.
 #[derive(Clone)]
 pub(super) struct Evictions {
     count: Arc<Counter>,
@@ -20,11 +20,11 @@ impl Evictions {
     }
 }
 
-/// Of one insertion.
+/// The state of one insertion.
 pub(super) struct Inserting<K, V> {
     key: Option<K>,
-    /// Kept until the map's lock is given back: a record's end may run the user's code. There are
-    /// seldom more.
+    /// The evicted entries, which are dropped after the map's lock is released, because dropping a record may
+    /// run the user's code. There are seldom more than two.
     out: [Option<V>; 2],
 }
 

@@ -1,17 +1,17 @@
-//! Until when an entry may be used. All of section 6 that is about time is here.
+//! Decides until when an entry may be used. It contains all of protocol.md section 6 that is about time.
 
 use std::time::Duration;
 
 use crate::clock::Tick;
 
-/// How long this process may use what it remembers.
+/// How long this process may use its local entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Nothing: the local level is off.
+    /// The local level is off.
     Off,
-    /// An entry is good for less than this staleness bound after the command that proved it was sent.
+    /// An entry may be used for less than this staleness bound after its command was sent.
     Within(Duration),
-    /// The store is this process's own memory, and says itself what counts.
+    /// The store is this process's own memory, and marks entries that it deletes.
     Own,
 }
 
@@ -24,7 +24,7 @@ impl Freshness {
         matches!(self, Self::Within(_))
     }
 
-    /// The staleness bound that this process's entries keep.
+    /// Returns the staleness bound of this process's entries.
     pub(crate) fn bound(self) -> Duration {
         match self {
             Self::Within(bound) => bound,
@@ -32,11 +32,11 @@ impl Freshness {
         }
     }
 
-    /// The age of what was proved by a command sent after the clock said `sent`; `None` where it may
-    /// not be used any more.
+    /// Returns the age of the result of a command that was sent after the clock showed `sent`, or `None` if it
+    /// may no longer be used.
     ///
-    /// Proof that nothing outlives `wait_for_all_instances`: it returns at or after *reply* + S; a later request
-    /// uses an entry only if `sent > now - S >= reply`, so that the proof ran after the deletion.
+    /// No entry outlives `wait_for_all_instances`, which completes at or after *reply* + S: a later request uses
+    /// an entry only if `sent > now - S >= reply`, so the entry's command ran after the deletion.
     /// Hence `sent` is read before the command is sent, `now` after the request started, and neither
     /// from a cached clock.
     pub(crate) fn age(self, sent: Tick, now: Tick) -> Option<Duration> {
@@ -50,8 +50,8 @@ impl Freshness {
         }
     }
 
-    /// From half of the bound on an entry in use is read again in the background, so that a hot
-    /// token never waits.
+    /// Returns whether an entry in use is read again in the background: from half of the bound on, so that a
+    /// hot token never waits.
     pub(crate) fn wants_refresh(self, age: Duration) -> bool {
         match self {
             Self::Within(bound) => age >= bound / 2,

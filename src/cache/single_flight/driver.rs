@@ -1,8 +1,8 @@
-//! Who polls a call.
+//! Decides who polls a call.
 //!
 //! Its caller does, in the caller's own task, while it is alone with the call and waits for nothing but the
 //! store: a lookup that Redis answers then costs no task. As soon as another caller depends on the call, or it
-//! goes on to a load, or its caller hangs up, a task takes it over.
+//! goes on to a load, or its caller is dropped, a task takes it over.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,12 +28,12 @@ enum Ownership {
 }
 
 impl Driver {
-    /// A driver for a call that its caller is about to drive.
+    /// Creates a driver for a call that its caller is about to drive.
     pub(super) fn caller() -> Self {
         Self(Mutex::new(Ownership::Polled { claimed: false }))
     }
 
-    /// A driver for a call that a task drives from the beginning.
+    /// Creates a driver for a call that a task drives from the beginning.
     pub(super) fn task() -> Self {
         Self(Mutex::new(Ownership::Released))
     }
@@ -55,7 +55,7 @@ impl Driver {
             if !is_polled_by_caller {
                 return Poll::Ready(());
             }
-            // Whoever polls it spawns it after this, and the task polls it at once.
+            // Its caller spawns it after this poll, and the task polls it at once.
             is_polled_by_caller = false;
             self.detach();
             Poll::Pending
