@@ -192,6 +192,7 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
         .max_staleness(config.max_staleness)
         .token_types(["app", "dataset"]);
     if let Some(redis) = &config.redis {
+        #[cfg(feature = "tls")]
         if redis.is_tls() {
             // The binary chooses the process's provider. This fails only if one is installed already.
             let _ = rustls::crypto::ring::default_provider().install_default();

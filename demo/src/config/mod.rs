@@ -194,7 +194,7 @@ impl Values {
             return Ok(None);
         };
         if !cfg!(feature = "otel") {
-            let why = "this binary was built without the feature otel";
+            let why = "needs a binary that is built with --features otel";
             return Err(StartError::of(NAME, why));
         }
         // The error does not contain the value, which may hold a password.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+#[cfg(feature = "tls")]
 use tower_api_token::store::RedisTls;
 use tower_api_token::{ConfigError, RedisStore};
 
@@ -42,29 +43,17 @@ impl Redis {
             }
         }
         let Some(url) = url else { return Ok(None) };
-        let mut store =
+        if tls && !cfg!(feature = "tls") {
+            let why = "rediss:// needs a binary that is built with --features tls";
+            return Err(StartError::of("REDIS_URL", why));
+        }
+        let store =
             RedisStore::new(url.expose()).map_err(|error| StartError::of("REDIS_URL", error))?;
-        let mut certificates = RedisTls::new();
-        if let Some(ca) = read_file(CA, file(CA)?)? {
-            certificates = certificates.ca_certificate(ca);
-        }
-        let certificate = read_file(CLIENT_CERT, file(CLIENT_CERT)?)?;
-        let key = read_file(CLIENT_KEY, file(CLIENT_KEY)?)?;
-        match (certificate, key) {
-            (None, None) => {}
-            (Some(certificate), Some(key)) => {
-                certificates = certificates.identity(certificate, key);
-            }
-            (Some(_), None) => {
-                return Err(StartError::of(CLIENT_CERT, format!("needs {CLIENT_KEY}")));
-            }
-            (None, Some(_)) => {
-                return Err(StartError::of(CLIENT_KEY, format!("needs {CLIENT_CERT}")));
-            }
-        }
-        if tls {
-            store = store.tls(certificates);
-        }
+        #[cfg(feature = "tls")]
+        let store = match tls {
+            true => store.tls(certificates(file)?),
+            false => store,
+        };
         Ok(Some(Self { url, store }))
     }
 
@@ -95,6 +84,26 @@ impl fmt::Display for Redis {
     }
 }
 
+/// Returns the certificates that the variables name.
+#[cfg(feature = "tls")]
+fn certificates<'a>(
+    file: impl Fn(&'static str) -> Result<Option<&'a str>, StartError>,
+) -> Result<RedisTls, StartError> {
+    let mut certificates = RedisTls::new();
+    if let Some(ca) = read_file(CA, file(CA)?)? {
+        certificates = certificates.ca_certificate(ca);
+    }
+    let certificate = read_file(CLIENT_CERT, file(CLIENT_CERT)?)?;
+    let key = read_file(CLIENT_KEY, file(CLIENT_KEY)?)?;
+    match (certificate, key) {
+        (None, None) => Ok(certificates),
+        (Some(certificate), Some(key)) => Ok(certificates.identity(certificate, key)),
+        (Some(_), None) => Err(StartError::of(CLIENT_CERT, format!("needs {CLIENT_KEY}"))),
+        (None, Some(_)) => Err(StartError::of(CLIENT_KEY, format!("needs {CLIENT_CERT}"))),
+    }
+}
+
+#[cfg(feature = "tls")]
 fn read_file(variable: &'static str, path: Option<&str>) -> Result<Option<Vec<u8>>, StartError> {
     path.map(std::fs::read)
         .transpose()

@@ -22,7 +22,7 @@ const VARIABLES: [Variable; 22] = [
         "REDIS_URL",
         "redis-url",
         None,
-        "Redis that all instances share: redis://…, rediss://…, unix://…, redis+sentinel://HOSTS/MASTER or redis+cluster://HOSTS [default: none, the cache is in memory and fits one instance]",
+        "Redis that all instances share: redis://…, rediss://… (feature tls), unix://…, redis+sentinel://HOSTS/MASTER or redis+cluster://HOSTS [default: none, the cache is in memory and fits one instance]",
     ),
     (
         "REDIS_CA_FILE",
@@ -46,7 +46,7 @@ const VARIABLES: [Variable; 22] = [
         "DATABASE_URL",
         "database-url",
         Some("sqlite://demo.db"),
-        "sqlite://FILE, which is created if it does not exist, or postgres://…",
+        "sqlite://FILE, which is created if it does not exist, or postgres://…, which needs the feature postgres",
     ),
     (
         "KEY_LAYOUT",

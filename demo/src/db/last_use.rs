@@ -1,11 +1,14 @@
 //! The column `last_used_at`.
 
-use sqlx::{Postgres, QueryBuilder, Sqlite};
+#[cfg(feature = "postgres")]
+use sqlx::Postgres;
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::{Database, Timestamp};
 
 /// Locks rows in the order of their ids: two instances that write the same tokens at once could
 /// otherwise deadlock. PostgreSQL checks the last condition again once it has the lock.
+#[cfg(feature = "postgres")]
 const POSTGRES: (&str, &str) = (
     "WITH used (id, at) AS (",
     "), locked AS ( \
@@ -49,6 +52,7 @@ impl Database {
         }
         Ok(match self {
             Self::Sqlite(pool) => record!(pool, Sqlite, SQLITE, uses),
+            #[cfg(feature = "postgres")]
             Self::Postgres(pool) => record!(pool, Postgres, POSTGRES, uses),
         })
     }

@@ -10,7 +10,10 @@
 mod last_use;
 mod list;
 mod pending;
+#[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_time;
 mod rotate;
 mod seed;
 mod sqlite;
@@ -23,10 +26,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(feature = "postgres")]
+use sqlx::PgPool;
+use sqlx::SqlitePool;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationSource, MigrationType, Migrator};
+#[cfg(feature = "postgres")]
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{PgPool, SqlitePool};
 
 pub use list::{ListedToken, TokenPage};
 pub use pending::{Pending, Subject};
@@ -45,6 +51,7 @@ macro_rules! on_pool {
     ($database:expr, $pool:ident => $body:expr) => {
         match $database {
             $crate::db::Database::Sqlite($pool) => $body,
+            #[cfg(feature = "postgres")]
             $crate::db::Database::Postgres($pool) => $body,
         }
     };
@@ -66,6 +73,7 @@ macro_rules! on_connection {
                 let $connection = pool;
                 $body?
             }
+            #[cfg(feature = "postgres")]
             $crate::db::Database::Postgres(pool) => {
                 let mut transaction = pool.begin().await?;
                 let $connection = &mut *transaction;
@@ -84,6 +92,7 @@ pub enum Target {
     /// The URL names a SQLite file.
     Sqlite(SqliteConnectOptions),
     /// The URL names a PostgreSQL server.
+    #[cfg(feature = "postgres")]
     Postgres(PgConnectOptions),
 }
 
@@ -104,9 +113,14 @@ impl Target {
                 }
                 Ok(Self::Sqlite(options))
             }
+            #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => PgConnectOptions::from_str(url)
                 .map(Self::Postgres)
                 .map_err(|error| reason(&error)),
+            #[cfg(not(feature = "postgres"))]
+            "postgres" | "postgresql" => {
+                Err("PostgreSQL needs a binary that is built with --features postgres".to_owned())
+            }
             _ => Err("not a URL that begins with sqlite:// or postgres://".to_owned()),
         }
     }
@@ -117,6 +131,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(options) => write!(f, "SQLite, {}", options.get_filename().display()),
+            #[cfg(feature = "postgres")]
             Self::Postgres(options) => write!(
                 f,
                 "PostgreSQL, {}:{}",
@@ -140,6 +155,7 @@ pub enum Database {
     /// The database is SQLite, which is compiled in.
     Sqlite(SqlitePool),
     /// The database is a PostgreSQL server.
+    #[cfg(feature = "postgres")]
     Postgres(PgPool),
 }
 
@@ -148,6 +164,7 @@ impl Database {
     pub async fn open(target: Target) -> Result<Self, String> {
         match target {
             Target::Sqlite(options) => sqlite::open(options).await.map(Self::Sqlite),
+            #[cfg(feature = "postgres")]
             Target::Postgres(options) => postgres::open(options).await.map(Self::Postgres),
         }
     }
@@ -239,6 +256,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "postgres")]
     #[test]
     fn password_is_not_shown() {
         let target = Target::parse("postgres://demo:hunter22@db.internal:5433/demo").unwrap();

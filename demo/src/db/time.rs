@@ -4,8 +4,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::PgTypeInfo;
-use sqlx::{Decode, Encode, Postgres, Sqlite, Type};
+use sqlx::{Decode, Encode, Sqlite, Type};
 
 /// A time in UTC: `INTEGER` microseconds in SQLite, `TIMESTAMPTZ` in PostgreSQL.
 ///
@@ -15,7 +14,7 @@ use sqlx::{Decode, Encode, Postgres, Sqlite, Type};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
     /// Microseconds since the beginning of 1970.
-    micros: i64,
+    pub(super) micros: i64,
 }
 
 /// The beginning of the year 0000.
@@ -23,9 +22,6 @@ const FIRST: i64 = -62_167_219_200_000_000;
 
 /// The end of the year 9999.
 const LAST: i64 = 253_402_300_799_999_999;
-
-/// The beginning of 2000, which is PostgreSQL's epoch.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 impl Timestamp {
     /// Returns the current time.
@@ -45,7 +41,7 @@ impl Timestamp {
         column.filter(|end| end.micros < LAST)
     }
 
-    fn clamped(micros: i64) -> Self {
+    pub(super) fn clamped(micros: i64) -> Self {
         Self {
             micros: micros.clamp(FIRST, LAST),
         }
@@ -94,32 +90,6 @@ impl<'q> Encode<'q, Sqlite> for Timestamp {
 impl<'r> Decode<'r, Sqlite> for Timestamp {
     fn decode(value: <Sqlite as sqlx::Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
         <i64 as Decode<'r, Sqlite>>::decode(value).map(Self::clamped)
-    }
-}
-
-impl Type<Postgres> for Timestamp {
-    fn type_info() -> PgTypeInfo {
-        // The number, not the name: sqlx looks a name up with a prepared statement, which a pooler in transaction mode
-        // does not allow.
-        <DateTime<Utc> as Type<Postgres>>::type_info()
-    }
-}
-
-impl<'q> Encode<'q, Postgres> for Timestamp {
-    fn encode_by_ref(
-        &self,
-        buf: &mut <Postgres as sqlx::Database>::ArgumentBuffer<'q>,
-    ) -> Result<IsNull, BoxDynError> {
-        // The server's binary format: microseconds in eight bytes.
-        Encode::<Postgres>::encode(self.micros - POSTGRES_EPOCH, buf)
-    }
-}
-
-impl<'r> Decode<'r, Postgres> for Timestamp {
-    fn decode(value: <Postgres as sqlx::Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
-        // `infinity` is the largest integer, `-infinity` the smallest.
-        let micros = <i64 as Decode<'r, Postgres>>::decode(value)?;
-        Ok(Self::clamped(micros.saturating_add(POSTGRES_EPOCH)))
     }
 }
 

@@ -1,25 +1,12 @@
-//! Export of spans to an OpenTelemetry collector. Without the feature, the variable is an error.
+//! Export of spans to an OpenTelemetry collector.
 
-#[cfg(feature = "otel")]
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-#[cfg(feature = "otel")]
 use std::net::TcpListener;
-#[cfg(feature = "otel")]
-#[cfg(feature = "otel")]
 use std::thread;
 
 use super::configuration::refused;
-#[cfg(feature = "otel")]
 use super::server::{Database, Demo};
 
-#[cfg(not(feature = "otel"))]
-#[test]
-fn endpoint_is_rejected_without_the_feature() {
-    let line = refused("OTLP_ENDPOINT", "http://127.0.0.1:4318");
-    assert!(line.contains("--features otel"), "{line}");
-}
-
-#[cfg(feature = "otel")]
 #[test]
 fn invalid_endpoint_is_rejected() {
     let line = refused("OTLP_ENDPOINT", "https://user:secret@collector");
@@ -27,7 +14,6 @@ fn invalid_endpoint_is_rejected() {
 }
 
 /// Receives one request as a collector does, and returns its path, content type and body.
-#[cfg(feature = "otel")]
 fn receive(listener: &TcpListener) -> (String, String, Vec<u8>) {
     let (stream, _) = listener.accept().unwrap();
     let mut reader = BufReader::new(&stream);
@@ -53,7 +39,7 @@ fn receive(listener: &TcpListener) -> (String, String, Vec<u8>) {
     (lines[0].clone(), header("content-type").unwrap(), body)
 }
 
-#[cfg(all(feature = "otel", unix))]
+#[cfg(unix)]
 #[test]
 fn span_of_a_miss_is_exported_without_its_token() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
