@@ -146,6 +146,7 @@ async fn n6_a_lookup_after_an_invalidation_joins_no_older_call() {
 async fn n7_a_load_after_the_invalidation_sees_the_committed_change() {
     let world = World::new(Row::new("app"));
     found(&world.instance, TOKEN).await;
+    // guard: N7
     // In the other order the old version is loaded and cached between the two.
     world.db.change(TOKEN, |_| {});
     world.operator.invalidate(TOKEN).await.unwrap();
