@@ -5,6 +5,7 @@ use fleet::interop::database::Row;
 use fleet::interop::python::Version;
 use tower_api_token::RedisStore;
 use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::store::KeyLayout;
 
 #[tokio::test]
 async fn user_with_the_guides_rights_can_run_all_commands() {
@@ -16,10 +17,13 @@ async fn user_with_the_guides_rights_can_run_all_commands() {
     let words: Vec<&str> = rule.split(' ').collect();
     world.redis.command(&words).ok();
     let url = format!("redis://api:secret@{}", world.redis.addr());
-    let store = RedisStore::new(&url).unwrap();
+    let store = RedisStore::new(&url)
+        .unwrap()
+        .key_layout(KeyLayout::dify())
+        .response_timeout(std::time::Duration::from_secs(5));
     let rust = world
         .builder()
-        .store(store.response_timeout(std::time::Duration::from_secs(5)))
+        .store(store)
         .local_capacity(0)
         .last_use(LastUseRecorder::store_only())
         .build()
