@@ -112,9 +112,7 @@ pub mod metrics;
 pub mod middleware;
 #[cfg(all(test, feature = "dify"))]
 mod properties;
-mod rate_limiter;
 pub mod store;
-mod task;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod token;

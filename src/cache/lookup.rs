@@ -16,9 +16,9 @@ use crate::clock::Tick;
 use crate::loader::Lookup;
 use crate::metrics::{Origin, Outcome, Timer};
 use crate::store::keys::EntryKey;
-use crate::task::spawn_stealable;
 use crate::token::{BearerToken, Denial, InvalidReason};
 use crate::trace::{in_span, limited};
+use crate::util::task::spawn_stealable;
 
 impl<M: Send + Sync + 'static> Engine<M> {
     /// Answers from this process's memory, if it can: without a call, a task or an allocation. A valid answer is

@@ -19,9 +19,9 @@ use crate::metrics::{Counter, Stats};
 use crate::store::backend::Backend;
 use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
-use crate::task::spawn_stealable;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 use crate::trace::{chain, limited};
+use crate::util::task::spawn_stealable;
 
 /// The longest pause between flushes while they fail, unless the flush interval is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

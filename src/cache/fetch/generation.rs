@@ -12,7 +12,7 @@ use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::store::entry::Generation;
 use crate::store::error::StoreError;
-use crate::task::spawn_stealable;
+use crate::util::task::spawn_stealable;
 
 impl<M: Send + Sync + 'static> Engine<M> {
     pub(in crate::cache) fn refresh_generation(self: &Arc<Self>, cell: &TenantCell) {

@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 
 use super::work::Work;
-use crate::task::free_lifo_slot;
 use crate::util::lock;
+use crate::util::task::free_lifo_slot;
 
 pub(super) struct Driver(Mutex<Ownership>);
 

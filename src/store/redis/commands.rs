@@ -14,7 +14,7 @@ use super::transport::reply::{Reply, is_wrong_type, read, unexpected};
 use crate::store::entry::{Bounds, Generation};
 use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
-use crate::task::spawn_stealable;
+use crate::util::task::spawn_stealable;
 
 /// The TTL of a tenant's generation and of the epoch. To lose one costs loads, and is safe.
 pub(super) const GENERATION_TTL: Duration = Duration::from_secs(86_400);

@@ -21,8 +21,8 @@ use crate::store::redis::transport::heartbeat::{Heartbeat, ServerKind};
 use crate::store::redis::transport::node::Node;
 use crate::store::redis::transport::reply::send_failed;
 use crate::store::redis::transport::server::Server;
-use crate::task::spawn_stealable;
 use crate::util::lock;
+use crate::util::task::spawn_stealable;
 
 /// The shortest time between two refreshes that failed requests cause.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(300);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
-use crate::task::free_lifo_slot;
+use crate::util::task::free_lifo_slot;
 
 /// A connection whose server answered the handshake. Clones share it.
 #[derive(Clone)]

@@ -13,8 +13,8 @@ use super::node::Node;
 use super::reply::{Reply, unexpected};
 use super::stealable::yield_stealable;
 use crate::store::error::StoreError;
-use crate::task::spawn_stealable;
 use crate::util::lock;
+use crate::util::task::spawn_stealable;
 
 /// The largest number of keys in one command, which delays all commands behind it.
 const MAX_KEYS: usize = 64;

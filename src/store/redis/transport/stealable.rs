@@ -1,4 +1,4 @@
-//! Futures in a caller's task that wake tasks which others depend on; see `src/task.rs`.
+//! Futures in a caller's task that wake tasks which others depend on; see `src/util/task.rs`.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::task::free_lifo_slot;
+use crate::util::task::free_lifo_slot;
 
 /// Lets all ready tasks run first, as `tokio::task::yield_now` does. Another worker can steal the task
 /// meanwhile.
@@ -59,8 +59,8 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::task::spawn_stealable;
-    use crate::task::tests::beside_a_blocked_thread;
+    use crate::util::task::spawn_stealable;
+    use crate::util::task::tests::beside_a_blocked_thread;
 
     #[test]
     fn a_task_that_is_woken_for_others_runs_while_its_waker_blocks_the_thread() {

@@ -21,7 +21,7 @@ use super::reply::not_connected;
 use super::server::Server;
 use crate::store::error::StoreError;
 use crate::store::redis::settings::{Access, Timeouts};
-use crate::task::spawn_stealable;
+use crate::util::task::spawn_stealable;
 use crate::util::{lock, random_fraction};
 
 /// The time between two heartbeats.

@@ -4,6 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
+pub(crate) mod rate_limiter;
+pub(crate) mod task;
+
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Locks `mutex`, also after a panic of another holder: no state in this crate is left half changed by
