@@ -49,6 +49,7 @@ impl TokenTypes {
     /// Returns whether a request may ask for this type; `None` asks for any.
     pub(crate) fn allow(&self, token_type: Option<&str>) -> bool {
         match (&self.declared, token_type) {
+            (_, Some("")) => false,
             (Some(declared), Some(token_type)) => declared.contains(token_type),
             _ => true,
         }

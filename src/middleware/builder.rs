@@ -404,6 +404,9 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             Accepted::Only(name) if engine.token_types.allow(Some(name)) => {
                 Ok(Some(name.as_str().into()))
             }
+            Accepted::Only(name) if name.is_empty() => {
+                invalid("a name must not be empty".to_owned())
+            }
             Accepted::Only(name) => invalid(format!(
                 "{name:?} is not a token type that the cache declares"
             )),

@@ -1,5 +1,6 @@
 //! The head of a request, without its credentials.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
@@ -46,31 +47,39 @@ impl<'a> RequestHead<'a> {
         self.uri.path()
     }
 
-    /// Returns the query, or `None` if there is none or a parameter in it may hold a token.
+    /// Returns the query without the parameters that may hold a token, or `None` if nothing is left of it.
     ///
-    /// These parameters are `access_token` (RFC 6750 section 2.3) and those that the layer reads. A policy
-    /// sees the query without the parameters that the layer reads, because the layer has removed them.
-    pub fn query(&self) -> Option<&'a str> {
+    /// These parameters are `access_token` (RFC 6750 section 2.3) and those that the layer reads. All others
+    /// are returned as the client wrote them.
+    pub fn query(&self) -> Option<Cow<'a, str>> {
         let query = self.uri.query()?;
-        (!self.sources.may_be_in_query(self.uri)).then_some(query)
+        let query = self.sources.without_credentials(query);
+        (!query.is_empty()).then_some(query)
     }
 
     /// Returns the first value of the header `name`, or `None` if there is none or the header may hold a
     /// token.
     ///
-    /// These headers are `Authorization` and those that the layer reads.
+    /// These headers are `Authorization` and those that the layer reads. A client may send a header more than
+    /// once: a policy that decides by one uses [`header_all`](Self::header_all).
     pub fn header(&self, name: impl AsRef<str>) -> Option<&'a HeaderValue> {
+        self.header_all(name).next()
+    }
+
+    /// Returns all values of the header `name`, in the order in which the client sent them. It returns none if
+    /// the header may hold a token.
+    pub fn header_all(&self, name: impl AsRef<str>) -> impl Iterator<Item = &'a HeaderValue> {
         let name = name.as_ref();
         // guard: H20
-        if self.sources.may_be_in_header(name) {
-            return None;
-        }
-        self.headers.get(name)
+        let is_hidden = self.sources.may_be_in_header(name);
+        let values = (!is_hidden).then(|| self.headers.get_all(name).iter());
+        values.into_iter().flatten()
     }
 
     /// Returns the request's extensions, with what outer layers inserted.
     ///
-    /// A policy gets the token as its first argument; it is not yet among the extensions.
+    /// A policy gets the token as its first argument; it is not yet among the extensions. They are not
+    /// searched for credentials: axum's `OriginalUri`, for one, holds the query as the client sent it.
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
     }

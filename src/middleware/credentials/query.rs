@@ -21,32 +21,25 @@ pub(super) fn read<'a>(uri: &'a Uri, name: &str, limits: &Limits) -> Presented<'
     }
 }
 
-/// Whether the query has the parameter.
-pub(super) fn has(uri: &Uri, name: &str) -> bool {
-    let query = uri.query().unwrap_or_default();
-    query
-        .split('&')
-        .any(|parameter| value_of(parameter, name).is_some())
-}
-
 /// Returns the URI without the parameter and with all others as they are, or `None` if it has no such
 /// parameter.
 pub(super) fn without(uri: &Uri, name: &str) -> Option<Uri> {
-    if !has(uri, name) {
-        return None;
-    }
-    let query = uri.query()?;
-    let is_another = |parameter: &&str| value_of(parameter, name).is_none();
-    let mut kept = uri.path().to_owned();
-    for (index, parameter) in query.split('&').filter(is_another).enumerate() {
-        kept.push(if index == 0 { '?' } else { '&' });
-        kept.push_str(parameter);
-    }
+    let rest = others(uri.query()?, name)?;
+    let separator = if rest.is_empty() { "" } else { "?" };
+    let rest = format!("{}{separator}{}", uri.path(), rest.join("&"));
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = PathAndQuery::try_from(kept).ok();
+    parts.path_and_query = PathAndQuery::try_from(rest).ok();
     // This is a valid URI, because only a part of the query is gone. If it were not, the token would still not be
     // passed on.
     Some(Uri::from_parts(parts).unwrap_or_default())
+}
+
+/// Returns all other parameters as they are, or `None` if `query` has no parameter `name`.
+pub(super) fn others<'a>(query: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let is_another = |parameter: &&str| value_of(parameter, name).is_none();
+    let parameters = query.split('&');
+    let others: Vec<&str> = parameters.clone().filter(is_another).collect();
+    (others.len() < parameters.count()).then_some(others)
 }
 
 /// Returns the encoded value if the parameter has this name, however the name is encoded: no parameter that the

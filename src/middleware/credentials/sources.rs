@@ -1,5 +1,7 @@
 //! The places that a layer reads tokens from.
 
+use std::borrow::Cow;
+
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::{HeaderMap, HeaderValue, Uri};
 
@@ -73,12 +75,18 @@ impl Sources {
         headers.any(|header| header.as_str().eq_ignore_ascii_case(name))
     }
 
-    /// Whether the query may hold a token: this layer's, or in `access_token` anybody's.
-    pub(crate) fn may_be_in_query(&self, uri: &Uri) -> bool {
+    /// Returns `query` without the parameters that may hold a token: this layer's, and `access_token` for
+    /// anybody's.
+    pub(crate) fn without_credentials<'a>(&self, query: &'a str) -> Cow<'a, str> {
         let names = self.places.iter().filter_map(Place::parameter);
         names
             .chain([ACCESS_TOKEN])
-            .any(|name| query::has(uri, name))
+            .fold(Cow::Borrowed(query), |query, name| {
+                match query::others(&query, name) {
+                    Some(others) => Cow::Owned(others.join("&")),
+                    None => query,
+                }
+            })
     }
 
     /// Whether a header that may hold a credential is there, this layer's or anybody's.

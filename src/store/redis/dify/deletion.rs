@@ -79,13 +79,16 @@ impl Dify<'_> {
     async fn delete_by(self, session: &mut Session, what: Deletion<'_>) -> Result<(), StoreError> {
         match what {
             Deletion::Token { keys, all_types } => {
-                let token = keys.iter().find_map(|key| key.token.as_ref());
-                if let Some(token) = token.filter(|_| all_types) {
-                    self.sweep_token(session, token).await?;
-                }
+                // By name first: a caller that is cut off during the scan, which may take long, has deleted
+                // the entries of the declared types.
                 let entry = |key| self.commands.keys.entry(key);
                 let names: Vec<String> = keys.iter().map(entry).collect();
-                self.delete_entries(session, &names).await
+                self.delete_entries(session, &names).await?;
+                let token = keys.iter().find_map(|key| key.token.as_ref());
+                match token.filter(|_| all_types) {
+                    Some(token) => self.sweep_token(session, token).await,
+                    None => Ok(()),
+                }
             }
             Deletion::Tenant(tenant) => {
                 // In this order: protocol.md G3.

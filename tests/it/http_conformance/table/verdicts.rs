@@ -155,7 +155,8 @@ fn policies() -> Vec<Case> {
                 .sources([TokenSource::query("access_token")])
                 .strip_credentials()
                 .policy(|_, request| {
-                    let target = (request.path(), request.query());
+                    let query = request.query();
+                    let target = (request.path(), query.as_deref());
                     if target == ("/a", Some("b=1")) && request.method() == "GET" {
                         Ok(())
                     } else {
@@ -166,5 +167,45 @@ fn policies() -> Vec<Case> {
         .target("/a?access_token=app-Good-0123456789&b=1")
         .bearer("another-0123456789")
         .served("tok-good"),
+        no_admin("/a?admin=1"),
+        no_admin("/a?admin=1&access_token=x"),
+        no_admin("/a?access%5Ftoken&admin=1"),
+        case(&[21], "a policy sees each line of a header")
+            .layer(|layer| {
+                layer.policy(|_, request| {
+                    if request
+                        .header_all("x-tenant")
+                        .any(|tenant| tenant == "theirs")
+                    {
+                        return Err(Rejection::INSUFFICIENT_SCOPE);
+                    }
+                    Ok(())
+                })
+            })
+            .bearer(GOOD)
+            .header("x-tenant", "mine")
+            .header("x-tenant", "theirs")
+            .rejected(403, insufficient)
+            .loads(1, 1),
     ]
+}
+
+/// A client cannot hide the query from a policy by a parameter that the layer does not read.
+fn no_admin(target: &'static str) -> Case {
+    case(&[14, 21], "a policy sees the rest of a query with a token")
+        .layer(|layer| {
+            layer.policy(|_, request| {
+                if request
+                    .query()
+                    .is_some_and(|query| query.contains("admin=1"))
+                {
+                    return Err(Rejection::INSUFFICIENT_SCOPE);
+                }
+                Ok(())
+            })
+        })
+        .target(target)
+        .bearer(GOOD)
+        .rejected(403, r#"Bearer realm="api", error="insufficient_scope""#)
+        .loads(1, 1)
 }
