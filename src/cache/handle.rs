@@ -71,7 +71,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     ///
     /// # Errors
     /// Returns [`Unavailable`] if neither a cache nor the loader could answer, or if `token_type` is not
-    /// one of the [declared](ApiTokenCacheBuilder::token_types) types. The failure is not cached.
+    /// one of the [declared](crate::ApiTokenCacheBuilder::token_types) types. The failure is not cached.
     ///
     /// # Panics
     /// Panics on a miss outside of a tokio runtime with its timer (and with Redis, its I/O) enabled.
@@ -214,7 +214,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// here and published together. Install the recorder first, because counts that are published without one
     /// are lost. `docs/metrics.md` lists names and labels.
     ///
-    /// Two caches of one process need different [namespaces](ApiTokenCacheBuilder::namespace), which are the
+    /// Two caches of one process need different [namespaces](crate::ApiTokenCacheBuilder::namespace), which are the
     /// label `cache`. With the same label, their counts would add up, and their gauges would overwrite each
     /// other.
     ///

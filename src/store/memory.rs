@@ -25,11 +25,11 @@ use crate::util::lock;
 const SHARDS: usize = 16;
 const TENANTS: usize = 100_000;
 
-/// The embedded store, for one process with no Redis. It is the default.
+/// A store in this process's memory, for one process without Redis. It is the default.
 ///
-/// Bounded in entries, records and nulls apart, so that a flood of invented tokens cannot push a
-/// good one out. Invalidations are immediate. [`durable`](crate::Invalidation::durable) is not for
-/// it: there are no replicas.
+/// Records and negative entries have separate capacities, so that a flood of invented tokens cannot push out
+/// valid ones. Invalidations take effect immediately.
+/// [`wait_for_replicas`](crate::Invalidation::wait_for_replicas) is an error, because there are no replicas.
 ///
 /// ```
 /// use tower_api_token::MemoryStore;
@@ -44,7 +44,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// A store for 100,000 records and 25,000 nulls.
+    /// Creates a store for 100,000 records and 25,000 negative entries.
     pub fn new() -> Self {
         Self {
             capacity: 100_000,
@@ -52,17 +52,21 @@ impl MemoryStore {
         }
     }
 
-    /// How many records are kept. Default: 100,000, some 50 MB. The least is 16, one for each lock.
+    /// Sets the maximum number of records.
+    ///
+    /// Defaults to 100,000, which is about 50 MB. The least is 16, one for each lock.
     #[must_use]
     pub fn capacity(mut self, records: usize) -> Self {
         self.capacity = records;
         self
     }
 
-    /// How many nulls and denied records are kept. Default: 25,000, some 5 MB of nulls.
+    /// Sets the maximum number of negative entries and denied records.
+    ///
+    /// Defaults to 25,000, which is about 5 MB of negative entries.
     #[must_use]
-    pub fn negative_capacity(mut self, nulls: usize) -> Self {
-        self.negative_capacity = nulls;
+    pub fn negative_capacity(mut self, entries: usize) -> Self {
+        self.negative_capacity = entries;
         self
     }
 }
