@@ -90,7 +90,7 @@ impl RedisServer {
         Self::start_program(&program(), args)
     }
 
-    /// Starts another program with these arguments: another version, or [`valkey_server`].
+    /// Starts another program with these arguments: another version, or `valkey_server`.
     ///
     /// # Panics
     ///
