@@ -112,6 +112,7 @@ pub mod metrics;
 pub mod middleware;
 #[cfg(all(test, feature = "dify"))]
 mod properties;
+mod rate_limiter;
 pub mod store;
 #[cfg(feature = "test-util")]
 pub mod test_util;

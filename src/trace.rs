@@ -22,8 +22,8 @@ macro_rules! limited {
     ($level:ident, $message:literal $(, $field:ident = $value:expr)* $(,)?) => {{
         #[cfg(feature = "tracing")]
         {
-            static LIMITER: $crate::util::rate_limiter::RateLimiter =
-                $crate::util::rate_limiter::RateLimiter::new(1);
+            static LIMITER: $crate::rate_limiter::RateLimiter =
+                $crate::rate_limiter::RateLimiter::new(1);
             if LIMITER.allows($crate::clock::Clock::System.now()) {
                 let dropped = LIMITER.take_rejected();
                 ::tracing::$level!(target: "tower_api_token", $($field = $value,)* dropped, $message);

@@ -21,12 +21,12 @@ use crate::last_use::{LastUseRecorder, Recorder};
 use crate::loader::{DynLoader, TokenLoader};
 use crate::metrics::Counters;
 use crate::metrics::Metrics;
+use crate::rate_limiter::RateLimiter;
 use crate::store::into_store::IntoStore;
 use crate::store::into_store::sealed::{self, Erased, Parts};
 use crate::store::keys::Keys;
 use crate::store::layout::KeyLayout;
 use crate::store::memory::MemoryStore;
-use crate::util::rate_limiter::RateLimiter;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

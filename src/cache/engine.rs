@@ -23,12 +23,12 @@ use crate::loader::{DynLoader, Lookup};
 #[cfg(feature = "metrics")]
 use crate::metrics::Gauges;
 use crate::metrics::{Counters, Metrics, Outcome, Stats};
+use crate::rate_limiter::RateLimiter;
 use crate::store::backend::Backend;
 use crate::store::entry::Generation;
 use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
 use crate::token::BearerToken;
-use crate::util::rate_limiter::RateLimiter;
 
 type EntryCalls<M> = SingleFlight<EntryKey, Resolved<M>, Unavailable>;
 pub(crate) type EntryLeader<M> = Leader<EntryKey, Resolved<M>, Unavailable>;

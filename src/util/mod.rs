@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
-pub(crate) mod rate_limiter;
 pub(crate) mod task;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
