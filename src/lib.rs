@@ -84,7 +84,7 @@
 //! | `test-util` | no | a manual clock, and gates inside the protocol, for tests |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod cache;
 mod clock;
