@@ -4,11 +4,8 @@
 //! successful response means that both are done. If the invalidation failed, the response is a 503 that
 //! says so; the request may be repeated, and the outbox retries in the background.
 
-use std::collections::HashMap;
-
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -22,6 +19,7 @@ use super::new_token::{NewTokenRequest, is_identifier};
 use super::problem::{Problem, with_timeout};
 use super::rotate::rotate_token;
 use super::token_list::list_tokens;
+use super::wait::{WaitQuery, parse_wait};
 use super::{AppState, NO_STORE, live};
 use crate::db::{InsertError, NewToken, Pending, TenantStatus, Timestamp};
 use crate::{format, random};
@@ -223,36 +221,5 @@ async fn confirm(
             );
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with("confirmed", false))
         }
-    }
-}
-
-pub(super) type WaitQuery = Result<Query<HashMap<String, String>>, QueryRejection>;
-
-/// Parses `?wait=true`: respond only when no instance can use the old state.
-pub(super) fn parse_wait(query: WaitQuery) -> Result<bool, Problem> {
-    let bad = || Problem::new(StatusCode::BAD_REQUEST, "wait: not true or false");
-    let Query(query) = query.map_err(|_| bad())?;
-    match query.get("wait").map(String::as_str) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(bad()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wait_is_true_false_or_missing() {
-        let ask = |query: &str| {
-            let uri = format!("/?{query}").parse().unwrap();
-            parse_wait(Query::try_from_uri(&uri))
-        };
-        assert!(ask("wait=true").unwrap());
-        assert!(!ask("wait=false").unwrap());
-        assert!(!ask("").unwrap());
-        assert!(ask("wait=yes").is_err());
-        assert!(ask("wait").is_err());
     }
 }

@@ -11,6 +11,7 @@ mod ops;
 mod problem;
 mod rotate;
 mod token_list;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,9 +13,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::admin::{WaitQuery, parse_wait};
 use super::new_token::{is_identifier, members};
 use super::problem::{Problem, with_timeout};
+use super::wait::{WaitQuery, parse_wait};
 use super::{AppState, NO_STORE};
 use crate::db::{RotateError, Rotation, Timestamp};
 
