@@ -137,7 +137,7 @@ impl Answers {
 
 /// Returns the errors of the OpenAPI validator.
 fn complaints(given: &Value) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openapi.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/openapi.py");
     let mut child = Command::new(python())
         .arg(script)
         .stdin(Stdio::piped())

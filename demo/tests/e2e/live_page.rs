@@ -214,7 +214,7 @@ fn visitor_sees_figures_and_can_use_a_token() {
 
 /// Not a test: takes the screenshot `docs/live.png`, in a minute and a half.
 ///
-/// `cargo test -p demo --test it -- --ignored screenshot_of_the_page_under_load`
+/// `cargo test -p demo --test e2e --all-features -- --ignored screenshot_of_the_page_under_load`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "draws docs/live.png"]
 async fn screenshot_of_the_page_under_load() {
