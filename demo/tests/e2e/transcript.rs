@@ -124,7 +124,7 @@ fn transcript(database: &Database, layout: &str, redis: Option<&RedisServer>) {
         unknown.header("www-authenticate"),
         "Bearer realm=\"api\", error=\"invalid_token\""
     );
-    // A good token in the wrong scope looks the same as none at all.
+    // A valid token of another type looks the same as an unknown one.
     let dataset = demo.token("acme", "dataset");
     let wrong = demo.whoami(&dataset.text).expect(401);
     assert_eq!(wrong.body, unknown.body);
@@ -133,8 +133,11 @@ fn transcript(database: &Database, layout: &str, redis: Option<&RedisServer>) {
         unknown.header("www-authenticate")
     );
     demo.get_as("/v1/datasets", &token.text).expect(401);
+    // In the Dify layout nothing but its type tells one token from another, so it was looked up above. In
+    // memory it has one entry, whatever its type.
+    let is_cached = layout == "dify" && redis.is_none();
     demo.get_as("/v1/datasets", &dataset.text)
-        .expect_origin("loaded");
+        .expect_origin(if is_cached { "local" } else { "loaded" });
 
     let revoked = demo
         .admin(
