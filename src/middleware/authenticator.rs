@@ -154,6 +154,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         if self.strip_credentials {
             strip::remove(&self.sources, request.headers_mut());
         }
+        // guard: H29
         let credential = if was_in_uri {
             Credential::InUri
         } else if is_anonymous || self.allow_shared_caching {

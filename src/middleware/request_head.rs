@@ -53,6 +53,7 @@ impl<'a> RequestHead<'a> {
     /// are returned as the client wrote them.
     pub fn query(&self) -> Option<Cow<'a, str>> {
         let query = self.uri.query()?;
+        // guard: H30
         let query = self.sources.without_credentials(query);
         (!query.is_empty()).then_some(query)
     }
@@ -70,7 +71,7 @@ impl<'a> RequestHead<'a> {
     /// the header may hold a token.
     pub fn header_all(&self, name: impl AsRef<str>) -> impl Iterator<Item = &'a HeaderValue> {
         let name = name.as_ref();
-        // guard: H20
+        // guard: H20, H31
         let is_hidden = self.sources.may_be_in_header(name);
         let values = (!is_hidden).then(|| self.headers.get_all(name).iter());
         values.into_iter().flatten()

@@ -532,6 +532,24 @@ async fn a_sweep_that_may_not_read_an_entry_is_not_confirmed() {
     blind.invalidate_tenant("t-1").await.unwrap_err();
 }
 
+/// A caller may be cut off during the scan, which reads all keys of the database.
+#[tokio::test]
+async fn entries_of_declared_types_are_deleted_before_the_scan() {
+    let world = World::new(Row::new("app"));
+    world.python_sets(TOKEN, "t-1");
+    let rules = ["on", "nopass", "+@all", "-scan", "~*", "&*"];
+    world
+        .server
+        .command(&[&["ACL", "SETUSER", "blind"], &rules[..]].concat())
+        .ok();
+    let url = world.server.url().replace("redis://", "redis://blind:x@");
+    let store = crate::common::redis_at(&url).key_layout(KeyLayout::dify());
+    let blind = world.db.cache().store(store).token_types(["app"]);
+    let blind = blind.build().unwrap();
+    blind.invalidate(TOKEN).await.unwrap_err();
+    assert_eq!(world.text(ENTRY), None);
+}
+
 #[tokio::test]
 async fn no_error_repeats_a_token() {
     let world = World::new(Row::new("app"));

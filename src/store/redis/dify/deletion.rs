@@ -80,7 +80,7 @@ impl Dify<'_> {
         match what {
             Deletion::Token { keys, all_types } => {
                 // By name first: a caller that is cut off during the scan, which may take long, has deleted
-                // the entries of the declared types.
+                // the entries of the declared types. guard: W14
                 let entry = |key| self.commands.keys.entry(key);
                 let names: Vec<String> = keys.iter().map(entry).collect();
                 self.delete_entries(session, &names).await?;

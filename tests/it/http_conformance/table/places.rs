@@ -150,6 +150,26 @@ fn query() -> Vec<Case> {
             .inner("cache-control", "public, max-age=60")
             .served("tok-good")
             .has("cache-control", &["public, max-age=60", "private"]),
+        case(&[15], "shared caching is allowed")
+            .layer(|layer| layer.allow_shared_caching())
+            .bearer(GOOD)
+            .inner("cache-control", "max-age=60")
+            .served("tok-good")
+            .has("vary", &["authorization"])
+            .has("cache-control", &["max-age=60"]),
+        case(
+            &[15],
+            "shared caching is allowed, but the token was in the query",
+        )
+        .layer(|layer| {
+            let layer = layer.sources([TokenSource::query("access_token")]);
+            layer.allow_shared_caching()
+        })
+        .vary(&[])
+        .target("/a?access_token=app-Good-0123456789")
+        .inner("cache-control", "max-age=60")
+        .served("tok-good")
+        .has("cache-control", &["max-age=60", "private"]),
         case(&[14], "a response to a token that was not in the query")
             .layer(|layer| {
                 layer.sources([TokenSource::bearer(), TokenSource::query("access_token")])
