@@ -87,13 +87,10 @@ impl From<Unavailable> for Rejected {
 
 /// Returns the token of a lookup's answer, if it is valid.
 pub(crate) fn admitted<M>(answer: Answer<M>) -> Result<CachedApiToken<M>, Rejected> {
-    let reason = match &answer {
-        Answer::Invalid(why) => Reason::from(*why),
-        Answer::Valid(_) | Answer::Denied(_) => Reason::Denied,
-    };
-    answer
-        .into_result()
-        .map_err(|rejection| Rejected::new(rejection, reason))
+    match answer {
+        Answer::Invalid(why) => Err(Rejected::new(Rejection::InvalidToken, Reason::from(why))),
+        answer => Ok(answer.into_result()?),
+    }
 }
 
 impl<M: Send + Sync + 'static> Authenticator<M> {

@@ -30,7 +30,7 @@ impl CacheControl {
     pub(crate) fn apply(self, headers: &mut HeaderMap) {
         // `private` keeps the response out of shared caches even beside a directive that says otherwise (RFC
         // 9111 section 3).
-        let is_shareable = match self.credential {
+        let needs_private = match self.credential {
             Credential::Absent => false,
             // guard: H15, H21
             Credential::InHeader => !has(headers, |directive| {
@@ -39,7 +39,7 @@ impl CacheControl {
             // guard: H8
             Credential::InUri => !has(headers, is_strict),
         };
-        if is_shareable {
+        if needs_private {
             headers.append(CACHE_CONTROL, HeaderValue::from_static("private"));
         }
         // guard: H16

@@ -19,11 +19,15 @@ pub(crate) fn unpoisoned<G>(guard: LockResult<G>) -> G {
     guard.unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns a random number from zero to one.
+/// Returns a random number.
 ///
 /// # Panics
 /// Panics if the operating system has no random generator.
+pub(crate) fn random() -> u32 {
+    getrandom::u32().expect("the operating system's random generator")
+}
+
+/// Returns a random number from zero to one.
 pub(crate) fn random_fraction() -> f64 {
-    let random = getrandom::u32().expect("the operating system's random generator");
-    f64::from(random) / f64::from(u32::MAX)
+    f64::from(random()) / f64::from(u32::MAX)
 }

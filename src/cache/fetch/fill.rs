@@ -12,6 +12,7 @@ use crate::metrics::Origin;
 use crate::store::entry::{Filled, Generation};
 use crate::store::error::StoreError;
 use crate::trace::limited;
+use crate::util::random;
 
 /// How a loaded answer's generation was found, which decides who may share the answer.
 enum Fence {
@@ -284,8 +285,4 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             }
         }
     }
-}
-
-fn random() -> u32 {
-    getrandom::u32().expect("the operating system's random generator")
 }
