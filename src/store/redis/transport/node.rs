@@ -127,6 +127,7 @@ impl Node {
         batch: &Batch,
         on_disconnect: OnDisconnect,
     ) -> Result<Replies, StoreError> {
+        // guard: C8
         let mut link = self.supervisor.link(on_disconnect).await?;
         write_to(&mut link, batch).await
     }
@@ -177,7 +178,6 @@ async fn write_to(link: &mut Link, batch: &Batch) -> Result<Replies, StoreError>
 }
 
 async fn write_stage(link: &mut Link, batch: &Batch) -> Result<Replies, StoreError> {
-    // guard: C8
     batch.send(&mut link.connection).await.map_err(|error| {
         if error.is_timeout() {
             return StoreError::timeout();
