@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::middleware::credentials::{Limits, Presented, scheme};
-use crate::store::entry::{Generation, Kept, Value};
+use crate::store::entry::{Entry as StoredEntry, Generation, Value};
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::layout::KeyLayout;
 use crate::store::redis::codec::shared::Decoded;
@@ -74,18 +74,18 @@ pub enum Entry {
     },
 }
 
-/// The two ways in which entries lie in Redis.
+/// How an entry is stored in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     Digest,
-    Seed,
+    Dify,
 }
 
 impl Layout {
     fn key(self, token: &BearerToken) -> EntryKey {
         let layout = match self {
             Self::Digest => KeyLayout::digest(),
-            Self::Seed => KeyLayout::dify(),
+            Self::Dify => KeyLayout::dify(),
         };
         let keys = Keys::new("fuzz".to_owned(), layout).expect("a namespace");
         keys.key(token, &token.digest(), None)
@@ -94,7 +94,7 @@ impl Layout {
     pub fn decode(self, bytes: &[u8], token: &BearerToken) -> Entry {
         let decoded = match self {
             Self::Digest => digest::decode(bytes, &self.key(token).digest),
-            Self::Seed => codec::decode(bytes, token),
+            Self::Dify => codec::decode(bytes, token),
         };
         match decoded {
             Decoded::Lease => Entry::Lease,
@@ -109,7 +109,7 @@ impl Layout {
         let value = value(entry)?;
         match self {
             Self::Digest => digest::encode(&value, &self.key(token).digest).ok(),
-            Self::Seed => codec::encode(&value, token, None)?.ok(),
+            Self::Dify => codec::encode(&value, token, None)?.ok(),
         }
     }
 }
@@ -122,10 +122,10 @@ fn entry(value: &Value<serde_json::Value>) -> Entry {
     let written = |generation: Option<Generation>| generation.map(|it| it.to_string());
     match value {
         Value::Absent(_) => Entry::Absent,
-        Value::Found(kept) => Entry::Found {
-            record: Box::new(kept.what.clone()),
-            generation: written(kept.generation),
-            grace: kept.grace,
+        Value::Found(entry) => Entry::Found {
+            record: Box::new(entry.value.clone()),
+            generation: written(entry.generation),
+            grace: entry.grace,
         },
     }
 }
@@ -134,13 +134,13 @@ fn value(entry: &Entry) -> Option<Value<serde_json::Value>> {
     let parsed = |text: &Option<String>| text.as_deref().and_then(Generation::parse);
     Some(match entry {
         Entry::Lease | Entry::Corrupt => return None,
-        Entry::Absent => Value::Absent(Arc::new(Kept::new((), None))),
+        Entry::Absent => Value::Absent(Arc::new(StoredEntry::new((), None))),
         Entry::Found {
             record,
             generation,
             grace,
         } => Value::Found(Arc::new(
-            Kept::new(TokenRecord::clone(record), parsed(generation)).grace(*grace),
+            StoredEntry::new(TokenRecord::clone(record), parsed(generation)).grace(*grace),
         )),
     })
 }

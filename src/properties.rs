@@ -1,4 +1,4 @@
-//! What holds for all values: what is written is read back, and lifetimes keep their promises.
+//! What holds for all values: what is written is read back, and TTLs keep their promises.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,8 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use crate::cache::lifetimes::Lifetimes;
-use crate::store::entry::{Generation, Kept, Value};
+use crate::cache::ttl::Ttls;
+use crate::store::entry::{Entry, Generation, Value};
 use crate::store::keys::{KeyDigest, Keys};
 use crate::store::layout::KeyLayout;
 use crate::store::redis::codec::shared::{Decoded, EncodeError};
@@ -98,8 +98,8 @@ fn generation() -> impl Strategy<Value = Option<Generation>> {
 }
 
 fn found(record: TokenRecord<Json>, generation: Option<Generation>, grace: u64) -> Value<Json> {
-    let kept = Kept::new(record, generation).grace(Duration::from_millis(grace));
-    Value::Found(Arc::new(kept))
+    let entry = Entry::new(record, generation).grace(Duration::from_millis(grace));
+    Value::Found(Arc::new(entry))
 }
 
 fn key_digest(token: &BearerToken) -> KeyDigest {
@@ -112,8 +112,8 @@ fn assert_same(decoded: Decoded<Json>, value: &Value<Json>) {
     match (decoded, value) {
         (Decoded::Value(Value::Found(read)), Value::Found(written)) => {
             // `Debug` of a record does not show it.
-            assert_eq!(read.what.metadata, written.what.metadata);
-            assert!(read.what == written.what, "{:?}", read.what);
+            assert_eq!(read.value.metadata, written.value.metadata);
+            assert!(read.value == written.value, "{:?}", read.value);
             assert_eq!(read.generation, written.generation);
             assert_eq!(read.grace, written.grace);
         }
@@ -201,13 +201,13 @@ proptest! {
 
 prop_compose! {
     /// All that a builder takes.
-    fn lifetimes()(
+    fn ttls()(
         ttl in 1..=30 * DAY.as_millis() as u64,
         negative_ttl in 1..=DAY.as_millis() as u64,
         jitter_percent in 0..=50_u32,
         stale in 0..=30 * DAY.as_millis() as u64,
-    ) -> Lifetimes {
-        Lifetimes {
+    ) -> Ttls {
+        Ttls {
             ttl: Duration::from_millis(ttl),
             negative_ttl: Duration::from_millis(negative_ttl),
             jitter_percent,
@@ -228,7 +228,7 @@ fn any_time() -> impl Strategy<Value = DateTime<Utc>> {
 
 /// Any two times, and often near each other.
 fn end_and_wall() -> impl Strategy<Value = (DateTime<Utc>, DateTime<Utc>)> {
-    // Also by less than the least lifetime.
+    // Also by less than the least TTL.
     let distance = prop_oneof![
         (0..3_000_000_u64).prop_map(Duration::from_nanos),
         (0..40 * DAY.as_millis() as u64).prop_map(Duration::from_millis),
@@ -248,53 +248,53 @@ fn end_and_wall() -> impl Strategy<Value = (DateTime<Utc>, DateTime<Utc>)> {
 
 const LEAST: Duration = Duration::from_millis(1);
 
-/// A lifetime that jitter made of a whole one.
-fn is_shortened(lifetime: Duration, whole: Duration, percent: u32) -> bool {
+/// A TTL that jitter made of a whole one.
+fn is_shortened(ttl: Duration, whole: Duration, percent: u32) -> bool {
     let least = whole - whole * percent / 100;
-    (least..=whole).contains(&lifetime) || lifetime == LEAST && least < LEAST
+    (least..=whole).contains(&ttl) || ttl == LEAST && least < LEAST
 }
 
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn jitter_only_shortens(lifetimes in lifetimes(), dice in any::<u32>(), wall in any_time()) {
-        let record = lifetimes.of_record(None, wall, dice);
-        prop_assert!(is_shortened(record, lifetimes.ttl, lifetimes.jitter_percent), "{record:?}");
-        let negative = lifetimes.of_negative(dice);
-        prop_assert!(is_shortened(negative, lifetimes.negative_ttl, lifetimes.jitter_percent), "{negative:?}");
-        prop_assert_eq!(lifetimes.grace_of_record(None, wall, record), lifetimes.stale_if_error);
+    fn jitter_only_shortens(ttls in ttls(), dice in any::<u32>(), wall in any_time()) {
+        let record = ttls.of_record(None, wall, dice);
+        prop_assert!(is_shortened(record, ttls.ttl, ttls.jitter_percent), "{record:?}");
+        let negative = ttls.of_negative(dice);
+        prop_assert!(is_shortened(negative, ttls.negative_ttl, ttls.jitter_percent), "{negative:?}");
+        prop_assert_eq!(ttls.grace_of_record(None, wall, record), ttls.stale_if_error);
     }
 
     #[test]
     fn no_record_is_kept_past_its_tokens_end(
-        lifetimes in lifetimes(),
+        ttls in ttls(),
         dice in any::<u32>(),
         (end, wall) in end_and_wall(),
     ) {
-        let lifetime = lifetimes.of_record(Some(end), wall, dice);
-        prop_assert!(lifetime >= LEAST);
-        let grace = lifetimes.grace_of_record(Some(end), wall, lifetime);
-        prop_assert!(grace <= lifetimes.stale_if_error);
+        let ttl = ttls.of_record(Some(end), wall, dice);
+        prop_assert!(ttl >= LEAST);
+        let grace = ttls.grace_of_record(Some(end), wall, ttl);
+        prop_assert!(grace <= ttls.stale_if_error);
         match (end - wall).to_std() {
             Ok(left) if !left.is_zero() => {
-                prop_assert!(lifetime <= lifetimes.ttl);
+                prop_assert!(ttl <= ttls.ttl);
                 // Redis counts whole milliseconds, so that the last one may be begun.
-                prop_assert!(lifetime <= left.max(LEAST), "{lifetime:?} of {left:?}");
-                prop_assert!(lifetime + grace <= left.max(LEAST), "{grace:?}");
+                prop_assert!(ttl <= left.max(LEAST), "{ttl:?} of {left:?}");
+                prop_assert!(ttl + grace <= left.max(LEAST), "{grace:?}");
             }
             // Past its expiry: the negative TTL, and no grace.
             _ => {
-                prop_assert!(is_shortened(lifetime, lifetimes.negative_ttl, lifetimes.jitter_percent));
+                prop_assert!(is_shortened(ttl, ttls.negative_ttl, ttls.jitter_percent));
                 prop_assert_eq!(grace, Duration::ZERO);
             }
         }
     }
 
-    /// The same token asked for later is not kept for longer: a lifetime does not slide.
+    /// The same token asked for later is not kept for longer: a TTL does not slide.
     #[test]
     fn a_later_look_does_not_move_the_end(
-        lifetimes in lifetimes(),
+        ttls in ttls(),
         dice in any::<u32>(),
         (end, wall) in end_and_wall(),
         later in 0..40 * DAY.as_millis() as i64,
@@ -302,8 +302,8 @@ proptest! {
         let Some(then) = wall.checked_add_signed(TimeDelta::milliseconds(later)).filter(|then| *then < end) else {
             return Ok(());
         };
-        let first = lifetimes.of_record(Some(end), wall, dice);
-        let second = lifetimes.of_record(Some(end), then, dice);
+        let first = ttls.of_record(Some(end), wall, dice);
+        let second = ttls.of_record(Some(end), then, dice);
         prop_assert!(second <= first);
     }
 }

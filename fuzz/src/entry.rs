@@ -13,8 +13,8 @@ pub(crate) fn digest(data: &[u8]) {
     read_and_written(Layout::Digest, data);
 }
 
-pub(crate) fn seed(data: &[u8]) {
-    read_and_written(Layout::Seed, data);
+pub(crate) fn dify(data: &[u8]) {
+    read_and_written(Layout::Dify, data);
 }
 
 fn read_and_written(layout: Layout, data: &[u8]) {
@@ -23,7 +23,7 @@ fn read_and_written(layout: Layout, data: &[u8]) {
     assert_eq!(read == Entry::Lease, data.starts_with(b"L1"));
     let is_absent = match layout {
         Layout::Digest => data == b"N1",
-        Layout::Seed => data == b"null",
+        Layout::Dify => data == b"null",
     };
     assert_eq!(read == Entry::Absent, is_absent);
     if let Entry::Found { record, .. } = &read {
@@ -40,7 +40,7 @@ fn read_and_written(layout: Layout, data: &[u8]) {
     match layout {
         Layout::Digest => assert_eq!(again, read),
         // Python's times have microseconds, so smaller units are lost in the first round trip.
-        Layout::Seed => assert!(matches!(again, Entry::Found { .. } | Entry::Absent)),
+        Layout::Dify => assert!(matches!(again, Entry::Found { .. } | Entry::Absent)),
     }
     assert_eq!(layout.encode(&again, &token), Some(written));
 }

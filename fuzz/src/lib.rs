@@ -16,7 +16,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: [(&str, Target); 6] = [
     ("bearer", bearer::target),
     ("entry", entry::digest),
-    ("entry_seed", entry::seed),
+    ("entry_dify", entry::dify),
     ("redis_url", redis_url::target),
     ("times", times::target),
     ("token_format", token_format::target),

@@ -115,8 +115,8 @@ fn entry() {
 }
 
 #[test]
-fn entry_seed() {
-    smoke("entry_seed");
+fn entry_dify() {
+    smoke("entry_dify");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a caller is answered.
 
 use super::cached_token::CachedApiToken;
-use super::local::Entry;
+use super::local::LocalEntry;
 use crate::metrics::Origin;
 #[cfg(feature = "tracing")]
 use crate::metrics::Outcome;
@@ -68,7 +68,7 @@ impl<M> Clone for Answer<M> {
 
 /// A call's answer, before what is decided for every request.
 pub(crate) struct Resolved<M> {
-    pub(crate) entry: Entry<M>,
+    pub(crate) entry: LocalEntry<M>,
     pub(crate) origin: Origin,
 }
 

@@ -10,10 +10,10 @@ use super::bulkhead::Bulkhead;
 use super::engine::{Engine, Waits};
 use super::generations::Generations;
 use super::handle::ApiTokenCache;
-use super::lifetimes::{DIFY_TTL, Lifetimes};
 use super::local::{Freshness, Local};
 use super::single_flight::SingleFlight;
 use super::token_types::TokenTypes;
+use super::ttl::{DIFY_TTL, Ttls};
 use super::unconfirmed::Unconfirmed;
 use crate::clock::{Clock, LogicalClock};
 use crate::error::{ConfigError, LONGEST_WAIT, MOST_ENTRIES};
@@ -347,7 +347,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             negative_writes: RateLimiter::new(self.negative_writes_per_second),
             token_types,
             bounds: Bounds::new(freshness.bound(), self.max_staleness),
-            lifetimes: Lifetimes {
+            ttls: Ttls {
                 ttl: self.ttl,
                 negative_ttl: self.negative_ttl,
                 jitter_percent: self.jitter_percent,

@@ -11,7 +11,7 @@ use super::generations::TenantCell;
 use crate::clock::Tick;
 use crate::last_use::Used;
 use crate::metrics::Origin;
-use crate::store::entry::Kept;
+use crate::store::entry::Entry;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
 /// A verified API token.
@@ -72,7 +72,7 @@ pub(crate) struct EntryMeta {
 
 /// A record, and the token that it was found by.
 pub(crate) struct Principal<M> {
-    pub(crate) kept: Arc<Kept<TokenRecord<M>>>,
+    pub(crate) entry: Arc<Entry<TokenRecord<M>>>,
     pub(crate) token: BearerToken,
     /// When a use of the token was last recorded, by the clock, or 0 if never.
     pub(crate) noted: AtomicU64,
@@ -82,7 +82,7 @@ pub(crate) struct Principal<M> {
 impl<M> Principal<M> {
     pub(crate) fn used(&self) -> Used<'_, M> {
         Used {
-            record: &self.kept.what,
+            record: &self.entry.value,
             token: &self.token,
             digest: &self.meta.digest,
             recorded: &self.noted,
@@ -100,7 +100,7 @@ impl<M> CachedApiToken<M> {
     }
 
     fn record(&self) -> &TokenRecord<M> {
-        &self.principal.kept.what
+        &self.principal.entry.value
     }
 
     /// Returns the database's id of the token.

@@ -9,13 +9,13 @@ use super::bounds::{Bounds, Published};
 use super::bulkhead::Bulkhead;
 use super::error::Unavailable;
 use super::generations::Generations;
-use super::lifetimes::{DIFY_TTL, Lifetimes};
 use super::local::{Fingerprint, Local};
 use super::single_flight::{Leader, SingleFlight};
 use super::sync_points::SyncPoint;
 #[cfg(feature = "test-util")]
 use super::sync_points::SyncPoints;
 use super::token_types::TokenTypes;
+use super::ttl::{DIFY_TTL, Ttls};
 use super::unconfirmed::Unconfirmed;
 use crate::clock::{Clock, LogicalClock, Tick};
 use crate::last_use::Recorder;
@@ -82,7 +82,7 @@ pub(crate) struct Engine<M> {
     pub(crate) negative_writes: RateLimiter,
     pub(crate) token_types: TokenTypes,
     pub(crate) bounds: Bounds,
-    pub(crate) lifetimes: Lifetimes,
+    pub(crate) ttls: Ttls,
     pub(crate) waits: Waits,
     pub(crate) counters: Counters,
     pub(crate) last_use: Option<Recorder<M>>,
@@ -142,7 +142,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         } else {
             Duration::ZERO
         };
-        let longest = self.lifetimes.longest().max(least) + lease;
+        let longest = self.ttls.longest().max(least) + lease;
         self.clock.now().after(longest + longest / 20)
     }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::engine::Engine;
 use super::handle::ApiTokenCache;
-use super::local::Entry;
+use super::local::LocalEntry;
 use crate::store::error::StoreError;
 use crate::token::{BearerToken, TokenDigest};
 
@@ -48,8 +48,8 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
             let lookup = engine.lookup(token.clone(), in_key.as_deref());
             let known = engine.peek(&lookup).await?;
             let known = known.and_then(|resolved| match resolved.entry {
-                Entry::Found(principal) => principal.kept.what.last_used_at,
-                Entry::Absent(_) => None,
+                LocalEntry::Found(principal) => principal.entry.value.last_used_at,
+                LocalEntry::Absent(_) => None,
             });
             latest = latest.max(known);
         }

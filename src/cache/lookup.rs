@@ -9,7 +9,7 @@ use super::cached_token::CachedApiToken;
 use super::engine::{Engine, EntryLeader};
 use super::error::{Unavailable, UnavailableKind};
 use super::fetch;
-use super::local::{Entry, Refresh};
+use super::local::{LocalEntry, Refresh};
 use super::lookup_span::LookupSpan;
 use super::single_flight::{CallError, Work};
 use crate::clock::Tick;
@@ -62,7 +62,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let (entry, refresh) = self.local.get(fingerprint, token, now)?;
         self.refresh(&entry, refresh, token, in_key);
         let origin = match &entry {
-            Entry::Found(principal) if principal.meta.stale => Origin::Stale,
+            LocalEntry::Found(principal) if principal.meta.stale => Origin::Stale,
             _ => Origin::Local,
         };
         Some(self.decide(Resolved { entry, origin }, asked))
@@ -143,8 +143,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
     /// cached; type, expiry and denial are decided for every request.
     pub(crate) fn decide(&self, resolved: Resolved<M>, asked: Option<&str>) -> Answer<M> {
         let (answer, outcome) = match resolved.entry {
-            Entry::Found(principal) => {
-                let record = &principal.kept.what;
+            LocalEntry::Found(principal) => {
+                let record = &principal.entry.value;
                 // guard: H25
                 if !record.is_of_type(asked) {
                     self.counters.wrong_token_type.add();
@@ -160,7 +160,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                     (Answer::Valid(token), Outcome::Valid)
                 }
             }
-            Entry::Absent(_) => (Answer::Invalid(InvalidReason::Unknown), Outcome::Invalid),
+            LocalEntry::Absent(_) => (Answer::Invalid(InvalidReason::Unknown), Outcome::Invalid),
         };
         self.counters.looked_up(outcome, Some(resolved.origin));
         answer
@@ -168,7 +168,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
 
     fn refresh(
         self: &Arc<Self>,
-        entry: &Entry<M>,
+        entry: &LocalEntry<M>,
         refresh: Refresh,
         token: &str,
         in_key: Option<&str>,
@@ -179,8 +179,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
         // Outside of a runtime nothing can refresh the entry, which then ends at its bound.
         if refresh.entry && Handle::try_current().is_ok() {
             let token = match entry {
-                Entry::Found(principal) => principal.token.clone(),
-                Entry::Absent(_) => BearerToken::new(token),
+                LocalEntry::Found(principal) => principal.token.clone(),
+                LocalEntry::Absent(_) => BearerToken::new(token),
             };
             let lookup = self.lookup(token, in_key);
             let key = self.key(&lookup);

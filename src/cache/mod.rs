@@ -23,13 +23,13 @@ mod generations;
 mod handle;
 mod invalidation;
 mod last_uses;
-pub(crate) mod lifetimes;
 mod local;
 mod lookup;
 mod lookup_span;
 mod single_flight;
 mod sync_points;
 mod token_types;
+pub(crate) mod ttl;
 mod unconfirmed;
 
 pub use answer::Answer;

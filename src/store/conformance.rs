@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use test_support::RedisServer;
 
 use super::backend::{Backend, Deletion};
-use super::entry::{Acquired, Filled, Generation, Kept, Nonce, Observed, Seen, Value};
+use super::entry::{Acquired, Entry, Filled, Generation, Nonce, Observed, Seen, Value};
 use super::into_store::sealed::{IntoStore, Parts};
 use super::keys::{EntryKey, Keys};
 use super::layout::KeyLayout;
@@ -74,12 +74,12 @@ fn record() -> TokenRecord<u32> {
 
 fn found(generation: Option<Generation>, ttl: Duration) -> Value<u32> {
     let until = Clock::System.now().after(ttl);
-    Value::Found(Arc::new(Kept::new(record(), generation).until(until)))
+    Value::Found(Arc::new(Entry::new(record(), generation).until(until)))
 }
 
 fn absent(ttl: Duration) -> Value<u32> {
     let until = Clock::System.now().after(ttl);
-    Value::Absent(Arc::new(Kept::new((), None).until(until)))
+    Value::Absent(Arc::new(Entry::new((), None).until(until)))
 }
 
 async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
@@ -314,20 +314,26 @@ async fn all_kinds_of_values_come_back_whole() {
         let generation = Generation::new();
         put(&store, &key("a"), &found(Some(generation), TTL)).await;
         let (read, _) = value(&store, &key("a")).await;
-        let Value::Found(kept) = read else {
+        let Value::Found(entry) = read else {
             panic!("{read:?}")
         };
-        assert_eq!((&kept.what, kept.generation), (&record(), Some(generation)));
+        assert_eq!(
+            (&entry.value, entry.generation),
+            (&record(), Some(generation))
+        );
 
         let denied = record().denied("tenant \"suspended\"");
-        let kept =
-            Kept::new(denied.clone(), Some(generation)).until(Clock::System.now().after(TTL));
-        put(&store, &key("b"), &Value::Found(Arc::new(kept))).await;
+        let entry =
+            Entry::new(denied.clone(), Some(generation)).until(Clock::System.now().after(TTL));
+        put(&store, &key("b"), &Value::Found(Arc::new(entry))).await;
         let (read, _) = value(&store, &key("b")).await;
-        let Value::Found(kept) = read else {
+        let Value::Found(entry) = read else {
             panic!("{read:?}")
         };
-        assert_eq!((&kept.what, kept.generation), (&denied, Some(generation)));
+        assert_eq!(
+            (&entry.value, entry.generation),
+            (&denied, Some(generation))
+        );
 
         put(&store, &key("c"), &absent(TTL)).await;
         assert!(matches!(value(&store, &key("c")).await.0, Value::Absent(_)));
@@ -401,13 +407,13 @@ async fn an_eviction_revokes_what_a_level_in_front_may_hold() {
     for n in 0..1_000 {
         let k = key(&n.to_string());
         put(&store, &k, &found(None, TTL)).await;
-        if let Seen::Value(Value::Found(kept), ..) = store.get(&k).await.unwrap() {
-            held.push(kept);
+        if let Seen::Value(Value::Found(entry), ..) = store.get(&k).await.unwrap() {
+            held.push(entry);
         }
     }
     let alive = held
         .iter()
-        .filter(|kept| !kept.revoked.load(std::sync::atomic::Ordering::SeqCst))
+        .filter(|entry| !entry.revoked.load(std::sync::atomic::Ordering::SeqCst))
         .count();
     assert!(alive <= 16, "{alive}");
 }
@@ -516,7 +522,7 @@ mod redis_alone {
         let huge = TokenRecord::new("x".repeat(shared::MAX_BYTES))
             .token_type("app")
             .metadata(1);
-        let value = Value::Found(Arc::new(Kept::new(huge, None)));
+        let value = Value::Found(Arc::new(Entry::new(huge, None)));
         assert_eq!(
             store.fill(&k, nonce, &value, None, TTL).await.unwrap(),
             Filled::Unwritable
@@ -525,7 +531,7 @@ mod redis_alone {
     }
 
     #[tokio::test]
-    async fn lifetimes_lie_in_redis_as_they_were_given() {
+    async fn ttls_are_stored_in_redis_as_they_were_given() {
         let server = RedisServer::start();
         let store = redis(&server);
         let k = key("a");

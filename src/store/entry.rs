@@ -72,8 +72,8 @@ impl fmt::Debug for Generation {
 }
 
 /// A value under a key, and what decides whether it is valid.
-pub(crate) struct Kept<T> {
-    pub(crate) what: T,
+pub(crate) struct Entry<T> {
+    pub(crate) value: T,
     pub(crate) generation: Option<Generation>,
     /// The end of its TTL, if this process stores it itself.
     pub(crate) until: Tick,
@@ -83,10 +83,10 @@ pub(crate) struct Kept<T> {
     pub(crate) revoked: AtomicBool,
 }
 
-impl<T> Kept<T> {
-    pub(crate) fn new(what: T, generation: Option<Generation>) -> Self {
+impl<T> Entry<T> {
+    pub(crate) fn new(value: T, generation: Option<Generation>) -> Self {
         Self {
-            what,
+            value,
             generation,
             until: Tick::NEVER,
             grace: Duration::ZERO,
@@ -107,35 +107,35 @@ impl<T> Kept<T> {
 
 /// One of the two answers that are cached. A denied record is found.
 pub(crate) enum Value<M> {
-    Found(Arc<Kept<TokenRecord<M>>>),
-    Absent(Arc<Kept<()>>),
+    Found(Arc<Entry<TokenRecord<M>>>),
+    Absent(Arc<Entry<()>>),
 }
 
 impl<M> Value<M> {
     pub(crate) fn generation(&self) -> Option<Generation> {
         match self {
-            Self::Found(kept) => kept.generation,
-            Self::Absent(kept) => kept.generation,
+            Self::Found(entry) => entry.generation,
+            Self::Absent(entry) => entry.generation,
         }
     }
 
     pub(crate) fn grace(&self) -> Duration {
         match self {
-            Self::Found(kept) => kept.grace,
+            Self::Found(entry) => entry.grace,
             Self::Absent(_) => Duration::ZERO,
         }
     }
 
     pub(crate) fn revoked(&self) -> &AtomicBool {
         match self {
-            Self::Found(kept) => &kept.revoked,
-            Self::Absent(kept) => &kept.revoked,
+            Self::Found(entry) => &entry.revoked,
+            Self::Absent(entry) => &entry.revoked,
         }
     }
 
     pub(crate) fn tenant_id(&self) -> Option<&str> {
         match self {
-            Self::Found(kept) => kept.what.tenant_id.as_deref(),
+            Self::Found(entry) => entry.value.tenant_id.as_deref(),
             Self::Absent(_) => None,
         }
     }
@@ -144,8 +144,8 @@ impl<M> Value<M> {
 impl<M> Clone for Value<M> {
     fn clone(&self) -> Self {
         match self {
-            Self::Found(kept) => Self::Found(Arc::clone(kept)),
-            Self::Absent(kept) => Self::Absent(Arc::clone(kept)),
+            Self::Found(entry) => Self::Found(Arc::clone(entry)),
+            Self::Absent(entry) => Self::Absent(Arc::clone(entry)),
         }
     }
 }

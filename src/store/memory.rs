@@ -119,8 +119,8 @@ struct Slot<M> {
 impl<M> Slot<M> {
     fn until(&self) -> Tick {
         match &self.value {
-            Value::Found(kept) => kept.until.after(kept.grace),
-            Value::Absent(kept) => kept.until,
+            Value::Found(entry) => entry.until.after(entry.grace),
+            Value::Absent(entry) => entry.until,
         }
     }
 
@@ -215,7 +215,7 @@ impl<M> Shard<M> {
             value: value.clone(),
         };
         let slots = match value {
-            Value::Found(kept) if !kept.what.is_denied() => &mut self.records,
+            Value::Found(entry) if !entry.value.is_denied() => &mut self.records,
             // guard: B2
             Value::Found(_) | Value::Absent(_) => &mut self.negatives,
         };
@@ -430,7 +430,7 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::entry::Kept;
+    use crate::store::entry::Entry;
     use crate::store::keys::Keys;
     use crate::store::layout::KeyLayout;
     use crate::token::{BearerToken, TokenRecord};
@@ -449,7 +449,7 @@ mod tests {
         let record = TokenRecord::new("1");
         for (record, expected) in [(record.clone(), (1, 0)), (record.denied("no"), (0, 1))] {
             let mut shard = Shard::new(SHARDS, SHARDS);
-            shard.put(&key, &Value::Found(Arc::new(Kept::new(record, None))));
+            shard.put(&key, &Value::Found(Arc::new(Entry::new(record, None))));
             let kept = (shard.records.len(), shard.negatives.len());
             assert_eq!(kept, expected);
         }

@@ -22,6 +22,7 @@ mod connecting;
     feature = "redis-rustls"
 ))]
 mod deployments;
+mod dify;
 mod engine;
 mod floods;
 mod foreign_contents;
@@ -39,7 +40,6 @@ mod replays;
 mod round_trips;
 #[cfg(feature = "axum")]
 mod secrets;
-mod seed;
 mod shared_reads;
 #[cfg(feature = "tracing")]
 mod spans;

@@ -1,7 +1,7 @@
 """The design of Dify's `api_token_cache.py` in a service of one route: one GET by redis-py for each
 request, pydantic's JSON, and on a miss a load from the database under a lock in Redis.
 
-What it does towards Redis is testing/fleet/python/seed, the other side of `KeyLayout::seed()`. The
+What it does towards Redis is testing/fleet/python/dify, the other side of `KeyLayout::dify()`. The
 original also writes the time of each request to Redis; here neither side records uses.
 """
 
@@ -17,9 +17,9 @@ from werkzeug.exceptions import Unauthorized
 from database import Database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.append(str(REPOSITORY / "testing/fleet/python/seed"))
+sys.path.append(str(REPOSITORY / "testing/fleet/python/dify"))
 
-from cache import Cache, Lifetimes  # noqa: E402
+from cache import Cache, Ttls  # noqa: E402
 from client import PrefixedClient  # noqa: E402
 from lookup import Lookup, Row  # noqa: E402
 from record import CURRENT, Record  # noqa: E402
@@ -34,7 +34,7 @@ def query(token: str, scope: str | None) -> Row:
 
 
 connection = redis.Redis.from_url(os.environ["REDIS_URL"])
-lookup = Lookup(Cache(PrefixedClient(connection, ""), CURRENT, Lifetimes()), query)
+lookup = Lookup(Cache(PrefixedClient(connection, ""), CURRENT, Ttls()), query)
 
 
 def validate_token(scope):

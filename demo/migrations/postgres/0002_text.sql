@@ -1,4 +1,4 @@
--- The token itself, with KEY_LAYOUT=seed alone: the cache keys of that layout contain it, so without it
+-- The token itself, with KEY_LAYOUT=dify alone: the cache keys of that layout contain it, so without it
 -- nothing could be invalidated. With KEY_LAYOUT=digest it stays NULL.
 ALTER TABLE tokens ADD COLUMN token TEXT;
 

@@ -10,7 +10,7 @@ use crate::cache::answer::Resolved;
 use crate::cache::cached_token::{EntryMeta, Principal};
 use crate::cache::engine::Engine;
 use crate::cache::generations::TenantCell;
-use crate::cache::local::{Entry, Negative};
+use crate::cache::local::{LocalEntry, Negative};
 use crate::cache::single_flight::{Completion, SendNumber};
 use crate::clock::Tick;
 use crate::loader::Lookup;
@@ -29,14 +29,14 @@ impl<M: Send + Sync + 'static> Engine<M> {
     ) -> Resolved<M> {
         let meta = self.meta(lookup, value, as_of, origin == Origin::Stale);
         let entry = match value {
-            Value::Found(kept) => Entry::Found(Arc::new(Principal {
-                kept: Arc::clone(kept),
+            Value::Found(entry) => LocalEntry::Found(Arc::new(Principal {
+                entry: Arc::clone(entry),
                 token: lookup.token.clone(),
                 noted: AtomicU64::new(0),
                 meta,
             })),
-            Value::Absent(kept) => Entry::Absent(Arc::new(Negative {
-                kept: Arc::clone(kept),
+            Value::Absent(entry) => LocalEntry::Absent(Arc::new(Negative {
+                entry: Arc::clone(entry),
                 meta,
             })),
         };
@@ -52,8 +52,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     fn meta(&self, lookup: &Lookup, value: &Value<M>, as_of: AsOf, stale: bool) -> EntryMeta {
-        let known = if let Value::Found(kept) = value {
-            own_bytes(&kept.what) + lookup.token.expose().len()
+        let known = if let Value::Found(entry) = value {
+            own_bytes(&entry.value) + lookup.token.expose().len()
         } else {
             0
         };
@@ -93,7 +93,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     }
 
     /// Completes with an answer for those who joined before `proof`, and inserts it into the local level.
-    pub(super) fn kept(
+    pub(super) fn cached(
         &self,
         value: &Value<M>,
         as_of: AsOf,

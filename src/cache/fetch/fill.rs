@@ -132,7 +132,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             self.release(nonce).await;
             return self.uncached(checked, load.number);
         }
-        let (ttl, grace) = checked.lifetime(&engine.lifetimes, engine.clock.wall(), random());
+        let (ttl, grace) = checked.ttl(&engine.ttls, engine.clock.wall(), random());
         let until = engine.clock.now().after(ttl);
         let value = checked.into_value(fence.generation(), until, grace);
         engine.reach(SyncPoint::BeforeFill).await;
@@ -151,7 +151,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         match filled {
             Ok(Filled::Stored(bytes)) => {
                 let proof = fence.proof(load.number, sent.number);
-                self.kept(&value, sent.as_of(bytes), Origin::Loaded, proof)
+                self.cached(&value, sent.as_of(bytes), Origin::Loaded, proof)
             }
             Ok(Filled::Refused) => {
                 engine.counters.fills_refused.add();
@@ -170,7 +170,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 self.release(nonce).await;
                 // In the local level it is as old as its load: a request that starts a bound after an
                 // invalidation's reply uses it only if the load was sent after that reply.
-                self.kept(&value, load.as_of(0), Origin::Loaded, load.number)
+                self.cached(&value, load.as_of(0), Origin::Loaded, load.number)
             }
             Err(error) => {
                 self.store_failed(&error);
@@ -274,7 +274,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             Ok(Filled::Stored(bytes)) => {
                 // In the local level it is as old as the command that restored it.
                 let as_of = sent.as_of(bytes);
-                self.kept(&stale.value, as_of, Origin::Stale, stale.read.number)
+                self.cached(&stale.value, as_of, Origin::Stale, stale.read.number)
             }
             // The lease may have been removed by an invalidation.
             // guard: S4

@@ -8,11 +8,11 @@ use chrono::{DateTime, Utc};
 
 use crate::cache::engine::Engine;
 use crate::cache::error::{Unavailable, UnavailableKind};
-use crate::cache::lifetimes::Lifetimes;
+use crate::cache::ttl::Ttls;
 use crate::clock::Tick;
 use crate::loader::{DynLoader, Lookup};
 use crate::metrics::Timer;
-use crate::store::entry::{Generation, Kept, Value};
+use crate::store::entry::{Entry, Generation, Value};
 use crate::token::TokenRecord;
 use crate::trace::{chain, in_span, limited};
 
@@ -41,20 +41,15 @@ impl<M: Send + Sync + 'static> Checked<M> {
     }
 
     /// Returns the TTL, and the grace after it.
-    pub(crate) fn lifetime(
-        &self,
-        lifetimes: &Lifetimes,
-        wall: DateTime<Utc>,
-        dice: u32,
-    ) -> (Duration, Duration) {
+    pub(crate) fn ttl(&self, ttls: &Ttls, wall: DateTime<Utc>, dice: u32) -> (Duration, Duration) {
         match &self.0 {
             // guard: H28
             Some(record) if !record.is_denied() => {
-                let lifetime = lifetimes.of_record(record.expires_at, wall, dice);
-                let grace = lifetimes.grace_of_record(record.expires_at, wall, lifetime);
-                (lifetime, grace)
+                let ttl = ttls.of_record(record.expires_at, wall, dice);
+                let grace = ttls.grace_of_record(record.expires_at, wall, ttl);
+                (ttl, grace)
             }
-            _ => (lifetimes.of_negative(dice), Duration::ZERO),
+            _ => (ttls.of_negative(dice), Duration::ZERO),
         }
     }
 
@@ -67,10 +62,10 @@ impl<M: Send + Sync + 'static> Checked<M> {
     ) -> Value<M> {
         match self.0 {
             Some(record) => {
-                let kept = Kept::new(record, generation).until(until).grace(grace);
-                Value::Found(Arc::new(kept))
+                let entry = Entry::new(record, generation).until(until).grace(grace);
+                Value::Found(Arc::new(entry))
             }
-            None => Value::Absent(Arc::new(Kept::new((), generation).until(until))),
+            None => Value::Absent(Arc::new(Entry::new((), generation).until(until))),
         }
     }
 }

@@ -117,7 +117,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     Ok(Validity::Valid(cell)) => {
                         let is_stale = |left: &Duration| *left <= value.grace();
                         if let Some(left) = left.filter(is_stale) {
-                            if !self.engine.lifetimes.is_stale_allowed() {
+                            if !self.engine.ttls.is_stale_allowed() {
                                 // It is stored for instances that answer stale records; this one does not.
                                 return Step::Acquire(Existing::Invalid(old, None));
                             }
@@ -130,7 +130,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                             }));
                         }
                         let (as_of, origin) = (sent.as_of(old.bytes()), store_origin(self.engine));
-                        Step::Complete(self.kept(&value, as_of, origin, sent.number))
+                        Step::Complete(self.cached(&value, as_of, origin, sent.number))
                     }
                     Ok(Validity::FormerGeneration(known)) => {
                         Step::Acquire(Existing::Invalid(old, Some(known)))

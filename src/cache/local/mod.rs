@@ -26,7 +26,7 @@ use crate::cache::cached_token::{EntryMeta, Principal};
 use crate::cache::generations::TenantCell;
 use crate::clock::Tick;
 use crate::metrics::Counter;
-use crate::store::entry::{Generation, Kept};
+use crate::store::entry::{Entry, Generation};
 use crate::token::TokenDigest;
 
 /// The keyed hash of a token, and of its type if keys hold one.
@@ -35,22 +35,22 @@ pub(crate) struct Fingerprint(u128);
 
 /// An unknown token in the local level.
 pub(crate) struct Negative {
-    pub(crate) kept: Arc<Kept<()>>,
+    pub(crate) entry: Arc<Entry<()>>,
     pub(crate) meta: EntryMeta,
 }
 
 /// Returns whether the TTL is over, or whether the in-memory store deleted the entry.
-fn ended<T>(kept: &Kept<T>, now: Tick) -> bool {
-    kept.revoked.load(Ordering::Acquire) || kept.until <= now
+fn ended<T>(entry: &Entry<T>, now: Tick) -> bool {
+    entry.revoked.load(Ordering::Acquire) || entry.until <= now
 }
 
-/// An entry: a record, which may be denied, or the fact that the token is unknown.
-pub(crate) enum Entry<M> {
+/// An entry of the local level: a record, which may be denied, or the fact that the token is unknown.
+pub(crate) enum LocalEntry<M> {
     Found(Arc<Principal<M>>),
     Absent(Arc<Negative>),
 }
 
-impl<M> Clone for Entry<M> {
+impl<M> Clone for LocalEntry<M> {
     fn clone(&self) -> Self {
         match self {
             Self::Found(principal) => Self::Found(Arc::clone(principal)),
@@ -59,19 +59,19 @@ impl<M> Clone for Entry<M> {
     }
 }
 
-impl<M> Entry<M> {
+impl<M> LocalEntry<M> {
     /// Returns whether the entry is of `token` and has not ended at `now`, apart from its freshness.
     fn is_usable(&self, token: &str, now: Tick) -> bool {
         match self {
-            Self::Found(principal) => principal.token.is(token) && !ended(&principal.kept, now),
-            Self::Absent(negative) => !ended(&negative.kept, now),
+            Self::Found(principal) => principal.token.is(token) && !ended(&principal.entry, now),
+            Self::Absent(negative) => !ended(&negative.entry, now),
         }
     }
 
     fn generation(&self) -> Option<Generation> {
         match self {
-            Self::Found(principal) => principal.kept.generation,
-            Self::Absent(negative) => negative.kept.generation,
+            Self::Found(principal) => principal.entry.generation,
+            Self::Absent(negative) => negative.entry.generation,
         }
     }
 }
@@ -87,7 +87,7 @@ impl<M> HasMeta for Arc<Principal<M>> {
     }
 }
 
-impl<M> HasMeta for Entry<M> {
+impl<M> HasMeta for LocalEntry<M> {
     fn meta(&self) -> &EntryMeta {
         match self {
             Self::Found(principal) => &principal.meta,
@@ -109,7 +109,7 @@ pub(crate) struct Local<M> {
     freshness: Freshness,
     records: Map<Arc<Principal<M>>>,
     /// Unknown tokens, and denied records.
-    negatives: Map<Entry<M>>,
+    negatives: Map<LocalEntry<M>>,
     /// The numbers of entries that either map evicted.
     evicted: (Arc<Counter>, Arc<Counter>),
     invalidated: Invalidated,
@@ -154,12 +154,12 @@ impl<M> Local<M> {
         fingerprint: Fingerprint,
         token: &str,
         now: Tick,
-    ) -> Option<(Entry<M>, Refresh)> {
+    ) -> Option<(LocalEntry<M>, Refresh)> {
         if self.freshness.is_off() {
             return None;
         }
         let hit = match self.records.get(&fingerprint) {
-            Some(principal) => Entry::Found(principal),
+            Some(principal) => LocalEntry::Found(principal),
             None => self.negatives.get(&fingerprint)?,
         };
         if !hit.is_usable(token, now) {
@@ -200,13 +200,13 @@ impl<M> Local<M> {
     }
 
     /// Inserts an answer, unless it is from before an invalidation or older than the entry that is there.
-    pub(crate) fn insert(&self, fingerprint: Fingerprint, hit: Entry<M>) {
+    pub(crate) fn insert(&self, fingerprint: Fingerprint, hit: LocalEntry<M>) {
         if self.freshness.is_off() || self.is_invalidated(hit.meta()) {
             return;
         }
         match hit {
             // guard: B3
-            Entry::Found(principal) if !principal.kept.what.is_denied() => {
+            LocalEntry::Found(principal) if !principal.entry.value.is_denied() => {
                 self.put(fingerprint, principal, &self.records, &self.negatives);
             }
             negative => self.put(fingerprint, negative, &self.negatives, &self.records),
@@ -396,30 +396,30 @@ mod tests {
         meta: EntryMeta,
     ) {
         let principal = Principal {
-            kept: Arc::new(Kept::new(record, generation)),
+            entry: Arc::new(Entry::new(record, generation)),
             token: BearerToken::new(token),
             noted: AtomicU64::new(0),
             meta,
         };
-        let hit = Entry::Found(Arc::new(principal));
+        let hit = LocalEntry::Found(Arc::new(principal));
         local.insert(local.fingerprint(token, None), hit);
     }
 
     fn put_absent(local: &Local<()>, token: &str, meta: EntryMeta) {
-        let kept = Arc::new(Kept::new((), None));
-        let absent = Entry::Absent(Arc::new(Negative { kept, meta }));
+        let entry = Arc::new(Entry::new((), None));
+        let absent = LocalEntry::Absent(Arc::new(Negative { entry, meta }));
         local.insert(local.fingerprint(token, None), absent);
     }
 
-    fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(Entry<()>, Refresh)> {
+    fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(LocalEntry<()>, Refresh)> {
         local.get(local.fingerprint(token, None), token, Tick(now))
     }
 
     /// Returns the time that the entry is as of, and whether it is a record.
     fn as_of(local: &Local<()>, token: &str, now: u64) -> Option<(u64, bool)> {
         hit(local, token, now).map(|(hit, _)| match hit {
-            Entry::Found(principal) => (principal.meta.as_of.0, true),
-            Entry::Absent(negative) => (negative.meta.as_of.0, false),
+            LocalEntry::Found(principal) => (principal.meta.as_of.0, true),
+            LocalEntry::Absent(negative) => (negative.meta.as_of.0, false),
         })
     }
 

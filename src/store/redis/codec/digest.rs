@@ -11,7 +11,7 @@ use super::shared::{
     Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata,
 };
 use super::times;
-use crate::store::entry::{Generation, Kept, Value};
+use crate::store::entry::{Entry, Generation, Value};
 use crate::store::keys::KeyDigest;
 use crate::token::TokenRecord;
 
@@ -76,21 +76,21 @@ pub(crate) fn encode<M: Serialize>(
 ) -> Result<Vec<u8>, EncodeError> {
     let bytes = match value {
         Value::Absent(_) => ABSENT.to_vec(),
-        Value::Found(kept) => encode_record(kept, digest)?,
+        Value::Found(entry) => encode_record(entry, digest)?,
     };
     within_limit(bytes)
 }
 
 fn encode_record<M: Serialize>(
-    kept: &Kept<TokenRecord<M>>,
+    entry: &Entry<TokenRecord<M>>,
     digest: &KeyDigest,
 ) -> Result<Vec<u8>, EncodeError> {
-    let record = &kept.what;
+    let record = &entry.value;
     let last_used_at = record.last_used_at.map(times::to_rfc3339);
     let created_at = record.created_at.map(times::to_rfc3339);
     let expires_at = record.expires_at.map(times::to_rfc3339);
     let digest = digest.to_string();
-    let generation = kept.generation.map(|generation| generation.to_string());
+    let generation = entry.generation.map(|generation| generation.to_string());
     let json = RecordJson {
         id: &record.id,
         app_id: record.app_id.as_deref(),
@@ -101,7 +101,7 @@ fn encode_record<M: Serialize>(
         created_at: created_at.as_deref(),
         expires_at: expires_at.as_deref(),
         generation: generation.as_deref(),
-        soft: soft(kept.grace),
+        soft: soft(entry.grace),
         denied: record.denied.as_deref().map(AsRef::as_ref),
         metadata: write_metadata(&record.metadata)?,
     };
@@ -122,9 +122,9 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> D
         return Decoded::Lease;
     }
     let value = if bytes == ABSENT {
-        Some(Value::Absent(Arc::new(Kept::new((), None))))
+        Some(Value::Absent(Arc::new(Entry::new((), None))))
     } else {
-        decode_record(bytes, digest).map(|kept| Value::Found(Arc::new(kept)))
+        decode_record(bytes, digest).map(|entry| Value::Found(Arc::new(entry)))
     };
     value.map_or(Decoded::Corrupt, Decoded::Value)
 }
@@ -140,7 +140,7 @@ fn each<T>(text: Option<Text<'_>>, read: impl Fn(&str) -> Option<T>) -> Option<O
 fn decode_record<M: DeserializeOwned>(
     bytes: &[u8],
     digest: &KeyDigest,
-) -> Option<Kept<TokenRecord<M>>> {
+) -> Option<Entry<TokenRecord<M>>> {
     let (json, denied) = match bytes.strip_prefix(RECORD) {
         Some(json) => (json, false),
         None => (bytes.strip_prefix(DENIED)?, true),
@@ -152,7 +152,7 @@ fn decode_record<M: DeserializeOwned>(
         return None;
     }
     let generation = each(json.generation, Generation::parse)?;
-    let kept = Kept::new(
+    let entry = Entry::new(
         TokenRecord {
             id: json.id,
             app_id: json.app_id,
@@ -167,7 +167,7 @@ fn decode_record<M: DeserializeOwned>(
         },
         generation,
     );
-    Some(kept.grace(Duration::from_millis(json.soft.unwrap_or(0))))
+    Some(entry.grace(Duration::from_millis(json.soft.unwrap_or(0))))
 }
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
         let digest = keys.key(&token, &token.digest(), None).digest;
         let length = |padding: usize| {
             let record = TokenRecord::new("1").metadata("x".repeat(padding));
-            let value = Value::Found(Arc::new(Kept::new(record, None)));
+            let value = Value::Found(Arc::new(Entry::new(record, None)));
             encode(&value, &digest).map(|bytes| bytes.len())
         };
         let rest = MAX_BYTES - length(0).unwrap();

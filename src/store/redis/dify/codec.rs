@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::store::entry::{Generation, Kept, Value};
+use crate::store::entry::{Entry, Generation, Value};
 use crate::store::redis::codec::shared::{
     Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata,
 };
@@ -106,20 +106,20 @@ pub(crate) fn encode<M: Serialize>(
     token: &BearerToken,
     asked: Option<&str>,
 ) -> Option<Result<Vec<u8>, EncodeError>> {
-    let Value::Found(kept) = value else {
+    let Value::Found(entry) = value else {
         return Some(Ok(NULL.to_vec()));
     };
-    let token_type = kept.what.token_type.as_deref()?;
-    let has_form = !kept.what.is_denied() && kept.what.is_of_type(asked);
-    has_form.then(|| encode_record(kept, token_type, token))
+    let token_type = entry.value.token_type.as_deref()?;
+    let has_form = !entry.value.is_denied() && entry.value.is_of_type(asked);
+    has_form.then(|| encode_record(entry, token_type, token))
 }
 
 fn encode_record<M: Serialize>(
-    kept: &Kept<TokenRecord<M>>,
+    entry: &Entry<TokenRecord<M>>,
     token_type: &str,
     token: &BearerToken,
 ) -> Result<Vec<u8>, EncodeError> {
-    let record = &kept.what;
+    let record = &entry.value;
     let written = Written {
         id: &record.id,
         app_id: record.app_id.as_deref(),
@@ -129,7 +129,7 @@ fn encode_record<M: Serialize>(
         last_used_at: record.last_used_at.map(times::to_isoformat),
         created_at: record.created_at.map(times::to_isoformat),
         expires_at: record.expires_at.map(times::to_isoformat),
-        generation: kept.generation.map(|generation| generation.to_string()),
+        generation: entry.generation.map(|generation| generation.to_string()),
         metadata: write_metadata(&record.metadata)?,
     };
     within_limit(serde_json::to_vec(&written).map_err(|_| EncodeError::Unwritable)?)
@@ -140,10 +140,10 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], token: &BearerToken) -> 
         return Decoded::Lease;
     }
     if bytes == NULL {
-        return Decoded::Value(Value::Absent(Arc::new(Kept::new((), None))));
+        return Decoded::Value(Value::Absent(Arc::new(Entry::new((), None))));
     }
     match decode_record(bytes, token) {
-        Some(kept) => Decoded::Value(Value::Found(Arc::new(kept))),
+        Some(entry) => Decoded::Value(Value::Found(Arc::new(entry))),
         None => Decoded::Corrupt,
     }
 }
@@ -151,7 +151,7 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], token: &BearerToken) -> 
 fn decode_record<M: DeserializeOwned>(
     bytes: &[u8],
     token: &BearerToken,
-) -> Option<Kept<TokenRecord<M>>> {
+) -> Option<Entry<TokenRecord<M>>> {
     let read: Read<M> = guarded(|| serde_json::from_slice(bytes).ok())?;
     let read = read.with_former_names();
     if read.id.is_empty() || !token.is(&read.token) {
@@ -173,7 +173,7 @@ fn decode_record<M: DeserializeOwned>(
         denied: None,
         metadata: read_metadata(read.metadata)?,
     };
-    Some(Kept::new(record, generation))
+    Some(Entry::new(record, generation))
 }
 
 pub(crate) fn is_lease(bytes: &[u8]) -> bool {
@@ -202,7 +202,7 @@ mod tests {
 
     fn read(json: &str) -> Option<TokenRecord> {
         match decode::<()>(json.as_bytes(), &token()) {
-            Decoded::Value(Value::Found(kept)) => Some(kept.what.clone()),
+            Decoded::Value(Value::Found(entry)) => Some(entry.value.clone()),
             _ => None,
         }
     }
@@ -219,16 +219,16 @@ mod tests {
             .token_type("app")
             .tenant_id("t".to_owned())
             .created_at(at(TIME + 120_000));
-        let kept = Kept::new(record.clone(), None);
-        let bytes = encode(&Value::Found(Arc::new(kept)), &token(), None)
+        let entry = Entry::new(record.clone(), None);
+        let bytes = encode(&Value::Found(Arc::new(entry)), &token(), None)
             .unwrap()
             .unwrap();
         let seven = r#"{"id":"1","app_id":null,"tenant_id":"t","type":"app","token":"app-tok","last_used_at":null,"created_at":"2023-11-14T22:13:20.120000""#;
         assert_eq!(String::from_utf8(bytes).unwrap(), format!("{seven}}}"));
 
         let generation = Generation::new();
-        let kept = Kept::new(record.expires_at(at(TIME)).metadata(7), Some(generation));
-        let bytes = encode(&Value::Found(Arc::new(kept)), &token(), None)
+        let entry = Entry::new(record.expires_at(at(TIME)).metadata(7), Some(generation));
+        let bytes = encode(&Value::Found(Arc::new(entry)), &token(), None)
             .unwrap()
             .unwrap();
         assert_eq!(
@@ -261,11 +261,14 @@ mod tests {
         let former = format!(
             r#"{seven},"expires_at":"2023-11-14T22:13:20","generation":"{generation}","soft":5,"metadata":7}}"#
         );
-        let Decoded::Value(Value::Found(kept)) = decode::<u8>(former.as_bytes(), &token()) else {
+        let Decoded::Value(Value::Found(entry)) = decode::<u8>(former.as_bytes(), &token()) else {
             panic!("{former}");
         };
-        assert_eq!((kept.generation, kept.what.metadata), (Some(generation), 7));
-        assert_eq!(kept.what.expires_at, Some(at(TIME)));
+        assert_eq!(
+            (entry.generation, entry.value.metadata),
+            (Some(generation), 7)
+        );
+        assert_eq!(entry.value.expires_at, Some(at(TIME)));
     }
 
     #[test]
@@ -275,9 +278,9 @@ mod tests {
         let metadata = |ours: &str| {
             let entry = format!("{seven},{strange}{ours}}}");
             match decode::<Option<String>>(entry.as_bytes(), &token()) {
-                Decoded::Value(Value::Found(kept)) => {
-                    assert_eq!((kept.generation, kept.what.expires_at), (None, None));
-                    kept.what.metadata.clone()
+                Decoded::Value(Value::Found(entry)) => {
+                    assert_eq!((entry.generation, entry.value.expires_at), (None, None));
+                    entry.value.metadata.clone()
                 }
                 other => panic!("{other:?}"),
             }
@@ -335,7 +338,7 @@ mod tests {
             let record = TokenRecord::new("1")
                 .token_type("app")
                 .metadata("x".repeat(padding));
-            let value = Value::Found(Arc::new(Kept::new(record, None)));
+            let value = Value::Found(Arc::new(Entry::new(record, None)));
             encode(&value, &token(), None)
                 .unwrap()
                 .map(|bytes| bytes.len())

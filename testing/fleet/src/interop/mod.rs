@@ -1,6 +1,6 @@
 //! The other side of `KeyLayout::dify`: a Python node on the same Redis.
 //!
-//! `python/seed` is a program of our own that behaves like the published `api_token_cache.py` in its first, second
+//! `python/dify` is a program of our own that behaves like the published `api_token_cache.py` in its first, second
 //! and current version, with the real packages `redis` and `pydantic`. The tests control it line by line, and
 //! simulate its database, so they determine the order of events. The mixed run puts nodes of both sides under load.
 //!

@@ -23,7 +23,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start(words: &[&str]) -> Self {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/seed");
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/dify");
         let mut child = Command::new(python())
             // Write nothing beside the sources.
             .arg("-B")

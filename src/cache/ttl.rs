@@ -11,7 +11,7 @@ const LEAST: Duration = Duration::from_millis(1);
 pub(crate) const DIFY_TTL: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lifetimes {
+pub(crate) struct Ttls {
     pub(crate) ttl: Duration,
     pub(crate) negative_ttl: Duration,
     /// The maximum random reduction of a TTL, in percent.
@@ -20,7 +20,7 @@ pub(crate) struct Lifetimes {
     pub(crate) stale_if_error: Duration,
 }
 
-impl Lifetimes {
+impl Ttls {
     /// Returns the longest time for which an answer can be stored.
     pub(crate) fn longest(&self) -> Duration {
         (self.ttl + self.stale_if_error).max(self.negative_ttl)
@@ -47,18 +47,18 @@ impl Lifetimes {
         }
     }
 
-    /// Returns the grace after `lifetime` of a record, which never extends past the token's own expiry.
+    /// Returns the grace after `ttl` of a record, which never extends past the token's own expiry.
     pub(crate) fn grace_of_record(
         &self,
         expires_at: Option<DateTime<Utc>>,
         wall: DateTime<Utc>,
-        lifetime: Duration,
+        ttl: Duration,
     ) -> Duration {
         let Some(end) = expires_at else {
             return self.stale_if_error;
         };
         let left = (end - wall).to_std().unwrap_or_default();
-        self.stale_if_error.min(left.saturating_sub(lifetime))
+        self.stale_if_error.min(left.saturating_sub(ttl))
     }
 
     /// Returns the TTL of an unknown token and of a denied record.
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const LIFETIMES: Lifetimes = Lifetimes {
+    const TTLS: Ttls = Ttls {
         ttl: Duration::from_secs(600),
         negative_ttl: Duration::from_secs(60),
         jitter_percent: 10,
@@ -99,15 +99,15 @@ mod tests {
                 wall + distance
             }
         });
-        LIFETIMES.of_record(end, wall, dice)
+        TTLS.of_record(end, wall, dice)
     }
 
     #[test]
     fn jitter_shortens_a_ttl_by_at_most_its_share() {
         assert_eq!(record(None, 0), SECOND * 600);
         assert_eq!(record(None, u32::MAX), SECOND * 540);
-        assert_eq!(LIFETIMES.of_negative(0), SECOND * 60);
-        assert_eq!(LIFETIMES.of_negative(u32::MAX), SECOND * 54);
+        assert_eq!(TTLS.of_negative(0), SECOND * 60);
+        assert_eq!(TTLS.of_negative(u32::MAX), SECOND * 54);
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         let wall = DateTime::UNIX_EPOCH;
         let grace = |seconds: Option<u32>| {
             let end = seconds.map(|seconds| wall + SECOND * seconds);
-            LIFETIMES.grace_of_record(end, wall, SECOND * 600)
+            TTLS.grace_of_record(end, wall, SECOND * 600)
         };
         assert_eq!(grace(None), SECOND * 300);
         assert_eq!(grace(Some(10_000)), SECOND * 300);
@@ -141,15 +141,15 @@ mod tests {
     fn a_ttl_is_never_less_than_a_millisecond() {
         let wall = DateTime::UNIX_EPOCH;
         let end = wall + Duration::from_nanos(1);
-        assert_eq!(LIFETIMES.of_record(Some(end), wall, 0), LEAST);
+        assert_eq!(TTLS.of_record(Some(end), wall, 0), LEAST);
     }
 
     #[test]
     fn without_a_grace_stale_answers_are_not_allowed() {
-        assert!(LIFETIMES.is_stale_allowed());
-        let none = Lifetimes {
+        assert!(TTLS.is_stale_allowed());
+        let none = Ttls {
             stale_if_error: Duration::ZERO,
-            ..LIFETIMES
+            ..TTLS
         };
         assert!(!none.is_stale_allowed());
     }

@@ -3,7 +3,7 @@
 It is a program of our own that behaves, towards Redis, as published versions of the service do: `first`
 (JSON by json.dumps, no tenants' index, no lock), `second` (the same JSON, an index, and a scan that
 compares tenants where there is none) and `current` (pydantic's JSON, index, lock).
-It is the other side of `KeyLayout::Seed`, and speaks through the real packages redis and pydantic, so
+It is the other side of `KeyLayout::dify()`, and speaks through the real packages redis and pydantic, so
 that what they do (escapes, forms of times, the lock's protocol) is theirs and not our belief.
 """
 
@@ -16,7 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cache import Cache, Lifetimes
+from cache import Cache, Ttls
 from channel import Channel
 from client import PrefixedClient
 from commands import Commands
@@ -35,7 +35,7 @@ def main() -> None:
         options.redis, socket_timeout=10, socket_connect_timeout=10, retry=Retry(NoBackoff(), 0)
     )
     client = PrefixedClient(connection, options.prefix)
-    cache = Cache(client, FORMS[options.version], Lifetimes())
+    cache = Cache(client, FORMS[options.version], Ttls())
     channel = Channel(sys.stdin.fileno(), sys.stdout.fileno())
     channel.say(
         ready={

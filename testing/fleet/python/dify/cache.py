@@ -9,7 +9,7 @@ from record import Form, Record
 
 
 @dataclass(frozen=True)
-class Lifetimes:
+class Ttls:
     """In seconds, as published."""
 
     record: int = 600
@@ -39,10 +39,10 @@ def last_use_name(token: str, scope: str | None) -> str:
 
 
 class Cache:
-    def __init__(self, redis: PrefixedClient, form: Form, lifetimes: Lifetimes) -> None:
+    def __init__(self, redis: PrefixedClient, form: Form, ttls: Ttls) -> None:
         self.redis = redis
         self.form = form
-        self._lifetimes = lifetimes
+        self._ttls = ttls
 
     def look(self, token: str, scope: str | None) -> Found:
         data = self.redis.get(entry_name(token, scope))
@@ -59,13 +59,13 @@ class Cache:
     def set(self, token: str, scope: str | None, record: Record | None, timespec: str = "auto") -> None:
         name = entry_name(token, scope)
         if record is None:
-            self.redis.setex(name, self._lifetimes.null, "null")
+            self.redis.setex(name, self._ttls.null, "null")
             return
-        self.redis.setex(name, self._lifetimes.record, self.form.dump(record, timespec))
+        self.redis.setex(name, self._ttls.record, self.form.dump(record, timespec))
         if self.form.indexed and record.tenant_id:
             index = index_name(record.tenant_id)
             self.redis.sadd(index, name)
-            self.redis.expire(index, self._lifetimes.index)
+            self.redis.expire(index, self._ttls.index)
 
     def delete(self, token: str, scope: str | None) -> None:
         """Deletes the entry of one type, or of all types without one."""
@@ -108,7 +108,7 @@ class Cache:
 
     def record_use(self, token: str, scope: str | None, at: datetime) -> None:
         naive = _naive(at).isoformat()
-        self.redis.set(last_use_name(token, scope), naive, ex=self._lifetimes.last_use)
+        self.redis.set(last_use_name(token, scope), naive, ex=self._ttls.last_use)
 
     def read_use(self, token: str, scope: str | None) -> datetime | None:
         data = self.redis.get(last_use_name(token, scope))
