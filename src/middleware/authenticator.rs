@@ -14,7 +14,7 @@ use crate::cache::error::Unavailable;
 use crate::cache::{Answer, ApiTokenCache};
 use crate::metrics::Reason;
 use crate::middleware::cache_control::{CacheControl, Credential};
-use crate::middleware::credentials::{Limits, Presented, Sources, strip};
+use crate::middleware::credentials::{Limits, Presented, Sources};
 use crate::middleware::policy::Policy;
 use crate::middleware::rejection::{Challenges, Rejection, ResponseForRejection, respond};
 use crate::middleware::request_head::RequestHead;
@@ -146,10 +146,10 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         // Whoever inserted these outside of this layer, they are not its verification.
         request.extensions_mut().remove::<CachedApiToken<M>>();
         request.extensions_mut().remove::<Anonymous<M>>();
-        strip::mark_sensitive(&self.sources, request.headers_mut());
-        let was_in_uri = strip::take_from_uri(&self.sources, request);
+        self.sources.mark_sensitive(request.headers_mut());
+        let was_in_uri = self.sources.take_from_uri(request);
         if self.strip_credentials {
-            strip::remove(&self.sources, request.headers_mut());
+            self.sources.remove(request.headers_mut());
         }
         // guard: H29
         let credential = if was_in_uri {

@@ -3,8 +3,7 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-use crate::middleware::credentials::grammar::{Limits, trim};
-use crate::middleware::credentials::presented::Presented;
+use crate::middleware::credentials::grammar::{Limits, Presented, trim};
 
 /// Reads the cookie `name` from all `Cookie` headers: over HTTP/2 each cookie may have a header of its own (RFC
 /// 9113 section 8.2.3).

@@ -1,10 +1,34 @@
 //! What a token may look like: RFC 6750 section 2.1, and a format.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use crate::error::ConfigError;
-use crate::middleware::credentials::presented::Presented;
 use crate::token::TokenFormat;
+
+/// What a request presents as a token.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Presented<'a> {
+    /// A well-formed token; borrowed unless it had to be decoded.
+    Token(Cow<'a, str>),
+    /// Nothing, or a credential of another scheme.
+    Nothing,
+    /// A credential that is not a token by its form.
+    Malformed,
+    /// More than one credential. Choosing one would be a guess, so none is taken.
+    Multiple,
+}
+
+impl Presented<'_> {
+    /// Combines two places. Two credentials are too many even if they are equal.
+    // guard: H4
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, one) | (one, Self::Nothing) => one,
+            _ => Self::Multiple,
+        }
+    }
+}
 
 /// What a token may look like.
 #[derive(Debug)]
@@ -94,7 +118,7 @@ fn is_b64(byte: u8) -> bool {
     TABLE[usize::from(byte)]
 }
 
-/// Whether the text is a token of RFC 9110 section 5.6.2, as the names of schemes (section 11.1) and cookies
+/// Returns whether the text is a token of RFC 9110 section 5.6.2, as the names of schemes (section 11.1) and cookies
 /// (RFC 6265 section 4.1.1) are.
 pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_tchar)

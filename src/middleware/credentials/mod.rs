@@ -2,15 +2,11 @@
 
 mod cookie;
 mod grammar;
-mod place;
-mod presented;
 mod query;
 pub(crate) mod scheme;
-mod source;
 mod sources;
-pub(crate) mod strip;
+mod token_source;
 
-pub(crate) use grammar::Limits;
-pub(crate) use presented::Presented;
-pub use source::TokenSource;
+pub(crate) use grammar::{Limits, Presented};
 pub(crate) use sources::Sources;
+pub use token_source::TokenSource;

@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use http::Uri;
 use http::uri::PathAndQuery;
 
-use crate::middleware::credentials::grammar::Limits;
-use crate::middleware::credentials::presented::Presented;
+use crate::middleware::credentials::grammar::{Limits, Presented};
 
 /// Reads the parameter `name`. Without a value it counts as omitted, and twice it is an error (RFC 6749 section
 /// 3.1).
@@ -62,7 +61,7 @@ fn token<'a>(value: &'a str, limits: &Limits) -> Presented<'a> {
     }
 }
 
-/// Whether `text` decodes to `name`. This compares while decoding, because an attacker chooses how many
+/// Returns whether `text` decodes to `name`. This compares while decoding, because an attacker chooses how many
 /// parameters there are.
 fn is_written(text: &str, name: &str) -> bool {
     let mut name = name.bytes();

@@ -1,7 +1,6 @@
 //! A token behind a scheme: RFC 6750 section 2.1 and RFC 9110 section 11.
 
-use crate::middleware::credentials::grammar::{Limits, is_tchar, trim};
-use crate::middleware::credentials::presented::Presented;
+use crate::middleware::credentials::grammar::{Limits, Presented, is_tchar, trim};
 
 /// The scheme of RFC 6750.
 pub(crate) const BEARER: &str = "Bearer";
@@ -29,7 +28,7 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     (is_scheme && !goes_on).then_some(rest)
 }
 
-/// Whether the value has a credential of this scheme, including one behind a credential of another scheme: a
+/// Returns whether the value has a credential of this scheme, including one behind a credential of another scheme: a
 /// proxy may have joined two headers, although RFC 9110 section 5.3 does not allow it for this one.
 ///
 /// Quoted strings are not recognized. This may find a credential where there is none, but misses none.

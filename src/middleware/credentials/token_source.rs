@@ -2,12 +2,6 @@
 
 use std::fmt;
 
-use http::HeaderName;
-use http::header::{AUTHORIZATION, COOKIE};
-
-use crate::error::ConfigError;
-use crate::middleware::credentials::grammar::is_name;
-use crate::middleware::credentials::place::Place;
 use crate::middleware::credentials::scheme::BEARER;
 
 /// A place in a request where [`ApiTokenLayer`](crate::ApiTokenLayer) looks for the token.
@@ -32,14 +26,14 @@ use crate::middleware::credentials::scheme::BEARER;
 /// `private` is not added, unless the token was in the query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenSource {
-    kind: Kind,
+    pub(super) kind: Kind,
     /// Empty for `Authorization`.
-    name: Box<str>,
-    scheme: Option<Box<str>>,
+    pub(super) name: Box<str>,
+    pub(super) scheme: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Authorization,
     Header,
     Cookie,
@@ -125,38 +119,6 @@ impl TokenSource {
             kind,
             name: name.into(),
             scheme: None,
-        }
-    }
-
-    /// # Errors
-    /// Returns an error if a name is not valid, or a scheme cannot be in such a place.
-    pub(super) fn place(&self) -> Result<Place, ConfigError> {
-        let invalid = |message: String| Err(ConfigError::of("sources", message));
-        if let Some(scheme) = self.scheme.as_deref().filter(|scheme| !is_name(scheme)) {
-            return invalid(format!("{scheme:?} is not the name of a scheme"));
-        }
-        let (name, scheme) = (self.name.clone(), self.scheme.clone());
-        match (self.kind, scheme) {
-            (Kind::Authorization, Some(scheme)) => Ok(Place::Authorization { scheme }),
-            (Kind::Authorization, None) => unreachable!("it is created with a scheme"),
-            (Kind::Header, scheme) => match HeaderName::try_from(&*name) {
-                Ok(name) if name == AUTHORIZATION || name == COOKIE => {
-                    invalid(format!("the header {name} has a token source of its own"))
-                }
-                Ok(name) => Ok(Place::Header { name, scheme }),
-                Err(_) => invalid(format!("{name:?} is not the name of a header")),
-            },
-            (Kind::Cookie | Kind::Query, Some(_)) => {
-                invalid(format!("{self:?} cannot have a scheme"))
-            }
-            (Kind::Cookie, None) if !is_name(&name) => {
-                invalid(format!("{name:?} is not the name of a cookie"))
-            }
-            (Kind::Cookie, None) => Ok(Place::Cookie { name }),
-            (Kind::Query, None) if name.is_empty() => {
-                invalid("the name of a query parameter must not be empty".to_owned())
-            }
-            (Kind::Query, None) => Ok(Place::Query { name }),
         }
     }
 }
