@@ -29,13 +29,12 @@ mod config;
 mod protocol;
 mod rules;
 mod search;
+mod spec;
+mod tracking;
 
 pub use self::config::{Clock, Config, Operator, Requests};
 pub use self::protocol::{Protocol, State};
 pub use self::rules::{Rule, Rules};
 pub use self::search::{Counterexample, Limits, Model, Outcome, Step, explore};
-
-/// Explores `config` until a promise is broken, a limit is reached, or no states are left.
-pub fn check(config: Config, limits: Limits) -> Outcome {
-    explore(&Protocol { config }, limits)
-}
+pub use self::spec::{Spec, check};
+pub use self::tracking::{Cluster, TenantCell, Tracking};

@@ -5,7 +5,7 @@ mod options;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use model::{Config, Limits, Rule, catalog, check};
+use model::{Limits, Rule, Spec, catalog, check};
 
 const USAGE: &str = "\
 usage: model list                    the named models
@@ -31,26 +31,22 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["list"] => {
-            for named in catalog::SMALL.iter().chain(catalog::LARGE) {
+            for named in catalog::all() {
                 println!("{:<28} {}", named.name, named.about);
             }
             ExitCode::SUCCESS
         }
         ["rules"] => all(Rule::ALL.iter().map(|&(rule, id)| {
-            let needs_it = catalog::needing(rule);
-            let config = Config {
-                rules: needs_it.rules.without(rule),
-                ..needs_it
-            };
             (
                 format!("without {rule:?} ({id})"),
-                config,
+                catalog::needing(rule).without(rule),
                 Limits::default(),
                 true,
             )
         })),
         ["large"] => all(catalog::LARGE
             .iter()
+            .chain(catalog::LARGE_TRACKING)
             .map(|named| (named.name.to_owned(), named.config, named.limits, false))),
         [name, options @ ..] => match catalog::find(name) {
             Some(named) => match options::apply(named.config, named.limits, options) {
@@ -71,7 +67,7 @@ fn usage(problem: &str) -> ExitCode {
 }
 
 /// Explores each model. The last item says whether a counterexample is expected.
-fn all(models: impl Iterator<Item = (String, Config, Limits, bool)>) -> ExitCode {
+fn all(models: impl Iterator<Item = (String, Spec, Limits, bool)>) -> ExitCode {
     let mut as_expected = true;
     for (about, config, limits, breaks) in models {
         let start = Instant::now();

@@ -1,47 +1,109 @@
 //! The options of the command line.
 
-use model::{Clock, Config, Limits, Operator, Requests, Rule};
+use model::{Clock, Cluster, Config, Limits, Operator, Requests, Rule, Spec, Tracking};
 
 /// Applies `options` to a configuration and limits.
 ///
 /// # Errors
 /// Returns a message if an option is unknown, lacks its value, or has a wrong one.
 pub(crate) fn apply(
-    mut config: Config,
+    mut spec: Spec,
     mut limits: Limits,
     options: &[&str],
-) -> Result<(Config, Limits), String> {
+) -> Result<(Spec, Limits), String> {
     let (pairs, rest) = options.as_chunks::<2>();
     if let [alone] = rest {
         return Err(format!("{alone} lacks its value"));
     }
     for &[option, value] in pairs {
         match option {
-            "--instances" => config.instances = number(value, 1, 3)?,
-            "--observed" => config.requests = Requests::Observed(number(value, 1, 3)?),
-            "--only" => config.requests = Requests::Only(number(value, 1, 3)?),
-            "--operators" => config.operators = operators(value)?,
-            "--tenants" => config.tenant_of = tenants(value)?,
-            "--late" => config.late = number(value, 0, 2)?,
-            "--no" => *fault(&mut config, value)? = false,
-            "--with" => *part(&mut config, value)? = true,
-            "--lacking" => *part(&mut config, value)? = false,
-            "--staleness" => clock(&mut config)?.staleness = number(value, 1, 9)? as u8,
-            "--margin" => clock(&mut config)?.margin = number(value, 0, 9)? as u8,
-            "--drift" => clock(&mut config)?.drift = number(value, 0, 1)? as u8,
-            "--nap" => clock(&mut config)?.nap = number(value, 0, 9)? as u8,
-            "--loads" => config.most_loads = Some(number(value, 0, 9)? as u8),
             "--without" => {
                 let rule =
                     Rule::by_name(value).ok_or_else(|| format!("no rule is called {value}"))?;
-                config.rules = config.rules.without(rule);
+                spec = spec.without(rule);
             }
             "--states" => limits.states = number(value, 1, usize::MAX)?,
             "--depth" => limits.depth = number(value, 1, usize::MAX)?,
-            _ => return Err(format!("no option is called {option}")),
+            _ => match &mut spec {
+                Spec::Protocol(config) => protocol(config, option, value)?,
+                Spec::Tracking(config) => tracking(config, option, value)?,
+                Spec::Cluster(config) => cluster(config, option, value)?,
+                Spec::TenantCell(_) => {
+                    return Err(format!("no option of this model is called {option}"));
+                }
+            },
         }
     }
-    Ok((config, limits))
+    Ok((spec, limits))
+}
+
+fn protocol(config: &mut Config, option: &str, value: &str) -> Result<(), String> {
+    match option {
+        "--instances" => config.instances = number(value, 1, 3)?,
+        "--observed" => config.requests = Requests::Observed(number(value, 1, 3)?),
+        "--only" => config.requests = Requests::Only(number(value, 1, 3)?),
+        "--operators" => config.operators = operators(value)?,
+        "--tenants" => config.tenant_of = tenants(value)?,
+        "--late" => config.late = number(value, 0, 2)?,
+        "--no" => *fault(config, value)? = false,
+        "--with" => *part(config, value)? = true,
+        "--lacking" => *part(config, value)? = false,
+        "--staleness" => clock(config)?.staleness = number(value, 1, 9)? as u8,
+        "--margin" => clock(config)?.margin = number(value, 0, 9)? as u8,
+        "--drift" => clock(config)?.drift = number(value, 0, 1)? as u8,
+        "--nap" => clock(config)?.nap = number(value, 0, 9)? as u8,
+        "--loads" => config.most_loads = Some(number(value, 0, 9)? as u8),
+        _ => return Err(format!("no option is called {option}")),
+    }
+    Ok(())
+}
+
+fn tracking(config: &mut Tracking, option: &str, value: &str) -> Result<(), String> {
+    match option {
+        "--instances" => config.instances = number(value, 1, 2)?,
+        "--staleness" => config.staleness = number(value, 1, 3)? as u8,
+        "--nap" => config.nap = number(value, 0, 3)? as u8,
+        "--changes" => config.changes = number(value, 1, 2)? as u8,
+        "--heartbeats" => config.heartbeats = number(value, 1, 2)?,
+        "--losses" => config.losses = number(value, 0, 2)? as u8,
+        "--with" => *tracking_part(config, value)? = true,
+        "--no" | "--lacking" => *tracking_part(config, value)? = false,
+        _ => return Err(format!("no option of this model is called {option}")),
+    }
+    Ok(())
+}
+
+fn tracking_part<'a>(config: &'a mut Tracking, name: &str) -> Result<&'a mut bool, String> {
+    match name {
+        "others" => Ok(&mut config.others),
+        "evict" => Ok(&mut config.evict),
+        "table" => Ok(&mut config.table),
+        "plain" => Ok(&mut config.plain),
+        "tracked" => Ok(&mut config.tracked),
+        "fills" => Ok(&mut config.fills),
+        "links" => Ok(&mut config.links),
+        "kept" => Ok(&mut config.kept),
+        "grace" => Ok(&mut config.grace),
+        _ => Err(format!("no part of this model is called {name}")),
+    }
+}
+
+fn cluster(config: &mut Cluster, option: &str, value: &str) -> Result<(), String> {
+    let part = match value {
+        "tracked" => &mut config.tracked,
+        "migrates" => &mut config.migrates,
+        "late" => &mut config.late,
+        "from-learning" => &mut config.from_learning,
+        "sessions-end" => &mut config.sessions_end,
+        "beat-shows-slots" => &mut config.beat_shows_slots,
+        _ => return Err(format!("no part of this model is called {value}")),
+    };
+    *part = match option {
+        "--with" => true,
+        "--lacking" => false,
+        _ => return Err(format!("no option of this model is called {option}")),
+    };
+    Ok(())
 }
 
 fn number(text: &str, least: usize, most: usize) -> Result<usize, String> {
@@ -135,7 +197,11 @@ mod tests {
             "--no",
             "crash",
         ];
-        let (config, _) = apply(Config::KEY, Limits::default(), &words).expect("valid options");
+        let (spec, _) =
+            apply(Config::KEY.into(), Limits::default(), &words).expect("valid options");
+        let Spec::Protocol(config) = spec else {
+            panic!("the model is of another kind")
+        };
         assert_eq!((config.instances, config.crash), (1, false));
         assert_eq!(config.operators, [Operator::Token, Operator::Tenant(1)]);
         assert_eq!(config.tenant_of, [None, Some(1), Some(1), Some(1)]);
@@ -152,7 +218,7 @@ mod tests {
             &["--perhaps", "1"],
         ] {
             assert!(
-                apply(Config::KEY, Limits::default(), words).is_err(),
+                apply(Config::KEY.into(), Limits::default(), words).is_err(),
                 "{words:?}"
             );
         }

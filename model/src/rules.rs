@@ -68,10 +68,56 @@ pub enum Rule {
     OtherTypeIsStored,
     /// A value is valid whatever type it has. Without: a call for another type replaces it.
     OtherTypeIsValid,
+
+    // Client tracking.
+    /// A repeated self-test begins another session. Without: it revives the session that ended.
+    NeverRevived,
+    /// A push moves the counter before the next frame is read. Without: a task does it later.
+    InlinePush,
+    /// Pushes and replies share one ordered stream. Without: a heartbeat's reply may overtake a push.
+    OneStream,
+    /// A watch's stamp is the counter before the read was sent. Without: the counter when the answer is kept.
+    Stamp,
+    /// A watch's session is that of the link that carried the read. Without: the present one.
+    Session,
+    /// Only tracked reads have a watch. Without: plain ones too.
+    OnlyTrackedReads,
+    /// A read has a watch only if its `CLIENT CACHING` was answered OK. Without: whatever it was answered.
+    CachingChecked,
+    /// A fill has a watch because a tracked GET follows its compare-and-set. Without: because the compare-and-set succeeded.
+    FillIsRead,
+    /// A fill has a watch only if that GET returns the bytes that it wrote. Without: whatever it returns.
+    FillBytes,
+    /// A heartbeat is credited to the session that it was sent for. Without: to the present one.
+    SessionCredit,
+    /// The credit counts from the sending of the heartbeat. Without: from its reply.
+    CreditFromSending,
+    /// The heartbeat uses the link that carries the reads. Without: another connection.
+    BeatOnLink,
+    /// A heartbeat asks for `CLIENT CACHING`. Without: it only shows that the server answers.
+    BeatAsksCaching,
+    /// An entry keeps its own session. Without: one lease proves the entries of all sessions.
+    EntrySession,
+    /// A request reads the lease before the counter. Without: after it.
+    ProvedFirst,
+    /// A request reads the lease of a tenant's cell before the counter. Without: after it.
+    LeaseFirst,
+    /// A tenant's cell is of one generation. Without: an observation of another generation is stored into it.
+    OneGeneration,
+    /// A cell's session and stamp are one word. Without: a request loads them one after the other.
+    OneWord,
+    /// The operator waits S although entries are tracked. Without: it returns with the reply.
+    WaitWithTracking,
+    /// A master that loses a slot pushes the keys that it deletes. Without: it deletes them silently, as Redis 7.0 does.
+    LostSlotPushes,
+    /// A watch names the master that ran the read. Without: the one that the slot map named.
+    WatchNamesMaster,
+    /// A read that followed `ASK` has no watch. Without: it is watched at the master that ran it.
+    AskedHasNoWatch,
 }
 
 impl Rule {
-    /// Every rule, with its id in section 8 of protocol.md, or the section that states it.
+    /// Every rule, with its id in section 8 of protocol.md or in tracking.md, or the section that states it.
     pub const ALL: &[(Self, &'static str)] = &[
         (Self::Lease, "N1"),
         (Self::GuardedFill, "N4"),
@@ -104,6 +150,28 @@ impl Rule {
         (Self::TypePerRequest, "K1"),
         (Self::OtherTypeIsStored, "K2"),
         (Self::OtherTypeIsValid, "K3"),
+        (Self::NeverRevived, "TR3"),
+        (Self::InlinePush, "TR4"),
+        (Self::OneStream, "order"),
+        (Self::Stamp, "TR6"),
+        (Self::Session, "TR6"),
+        (Self::OnlyTrackedReads, "TR6"),
+        (Self::CachingChecked, "TR6"),
+        (Self::FillIsRead, "TR6"),
+        (Self::FillBytes, "TR6"),
+        (Self::SessionCredit, "TR7"),
+        (Self::CreditFromSending, "TR7"),
+        (Self::BeatOnLink, "TR7"),
+        (Self::BeatAsksCaching, "TR7"),
+        (Self::EntrySession, "TR8"),
+        (Self::ProvedFirst, "TR8"),
+        (Self::LeaseFirst, "TR8, for T"),
+        (Self::OneGeneration, "TR10"),
+        (Self::OneWord, "TR10"),
+        (Self::WaitWithTracking, "TR15"),
+        (Self::LostSlotPushes, "cluster"),
+        (Self::WatchNamesMaster, "cluster"),
+        (Self::AskedHasNoWatch, "cluster"),
     ];
 
     /// Returns the rule that `Debug` prints as `name`.
@@ -118,7 +186,7 @@ impl Rule {
 /// The rules that hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    broken: u32,
+    broken: u64,
 }
 
 impl Rules {
@@ -127,14 +195,14 @@ impl Rules {
 
     /// Returns these rules without `rule`.
     #[must_use]
-    pub fn without(self, rule: Rule) -> Self {
+    pub const fn without(self, rule: Rule) -> Self {
         Self {
-            broken: self.broken | 1 << rule as u32,
+            broken: self.broken | 1 << rule as u64,
         }
     }
 
     pub(crate) fn hold(self, rule: Rule) -> bool {
-        self.broken & 1 << rule as u32 == 0
+        self.broken & 1 << rule as u64 == 0
     }
 }
 

@@ -1,6 +1,6 @@
 //! With every rule in place, no small model breaks its promise, and each takes the steps that it is there for.
 
-use model::{Limits, catalog, check};
+use model::{Cluster, Limits, Spec, catalog, check};
 
 /// Explores the model completely. It must have taken all of `steps`: a model shows nothing about a step that it never
 /// takes.
@@ -197,9 +197,90 @@ fn a_local_entry_of_t_of_any_age_may_cost_a_second_load() {
 }
 
 #[test]
+fn tracked_reads_and_fills() {
+    let steps = [
+        "the server runs the CAS",
+        "the server refuses the CAS",
+        "receives a push",
+        "credits the heartbeat to its session",
+        "the server closes the link",
+        "the request reads the lease",
+        "has waited S: Ok",
+    ];
+    holds("tracking-fills", &steps);
+}
+
+#[test]
+fn a_link_whose_tracking_is_lost() {
+    let steps = [
+        "the server loses the link's tracking",
+        "the server refuses CACHING and runs GET K",
+        "CACHING was refused: the session ends",
+        "repeats the self-test",
+        "the self-test is good",
+        "credits the heartbeat to its session",
+    ];
+    holds("tracking-losses", &steps);
+}
+
+#[test]
+fn tracking_links_that_are_replaced() {
+    let steps = [
+        "a supervisor replaces the link",
+        "sends a heartbeat over the old link",
+        "the server closes the old link",
+        "credits the heartbeat to its session",
+        "receives a push",
+    ];
+    holds("tracking-links-short", &steps);
+}
+
+#[test]
+fn a_tenants_cell_that_is_read_without_a_lock() {
+    let steps = [
+        "a push arrives",
+        "the heartbeat's reply arrives and is credited",
+        "stores the word",
+        "starts, and takes the lock",
+        "loads the generation",
+    ];
+    holds("cell-short", &steps);
+}
+
+#[test]
+fn a_slot_that_moves() {
+    let steps = [
+        "the slot moves to the new master, with K",
+        "follows a redirection",
+        "reads the slot map, and learns of the move",
+        "credits the heartbeat to its master's session",
+        "receives a push",
+    ];
+    holds("cluster-move", &steps);
+    holds(
+        "cluster-silent",
+        &["learns from a heartbeat that slots moved"],
+    );
+}
+
+/// That readers on an old master are stale until it stops serving is a limit of the protocol, with tracking or without.
+#[test]
+fn an_old_master_that_learns_late_answers_plain_reads_too() {
+    for tracked in [false, true] {
+        let late = Cluster {
+            late: true,
+            tracked,
+            ..Cluster::MOVE
+        };
+        let outcome = check(Spec::Cluster(late), Limits::default());
+        assert!(outcome.counterexample.is_some(), "{tracked}: {outcome}");
+    }
+}
+
+#[test]
 fn every_small_model_is_explored_here() {
     let here = include_str!("promise.rs");
-    for named in catalog::SMALL {
+    for named in catalog::SMALL.iter().chain(catalog::SMALL_TRACKING) {
         assert!(
             here.contains(&format!("\"{}\"", named.name)),
             "{} has no test",

@@ -1,18 +1,12 @@
 //! Every rule is needed: without it the checker finds a broken promise, in a model that keeps its promise with it.
 
-use model::{Config, Limits, Rule, catalog, check};
+use model::{Limits, Rule, catalog, check};
 
 /// Without `rule` there is a counterexample. With it the same model has none, up to two steps further.
 #[track_caller]
 fn is_needed(rule: Rule) {
     let whole = catalog::needing(rule);
-    let broken = check(
-        Config {
-            rules: whole.rules.without(rule),
-            ..whole
-        },
-        Limits::default(),
-    );
+    let broken = check(whole.without(rule), Limits::default());
     let found = broken
         .counterexample
         .unwrap_or_else(|| panic!("nothing breaks without {rule:?}"));
@@ -188,4 +182,125 @@ fn a_valid_token_is_refused_if_a_call_for_another_type_stores_a_negative_entry()
 #[test]
 fn each_request_loads_again_if_a_value_of_another_type_is_replaced() {
     is_needed(Rule::OtherTypeIsValid);
+}
+
+#[test]
+fn a_lost_table_is_missed_if_a_self_test_revives_the_session() {
+    is_needed(Rule::NeverRevived);
+}
+
+#[test]
+fn a_heartbeat_proves_a_revoked_entry_if_pushes_wait_for_a_task() {
+    is_needed(Rule::InlinePush);
+}
+
+#[test]
+fn a_heartbeat_proves_a_revoked_entry_if_its_reply_overtakes_the_push() {
+    is_needed(Rule::OneStream);
+}
+
+#[test]
+fn a_push_is_missed_if_the_stamp_is_read_after_the_reply() {
+    is_needed(Rule::Stamp);
+}
+
+#[test]
+fn the_new_link_proves_a_read_of_the_old_one_that_it_does_not_track() {
+    is_needed(Rule::Session);
+}
+
+#[test]
+fn nobody_pushes_a_plain_read_that_has_a_watch() {
+    is_needed(Rule::OnlyTrackedReads);
+}
+
+#[test]
+fn nobody_pushes_a_read_whose_tracking_was_refused() {
+    is_needed(Rule::CachingChecked);
+}
+
+#[test]
+fn nobody_pushes_a_fill_that_was_not_read() {
+    is_needed(Rule::FillIsRead);
+}
+
+#[test]
+fn a_fill_is_watched_for_another_ones_value() {
+    is_needed(Rule::FillBytes);
+}
+
+#[test]
+fn an_old_links_heartbeat_proves_what_only_the_new_link_tracks() {
+    is_needed(Rule::SessionCredit);
+}
+
+#[test]
+fn a_late_reply_proves_an_entry_that_was_revoked_before_it_arrived() {
+    is_needed(Rule::CreditFromSending);
+}
+
+#[test]
+fn a_heartbeat_elsewhere_proves_what_a_dead_link_tracked() {
+    is_needed(Rule::BeatOnLink);
+}
+
+#[test]
+fn a_lost_table_is_missed_by_heartbeats_that_only_delete() {
+    is_needed(Rule::BeatAsksCaching);
+}
+
+#[test]
+fn one_lease_for_all_sessions_proves_the_old_links_entries() {
+    is_needed(Rule::EntrySession);
+}
+
+#[test]
+fn the_lease_admits_a_revoked_entry_if_the_counter_is_read_first() {
+    is_needed(Rule::ProvedFirst);
+}
+
+#[test]
+fn the_lease_admits_an_ended_generation_if_the_counter_is_read_first() {
+    is_needed(Rule::LeaseFirst);
+}
+
+#[test]
+fn a_cell_for_two_generations_revives_the_ended_one() {
+    is_needed(Rule::OneGeneration);
+}
+
+#[test]
+fn one_sessions_lease_with_anothers_stamp_admits_an_ended_generation() {
+    is_needed(Rule::OneWord);
+}
+
+#[test]
+fn an_untracked_read_outlives_an_operator_that_does_not_wait() {
+    is_needed(Rule::WaitWithTracking);
+}
+
+#[test]
+fn heartbeats_to_the_old_master_prove_a_key_that_moved_silently() {
+    is_needed(Rule::LostSlotPushes);
+}
+
+#[test]
+fn the_old_masters_heartbeats_prove_a_read_that_the_new_one_tracks() {
+    is_needed(Rule::WatchNamesMaster);
+}
+
+#[test]
+fn a_cancelled_migration_leaves_a_watch_at_a_master_that_never_served_the_key() {
+    is_needed(Rule::AskedHasNoWatch);
+}
+
+#[test]
+fn every_rule_is_taken_out_here() {
+    let here = include_str!("rules.rs");
+    for (rule, _) in Rule::ALL {
+        assert!(
+            here.contains(&format!("is_needed(Rule::{rule:?})")),
+            "{rule:?} has no test"
+        );
+    }
 }

@@ -2,11 +2,17 @@
 
 use super::parts::{BOUNDS, LOCAL_TENANT, SHORT, TENANT, TYPES};
 use super::small::LOADS_TYPES;
+use super::tracking::needing_tracking;
 use crate::config::Config;
 use crate::rules::Rule;
+use crate::spec::Spec;
 
 /// Returns a small model that breaks without `rule`.
-pub fn needing(rule: Rule) -> Config {
+pub fn needing(rule: Rule) -> Spec {
+    needing_tracking(rule).unwrap_or_else(|| Spec::Protocol(protocol(rule)))
+}
+
+fn protocol(rule: Rule) -> Config {
     match rule {
         Rule::Lease
         | Rule::GuardedFill
@@ -61,5 +67,6 @@ pub fn needing(rule: Rule) -> Config {
         },
         Rule::TypePerRequest | Rule::OtherTypeIsStored => TYPES,
         Rule::OtherTypeIsValid => LOADS_TYPES,
+        _ => unreachable!("a rule of client tracking"),
     }
 }
