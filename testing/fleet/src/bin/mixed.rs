@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fleet::interop::mixed::operator::Executors;
+use fleet::interop::mixed::Executors;
 use fleet::interop::mixed::{BOUND, Plan, run};
 use fleet::interop::python::Version;
 use test_support::Dice;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::chaos::clock::Stamp;
+use crate::chaos::instance::Instance;
 use crate::chaos::ledger::{Confirmed, Ledger, Target};
-use crate::chaos::oracle::{Instance, judge};
-use crate::chaos::timeline;
+use crate::chaos::oracle::judge;
+use crate::chaos::timeline::{Injected, describe};
 use crate::chaos::wire::{Answered, Counted, Origin, Said};
 
 /// The number of violations that are described. Others are only counted.
@@ -18,19 +19,6 @@ pub type Shared = Arc<Mutex<Books>>;
 /// Locks the books, even after a panic, which leaves their contents valid.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An injected fault.
-#[derive(Debug, Clone)]
-pub struct Injected {
-    /// When it began.
-    pub began: Stamp,
-    /// When it ended, if it did.
-    pub mended: Option<Stamp>,
-    /// The name under which it is counted.
-    pub kind: &'static str,
-    /// Its description.
-    pub what: String,
 }
 
 /// The number of answers by outcome and origin.
@@ -119,7 +107,7 @@ impl Books {
             self.violations += 1;
             self.first_violation.get_or_insert(answered.end);
             if self.described.len() < DESCRIBED {
-                let text = timeline::describe(self, by, answered, violation);
+                let text = describe(&self.ledger, &self.faults, by, answered, violation);
                 self.described.push(text);
             }
         }

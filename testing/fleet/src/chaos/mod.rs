@@ -34,6 +34,7 @@ pub mod books;
 pub mod clock;
 pub mod database;
 pub mod driver;
+pub mod instance;
 pub mod ledger;
 pub mod oracle;
 pub mod process;

@@ -7,20 +7,11 @@
 //! invalidation that is reported after an answer is not applied to it.
 
 use std::fmt;
-use std::time::Duration;
 
+use crate::chaos::instance::Instance;
 use crate::chaos::ledger::{History, Ledger, Row, Standing, Version};
 use crate::chaos::settings::{NEVER_CREATED, TOKENS};
 use crate::chaos::wire::{Answered, Origin, Said, Wrong};
-
-/// The instance that answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instance {
-    /// Its number. A restarted worker is another instance.
-    pub id: u64,
-    /// Its staleness bound; zero without a local level.
-    pub bound: Duration,
-}
 
 /// A violation of the promise by an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +170,8 @@ fn committed_by<S: Copy>(history: &History<S>, version: usize, answered: &Answer
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::chaos::clock::{Stamp, nanos, now};
     use crate::chaos::ledger::{Confirmed, Target};

@@ -3,18 +3,32 @@
 use std::fmt::{Debug, Write};
 use std::time::Duration;
 
-use crate::chaos::books::Books;
 use crate::chaos::clock::{Stamp, millis_after, nanos};
-use crate::chaos::ledger::{History, Row};
-use crate::chaos::oracle::{Instance, Violation};
+use crate::chaos::instance::Instance;
+use crate::chaos::ledger::{History, Ledger, Row};
+use crate::chaos::oracle::Violation;
 use crate::chaos::wire::{Answered, Said};
 
 /// How long before the request the timeline begins.
 const BEFORE: Duration = Duration::from_secs(4);
 
+/// An injected fault.
+#[derive(Debug, Clone)]
+pub struct Injected {
+    /// When it began.
+    pub began: Stamp,
+    /// When it ended, if it did.
+    pub mended: Option<Stamp>,
+    /// The name under which it is counted.
+    pub kind: &'static str,
+    /// Its description.
+    pub what: String,
+}
+
 /// Formats the events, in milliseconds before and after the request's start.
 pub(crate) fn describe(
-    books: &Books,
+    ledger: &Ledger,
+    faults: &[Injected],
     by: Instance,
     answered: &Answered,
     violation: Violation,
@@ -30,14 +44,14 @@ pub(crate) fn describe(
         (end, format!("it is answered: {said:?}")),
     ];
     if let Some(token) = token {
-        let history = books.ledger.token(token);
+        let history = ledger.token(token);
         events.extend(story(&format!("token {token}"), history));
         for tenant in tenants(history, said) {
-            let history = books.ledger.tenant(tenant);
+            let history = ledger.tenant(tenant);
             events.extend(story(&format!("tenant {tenant}"), history));
         }
     }
-    for fault in &books.faults {
+    for fault in faults {
         events.push((fault.began, format!("fault: {}", fault.what)));
         if let Some(mended) = fault.mended {
             events.push((mended, format!("mended: {}", fault.what)));

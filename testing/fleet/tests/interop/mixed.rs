@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use fleet::interop::mixed::Executors;
 use fleet::interop::mixed::judge::Cause;
-use fleet::interop::mixed::operator::Executors;
 use fleet::interop::mixed::{Plan, run};
 use fleet::interop::python::Version;
 

@@ -8,9 +8,10 @@ use test_support::{Dice, Direction, FaultProxy, RedisSentinel, RedisServer};
 
 use super::fleet::Fleet;
 use super::redis::{Redis, Wire};
-use crate::chaos::books::{Injected, Shared, lock};
+use crate::chaos::books::{Shared, lock};
 use crate::chaos::clock::now;
 use crate::chaos::settings::{BOUND, Mode, REGISTRY, registry_member};
+use crate::chaos::timeline::Injected;
 
 /// A fault. A proxy has the index of its worker; the operator's is the last one. With replicas, Redis is the
 /// master.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use test_support::FaultProxy;
 use tokio::sync::oneshot;
 
-use super::Plan;
+use super::plan::Plan;
 use super::redis::{Redis, Wire};
 use crate::chaos::books::{Shared, lock};
 use crate::chaos::clock::Stamp;
+use crate::chaos::instance::Instance;
 use crate::chaos::ledger::{Confirmed, Target};
-use crate::chaos::oracle::Instance;
 use crate::chaos::process::Process;
 use crate::chaos::settings::{BOUND, Mode, longer_bound};
 use crate::chaos::wire::{Order, Report};

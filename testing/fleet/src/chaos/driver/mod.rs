@@ -3,11 +3,11 @@
 mod faults;
 mod fleet;
 mod operator;
+mod plan;
 mod redis;
 mod summary;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use test_support::Dice;
 use self::faults::Breaker;
 use self::fleet::Fleet;
 use self::operator::Operator;
+pub use self::plan::Plan;
 use self::redis::Redis;
 pub use self::summary::Summary;
 use crate::chaos::books::{Shared, lock};
@@ -28,21 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The time after the last change, long enough for every answer to have the newest state.
 const AFTERWARDS: Duration = Duration::from_secs(1);
-
-/// The parameters of a run.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// For how long changes and faults go on.
-    pub lasts: Duration,
-    /// The seed of all random numbers.
-    pub seed: u64,
-    /// The number of worker processes.
-    pub workers: usize,
-    /// The kind of run.
-    pub mode: Mode,
-    /// This program, which also runs as a worker.
-    pub program: PathBuf,
-}
 
 /// Performs a run.
 ///

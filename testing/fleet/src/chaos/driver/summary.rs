@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::Plan;
+use super::plan::Plan;
 use crate::chaos::books::{Answers, Books, Invalidations};
 use crate::chaos::clock::millis_after;
 use crate::chaos::settings::Mode;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::steps::Steps;
 use crate::chaos::clock::{Stamp, nanos};
-use crate::chaos::oracle::Instance;
+use crate::chaos::instance::Instance;
 
 /// A committed state.
 #[derive(Debug, Clone, Copy)]

@@ -14,9 +14,9 @@
 //! Everything else is a violation. If a token was valid in every version that an answer may be from, an absence
 //! is explained only by a Python node's unfenced null ([`Cause::UnfencedNull`]).
 
-use super::BOUND;
 use super::clock::{Stamp, nanos};
 use super::ledger::{By, Completed, Id, Key, Ledger, Load, tenant_of};
+use super::settings::BOUND;
 use crate::interop::python::Version;
 
 /// Our fill immediately follows our load. If a load was answered this long before an invalidation began, its fill

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::clock::Stamp;
-use super::{TENANTS, TOKENS};
+use super::settings::{TENANTS, TOKENS};
 use crate::interop::python::Version;
 
 /// The types that tokens are requested with. All tokens have the type `app`.

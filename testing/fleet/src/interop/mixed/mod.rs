@@ -18,45 +18,23 @@ pub mod clock;
 pub mod judge;
 pub mod ledger;
 pub mod operator;
+mod plan;
 pub mod python_side;
 pub mod rust_side;
+mod settings;
 pub mod summary;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use test_support::{Dice, RedisServer};
+use test_support::RedisServer;
 
-use crate::interop::python::Version;
 use books::Books;
-use operator::Executors;
+pub use plan::{Executors, Plan};
 use rust_side::RustSide;
+pub use settings::BOUND;
 use summary::Summary;
-
-/// The number of tokens, which is small, so that a change meets loads and answers of all nodes.
-pub const TOKENS: usize = 24;
-
-/// The number of tenants. A token's tenant does not change.
-pub const TENANTS: usize = 4;
-
-/// S of our local levels.
-pub const BOUND: Duration = Duration::from_millis(300);
-
-/// The parameters of a run.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The duration.
-    pub lasts: Duration,
-    /// The seed of all random numbers.
-    pub seed: u64,
-    /// The number of our engines.
-    pub engines: usize,
-    /// The Python nodes.
-    pub nodes: Vec<Version>,
-    /// The sides that invalidate.
-    pub executors: Executors,
-}
 
 /// Performs a run with a private Redis.
 pub fn run(plan: &Plan) -> Summary {
@@ -96,14 +74,4 @@ pub fn run(plan: &Plan) -> Summary {
     });
     books.judge_the_rest();
     Summary::of(&books, &rust, plan)
-}
-
-/// Returns the database's delay before or after it reads: usually short, sometimes long, so that changes happen
-/// during loads of both sides.
-fn database_pause(dice: &mut Dice) -> Duration {
-    match dice.below(100) {
-        0..70 => Duration::ZERO,
-        70..95 => dice.up_to(Duration::from_millis(15)),
-        _ => dice.up_to(Duration::from_millis(250)),
-    }
 }

@@ -11,8 +11,9 @@ use tokio::runtime::Handle;
 use super::books::Books;
 use super::clock::now;
 use super::ledger::{By, Completed, SCOPES, Target, tenant_name, token_text};
+use super::plan::Plan;
 use super::rust_side::RustSide;
-use super::{Plan, TENANTS, TOKENS};
+use super::settings::{TENANTS, TOKENS};
 use crate::interop::python::{Python, Version};
 
 /// The number of operators, each with its own targets.
@@ -20,15 +21,6 @@ pub const OPERATORS: usize = 2;
 
 /// The longest pause between two changes of one operator.
 const PAUSE: Duration = Duration::from_millis(160);
-
-/// The sides that invalidate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Executors {
-    /// Whether our side does.
-    pub rust: bool,
-    /// The Python versions that do.
-    pub python: Vec<Version>,
-}
 
 /// Changes and invalidates until the run ends.
 pub fn work(

@@ -10,7 +10,7 @@ use super::books::Books;
 use super::clock::now;
 use super::judge::{Answered, Said};
 use super::ledger::{By, Found, Id, Key, SCOPES, tenant_name, tenant_of, token_text};
-use super::{TOKENS, database_pause};
+use super::settings::{TOKENS, database_pause};
 use crate::interop::python::{self, Message, Python, Query, Version};
 
 /// The mean pause between two requests.

@@ -15,7 +15,7 @@ use super::books::Books;
 use super::clock::now;
 use super::judge::{Answered, Said};
 use super::ledger::{By, Found, Id, Key, SCOPES, tenant_name, tenant_of, token_text};
-use super::{BOUND, TOKENS, database_pause};
+use super::settings::{BOUND, TOKENS, database_pause};
 use crate::interop::database::patient;
 
 /// The number of tasks per engine, so that some requests share a call.

@@ -6,8 +6,9 @@ use super::books::{Books, Side, Sides};
 use super::clock::Stamp;
 use super::judge::Cause;
 use super::ledger::{By, Ledger};
+use super::plan::Plan;
 use super::rust_side::RustSide;
-use super::{BOUND, Plan, TENANTS, TOKENS};
+use super::settings::{BOUND, TENANTS, TOKENS};
 use crate::interop::python::Version;
 
 /// The number of violations that are described.

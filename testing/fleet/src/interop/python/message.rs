@@ -2,8 +2,6 @@
 
 use serde_json::Value;
 
-use super::Query;
-
 /// A line from a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
@@ -19,6 +17,15 @@ pub enum Message {
     Asked(Asked),
     /// A serving node has written an entry or a null.
     Wrote(Wrote),
+}
+
+/// A load that a node requests from the test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// The token's text.
+    pub token: String,
+    /// The scope.
+    pub scope: Option<String>,
 }
 
 /// A request, with its times by the clock that all processes share.

@@ -11,7 +11,7 @@ use std::fmt;
 use serde_json::{Value, json};
 use test_support::RedisServer;
 
-pub use message::{Asked, Message, Said, Wrote};
+pub use message::{Asked, Message, Query, Said, Wrote};
 use process::Process;
 
 /// A published version of the Python service's cache.
@@ -47,15 +47,6 @@ pub struct Seen {
     pub record: Option<Value>,
     /// `record`, `missing`, `null` or `undecodable`. The service does not distinguish the last three.
     pub why: String,
-}
-
-/// A load that a node requests from the test.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
-    /// The token's text.
-    pub token: String,
-    /// The scope.
-    pub scope: Option<String>,
 }
 
 /// A running node, which ends when this value is dropped, or when the test's process ends.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Message;
+use crate::interop::python::message::Message;
 use test_support::python;
 
 /// Only limits how long a test can hang. It is long, because two cores may run many tests.

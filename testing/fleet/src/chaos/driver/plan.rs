@@ -1,0 +1,21 @@
+//! The parameters of a run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::chaos::settings::Mode;
+
+/// The parameters of a run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// For how long changes and faults go on.
+    pub lasts: Duration,
+    /// The seed of all random numbers.
+    pub seed: u64,
+    /// The number of worker processes.
+    pub workers: usize,
+    /// The kind of run.
+    pub mode: Mode,
+    /// This program, which also runs as a worker.
+    pub program: PathBuf,
+}
