@@ -165,7 +165,11 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
-    /// Sets how long an unknown or denied token is cached as such.
+    /// Sets how long an unknown, denied or expired token is cached as such.
+    ///
+    /// [`Duration::ZERO`] turns this off: such tokens are neither stored nor kept in this process's memory, and
+    /// each request with one waits for the loader, although concurrent requests still share a load. Entries that
+    /// other instances have stored are used all the same.
     ///
     /// Defaults to 60 seconds, as in Dify's Python service.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
@@ -372,12 +376,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         }
         let times = [
             ("ttl", self.ttl, Duration::from_millis(1), 30 * DAY),
-            (
-                "negative_ttl",
-                self.negative_ttl,
-                Duration::from_millis(1),
-                DAY,
-            ),
+            ("negative_ttl", self.negative_ttl, Duration::ZERO, DAY),
             (
                 "stale_if_error",
                 self.stale_if_error,

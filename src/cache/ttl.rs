@@ -13,6 +13,7 @@ pub(crate) const DIFY_TTL: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ttls {
     pub(crate) ttl: Duration,
+    /// Zero: unknown, denied and expired tokens are not cached.
     pub(crate) negative_ttl: Duration,
     /// The maximum random reduction of a TTL, in percent.
     pub(crate) jitter_percent: u32,
@@ -61,8 +62,11 @@ impl Ttls {
         self.stale_if_error.min(left.saturating_sub(ttl))
     }
 
-    /// Returns the TTL of an unknown token and of a denied record.
+    /// Returns the TTL of an unknown token and of a denied record, or zero if they are not cached.
     pub(crate) fn of_negative(&self, dice: u32) -> Duration {
+        if self.negative_ttl.is_zero() {
+            return Duration::ZERO;
+        }
         self.shortened(self.negative_ttl, dice)
     }
 

@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_invalid, redis, until,
+    Builder, Cache, Db, Mode, Points, Row, ask, entry, found, is_invalid, local_entries, redis,
+    until,
 };
 use chrono::Utc;
 use test_support::RedisServer;
@@ -962,6 +963,75 @@ async fn invented_tokens_write_no_more_negative_entries_than_the_cap() {
 }
 
 #[tokio::test]
+async fn a_negative_ttl_of_zero_caches_no_negative_and_leaves_no_lease() {
+    let server = RedisServer::start();
+    let stores: [fn(Builder, &RedisServer) -> Builder; 3] = [
+        |builder, _| builder,
+        |builder, server| builder.store(redis(server)),
+        |builder, server| {
+            let store = redis(server).key_layout(KeyLayout::dify());
+            builder.store(store).token_types(["app"])
+        },
+    ];
+    for with_store in stores {
+        let (db, clock) = (
+            Db::with(TOKEN, Row::new("app").of_tenant("t-1")),
+            ManualClock::new(),
+        );
+        let builder = with_store(db.cache(), &server).negative_ttl(Duration::ZERO);
+        let cache = builder.clock(clock.clone()).build().unwrap();
+        for loads in 1..=3 {
+            assert!(is_invalid(&cache, "unknown-token").await);
+            assert_eq!(db.loads(), loads);
+            assert!(server.keys("*unknown*").is_empty());
+        }
+        db.suspend("t-1");
+        for loads in 4..=6 {
+            let answer = ask(&cache, TOKEN).await.unwrap();
+            assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
+            assert_eq!(db.loads(), loads);
+        }
+        assert_eq!(local_entries(&cache), (0, 0));
+        assert!(server.keys("*:token:*").is_empty());
+        assert!(server.keys("*app:*").is_empty());
+        assert_eq!(cache.stats().negative_writes_skipped, 0);
+        // A valid token is cached as ever.
+        db.resume("t-1");
+        for _ in 0..2 {
+            found(&cache, TOKEN).await;
+            assert_eq!(db.loads(), 7);
+        }
+        cache.invalidate(TOKEN).await.unwrap();
+        server.flushall();
+    }
+}
+
+#[tokio::test]
+async fn with_a_negative_ttl_of_zero_concurrent_lookups_share_a_load() {
+    each(async |build| {
+        let db = Db::new();
+        let cache = build(db.cache().negative_ttl(Duration::ZERO));
+        db.gate.close();
+        let ask = || {
+            let cache = cache.clone();
+            tokio::spawn(async move { is_invalid(&cache, TOKEN).await })
+        };
+        let mut asks = vec![ask()];
+        db.gate.reached(1).await;
+        asks.extend((0..100).map(|_| ask()));
+        tokio::task::yield_now().await;
+        db.gate.open();
+        for invalid in asks {
+            assert!(invalid.await.unwrap());
+        }
+        // Lookups that join after the load was sent share the next one.
+        assert_eq!(db.loads(), 2);
+        assert_eq!(db.most_at_once(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn peek_answers_from_the_caches_and_loads_nothing() {
     each(async |build| {
         let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
@@ -1046,14 +1116,13 @@ fn build_rejects_invalid_values_with_the_setters_name() {
         let store = RedisStore::new("redis://127.0.0.1").unwrap();
         builder.store(store.key_layout(KeyLayout::dify()))
     }
-    let cases: [(&str, Change); 17] = [
+    let cases: [(&str, Change); 16] = [
         ("Dify layout", |b| dify(b).ttl(Duration::from_secs(601))),
         ("Dify layout", |b| {
             dify(b).stale_if_error(Duration::from_secs(1))
         }),
         ("ttl", |b| b.ttl(Duration::ZERO)),
         ("ttl", |b| b.ttl(Duration::MAX)),
-        ("negative_ttl", |b| b.negative_ttl(Duration::ZERO)),
         ("negative_ttl", |b| {
             b.negative_ttl(Duration::from_secs(90_000))
         }),

@@ -120,19 +120,23 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         fence: Fence,
     ) -> Completed<M> {
         let (engine, nonce) = (self.engine, lease.nonce);
+        let (ttl, grace) = checked.ttl(&engine.ttls, engine.clock.wall(), random());
+        // With a negative TTL of zero, negatives are not cached.
+        // guard: B5
+        let cached = !ttl.is_zero();
         // The in-memory store has a separate capacity for unknown tokens: they evict no records.
         // guard: B1
-        let capped = checked.is_absent()
+        let capped = cached
+            && checked.is_absent()
             && !engine.store.is_local()
             && !engine.negative_writes.allows(engine.clock.now());
         if capped {
             engine.counters.negative_writes_skipped.add();
         }
-        if capped || engine.clock.now() >= lease.deadline {
+        if !cached || capped || engine.clock.now() >= lease.deadline {
             self.release(nonce).await;
             return self.uncached(checked, load.number);
         }
-        let (ttl, grace) = checked.ttl(&engine.ttls, engine.clock.wall(), random());
         let until = engine.clock.now().after(ttl);
         let value = checked.into_value(fence.generation(), until, grace);
         engine.reach(SyncPoint::BeforeFill).await;
