@@ -1,4 +1,4 @@
-//! What a caller is answered.
+//! The answer to a lookup.
 
 use super::cached_token::CachedApiToken;
 use super::local::LocalEntry;
@@ -7,20 +7,23 @@ use crate::metrics::Origin;
 use crate::metrics::Outcome;
 use crate::token::{Denial, InvalidReason};
 
-/// What is known for certain about a presented token.
+/// The answer of a cache about a token.
 ///
-/// That the cache cannot tell is not an answer but the error [`Unavailable`](crate::Unavailable).
+/// It is always certain: if the cache cannot tell, it returns the error
+/// [`Unavailable`](crate::Unavailable) instead.
+///
+/// # Examples
 ///
 /// ```
 /// use tower_api_token::{Answer, ApiTokenCache};
 ///
-/// /// The first message of a WebSocket.
+/// /// Handles the first message of a WebSocket.
 /// async fn hello(cache: &ApiTokenCache, token: &str) -> Result<String, (u16, String)> {
 ///     match cache.authenticate_typed(token, "app").await {
 ///         Ok(Answer::Valid(token)) => Ok(token.id().to_owned()),
 ///         Ok(Answer::Denied(denial)) => Err((4403, denial.reason().to_owned())),
-///         Ok(_) => Err((4401, "not a good token".to_owned())),
-///         // Not the client's fault, and no reason to throw its token away.
+///         Ok(_) => Err((4401, "invalid token".to_owned())),
+///         // The token may be valid, so the client should keep it and retry.
 ///         Err(_) => Err((1013, "try again later".to_owned())),
 ///     }
 /// }
@@ -29,11 +32,11 @@ use crate::token::{Denial, InvalidReason};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Answer<M = ()> {
-    /// The token is valid. HTTP: the request goes on.
+    /// The token is valid. Over HTTP, the layer calls the inner service.
     Valid(CachedApiToken<M>),
-    /// The token is unknown, revoked, expired or of another type. HTTP: 401, the same for each.
+    /// The token is unknown, revoked, expired or of another type. Over HTTP, each of these is the same 401.
     Invalid(InvalidReason),
-    /// The token is known and may not be used now. HTTP: 403 with the reason.
+    /// The token exists but may not be used now. Over HTTP, this is a 403 with the reason.
     Denied(Denial),
 }
 
@@ -47,7 +50,7 @@ impl<M> Answer<M> {
         }
     }
 
-    /// Returns the verified token, if the answer is one.
+    /// Returns the token if it is valid.
     pub fn valid(self) -> Option<CachedApiToken<M>> {
         match self {
             Self::Valid(token) => Some(token),
@@ -66,7 +69,7 @@ impl<M> Clone for Answer<M> {
     }
 }
 
-/// A call's answer, before what is decided for every request.
+/// The answer of a call, before it is checked for each request: expiry, token type and denial.
 pub(crate) struct Resolved<M> {
     pub(crate) entry: LocalEntry<M>,
     pub(crate) origin: Origin,

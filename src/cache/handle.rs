@@ -1,4 +1,4 @@
-//! The cache's public handle.
+//! The public handle of a cache.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,11 +11,15 @@ use crate::metrics::Stats;
 use crate::store::error::StoreError;
 use crate::token::{BearerToken, TokenDigest};
 
-/// Verified tokens, cached: in this process, in the store, from the loader.
+/// A cache of verified tokens in this process and a [store](crate::ApiTokenCacheBuilder::store), in front of a
+/// [loader](crate::TokenLoader).
 ///
-/// It is what [`ApiTokenLayer`](crate::ApiTokenLayer) asks, and can be asked without HTTP: for a
-/// WebSocket's first message, a GraphQL field, a job's payload. A clone is a reference count; all
-/// clones share everything.
+/// [`ApiTokenLayer`](crate::ApiTokenLayer) uses it for HTTP requests. Use it directly for tokens that arrive in
+/// another way, such as in the first message of a WebSocket or in the payload of a job.
+///
+/// Cloning it is cheap, and clones share all state.
+///
+/// # Examples
 ///
 /// ```
 /// use tower_api_token::{Answer, ApiTokenCache, Lookup, TokenRecord};
@@ -47,8 +51,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// Concurrent calls for the same token share one load. Expiry is checked on each call, even if the
     /// entry is cached.
     ///
-    /// A token of any length and alphabet is looked up: check what comes from outside first, as the layer
-    /// does.
+    /// The syntax of `token` is not checked. Reject malformed tokens before you call this, as the layer does.
     ///
     /// # Errors
     /// Returns [`Unavailable`] if neither a cache nor the loader could answer. The failure is not cached.
@@ -63,11 +66,11 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.ask(token, None).await
     }
 
-    /// Authenticates `token` for those who accept tokens of `token_type` alone.
+    /// Authenticates `token`, and accepts only tokens of type `token_type`.
     ///
-    /// The type is compared on each call, even if the entry is cached: a token of another type, or of
-    /// none, is [`WrongTokenType`](crate::InvalidReason::WrongTokenType). Calls for different types share one entry and one
-    /// load. The type must not come from the request.
+    /// A token of another type, or without one, is invalid
+    /// ([`WrongTokenType`](crate::InvalidReason::WrongTokenType)). The type is compared on each call, so that calls
+    /// for different types share one entry and one load. Never take `token_type` from the request.
     ///
     /// # Errors
     /// Returns [`Unavailable`] if neither a cache nor the loader could answer, or if `token_type` is not
@@ -97,10 +100,9 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         engine.resolve(token, asked.map(Arc::from)).await
     }
 
-    /// Returns what the caches say about `token`, without asking the loader, or `None` if they say
-    /// nothing.
+    /// Returns the cached answer for `token`, or `None` if there is none.
     ///
-    /// It does not count as a use of the token.
+    /// This never calls the loader, and does not count as a use of the token.
     ///
     /// # Errors
     /// Returns [`StoreError`] if the store did not answer.
@@ -128,10 +130,22 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         Ok(last)
     }
 
-    /// Loads `token` into the caches if it is not there: after a deployment, for the tokens that are used
-    /// most.
+    /// Loads `token` into the cache if it is not cached yet, for example after a deployment for the most used
+    /// tokens.
     ///
-    /// It takes the way of a miss, and does not count as a use of the token.
+    /// This does not count as a use of the token.
+    ///
+    /// # Errors
+    /// Returns [`Unavailable`] if neither a cache nor the loader could answer. The failure is not cached.
+    ///
+    /// # Panics
+    /// Panics on a miss outside of a tokio runtime with its timer (and with Redis, its I/O) enabled.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe. If it is dropped during a load, the load continues in a background
+    /// task.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
@@ -147,16 +161,6 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    /// Returns [`Unavailable`] if neither a cache nor the loader could answer. The failure is not cached.
-    ///
-    /// # Panics
-    /// Panics on a miss outside of a tokio runtime with its timer (and with Redis, its I/O) enabled.
-    ///
-    /// # Cancel safety
-    /// This method is cancel safe. If it is dropped during a load, the load continues in a background
-    /// task.
     pub async fn warm(&self, token: &str) -> Result<(), Unavailable> {
         for in_key in self.engine.types_in_keys() {
             if self.engine.peek_locally(token, in_key.as_deref()).is_none() {
@@ -167,16 +171,20 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         Ok(())
     }
 
-    /// Makes a change of this token hold everywhere: call it after the change is committed, be it a
-    /// revocation or a creation (an unknown token may be cached as such).
+    /// Invalidates `token`, so that all instances load it again.
     ///
-    /// See [`Invalidation`] for what can be asked of it, and what is promised.
+    /// Call this after each change of the token was committed. This includes its creation, because the token may
+    /// be cached as unknown. [`Invalidation`] documents the options and guarantees.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use tower_api_token::{ApiTokenCache, InvalidateError};
     /// # async fn changed(cache: ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
-    /// cache.invalidate(token).await?;            // other instances within the staleness bound
-    /// cache.invalidate(token).wait_for_all_instances().await?; // when no instance can still accept it
+    /// // Other instances may use the old record for up to `max_staleness` after this returns.
+    /// cache.invalidate(token).await?;
+    /// // No instance uses the old record after this returns.
+    /// cache.invalidate(token).wait_for_all_instances().await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -186,37 +194,37 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         Invalidation::new(Arc::clone(&self.engine), target)
     }
 
-    /// Invalidates a token by its digest, for callers that do not have the text: a database should store
-    /// digests only.
+    /// Invalidates a token by its digest, like [`invalidate`](Self::invalidate).
     ///
-    /// With the [Dify layout](crate::store::KeyLayout::dify) the invalidation returns an error that is not
-    /// retryable, because the layout's keys hold the text.
+    /// Use this if your database stores only digests, as it should. With the
+    /// [Dify layout](crate::store::KeyLayout::dify), whose keys contain the token, the invalidation returns an error
+    /// that is not retryable.
     pub fn invalidate_digest(&self, digest: TokenDigest) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Token(digest, None))
     }
 
-    /// Invalidates all tokens of a tenant: call it after a change of the tenant is committed.
+    /// Invalidates all tokens of a tenant. Call this after a change of the tenant was committed.
     ///
-    /// It takes two deletions, however many of the tokens are cached.
+    /// This deletes two keys, however many of the tokens are cached. In the
+    /// [Dify layout](crate::store::KeyLayout::dify) it deletes each entry.
     pub fn invalidate_tenant(&self, tenant: &str) -> Invalidation<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Tenant(tenant.to_owned()))
     }
 
-    /// Returns the counts since the cache was built.
+    /// Returns the counters since the cache was built, and the sizes of the local level.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
 
-    /// Publishes the counts since the last call, and the current gauges, to the recorder of the `metrics` crate.
+    /// Publishes the counters since the last call, and the current gauges, to the recorder of the `metrics` crate.
     ///
-    /// Call it before each scrape, or once a second: only durations are recorded without it. A hit in this
-    /// process's memory takes 200 ns, of which the crate's counters would be a good part, so hits are counted
-    /// here and published together. Install the recorder first, because counts that are published without one
-    /// are lost. `docs/metrics.md` lists names and labels.
+    /// Call this before each scrape, or once a second. Without it only durations are recorded. A local hit takes
+    /// 200 ns, of which the counters of the `metrics` crate would be a large part, so the cache counts by itself
+    /// and publishes the sums. Install the recorder first: counts that are published without one are lost.
+    /// `docs/metrics.md` lists names and labels.
     ///
-    /// Two caches of one process need different [namespaces](crate::ApiTokenCacheBuilder::namespace), which are the
-    /// label `cache`. With the same label, their counts would add up, and their gauges would overwrite each
-    /// other.
+    /// Give each cache of a process its own [namespace](crate::ApiTokenCacheBuilder::namespace), which is the label
+    /// `cache`. With the same label, their counters would add up, and their gauges would overwrite each other.
     ///
     /// # Examples
     ///
@@ -236,34 +244,38 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.publish_metrics();
     }
 
-    /// Returns the number of calls that are under way, for tokens and for tenants.
+    /// Returns how many calls are in flight, for tokens and for tenants' generations.
     #[cfg(feature = "test-util")]
     pub fn in_flight(&self) -> usize {
         self.engine.entry_calls.len() + self.engine.generation_calls.len()
     }
 
-    /// Checks that the store does what requests need of it, for a readiness probe. A service whose store is
-    /// unreachable still works, through its loader.
+    /// Checks that the store executes every command that requests need.
     ///
-    /// The check runs each command that requests need in Redis, scripts included, on separate keys that expire
-    /// after a second. On a cluster it runs them on every master, and every slot must have one. So it fails
-    /// where a PING succeeds: on a read-only server, on one that is out of memory or refuses a command, on one
-    /// node of a larger cluster, and on a cluster that lacks a master, although some requests may still be
-    /// answered from it. Replicas are not asked.
+    /// Show the result in a readiness probe, but stay ready if it is an error: the loader still answers requests.
+    ///
+    /// In Redis, this runs each command and script on separate keys that expire after a second. On a cluster it
+    /// does so on every master, and every slot must have one. So it also fails where a `PING` succeeds: on a server
+    /// that is read-only, out of memory or refuses a command, on a single node of a larger cluster, and on a cluster
+    /// that lacks a master, although some requests may still be answered from it. Replicas are not checked.
     ///
     /// # Errors
     /// Returns an error if the store did not answer within its timeout, or refused a command.
     ///
     /// # Cancel safety
-    /// This method is cancel safe: what it has written expires.
+    /// This method is cancel safe. Keys that it has written expire.
     pub async fn check_store(&self) -> Result<(), StoreError> {
         self.engine.store.check().await
     }
 
-    /// Writes the recorder's pending uses, within its [timeout](crate::last_use::LastUseRecorder::shutdown_timeout), and
-    /// returns how many could not be written. Those are counted as dropped.
+    /// Writes the pending last uses and stops recording. Returns how many uses could not be written within the
+    /// [timeout](crate::last_use::LastUseRecorder::shutdown_timeout); they are counted as dropped.
     ///
-    /// Afterwards no clone of this cache records uses any more. Lookups are still answered.
+    /// Clones of this cache no longer record uses either. Lookups are still answered.
+    ///
+    /// # Cancel safety
+    /// If this method is dropped, recording has stopped, and uses that are not yet written stay pending until it
+    /// is called again.
     ///
     /// # Examples
     ///
@@ -271,17 +283,13 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     /// # use tower_api_token::ApiTokenCache;
     /// # async fn serve() {}
     /// # async fn run(cache: ApiTokenCache) {
-    /// serve().await; // until its graceful shutdown is over
+    /// serve().await; // returns after a graceful shutdown
     /// let unwritten = cache.shutdown().await;
     /// if unwritten > 0 {
-    ///     eprintln!("{unwritten} last uses are lost");
+    ///     eprintln!("{unwritten} last uses were lost");
     /// }
     /// # }
     /// ```
-    ///
-    /// # Cancel safety
-    /// If this method is dropped, recording has ended, and uses that are not yet written stay pending until it
-    /// is called again.
     pub async fn shutdown(&self) -> usize {
         match &self.engine.last_use {
             Some(recorder) => recorder.shutdown().await,

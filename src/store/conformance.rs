@@ -1,4 +1,4 @@
-//! One suite for every store: protocol.md's operations, as an engine relies on them.
+//! Tests of the operations in protocol.md, run on every store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ type AnyStore = Arc<dyn Backend<u32>>;
 
 const LEASE: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_secs(60);
-/// Short enough to wait for, long enough for two commands.
+/// A TTL that tests wait for. Two commands take less.
 const SHORT: Duration = Duration::from_millis(150);
 
 fn parts() -> Parts {
@@ -47,6 +47,7 @@ fn redis(server: &RedisServer) -> AnyStore {
         .0
 }
 
+/// Runs a test on each store.
 async fn each(test: impl AsyncFn(AnyStore)) {
     test(memory()).await;
     let server = RedisServer::start();
@@ -93,8 +94,8 @@ async fn acquire(store: &AnyStore, key: &EntryKey) -> Nonce {
     nonce
 }
 
-/// Whether a lease over what was seen was given.
-async fn over(store: &AnyStore, key: &EntryKey, old: &Observed, nonce: Nonce) -> bool {
+/// Replaces `old` by a lease. Returns whether it was still there.
+async fn replace(store: &AnyStore, key: &EntryKey, old: &Observed, nonce: Nonce) -> bool {
     match store
         .acquire(key, Some(old), nonce, LEASE)
         .await
@@ -133,7 +134,7 @@ async fn assert_vacant(store: &AnyStore, key: &EntryKey) {
 }
 
 #[tokio::test]
-async fn a_lease_is_given_to_one() {
+async fn only_one_caller_acquires_a_lease() {
     each(async |store| {
         let k = key("a");
         assert_vacant(&store, &k).await;
@@ -151,7 +152,7 @@ async fn a_lease_is_given_to_one() {
 }
 
 #[tokio::test]
-async fn a_fill_needs_the_lease_that_it_was_loaded_under() {
+async fn a_fill_needs_its_own_lease() {
     each(async |store| {
         let k = key("a");
         let nonce = acquire(&store, &k).await;
@@ -167,7 +168,7 @@ async fn a_fill_needs_the_lease_that_it_was_loaded_under() {
             store.fill(&k, nonce, &value, None, TTL).await.unwrap(),
             Filled::Stored(_)
         ));
-        // A late duplicate of the fill, or of the acquire, changes nothing.
+        // A late duplicate of the fill or of the acquire changes nothing.
         assert_eq!(
             store
                 .fill(&k, nonce, &absent(TTL), None, TTL)
@@ -189,7 +190,7 @@ async fn a_fill_needs_the_lease_that_it_was_loaded_under() {
 }
 
 #[tokio::test]
-async fn a_deletion_ends_the_lease_so_that_the_fill_is_refused() {
+async fn a_fill_after_a_deletion_is_refused() {
     each(async |store| {
         let k = key("a");
         let nonce = acquire(&store, &k).await;
@@ -210,7 +211,7 @@ async fn a_deletion_ends_the_lease_so_that_the_fill_is_refused() {
 }
 
 #[tokio::test]
-async fn a_deletion_takes_each_of_the_keys_and_no_other() {
+async fn a_deletion_removes_only_the_given_keys() {
     each(async |store| {
         let keys = [key("a"), key("b")];
         for k in keys.iter().chain([&key("c")]) {
@@ -226,7 +227,7 @@ async fn a_deletion_takes_each_of_the_keys_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ran_out_fills_nothing_and_is_free() {
+async fn an_expired_lease_cannot_fill_and_can_be_acquired() {
     each(async |store| {
         let k = key("a");
         let nonce = Nonce::new();
@@ -247,7 +248,7 @@ async fn a_lease_that_ran_out_fills_nothing_and_is_free() {
 }
 
 #[tokio::test]
-async fn a_value_ends_with_its_time_to_live() {
+async fn a_value_expires_after_its_ttl() {
     each(async |store| {
         let k = key("a");
         let nonce = acquire(&store, &k).await;
@@ -264,7 +265,7 @@ async fn a_value_ends_with_its_time_to_live() {
 }
 
 #[tokio::test]
-async fn a_lease_over_a_value_needs_the_value_that_was_seen() {
+async fn a_lease_replaces_a_value_only_if_it_is_unchanged() {
     each(async |store| {
         let k = key("a");
         put(&store, &k, &found(None, TTL)).await;
@@ -273,15 +274,15 @@ async fn a_lease_over_a_value_needs_the_value_that_was_seen() {
             .delete(of_token(std::slice::from_ref(&k)), false, None)
             .await
             .unwrap();
-        let ours = over(&store, &k, &old, Nonce::new()).await;
-        assert!(!ours, "it is gone");
+        let ours = replace(&store, &k, &old, Nonce::new()).await;
+        assert!(!ours, "the value was deleted");
         put(&store, &k, &absent(TTL)).await;
-        let ours = over(&store, &k, &old, Nonce::new()).await;
-        assert!(!ours, "another lies there");
+        let ours = replace(&store, &k, &old, Nonce::new()).await;
+        assert!(!ours, "there is another value");
         let (_, old) = value(&store, &k).await;
         let nonce = Nonce::new();
-        assert!(over(&store, &k, &old, nonce).await);
-        assert!(!over(&store, &k, &old, Nonce::new()).await);
+        assert!(replace(&store, &k, &old, nonce).await);
+        assert!(!replace(&store, &k, &old, Nonce::new()).await);
         assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
         assert!(matches!(
             store
@@ -295,7 +296,7 @@ async fn a_lease_over_a_value_needs_the_value_that_was_seen() {
 }
 
 #[tokio::test]
-async fn a_lease_is_given_back_by_its_holder_alone() {
+async fn only_its_holder_releases_a_lease() {
     each(async |store| {
         let k = key("a");
         let nonce = acquire(&store, &k).await;
@@ -309,7 +310,7 @@ async fn a_lease_is_given_back_by_its_holder_alone() {
 }
 
 #[tokio::test]
-async fn all_kinds_of_values_come_back_whole() {
+async fn all_kinds_of_values_round_trip() {
     each(async |store| {
         let generation = Generation::new();
         put(&store, &key("a"), &found(Some(generation), TTL)).await;
@@ -359,7 +360,7 @@ async fn a_tenants_generation_lasts_until_the_tenant_is_invalidated() {
 }
 
 #[tokio::test]
-async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it() {
+async fn an_acquire_reads_the_epoch_which_any_tenants_invalidation_deletes() {
     each(async |store| {
         let missing = store
             .acquire(&key("a"), None, Nonce::new(), LEASE)
@@ -401,7 +402,7 @@ async fn the_epoch_ends_with_every_tenants_invalidation_and_an_acquire_reads_it(
 }
 
 #[tokio::test]
-async fn an_eviction_revokes_what_a_level_in_front_may_hold() {
+async fn an_eviction_revokes_entries_that_are_still_referenced() {
     let store: AnyStore = MemoryStore::new().capacity(16).into_store(parts()).0;
     let mut held = Vec::new();
     for n in 0..1_000 {
@@ -418,13 +419,13 @@ async fn an_eviction_revokes_what_a_level_in_front_may_hold() {
     assert!(alive <= 16, "{alive}");
 }
 
-/// A time that microseconds can tell, as they are kept.
+/// Returns a time in whole microseconds, which is the precision of stored times.
 fn used(seconds: u64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001 + seconds * 1_000_000)
 }
 
 #[tokio::test]
-async fn a_last_use_goes_forward_only_each_of_a_batch_by_itself() {
+async fn each_last_use_of_a_batch_only_moves_forward() {
     let server = RedisServer::start();
     let dify = || parts_of(KeyLayout::dify());
     let store = RedisStore::new(&server.url()).unwrap();
@@ -453,7 +454,7 @@ async fn a_last_use_goes_forward_only_each_of_a_batch_by_itself() {
     }
 }
 
-mod redis_alone {
+mod redis_only {
     use super::*;
     use crate::store::redis::codec::shared;
 
@@ -466,7 +467,7 @@ mod redis_alone {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_corrupt_and_can_be_replaced() {
+    async fn an_unreadable_value_is_corrupt_and_can_be_replaced() {
         let server = RedisServer::start();
         let store = redis(&server);
         let (a, b) = (key("a"), key("b"));
@@ -485,10 +486,10 @@ mod redis_alone {
             "N1 ",
             "D2{}",
             "null",
-            // Not denied, and denied without a reason.
+            // The kind of a denied record without a reason, and a reason in a valid record.
             &others.replacen("V1", "D2", 1),
             &others.replace("\"metadata\"", "\"denied\":\"no\",\"metadata\""),
-            &others, // a swapped entry: another token's digest
+            &others, // another token's entry
             &others.replace("\"metadata\":7", "\"metadata\":\"seven\""),
             &others.replace("2023-", "99-"),
         ] {
@@ -496,12 +497,12 @@ mod redis_alone {
             let Seen::Corrupt(old) = store.get(&a).await.unwrap() else {
                 panic!("{bytes:?} was read");
             };
-            assert!(over(&store, &a, &old, Nonce::new()).await);
+            assert!(replace(&store, &a, &old, Nonce::new()).await);
         }
     }
 
     #[tokio::test]
-    async fn a_key_of_another_type_is_told_apart_and_can_be_deleted() {
+    async fn a_key_of_another_redis_type_is_detected_and_replaced() {
         let server = RedisServer::start();
         let store = redis(&server);
         let k = key("a");
@@ -510,11 +511,11 @@ mod redis_alone {
             panic!("a value")
         };
         assert_eq!(old, Observed::WrongType);
-        assert!(over(&store, &k, &old, Nonce::new()).await);
+        assert!(replace(&store, &k, &old, Nonce::new()).await);
     }
 
     #[tokio::test]
-    async fn a_record_over_the_limit_is_not_written() {
+    async fn a_record_above_the_size_limit_is_not_written() {
         let server = RedisServer::start();
         let store = redis(&server);
         let k = key("a");
@@ -531,7 +532,7 @@ mod redis_alone {
     }
 
     #[tokio::test]
-    async fn ttls_are_stored_in_redis_as_they_were_given() {
+    async fn keys_have_the_ttls_that_were_given() {
         let server = RedisServer::start();
         let store = redis(&server);
         let k = key("a");
@@ -544,12 +545,12 @@ mod redis_alone {
         let left = server.command(&["PTTL", "ns:tenant:{t}"]).int();
         assert!(
             left > 86_000_000,
-            "a generation in use is prolonged: {left}"
+            "reading a generation extends its TTL: {left}"
         );
     }
 
     #[tokio::test]
-    async fn a_lease_lies_in_redis_for_as_long_as_it_was_given() {
+    async fn a_lease_has_the_ttl_that_was_given() {
         let server = RedisServer::start();
         let (store, k) = (redis(&server), key("a"));
         acquire(&store, &k).await;
@@ -558,15 +559,15 @@ mod redis_alone {
     }
 
     #[tokio::test]
-    async fn a_generation_that_cannot_be_read_is_cleared_so_that_the_next_look_creates_one() {
+    async fn an_unreadable_generation_is_deleted_and_then_created_anew() {
         let server = RedisServer::start();
         let store = redis(&server);
-        for spoil in [
+        for contents in [
             ["SET", "ns:tenant:{t}", "garbage"],
             ["LPUSH", "ns:tenant:{t}", "x"],
         ] {
             server.command(&["DEL", "ns:tenant:{t}"]).int();
-            server.command(&spoil);
+            server.command(&contents);
             store.tenant("t", Generation::new()).await.unwrap_err();
             let fresh = Generation::new();
             assert_eq!(store.tenant("t", fresh).await.unwrap(), fresh);
@@ -574,7 +575,7 @@ mod redis_alone {
     }
 
     #[tokio::test]
-    async fn the_registry_comes_with_a_deletion() {
+    async fn a_deletion_returns_the_registry() {
         let server = RedisServer::start();
         let store = redis(&server);
         let bounds = vec![Duration::from_millis(1_000)];
@@ -590,7 +591,7 @@ mod redis_alone {
     }
 
     #[tokio::test]
-    async fn the_entry_holds_the_seven_members_and_neither_token_nor_plain_text() {
+    async fn an_entry_has_the_documented_members_and_not_the_token() {
         let server = RedisServer::start();
         let store = redis(&server);
         put(&store, &key("a"), &found(None, TTL)).await;
@@ -610,7 +611,7 @@ mod redis_alone {
     }
 
     #[tokio::test]
-    async fn what_is_no_time_of_a_last_use_is_none_and_makes_room_for_one() {
+    async fn an_unreadable_last_use_is_none_and_is_replaced() {
         let server = RedisServer::start();
         for layout in [KeyLayout::digest, KeyLayout::dify] {
             let store = RedisStore::new(&server.url()).unwrap();
@@ -620,13 +621,13 @@ mod redis_alone {
             let keys = (key_in(&keys, "a"), key_in(&keys, "b"), keys);
             let name = keys.2.last_use(&keys.0).into_bytes();
             let keys = [keys.0, keys.1];
-            for spoil in [
+            for contents in [
                 &[b"LPUSH".as_slice(), &name, b"x"],
                 &[b"SET".as_slice(), &name, b"zzz"],
                 &[b"SET".as_slice(), &name, b"\xff"],
             ] {
                 server.flushall();
-                server.command(spoil);
+                server.command(contents);
                 assert_eq!(store.last_uses(&keys).await.unwrap(), [None; 2]);
                 let uses = [(keys[0].clone(), used(1)), (keys[1].clone(), used(2))];
                 let put = store.put_last_uses(&uses).await.unwrap();

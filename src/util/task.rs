@@ -1,23 +1,28 @@
-//! Tasks that other callers depend on, beside user code that blocks its thread.
+//! Spawning tasks that must not depend on a thread which user code may block.
 //!
-//! A worker of tokio's multi-threaded runtime keeps the task that was woken or spawned last on its
-//! thread in a slot of its own (the LIFO slot), and a task that yielded in a list of its own. No other
-//! worker takes a task from either. Both are left when the running task returns to the worker: a handler
-//! that blocks its thread beside a lookup would keep there what all other callers wait for. What is here
-//! moves such a task to the worker's queue, from which any worker that has nothing to do steals it.
+//! A worker of tokio's multi-threaded runtime holds the task that it spawned or woke last in its LIFO slot, and
+//! tasks that yielded in a list. Other workers cannot steal tasks from either, and the worker itself runs them
+//! only after its current task has returned. So a handler that blocks its thread could delay a task that other
+//! requests wait for. The functions of this module move such a task to the worker's run queue, from which idle
+//! workers steal.
 
 use std::future::Future;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Spawns a task that others depend on. Must be called within a runtime.
+/// Spawns a task that idle workers can steal immediately.
+///
+/// # Panics
+/// Panics outside of a tokio runtime.
 pub(crate) fn spawn_stealable(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
     free_lifo_slot();
 }
 
-/// Moves the task in the LIFO slot of this thread's worker, if there is one, to the worker's queue, and
-/// wakes another worker for it: the slot holds one task, and a newer one takes its place.
+/// Moves the task in this worker's LIFO slot, if there is one, to the worker's run queue.
+///
+/// The slot holds one task, so spawning another one moves the first to the queue and wakes another worker. This
+/// does nothing outside of a multi-threaded runtime.
 pub(crate) fn free_lifo_slot() {
     if let Ok(runtime) = Handle::try_current()
         && runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
@@ -35,8 +40,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A runtime with a worker that is free and one that runs `first`, whatever that spawns, and then a
-    /// task that blocks its thread until somebody sends. Returns what that task received.
+    /// Polls `first` once in a worker, and then blocks that worker's thread until the sender is used. A second
+    /// worker is idle. Returns an error if nothing was sent within 10 s.
     pub(crate) fn beside_a_blocked_thread<F, T>(first: F) -> Result<(), RecvTimeoutError>
     where
         F: FnOnce(Sender<()>) -> T + Send + 'static,

@@ -14,7 +14,7 @@ use super::ledger::{By, Completed, SCOPES, Target, tenant_name, token_text};
 use super::plan::Plan;
 use super::rust_side::RustSide;
 use super::settings::{TENANTS, TOKENS};
-use crate::interop::python::{Python, Version};
+use crate::interop::python::Python;
 
 /// The number of operators, each with its own targets.
 pub const OPERATORS: usize = 2;
