@@ -1,5 +1,8 @@
 //! Models of the protocol, explored by a checker. For developers of the crate; nothing depends on them.
 //!
+//! Client tracking has models of its own, [`Tracking`], [`TenantCell`] and [`Cluster`], on the same checker. `tracking/`
+//! says what they leave out. The rest of this page is about the others.
+//!
 //! A [`Config`] says which parts of the protocol are there, how many instances and operators, which faults, and which
 //! [`Rule`]s are taken out. [`check`] explores it breadth first, completely or to a limit, and finds either nothing or a
 //! shortest path to a broken promise. [`catalog`] has the configurations that the tests and `scripts/model` explore.
@@ -21,8 +24,7 @@
 //! * **Operators commit once each**, and at most three act.
 //! * **Not modelled**: a registry that is lost while a local entry is usable, the Dify layout, a change of pepper,
 //!   `wait_for_replicas` and failovers, replicas, the limit on loads, the breaker, the limit on negative writes, unconfirmed
-//!   invalidations, an instance's own invalidations dropping its local entries, several tokens (except their reads of T),
-//!   expiry of the record.
+//!   invalidations, several tokens (except their reads of T), expiry of the record.
 
 pub mod catalog;
 mod config;

@@ -24,6 +24,12 @@ options: --instances N               processes
          --lacking PART              any of these parts
          --staleness N, --margin N, --drift N, --nap N
          --without RULE              takes a rule out (names: model rules)
+of client tracking, a key:
+         --instances N, --staleness N, --nap N, --changes N, --heartbeats N, --losses N
+         --with PART, --lacking PART others, evict, table, plain, tracked, fills, closes, links, kept or grace
+of client tracking, a cluster:
+         --with PART, --lacking PART tracked, migrates, late, from-learning, sessions-end or beat-shows-slots
+of all models:
          --states N, --depth N       limits";
 
 fn main() -> ExitCode {

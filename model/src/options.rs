@@ -81,6 +81,7 @@ fn tracking_part<'a>(config: &'a mut Tracking, name: &str) -> Result<&'a mut boo
         "plain" => Ok(&mut config.plain),
         "tracked" => Ok(&mut config.tracked),
         "fills" => Ok(&mut config.fills),
+        "closes" => Ok(&mut config.closes),
         "links" => Ok(&mut config.links),
         "kept" => Ok(&mut config.kept),
         "grace" => Ok(&mut config.grace),

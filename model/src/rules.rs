@@ -96,18 +96,20 @@ pub enum Rule {
     BeatOnLink,
     /// A heartbeat asks for `CLIENT CACHING`. Without: it only shows that the server answers.
     BeatAsksCaching,
-    /// An entry keeps its own session. Without: one lease proves the entries of all sessions.
+    /// An entry keeps its own session. Without: one proof serves the entries of all sessions.
     EntrySession,
-    /// A request reads the lease before the counter. Without: after it.
+    /// A request reads its session's latest proof before the counter. Without: after it.
     ProvedFirst,
-    /// A request reads the lease of a tenant's cell before the counter. Without: after it.
-    LeaseFirst,
+    /// A request reads the latest proof for a tenant's cell before the counter. Without: after it.
+    ProvedFirstForT,
     /// A tenant's cell is of one generation. Without: an observation of another generation is stored into it.
     OneGeneration,
     /// A cell's session and stamp are one word. Without: a request loads them one after the other.
     OneWord,
     /// The operator waits S although entries are tracked. Without: it returns with the reply.
     WaitWithTracking,
+    /// An instance's own entries from before its invalidation end with the reply to the DEL. Without: with the push.
+    OwnMark,
     /// A master that loses a slot pushes the keys that it deletes. Without: it deletes them silently, as Redis 7.0 does.
     LostSlotPushes,
     /// A watch names the master that ran the read. Without: the one that the slot map named.
@@ -165,10 +167,11 @@ impl Rule {
         (Self::BeatAsksCaching, "TR7"),
         (Self::EntrySession, "TR8"),
         (Self::ProvedFirst, "TR8"),
-        (Self::LeaseFirst, "TR8, for T"),
+        (Self::ProvedFirstForT, "TR8, for T"),
         (Self::OneGeneration, "TR10"),
         (Self::OneWord, "TR10"),
         (Self::WaitWithTracking, "TR15"),
+        (Self::OwnMark, "I4, own entries"),
         (Self::LostSlotPushes, "cluster"),
         (Self::WatchNamesMaster, "cluster"),
         (Self::AskedHasNoWatch, "cluster"),

@@ -204,7 +204,7 @@ fn tracked_reads_and_fills() {
         "receives a push",
         "credits the heartbeat to its session",
         "the server closes the link",
-        "the request reads the lease",
+        "the request reads the proof",
         "has waited S: Ok",
     ];
     holds("tracking-fills", &steps);
@@ -240,11 +240,11 @@ fn a_tenants_cell_that_is_read_without_a_lock() {
     let steps = [
         "a push arrives",
         "the heartbeat's reply arrives and is credited",
-        "stores the word",
-        "starts, and takes the lock",
-        "loads the generation",
+        "replaces the observation",
+        "loads the observation",
+        "is answered",
     ];
-    holds("cell-short", &steps);
+    holds("cell", &steps);
 }
 
 #[test]

@@ -250,18 +250,18 @@ fn a_lost_table_is_missed_by_heartbeats_that_only_delete() {
 }
 
 #[test]
-fn one_lease_for_all_sessions_proves_the_old_links_entries() {
+fn one_proof_for_all_sessions_proves_the_old_links_entries() {
     is_needed(Rule::EntrySession);
 }
 
 #[test]
-fn the_lease_admits_a_revoked_entry_if_the_counter_is_read_first() {
+fn a_later_proof_admits_a_revoked_entry_if_the_counter_is_read_first() {
     is_needed(Rule::ProvedFirst);
 }
 
 #[test]
-fn the_lease_admits_an_ended_generation_if_the_counter_is_read_first() {
-    is_needed(Rule::LeaseFirst);
+fn a_later_proof_admits_an_ended_generation_if_the_counter_is_read_first() {
+    is_needed(Rule::ProvedFirstForT);
 }
 
 #[test]
@@ -270,13 +270,18 @@ fn a_cell_for_two_generations_revives_the_ended_one() {
 }
 
 #[test]
-fn one_sessions_lease_with_anothers_stamp_admits_an_ended_generation() {
+fn one_sessions_proof_with_anothers_stamp_admits_an_ended_generation() {
     is_needed(Rule::OneWord);
 }
 
 #[test]
 fn an_untracked_read_outlives_an_operator_that_does_not_wait() {
     is_needed(Rule::WaitWithTracking);
+}
+
+#[test]
+fn an_instance_answers_from_its_own_entry_while_the_push_is_under_way() {
+    is_needed(Rule::OwnMark);
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //! | know when a token was last used | [`last_use`] |
 //! | know what it costs | [`performance`] |
 //! | move from Dify's Python cache, route by route | [`migrating_from_dify`] |
-//! | change the crate | [`architecture`], [`protocol`], [`wire`], [`http`] |
+//! | change the crate | [`architecture`], [`protocol`], [`tracking`], [`wire`], [`http`] |
 //!
 //! This module exists in the documentation only.
 
@@ -74,6 +74,10 @@ pub mod architecture {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/internals/protocol.md")]
 pub mod protocol {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/internals/tracking.md")]
+pub mod tracking {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/internals/wire.md")]

@@ -19,6 +19,15 @@ const KEPT: Tracking = Tracking {
     kept: true,
     ..Tracking::LINKS
 };
+/// One instance reads, the other one fills and invalidates, and nobody else writes K.
+const TWO: Tracking = Tracking {
+    instances: 2,
+    others: false,
+    fills: true,
+    closes: false,
+    links: false,
+    ..Tracking::LINKS
+};
 const EVERYTHING: Tracking = Tracking {
     heartbeats: 2,
     losses: 1,
@@ -29,6 +38,10 @@ const EVERYTHING: Tracking = Tracking {
     kept: true,
     grace: true,
     ..Tracking::LINKS
+};
+const CELL_PARTS: TenantCell = TenantCell {
+    whole: false,
+    ..TenantCell::READS
 };
 const SILENT: Cluster = Cluster {
     rules: Rules::WRITTEN.without(Rule::LostSlotPushes),
@@ -75,12 +88,9 @@ pub const SMALL_TRACKING: &[Named] = &[
         short(Tracking::LINKS),
     ),
     cell(
-        "cell-short",
-        "a tenant's cell; two reads of T, a heartbeat, two links, S = 1",
-        TenantCell {
-            staleness: 1,
-            ..TenantCell::READS
-        },
+        "cell",
+        "a tenant's cell, an observation replaced as a whole; two reads of T, a heartbeat, two links, S = 2",
+        TenantCell::READS,
     ),
     cluster(
         "cluster-move",
@@ -123,14 +133,46 @@ pub const LARGE_TRACKING: &[Named] = &[
         },
     ),
     tracking(
+        "tracking-one-link",
+        "two heartbeats under way, a loss, every read, fills, K vanishes, a full table; one link, S = 1",
+        short(Tracking {
+            kept: false,
+            links: false,
+            grace: false,
+            ..EVERYTHING
+        }),
+    ),
+    tracking(
+        "tracking-heartbeats",
+        "two heartbeats under way, links that are replaced, fills, S = 1",
+        short(Tracking {
+            heartbeats: 2,
+            fills: true,
+            ..Tracking::LINKS
+        }),
+    ),
+    tracking(
+        "tracking-two",
+        "an instance that reads with tracking, and one that fills and invalidates; one link each, S = 1",
+        short(TWO),
+    ),
+    tracking(
         "tracking-all",
         "two heartbeats under way, a loss, a kept link, every read, fills, K vanishes, a full table, S = 2",
         EVERYTHING,
     ),
     cell(
-        "cell",
-        "a tenant's cell; two reads of T, a heartbeat, two links, S = 2",
-        TenantCell::READS,
+        "cell-two",
+        "cell with two heartbeats",
+        TenantCell {
+            heartbeats: 2,
+            ..TenantCell::READS
+        },
+    ),
+    cell(
+        "cell-parts",
+        "cell with parts that are stored and loaded one by one",
+        CELL_PARTS,
     ),
     cluster(
         "cluster-migrates",
@@ -177,11 +219,18 @@ pub(super) fn needing_tracking(rule: Rule) -> Option<Spec> {
             ..Tracking::LINKS
         },
         Rule::FillIsRead | Rule::FillBytes => FILLS,
+        Rule::OwnMark => TWO,
         Rule::CachingChecked | Rule::BeatAsksCaching | Rule::NeverRevived => LOSSES,
-        Rule::OneGeneration | Rule::LeaseFirst | Rule::OneWord => {
+        Rule::ProvedFirstForT => {
             return Some(Spec::TenantCell(TenantCell {
                 staleness: 1,
                 ..TenantCell::READS
+            }));
+        }
+        Rule::OneGeneration | Rule::OneWord => {
+            return Some(Spec::TenantCell(TenantCell {
+                staleness: 1,
+                ..CELL_PARTS
             }));
         }
         Rule::LostSlotPushes | Rule::WatchNamesMaster => {

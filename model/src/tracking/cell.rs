@@ -1,8 +1,9 @@
 //! TR10: a tenant's cell, which requests read without a lock while a writer stores into it.
 //!
 //! Two links, each with a session of its own, carry reads of T and heartbeats. T is deleted once, and a read of it finds
-//! generation 1 after that. A cell is of one generation: the model holds generation 0's, or, without `OneGeneration`, one
-//! cell for both. The request's K is usable throughout and carries generation 0. Every load and every store is a step.
+//! generation 1 after that. The cell holds an observation (generation, watch and `sent`) that is replaced as a whole. Or its
+//! parts are stored one by one. Then a cell is of one generation: the model holds generation 0's, or, without
+//! `OneGeneration`, one cell for both. The request's K is usable throughout and carries generation 0. Every load and every store is a step.
 
 use crate::rules::Rule;
 use crate::search::{Model, Step, fingerprint};
@@ -64,8 +65,10 @@ struct Write {
 /// What a request loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Load {
+    /// Generation, word and `sent` together.
+    Observation,
     Word,
-    Lease,
+    Proof,
     Sent,
     Counter,
     Generation,
@@ -78,10 +81,10 @@ enum Load {
 struct Request {
     step: u8,
     now: u8,
-    /// It took the cell's lock for all but the lease and the counter.
+    /// It took the cell's lock for all but the proof and the counter.
     locked: bool,
     word: Option<Word>,
-    lease: Option<u8>,
+    proof: Option<u8>,
     sent: u8,
     counter: u8,
     generation: Option<u8>,
@@ -171,12 +174,34 @@ impl Model for CellTracking {
             generation,
             ..
         } = state;
-        let leases = [state.links[0].proved, state.links[1].proved];
+        let proofs = [state.links[0].proved, state.links[1].proved];
         format!(
-            "now {now}  T g{}  counter {counter}  leases {leases:?}  cell: generation {generation:?} sent {sent} {word:?}",
+            "now {now}  T g{}  counter {counter}  proofs {proofs:?}  cell: generation {generation:?} sent {sent} {word:?}",
             u8::from(*deleted)
         )
     }
+}
+
+/// Replaces the observation as a whole.
+fn replace(from: &State, write: Write, add: Add<'_>) {
+    let Write {
+        link,
+        read,
+        generation,
+        ..
+    } = write;
+    let mut state = *from;
+    state.write = None;
+    // A watch is worth more than a later reply without one.
+    let same = from.generation == Some(generation);
+    let is_watched = from.word.is_some_and(|word| word.stamp == from.counter);
+    if !(same && is_watched && !read.watched) {
+        let stamp = read.stamp;
+        state.generation = Some(generation);
+        state.word = read.watched.then_some(Word { link, stamp });
+        state.sent = read.sent;
+    }
+    add("writer", "replaces the observation", state);
 }
 
 /// Adds a step.
@@ -278,7 +303,8 @@ impl CellTracking {
             Some(Frame::Read(..)) if from.write.is_some() => {}
             Some(Frame::Read(read, generation)) => {
                 let is_newer = from.sent == 0 || read.sent > from.sent;
-                if is_newer && (generation == 0 || !self.holds(Rule::OneGeneration)) {
+                let is_of_cell = generation == 0 || !self.holds(Rule::OneGeneration);
+                if is_newer && (self.config.whole || is_of_cell) {
                     state.write = Some(Write {
                         step: 0,
                         link: l as u8,
@@ -296,6 +322,9 @@ impl CellTracking {
         let Some(write) = from.write else {
             return;
         };
+        if self.config.whole {
+            return replace(from, write, add);
+        }
         let mut state = *from;
         let Write {
             step,
@@ -342,14 +371,14 @@ impl CellTracking {
                     now: from.now,
                     locked: false,
                     word: None,
-                    lease: None,
+                    proof: None,
                     sent: 0,
                     counter: 0,
                     generation: None,
                 };
                 state.request = Some(request);
                 add("request", "starts", state);
-                if from.write.is_none() {
+                if from.write.is_none() && !self.config.whole {
                     state.request = Some(Request {
                         locked: true,
                         word: from.word,
@@ -362,15 +391,20 @@ impl CellTracking {
             }
             return;
         };
-        use Load::{Counter, Generation, Lease, Sent, Stamp, Word};
-        let loads: &[Load] = if request.locked {
-            &[Lease, Counter]
-        } else if !self.holds(Rule::LeaseFirst) {
-            &[Word, Counter, Lease, Sent, Generation]
+        use Load::{Counter, Generation, Observation, Proof, Sent, Stamp, Word};
+        let in_order = self.holds(Rule::ProvedFirstForT);
+        let loads: &[Load] = if self.config.whole && in_order {
+            &[Observation, Proof, Counter]
+        } else if self.config.whole {
+            &[Observation, Counter, Proof]
+        } else if request.locked {
+            &[Proof, Counter]
+        } else if !in_order {
+            &[Word, Counter, Proof, Sent, Generation]
         } else if !self.holds(Rule::OneWord) {
-            &[Word, Lease, Sent, Stamp, Counter, Generation]
+            &[Word, Proof, Sent, Stamp, Counter, Generation]
         } else {
-            &[Word, Lease, Sent, Counter, Generation]
+            &[Word, Proof, Sent, Counter, Generation]
         };
         let mut state = *from;
         let Some(&load) = loads.get(usize::from(request.step)) else {
@@ -382,14 +416,19 @@ impl CellTracking {
         let mut next = request;
         next.step += 1;
         let what = match load {
+            Observation => {
+                (next.word, next.sent) = (from.word, from.sent);
+                next.generation = from.generation;
+                "loads the observation"
+            }
             Word => {
                 next.word = from.word;
                 "loads the word"
             }
-            Lease => {
+            Proof => {
                 let of = |word: self::Word| from.links[usize::from(word.link)].proved;
-                next.lease = request.word.and_then(of);
-                "loads the lease"
+                next.proof = request.word.and_then(of);
+                "loads the proof"
             }
             Sent => {
                 next.sent = from.sent;
@@ -417,8 +456,8 @@ impl CellTracking {
     /// True if the request takes its K's generation 0 for current.
     fn is_accepted(&self, request: &Request) -> bool {
         let base = request
-            .lease
-            .map_or(request.sent, |lease| lease.max(request.sent));
+            .proof
+            .map_or(request.sent, |proof| proof.max(request.sent));
         let unchanged = request
             .word
             .is_none_or(|word| word.stamp == request.counter);

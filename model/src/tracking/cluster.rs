@@ -117,7 +117,7 @@ pub(crate) struct State {
     read: Option<Read>,
     /// The heartbeat under way to each master: ticks since its sending.
     heartbeats: [Option<u8>; 2],
-    /// The lease of each master's session.
+    /// How long ago each master's session was proved.
     proved: [Option<u8>; 2],
     /// What [`Master::moves`] was when the present sessions began.
     moves_at_start: [u8; 2],
@@ -192,7 +192,7 @@ impl Model for SlotMove {
     fn describe(&self, state: &State) -> String {
         let [old, new] = state.masters;
         format!(
-            "db v{}  slot {:?}  old: {:?} owns {} tracks {}  new: {:?} owns {} tracks {}  map {}  leases {:?}  {:?}",
+            "db v{}  slot {:?}  old: {:?} owns {} tracks {}  new: {:?} owns {} tracks {}  map {}  proofs {:?}  {:?}",
             state.database,
             state.slot,
             old.key,
@@ -222,8 +222,8 @@ fn end_sessions(state: &mut State) {
     if let Some(entry) = &mut state.entry
         && entry.watch == Watch::Unchanged
     {
-        let lease = state.proved[usize::from(entry.master)];
-        entry.age = entry.age.min(lease.unwrap_or(entry.age));
+        let proof = state.proved[usize::from(entry.master)];
+        entry.age = entry.age.min(proof.unwrap_or(entry.age));
         entry.watch = Watch::None;
     }
     if let Some(read) = &mut state.read {
@@ -434,11 +434,11 @@ impl SlotMove {
             add("A", "reads the slot map, and learns of the move", state);
         }
         if let Some(entry) = from.entry {
-            let lease = from.proved[usize::from(entry.master)];
+            let proof = from.proved[usize::from(entry.master)];
             let is_fresh = |age: u8| age < self.config.staleness;
             let usable = match entry.watch {
                 Watch::None => is_fresh(entry.age),
-                Watch::Unchanged => is_fresh(entry.age) || lease.is_some_and(is_fresh),
+                Watch::Unchanged => is_fresh(entry.age) || proof.is_some_and(is_fresh),
                 Watch::Changed => false,
             };
             if usable && entry.value < from.confirmed {

@@ -7,12 +7,12 @@ pub(super) const MAX_INSTANCES: usize = 2;
 /// The maximum number of heartbeats under way.
 pub(super) const MAX_HEARTBEATS: usize = 2;
 
-/// One key K, its links, and local entries that a session's heartbeats keep usable.
+/// One key K, its links, and local entries that heartbeats keep usable.
 #[derive(Debug, Clone, Copy)]
 pub struct Tracking {
     /// The rules that hold.
     pub rules: Rules,
-    /// Instances: 1, or 2. Of two, the second is the operator's.
+    /// Instances: 1, or 2. Of two, the first reads K, and the second fills it and is the operator's.
     pub instances: usize,
     /// S, in ticks.
     pub staleness: u8,
@@ -36,6 +36,8 @@ pub struct Tracking {
     pub tracked: bool,
     /// Instances fill K.
     pub fills: bool,
+    /// The server closes links at any time.
+    pub closes: bool,
     /// Links are replaced at any time.
     pub links: bool,
     /// A second supervisor keeps the replaced link and its heartbeats.
@@ -60,6 +62,7 @@ impl Tracking {
         plain: false,
         tracked: true,
         fills: false,
+        closes: true,
         links: true,
         kept: false,
         grace: false,
@@ -73,6 +76,9 @@ pub struct TenantCell {
     pub rules: Rules,
     /// S, in ticks.
     pub staleness: u8,
+    /// The cell holds one observation, which is replaced and loaded as a whole. Otherwise its parts are stored and loaded one
+    /// by one, and there is a cell for each generation.
+    pub whole: bool,
     /// The number of reads of T.
     pub reads: u8,
     /// The number of heartbeats.
@@ -84,6 +90,7 @@ impl TenantCell {
     pub const READS: Self = Self {
         rules: Rules::WRITTEN,
         staleness: 2,
+        whole: true,
         reads: 2,
         heartbeats: 1,
     };

@@ -37,10 +37,10 @@ fn write(line: &mut String, config: &Tracking, state: &State) -> std::fmt::Resul
             write!(line, ")")?;
         }
         if let Some(age) = instance.proved[0] {
-            write!(line, " lease {age}")?;
+            write!(line, " proof {age}")?;
         }
         if let Some(age) = instance.proved[1] {
-            write!(line, " previous lease {age}")?;
+            write!(line, " previous proof {age}")?;
         }
         if instance.read.phase != Phase::Idle {
             write!(line, " {:?} age {}", instance.read.phase, instance.read.age)?;

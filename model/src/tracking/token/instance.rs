@@ -1,7 +1,8 @@
 //! An instance: what it reads from its links, its heartbeats, its reads and fills of K, and the replacement of links.
 
+use super::operator::OPERATORS_INSTANCE;
 use super::state::{
-    Command, Entry, Frame, Heartbeat, Instance, Lease, Link, Phase, Read, Request, Session, State,
+    Command, Entry, Frame, Heartbeat, Instance, Link, Phase, Proof, Read, Request, Session, State,
     Watch,
 };
 use super::steps::Steps;
@@ -185,10 +186,24 @@ impl Steps<'_> {
                     fill,
                     ..Read::default()
                 };
+                let (reads, fills) = match self.config.instances {
+                    1 => (true, true),
+                    _ => (i != OPERATORS_INSTANCE, i == OPERATORS_INSTANCE),
+                };
                 let kinds = [
-                    (self.config.plain, false, false, "begins a plain read"),
-                    (self.config.tracked, true, false, "begins a tracked read"),
-                    (self.config.fills, true, true, "begins a fill"),
+                    (
+                        self.config.plain && reads,
+                        false,
+                        false,
+                        "begins a plain read",
+                    ),
+                    (
+                        self.config.tracked && reads,
+                        true,
+                        false,
+                        "begins a tracked read",
+                    ),
+                    (self.config.fills && fills, true, true, "begins a fill"),
                 ];
                 for (enabled, tracked, fill, what) in kinds {
                     if enabled && !(tracked && instance.ended[0]) {
@@ -320,11 +335,11 @@ fn count_push(state: &mut State, i: usize) {
     if let Request::Found {
         instance: at,
         entry,
-        lease,
+        proof,
         ..
     } = &mut state.request
         && usize::from(*at) == i
-        && *lease != Lease::AfterCounter
+        && *proof != Proof::AfterCounter
         && entry.watch == Watch::Unchanged
     {
         entry.watch = Watch::Changed;

@@ -1,7 +1,7 @@
-//! The observed request: it reads the clock, finds the entry, then its session's lease, and then the counter (TR8).
+//! The observed request: it reads the clock, finds the entry, then its session's proof, and then the counter (TR8).
 
 use super::operator::OPERATORS_INSTANCE;
-use super::state::{Entry, Lease, Request, Watch};
+use super::state::{Entry, Proof, Request, Watch};
 use super::steps::{Steps, as_of_request};
 use crate::rules::Rule;
 
@@ -35,10 +35,10 @@ impl Steps<'_> {
             } => {
                 let i = usize::from(instance);
                 let mut state = *self.from;
-                let lease = if self.holds(Rule::ProvedFirst) {
-                    Lease::Unread
+                let proof = if self.holds(Rule::ProvedFirst) {
+                    Proof::Unread
                 } else {
-                    Lease::AfterCounter
+                    Proof::AfterCounter
                 };
                 state.request = match self.instance(i).entry {
                     Some(entry) => Request::Found {
@@ -49,7 +49,7 @@ impl Steps<'_> {
                             age: entry.age.saturating_sub(nap),
                             ..entry
                         },
-                        lease,
+                        proof,
                     },
                     None => Request::Idle,
                 };
@@ -60,25 +60,25 @@ impl Steps<'_> {
                 needs,
                 nap,
                 entry,
-                lease,
+                proof,
             } => {
                 let i = usize::from(instance);
                 let mut state = *self.from;
-                let read = match lease {
-                    Lease::Unread => {
-                        let lease = Lease::Read(as_of_request(self.lease_of(i, &entry), nap));
+                let read = match proof {
+                    Proof::Unread => {
+                        let proof = Proof::Read(as_of_request(self.proof_of(i, &entry), nap));
                         state.request = Request::Found {
                             instance,
                             needs,
                             nap,
                             entry,
-                            lease,
+                            proof,
                         };
-                        self.by(i, "the request reads the lease", state);
+                        self.by(i, "the request reads the proof", state);
                         return;
                     }
-                    Lease::AfterCounter => as_of_request(self.lease_of(i, &entry), nap),
-                    Lease::Read(lease) => lease,
+                    Proof::AfterCounter => as_of_request(self.proof_of(i, &entry), nap),
+                    Proof::Read(proof) => proof,
                 };
                 let mark = as_of_request(self.instance(i).mark, nap);
                 let has_mark = mark.is_some_and(|age| age < self.config.staleness);
@@ -89,8 +89,8 @@ impl Steps<'_> {
         }
     }
 
-    /// The lease of the entry's session, or, without a watch, the latest one.
-    fn lease_of(&self, i: usize, entry: &Entry) -> Option<u8> {
+    /// The proof of the entry's session, or, without a watch, the latest one.
+    fn proof_of(&self, i: usize, entry: &Entry) -> Option<u8> {
         let proved = self.instance(i).proved;
         match entry.watch {
             Watch::None => proved.into_iter().flatten().min(),

@@ -98,7 +98,7 @@ impl Steps<'_> {
                 self.by(i, "the server loses the link's tracking", state);
             }
             for l in 0..2 {
-                if !self.from.instances[i].links[l].open {
+                if !(self.config.closes && self.from.instances[i].links[l].open) {
                     continue;
                 }
                 let mut state = *self.from;

@@ -225,7 +225,7 @@ pub(super) struct Instance {
     pub(super) self_test: bool,
     /// A push waits for its task (only without `InlinePush`).
     pub(super) queued_push: bool,
-    /// The age of the lease of the present session and of the previous one.
+    /// How long ago the present session was proved, and the previous one.
     pub(super) proved: [Option<Age>; 2],
     /// `CLIENT CACHING` was refused: the session has ended.
     pub(super) ended: [bool; 2],
@@ -233,9 +233,9 @@ pub(super) struct Instance {
     pub(super) mark: Option<Age>,
 }
 
-/// When a request has read its entry's lease.
+/// How far a request is with reading when its entry's session was proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Lease {
+pub(super) enum Proof {
     Unread,
     /// The counter was read first (only without `ProvedFirst`).
     AfterCounter,
@@ -257,7 +257,7 @@ pub(super) enum Request {
         needs: Version,
         nap: u8,
         entry: Entry,
-        lease: Lease,
+        proof: Proof,
     },
 }
 

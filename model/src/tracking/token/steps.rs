@@ -2,7 +2,7 @@
 
 use super::canonical::normalise;
 use super::state::{
-    Age, Entry, Frame, Heartbeat, Instance, Lease, Link, Request, Session, State, Version, Watch,
+    Age, Entry, Frame, Heartbeat, Instance, Link, Proof, Request, Session, State, Version, Watch,
 };
 use crate::rules::Rule;
 use crate::search::Step;
@@ -34,21 +34,22 @@ impl<'a> Steps<'a> {
         self.push(["A", "B"][i], what, state);
     }
 
-    /// Whether a request may answer from `entry`, given its session's lease (TR8, TR9). Ages are as of the request's clock.
-    pub(super) fn is_usable(&self, entry: &Entry, lease: Option<Age>, has_mark: bool) -> bool {
+    /// Whether a request may answer from `entry`, given its session's proof (TR8, TR9). Ages are as of the request's clock.
+    pub(super) fn is_usable(&self, entry: &Entry, proof: Option<Age>, has_mark: bool) -> bool {
         let is_fresh = |age| age < self.config.staleness;
-        let proved = lease.is_some_and(is_fresh);
+        let proved = proof.is_some_and(is_fresh);
         let usable = match entry.watch {
             Watch::None if self.config.grace && proved => entry.age == 0,
             Watch::None => is_fresh(entry.age),
             Watch::Unchanged => is_fresh(entry.age) || proved,
             Watch::Changed => false,
         };
-        usable && !(has_mark && entry.before_mark)
+        let invalidated = has_mark && entry.before_mark && self.holds(Rule::OwnMark);
+        usable && !invalidated
     }
 
-    /// Begins another session. The lease of the one before the previous stands still, so that its entries become entries
-    /// without a watch that are as old as that lease.
+    /// Begins another session. The proof of the one before the previous stands still, so that its entries become entries
+    /// without a watch that are as old as that proof.
     pub(super) fn begin_session(&self, state: &mut State, i: usize) {
         let instance = &mut state.instances[i];
         let older = instance.proved[1];
@@ -72,7 +73,7 @@ impl<'a> Steps<'a> {
         if let Request::Found {
             instance: at,
             entry,
-            lease: Lease::Unread | Lease::AfterCounter,
+            proof: Proof::Unread | Proof::AfterCounter,
             ..
         } = &mut state.request
             && usize::from(*at) == i
