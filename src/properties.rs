@@ -94,7 +94,7 @@ prop_compose! {
 }
 
 fn generation() -> impl Strategy<Value = Option<Generation>> {
-    option::of(any::<(u64, u64)>().prop_map(|(high, low)| Generation::from_halves(high, low)))
+    option::of(any::<u128>().prop_map(|n| Generation::parse(&format!("{n:032x}")).unwrap()))
 }
 
 fn found(record: TokenRecord<Json>, generation: Option<Generation>, grace: u64) -> Value<Json> {

@@ -15,6 +15,9 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
 /// The age at which a registration is renewed, by the next lookup that asks Redis.
 const RENEWAL: Duration = Duration::from_secs(60);
 
+/// The time between two attempts of hits to renew a registration.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+
 /// How long a registration is relied on. Longer than [`RENEWAL`], so that a tenant's generation that is read
 /// beside the lookup that renews it is cached too.
 const RELIANCE: Duration = Duration::from_secs(90); // guard: R2b
@@ -39,6 +42,8 @@ pub(crate) struct Bounds {
     longest: AtomicU64,
     /// When the lookup that is registering the bound began to, by the clock, or 0 if none is.
     registering: AtomicU64,
+    /// When a hit renews the registration, by the clock, or 0 before the first one.
+    renew_at: AtomicU64,
     /// The session in which the registry acknowledged our bound, and when.
     registered: Mutex<Option<(u64, Tick)>>,
 }
@@ -65,6 +70,7 @@ impl Bounds {
             own,
             longest: AtomicU64::new(bound_millis(configured)), // guard: R3
             registering: AtomicU64::new(0),
+            renew_at: AtomicU64::new(0),
             registered: Mutex::default(),
         }
     }
@@ -111,6 +117,24 @@ impl Bounds {
     /// Records that the registry acknowledged our bound, which was sent at `now`.
     pub(crate) fn registered(&self, session: u64, now: Tick) {
         *self.lock() = Some((session, now));
+        self.renew_at.store(now.after(RENEWAL).0, Ordering::Relaxed);
+    }
+
+    /// Returns whether a hit is to renew the registration, because no lookup did.
+    pub(crate) fn wants_renewal(&self, now: Tick) -> bool {
+        let at = self.renew_at.load(Ordering::Relaxed);
+        at != 0 && now.0 >= at
+    }
+
+    /// Lets one hit renew the registration, and another one if that did not help.
+    pub(crate) fn begin_renewal(&self, now: Tick) -> bool {
+        let (at, order) = (self.renew_at.load(Ordering::Relaxed), Ordering::Relaxed);
+        let next = now.after(RENEWAL_PAUSE).0;
+        self.wants_renewal(now)
+            && self
+                .renew_at
+                .compare_exchange(at, next, order, order)
+                .is_ok()
     }
 
     /// Returns whether the registry acknowledged our bound, and was not found to have lost it since.

@@ -307,6 +307,12 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             keys: Arc::clone(&keys),
             clock: self.clock.clone(),
             stale_if_error: !self.stale_if_error.is_zero(),
+            ttl: self.ttl,
+            bound: if self.local_capacity == 0 {
+                Duration::ZERO
+            } else {
+                self.max_staleness
+            },
         };
         let Erased(store) = match self.store {
             Some(make) => make(parts)?,
@@ -332,13 +338,19 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             self.load_queue_timeout,
             store.operation_timeout(),
         );
+        let local = Local::new(
+            freshness,
+            store.tracker().cloned(),
+            self.local_capacity,
+            self.local_negative_capacity,
+        );
         let engine = Engine {
             order: LogicalClock::default(),
             last_use,
             keys,
             store,
             loader: self.loader,
-            local: Local::new(freshness, self.local_capacity, self.local_negative_capacity),
+            local,
             generations: Generations::default(),
             unconfirmed: Unconfirmed::new(),
             entry_calls: Arc::new(SingleFlight::new(waits.step)),

@@ -12,6 +12,7 @@ use crate::clock::Tick;
 use crate::last_use::Used;
 use crate::metrics::Origin;
 use crate::store::entry::Entry;
+use crate::store::watch::Watch;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
 /// A verified API token.
@@ -58,6 +59,8 @@ pub(crate) struct EntryMeta {
     pub(crate) digest: TokenDigest,
     /// The clock before the command was sent that read or wrote the entry (protocol.md section 6).
     pub(crate) as_of: Tick,
+    /// The watch for the next change of the entry's key, if the store reports it.
+    pub(crate) watch: Option<Watch>,
     /// The tenant that it belongs to. The tenant's generation is not here but in the value: a second copy would
     /// take 16 bytes for each entry.
     pub(crate) tenant: Option<Arc<TenantCell>>,

@@ -4,41 +4,69 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+
+use super::local::freshness::{Proof, Refresh};
 use crate::clock::{LogicalTime, Tick};
-use crate::store::entry::Generation;
+use crate::store::entry::{Generation, ReadGeneration};
+use crate::store::watch::Watch;
 use crate::util::lock;
 
-/// The last known state of one tenant. All local entries of the tenant share it, so that a hit costs three
-/// atomic loads and no lookup in a map.
+/// The last known state of one tenant. All local entries of the tenant share it, so that a hit costs an atomic load
+/// and no lookup in a map.
 pub(crate) struct TenantCell {
     name: Box<str>,
-    /// The clock before the command was sent that last returned the generation, or 0 if none is known.
-    sent: AtomicU64,
-    high: AtomicU64,
-    low: AtomicU64,
+    observed: ArcSwapOption<Observation>,
     /// When this process last invalidated the tenant, or 0 if never. Replies to earlier commands are ignored.
     invalidated: AtomicU64,
     pub(crate) refreshing: AtomicBool,
-    writer: Mutex<Writer>,
+    /// Held while `observed` is replaced.
+    writer: Mutex<()>,
 }
 
-#[derive(Default)]
-struct Writer {
-    generation: Option<Generation>,
+/// What one reply said of the tenant. It is never changed: its parts prove one generation together, and could prove
+/// a former one if they came from two replies.
+// guard: TR10
+pub(crate) struct Observation {
+    pub(crate) generation: Generation,
     /// When this process first had a reply with this generation. A generation is never used again, so a later
     /// reply with the same one does not change this time.
-    arrived: Option<LogicalTime>,
-    sent: Option<Tick>,
+    arrived: LogicalTime,
+    /// The clock before the command was sent.
+    sent: Tick,
+    watch: Option<Watch>,
+    /// When a watched generation is read again, which renews its TTL.
+    renew_at: Tick,
+}
+
+/// The time before the end of a generation's TTL from which on it is renewed.
+const RENEWAL: Duration = Duration::from_secs(43_200);
+
+/// The shortest time between two renewals.
+const PAUSE: Duration = Duration::from_secs(60);
+
+impl Observation {
+    pub(crate) fn proof(&self) -> Proof<'_> {
+        Proof {
+            sent: self.sent,
+            watch: self.watch.as_ref(),
+            is_watchable: true,
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        let goes_on = |watch: &Watch| watch.is_current() && watch.goes_on();
+        self.watch.as_ref().is_some_and(goes_on)
+    }
 }
 
 impl TenantCell {
     fn new(name: &str, invalidated: Option<Tick>) -> Self {
         Self {
             name: name.into(),
-            sent: AtomicU64::new(0),
-            high: AtomicU64::new(0),
-            low: AtomicU64::new(0),
+            observed: ArcSwapOption::empty(),
             invalidated: AtomicU64::new(invalidated.map_or(0, |tick| tick.0)),
             refreshing: AtomicBool::new(false),
             writer: Mutex::default(),
@@ -49,16 +77,20 @@ impl TenantCell {
         &self.name
     }
 
-    /// Returns when `generation` was last read, or `None` if it is not the generation that is known.
-    ///
-    /// `sent` is read first: `observe` publishes a new generation before its `sent`, so that a new
-    /// `sent` is never paired with an old generation. The other pairing only ends an entry early,
-    /// and halves of two generations equal neither.
-    pub(crate) fn as_of(&self, generation: Generation) -> Option<Tick> {
-        let sent = self.sent.load(Ordering::Acquire);
-        let high = self.high.load(Ordering::Acquire);
-        let low = self.low.load(Ordering::Acquire);
-        (sent != 0 && Generation::from_halves(high, low) == generation).then_some(Tick(sent))
+    /// Returns what `check` says of the proof of `generation`, or `None` if that is not the generation that is
+    /// known. A generation that is to be renewed is to be read again.
+    pub(crate) fn check(
+        &self,
+        generation: Generation,
+        check: impl FnOnce(Proof<'_>) -> Option<Refresh>,
+        now: Tick,
+    ) -> Option<Refresh> {
+        let observed = self.observed.load();
+        let observed = observed.as_ref().filter(|it| it.generation == generation)?;
+        let refresh = check(observed.proof())?;
+        // guard: TR11b
+        let renews = observed.watch.is_some() && now >= observed.renew_at;
+        Some(if renews { Refresh::Yes } else { refresh })
     }
 
     /// Returns whether this process invalidated the tenant at or after `sent`.
@@ -66,42 +98,50 @@ impl TenantCell {
         sent.0 <= self.invalidated.load(Ordering::Acquire)
     }
 
-    /// Returns the generation that was this tenant's at some time before `moment`, if one is known, and when it
-    /// was last read.
-    pub(crate) fn known_before(&self, moment: LogicalTime) -> Option<(Generation, Tick)> {
-        let writer = self.lock();
-        let (arrived, sent) = (writer.arrived?, writer.sent?);
-        let generation = writer.generation.filter(|_| arrived < moment)?;
-        Some((generation, sent))
+    /// Returns the observation, if its generation was this tenant's at some time before `moment`.
+    pub(crate) fn known_before(&self, moment: LogicalTime) -> Option<Arc<Observation>> {
+        let observed = self.observed.load_full();
+        observed.filter(|observed| observed.arrived < moment)
     }
 
     /// Takes a reply with T's generation. `sent` is the clock before the command was sent.
-    pub(crate) fn observe(&self, generation: Generation, sent: Tick, arrived: LogicalTime) {
-        let mut writer = self.lock();
-        if writer.sent.is_some_and(|present| sent <= present) || self.invalidated_since(sent) {
+    pub(crate) fn observe(&self, read: ReadGeneration, sent: Tick, arrived: LogicalTime) {
+        let _writer = self.lock();
+        let present = self.observed.load_full();
+        let is_newer = |present: &Arc<Observation>| present.sent >= sent;
+        if present.as_ref().is_some_and(is_newer) || self.invalidated_since(sent) {
             return;
         }
-        if writer.generation != Some(generation) {
-            writer.generation = Some(generation);
-            writer.arrived = Some(arrived);
-            let (high, low) = generation.halves();
-            self.high.store(high, Ordering::Release);
-            self.low.store(low, Ordering::Release);
+        let same = present.filter(|present| present.generation == read.generation);
+        // A watch is worth more than a later reply without one.
+        if read.watch.is_none() && same.as_ref().is_some_and(|present| present.is_watched()) {
+            return;
         }
-        writer.sent = Some(sent);
-        self.sent.store(sent.0, Ordering::Release);
+        let renewal = read.left.saturating_sub(RENEWAL).max(PAUSE);
+        let observation = Observation {
+            generation: read.generation,
+            arrived: same.map_or(arrived, |present| present.arrived),
+            sent,
+            watch: read.watch,
+            renew_at: sent.after(renewal),
+        };
+        self.observed.store(Some(Arc::new(observation)));
+        self.refresh_ended();
+    }
+
+    /// Lets another hit start a refresh.
+    pub(crate) fn refresh_ended(&self) {
         self.refreshing.store(false, Ordering::Relaxed);
     }
 
     /// Forgets the generation, because the tenant was invalidated before `now`.
     pub(crate) fn invalidate(&self, now: Tick) {
-        let mut writer = self.lock();
-        self.sent.store(0, Ordering::Release);
+        let _writer = self.lock();
         self.invalidated.fetch_max(now.0, Ordering::Release);
-        *writer = Writer::default();
+        self.observed.store(None);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Writer> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
         lock(&self.writer)
     }
 }
@@ -170,23 +210,39 @@ mod tests {
     use crate::clock::LogicalClock;
 
     fn generation(n: u64) -> Generation {
-        Generation::from_halves(n, n)
+        Generation::parse(&format!("{n:032x}")).unwrap()
+    }
+
+    fn read(n: u64) -> ReadGeneration {
+        ReadGeneration::unwatched(generation(n), Duration::MAX)
+    }
+
+    impl TenantCell {
+        fn as_of(&self, generation: Generation) -> Option<Tick> {
+            let mut as_of = None;
+            let check = |proof: Proof<'_>| {
+                as_of = Some(proof.sent);
+                None
+            };
+            self.check(generation, check, Tick::ZERO);
+            as_of
+        }
     }
 
     #[test]
     fn as_of_is_the_latest_send_that_returned_the_generation() {
         let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
         assert_eq!(cell.as_of(generation(1)), None);
-        cell.observe(generation(1), Tick(5), order.next());
+        cell.observe(read(1), Tick(5), order.next());
         assert_eq!(cell.as_of(generation(1)), Some(Tick(5)));
         assert_eq!(cell.as_of(generation(2)), None);
-        cell.observe(generation(2), Tick(4), order.next());
+        cell.observe(read(2), Tick(4), order.next());
         assert_eq!(
             cell.as_of(generation(1)),
             Some(Tick(5)),
             "an older send changes nothing"
         );
-        cell.observe(generation(2), Tick(6), order.next());
+        cell.observe(read(2), Tick(6), order.next());
         assert_eq!(
             (cell.as_of(generation(1)), cell.as_of(generation(2))),
             (None, Some(Tick(6)))
@@ -196,12 +252,12 @@ mod tests {
     #[test]
     fn a_reply_to_a_send_before_an_invalidation_is_ignored() {
         let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
-        cell.observe(generation(1), Tick(5), order.next());
+        cell.observe(read(1), Tick(5), order.next());
         cell.invalidate(Tick(7));
         assert_eq!(cell.as_of(generation(1)), None);
-        cell.observe(generation(1), Tick(7), order.next());
+        cell.observe(read(1), Tick(7), order.next());
         assert_eq!(cell.as_of(generation(1)), None);
-        cell.observe(generation(2), Tick(8), order.next());
+        cell.observe(read(2), Tick(8), order.next());
         assert_eq!(cell.as_of(generation(2)), Some(Tick(8)));
     }
 
@@ -209,15 +265,14 @@ mod tests {
     fn a_generation_first_seen_during_a_load_is_not_known_before_it() {
         let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
         let load = order.next();
-        cell.observe(generation(1), Tick(5), order.next());
-        assert_eq!(cell.known_before(load), None);
+        cell.observe(read(1), Tick(5), order.next());
+        assert!(cell.known_before(load).is_none());
         let later = order.next();
-        cell.observe(generation(1), Tick(9), order.next());
-        assert_eq!(
-            cell.known_before(later),
-            Some((generation(1), Tick(9))),
-            "a refresh keeps the arrival"
-        );
+        cell.observe(read(1), Tick(9), order.next());
+        let known = cell
+            .known_before(later)
+            .expect("a refresh keeps the arrival");
+        assert_eq!((known.generation, known.sent), (generation(1), Tick(9)));
     }
 
     #[test]
@@ -225,7 +280,7 @@ mod tests {
         let (generations, order) = (Generations::default(), LogicalClock::default());
         generations.invalidate("t", Tick(7));
         let cell = generations.cell("t");
-        cell.observe(generation(1), Tick(6), order.next());
+        cell.observe(read(1), Tick(6), order.next());
         assert_eq!(cell.as_of(generation(1)), None);
     }
 

@@ -87,7 +87,8 @@ impl<M: Send + Sync + 'static> Drop for Attempt<M> {
             engine
                 .unconfirmed
                 .note(subject, token_type, self.begun, engine.clock.now(), until);
-        self.forget_locally();
+        let now = self.forget_locally();
+        engine.local.note_unconfirmed(now);
         if !fits {
             limited!(
                 error,

@@ -9,7 +9,7 @@ use super::cached_token::CachedApiToken;
 use super::engine::{Engine, EntryLeader};
 use super::error::{Unavailable, UnavailableKind};
 use super::fetch;
-use super::local::{LocalEntry, Refresh};
+use super::local::{LocalEntry, Refreshes};
 use super::lookup_span::LookupSpan;
 use super::single_flight::{CallError, Work};
 use crate::clock::Tick;
@@ -17,7 +17,7 @@ use crate::loader::Lookup;
 use crate::metrics::{Origin, Outcome, Timer};
 use crate::store::keys::EntryKey;
 use crate::token::{BearerToken, Denial, InvalidReason};
-use crate::trace::{in_span, limited};
+use crate::trace::{chain, in_span, limited};
 use crate::util::task::spawn_stealable;
 
 impl<M: Send + Sync + 'static> Engine<M> {
@@ -59,8 +59,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let in_key = self.keys.type_in_key(asked);
         let fingerprint = self.local.fingerprint(token, in_key);
         // guard: L5
-        let (entry, refresh) = self.local.get(fingerprint, token, now)?;
-        self.refresh(&entry, refresh, token, in_key);
+        let (entry, refreshes) = self.local.get(fingerprint, token, now)?;
+        self.refresh(&entry, refreshes, token, in_key);
+        if self.bounds.wants_renewal(now) {
+            self.renew_registration(now);
+        }
         let origin = match &entry {
             LocalEntry::Found(principal) if principal.meta.stale => Origin::Stale,
             _ => Origin::Local,
@@ -169,15 +172,15 @@ impl<M: Send + Sync + 'static> Engine<M> {
     fn refresh(
         self: &Arc<Self>,
         entry: &LocalEntry<M>,
-        refresh: Refresh,
+        refreshes: Refreshes,
         token: &str,
         in_key: Option<&str>,
     ) {
-        if let Some(cell) = refresh.tenant {
+        if let Some(cell) = refreshes.tenant {
             self.refresh_generation(&cell);
         }
         // Outside of a runtime nothing can refresh the entry, which then ends at its bound.
-        if refresh.entry && Handle::try_current().is_ok() {
+        if refreshes.entry && Handle::try_current().is_ok() {
             let token = match entry {
                 LocalEntry::Found(principal) => principal.token.clone(),
                 LocalEntry::Absent(_) => BearerToken::new(token),
@@ -186,8 +189,33 @@ impl<M: Send + Sync + 'static> Engine<M> {
             let key = self.key(&lookup);
             if let Some(leader) = self.entry_calls.lead(&key) {
                 self.counters.refreshes.add();
-                spawn_stealable(fetch::run(Arc::clone(self), leader, key, lookup, true));
+                let fetched = fetch::run(Arc::clone(self), leader, key, lookup, true);
+                let entry = entry.clone();
+                spawn_stealable(async move {
+                    fetched.await;
+                    entry.refresh_ended();
+                });
             }
         }
+    }
+
+    /// Enters this instance's bound into the registry again: hits alone look nothing up, and an operator that does
+    /// not find the bound does not wait for it. guard: TR14
+    #[cold]
+    fn renew_registration(self: &Arc<Self>, now: Tick) {
+        if Handle::try_current().is_err() || !self.bounds.begin_renewal(now) {
+            return;
+        }
+        let engine = Arc::clone(self);
+        spawn_stealable(async move {
+            if let Err(error) = engine.register().await {
+                engine.counters.store_errors.add();
+                limited!(
+                    warn,
+                    "this instance's registration in the token store could not be renewed",
+                    error = chain(&error)
+                );
+            }
+        });
     }
 }

@@ -1,12 +1,16 @@
 //! The operations of a store, which protocol.md specifies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::entry::{AcquireReply, Bounds, Filled, Generation, Nonce, Observed, Seen, Value};
+use super::entry::{
+    AcquireReply, Bounds, Filled, Generation, Nonce, Observed, ReadGeneration, Seen, Value,
+};
 use super::error::StoreError;
 use super::keys::EntryKey;
+use super::watch::{Tracker, Watch};
 use crate::util::BoxFuture;
 
 pub(crate) type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -61,6 +65,12 @@ pub(crate) trait Backend<M>: Send + Sync {
     /// Reads an entry (R3).
     fn get<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, Seen<M>>;
 
+    /// Reads an entry that is to be cached locally, and has the next change of its key reported, if the store
+    /// does that.
+    fn get_watched<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, (Seen<M>, Option<Watch>)> {
+        Box::pin(async move { Ok((self.get(key).await?, None)) })
+    }
+
     /// Takes a lease on a missing key, or in place of `old` if the key still holds it (R4). Reads the epoch
     /// in the same round trip.
     fn acquire<'a>(
@@ -72,7 +82,7 @@ pub(crate) trait Backend<M>: Send + Sync {
     ) -> StoreFuture<'a, AcquireReply<M>>;
 
     /// Stores a value in place of our lease, if the key still holds that (R6). With `previous`, it restores
-    /// the value that the lease replaced, exactly as it was.
+    /// the value that the lease replaced, exactly as it was. A new record is watched, if the store does that.
     fn fill<'a>(
         &'a self,
         key: &'a EntryKey,
@@ -80,13 +90,13 @@ pub(crate) trait Backend<M>: Send + Sync {
         value: &'a Value<M>,
         previous: Option<&'a Observed>,
         ttl: Duration,
-    ) -> StoreFuture<'a, Filled>;
+    ) -> StoreFuture<'a, (Filled, Option<Watch>)>;
 
     /// Gives the lease back.
     fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> StoreFuture<'a, ()>;
 
     /// Reads the generation of a tenant, or creates it as `fresh`.
-    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, Generation>;
+    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, ReadGeneration>;
 
     /// Reads the generation of a tenant, or creates it as `fresh`, and then reads the epoch, in this order,
     /// before `key` is filled.
@@ -95,7 +105,7 @@ pub(crate) trait Backend<M>: Send + Sync {
         key: &'a EntryKey,
         tenant: &'a str,
         fresh: Generation,
-    ) -> StoreFuture<'a, (Generation, Option<Generation>)>;
+    ) -> StoreFuture<'a, (ReadGeneration, Option<Generation>)>;
 
     /// Reads the epoch, or creates it as `fresh`.
     fn epoch(&self, fresh: Generation) -> StoreFuture<'_, Generation>;
@@ -113,6 +123,11 @@ pub(crate) trait Backend<M>: Send + Sync {
 
     /// Returns the number of connections so far. A registration under an earlier one may be lost.
     fn session(&self) -> u64;
+
+    /// Returns what counts the reported changes, if the store reports any.
+    fn tracker(&self) -> Option<&Arc<Tracker>> {
+        None
+    }
 
     /// Returns whether some keys can be unavailable while others are not.
     fn is_divided(&self) -> bool {

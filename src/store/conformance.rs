@@ -32,6 +32,8 @@ fn parts_of(layout: KeyLayout) -> Parts {
         keys: Arc::new(Keys::new("ns".to_owned(), layout).unwrap()),
         clock: Clock::System,
         stale_if_error: true,
+        ttl: TTL,
+        bound: Duration::ZERO,
     }
 }
 
@@ -117,7 +119,7 @@ fn of_token(keys: &[EntryKey]) -> Deletion<'_> {
 
 async fn put(store: &AnyStore, key: &EntryKey, value: &Value<u32>) {
     let nonce = acquire(store, key).await;
-    let filled = store.fill(key, nonce, value, None, TTL).await.unwrap();
+    let filled = store.fill(key, nonce, value, None, TTL).await.unwrap().0;
     assert!(matches!(filled, Filled::Stored(_)), "{filled:?}");
 }
 
@@ -161,11 +163,12 @@ async fn a_fill_needs_its_own_lease() {
             store
                 .fill(&k, Nonce::new(), &value, None, TTL)
                 .await
-                .unwrap(),
+                .unwrap()
+                .0,
             Filled::Refused
         );
         assert!(matches!(
-            store.fill(&k, nonce, &value, None, TTL).await.unwrap(),
+            store.fill(&k, nonce, &value, None, TTL).await.unwrap().0,
             Filled::Stored(_)
         ));
         // A late duplicate of the fill or of the acquire changes nothing.
@@ -173,7 +176,8 @@ async fn a_fill_needs_its_own_lease() {
             store
                 .fill(&k, nonce, &absent(TTL), None, TTL)
                 .await
-                .unwrap(),
+                .unwrap()
+                .0,
             Filled::Refused
         );
         let taken = store
@@ -202,7 +206,8 @@ async fn a_fill_after_a_deletion_is_refused() {
             store
                 .fill(&k, nonce, &found(None, TTL), None, TTL)
                 .await
-                .unwrap(),
+                .unwrap()
+                .0,
             Filled::Refused
         );
         assert_vacant(&store, &k).await;
@@ -239,7 +244,8 @@ async fn an_expired_lease_cannot_fill_and_can_be_acquired() {
             store
                 .fill(&k, nonce, &found(None, TTL), None, TTL)
                 .await
-                .unwrap(),
+                .unwrap()
+                .0,
             Filled::Refused
         );
         acquire(&store, &k).await;
@@ -255,7 +261,8 @@ async fn a_value_expires_after_its_ttl() {
         store
             .fill(&k, nonce, &found(None, SHORT), None, SHORT)
             .await
-            .unwrap();
+            .unwrap()
+            .0;
         while matches!(store.get(&k).await.unwrap(), Seen::Value(..)) {
             tokio::task::yield_now().await;
         }
@@ -288,7 +295,8 @@ async fn a_lease_replaces_a_value_only_if_it_is_unchanged() {
             store
                 .fill(&k, nonce, &found(None, TTL), None, TTL)
                 .await
-                .unwrap(),
+                .unwrap()
+                .0,
             Filled::Stored(_)
         ));
     })
@@ -346,15 +354,22 @@ async fn all_kinds_of_values_round_trip() {
 async fn a_tenants_generation_lasts_until_the_tenant_is_invalidated() {
     each(async |store| {
         let (a, b) = (Generation::new(), Generation::new());
-        assert_eq!(store.tenant("t", a).await.unwrap(), a);
-        assert_eq!(store.tenant("t", b).await.unwrap(), a);
-        let other = store.tenant("u", b).await.unwrap();
+        assert_eq!(store.tenant("t", a).await.unwrap().generation, a);
+        assert_eq!(store.tenant("t", b).await.unwrap().generation, a);
+        let other = store.tenant("u", b).await.unwrap().generation;
         store
             .delete(Deletion::Tenant("t"), false, None)
             .await
             .unwrap();
-        assert_eq!(store.tenant("t", b).await.unwrap(), b);
-        assert_eq!(store.tenant("u", Generation::new()).await.unwrap(), other);
+        assert_eq!(store.tenant("t", b).await.unwrap().generation, b);
+        assert_eq!(
+            store
+                .tenant("u", Generation::new())
+                .await
+                .unwrap()
+                .generation,
+            other
+        );
     })
     .await;
 }
@@ -378,25 +393,16 @@ async fn an_acquire_reads_the_epoch_which_any_tenants_invalidation_deletes() {
             .epoch;
         assert_eq!(read, Some(epoch));
         let tenant = Generation::new();
-        assert_eq!(
-            store
-                .tenant_then_epoch(&key("a"), "t", tenant)
-                .await
-                .unwrap(),
-            (tenant, Some(epoch))
-        );
+        let key = key("a");
+        let read = store.tenant_then_epoch(&key, "t", tenant).await.unwrap();
+        assert_eq!((read.0.generation, read.1), (tenant, Some(epoch)));
         store
             .delete(Deletion::Tenant("any other"), false, None)
             .await
             .unwrap();
         let fresh = Generation::new();
-        assert_eq!(
-            store
-                .tenant_then_epoch(&key("a"), "t", fresh)
-                .await
-                .unwrap(),
-            (tenant, None)
-        );
+        let read = store.tenant_then_epoch(&key, "t", fresh).await.unwrap();
+        assert_eq!((read.0.generation, read.1), (tenant, None));
     })
     .await;
 }
@@ -525,7 +531,7 @@ mod redis_only {
             .metadata(1);
         let value = Value::Found(Arc::new(Entry::new(huge, None)));
         assert_eq!(
-            store.fill(&k, nonce, &value, None, TTL).await.unwrap(),
+            store.fill(&k, nonce, &value, None, TTL).await.unwrap().0,
             Filled::Unwritable
         );
         assert!(matches!(store.get(&k).await.unwrap(), Seen::Lease));
@@ -570,7 +576,7 @@ mod redis_only {
             server.command(&contents);
             store.tenant("t", Generation::new()).await.unwrap_err();
             let fresh = Generation::new();
-            assert_eq!(store.tenant("t", fresh).await.unwrap(), fresh);
+            assert_eq!(store.tenant("t", fresh).await.unwrap().generation, fresh);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::watch::Watch;
 use crate::clock::Tick;
 use crate::token::{TokenRecord, write_hex};
 
@@ -48,15 +49,6 @@ impl Generation {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         crate::token::parse_hex(text).map(Self)
     }
-
-    pub(crate) fn halves(self) -> (u64, u64) {
-        let whole = u128::from_be_bytes(self.0);
-        ((whole >> 64) as u64, whole as u64)
-    }
-
-    pub(crate) fn from_halves(high: u64, low: u64) -> Self {
-        Self((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
-    }
 }
 
 impl fmt::Display for Generation {
@@ -68,6 +60,25 @@ impl fmt::Display for Generation {
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A tenant's generation, as a command found it.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadGeneration {
+    pub(crate) generation: Generation,
+    pub(crate) watch: Option<Watch>,
+    /// Its remaining TTL.
+    pub(crate) left: Duration,
+}
+
+impl ReadGeneration {
+    pub(crate) fn unwatched(generation: Generation, left: Duration) -> Self {
+        Self {
+            generation,
+            watch: None,
+            left,
+        }
     }
 }
 
@@ -117,6 +128,19 @@ impl<M> Value<M> {
             Self::Found(entry) => entry.generation,
             Self::Absent(entry) => entry.generation,
         }
+    }
+
+    /// Sets the end of its TTL. Does nothing once the value is shared.
+    pub(crate) fn set_until(&mut self, until: Tick) {
+        match self {
+            Self::Found(entry) => Arc::get_mut(entry).map(|entry| entry.until = until),
+            Self::Absent(entry) => Arc::get_mut(entry).map(|entry| entry.until = until),
+        };
+    }
+
+    /// Returns whether it is a record that is not denied.
+    pub(crate) fn is_valid(&self) -> bool {
+        matches!(self, Self::Found(entry) if !entry.value.is_denied())
     }
 
     pub(crate) fn grace(&self) -> Duration {

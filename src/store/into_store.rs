@@ -19,6 +19,7 @@ impl<M, S: Sealed<M>> IntoStore<M> for S {}
 
 pub(crate) mod sealed {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use crate::clock::Clock;
     use crate::error::ConfigError;
@@ -55,5 +56,9 @@ pub(crate) mod sealed {
         pub(crate) clock: Clock,
         /// Whether values may be past their soft end, so that their remaining TTL has to be read.
         pub(crate) stale_if_error: bool,
+        /// The TTL of records.
+        pub(crate) ttl: Duration,
+        /// The staleness bound of the local level, zero if there is none.
+        pub(crate) bound: Duration,
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::entry::Nonce;
 pub(crate) use super::layout::KeyDigest;
 use super::layout::KeyLayout;
 use crate::error::ConfigError;
@@ -205,6 +206,20 @@ impl Keys {
     /// Returns the key whose write replicas have to acknowledge, for deletions on one server.
     pub(crate) fn node_fence(&self, tag: Option<&str>) -> String {
         self.tagged("fence:durable", tag)
+    }
+
+    /// Returns the key that a test of client tracking writes, on one connection.
+    pub(crate) fn tracking_probe(&self, nonce: Nonce) -> String {
+        self.own(&format!("fence:tracking:{nonce}"))
+    }
+
+    /// Returns what the names of all tenants' generations begin with, and no other key.
+    pub(crate) fn tenants_begin_with(&self) -> String {
+        #[cfg(feature = "dify")]
+        if let Some(names) = self.dify() {
+            return names.own("tenant:");
+        }
+        format!("{}:tenant:", self.namespace)
     }
 
     fn tagged(&self, name: &str, tag: Option<&str>) -> String {

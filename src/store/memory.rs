@@ -12,12 +12,14 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 
 use super::backend::{Backend, Deletion, Durability, Put, StoreFuture};
 use super::entry::{
-    AcquireReply, Acquired, Bounds, Filled, Generation, Nonce, Observed, Seen, Value,
+    AcquireReply, Acquired, Bounds, Filled, Generation, Nonce, Observed, ReadGeneration, Seen,
+    Value,
 };
 use super::error::StoreError;
 use super::into_store::IntoStore;
 use super::into_store::sealed::{self, Parts};
 use super::keys::EntryKey;
+use super::watch::Watch;
 use crate::clock::{Clock, Tick};
 use crate::error::{ConfigError, MOST_ENTRIES};
 use crate::util::lock;
@@ -321,17 +323,17 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
         value: &'a Value<M>,
         previous: Option<&'a Observed>,
         _ttl: Duration, // the value's `until` says the same by this process's clock
-    ) -> StoreFuture<'a, Filled> {
+    ) -> StoreFuture<'a, (Filled, Option<Watch>)> {
         let mut shard = self.shard(key);
         if shard.lease(key, self.clock.now()) != Some(nonce) {
-            return done(Filled::Refused);
+            return done((Filled::Refused, None));
         }
         if previous.is_some() {
             // It was revoked when the lease replaced it. Under the same lease it is valid again.
             value.revoked().store(false, Ordering::Release);
         }
         shard.put(key, value);
-        done(Filled::Stored(0))
+        done((Filled::Stored(0), None))
     }
 
     fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> StoreFuture<'a, ()> {
@@ -342,13 +344,14 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
         done(())
     }
 
-    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, Generation> {
+    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, ReadGeneration> {
         let mut tenants = self.tenants();
         let present = tenants.generations.get(tenant).copied();
         if present.is_none() {
             tenants.generations.insert(tenant.to_owned(), fresh);
         }
-        done(present.unwrap_or(fresh))
+        let generation = present.unwrap_or(fresh);
+        done(ReadGeneration::unwatched(generation, Duration::MAX))
     }
 
     fn tenant_then_epoch<'a>(
@@ -356,7 +359,7 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
         _key: &'a EntryKey,
         tenant: &'a str,
         fresh: Generation,
-    ) -> StoreFuture<'a, (Generation, Option<Generation>)> {
+    ) -> StoreFuture<'a, (ReadGeneration, Option<Generation>)> {
         Box::pin(async move {
             let generation = Backend::<M>::tenant(self, tenant, fresh).await?;
             Ok((generation, self.tenants().epoch))

@@ -14,6 +14,7 @@ pub(crate) mod layout;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+pub(crate) mod watch;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use into_store::IntoStore;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::load::Checked;
 use super::state::{AsOf, Completed, Fetch, StaleEntry};
 use crate::cache::answer::Resolved;
+use crate::cache::bounds::Published;
 use crate::cache::cached_token::{EntryMeta, Principal};
 use crate::cache::engine::Engine;
 use crate::cache::generations::TenantCell;
@@ -44,8 +45,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     /// Inserts an answer into the local level, if operators could know this instance's bound.
-    fn keep(&self, lookup: &Lookup, as_of: AsOf, resolved: &Resolved<M>) {
-        if !self.local.freshness().is_off() && self.may_keep(as_of.published) {
+    fn keep(&self, lookup: &Lookup, published: Published, resolved: &Resolved<M>) {
+        if !self.local.freshness().is_off() && self.may_keep(published) {
             self.local
                 .insert(self.fingerprint(lookup), resolved.entry.clone());
         }
@@ -60,6 +61,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         EntryMeta {
             digest: lookup.digest,
             as_of: as_of.sent,
+            watch: as_of.watch,
             tenant: self.tenant_cell(value),
             size: u32::try_from(known.max(as_of.bytes)).unwrap_or(u32::MAX),
             stale,
@@ -100,8 +102,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         origin: Origin,
         proof: SendNumber,
     ) -> Completed<M> {
+        let published = as_of.published;
         let answer = self.engine.resolved(&self.lookup, value, as_of, origin);
-        self.engine.keep(&self.lookup, as_of, &answer);
+        self.engine.keep(&self.lookup, published, &answer);
         Completion::Answered { answer, proof }
     }
 
@@ -118,7 +121,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     /// Completes with a record past its TTL, for those who joined before the GET that found it.
     pub(super) fn stale(&self, stale: &StaleEntry<M>) -> Completed<M> {
-        let (as_of, proof) = (stale.read.as_of(0), stale.read.number);
+        let (as_of, proof) = (stale.read.as_of(0, None), stale.read.number);
         self.answered(&stale.value, as_of, Origin::Stale, proof)
     }
 }

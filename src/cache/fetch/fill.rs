@@ -69,7 +69,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                         .tenant_then_epoch(&self.key, &tenant, Generation::new())
                         .await;
                     self.engine.reach(SyncPoint::TenantRead).await;
-                    let (generation, now) = match read {
+                    let (read, now) = match read {
                         Ok(read) => read,
                         Err(error) => {
                             self.store_failed(&error);
@@ -77,9 +77,10 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                             return self.uncached(checked, load.number);
                         }
                     };
+                    let generation = read.generation;
                     held = self.engine.observe_generation(
                         &tenant,
-                        generation,
+                        read,
                         second.tick,
                         second.published,
                     );
@@ -153,15 +154,15 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             .await;
         engine.reach(SyncPoint::Filled).await;
         match filled {
-            Ok(Filled::Stored(bytes)) => {
+            Ok((Filled::Stored(bytes), watch)) => {
                 let proof = fence.proof(load.number, sent.number);
-                self.cached(&value, sent.as_of(bytes), Origin::Loaded, proof)
+                self.cached(&value, sent.as_of(bytes, watch), Origin::Loaded, proof)
             }
-            Ok(Filled::Refused) => {
+            Ok((Filled::Refused, _)) => {
                 engine.counters.fills_refused.add();
                 self.unproved(&value, load.number)
             }
-            Ok(Filled::Unwritable) => {
+            Ok((Filled::Unwritable, _)) => {
                 engine.counters.unwritable.add();
                 limited!(
                     warn,
@@ -170,11 +171,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 self.release(nonce).await;
                 self.unproved(&value, load.number)
             }
-            Ok(Filled::NoForm) => {
+            Ok((Filled::NoForm, _)) => {
                 self.release(nonce).await;
                 // In the local level it is as old as its load: a request that starts a bound after an
                 // invalidation's reply uses it only if the load was sent after that reply.
-                self.cached(&value, load.as_of(0), Origin::Loaded, load.number)
+                self.cached(&value, load.as_of(0, None), Origin::Loaded, load.number)
             }
             Err(error) => {
                 self.store_failed(&error);
@@ -199,15 +200,15 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         if let Some(known) = known.filter(|known| known.tenant == tenant) {
             return Some(known.generation);
         }
-        let (generation, sent) = engine
+        let known = engine
             .generations
             .existing(tenant)?
             .known_before(load.moment)?;
         // A generation of any age would be safe, but a former one makes a value that is never valid, and so
         // costs a second load (`model`, `loads-local`).
         // guard: 1L
-        engine.local.freshness().age(sent, load.tick)?;
-        Some(generation)
+        engine.local.check(known.proof(), load.tick)?;
+        Some(known.generation)
     }
 
     /// Answers from the loader, because the store failed.
@@ -275,9 +276,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             )
             .await;
         match restored {
-            Ok(Filled::Stored(bytes)) => {
+            Ok((Filled::Stored(bytes), _)) => {
                 // In the local level it is as old as the command that restored it.
-                let as_of = sent.as_of(bytes);
+                let as_of = sent.as_of(bytes, None);
                 self.cached(&stale.value, as_of, Origin::Stale, stale.read.number)
             }
             // The lease may have been removed by an invalidation.

@@ -10,17 +10,22 @@ use crate::cache::generations::TenantCell;
 use crate::cache::single_flight::{CallError, Completion, Work};
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
-use crate::store::entry::Generation;
+use crate::store::entry::{Generation, ReadGeneration};
 use crate::store::error::StoreError;
 use crate::util::task::spawn_stealable;
 
 impl<M: Send + Sync + 'static> Engine<M> {
-    pub(in crate::cache) fn refresh_generation(self: &Arc<Self>, cell: &TenantCell) {
+    pub(in crate::cache) fn refresh_generation(self: &Arc<Self>, cell: &Arc<TenantCell>) {
         let tenant: Arc<str> = cell.name().into();
         if Handle::try_current().is_ok()
             && let Some(leader) = self.generation_calls.lead(&tenant)
         {
-            spawn_stealable(Arc::clone(self).fetch_generation(leader, tenant));
+            let (engine, cell) = (Arc::clone(self), Arc::clone(cell));
+            spawn_stealable(async move {
+                engine.fetch_generation(leader, tenant).await;
+                // guard: TR12b
+                cell.refresh_ended();
+            });
         }
     }
 
@@ -51,8 +56,9 @@ impl<M: Send + Sync + 'static> Engine<M> {
             let read = self.store.tenant(&tenant, Generation::new()).await;
             self.reach(SyncPoint::TenantRead).await;
             next = leader.complete(match read {
-                Ok(answer) => {
-                    self.observe_generation(&tenant, answer, sent, published);
+                Ok(read) => {
+                    let answer = read.generation;
+                    self.observe_generation(&tenant, read, sent, published);
                     Completion::Answered { answer, proof }
                 }
                 Err(error) => Completion::Failed(error),
@@ -65,7 +71,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(super) fn observe_generation(
         &self,
         tenant: &str,
-        generation: Generation,
+        read: ReadGeneration,
         sent: Tick,
         published: Published,
     ) -> Option<Arc<TenantCell>> {
@@ -74,7 +80,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
         let arrived = self.order.next();
         let cell = self.generations.cell(tenant);
-        cell.observe(generation, sent, arrived);
+        cell.observe(read, sent, arrived);
         Some(cell)
     }
 }

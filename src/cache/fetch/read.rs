@@ -15,6 +15,7 @@ use crate::metrics::Timer;
 use crate::store::entry::{AcquireReply, Acquired, Generation, Nonce, Seen};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::keys::EntryKey;
+use crate::store::watch::{Tracker, Watch};
 use crate::trace::{chain, limited};
 use crate::util::random_fraction;
 
@@ -58,13 +59,18 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             // guard: L3
             let sent = self.send();
             let watch = Timer::start();
-            let read = self.engine.store.get(&self.key).await;
+            let read = if self.is_worth_a_watch() {
+                self.engine.store.get_watched(&self.key).await
+            } else {
+                let seen = self.engine.store.get(&self.key).await;
+                seen.map(|seen| (seen, None))
+            };
             if !self.engine.store.is_local() {
                 self.engine.metrics.read_store(watch, read.is_ok());
             }
             self.engine.reach(SyncPoint::Read).await;
             let mut next = match read {
-                Ok(seen) => self.follow(seen, sent).await,
+                Ok((seen, watch)) => self.follow(seen, watch, sent).await,
                 Err(error) => return Box::pin(self.without_store(error)).await,
             };
             if let Step::Acquire(Existing::Stale(stale)) = &next
@@ -97,8 +103,19 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
     }
 
+    /// Returns whether the next change of K is to be reported: the local level has a record for it, so that this is
+    /// not its first use. A flood of invented tokens is never watched. guard: TR5b
+    fn is_worth_a_watch(&self) -> bool {
+        let is_on = |tracker: &Arc<Tracker>| tracker.is_on();
+        self.engine.store.tracker().is_some_and(is_on)
+            && self
+                .engine
+                .local
+                .remembers(self.engine.fingerprint(&self.lookup))
+    }
+
     /// Decides what follows from the contents of K, as returned by a command that was sent as `sent`.
-    async fn follow(&self, seen: Seen<M>, sent: Sent) -> Step<M> {
+    async fn follow(&self, seen: Seen<M>, watch: Option<Watch>, sent: Sent) -> Step<M> {
         match seen {
             Seen::Vacant => Step::Acquire(Existing::Nothing),
             Seen::Lease => Step::Wait,
@@ -129,7 +146,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                                 _cell: cell,
                             }));
                         }
-                        let (as_of, origin) = (sent.as_of(old.bytes()), store_origin(self.engine));
+                        let (as_of, origin) =
+                            (sent.as_of(old.bytes(), watch), store_origin(self.engine));
                         Step::Complete(self.cached(&value, as_of, origin, sent.number))
                     }
                     Ok(Validity::FormerGeneration(known)) => {
@@ -195,7 +213,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             }
             Acquired::Taken(seen) => {
                 drop(permit);
-                Box::pin(self.follow(seen, sent)).await
+                Box::pin(self.follow(seen, None, sent)).await
             }
             Acquired::Gone => Step::Retry,
         }

@@ -17,6 +17,7 @@ use crate::metrics::Origin;
 use crate::store::entry::{Generation, Nonce, Observed, Value};
 use crate::store::error::StoreError;
 use crate::store::keys::EntryKey;
+use crate::store::watch::Watch;
 use crate::trace::{chain, limited};
 
 pub(super) type Completed<M> = Completion<Resolved<M>, Unavailable>;
@@ -35,13 +36,15 @@ pub(super) struct Sent {
 }
 
 /// The state of the store as of which a value is known to be valid.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct AsOf {
     /// The clock before the command was sent.
     pub(super) sent: Tick,
     pub(super) published: Published,
     /// The stored value's size.
     pub(super) bytes: usize,
+    /// The watch for the value's next change, if the store reports it.
+    pub(super) watch: Option<Watch>,
 }
 
 impl AsOf {
@@ -50,15 +53,17 @@ impl AsOf {
         sent: Tick::ZERO,
         published: Published::No,
         bytes: 0,
+        watch: None,
     };
 }
 
 impl Sent {
-    pub(super) fn as_of(self, bytes: usize) -> AsOf {
+    pub(super) fn as_of(self, bytes: usize, watch: Option<Watch>) -> AsOf {
         AsOf {
             sent: self.tick,
             published: self.published,
             bytes,
+            watch,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::cache::answer::Resolved;
 use crate::cache::bounds::Published;
 use crate::cache::engine::Engine;
 use crate::cache::generations::TenantCell;
+use crate::cache::local::Proof;
 use crate::loader::Lookup;
 use crate::store::entry::{Seen, Value};
 use crate::store::error::StoreError;
@@ -39,10 +40,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 Validity::Corrupt
             });
         };
-        let freshness = self.local.freshness();
-        let cell = (!freshness.is_off()).then(|| self.generations.cell(tenant));
-        let as_of = cell.as_ref().and_then(|cell| cell.as_of(generation));
-        if as_of.is_some_and(|sent| freshness.age(sent, self.clock.now()).is_some()) {
+        let is_off = self.local.freshness().is_off();
+        let cell = (!is_off).then(|| self.generations.cell(tenant));
+        let now = self.clock.now();
+        let check = |proof: Proof<'_>| self.local.check(proof, now);
+        let is_known = |cell: &Arc<TenantCell>| cell.check(generation, check, now).is_some();
+        if cell.as_ref().is_some_and(is_known) {
             return Ok(Validity::Valid(cell));
         }
         // A local generation that differs is no evidence: only a GET that is sent after the value's reply
@@ -80,6 +83,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             sent,
             published: Published::No,
             bytes: 0,
+            watch: None,
         };
         let resolved = self.resolved(lookup, &value, as_of, store_origin(self));
         Ok(Some(resolved))

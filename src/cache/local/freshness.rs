@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Tick;
+use crate::store::watch::{Tracker, Watch};
 
 /// How long this process may use its local entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,61 +33,164 @@ impl Freshness {
         }
     }
 
-    /// Returns the age of the result of a command that was sent after the clock showed `sent`, or `None` if it
-    /// may no longer be used.
+    /// Returns whether what `proof` proves may be used at `now`. If so, returns whether it is to be read again in
+    /// the background.
     ///
     /// No entry outlives `wait_for_all_instances`, which completes at or after *reply* + S: a later request uses
-    /// an entry only if `sent > now - S >= reply`, so the entry's command ran after the deletion.
-    /// Hence `sent` is read before the command is sent, `now` after the request started, and neither
-    /// from a cached clock.
-    pub(crate) fn age(self, sent: Tick, now: Tick) -> Option<Duration> {
-        match self {
-            Self::Off => None,
-            Self::Own => Some(Duration::ZERO),
-            Self::Within(bound) => {
-                let age = now.since(sent);
-                (age < bound).then_some(age)
-            }
+    /// an entry only if it was proved by a command that was sent after `now - S >= reply`, and so ran after the
+    /// deletion. The command is the one that read it, or a heartbeat of the connection that watches it
+    /// (docs/internals/tracking.md). Hence the clock is read before each command is sent, `now` is read after the
+    /// request started, and neither is from a cached clock.
+    pub(crate) fn check(
+        self,
+        proof: &Proof<'_>,
+        tracker: Option<&Tracker>,
+        now: Tick,
+    ) -> Option<Refresh> {
+        let bound = match self {
+            Self::Off => return None,
+            Self::Own => return Some(Refresh::No),
+            Self::Within(bound) => bound,
+        };
+        if let Some(watch) = proof.watch {
+            // guard: TR8
+            let age = now.since(proof.sent.max(watch.proved()?));
+            // What another connection watches is read again by the present one before its last proof is too old.
+            // guard: TR12
+            let refresh = Refresh::when(!watch.goes_on());
+            return (age < bound).then_some(refresh);
         }
+        let age = now.since(proof.sent);
+        let is_tracked = || tracker.is_some_and(|tracker| tracker.is_proved(now, bound));
+        // guard: TR9
+        if proof.is_watchable && is_tracked() {
+            return (age < bound.min(UNWATCHED)).then_some(Refresh::Yes);
+        }
+        // From half of the bound on, so that a hot token never waits.
+        (age < bound).then(|| Refresh::when(age >= bound / 2))
+    }
+}
+
+/// How long what can be watched is used without a watch, while others are. Changes of everything else are then seen
+/// at once, and this is how much later those are.
+const UNWATCHED: Duration = Duration::from_millis(50);
+
+/// What is known of when an entry, or a tenant's generation, was the store's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proof<'a> {
+    /// The clock before the command was sent that read or wrote it.
+    pub(crate) sent: Tick,
+    /// The watch for its next change.
+    pub(crate) watch: Option<&'a Watch>,
+    /// Whether reading it again can get it a watch.
+    pub(crate) is_watchable: bool,
+}
+
+/// Whether something in use is read again in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    Yes,
+    No,
+}
+
+impl Refresh {
+    pub(crate) fn when(wanted: bool) -> Self {
+        if wanted { Self::Yes } else { Self::No }
     }
 
-    /// Returns whether an entry in use is read again in the background: from half of the bound on, so that a
-    /// hot token never waits.
-    pub(crate) fn wants_refresh(self, age: Duration) -> bool {
-        match self {
-            Self::Within(bound) => age >= bound / 2,
-            Self::Off | Self::Own => false,
-        }
+    pub(crate) fn is_wanted(self) -> bool {
+        self == Self::Yes
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use crate::store::keys::Keys;
+    use crate::store::layout::KeyLayout;
 
     const S: Duration = Duration::from_secs(1);
+    const LEVEL: Freshness = Freshness::Within(S);
 
     fn at(millis: u64) -> Tick {
         Tick(millis * 1_000_000)
     }
 
+    fn unwatched(sent: u64) -> Proof<'static> {
+        Proof {
+            sent: at(sent),
+            watch: None,
+            is_watchable: true,
+        }
+    }
+
+    fn tracker() -> Arc<Tracker> {
+        let keys = Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap();
+        Tracker::new(&keys)
+    }
+
     #[test]
     fn an_entry_is_usable_for_less_than_the_bound() {
-        let level = Freshness::Within(S);
-        assert_eq!(
-            level.age(at(5_000), at(5_999)),
-            Some(Duration::from_millis(999))
-        );
-        assert_eq!(level.age(at(5_000), at(6_000)), None);
-        assert_eq!(level.age(at(5_000), at(4_000)), Some(Duration::ZERO));
-        assert_eq!(Freshness::Off.age(at(5_000), at(5_000)), None);
+        let check = |sent, now| LEVEL.check(&unwatched(sent), None, at(now));
+        assert_eq!(check(5_000, 5_999), Some(Refresh::Yes));
+        assert_eq!(check(5_000, 6_000), None);
+        assert_eq!(check(5_000, 4_000), Some(Refresh::No));
+        let off = Freshness::Off;
+        assert_eq!(off.check(&unwatched(5_000), None, at(5_000)), None);
     }
 
     #[test]
     fn a_refresh_is_wanted_from_half_of_the_bound() {
-        let level = Freshness::Within(S);
-        assert!(!level.wants_refresh(Duration::from_millis(499)));
-        assert!(level.wants_refresh(Duration::from_millis(500)));
-        assert!(!Freshness::Own.wants_refresh(Duration::from_secs(9)));
+        let check =
+            |level: Freshness, age: u64| level.check(&unwatched(5_000), None, at(5_000 + age));
+        assert_eq!(check(LEVEL, 499), Some(Refresh::No));
+        assert_eq!(check(LEVEL, 500), Some(Refresh::Yes));
+        assert_eq!(check(Freshness::Own, 9_000), Some(Refresh::No));
+    }
+
+    #[test]
+    fn a_watched_entry_is_as_old_as_the_latest_heartbeat() {
+        let tracker = tracker();
+        let session = tracker.begin(at(5_000));
+        session.enter();
+        let watch = Watch::new(Arc::clone(&session), tracker.mark("k"));
+        let proof = Proof {
+            watch: Some(&watch),
+            ..unwatched(5_000)
+        };
+        let check = |now| LEVEL.check(&proof, Some(&tracker), at(now));
+        assert_eq!(check(5_999), Some(Refresh::No));
+        assert_eq!(check(6_000), None);
+        session.prove(at(5_750));
+        assert_eq!(check(6_749), Some(Refresh::No));
+        assert_eq!(check(6_750), None);
+        session.end();
+        assert_eq!(
+            check(6_749),
+            Some(Refresh::Yes),
+            "what was proved stays proved"
+        );
+        tracker.changed(b"k");
+        assert_eq!(check(5_751), None);
+    }
+
+    #[test]
+    fn what_is_not_watched_is_used_for_50_ms_while_others_are() {
+        let tracker = tracker();
+        let check = |proof: &Proof<'_>, now| LEVEL.check(proof, Some(&tracker), at(now));
+        assert_eq!(check(&unwatched(5_000), 5_499), Some(Refresh::No));
+        let session = tracker.begin(at(5_000));
+        assert_eq!(check(&unwatched(5_000), 5_049), Some(Refresh::Yes));
+        assert_eq!(check(&unwatched(5_000), 5_050), None);
+        let negative = Proof {
+            is_watchable: false,
+            ..unwatched(5_000)
+        };
+        assert_eq!(check(&negative, 5_499), Some(Refresh::No));
+        // No heartbeat was answered for a whole bound: changes are not reported any more.
+        drop(session);
+        assert_eq!(check(&unwatched(5_500), 6_000), Some(Refresh::Yes));
     }
 }

@@ -7,19 +7,20 @@
 //! a hit by one thread takes a third of the time, and two threads get several times as many hits.
 
 mod evictions;
-mod freshness;
+pub(in crate::cache) mod freshness;
 mod invalidated;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use evictions::{Evictions, Inserting};
-pub(crate) use freshness::Freshness;
+use freshness::Refresh;
+pub(crate) use freshness::{Freshness, Proof};
 use invalidated::Invalidated;
 
 use crate::cache::cached_token::{EntryMeta, Principal};
@@ -27,6 +28,7 @@ use crate::cache::generations::TenantCell;
 use crate::clock::Tick;
 use crate::metrics::Counter;
 use crate::store::entry::{Entry, Generation};
+use crate::store::watch::Tracker;
 use crate::token::TokenDigest;
 
 /// The keyed hash of a token, and of its type if keys hold one.
@@ -74,6 +76,21 @@ impl<M> LocalEntry<M> {
             Self::Absent(negative) => negative.entry.generation,
         }
     }
+
+    fn proof(&self) -> Proof<'_> {
+        let meta = self.meta();
+        let is_record = matches!(self, Self::Found(it) if !it.entry.value.is_denied());
+        Proof {
+            sent: meta.as_of,
+            watch: meta.watch.as_ref(),
+            is_watchable: is_record && !meta.stale,
+        }
+    }
+
+    /// Lets another hit start a refresh, after one that brought no answer.
+    pub(crate) fn refresh_ended(&self) {
+        self.meta().refreshing.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Gives access to the metadata of an entry of either map.
@@ -98,7 +115,7 @@ impl<M> HasMeta for LocalEntry<M> {
 
 /// The refreshes that a hit starts in the background. Only one hit starts each of them.
 #[derive(Default)]
-pub(crate) struct Refresh {
+pub(crate) struct Refreshes {
     pub(crate) entry: bool,
     pub(crate) tenant: Option<Arc<TenantCell>>,
 }
@@ -107,6 +124,10 @@ type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions>;
 
 pub(crate) struct Local<M> {
     freshness: Freshness,
+    tracker: Option<Arc<Tracker>>,
+    /// Up to when an entry must have been read for its watch not to count, because an invalidation since then was
+    /// not confirmed, by the clock.
+    unconfirmed: AtomicU64,
     records: Map<Arc<Principal<M>>>,
     /// Unknown tokens, and denied records.
     negatives: Map<LocalEntry<M>>,
@@ -117,11 +138,19 @@ pub(crate) struct Local<M> {
 }
 
 impl<M> Local<M> {
-    pub(crate) fn new(freshness: Freshness, records: usize, negatives: usize) -> Self {
+    /// Creates a level. `tracker` counts the reported changes, if the store reports any.
+    pub(crate) fn new(
+        freshness: Freshness,
+        tracker: Option<Arc<Tracker>>,
+        records: usize,
+        negatives: usize,
+    ) -> Self {
         let evicted = <(Arc<Counter>, Arc<Counter>)>::default();
         Self {
             invalidated: Invalidated::new(freshness.bound()),
             freshness,
+            tracker,
+            unconfirmed: AtomicU64::new(0),
             records: map(records, &evicted.0),
             negatives: map(negatives, &evicted.1),
             evicted,
@@ -154,7 +183,7 @@ impl<M> Local<M> {
         fingerprint: Fingerprint,
         token: &str,
         now: Tick,
-    ) -> Option<(LocalEntry<M>, Refresh)> {
+    ) -> Option<(LocalEntry<M>, Refreshes)> {
         if self.freshness.is_off() {
             return None;
         }
@@ -165,18 +194,33 @@ impl<M> Local<M> {
         if !hit.is_usable(token, now) {
             return None;
         }
-        let refresh = self.fresh(hit.meta(), hit.generation(), now)?;
-        Some((hit, refresh))
+        let refreshes = self.fresh(&hit, now)?;
+        Some((hit, refreshes))
+    }
+
+    /// Returns whether there is a record for the fingerprint, usable or not. Then it is worth a watch.
+    pub(crate) fn remembers(&self, fingerprint: Fingerprint) -> bool {
+        self.records.peek(&fingerprint).is_some()
+    }
+
+    /// Returns whether what `proof` proves may be used at `now`, and whether it is to be read again.
+    pub(crate) fn check(&self, proof: Proof<'_>, now: Tick) -> Option<Refresh> {
+        // No deletion ended the watch. guard: TR16
+        let unconfirmed = self.unconfirmed.load(Ordering::Acquire);
+        let watch = proof.watch.filter(|_| proof.sent.0 > unconfirmed);
+        let proof = Proof { watch, ..proof };
+        self.freshness.check(&proof, self.tracker.as_deref(), now)
+    }
+
+    /// Notes at `now` that an invalidation was not confirmed: what is watched may have to end, and no push says so.
+    pub(crate) fn note_unconfirmed(&self, now: Tick) {
+        self.unconfirmed.fetch_max(now.0, Ordering::Release);
     }
 
     /// Returns the refreshes that a hit of the entry starts, or `None` if the entry may not be used.
-    fn fresh(
-        &self,
-        meta: &EntryMeta,
-        generation: Option<Generation>,
-        now: Tick,
-    ) -> Option<Refresh> {
-        let entry = self.freshness.age(meta.as_of, now)?;
+    fn fresh(&self, hit: &LocalEntry<M>, now: Tick) -> Option<Refreshes> {
+        let meta = hit.meta();
+        let entry = self.check(hit.proof(), now)?;
         if self.invalidated.since(&meta.digest, meta.as_of, now) {
             return None;
         }
@@ -184,19 +228,17 @@ impl<M> Local<M> {
             None => None,
             // guard: S6
             Some(cell) if cell.invalidated_since(meta.as_of) => return None,
-            Some(cell) => match generation {
+            Some(cell) => match hit.generation() {
                 // The Python service writes no generation.
                 None => None,
                 Some(generation) => {
-                    let sent = cell.as_of(generation)?;
-                    let age = self.freshness.age(sent, now)?;
-                    (self.freshness.wants_refresh(age) && first(&cell.refreshing))
-                        .then(|| Arc::clone(cell))
+                    let refresh = cell.check(generation, |proof| self.check(proof, now), now)?;
+                    (refresh.is_wanted() && first(&cell.refreshing)).then(|| Arc::clone(cell))
                 }
             },
         };
-        let entry = self.freshness.wants_refresh(entry) && first(&meta.refreshing);
-        Some(Refresh { entry, tenant })
+        let entry = entry.is_wanted() && first(&meta.refreshing);
+        Some(Refreshes { entry, tenant })
     }
 
     /// Inserts an answer, unless it is from before an invalidation or older than the entry that is there.
@@ -319,12 +361,12 @@ mod tests {
     use super::*;
     use crate::cache::generations::Generations;
     use crate::clock::LogicalClock;
-    use crate::store::entry::Generation;
+    use crate::store::entry::{Generation, ReadGeneration};
     use crate::token::{BearerToken, TokenRecord};
 
     #[test]
     fn pairs_of_token_and_type_have_different_fingerprints() {
-        let local = Local::<()>::new(Freshness::Off, 1, 1);
+        let local = Local::<()>::new(Freshness::Off, None, 1, 1);
         let pairs = [
             ("abc", None),
             ("abc", Some("")),
@@ -347,8 +389,8 @@ mod tests {
 
     #[test]
     fn another_process_has_other_fingerprints() {
-        let one = Local::<()>::new(Freshness::Off, 1, 1);
-        let other = Local::<()>::new(Freshness::Off, 1, 1);
+        let one = Local::<()>::new(Freshness::Off, None, 1, 1);
+        let other = Local::<()>::new(Freshness::Off, None, 1, 1);
         assert!(one.fingerprint("abc", None) != other.fingerprint("abc", None));
         assert!(one.keys.0 != one.keys.1);
     }
@@ -356,7 +398,7 @@ mod tests {
     const BOUND: u64 = 100;
 
     fn level(freshness: Freshness) -> Local<()> {
-        Local::new(freshness, 64, 64)
+        Local::new(freshness, None, 64, 64)
     }
 
     fn bounded() -> Local<()> {
@@ -367,6 +409,7 @@ mod tests {
         EntryMeta {
             digest: TokenDigest::of(token),
             as_of: Tick(sent),
+            watch: None,
             tenant: None,
             size,
             stale: false,
@@ -411,7 +454,7 @@ mod tests {
         local.insert(local.fingerprint(token, None), absent);
     }
 
-    fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(LocalEntry<()>, Refresh)> {
+    fn hit(local: &Local<()>, token: &str, now: u64) -> Option<(LocalEntry<()>, Refreshes)> {
         local.get(local.fingerprint(token, None), token, Tick(now))
     }
 
@@ -486,8 +529,9 @@ mod tests {
     fn one_hit_requests_a_refresh_and_none_does_before_half_of_the_bound() {
         let local = bounded();
         let (tenants, order) = (Generations::default(), LogicalClock::default());
-        let (cell, generation) = (tenants.cell("t"), Generation::from_halves(1, 2));
-        cell.observe(generation, Tick(1_000), order.next());
+        let (cell, generation) = (tenants.cell("t"), Generation::new());
+        let read = ReadGeneration::unwatched(generation, Duration::MAX);
+        cell.observe(read, Tick(1_000), order.next());
         let meta = EntryMeta {
             tenant: Some(cell),
             ..meta("a", 1_000, 0)

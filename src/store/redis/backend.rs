@@ -18,18 +18,25 @@ use super::dify::{codec as dify_codec, hooks::Dify};
 use super::scripts::{millis, set_if_missing};
 use super::transport::batch::Batch;
 use super::transport::reply::{Reply, read, unexpected};
+use super::transport::tracking::begin_caching;
+use crate::clock::Clock;
 #[cfg(feature = "metrics")]
 use crate::store::backend::Breakers;
 use crate::store::backend::{Backend, Deletion, Durability, Put, StoreFuture};
 use crate::store::entry::{
-    AcquireReply, Acquired, Bounds, Filled, Generation, Nonce, Observed, Seen, Value, bound_millis,
+    AcquireReply, Acquired, Bounds, Filled, Generation, Nonce, Observed, ReadGeneration, Seen,
+    Value, bound_millis,
 };
 use crate::store::error::StoreError;
 use crate::store::into_store::sealed::Parts;
 use crate::store::keys::{EntryKey, Keys};
+use crate::store::watch::{Mark, Tracker, TrackingSession, Watch};
 
 pub(super) struct RedisBackend<M> {
     commands: Commands,
+    clock: Clock,
+    /// The TTL of records.
+    ttl: Duration,
     stale_if_error: bool,
     metadata: PhantomData<fn() -> M>,
 }
@@ -41,6 +48,8 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                 connection: Arc::new(connection),
                 keys: parts.keys,
             },
+            clock: parts.clock,
+            ttl: parts.ttl,
             stale_if_error: parts.stale_if_error,
             metadata: PhantomData,
         }
@@ -92,6 +101,10 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         })
     }
 
+    fn tracker(&self) -> Option<&Arc<Tracker>> {
+        self.commands.connection.tracker()
+    }
+
     async fn read_entry(&self, key: &EntryKey) -> Result<Seen<M>, StoreError> {
         let name = self.keys().entry(key);
         let (present, left) = if self.stale_if_error {
@@ -122,6 +135,39 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                 .map(Duration::from_millis);
         }
         Ok(seen)
+    }
+
+    /// Reads an entry, and has the next change of its key reported. It does not share a command with other reads:
+    /// what is said before a command concerns that one alone.
+    async fn read_and_watch(
+        &self,
+        key: &EntryKey,
+        tracker: &Tracker,
+    ) -> Result<(Seen<M>, Option<Watch>), StoreError> {
+        let name = self.keys().entry(key);
+        // guard: TR6b
+        let (mark, sent) = (tracker.mark(&name), self.clock.now());
+        let mut batch = Batch::new();
+        begin_caching(&mut batch);
+        batch.cmd("GET").arg(&name);
+        batch.cmd("PTTL").arg(&name);
+        let ([caching, present, left], session) = self.commands.send_tracked(&batch).await?;
+        let watch = watch(session, mark, &caching);
+        let mut seen = Self::seen(key, present)?;
+        if let Seen::Value(value, _, remaining) = &mut seen {
+            let (left, grace) = (read::<i64>(left)?, value.grace());
+            let left = match left {
+                // A key without an end gets one here.
+                -1 => self.ttl + grace,
+                left => Duration::from_millis(u64::try_from(left).unwrap_or(0)),
+            };
+            // Past its TTL it may still be answered stale, for as long as the bound.
+            if watch.is_some() && (left > grace || left.is_zero()) {
+                value.set_until(sent.after(left.saturating_sub(grace)));
+            }
+            *remaining = (self.stale_if_error || !grace.is_zero()).then_some(left);
+        }
+        Ok((seen, watch))
     }
 
     async fn take_lease(
@@ -171,7 +217,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         value: &Value<M>,
         previous: Option<&Observed>,
         ttl: Duration,
-    ) -> Result<Filled, StoreError> {
+    ) -> Result<(Filled, Option<Watch>), StoreError> {
         let encoded;
         let bytes = match previous {
             Some(Observed::Bytes(bytes)) => bytes,
@@ -184,9 +230,9 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                     // guard: M2
                     Some(Ok(bytes)) if comes_back(&bytes) => bytes,
                     Some(Ok(_) | Err(EncodeError::TooLarge | EncodeError::Unwritable)) => {
-                        return Ok(Filled::Unwritable);
+                        return Ok((Filled::Unwritable, None));
                     }
-                    None => return Ok(Filled::NoForm),
+                    None => return Ok((Filled::NoForm, None)),
                 };
                 &encoded
             }
@@ -195,20 +241,93 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         let lease = lease_text(nonce);
         self.commands
             .compare_and_set(&mut batch, key, &lease, &bytes[..], ttl);
-        let set = self.commands.send(&batch).await.and_then(|[set]| read(set));
+        let tracker = self.tracker().filter(|tracker| tracker.is_on());
+        // guard: TR5
+        let (set, watch) = match tracker.filter(|_| value.is_valid() && previous.is_none()) {
+            Some(tracker) => {
+                let name = self.keys().entry(key);
+                let mark = tracker.mark(&name);
+                begin_caching(&mut batch);
+                batch.cmd("GET").arg(&name);
+                match self.commands.send_tracked(&batch).await {
+                    Ok(([set, caching, present], session)) => {
+                        // Another fill may have followed a deletion of ours.
+                        // guard: TR6d
+                        let is_ours =
+                            read::<Vec<u8>>(present).is_ok_and(|present| present == *bytes);
+                        let watch = watch(session, mark, &caching);
+                        (read(set), watch.filter(|_| is_ours))
+                    }
+                    Err(error) => (Err(error), None),
+                }
+            }
+            None => {
+                let sent = self.commands.send(&batch).await;
+                (sent.and_then(|[set]| read(set)), None)
+            }
+        };
         // Whatever the error is, nobody else replaces the lease.
         let take_back = |_: &_| self.commands.take_back(self.keys().entry(key), lease);
         // guard: E2
         let set = set.inspect_err(take_back)?;
         Ok(if set {
-            Filled::Stored(bytes.len())
+            (Filled::Stored(bytes.len()), watch)
         } else {
-            Filled::Refused
+            // guard: TR6c
+            (Filled::Refused, None)
         })
     }
 
-    async fn read_tenant(&self, tenant: &str, fresh: Generation) -> Result<Generation, StoreError> {
+    /// Reads a tenant's generation with tracking, and renews it in its last half day. Returns `None` if there is
+    /// none.
+    async fn read_and_watch_tenant(
+        &self,
+        name: &str,
+        tracker: &Tracker,
+    ) -> Result<Option<ReadGeneration>, StoreError> {
+        let mut renews = false;
+        loop {
+            let mark = tracker.mark(name);
+            let mut batch = Batch::new();
+            if renews {
+                // Before the read: its own push would end the watch. guard: TR11
+                let expire = batch.cmd("PEXPIRE").arg(name);
+                expire.arg(millis(GENERATION_TTL));
+            }
+            begin_caching(&mut batch);
+            batch.cmd("GET").arg(name);
+            batch.cmd("PTTL").arg(name);
+            let (mut replies, session) = self.commands.connection.send_tracked(&batch).await?;
+            let mut last = || replies.pop().ok_or_else(unexpected);
+            let (left, present, caching) = (last()?, last()?, last()?);
+            // If the key holds anything else, its creation fails.
+            let Ok(Some(generation)) = generation(present) else {
+                return Ok(None);
+            };
+            let left = time_left(left)?;
+            if renews || left >= GENERATION_TTL / 2 {
+                return Ok(Some(ReadGeneration {
+                    generation,
+                    watch: watch(session, mark, &caching),
+                    left,
+                }));
+            }
+            renews = true;
+        }
+    }
+
+    async fn read_tenant(
+        &self,
+        tenant: &str,
+        fresh: Generation,
+    ) -> Result<ReadGeneration, StoreError> {
         let name = self.keys().tenant(tenant);
+        if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_on()) {
+            return match self.read_and_watch_tenant(&name, tracker).await? {
+                Some(read) => Ok(read),
+                None => Ok(self.create_and_watch(&name, fresh, false).await?.0),
+            };
+        }
         let mut batch = Batch::new();
         batch.cmd("GET").arg(&name);
         batch.cmd("PTTL").arg(&name);
@@ -223,30 +342,53 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                 // If this fails, the generation is lost in half a day, which costs loads.
                 let _ = self.commands.connection.send(&batch).await;
             }
-            return Ok(generation);
+            // It may have been renewed, and is read again long before its end.
+            return Ok(ReadGeneration::unwatched(generation, GENERATION_TTL));
         }
-        let mut batch = Batch::new();
-        Commands::create(&mut batch, &name, fresh);
-        let [created] = self.commands.send(&batch).await?;
-        self.commands.created(&name, created, fresh).await
+        Ok(self.create_and_watch(&name, fresh, false).await?.0)
     }
 
-    async fn read_tenant_then_epoch(
+    /// Reads or creates a tenant's generation, with tracking if that is on, and then with `epoch` reads the epoch.
+    async fn create_and_watch(
         &self,
-        tenant: &str,
+        name: &str,
         fresh: Generation,
-    ) -> Result<(Generation, Option<Generation>), StoreError> {
+        epoch: bool,
+    ) -> Result<(ReadGeneration, Option<Generation>), StoreError> {
+        let tracker = self.tracker().filter(|tracker| tracker.is_on());
+        let mark = tracker.map(|tracker| tracker.mark(name));
         let mut batch = Batch::new();
-        let name = self.keys().tenant(tenant);
         // In this order: with the epoch read first, an invalidation between the two would give the new
         // generation and the old epoch (G3).
         // guard: G3b
-        Commands::create(&mut batch, &name, fresh);
-        batch.begin_stage();
-        batch.cmd("GET").arg(self.keys().epoch());
-        let [created, epoch] = self.commands.send(&batch).await?;
-        let tenant = self.commands.created(&name, created, fresh).await?;
-        Ok((tenant, generation(epoch)?))
+        Commands::create(&mut batch, name, fresh);
+        if mark.is_some() {
+            begin_caching(&mut batch);
+            batch.cmd("GET").arg(name);
+            batch.cmd("PTTL").arg(name);
+        }
+        if epoch {
+            batch.begin_stage();
+            batch.cmd("GET").arg(self.keys().epoch());
+        }
+        let (replies, session) = match mark {
+            Some(_) => self.commands.connection.send_tracked(&batch).await?,
+            None => (self.commands.connection.send(&batch).await?, None),
+        };
+        let mut replies = replies.into_iter();
+        let mut next = || replies.next().ok_or_else(unexpected);
+        let created = self.commands.created(name, next()?, fresh).await?;
+        let mut read = ReadGeneration::unwatched(created, GENERATION_TTL);
+        let mut is_same = true;
+        if let Some(mark) = mark {
+            let (caching, present, left) = (next()?, next()?, next()?);
+            // Another generation came in between: nothing is known of the order of the two and the epoch.
+            is_same = matches!(generation(present), Ok(Some(present)) if present == created);
+            read.watch = watch(session, mark, &caching).filter(|_| is_same);
+            read.left = time_left(left)?;
+        }
+        let epoch = if epoch { generation(next()?)? } else { None };
+        Ok((read, epoch.filter(|_| is_same)))
     }
 
     async fn delete_names(
@@ -312,6 +454,24 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
     }
 }
 
+/// Reads the reply to `PTTL` of a key that has to have an end. One without an end counts as at its end.
+fn time_left(reply: Reply) -> Result<Duration, StoreError> {
+    let left = u64::try_from(read::<i64>(reply)?);
+    Ok(Duration::from_millis(left.unwrap_or(0)))
+}
+
+/// Returns the watch of a key that was read in `session`, if `caching`, the reply to what was said before the read,
+/// shows that tracking was on.
+fn watch(session: Option<Arc<TrackingSession>>, mark: Mark, caching: &Reply) -> Option<Watch> {
+    let session = session?;
+    // guard: TR6e
+    if caching.is_err() {
+        session.end();
+        return None;
+    }
+    Some(Watch::new(session, mark))
+}
+
 impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for RedisBackend<M> {
     fn is_local(&self) -> bool {
         false
@@ -323,6 +483,15 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
 
     fn get<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, Seen<M>> {
         Box::pin(self.read_entry(key))
+    }
+
+    fn get_watched<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, (Seen<M>, Option<Watch>)> {
+        Box::pin(async move {
+            match self.tracker().filter(|tracker| tracker.is_on()) {
+                Some(tracker) => self.read_and_watch(key, tracker).await,
+                None => Ok((self.read_entry(key).await?, None)),
+            }
+        })
     }
 
     fn acquire<'a>(
@@ -347,12 +516,13 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
         value: &'a Value<M>,
         previous: Option<&'a Observed>,
         ttl: Duration,
-    ) -> StoreFuture<'a, Filled> {
+    ) -> StoreFuture<'a, (Filled, Option<Watch>)> {
         Box::pin(async move {
             let filled = self.replace_lease(key, nonce, value, previous, ttl).await;
             #[cfg(feature = "dify")]
             if let Some(dify) = self.dify() {
-                dify.filled(key, nonce, value.tenant_id(), &filled).await;
+                let result = filled.as_ref().map(|(filled, _)| *filled);
+                dify.filled(key, nonce, value.tenant_id(), result).await;
             }
             filled
         })
@@ -369,7 +539,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
         })
     }
 
-    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, Generation> {
+    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, ReadGeneration> {
         Box::pin(self.read_tenant(tenant, fresh))
     }
 
@@ -378,7 +548,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
         key: &'a EntryKey,
         tenant: &'a str,
         fresh: Generation,
-    ) -> StoreFuture<'a, (Generation, Option<Generation>)> {
+    ) -> StoreFuture<'a, (ReadGeneration, Option<Generation>)> {
         Box::pin(async move {
             #[cfg(feature = "dify")]
             if let Some(dify) = self.dify() {
@@ -386,7 +556,8 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
             }
             #[cfg(not(feature = "dify"))]
             let _ = key;
-            self.read_tenant_then_epoch(tenant, fresh).await
+            let name = self.keys().tenant(tenant);
+            self.create_and_watch(&name, fresh, true).await
         })
     }
 
@@ -419,6 +590,10 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
 
     fn session(&self) -> u64 {
         self.commands.connection.connections()
+    }
+
+    fn tracker(&self) -> Option<&Arc<Tracker>> {
+        self.commands.connection.tracker()
     }
 
     fn is_divided(&self) -> bool {

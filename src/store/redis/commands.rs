@@ -14,6 +14,7 @@ use super::transport::reply::{Reply, is_wrong_type, read, unexpected};
 use crate::store::entry::{Bounds, Generation};
 use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
+use crate::store::watch::TrackingSession;
 use crate::util::task::spawn_stealable;
 
 /// The TTL of a tenant's generation and of the epoch. To lose one costs loads, and is safe.
@@ -32,6 +33,15 @@ impl Commands {
     ) -> Result<[Reply; N], StoreError> {
         let replies = self.connection.send(batch).await?;
         replies.try_into().map_err(|_| unexpected())
+    }
+
+    /// Sends `N` commands once, of which some read with tracking. Returns the session of their connection too.
+    pub(super) async fn send_tracked<const N: usize>(
+        &self,
+        batch: &Batch,
+    ) -> Result<([Reply; N], Option<Arc<TrackingSession>>), StoreError> {
+        let (replies, session) = self.connection.send_tracked(batch).await?;
+        Ok((replies.try_into().map_err(|_| unexpected())?, session))
     }
 
     /// Sends commands of which the first takes a lease or a lock. If no reply says whether it did, the lease

@@ -19,6 +19,7 @@ use super::transport::reply::{Reply, confirmed};
 #[cfg(feature = "metrics")]
 use crate::store::backend::Breakers;
 use crate::store::error::StoreError;
+use crate::store::watch::{Tracker, TrackingSession};
 
 pub(super) struct Connection {
     /// The number of connections that were made, to any server.
@@ -94,6 +95,25 @@ impl Connection {
             To::Server(node, _) => node.send(batch).await,
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => cluster.send(batch).await,
+        }
+    }
+
+    /// Returns what counts the pushes, if connections are tracked.
+    pub(super) fn tracker(&self) -> Option<&Arc<Tracker>> {
+        let tracking = self.settings.tracking.as_ref()?;
+        matches!(self.to, To::Server(..)).then_some(&tracking.tracker)
+    }
+
+    /// Sends commands that read with tracking; see [`Node::send_tracked`]. Elsewhere than on one server nothing
+    /// is tracked.
+    pub(super) async fn send_tracked(
+        &self,
+        batch: &Batch,
+    ) -> Result<(Replies, Option<Arc<TrackingSession>>), StoreError> {
+        match &self.to {
+            To::Server(node, _) => node.send_tracked(batch).await,
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => Ok((cluster.send(batch).await?, None)),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 #[cfg(feature = "redis-rustls")]
 use super::tls::RedisTls;
+use super::transport::tracking::Tracking;
 use crate::store::keys::Keys;
 use crate::util::BoxFuture;
 
@@ -14,6 +15,8 @@ pub(super) struct Settings {
     pub(super) access: Arc<Access>,
     pub(super) breaker: BreakerSettings,
     pub(super) keys: Arc<Keys>,
+    pub(super) heartbeat_interval: Duration,
+    pub(super) tracking: Option<Tracking>,
 }
 
 /// How long connecting may take, and a command.

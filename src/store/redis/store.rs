@@ -13,9 +13,11 @@ use super::endpoint::Endpoint;
 use super::settings::{Access, BreakerSettings, Settings, Timeouts};
 #[cfg(feature = "redis-rustls")]
 use super::tls::RedisTls;
+use super::transport::tracking::Tracking;
 use crate::error::{ConfigError, LONGEST_WAIT};
 use crate::store::into_store::sealed::{self, Parts};
 use crate::store::layout::KeyLayout;
+use crate::store::watch::Tracker;
 
 /// A store in Redis 6.2 or later, or Valkey, which any number of instances share.
 ///
@@ -36,7 +38,19 @@ pub struct RedisStore {
     timeouts: Timeouts,
     breaker: BreakerSettings,
     layout: KeyLayout,
+    /// `None`: as the server says that it is.
+    client_tracking: Option<bool>,
+    heartbeat_interval: Option<Duration>,
 }
+
+/// The longest default time between two heartbeats: a server that hangs is found within a second.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// The shortest time between two heartbeats.
+const LEAST_HEARTBEAT: Duration = Duration::from_millis(25);
+
+/// The shortest staleness bound with which client tracking is used: heartbeats have to be several times faster.
+const LEAST_BOUND: Duration = Duration::from_millis(100);
 
 impl RedisStore {
     /// Creates a store for the Redis at `url`.
@@ -74,6 +88,55 @@ impl RedisStore {
                 pause: Duration::from_millis(500),
             },
             layout: KeyLayout::default(),
+            client_tracking: None,
+            heartbeat_interval: None,
+        })
+    }
+
+    /// Sets whether Redis reports changes of the tokens that are cached in this process (client tracking).
+    ///
+    /// Then a hot token sends no commands, and another instance's invalidation is seen here within milliseconds.
+    /// [`max_staleness`](crate::ApiTokenCacheBuilder::max_staleness) stays the bound, whatever breaks. The
+    /// connection proves by its heartbeats that no report was lost.
+    ///
+    /// By default it is used if the server says that it is Redis 7.0 or later, or Valkey, passes a test at each
+    /// connect, and the bound is at least 100 ms. `true` uses it on any server that passes the test, such as one
+    /// behind a proxy, `false` on none. It needs RESP3, and the rights to `CLIENT TRACKING` and `CLIENT CACHING`. On
+    /// a cluster it is not used. Where it is not used, cached tokens are read again at half of the bound.
+    ///
+    /// The server keeps 154 bytes for each hot token, and more for each further instance, up to its setting
+    /// `tracking-table-max-keys`.
+    #[must_use]
+    pub fn client_tracking(mut self, on: bool) -> Self {
+        self.client_tracking = Some(on);
+        self
+    }
+
+    /// Sets the time between two heartbeats, each of which is a `DEL` of a key that does not exist.
+    ///
+    /// A server that does not answer for this time and twice the [`response_timeout`](Self::response_timeout) is
+    /// connected to anew. With [client tracking](Self::client_tracking), a token is answered locally if the last
+    /// answered heartbeat was sent less than [`max_staleness`](crate::ApiTokenCacheBuilder::max_staleness) ago.
+    ///
+    /// Defaults to 250 ms, or to a quarter of `max_staleness` if that is shorter, and at least 25 ms: one lost
+    /// heartbeat does not matter. That is 345,600 commands a day, which services that charge for each command
+    /// may charge for. From 25 ms to a minute.
+    #[must_use]
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.heartbeat_interval = Some(interval);
+        self
+    }
+
+    /// Returns how the connections are tracked, if they are.
+    fn tracking(&self, parts: &Parts) -> Option<Tracking> {
+        let is_on = self.client_tracking != Some(false) && parts.bound >= LEAST_BOUND;
+        is_on.then(|| Tracking {
+            tracker: Tracker::new(&parts.keys),
+            clock: parts.clock.clone(),
+            bound: parts.bound,
+            keys: Arc::clone(&parts.keys),
+            reported: Arc::default(),
+            on_any_server: self.client_tracking == Some(true),
         })
     }
 
@@ -173,6 +236,8 @@ impl fmt::Debug for RedisStore {
             timeouts,
             breaker,
             layout,
+            client_tracking,
+            heartbeat_interval,
         } = self;
         let Access {
             credentials,
@@ -188,6 +253,8 @@ impl fmt::Debug for RedisStore {
             .field("timeouts", timeouts)
             .field("breaker", breaker)
             .field("key_layout", layout)
+            .field("client_tracking", client_tracking)
+            .field("heartbeat_interval", heartbeat_interval)
             .finish()
     }
 }
@@ -220,16 +287,28 @@ where
         ] {
             ConfigError::unless_within(name, value, least..=LONGEST_WAIT)?;
         }
+        if let Some(interval) = self.heartbeat_interval {
+            let range = LEAST_HEARTBEAT..=Duration::from_secs(60);
+            ConfigError::unless_within("heartbeat_interval", interval, range)?;
+        }
         let failures = self.breaker.failures;
         ConfigError::unless_within("circuit_breaker failures", failures, 1..=u32::MAX)
     }
 
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
+        let tracking = self.tracking(&parts);
+        let quarter = match &tracking {
+            Some(tracking) => tracking.bound / 4,
+            None => HEARTBEAT,
+        };
+        let interval = self.heartbeat_interval;
         let settings = Settings {
             timeouts: self.timeouts,
             access: Arc::new(self.access),
             breaker: self.breaker,
             keys: Arc::clone(&parts.keys),
+            heartbeat_interval: interval.unwrap_or(quarter.clamp(LEAST_HEARTBEAT, HEARTBEAT)),
+            tracking,
         };
         let connection = Connection::new(self.endpoint, settings);
         sealed::Erased(Arc::new(RedisBackend::<M>::new(connection, parts)))

@@ -187,12 +187,15 @@ pub fn redis(server: &RedisServer) -> RedisStore {
     redis_at(&server.url())
 }
 
+/// Client tracking is off, except where it is what is tested: many tests move the clock by hand, and heartbeats go
+/// by the real time.
 pub fn redis_at(url: &str) -> RedisStore {
     let patient = Duration::from_secs(5);
     RedisStore::new(url)
         .unwrap()
         .response_timeout(patient)
         .connect_timeout(patient)
+        .client_tracking(false)
 }
 
 /// Returns the key of the token's entry.

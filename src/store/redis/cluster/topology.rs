@@ -166,6 +166,7 @@ impl Topology {
             timeout: self.settings.timeouts.connect,
             access: Arc::clone(&self.settings.access),
             heartbeat: None,
+            tracking: None,
             must_be_master: false,
         };
         for (host, port) in self.addresses_to_ask(round) {
@@ -297,6 +298,8 @@ mod tests {
             },
             access: Arc::default(),
             keys: Arc::new(Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap()),
+            heartbeat_interval: second,
+            tracking: None,
         };
         Topology::new(seeds, settings, Arc::default())
     }

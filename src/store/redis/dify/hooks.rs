@@ -99,7 +99,7 @@ impl<'a> Dify<'a> {
         key: &EntryKey,
         nonce: Nonce,
         tenant: Option<&str>,
-        filled: &Result<Filled, StoreError>,
+        filled: Result<Filled, &StoreError>,
     ) {
         match filled {
             Ok(Filled::Stored(_)) | Err(_) => self.unlock(key, nonce).await,

@@ -20,6 +20,7 @@ use super::heartbeat::Heartbeat;
 use super::link::{Broken, Link};
 use super::login::Login;
 use super::reply::{Reply, accepted, connection_failed, not_connected, unexpected};
+use super::tracking::Tracking;
 use crate::store::error::StoreError;
 use crate::store::redis::settings::Access;
 
@@ -33,6 +34,8 @@ pub(crate) struct ConnectOptions {
     pub(crate) access: Arc<Access>,
     /// The heartbeat that the server has to accept, if any.
     pub(crate) heartbeat: Option<Heartbeat>,
+    /// How the connection is to be tracked, if it is.
+    pub(crate) tracking: Option<Tracking>,
     /// Whether the server has to say that it is a master.
     pub(crate) must_be_master: bool,
 }
@@ -198,12 +201,16 @@ impl Target {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(256);
+        let mut pushes = None;
         if protocol != ProtocolVersion::RESP2 {
+            pushes = options.tracking.as_ref().map(|it| Arc::new(it.pushes()));
             // A closed connection is reported at once. With RESP2 the next command finds out.
-            let broken = Arc::clone(&broken);
+            let (broken, pushes) = (Arc::clone(&broken), pushes.clone());
             config = config.set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
                     broken.set();
+                } else if let Some(pushes) = &pushes {
+                    pushes.take(&push);
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
@@ -220,6 +227,8 @@ impl Target {
             connection,
             is_clustered,
             broken,
+            pushes,
+            session: None,
         })
     }
 

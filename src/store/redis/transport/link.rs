@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
+use super::tracking::Pushes;
+use crate::store::watch::TrackingSession;
 use crate::util::task::free_lifo_slot;
 
 /// A connection whose server answered the handshake. Clones share it.
@@ -15,6 +17,10 @@ pub(crate) struct Link {
     /// Whether the server refuses commands with keys of several slots: a cluster behind one address.
     pub(crate) is_clustered: bool,
     pub(crate) broken: Arc<Broken>,
+    /// What takes the connection's pushes, if it can be tracked.
+    pub(super) pushes: Option<Arc<Pushes>>,
+    /// The session in which it is tracked now.
+    pub(super) session: Option<Arc<TrackingSession>>,
 }
 
 impl Link {

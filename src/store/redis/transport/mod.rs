@@ -14,4 +14,5 @@ pub(super) mod sentinel;
 pub(super) mod server;
 mod stealable;
 mod supervisor;
+pub(super) mod tracking;
 pub(super) mod url;

@@ -19,6 +19,7 @@ use super::supervisor::Supervisor;
 use crate::store::backend::Breakers;
 use crate::store::error::StoreError;
 use crate::store::redis::settings::{Settings, Timeouts};
+use crate::store::watch::TrackingSession;
 
 pub(crate) struct Node {
     supervisor: Supervisor,
@@ -34,13 +35,7 @@ impl Node {
         session: Arc<AtomicU64>,
     ) -> Self {
         Self {
-            supervisor: Supervisor::new(
-                server,
-                settings.timeouts,
-                Arc::clone(&settings.access),
-                heartbeat,
-                session,
-            ),
+            supervisor: Supervisor::new(server, settings, heartbeat, session),
             breaker: Breaker::new(settings.breaker, settings.timeouts.response),
             timeouts: settings.timeouts,
         }
@@ -81,14 +76,34 @@ impl Node {
         batch: &Batch,
         callers: usize,
     ) -> Result<Replies, StoreError> {
+        self.admit(callers, self.write(batch, OnDisconnect::Fail))
+            .await
+    }
+
+    /// Sends commands that read with tracking. Returns with the replies the session of the connection that they
+    /// went over, if that is tracked.
+    pub(crate) async fn send_tracked(
+        &self,
+        batch: &Batch,
+    ) -> Result<(Replies, Option<Arc<TrackingSession>>), StoreError> {
+        let write = async {
+            let mut link = self.supervisor.link(OnDisconnect::Fail).await?;
+            let replies = write_to(&mut link, batch).await?;
+            // guard: TR6
+            Ok((replies, link.session))
+        };
+        Stealable::new(self.admit(1, write)).await
+    }
+
+    /// Sends for `callers`, if the breaker admits it.
+    async fn admit<T>(
+        &self,
+        callers: usize,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         // guard: C1
         let admission = self.breaker.admit()?;
-        let sent = match timeout(
-            self.timeouts.response,
-            self.write(batch, OnDisconnect::Fail),
-        )
-        .await
-        {
+        let sent = match timeout(self.timeouts.response, write).await {
             Ok(sent) => sent,
             Err(_) => Err(StoreError::timeout()),
         };

@@ -130,6 +130,7 @@ async fn ask(sentinel: &Target, name: &str, options: &ConnectOptions) -> Result<
     let options = ConnectOptions {
         access: access.into(),
         heartbeat: None,
+        tracking: None,
         must_be_master: false,
         ..options.clone()
     };

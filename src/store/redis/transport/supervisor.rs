@@ -10,26 +10,23 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::batch::Batch;
 use super::handshake::ConnectOptions;
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Heartbeat, ServerKind};
 use super::link::Link;
-use super::reply::not_connected;
 use super::server::Server;
+use super::tracking::{Tracking, begin_caching};
 use crate::store::error::StoreError;
-use crate::store::redis::settings::{Access, Timeouts};
+use crate::store::redis::settings::{Access, Settings, Timeouts};
+use crate::store::watch::TrackingSession;
 use crate::util::task::spawn_stealable;
 use crate::util::{lock, random_fraction};
 
-/// The time between two heartbeats.
-const HEARTBEAT: Duration = Duration::from_millis(250);
-
-/// The number of heartbeats in a row without a reply after which the connection is replaced.
-// guard: O7 O8
-const MISSES: u32 = 2;
+/// The number of heartbeats in a row that are refused after which the connection is replaced.
+const REFUSALS: u32 = 2;
 
 /// The shortest and the longest pause between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
@@ -63,6 +60,9 @@ struct Shared {
     timeouts: Timeouts,
     access: Arc<Access>,
     heartbeat: Mutex<Heartbeat>,
+    /// The time between two heartbeats.
+    period: Duration,
+    tracking: Option<Tracking>,
     watch: watch::Sender<Watch>,
     reconnect_now: Notify,
     session: Arc<AtomicU64>,
@@ -90,17 +90,21 @@ impl Supervisor {
     /// Creates a supervisor, whose connections `session` counts.
     pub(super) fn new(
         server: Server,
-        timeouts: Timeouts,
-        access: Arc<Access>,
+        settings: &Settings,
         heartbeat: Heartbeat,
         session: Arc<AtomicU64>,
     ) -> Self {
+        // A node of a cluster is not tracked: see docs/internals/tracking.md. guard: TR1b
+        let tracking = settings.tracking.clone();
+        let tracking = tracking.filter(|_| matches!(heartbeat.kind, ServerKind::Single(_)));
         Self {
             shared: Arc::new(Shared {
                 server,
-                timeouts,
-                access,
+                timeouts: settings.timeouts,
+                access: Arc::clone(&settings.access),
                 heartbeat: Mutex::new(heartbeat),
+                period: settings.heartbeat_interval,
+                tracking,
                 watch: watch::Sender::new(Watch {
                     state: State::Connecting,
                     task: 0,
@@ -208,6 +212,26 @@ impl Running {
         self.stay_active(Some(state)).is_some()
     }
 
+    /// Publishes that the connection is tracked in its session, if this task still supervises. Returns whether it
+    /// does.
+    fn enter(&self, link: &Link) -> bool {
+        let Some(shared) = self.shared.upgrade() else {
+            return false;
+        };
+        shared.watch.send_if_modified(|watch| {
+            // A task that stood still must not have a connection used that nobody's heartbeats prove.
+            // guard: TR13
+            let supervises = watch.task == self.task;
+            if supervises {
+                watch.state = State::Up(link.clone());
+                if let Some(session) = &link.session {
+                    session.enter();
+                }
+            }
+            supervises
+        })
+    }
+
     /// Notes that the task is active, and publishes, unless another task has taken over.
     fn stay_active(&self, publish: Option<State>) -> Option<Arc<Shared>> {
         let shared = self.shared.upgrade()?;
@@ -277,19 +301,128 @@ async fn supervise(running: Running) {
 }
 
 /// Sends heartbeats until the connection is to be replaced, or there is nothing to supervise.
+///
+/// Heartbeats are sent at their times whether or not the one before was answered: each proves what is tracked, as
+/// of its own send, and a single delay should not cost two of them.
 async fn keep_alive(running: &Running, mut link: Link) {
-    let mut missed = 0;
-    while missed < MISSES {
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    let mut health = Health::default();
+    let mut entered = Entered(None);
+    // When to test next whether the connection can be tracked. `None`: it cannot.
+    let mut test_at = Some(Instant::now());
+    let mut next = Instant::now();
+    loop {
         tokio::select! {
-            () = sleep(HEARTBEAT) => {}
+            () = sleep_until(next.into()) => {}
             () = link.broken.wait() => return,
+            Some(answer) = answers.recv() => {
+                if !health.takes(answer) {
+                    return;
+                }
+                continue;
+            }
         }
         let Some(shared) = running.shared() else {
             return;
         };
-        match shared.beat(&mut link.connection).await {
-            Ok(()) => missed = 0,
-            Err(_) => missed += 1,
+        // No heartbeat of an ended session may run after a test that is good: it would prove what was tracked
+        // before the gap. guard: TR3
+        if health.under_way == 0
+            && entered.has_ended()
+            && let Some(tracking) = &shared.tracking
+            && test_at.is_some_and(|at| at <= Instant::now())
+        {
+            let heartbeat = lock(&shared.heartbeat).clone();
+            let test = tracking.begin(&mut link, &heartbeat, shared.timeouts.response);
+            match test.await {
+                Ok(session) => {
+                    link.session = Some(Arc::clone(&session));
+                    if !running.enter(&link) {
+                        return;
+                    }
+                    entered = Entered(Some(session));
+                }
+                Err(untracked) => {
+                    test_at = tracking
+                        .report(untracked)
+                        .map(|pause| Instant::now() + pause)
+                }
+            }
+        }
+        if health.is_silent(shared.silence()) {
+            return;
+        }
+        health.sends();
+        let beat = shared.beat(link.connection.clone(), entered.session());
+        let sender = sender.clone();
+        spawn_stealable(async move {
+            // The receiver may be gone, with the connection.
+            let _ = sender.send(beat.await);
+        });
+        next = (next + shared.period).max(Instant::now());
+    }
+}
+
+/// What became of a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beat {
+    Executed,
+    Refused,
+    Unanswered,
+}
+
+/// Whether a connection's heartbeats are answered.
+#[derive(Default)]
+struct Health {
+    under_way: usize,
+    /// The number of heartbeats in a row that the server refused.
+    refused: u32,
+    /// When the first heartbeat was sent after which no answer has arrived.
+    silent_since: Option<Instant>,
+}
+
+impl Health {
+    fn sends(&mut self) {
+        self.under_way += 1;
+        self.silent_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes an answer. Returns whether the connection is to be kept.
+    fn takes(&mut self, answer: Beat) -> bool {
+        self.under_way -= 1;
+        match answer {
+            Beat::Executed => (self.refused, self.silent_since) = (0, None),
+            Beat::Refused => (self.refused, self.silent_since) = (self.refused + 1, None),
+            Beat::Unanswered => {}
+        }
+        self.refused < REFUSALS
+    }
+
+    fn is_silent(&self, limit: Duration) -> bool {
+        // guard: O8
+        self.silent_since
+            .is_some_and(|since| since.elapsed() >= limit)
+    }
+}
+
+/// The session of the supervised connection, which ends with the supervision.
+struct Entered(Option<Arc<TrackingSession>>);
+
+impl Entered {
+    /// Returns the session, unless it ended.
+    fn session(&self) -> Option<Arc<TrackingSession>> {
+        self.0.clone().filter(|session| !session.has_ended())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.session().is_none()
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Some(session) = &self.0 {
+            session.end();
         }
     }
 }
@@ -298,7 +431,7 @@ impl Shared {
     /// How long a task may go without activity before it counts as stalled: twice as long as it can at most
     /// be inactive.
     fn stall_timeout(&self) -> Duration {
-        let longest = HEARTBEAT.max(BACKOFF.1) + self.timeouts.connect + self.timeouts.response;
+        let longest = self.period.max(BACKOFF.1) + self.timeouts.connect + self.timeouts.response;
         longest * 2
     }
 
@@ -308,28 +441,64 @@ impl Shared {
             timeout: self.timeouts.connect,
             access: Arc::clone(&self.access),
             heartbeat: Some(lock(&self.heartbeat).clone()),
+            tracking: self.tracking.clone(),
             must_be_master: false,
         };
         self.server.open(&options).await
     }
 
-    async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+    /// Returns how long the heartbeats of a connection may be without an answer before it is replaced.
+    fn silence(&self) -> Duration {
+        2 * self.timeouts.response + self.period
+    }
+
+    /// Sends a heartbeat, which proves what `session` tracks.
+    fn beat(
+        &self,
+        mut connection: MultiplexedConnection,
+        session: Option<Arc<TrackingSession>>,
+    ) -> impl Future<Output = Beat> + Send + use<> {
         let heartbeat = lock(&self.heartbeat).clone();
-        let mut batch = Batch::new();
-        heartbeat.command(&mut batch);
-        let replies = match timeout(self.timeouts.response, batch.send(connection)).await {
-            Ok(replies) => replies.map_err(not_connected)?,
-            Err(_) => return Err(StoreError::timeout()),
-        };
-        replies
-            .into_iter()
-            .try_for_each(|reply| heartbeat.check(reply))
+        // A session is one of `tracking`.
+        let session = session.zip(self.tracking.clone());
+        // An answer that comes later than the bound proves nothing that is usable.
+        let bound = session.as_ref().map_or(Duration::ZERO, |(_, it)| it.bound);
+        let within = self.timeouts.response.max(bound).min(self.silence());
+        async move {
+            let mut batch = Batch::new();
+            if session.is_some() {
+                // Refused if tracking is off, as after a proxy connected to another server. guard: TR7
+                begin_caching(&mut batch);
+            }
+            heartbeat.command(&mut batch);
+            // Before the send, and not when the answer arrives: a late answer says nothing about the time
+            // after it was sent. guard: TR7b
+            let session = session.map(|(session, tracking)| (session, tracking.clock.now()));
+            let Ok(Ok(mut replies)) = timeout(within, batch.send(&mut connection)).await else {
+                return Beat::Unanswered;
+            };
+            let deleted = replies.pop().map(|reply| heartbeat.check(reply));
+            if let Some((session, sent)) = session {
+                match replies.pop() {
+                    Some(Ok(_)) if matches!(deleted, Some(Ok(()))) => session.prove(sent),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => session.end(),
+                }
+            }
+            match deleted {
+                Some(Ok(())) => Beat::Executed,
+                Some(Err(_)) | None => Beat::Refused,
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::keys::Keys;
+    use crate::store::layout::KeyLayout;
+    use crate::store::redis::settings::BreakerSettings;
     use crate::store::redis::transport::handshake::Target;
     use crate::store::redis::transport::heartbeat::ServerKind;
     use crate::store::redis::transport::login::Login;
@@ -340,15 +509,26 @@ mod tests {
         let target = Target::new(info.addr().clone(), Login::new(&info, None));
         let server = Server::Single(target);
         let second = Duration::from_secs(1);
-        let timeouts = Timeouts {
-            response: second,
-            connect: second,
+        let layout = KeyLayout::digest();
+        let settings = Settings {
+            timeouts: Timeouts {
+                response: second,
+                connect: second,
+            },
+            access: Arc::default(),
+            breaker: BreakerSettings {
+                failures: 1,
+                pause: second,
+            },
+            keys: Arc::new(Keys::new("api_token".to_owned(), layout).unwrap()),
+            heartbeat_interval: second,
+            tracking: None,
         };
         let heartbeat = Heartbeat {
             name: "never".to_owned(),
             kind: ServerKind::Single(["one", "other"].map(str::to_owned)),
         };
-        Supervisor::new(server, timeouts, Arc::default(), heartbeat, Arc::default())
+        Supervisor::new(server, &settings, heartbeat, Arc::default())
     }
 
     fn down() -> State {

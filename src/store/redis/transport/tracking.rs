@@ -1,0 +1,227 @@
+//! Client tracking on a connection: the test that it works, and the pushes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::{PushInfo, PushKind, Value};
+use tokio::time::timeout;
+
+use super::batch::Batch;
+use super::heartbeat::Heartbeat;
+use super::link::Link;
+use super::reply::{Reply, ReplyError, confirmed, read, send_failed, unexpected};
+use crate::clock::Clock;
+use crate::store::entry::Nonce;
+use crate::store::error::StoreError;
+use crate::store::keys::Keys;
+use crate::store::watch::{Tracker, TrackingSession};
+use crate::trace::{chain, event};
+
+/// The TTL of the key that a test writes, in milliseconds.
+const TTL: u64 = 1_000;
+
+/// The fields of the reply to `HELLO` of Redis and Valkey. Others that call themselves Redis add some.
+const HELLO: [&str; 8] = [
+    "server",
+    "version",
+    "proto",
+    "id",
+    "mode",
+    "role",
+    "modules",
+    "availability_zone",
+];
+
+/// How the connections of a store are tracked.
+#[derive(Clone)]
+pub(crate) struct Tracking {
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) clock: Clock,
+    /// The staleness bound of the local level.
+    pub(crate) bound: Duration,
+    pub(crate) keys: Arc<Keys>,
+    /// Whether the log says that a connection is not tracked.
+    pub(crate) reported: Arc<AtomicBool>,
+    /// Whether to track on servers too that are not known to send each push before later replies.
+    pub(crate) on_any_server: bool,
+}
+
+/// Why a connection is not tracked.
+#[derive(Debug)]
+pub(super) enum Untracked {
+    /// The server cannot, or is not known to: this does not change for the connection.
+    Unsupported(&'static str),
+    /// The server refused it now, or sent no push.
+    Failed(StoreError),
+}
+
+/// Takes the pushes of one connection.
+pub(crate) struct Pushes {
+    tracker: Arc<Tracker>,
+    /// The key that tests of this connection write.
+    probe: String,
+    probed: AtomicBool,
+}
+
+impl Pushes {
+    /// Takes a push. It is called by the connection's driver, before that reads the next frame: a reply that
+    /// follows the push finds it counted.
+    pub(super) fn take(&self, push: &PushInfo) {
+        if push.kind != PushKind::Invalidate {
+            return;
+        }
+        // guard: TR4
+        match &push.data[..] {
+            [Value::Array(names)] => names.iter().for_each(|name| self.changed(name)),
+            // `Nil`: all keys. Any other form is taken for it.
+            _ => self.tracker.all_changed(),
+        }
+    }
+
+    fn changed(&self, name: &Value) {
+        match name {
+            Value::BulkString(name) => {
+                self.tracker.changed(name);
+                if name == self.probe.as_bytes() {
+                    self.probed.store(true, Ordering::Relaxed);
+                }
+            }
+            _ => self.tracker.all_changed(),
+        }
+    }
+}
+
+/// Has the next command's key tracked, if it is read.
+pub(crate) fn begin_caching(batch: &mut Batch) {
+    batch.cmd("CLIENT").arg("CACHING").arg("YES");
+}
+
+/// The time between two tests of a connection that failed one.
+const RETRY: Duration = Duration::from_secs(10);
+
+impl Tracking {
+    /// Logs why a connection is not tracked. Returns when to test it again.
+    pub(super) fn report(&self, untracked: Untracked) -> Option<Duration> {
+        let (why, pause) = match untracked {
+            Untracked::Unsupported(why) => (why.to_owned(), None),
+            Untracked::Failed(error) => (chain(&error), Some(RETRY)),
+        };
+        if !self.reported.swap(true, Ordering::Relaxed) {
+            event!(
+                info,
+                "tower_api_token",
+                "client tracking is off: local entries are read again at half of the staleness bound",
+                why = why
+            );
+        }
+        pause
+    }
+
+    /// Returns what takes the pushes of a new connection.
+    pub(super) fn pushes(&self) -> Pushes {
+        Pushes {
+            tracker: Arc::clone(&self.tracker),
+            probe: self.keys.tracking_probe(Nonce::new()),
+            probed: AtomicBool::new(false),
+        }
+    }
+
+    /// Turns tracking on, and tests that a push arrives before the reply to a later command.
+    pub(super) async fn begin(
+        &self,
+        link: &mut Link,
+        heartbeat: &Heartbeat,
+        within: Duration,
+    ) -> Result<Arc<TrackingSession>, Untracked> {
+        let Some(pushes) = link.pushes.clone() else {
+            return Err(Untracked::Unsupported("the connection uses RESP2"));
+        };
+        // guard: TR1
+        if link.is_clustered {
+            return Err(Untracked::Unsupported("it is a cluster"));
+        }
+        let tested = self.test(link, &pushes, heartbeat);
+        match timeout(within, tested).await {
+            Ok(tested) => tested,
+            Err(_) => Err(Untracked::Failed(StoreError::timeout())),
+        }
+    }
+
+    async fn test(
+        &self,
+        link: &mut Link,
+        pushes: &Pushes,
+        heartbeat: &Heartbeat,
+    ) -> Result<Arc<TrackingSession>, Untracked> {
+        let probe = pushes.probe.as_str();
+        let mut batch = Batch::new();
+        batch.cmd("HELLO");
+        // Redis before 7.0 refuses the combination of NX and GET. There, a push can be written into the middle
+        // of an array, and then each later reply of the connection goes to another command.
+        let set = batch.cmd("SET").arg(probe).arg(1).arg("NX");
+        set.arg("PX").arg(TTL).arg("GET");
+        let [hello, set] = send(link, &batch).await?;
+        if !self.on_any_server && !is_known(hello) {
+            return Err(Untracked::Unsupported(
+                "it is not Redis 7.0 or later, or Valkey",
+            ));
+        }
+        match set {
+            Err(ReplyError::Server(error)) if error.code() == Some("ERR") => {
+                return Err(Untracked::Unsupported("it is older than Redis 7.0"));
+            }
+            Err(error) => return Err(Untracked::Failed(error.into())),
+            Ok(_) => {}
+        }
+        pushes.probed.store(false, Ordering::Relaxed);
+        let sent = self.clock.now();
+        let mut batch = Batch::new();
+        let on = batch.cmd("CLIENT").arg("TRACKING").arg("ON");
+        on.arg("OPTIN");
+        begin_caching(&mut batch);
+        batch.cmd("GET").arg(probe);
+        batch.cmd("SET").arg(probe).arg(2).arg("PX").arg(TTL);
+        begin_caching(&mut batch);
+        heartbeat.command(&mut batch);
+        let replies: [Reply; 6] = send(link, &batch).await?;
+        confirmed(&replies).map_err(Untracked::Failed)?;
+        // guard: TR2
+        if pushes.probed.load(Ordering::Relaxed) {
+            Ok(self.tracker.begin(sent))
+        } else {
+            let why = "the server accepts CLIENT TRACKING, and sends no push";
+            Err(Untracked::Failed(StoreError::server(why)))
+        }
+    }
+}
+
+async fn send<const N: usize>(link: &mut Link, batch: &Batch) -> Result<[Reply; N], Untracked> {
+    let replies = batch.send(&mut link.connection).await;
+    let replies = replies.map_err(|error| Untracked::Failed(send_failed(error)))?;
+    let replies = replies.try_into();
+    replies.map_err(|_| Untracked::Failed(unexpected()))
+}
+
+/// Returns whether the reply to `HELLO` is that of a server which sends each push before later replies: Redis from
+/// 7.0 on, and Valkey.
+fn is_known(hello: Reply) -> bool {
+    let Ok(Value::Map(fields)) = hello else {
+        return false;
+    };
+    let text = |value: &Value| read::<String>(Ok(value.clone())).unwrap_or_default();
+    let fields: Vec<(String, &Value)> = fields.iter().map(|(name, it)| (text(name), it)).collect();
+    let field = |name| {
+        let found = fields.iter().find(|(field, _)| field == name);
+        found.map(|(_, value)| text(value)).unwrap_or_default()
+    };
+    let major = field("version").split('.').next().map(str::parse::<u32>);
+    let is_recent = major.is_some_and(|major| major.is_ok_and(|major| major >= 7));
+    let only_known = fields.iter().all(|(name, _)| HELLO.contains(&&**name));
+    let is_server = match &*field("server") {
+        "redis" => is_recent,
+        "valkey" => true,
+        _ => false,
+    };
+    is_server && only_known
+}

@@ -1,0 +1,202 @@
+//! Which keys a store reports changes of, and until when it is known to have reported all of them
+//! (docs/internals/tracking.md).
+//!
+//! Redis sends one message, a *push*, for the next change of a key that a connection reads with client tracking.
+//! On one connection the push precedes the reply to every command that runs after the change. So the reply to
+//! a heartbeat proves every entry that was read on its connection and has had no push.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::keys::Keys;
+use crate::clock::Tick;
+
+/// The number of counters for entries: 256 KiB. Two keys that share one end each other's watch, which costs a
+/// read.
+const ENTRIES: usize = 65_536;
+
+/// The number of counters for tenants' generations. They are apart from those of entries, of which every token's
+/// change moves one: the end of a tenant's watch concerns all of its tokens.
+const GENERATIONS: usize = 4_096;
+
+/// The pushes that arrived, and the sessions in which they do.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    /// The number of pushes for the keys of each slot. They never decrease: one push is enough to end a watch,
+    /// and more do no harm.
+    counters: Box<[AtomicU32]>,
+    /// Keyed, so that nobody can choose keys that share a counter.
+    hash: RandomState,
+    /// What the names of tenants' generations begin with.
+    tenants: String,
+    /// The number of sessions so far.
+    sessions: AtomicU64,
+    /// The session whose connection sends the reads now, or 0 if that one is not tracked.
+    present: AtomicU64,
+    /// The latest proof of any session, by the clock, or 0 if there was none.
+    latest: AtomicU64,
+    pushes: AtomicU64,
+    reads: AtomicU64,
+}
+
+/// The counter of a key, as it was before the key was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    slot: u32,
+    count: u32,
+}
+
+/// A stretch of time in which a connection was tracked without a gap. Another one begins with another connection,
+/// and on the same one after it was found not to be tracked.
+#[derive(Debug)]
+pub(crate) struct TrackingSession {
+    tracker: Arc<Tracker>,
+    id: u64,
+    /// The clock before the latest heartbeat was sent that was answered.
+    proved: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// The proof that the store reports the next change of a key that was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    session: Arc<TrackingSession>,
+    mark: Mark,
+}
+
+impl Tracker {
+    pub(crate) fn new(keys: &Keys) -> Arc<Self> {
+        let counters = (0..ENTRIES + GENERATIONS).map(|_| AtomicU32::new(0));
+        Arc::new(Self {
+            counters: counters.collect(),
+            hash: RandomState::new(),
+            tenants: keys.tenants_begin_with(),
+            sessions: AtomicU64::new(0),
+            present: AtomicU64::new(0),
+            latest: AtomicU64::new(0),
+            pushes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+        })
+    }
+
+    /// Begins a session, with a test that was sent after the clock showed `proved`.
+    pub(crate) fn begin(self: &Arc<Self>, proved: Tick) -> Arc<TrackingSession> {
+        let session = Arc::new(TrackingSession {
+            tracker: Arc::clone(self),
+            id: self.sessions.fetch_add(1, Ordering::Relaxed) + 1,
+            proved: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+        });
+        session.prove(proved);
+        session
+    }
+
+    /// Returns the counter of a key that is about to be read. Must be called before the connection is taken.
+    pub(crate) fn mark(&self, name: &str) -> Mark {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let slot = self.slot(name.as_bytes());
+        let count = self.counters[slot].load(Ordering::Relaxed);
+        // There are fewer slots than 2^32.
+        let slot = slot as u32;
+        Mark { slot, count }
+    }
+
+    fn slot(&self, name: &[u8]) -> usize {
+        let hash = self.hash.hash_one(name) as usize;
+        if name.starts_with(self.tenants.as_bytes()) {
+            ENTRIES + hash % GENERATIONS
+        } else {
+            hash % ENTRIES
+        }
+    }
+
+    /// Takes a push for a key.
+    pub(crate) fn changed(&self, name: &[u8]) {
+        self.pushes.fetch_add(1, Ordering::Relaxed);
+        self.counters[self.slot(name)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a push for all keys, as after `FLUSHALL`.
+    pub(crate) fn all_changed(&self) {
+        self.pushes.fetch_add(1, Ordering::Relaxed);
+        for counter in &self.counters {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether the connection that sends the reads is tracked. Only the reply to each read says so
+    /// reliably.
+    pub(crate) fn is_on(&self) -> bool {
+        self.present.load(Ordering::Relaxed) != 0
+    }
+
+    /// Returns whether a session was proved within `bound` before `now`.
+    pub(crate) fn is_proved(&self, now: Tick, bound: Duration) -> bool {
+        let latest = self.latest.load(Ordering::Relaxed);
+        latest != 0 && now.since(Tick(latest)) < bound
+    }
+
+    /// Returns the number of pushes, and of tracked reads.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        (count(&self.pushes), count(&self.reads))
+    }
+}
+
+impl TrackingSession {
+    /// Takes the answer to a heartbeat that was sent in this session, with tracking on, after the clock showed
+    /// `sent`.
+    pub(crate) fn prove(&self, sent: Tick) {
+        // Release: whoever sees the proof sees every push that preceded the answer.
+        self.proved.fetch_max(sent.0, Ordering::Release);
+        self.tracker.latest.fetch_max(sent.0, Ordering::Relaxed);
+    }
+
+    /// Makes it the session of the reads from now on.
+    pub(crate) fn enter(&self) {
+        self.tracker.present.store(self.id, Ordering::Relaxed);
+    }
+
+    /// Ends the session for good. What it proved so far stays proved.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        let (id, none, order) = (self.id, 0, Ordering::Relaxed);
+        let _ = self
+            .tracker
+            .present
+            .compare_exchange(id, none, order, order);
+    }
+
+    /// Returns whether no further heartbeat may be sent for it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+impl Watch {
+    /// Creates the watch of a key that was read in `session`, with tracking on.
+    pub(crate) fn new(session: Arc<TrackingSession>, mark: Mark) -> Self {
+        Self { session, mark }
+    }
+
+    /// Returns when the key last had the value that was read: after the clock showed this. Returns `None` if it
+    /// changed since.
+    pub(crate) fn proved(&self) -> Option<Tick> {
+        // In this order: in the other one, the push and the heartbeat's answer could both arrive in between.
+        let proved = self.session.proved.load(Ordering::Acquire);
+        self.is_current().then_some(Tick(proved))
+    }
+
+    /// Returns whether no push for the key has arrived.
+    pub(crate) fn is_current(&self) -> bool {
+        let Mark { slot, count } = self.mark;
+        self.session.tracker.counters[slot as usize].load(Ordering::Relaxed) == count
+    }
+
+    /// Returns whether its connection still sends the reads, so that its heartbeats go on.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.session.tracker.present.load(Ordering::Relaxed) == self.session.id
+    }
+}
