@@ -174,6 +174,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let (records, negatives) = self.local.len();
         (stats.local_records, stats.local_negatives) = (records as u64, negatives as u64);
         (stats.evicted_records, stats.evicted_negatives) = self.local.evicted();
+        if let Some(tracker) = self.store.tracker() {
+            let counts = tracker.counts();
+            (stats.client_tracking, stats.watched) = (counts.is_on, counts.watches);
+            (stats.tracked_reads, stats.tracking_pushes) = (counts.reads, counts.pushes);
+        }
         if let Some(last_use) = &self.last_use {
             last_use.count(&mut stats);
         }

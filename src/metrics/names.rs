@@ -11,6 +11,8 @@ pub(super) const LOADS_IN_FLIGHT: &str = "api_token_loads_in_flight";
 pub(super) const LOADS_WAITING: &str = "api_token_loads_waiting";
 pub(super) const LOADS_MAX: &str = "api_token_loads_max";
 pub(super) const LOCAL_ENTRIES: &str = "api_token_local_entries";
+pub(super) const TRACKING: &str = "api_token_tracking";
+pub(super) const WATCHED: &str = "api_token_watched_entries";
 pub(super) const BREAKERS: &str = "api_token_breakers";
 pub(super) const STORE_READ: &str = "api_token_store_read_seconds";
 pub(super) const LOAD: &str = "api_token_load_seconds";
@@ -21,7 +23,7 @@ pub(super) const MISS: &str = "api_token_miss_seconds";
 pub(super) type Counted = (&'static str, &'static str, fn(&Stats) -> u64);
 
 /// The counters that have no label of their own.
-pub(super) const COUNTERS: [Counted; 17] = [
+pub(super) const COUNTERS: [Counted; 19] = [
     ("api_token_loads_total", "Calls of the loader.", |stats| {
         stats.loads
     }),
@@ -69,6 +71,16 @@ pub(super) const COUNTERS: [Counted; 17] = [
         "api_token_refreshes_total",
         "Refreshes of local entries in the background.",
         |stats| stats.refreshes,
+    ),
+    (
+        "api_token_tracked_reads_total",
+        "Reads and fills whose keys Redis was asked to report the next change of.",
+        |stats| stats.tracked_reads,
+    ),
+    (
+        "api_token_tracking_pushes_total",
+        "Changes of watched keys that Redis reported.",
+        |stats| stats.tracking_pushes,
     ),
     (
         "api_token_negative_writes_skipped_total",
@@ -135,6 +147,14 @@ pub(super) fn describe() {
         (LOADS_WAITING, "Lookups that wait for such a permit."),
         (LOADS_MAX, "The number of such permits."),
         (LOCAL_ENTRIES, "Entries in the local level."),
+        (
+            TRACKING,
+            "1 while Redis reports changes of local entries, otherwise 0.",
+        ),
+        (
+            WATCHED,
+            "Local records and tenants' generations whose next change Redis reports.",
+        ),
         (
             BREAKERS,
             "Circuit breakers in front of Redis, one per node, by state.",

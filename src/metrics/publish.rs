@@ -119,6 +119,8 @@ impl Metrics {
             (LOADS_IN_FLIGHT, gauges.loads),
             (LOADS_WAITING, gauges.waiting),
             (LOADS_MAX, gauges.max_concurrent_loads),
+            (TRACKING, now.client_tracking.into()),
+            (WATCHED, now.watched as usize),
         ];
         for (name, value) in plain {
             gauge!(name, "cache" => Arc::clone(&self.cache)).set(value as f64);

@@ -74,6 +74,15 @@ pub struct Stats {
     pub evicted_records: u64,
     /// Negatives that the local level evicted because it was full.
     pub evicted_negatives: u64,
+    /// Whether Redis reports changes of what is cached locally (client tracking).
+    pub client_tracking: bool,
+    /// Records, and generations of tenants, in the local level of which Redis reports the next change.
+    pub watched: u64,
+    /// Reads and fills whose keys Redis was asked to report the next change of.
+    pub tracked_reads: u64,
+    /// Changes that Redis reported. If they are more than half of the tracked reads, the server's
+    /// `tracking-table-max-keys` may be too small.
+    pub tracking_pushes: u64,
     pub(super) lookups: ByEnd<u64>,
     pub(super) rejections: [u64; Reason::ALL.len()],
 }

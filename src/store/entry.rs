@@ -64,7 +64,7 @@ impl fmt::Debug for Generation {
 }
 
 /// A tenant's generation, as a command found it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct ReadGeneration {
     pub(crate) generation: Generation,
     pub(crate) watch: Option<Watch>,

@@ -39,6 +39,18 @@ pub(crate) struct Tracker {
     latest: AtomicU64,
     pushes: AtomicU64,
     reads: AtomicU64,
+    watches: AtomicU64,
+}
+
+/// What a [`Tracker`] counted.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct TrackingCounts {
+    /// Whether the connection that sends the reads is tracked.
+    pub(crate) is_on: bool,
+    /// The watches that exist.
+    pub(crate) watches: u64,
+    pub(crate) pushes: u64,
+    pub(crate) reads: u64,
 }
 
 /// The counter of a key, as it was before the key was read.
@@ -60,7 +72,7 @@ pub(crate) struct TrackingSession {
 }
 
 /// The proof that the store reports the next change of a key that was read.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Watch {
     session: Arc<TrackingSession>,
     mark: Mark,
@@ -78,6 +90,7 @@ impl Tracker {
             latest: AtomicU64::new(0),
             pushes: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
         })
     }
 
@@ -138,10 +151,13 @@ impl Tracker {
         latest != 0 && now.since(Tick(latest)) < bound
     }
 
-    /// Returns the number of pushes, and of tracked reads.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        (count(&self.pushes), count(&self.reads))
+    pub(crate) fn counts(&self) -> TrackingCounts {
+        TrackingCounts {
+            is_on: self.is_on(),
+            watches: self.watches.load(Ordering::Relaxed),
+            pushes: self.pushes.load(Ordering::Relaxed),
+            reads: self.reads.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -178,6 +194,7 @@ impl TrackingSession {
 impl Watch {
     /// Creates the watch of a key that was read in `session`, with tracking on.
     pub(crate) fn new(session: Arc<TrackingSession>, mark: Mark) -> Self {
+        session.tracker.watches.fetch_add(1, Ordering::Relaxed);
         Self { session, mark }
     }
 
@@ -198,5 +215,75 @@ impl Watch {
     /// Returns whether its connection still sends the reads, so that its heartbeats go on.
     pub(crate) fn goes_on(&self) -> bool {
         self.session.tracker.present.load(Ordering::Relaxed) == self.session.id
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let watches = &self.session.tracker.watches;
+        watches.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::layout::KeyLayout;
+
+    fn tracker() -> Arc<Tracker> {
+        let keys = Keys::new("ns".to_owned(), KeyLayout::digest()).unwrap();
+        Tracker::new(&keys)
+    }
+
+    #[test]
+    fn a_push_ends_the_watch_of_its_key_and_of_no_tenant() {
+        let tracker = tracker();
+        let session = tracker.begin(Tick(5));
+        let watch = |name: &str| Watch::new(Arc::clone(&session), tracker.mark(name));
+        let (one, tenant) = (watch("ns:token:{1}"), watch("ns:tenant:{1}"));
+        for n in 0..200_000 {
+            tracker.changed(format!("ns:token:{{{n}}}").as_bytes());
+        }
+        assert!(!one.is_current() && tenant.is_current());
+        assert_eq!(tenant.proved(), Some(Tick(5)));
+        tracker.changed(b"ns:tenant:{1}");
+        assert!(!tenant.is_current());
+    }
+
+    #[test]
+    fn a_push_without_a_key_ends_all_watches() {
+        let tracker = tracker();
+        let session = tracker.begin(Tick(5));
+        let watches =
+            ["a", "ns:tenant:{1}"].map(|name| Watch::new(Arc::clone(&session), tracker.mark(name)));
+        assert_eq!(tracker.counts().watches, 2);
+        tracker.all_changed();
+        assert!(watches.iter().all(|watch| watch.proved().is_none()));
+        drop(watches);
+        assert_eq!(tracker.counts().watches, 0);
+    }
+
+    #[test]
+    fn a_session_that_ends_late_does_not_end_its_successor() {
+        let tracker = tracker();
+        let (first, second) = (tracker.begin(Tick(5)), tracker.begin(Tick(6)));
+        first.enter();
+        second.enter();
+        first.end();
+        assert!(tracker.is_on() && first.has_ended());
+        let watch = Watch::new(Arc::clone(&first), tracker.mark("a"));
+        assert!(!watch.goes_on() && watch.proved() == Some(Tick(5)));
+        second.end();
+        assert!(!tracker.is_on());
+    }
+
+    #[test]
+    fn a_late_heartbeat_does_not_move_a_proof_back() {
+        let tracker = tracker();
+        let session = tracker.begin(Tick(5));
+        session.prove(Tick(9));
+        session.prove(Tick(7));
+        let watch = Watch::new(session, tracker.mark("a"));
+        assert_eq!(watch.proved(), Some(Tick(9)));
     }
 }

@@ -46,4 +46,5 @@ mod spans;
 mod stale;
 mod token_format;
 mod tower_contract;
+mod tracking;
 mod unconfirmed;

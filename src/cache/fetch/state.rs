@@ -36,7 +36,7 @@ pub(super) struct Sent {
 }
 
 /// The state of the store as of which a value is known to be valid.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct AsOf {
     /// The clock before the command was sent.
     pub(super) sent: Tick,
