@@ -122,7 +122,7 @@ mod util;
 
 pub use cache::{
     Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, InvalidateError,
-    InvalidateErrorKind, Invalidation, InvalidationReceipt, Unavailable, UnavailableKind,
+    InvalidateErrorKind, Invalidation, InvalidationReceipt, Revoked, Unavailable, UnavailableKind,
 };
 pub use error::{BoxError, ConfigError};
 pub use loader::{Lookup, TokenLoader};

@@ -1,12 +1,13 @@
 //! The engine's configuration.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::bounds::{Bounds, LONGEST};
 use super::bulkhead::Bulkhead;
+use super::cached_token::CacheRef;
 use super::engine::{Engine, Waits};
 use super::generations::Generations;
 use super::handle::ApiTokenCache;
@@ -27,6 +28,7 @@ use crate::store::into_store::sealed::{self, Erased, Parts};
 use crate::store::keys::Keys;
 use crate::store::layout::KeyLayout;
 use crate::store::memory::MemoryStore;
+use crate::util::wakeups::Wakeups;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -344,7 +346,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             self.local_capacity,
             self.local_negative_capacity,
         );
-        let engine = Engine {
+        let engine = |this: &Weak<Engine<M>>| Engine {
             order: LogicalClock::default(),
             last_use,
             keys,
@@ -353,6 +355,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             local,
             generations: Generations::default(),
             unconfirmed: Unconfirmed::new(),
+            wakeups: Wakeups::new(),
+            this: Arc::new(CacheRef::new(this.clone())),
             entry_calls: Arc::new(SingleFlight::new(waits.step)),
             generation_calls: Arc::new(SingleFlight::new(waits.read)),
             bulkhead: Bulkhead::new(
@@ -378,7 +382,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             sync_points: self.sync_points,
         };
         Ok(ApiTokenCache {
-            engine: Arc::new(engine),
+            engine: Arc::new_cyclic(engine),
         })
     }
 

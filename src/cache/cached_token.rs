@@ -1,9 +1,12 @@
 //! The verified token that a handler reads.
 
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use chrono::{DateTime, Utc};
 
@@ -14,6 +17,7 @@ use crate::metrics::Origin;
 use crate::store::entry::Entry;
 use crate::store::watch::Watch;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
+use crate::util::BoxFuture;
 
 /// A verified API token.
 ///
@@ -80,6 +84,40 @@ pub(crate) struct Principal<M> {
     /// When a use of the token was last recorded, by the clock, or 0 if never.
     pub(crate) noted: AtomicU64,
     pub(crate) meta: EntryMeta,
+    pub(crate) cache: Arc<CacheRef<M>>,
+}
+
+/// What knows when a token is no longer valid.
+pub(crate) trait Revocations<M>: Send + Sync {
+    /// Completes when the token is no longer valid.
+    fn until_revoked(self: Arc<Self>, principal: Arc<Principal<M>>) -> BoxFuture<'static, ()>;
+}
+
+/// The cache that answered. All of its answers share it, so that each holds one pointer.
+pub(crate) struct CacheRef<M>(Weak<dyn Revocations<M>>);
+
+impl<M> CacheRef<M> {
+    pub(crate) fn new(cache: Weak<impl Revocations<M> + 'static>) -> Self {
+        Self(cache)
+    }
+}
+
+/// The end of a token's validity; see [`CachedApiToken::revoked`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Revoked(BoxFuture<'static, ()>);
+
+impl Future for Revoked {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Revoked")
+    }
 }
 
 impl<M> Principal<M> {
@@ -152,6 +190,63 @@ impl<M> CachedApiToken<M> {
     /// Returns the data that the loader added to the record.
     pub fn metadata(&self) -> &M {
         &self.record().metadata
+    }
+
+    /// Completes when the token is no longer valid, to end what was begun with it: a WebSocket, server-sent events, a
+    /// long download.
+    ///
+    /// It completes when the token was revoked and [invalidated](crate::ApiTokenCache::invalidate), when it expires,
+    /// when its tenant was suspended and [invalidated](crate::ApiTokenCache::invalidate_tenant), or when the loader
+    /// says so at the end of a TTL. An invalidation by this process ends it at once. One by another instance ends it
+    /// within milliseconds where Redis reports changes
+    /// ([client tracking](crate::RedisStore::client_tracking)), and otherwise, or if a report is lost, within
+    /// [`max_staleness`](crate::ApiTokenCacheBuilder::max_staleness).
+    ///
+    /// While neither Redis nor the loader answers, nothing is known, and it does not complete: an outage ends no
+    /// stream.
+    ///
+    /// While it waits it has one timer, of a `max_staleness` at most, and with client tracking it sends no commands.
+    /// It does not count as a use of the token. It keeps the cache alive.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    ///
+    /// # Panics
+    /// The future panics outside of a tokio runtime with its timer enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_api_token::CachedApiToken;
+    /// # async fn next_event() -> Option<String> { None }
+    /// # async fn send(_: String) {}
+    /// async fn events(token: CachedApiToken) {
+    ///     let mut revoked = token.revoked();
+    ///     loop {
+    ///         tokio::select! {
+    ///             () = &mut revoked => return,
+    ///             event = next_event() => match event {
+    ///                 Some(event) => send(event).await,
+    ///                 None => return,
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// # let _ = events;
+    /// ```
+    pub fn revoked(&self) -> Revoked
+    where
+        M: Send + Sync + 'static,
+    {
+        match self.principal.cache.0.upgrade() {
+            Some(cache) => Revoked(cache.until_revoked(Arc::clone(&self.principal))),
+            // Nothing can invalidate it any more.
+            None => Revoked(Box::pin(std::future::pending())),
+        }
+    }
+
+    pub(crate) fn into_principal(self) -> Arc<Principal<M>> {
+        self.principal
     }
 
     /// Returns where the answer came from.

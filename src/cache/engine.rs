@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::answer::Resolved;
 use super::bounds::{Bounds, Published};
 use super::bulkhead::Bulkhead;
+use super::cached_token::CacheRef;
 use super::error::Unavailable;
 use super::generations::Generations;
 use super::local::{Fingerprint, Local};
@@ -29,6 +30,7 @@ use crate::store::entry::Generation;
 use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
 use crate::token::BearerToken;
+use crate::util::wakeups::Wakeups;
 
 type EntryCalls<M> = SingleFlight<EntryKey, Resolved<M>, Unavailable>;
 pub(crate) type EntryLeader<M> = Leader<EntryKey, Resolved<M>, Unavailable>;
@@ -76,6 +78,10 @@ pub(crate) struct Engine<M> {
     pub(crate) local: Local<M>,
     pub(crate) generations: Generations,
     pub(crate) unconfirmed: Unconfirmed,
+    /// Wakes those who wait for an invalidation by this process.
+    pub(super) wakeups: Wakeups,
+    /// This engine, for what outlives a call of it.
+    pub(super) this: Arc<CacheRef<M>>,
     pub(crate) entry_calls: Arc<EntryCalls<M>>,
     pub(crate) generation_calls: Arc<GenerationCalls>,
     pub(crate) bulkhead: Bulkhead,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use super::local::freshness::{Proof, Refresh};
+use super::local::freshness::{Proof, Usable};
 use crate::clock::{LogicalTime, Tick};
 use crate::store::entry::{Generation, ReadGeneration};
 use crate::store::watch::Watch;
@@ -82,15 +82,18 @@ impl TenantCell {
     pub(crate) fn check(
         &self,
         generation: Generation,
-        check: impl FnOnce(Proof<'_>) -> Option<Refresh>,
+        check: impl FnOnce(Proof<'_>) -> Option<Usable>,
         now: Tick,
-    ) -> Option<Refresh> {
+    ) -> Option<Usable> {
         let observed = self.observed.load();
         let observed = observed.as_ref().filter(|it| it.generation == generation)?;
-        let refresh = check(observed.proof())?;
+        let usable = check(observed.proof())?;
         // guard: TR11b
         let renews = observed.watch.is_some() && now >= observed.renew_at;
-        Some(if renews { Refresh::Yes } else { refresh })
+        Some(Usable {
+            refresh: usable.refresh || renews,
+            ..usable
+        })
     }
 
     /// Returns whether this process invalidated the tenant at or after `sent`.

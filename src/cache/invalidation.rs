@@ -69,6 +69,7 @@ impl<M: Send + Sync + 'static> Attempt<M> {
             Subject::Token(digest) => self.engine.local.invalidate(*digest, now),
             Subject::Tenant(tenant) => self.engine.generations.invalidate(tenant, now),
         }
+        self.engine.wakeups.of(&self.subject).notify_waiters();
         now
     }
 }

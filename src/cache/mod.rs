@@ -26,6 +26,7 @@ mod last_uses;
 mod local;
 mod lookup;
 mod lookup_span;
+mod revocation;
 mod single_flight;
 mod sync_points;
 mod token_types;
@@ -34,7 +35,7 @@ mod unconfirmed;
 
 pub use answer::Answer;
 pub use builder::ApiTokenCacheBuilder;
-pub use cached_token::CachedApiToken;
+pub use cached_token::{CachedApiToken, Revoked};
 pub use error::{InvalidateError, InvalidateErrorKind, Unavailable, UnavailableKind};
 pub use handle::ApiTokenCache;
 pub use invalidation::{Invalidation, InvalidationReceipt};

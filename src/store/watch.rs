@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::keys::Keys;
 use crate::clock::Tick;
+use crate::util::wakeups::Wakeups;
 
 /// The number of counters for entries: 256 KiB. Two keys that share one end each other's watch, which costs a
 /// read.
@@ -40,6 +43,7 @@ pub(crate) struct Tracker {
     pushes: AtomicU64,
     reads: AtomicU64,
     watches: AtomicU64,
+    wakeups: Wakeups,
 }
 
 /// What a [`Tracker`] counted.
@@ -91,6 +95,7 @@ impl Tracker {
             pushes: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             watches: AtomicU64::new(0),
+            wakeups: Wakeups::new(),
         })
     }
 
@@ -128,7 +133,14 @@ impl Tracker {
     /// Takes a push for a key.
     pub(crate) fn changed(&self, name: &[u8]) {
         self.pushes.fetch_add(1, Ordering::Relaxed);
-        self.counters[self.slot(name)].fetch_add(1, Ordering::Relaxed);
+        let slot = self.slot(name);
+        self.counters[slot].fetch_add(1, Ordering::Relaxed);
+        self.wakeups.at(slot).notify_waiters();
+    }
+
+    /// Returns what those wait for who wait for a push for the key.
+    pub(crate) fn changes_of(&self, name: &str) -> &Notify {
+        self.wakeups.at(self.slot(name.as_bytes()))
     }
 
     /// Takes a push for all keys, as after `FLUSHALL`.
@@ -137,6 +149,7 @@ impl Tracker {
         for counter in &self.counters {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+        self.wakeups.wake_all();
     }
 
     /// Returns whether the connection that sends the reads is tracked. Only the reply to each read says so

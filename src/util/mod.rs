@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
 pub(crate) mod task;
+pub(crate) mod wakeups;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

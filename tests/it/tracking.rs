@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::{Builder, Cache, Db, Row, eventually, found, is_invalid, redis, redis_at};
+use crate::common::{Builder, Cache, Db, PATIENCE, Row, eventually, found, is_invalid, redis};
 use test_support::RedisServer;
 use tower_api_token::test_util::ManualClock;
 use tower_api_token::{Origin, RedisStore};
@@ -64,15 +64,6 @@ impl World {
     }
 }
 
-/// Looks the token up until an answer from memory does not end by its age alone.
-async fn watched(cache: &Cache, token: &str) {
-    eventually("the token is watched", async || {
-        found(cache, token).await;
-        cache.stats().watched > 0
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_hot_token_sends_no_command_beyond_the_bound() {
     for tenant in [None, Some(TENANT)] {
@@ -119,4 +110,31 @@ async fn a_watched_entry_ends_with_the_bound_when_heartbeats_are_not_answered() 
     let answer = found(&cache, TOKEN).await;
     assert_eq!(answer.origin(), Origin::Loaded);
     world.server.resume();
+}
+
+#[tokio::test]
+async fn an_open_stream_ends_with_its_token() {
+    for tenant in [None, Some(TENANT)] {
+        let world = World::new(tenant);
+        let (one, two) = (world.instance().await, world.instance().await);
+        let open = found(&two, TOKEN).await;
+        let stream = tokio::spawn(open.revoked());
+        world.advance(&two, BOUND).await;
+        world.advance(&two, BOUND).await;
+        assert!(!stream.is_finished());
+        match tenant {
+            None => {
+                world.db.revoke(TOKEN);
+                one.invalidate(TOKEN).await.unwrap();
+            }
+            Some(tenant) => {
+                world.db.suspend(tenant);
+                one.invalidate_tenant(tenant).await.unwrap();
+            }
+        }
+        tokio::time::timeout(PATIENCE, stream)
+            .await
+            .expect("the stream ends")
+            .unwrap();
+    }
 }

@@ -35,6 +35,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 token: lookup.token.clone(),
                 noted: AtomicU64::new(0),
                 meta,
+                cache: Arc::clone(&self.this),
             })),
             Value::Absent(entry) => LocalEntry::Absent(Arc::new(Negative {
                 entry: Arc::clone(entry),

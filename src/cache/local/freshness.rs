@@ -33,8 +33,7 @@ impl Freshness {
         }
     }
 
-    /// Returns whether what `proof` proves may be used at `now`. If so, returns whether it is to be read again in
-    /// the background.
+    /// Returns until when what `proof` proves may be used, or `None` if it may not be used at `now`.
     ///
     /// No entry outlives `wait_for_all_instances`, which completes at or after *reply* + S: a later request uses
     /// an entry only if it was proved by a command that was sent after `now - S >= reply`, and so ran after the
@@ -46,28 +45,30 @@ impl Freshness {
         proof: &Proof<'_>,
         tracker: Option<&Tracker>,
         now: Tick,
-    ) -> Option<Refresh> {
+    ) -> Option<Usable> {
         let bound = match self {
             Self::Off => return None,
-            Self::Own => return Some(Refresh::No),
+            Self::Own => return Some(Usable::ALWAYS),
             Self::Within(bound) => bound,
         };
-        if let Some(watch) = proof.watch {
+        let since = match proof.watch {
             // guard: TR8
-            let age = now.since(proof.sent.max(watch.proved()?));
+            Some(watch) => proof.sent.max(watch.proved()?),
+            None => proof.sent,
+        };
+        let age = now.since(since);
+        let is_tracked = || tracker.is_some_and(|tracker| tracker.is_proved(now, bound));
+        let (within, refresh) = match proof.watch {
             // What another connection watches is read again by the present one before its last proof is too old.
             // guard: TR12
-            let refresh = Refresh::when(!watch.goes_on());
-            return (age < bound).then_some(refresh);
-        }
-        let age = now.since(proof.sent);
-        let is_tracked = || tracker.is_some_and(|tracker| tracker.is_proved(now, bound));
-        // guard: TR9
-        if proof.is_watchable && is_tracked() {
-            return (age < bound.min(UNWATCHED)).then_some(Refresh::Yes);
-        }
-        // From half of the bound on, so that a hot token never waits.
-        (age < bound).then(|| Refresh::when(age >= bound / 2))
+            Some(watch) => (bound, !watch.goes_on()),
+            // guard: TR9
+            None if proof.is_watchable && is_tracked() => (bound.min(UNWATCHED), true),
+            // From half of the bound on, so that a hot token never waits.
+            None => (bound, age >= bound / 2),
+        };
+        let until = since.after(within);
+        (age < within).then_some(Usable { until, refresh })
     }
 }
 
@@ -86,27 +87,27 @@ pub(crate) struct Proof<'a> {
     pub(crate) is_watchable: bool,
 }
 
-/// Whether something in use is read again in the background.
+/// What may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refresh {
-    Yes,
-    No,
+pub(crate) struct Usable {
+    /// Until when, if nothing else is heard of it.
+    pub(crate) until: Tick,
+    /// Whether it is to be read again in the background.
+    pub(crate) refresh: bool,
 }
 
-impl Refresh {
-    pub(crate) fn when(wanted: bool) -> Self {
-        if wanted { Self::Yes } else { Self::No }
-    }
-
-    pub(crate) fn is_wanted(self) -> bool {
-        self == Self::Yes
-    }
+impl Usable {
+    const ALWAYS: Self = Self {
+        until: Tick::NEVER,
+        refresh: false,
+    };
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Arc;
+
+    use super::*;
 
     use crate::store::keys::Keys;
     use crate::store::layout::KeyLayout;
@@ -126,6 +127,11 @@ mod tests {
         }
     }
 
+    /// Returns whether what may be used is to be read again.
+    fn refreshes(usable: Option<Usable>) -> Option<bool> {
+        usable.map(|usable| usable.refresh)
+    }
+
     fn tracker() -> Arc<Tracker> {
         let keys = Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap();
         Tracker::new(&keys)
@@ -133,21 +139,22 @@ mod tests {
 
     #[test]
     fn an_entry_is_usable_for_less_than_the_bound() {
-        let check = |sent, now| LEVEL.check(&unwatched(sent), None, at(now));
-        assert_eq!(check(5_000, 5_999), Some(Refresh::Yes));
+        let check = |sent, now| refreshes(LEVEL.check(&unwatched(sent), None, at(now)));
+        assert_eq!(check(5_000, 5_999), Some(true));
         assert_eq!(check(5_000, 6_000), None);
-        assert_eq!(check(5_000, 4_000), Some(Refresh::No));
+        assert_eq!(check(5_000, 4_000), Some(false));
         let off = Freshness::Off;
         assert_eq!(off.check(&unwatched(5_000), None, at(5_000)), None);
     }
 
     #[test]
     fn a_refresh_is_wanted_from_half_of_the_bound() {
-        let check =
-            |level: Freshness, age: u64| level.check(&unwatched(5_000), None, at(5_000 + age));
-        assert_eq!(check(LEVEL, 499), Some(Refresh::No));
-        assert_eq!(check(LEVEL, 500), Some(Refresh::Yes));
-        assert_eq!(check(Freshness::Own, 9_000), Some(Refresh::No));
+        let check = |level: Freshness, age: u64| {
+            refreshes(level.check(&unwatched(5_000), None, at(5_000 + age)))
+        };
+        assert_eq!(check(LEVEL, 499), Some(false));
+        assert_eq!(check(LEVEL, 500), Some(true));
+        assert_eq!(check(Freshness::Own, 9_000), Some(false));
     }
 
     #[test]
@@ -160,18 +167,14 @@ mod tests {
             watch: Some(&watch),
             ..unwatched(5_000)
         };
-        let check = |now| LEVEL.check(&proof, Some(&tracker), at(now));
-        assert_eq!(check(5_999), Some(Refresh::No));
+        let check = |now| refreshes(LEVEL.check(&proof, Some(&tracker), at(now)));
+        assert_eq!(check(5_999), Some(false));
         assert_eq!(check(6_000), None);
         session.prove(at(5_750));
-        assert_eq!(check(6_749), Some(Refresh::No));
+        assert_eq!(check(6_749), Some(false));
         assert_eq!(check(6_750), None);
         session.end();
-        assert_eq!(
-            check(6_749),
-            Some(Refresh::Yes),
-            "what was proved stays proved"
-        );
+        assert_eq!(check(6_749), Some(true), "what was proved stays proved");
         tracker.changed(b"k");
         assert_eq!(check(5_751), None);
     }
@@ -179,18 +182,18 @@ mod tests {
     #[test]
     fn what_is_not_watched_is_used_for_50_ms_while_others_are() {
         let tracker = tracker();
-        let check = |proof: &Proof<'_>, now| LEVEL.check(proof, Some(&tracker), at(now));
-        assert_eq!(check(&unwatched(5_000), 5_499), Some(Refresh::No));
+        let check = |proof: &Proof<'_>, now| refreshes(LEVEL.check(proof, Some(&tracker), at(now)));
+        assert_eq!(check(&unwatched(5_000), 5_499), Some(false));
         let session = tracker.begin(at(5_000));
-        assert_eq!(check(&unwatched(5_000), 5_049), Some(Refresh::Yes));
+        assert_eq!(check(&unwatched(5_000), 5_049), Some(true));
         assert_eq!(check(&unwatched(5_000), 5_050), None);
         let negative = Proof {
             is_watchable: false,
             ..unwatched(5_000)
         };
-        assert_eq!(check(&negative, 5_499), Some(Refresh::No));
+        assert_eq!(check(&negative, 5_499), Some(false));
         // No heartbeat was answered for a whole bound: changes are not reported any more.
         drop(session);
-        assert_eq!(check(&unwatched(5_500), 6_000), Some(Refresh::Yes));
+        assert_eq!(check(&unwatched(5_500), 6_000), Some(true));
     }
 }

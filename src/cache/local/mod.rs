@@ -19,7 +19,7 @@ use quick_cache::sync::Cache;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use evictions::{Evictions, Inserting};
-use freshness::Refresh;
+use freshness::Usable;
 pub(crate) use freshness::{Freshness, Proof};
 use invalidated::Invalidated;
 
@@ -203,8 +203,8 @@ impl<M> Local<M> {
         self.records.peek(&fingerprint).is_some()
     }
 
-    /// Returns whether what `proof` proves may be used at `now`, and whether it is to be read again.
-    pub(crate) fn check(&self, proof: Proof<'_>, now: Tick) -> Option<Refresh> {
+    /// Returns until when what `proof` proves may be used, or `None` if it may not be used at `now`.
+    pub(crate) fn check(&self, proof: Proof<'_>, now: Tick) -> Option<Usable> {
         // No deletion ended the watch. guard: TR16
         let unconfirmed = self.unconfirmed.load(Ordering::Acquire);
         let watch = proof.watch.filter(|_| proof.sent.0 > unconfirmed);
@@ -219,26 +219,49 @@ impl<M> Local<M> {
 
     /// Returns the refreshes that a hit of the entry starts, or `None` if the entry may not be used.
     fn fresh(&self, hit: &LocalEntry<M>, now: Tick) -> Option<Refreshes> {
+        let (entry, tenant) = self.usable(hit, now)?;
+        let meta = hit.meta();
+        let tenant = meta
+            .tenant
+            .as_ref()
+            .filter(|cell| tenant.is_some_and(|tenant| tenant.refresh) && first(&cell.refreshing));
+        Some(Refreshes {
+            entry: entry.refresh && first(&meta.refreshing),
+            tenant: tenant.cloned(),
+        })
+    }
+
+    /// Returns until when the entry may be used, and its tenant's generation if it depends on one. Returns `None` if
+    /// it may not be used at `now`.
+    fn usable(&self, hit: &LocalEntry<M>, now: Tick) -> Option<(Usable, Option<Usable>)> {
         let meta = hit.meta();
         let entry = self.check(hit.proof(), now)?;
         if self.invalidated.since(&meta.digest, meta.as_of, now) {
             return None;
         }
-        let tenant = match &meta.tenant {
-            None => None,
+        let tenant = match (&meta.tenant, hit.generation()) {
+            (None, _) => None,
             // guard: S6
-            Some(cell) if cell.invalidated_since(meta.as_of) => return None,
-            Some(cell) => match hit.generation() {
-                // The Python service writes no generation.
-                None => None,
-                Some(generation) => {
-                    let refresh = cell.check(generation, |proof| self.check(proof, now), now)?;
-                    (refresh.is_wanted() && first(&cell.refreshing)).then(|| Arc::clone(cell))
-                }
-            },
+            (Some(cell), _) if cell.invalidated_since(meta.as_of) => return None,
+            (Some(cell), Some(generation)) => {
+                Some(cell.check(generation, |proof| self.check(proof, now), now)?)
+            }
+            // The Python service writes no generation.
+            (Some(_), None) => None,
         };
-        let entry = entry.is_wanted() && first(&meta.refreshing);
-        Some(Refreshes { entry, tenant })
+        Some((entry, tenant))
+    }
+
+    /// Returns until when the entry may be used if nothing else is heard of it, or `None` if it may not be used at
+    /// `now`.
+    pub(crate) fn proved_until(&self, principal: &Arc<Principal<M>>, now: Tick) -> Option<Tick> {
+        let hit = LocalEntry::Found(Arc::clone(principal));
+        if !hit.is_usable(principal.token.expose(), now) {
+            return None;
+        }
+        let (entry, tenant) = self.usable(&hit, now)?;
+        let tenant = tenant.map_or(Tick::NEVER, |tenant| tenant.until);
+        Some(entry.until.min(tenant).min(principal.entry.until))
     }
 
     /// Inserts an answer, unless it is from before an invalidation or older than the entry that is there.
@@ -355,14 +378,17 @@ impl Hasher for Half {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
     use std::sync::atomic::AtomicU64;
     use std::time::Duration;
 
     use super::*;
+    use crate::cache::cached_token::{CacheRef, Revocations};
     use crate::cache::generations::Generations;
     use crate::clock::LogicalClock;
     use crate::store::entry::{Generation, ReadGeneration};
     use crate::token::{BearerToken, TokenRecord};
+    use crate::util::BoxFuture;
 
     #[test]
     fn pairs_of_token_and_type_have_different_fingerprints() {
@@ -393,6 +419,14 @@ mod tests {
         let other = Local::<()>::new(Freshness::Off, None, 1, 1);
         assert!(one.fingerprint("abc", None) != other.fingerprint("abc", None));
         assert!(one.keys.0 != one.keys.1);
+    }
+
+    struct NoCache;
+
+    impl Revocations<()> for NoCache {
+        fn until_revoked(self: Arc<Self>, _: Arc<Principal<()>>) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
     }
 
     const BOUND: u64 = 100;
@@ -443,6 +477,7 @@ mod tests {
             token: BearerToken::new(token),
             noted: AtomicU64::new(0),
             meta,
+            cache: Arc::new(CacheRef::new(Weak::<NoCache>::new())),
         };
         let hit = LocalEntry::Found(Arc::new(principal));
         local.insert(local.fingerprint(token, None), hit);

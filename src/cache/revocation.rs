@@ -1,0 +1,152 @@
+//! The end of a token's validity, for streams that are open (protocol.md section 9).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use super::answer::Answer;
+use super::cached_token::{Principal, Revocations};
+use super::engine::Engine;
+use super::unconfirmed::Subject;
+use crate::clock::Tick;
+use crate::util::BoxFuture;
+
+/// The longest time between two attempts while neither the store nor the loader answers.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl<M: Send + Sync + 'static> Revocations<M> for Engine<M> {
+    fn until_revoked(self: Arc<Self>, principal: Arc<Principal<M>>) -> BoxFuture<'static, ()> {
+        Box::pin(until_revoked(self, principal))
+    }
+}
+
+/// Completes when the token is no longer valid. While its entry is proved, it only waits: for the end of the proof,
+/// for a change that the store reports, or for an invalidation by this process.
+async fn until_revoked<M: Send + Sync + 'static>(
+    engine: Arc<Engine<M>>,
+    mut principal: Arc<Principal<M>>,
+) {
+    let changes = engine.changes_of(&principal);
+    loop {
+        // Before the entry is checked, so that no change in between is missed.
+        let mut woken: Vec<Pin<Box<Notified<'_>>>> = Vec::with_capacity(changes.len());
+        for change in &changes {
+            let mut notified = Box::pin(change.of(&engine).notified());
+            notified.as_mut().enable();
+            woken.push(notified);
+        }
+        let Some(expires) = engine.expiry_of(&principal) else {
+            return;
+        };
+        let proved = engine.local.proved_until(&principal, engine.clock.now());
+        let until = match proved {
+            Some(until) => until,
+            None => match engine.ask_again(&principal).await {
+                Again::Revoked => return,
+                Again::Valid(next) => {
+                    principal = next;
+                    let now = engine.clock.now();
+                    let proved = engine.local.proved_until(&principal, now);
+                    // Without a local level, it is asked for once per bound.
+                    proved.unwrap_or_else(|| now.after(engine.bounds.longest()))
+                }
+                Again::Unknown => {
+                    let pause = engine.bounds.longest().min(RETRY);
+                    engine.clock.now().after(pause)
+                }
+            },
+        };
+        let change = std::future::poll_fn(|context| {
+            let mut polled = woken.iter_mut().map(|it| it.as_mut().poll(context));
+            polled
+                .find(std::task::Poll::is_ready)
+                .unwrap_or(std::task::Poll::Pending)
+        });
+        tokio::select! {
+            () = change => {}
+            () = engine.clock.sleep_until(until.min(expires)) => {}
+        }
+    }
+}
+
+/// Something that a change of wakes those who wait.
+enum Change {
+    Own(Subject),
+    /// The name of a key in the store.
+    Reported(String),
+}
+
+/// What another lookup of the token says.
+enum Again<M> {
+    Valid(Arc<Principal<M>>),
+    Revoked,
+    Unknown,
+}
+
+impl Change {
+    fn of<'a, M>(&self, engine: &'a Engine<M>) -> &'a Notify {
+        match (self, engine.store.tracker()) {
+            (Self::Reported(name), Some(tracker)) => tracker.changes_of(name),
+            (Self::Reported(name), None) => engine.wakeups.of(name.as_str()),
+            (Self::Own(subject), _) => engine.wakeups.of(subject),
+        }
+    }
+}
+
+impl<M: Send + Sync + 'static> Engine<M> {
+    fn changes_of(&self, principal: &Principal<M>) -> Vec<Change> {
+        let record = &principal.entry.value;
+        let in_key = self.keys.type_in_key(record.token_type.as_deref());
+        let key = self.key(&self.lookup(principal.token.clone(), in_key));
+        let mut changes = vec![
+            Change::Own(Subject::Token(principal.meta.digest)),
+            Change::Reported(self.keys.entry(&key)),
+        ];
+        if let Some(tenant) = &record.tenant_id {
+            changes.push(Change::Own(Subject::Tenant(tenant.as_str().into())));
+            changes.push(Change::Reported(self.keys.tenant(tenant)));
+        }
+        changes
+    }
+
+    /// Returns when the record expires, or `None` if it has.
+    fn expiry_of(&self, principal: &Principal<M>) -> Option<Tick> {
+        let Some(expires_at) = principal.entry.value.expires_at else {
+            return Some(Tick::NEVER);
+        };
+        let left = (expires_at - self.clock.wall()).to_std().ok()?;
+        (!left.is_zero()).then(|| self.clock.now().after(left))
+    }
+
+    /// Looks the token up again. It is not a use of the token.
+    async fn ask_again(self: &Arc<Self>, principal: &Principal<M>) -> Again<M> {
+        let record = &principal.entry.value;
+        let in_key = self.keys.type_in_key(record.token_type.as_deref());
+        let token = principal.token.clone();
+        let answer = match self.peek_locally(token.expose(), in_key) {
+            Some(answer) => Ok(answer),
+            None => {
+                let engine = Arc::clone(self);
+                engine.look_up(token, in_key.map(Arc::from)).await
+            }
+        };
+        match answer {
+            Ok(Answer::Valid(token)) => {
+                let next = token.into_principal();
+                let other = &next.entry.value;
+                // Another row, or another type, is not what the stream was opened for.
+                let is_same = other.id == record.id && other.token_type == record.token_type;
+                if is_same {
+                    Again::Valid(next)
+                } else {
+                    Again::Revoked
+                }
+            }
+            Ok(_) => Again::Revoked,
+            Err(_) => Again::Unknown,
+        }
+    }
+}
