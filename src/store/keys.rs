@@ -4,7 +4,6 @@ use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::entry::Nonce;
 pub(crate) use super::layout::KeyDigest;
 use super::layout::KeyLayout;
 use crate::error::ConfigError;
@@ -209,7 +208,7 @@ impl Keys {
     }
 
     /// Returns the key that a test of client tracking writes, on one connection.
-    pub(crate) fn tracking_probe(&self, nonce: Nonce) -> String {
+    pub(crate) fn tracking_probe(&self, nonce: impl fmt::Display) -> String {
         self.own(&format!("fence:tracking:{nonce}"))
     }
 

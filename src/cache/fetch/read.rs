@@ -59,12 +59,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             // guard: L3
             let sent = self.send();
             let watch = Timer::start();
-            let read = if self.is_worth_a_watch() {
-                self.engine.store.get_watched(&self.key).await
-            } else {
-                let seen = self.engine.store.get(&self.key).await;
-                seen.map(|seen| (seen, None))
-            };
+            let read = self.read().await;
             if !self.engine.store.is_local() {
                 self.engine.metrics.read_store(watch, read.is_ok());
             }
@@ -101,6 +96,14 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 }
             }
         }
+    }
+
+    async fn read(&self) -> Result<(Seen<M>, Option<Watch>), StoreError> {
+        let store = &self.engine.store;
+        if self.is_worth_a_watch() {
+            return store.get_watched(&self.key).await;
+        }
+        Ok((store.get(&self.key).await?, None))
     }
 
     /// Returns whether the next change of K is to be reported: the local level has a record for it, so that this is

@@ -109,9 +109,6 @@ mod tests {
 
     use super::*;
 
-    use crate::store::keys::Keys;
-    use crate::store::layout::KeyLayout;
-
     const S: Duration = Duration::from_secs(1);
     const LEVEL: Freshness = Freshness::Within(S);
 
@@ -133,8 +130,7 @@ mod tests {
     }
 
     fn tracker() -> Arc<Tracker> {
-        let keys = Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap();
-        Tracker::new(&keys)
+        Tracker::new("ns:tenant:".to_owned())
     }
 
     #[test]

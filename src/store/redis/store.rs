@@ -131,7 +131,7 @@ impl RedisStore {
     fn tracking(&self, parts: &Parts) -> Option<Tracking> {
         let is_on = self.client_tracking != Some(false) && parts.bound >= LEAST_BOUND;
         is_on.then(|| Tracking {
-            tracker: Tracker::new(&parts.keys),
+            tracker: Tracker::new(parts.keys.tenants_begin_with()),
             clock: parts.clock.clone(),
             bound: parts.bound,
             keys: Arc::clone(&parts.keys),

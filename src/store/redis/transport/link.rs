@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
-use super::tracking::Pushes;
+use super::pushes::Pushes;
 use crate::store::watch::TrackingSession;
 use crate::util::task::free_lifo_slot;
 

@@ -7,6 +7,7 @@ pub(super) mod heartbeat;
 pub(super) mod link;
 pub(super) mod login;
 pub(super) mod node;
+mod pushes;
 pub(super) mod read_batcher;
 pub(super) mod reply;
 #[cfg(feature = "redis-sentinel")]

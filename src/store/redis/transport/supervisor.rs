@@ -399,7 +399,7 @@ impl Health {
     }
 
     fn is_silent(&self, limit: Duration) -> bool {
-        // guard: O8
+        // guard: O7 O8
         self.silent_since
             .is_some_and(|since| since.elapsed() >= limit)
     }

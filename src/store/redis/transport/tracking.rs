@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::{PushInfo, PushKind, Value};
+use redis::Value;
 use tokio::time::timeout;
 
 use super::batch::Batch;
 use super::heartbeat::Heartbeat;
 use super::link::Link;
+use super::pushes::Pushes;
 use super::reply::{Reply, ReplyError, confirmed, read, send_failed, unexpected};
 use crate::clock::Clock;
 use crate::store::entry::Nonce;
@@ -56,42 +57,6 @@ pub(super) enum Untracked {
     Failed(StoreError),
 }
 
-/// Takes the pushes of one connection.
-pub(crate) struct Pushes {
-    tracker: Arc<Tracker>,
-    /// The key that tests of this connection write.
-    probe: String,
-    probed: AtomicBool,
-}
-
-impl Pushes {
-    /// Takes a push. It is called by the connection's driver, before that reads the next frame: a reply that
-    /// follows the push finds it counted.
-    pub(super) fn take(&self, push: &PushInfo) {
-        if push.kind != PushKind::Invalidate {
-            return;
-        }
-        // guard: TR4
-        match &push.data[..] {
-            [Value::Array(names)] => names.iter().for_each(|name| self.changed(name)),
-            // `Nil`: all keys. Any other form is taken for it.
-            _ => self.tracker.all_changed(),
-        }
-    }
-
-    fn changed(&self, name: &Value) {
-        match name {
-            Value::BulkString(name) => {
-                self.tracker.changed(name);
-                if name == self.probe.as_bytes() {
-                    self.probed.store(true, Ordering::Relaxed);
-                }
-            }
-            _ => self.tracker.all_changed(),
-        }
-    }
-}
-
 /// Has the next command's key tracked, if it is read.
 pub(crate) fn begin_caching(batch: &mut Batch) {
     batch.cmd("CLIENT").arg("CACHING").arg("YES");
@@ -120,11 +85,8 @@ impl Tracking {
 
     /// Returns what takes the pushes of a new connection.
     pub(super) fn pushes(&self) -> Pushes {
-        Pushes {
-            tracker: Arc::clone(&self.tracker),
-            probe: self.keys.tracking_probe(Nonce::new()),
-            probed: AtomicBool::new(false),
-        }
+        let probe = self.keys.tracking_probe(Nonce::new());
+        Pushes::new(Arc::clone(&self.tracker), probe)
     }
 
     /// Turns tracking on, and tests that a push arrives before the reply to a later command.
@@ -154,7 +116,7 @@ impl Tracking {
         pushes: &Pushes,
         heartbeat: &Heartbeat,
     ) -> Result<Arc<TrackingSession>, Untracked> {
-        let probe = pushes.probe.as_str();
+        let probe = pushes.probe();
         let mut batch = Batch::new();
         batch.cmd("HELLO");
         // Redis before 7.0 refuses the combination of NX and GET. There, a push can be written into the middle
@@ -174,7 +136,7 @@ impl Tracking {
             Err(error) => return Err(Untracked::Failed(error.into())),
             Ok(_) => {}
         }
-        pushes.probed.store(false, Ordering::Relaxed);
+        pushes.begin_test();
         let sent = self.clock.now();
         let mut batch = Batch::new();
         let on = batch.cmd("CLIENT").arg("TRACKING").arg("ON");
@@ -187,7 +149,7 @@ impl Tracking {
         let replies: [Reply; 6] = send(link, &batch).await?;
         confirmed(&replies).map_err(Untracked::Failed)?;
         // guard: TR2
-        if pushes.probed.load(Ordering::Relaxed) {
+        if pushes.saw_probe() {
             Ok(self.tracker.begin(sent))
         } else {
             let why = "the server accepts CLIENT TRACKING, and sends no push";
