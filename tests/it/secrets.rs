@@ -140,6 +140,7 @@ impl Shown {
         self.of("Answer", &answer);
         let token = answer.valid().unwrap();
         self.of("CachedApiToken", &token);
+        self.of("Revoked", &token.revoked());
         self.of("Origin", &token.origin());
         self.of("BearerToken", token.token());
         self.of("TokenDigest", &token.token().digest());

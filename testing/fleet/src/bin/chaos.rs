@@ -1,11 +1,11 @@
-//! `chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel]`: see the library. It starts its workers with
+//! `chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel] [tracked|untracked]`: see the library. It starts its workers with
 //! `chaos worker …`.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use fleet::chaos::driver::{Plan, run};
-use fleet::chaos::settings::Mode;
+use fleet::chaos::settings::{Mode, Tracking};
 use fleet::chaos::worker::{Options, work};
 use test_support::Dice;
 
@@ -46,6 +46,8 @@ fn main() -> ExitCode {
 }
 
 fn plan(words: &[String]) -> Option<Plan> {
+    let tracking = words.last().and_then(|word| Tracking::from_word(word));
+    let words = &words[..words.len() - usize::from(tracking.is_some())];
     let mode = words.last().and_then(|word| Mode::from_word(word));
     let numbers: Vec<u64> = words[..words.len() - usize::from(mode.is_some())]
         .iter()
@@ -60,11 +62,12 @@ fn plan(words: &[String]) -> Option<Plan> {
         seed: number(1).unwrap_or_else(Dice::any_seed),
         workers: usize::try_from(number(2).unwrap_or(3).max(1)).ok()?,
         mode: mode.unwrap_or(Mode::Faults),
+        tracking: tracking.unwrap_or(Tracking::Mixed),
         program: std::env::current_exe().ok()?,
     })
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel]");
+    eprintln!("usage: chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel] [tracked|untracked]");
     ExitCode::from(2)
 }

@@ -91,6 +91,8 @@ pub struct Books {
     pub answers: Answers,
     pub invalidations: Invalidations,
     pub faults: Vec<Injected>,
+    /// For how long a version was replaced, by a confirmed change, that a local level still answered.
+    pub oldest: Stamp,
     pub violations: u64,
     /// The time of the first violation, and the descriptions of the first few.
     pub first_violation: Option<Stamp>,
@@ -103,6 +105,12 @@ impl Books {
     /// Judges an answer, and counts it.
     pub fn answered(&mut self, by: Instance, answered: &Answered) {
         self.answers.count(answered.said);
+        if let (Some(token), Said::Found(version, Origin::Local)) = (answered.token, answered.said)
+        {
+            let history = self.ledger.token(token);
+            let age = history.replaced_for(version.token, answered.start);
+            self.oldest = self.oldest.max(age.unwrap_or_default());
+        }
         if let Err(violation) = judge(&self.ledger, by, answered) {
             self.violations += 1;
             self.first_violation.get_or_insert(answered.end);

@@ -35,6 +35,37 @@ impl fmt::Display for Mode {
     }
 }
 
+/// Which workers have Redis report changes of their local entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    /// Two of three. This is the default, which has no word.
+    Mixed,
+    /// All of them.
+    On,
+    /// None.
+    Off,
+}
+
+impl Tracking {
+    /// Reads the word for a choice.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "tracked" => Some(Self::On),
+            "untracked" => Some(Self::Off),
+            _ => None,
+        }
+    }
+
+    /// Returns the choice for an instance.
+    pub fn of(self, instance: u64) -> bool {
+        match self {
+            Self::Mixed => instance % 3 != 2,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
+
 /// The type of every token.
 pub const TOKEN_TYPE: &str = "app";
 

@@ -52,6 +52,7 @@ impl World {
                 bound: BOUND,
                 replicas: 0,
                 patient: true,
+                tracking: true,
             };
             let (sender, reports) = mpsc::channel();
             let program = Path::new(env!("CARGO_BIN_EXE_chaos"));

@@ -124,6 +124,7 @@ impl Fleet {
             bound: place.bound,
             replicas: self.replicas,
             patient: false,
+            tracking: self.plan.tracking.of(instance.id),
         };
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let clerk = Clerk {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::chaos::settings::Mode;
+use crate::chaos::settings::{Mode, Tracking};
 
 /// The parameters of a run.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct Plan {
     pub workers: usize,
     /// The kind of run.
     pub mode: Mode,
+    /// Which workers have Redis report changes.
+    pub tracking: Tracking,
     /// This program, which also runs as a worker.
     pub program: PathBuf,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::plan::Plan;
 use crate::chaos::books::{Answers, Books, Invalidations};
 use crate::chaos::clock::millis_after;
-use crate::chaos::settings::Mode;
+use crate::chaos::settings::{BOUND, Mode};
 use crate::chaos::wire::Counted;
 
 /// The summary of a run. Its `Display` is printed at the end.
@@ -23,6 +23,7 @@ pub struct Summary {
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) loads: u64,
     pub(super) counted: Counted,
+    pub(super) oldest: Duration,
     pub(super) violations: u64,
     pub(super) first_violation: Option<Duration>,
     pub(super) described: Vec<String>,
@@ -55,6 +56,7 @@ impl Summary {
                 .counted
                 .values()
                 .fold(Counted::default(), |sum, &more| sum + more),
+            oldest: Duration::from_nanos(books.oldest),
             violations: books.violations,
             first_violation: books
                 .first_violation
@@ -169,7 +171,13 @@ impl fmt::Display for Summary {
             write!(f, "{before}{kind} {count}")?;
         }
         let end = if self.faults.is_empty() { "" } else { ")" };
-        writeln!(f, "{end}\nviolations      {}", self.violations)?;
+        writeln!(
+            f,
+            "{end}\noldest local    {:.0} ms after its change was confirmed (S = {} ms)",
+            self.oldest.as_secs_f64() * 1_000.0,
+            BOUND.as_millis()
+        )?;
+        writeln!(f, "violations      {}", self.violations)?;
         if let Some(first) = self.first_violation {
             writeln!(f, "the first after {:.1} s", first.as_secs_f64())?;
         }

@@ -96,6 +96,13 @@ impl<S: Copy> History<S> {
         self.confirmed.push(confirmed);
     }
 
+    /// Returns for how long before `start` a change of this version was confirmed.
+    pub fn replaced_for(&self, version: usize, start: Stamp) -> Option<Stamp> {
+        let replaced = self.confirmed.iter().filter(|it| it.version > version);
+        let first = replaced.map(|it| it.returned).min()?;
+        start.checked_sub(first)
+    }
+
     /// Returns the oldest version that may answer a request which started at `start` in `instance`.
     ///
     /// By protocol.md section 1, no version from before the invalidation is allowed after

@@ -24,6 +24,8 @@ pub struct Options {
     pub replicas: usize,
     /// Whether Redis may take seconds to answer, for tests that count on a busy machine.
     pub patient: bool,
+    /// Whether Redis reports changes of its local entries.
+    pub tracking: bool,
 }
 
 impl Options {
@@ -37,6 +39,7 @@ impl Options {
             self.bound.as_millis().to_string(),
             self.replicas.to_string(),
             self.patient.to_string(),
+            self.tracking.to_string(),
         ]
     }
 
@@ -45,7 +48,7 @@ impl Options {
         fn read<T: FromStr>(word: &str) -> Option<T> {
             word.parse().ok()
         }
-        let [redis, database, seed, bound, replicas, patient] = words else {
+        let [redis, database, seed, bound, replicas, patient, tracking] = words else {
             return None;
         };
         Some(Self {
@@ -55,11 +58,15 @@ impl Options {
             bound: Duration::from_millis(read(bound)?),
             replicas: read(replicas)?,
             patient: read(patient)?,
+            tracking: read(tracking)?,
         })
     }
 
     pub(super) fn cache(&self) -> ApiTokenCache<u64> {
         let mut store = RedisStore::new(&self.redis).expect("a good URL");
+        if !self.tracking {
+            store = store.client_tracking(false);
+        }
         let mut builder = ApiTokenCache::builder(FromDriver::new(self.database));
         if self.patient {
             let patience = Duration::from_secs(10);
