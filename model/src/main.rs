@@ -26,7 +26,8 @@ options: --instances N               processes
          --without RULE              takes a rule out (names: model rules)
 of client tracking, a key:
          --instances N, --staleness N, --nap N, --changes N, --heartbeats N, --losses N
-         --with PART, --lacking PART others, evict, table, plain, tracked, fills, closes, links, kept or grace
+         --with PART, --lacking PART others, evict, table, plain, tracked, fills, closes, links, kept, grace
+                                     or slow-heartbeats
 of client tracking, a cluster:
          --with PART, --lacking PART tracked, migrates, late, from-learning, sessions-end or beat-shows-slots
 of all models:

@@ -84,6 +84,7 @@ fn tracking_part<'a>(config: &'a mut Tracking, name: &str) -> Result<&'a mut boo
         "closes" => Ok(&mut config.closes),
         "links" => Ok(&mut config.links),
         "kept" => Ok(&mut config.kept),
+        "slow-heartbeats" => Ok(&mut config.slow_heartbeats),
         "grace" => Ok(&mut config.grace),
         _ => Err(format!("no part of this model is called {name}")),
     }

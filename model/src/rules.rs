@@ -72,6 +72,8 @@ pub enum Rule {
     // Client tracking.
     /// A repeated self-test begins another session. Without: it revives the session that ended.
     NeverRevived,
+    /// A heartbeat of a session that has ended is not credited. Without: it is, if its task sends it after the next self-test.
+    EndedIsNotCredited,
     /// A push moves the counter before the next frame is read. Without: a task does it later.
     InlinePush,
     /// Pushes and replies share one ordered stream. Without: a heartbeat's reply may overtake a push.
@@ -153,6 +155,7 @@ impl Rule {
         (Self::OtherTypeIsStored, "K2"),
         (Self::OtherTypeIsValid, "K3"),
         (Self::NeverRevived, "TR3"),
+        (Self::EndedIsNotCredited, "TR3"),
         (Self::InlinePush, "TR4"),
         (Self::OneStream, "order"),
         (Self::Stamp, "TR6"),

@@ -190,6 +190,11 @@ fn a_lost_table_is_missed_if_a_self_test_revives_the_session() {
 }
 
 #[test]
+fn a_heartbeat_that_is_sent_late_proves_the_session_before_the_gap() {
+    is_needed(Rule::EndedIsNotCredited);
+}
+
+#[test]
 fn a_heartbeat_proves_a_revoked_entry_if_pushes_wait_for_a_task() {
     is_needed(Rule::InlinePush);
 }

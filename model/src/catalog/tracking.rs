@@ -2,6 +2,7 @@
 
 use super::named::{Named, named};
 use crate::rules::{Rule, Rules};
+use crate::search::Limits;
 use crate::spec::Spec;
 use crate::tracking::{Cluster, TenantCell, Tracking};
 
@@ -14,6 +15,11 @@ const LOSSES: Tracking = Tracking {
     losses: 1,
     links: false,
     ..Tracking::LINKS
+};
+const SLOW: Tracking = Tracking {
+    heartbeats: 2,
+    slow_heartbeats: true,
+    ..LOSSES
 };
 const KEPT: Tracking = Tracking {
     kept: true,
@@ -133,6 +139,36 @@ pub const LARGE_TRACKING: &[Named] = &[
         },
     ),
     tracking(
+        "tracking-slow-heartbeats",
+        "tracking-losses with two heartbeats under way, whose tasks may pause before they send them, S = 1",
+        short(SLOW),
+    ),
+    tracking(
+        "tracking-kept-losses",
+        "tracked reads; a kept link, and tracking that is lost or refused, S = 1",
+        short(Tracking { losses: 1, ..KEPT }),
+    ),
+    tracking(
+        "tracking-fills-losses",
+        "tracked reads and fills; links that are replaced, and tracking that is lost or refused, S = 1",
+        short(Tracking {
+            losses: 1,
+            fills: true,
+            ..Tracking::LINKS
+        }),
+    ),
+    tracking(
+        "tracking-reads",
+        "every read, fills, K vanishes, a full table; links that are replaced, S = 1",
+        short(Tracking {
+            plain: true,
+            fills: true,
+            evict: true,
+            table: true,
+            ..Tracking::LINKS
+        }),
+    ),
+    tracking(
         "tracking-one-link",
         "two heartbeats under way, a loss, every read, fills, K vanishes, a full table; one link, S = 1",
         short(Tracking {
@@ -156,11 +192,17 @@ pub const LARGE_TRACKING: &[Named] = &[
         "an instance that reads with tracking, and one that fills and invalidates; one link each, S = 1",
         short(TWO),
     ),
-    tracking(
-        "tracking-all",
-        "two heartbeats under way, a loss, a kept link, every read, fills, K vanishes, a full table, S = 2",
-        EVERYTHING,
-    ),
+    Named {
+        limits: Limits {
+            states: 30_000_000,
+            depth: usize::MAX,
+        },
+        ..tracking(
+            "tracking-all",
+            "two heartbeats under way, a loss, a kept link, every read, fills, K vanishes, a full table, S = 2",
+            EVERYTHING,
+        )
+    },
     cell(
         "cell-two",
         "cell with two heartbeats",
@@ -220,6 +262,7 @@ pub(super) fn needing_tracking(rule: Rule) -> Option<Spec> {
         },
         Rule::FillIsRead | Rule::FillBytes => FILLS,
         Rule::OwnMark => TWO,
+        Rule::EndedIsNotCredited => SLOW,
         Rule::CachingChecked | Rule::BeatAsksCaching | Rule::NeverRevived => LOSSES,
         Rule::ProvedFirstForT => {
             return Some(Spec::TenantCell(TenantCell {

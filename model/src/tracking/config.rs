@@ -22,6 +22,8 @@ pub struct Tracking {
     pub changes: u8,
     /// How many heartbeats of an instance may be under way.
     pub heartbeats: usize,
+    /// A heartbeat's task may pause between reading clock and session and sending it.
+    pub slow_heartbeats: bool,
     /// How often the server loses a link's tracking, or refuses `CLIENT CACHING`.
     pub losses: u8,
     /// Other instances, without links here, fill K at any time.
@@ -55,6 +57,7 @@ impl Tracking {
         nap: 1,
         changes: 1,
         heartbeats: 1,
+        slow_heartbeats: false,
         losses: 0,
         others: true,
         evict: false,

@@ -59,8 +59,8 @@ impl Steps<'_> {
             }
             Frame::Heartbeat { caching } => {
                 let mut under_way = instance.heartbeats.iter_mut().flatten();
-                if let Some(heartbeat) =
-                    under_way.find(|beat| beat.reply.is_none() && usize::from(beat.link) == l)
+                if let Some(heartbeat) = under_way
+                    .find(|beat| beat.sent && beat.reply.is_none() && usize::from(beat.link) == l)
                 {
                     heartbeat.reply = Some(caching);
                 }
@@ -96,8 +96,8 @@ impl Steps<'_> {
         }
     }
 
-    /// Sends heartbeats, credits their replies, and repeats the self-test of an ended session.
-    pub(super) fn heartbeats(&mut self, i: usize) {
+    /// Begins and sends heartbeats. Several may be under way.
+    pub(super) fn send_heartbeats(&mut self, i: usize) {
         let instance = self.instance(i);
         let slots = &instance.heartbeats[..self.config.heartbeats];
         if let Some(free) = slots.iter().position(Option::is_none) {
@@ -109,19 +109,34 @@ impl Steps<'_> {
                 }
                 let mut state = *self.from;
                 let instance = &mut state.instances[i];
-                // Without the rule another connection answers.
-                let elsewhere = !link.open && !self.holds(Rule::BeatOnLink);
                 instance.heartbeats[free] = Some(Heartbeat {
                     age: 0,
-                    reply: elsewhere.then_some(true),
+                    sent: false,
+                    reply: None,
                     link: l as u8,
                     session: link.session,
                 });
-                instance.links[l].send(Command::Heartbeat);
-                let what = ["sends a heartbeat", "sends a heartbeat over the old link"][l];
-                self.by(i, what, state);
+                if self.config.slow_heartbeats {
+                    self.by(i, "begins a heartbeat", state);
+                } else {
+                    self.send_heartbeat(i, free, state);
+                }
             }
         }
+        for (b, heartbeat) in instance.heartbeats.iter().enumerate() {
+            if let Some(Heartbeat {
+                sent: false, link, ..
+            }) = *heartbeat
+                && instance.links[usize::from(link)].commands.has_room(1)
+            {
+                self.send_heartbeat(i, b, *self.from);
+            }
+        }
+    }
+
+    /// Takes the replies to heartbeats.
+    pub(super) fn credit_heartbeats(&mut self, i: usize) {
+        let instance = self.instance(i);
         for (b, heartbeat) in instance.heartbeats.iter().enumerate() {
             let Some(Heartbeat {
                 age,
@@ -153,12 +168,17 @@ impl Steps<'_> {
             } else {
                 0
             };
-            if !instance.ended[credited] {
+            if !instance.ended[credited] || !self.holds(Rule::EndedIsNotCredited) {
                 let proved = &mut instance.proved[credited];
                 *proved = Some(proved.map_or(age, |present| present.min(age)));
             }
             self.by(i, "credits the heartbeat to its session", state);
         }
+    }
+
+    /// Repeats the self-test of a link whose session has ended.
+    pub(super) fn repeat_self_test(&mut self, i: usize) {
+        let instance = self.instance(i);
         let link = &instance.links[0];
         if instance.ended[0]
             && !instance.self_test
@@ -171,6 +191,24 @@ impl Steps<'_> {
             state.instances[i].links[0].send(Command::SelfTest);
             self.by(i, "repeats the self-test", state);
         }
+    }
+
+    fn send_heartbeat(&mut self, i: usize, b: usize, mut state: State) {
+        let instance = &mut state.instances[i];
+        let Some(heartbeat) = &mut instance.heartbeats[b] else {
+            return;
+        };
+        let l = usize::from(heartbeat.link);
+        let link = &mut instance.links[l];
+        link.send(Command::Heartbeat);
+        heartbeat.sent = true;
+        if !link.open && !self.holds(Rule::BeatOnLink) {
+            // Another connection answers.
+            heartbeat.reply = Some(true);
+        }
+        instance.heartbeats[..=b].sort_by_key(|slot| !slot.is_some_and(|beat| beat.sent));
+        let what = ["sends a heartbeat", "sends a heartbeat over the old link"][l];
+        self.by(i, what, state);
     }
 
     /// Reads and fills of K.

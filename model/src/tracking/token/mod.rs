@@ -59,7 +59,9 @@ impl Model for TokenTracking {
                 steps.receive(i, l);
             }
             steps.run_queued_push(i);
-            steps.heartbeats(i);
+            steps.send_heartbeats(i);
+            steps.credit_heartbeats(i);
+            steps.repeat_self_test(i);
             steps.reads(i);
             steps.replace_link(i);
         }

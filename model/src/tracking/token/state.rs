@@ -208,6 +208,8 @@ impl Read {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Heartbeat {
     pub(super) age: Age,
+    /// It is on its link, or was. Of two, those that were sent come first, in this order.
+    pub(super) sent: bool,
     /// The reply, if it has arrived: whether `CLIENT CACHING` was answered OK.
     pub(super) reply: Option<bool>,
     pub(super) link: u8,
