@@ -16,6 +16,7 @@
 //! | [`Example`] | an example as a process, and `curl` requests to it |
 //! | [`python`] | the Python interpreter that has the packages of the tests |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
+//! | [`FrameProxy`] | a proxy in front of a Redis that holds, drops, forges and adds single replies and pushes |
 //! | [`RoundTrips`] | a proxy in front of a Redis that records each round trip |
 //! | [`Needles`] | texts that must not be leaked in any form, and the search for them |
 //! | [`Dice`] | random numbers from a seed |
@@ -34,6 +35,7 @@
 mod cluster;
 mod dice;
 mod example;
+mod frames;
 mod gate;
 mod needles;
 mod nginx;
@@ -50,6 +52,7 @@ mod tls;
 pub use cluster::RedisCluster;
 pub use dice::Dice;
 pub use example::{Answer, Example};
+pub use frames::FrameProxy;
 pub use gate::Gate;
 pub use needles::Needles;
 pub use nginx::Nginx;

@@ -143,7 +143,7 @@ fn whole(from: &mut TcpStream, least: usize) -> io::Result<(Vec<u8>, Vec<String>
 }
 
 /// Parses the first value of RESP (2 or 3), if it is complete, and returns its length and the strings in it.
-fn value(bytes: &[u8]) -> Option<(usize, Vec<String>)> {
+pub(crate) fn value(bytes: &[u8]) -> Option<(usize, Vec<String>)> {
     let line = bytes.windows(2).position(|end| end == b"\r\n")?;
     let (mut at, mut words) = (line + 2, Vec::new());
     let number = || {

@@ -14,6 +14,8 @@ pub enum Feature {
     FineAcl,
     /// The endpoint type of a cluster's nodes can be chosen (Redis 7.0).
     EndpointType,
+    /// A push of client tracking precedes later replies, and is never inside one (Redis 7.0).
+    Tracking,
 }
 
 impl Feature {
@@ -21,7 +23,7 @@ impl Feature {
     pub fn is_missing(self) -> bool {
         let missing = match self {
             Self::Tls => !has_tls(),
-            Self::FineAcl | Self::EndpointType => is_before_7(),
+            Self::FineAcl | Self::EndpointType | Self::Tracking => is_before_7(),
         };
         if missing {
             eprintln!("skipped: {} lacks {self:?}", program().display());
