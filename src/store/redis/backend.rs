@@ -273,46 +273,50 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         Ok(if set {
             (Filled::Stored(bytes.len()), watch)
         } else {
-            // guard: TR6c
             (Filled::Refused, None)
         })
     }
 
-    /// Reads a tenant's generation with tracking, and renews it in its last half day. Returns `None` if there is
-    /// none.
+    /// Reads or creates a tenant's generation with tracking, and renews it in its last half day.
     async fn read_and_watch_tenant(
         &self,
         name: &str,
         tracker: &Tracker,
-    ) -> Result<Option<ReadGeneration>, StoreError> {
-        let mut renews = false;
+        fresh: Generation,
+    ) -> Result<ReadGeneration, StoreError> {
+        let mut is_changed = false;
         loop {
             let mark = tracker.mark(name);
             let mut batch = Batch::new();
-            if renews {
-                // Before the read: its own push would end the watch. guard: TR11
-                let expire = batch.cmd("PEXPIRE").arg(name);
-                expire.arg(millis(GENERATION_TTL));
-            }
             begin_caching(&mut batch);
             batch.cmd("GET").arg(name);
             batch.cmd("PTTL").arg(name);
             let (mut replies, session) = self.commands.connection.send_tracked(&batch).await?;
             let mut last = || replies.pop().ok_or_else(unexpected);
             let (left, present, caching) = (last()?, last()?, last()?);
+            let mut change = Batch::new();
             // If the key holds anything else, its creation fails.
-            let Ok(Some(generation)) = generation(present) else {
-                return Ok(None);
-            };
-            let left = time_left(left)?;
-            if renews || left >= GENERATION_TTL / 2 {
-                return Ok(Some(ReadGeneration {
-                    generation,
-                    watch: watch(session, mark, &caching),
-                    left,
-                }));
+            if let Ok(Some(generation)) = generation(present) {
+                let left = time_left(left)?;
+                if is_changed || left >= GENERATION_TTL / 2 {
+                    return Ok(ReadGeneration {
+                        generation,
+                        watch: watch(session, mark, &caching),
+                        left,
+                    });
+                }
+                let expire = change.cmd("PEXPIRE").arg(name);
+                expire.arg(millis(GENERATION_TTL));
+            } else if is_changed {
+                return Ok(self.create_and_watch(name, fresh, false).await?.0);
+            } else {
+                Commands::create(&mut change, name, fresh);
             }
-            renews = true;
+            // The push for our own change follows the reply to it, and precedes the next one. The read that is kept
+            // comes after it, or the push would end its watch. guard: TR11
+            change.cmd("PTTL").arg(name);
+            self.commands.connection.send(&change).await?;
+            is_changed = true;
         }
     }
 
@@ -323,10 +327,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
     ) -> Result<ReadGeneration, StoreError> {
         let name = self.keys().tenant(tenant);
         if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_on()) {
-            return match self.read_and_watch_tenant(&name, tracker).await? {
-                Some(read) => Ok(read),
-                None => Ok(self.create_and_watch(&name, fresh, false).await?.0),
-            };
+            return self.read_and_watch_tenant(&name, tracker, fresh).await;
         }
         let mut batch = Batch::new();
         batch.cmd("GET").arg(&name);
