@@ -28,7 +28,6 @@ pub(crate) struct TenantCell {
 
 /// What one reply said of the tenant. It is never changed: its parts prove one generation together, and could prove
 /// a former one if they came from two replies.
-// guard: TR10
 pub(crate) struct Observation {
     pub(crate) generation: Generation,
     /// When this process first had a reply with this generation. A generation is never used again, so a later

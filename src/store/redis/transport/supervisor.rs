@@ -326,7 +326,7 @@ async fn keep_alive(running: &Running, mut link: Link) {
             return;
         };
         // No heartbeat of an ended session may run after a test that is good: it would prove what was tracked
-        // before the gap. guard: TR3
+        // before the gap.
         if health.under_way == 0
             && entered.has_ended()
             && let Some(tracking) = &shared.tracking
@@ -335,6 +335,8 @@ async fn keep_alive(running: &Running, mut link: Link) {
             let heartbeat = lock(&shared.heartbeat).clone();
             let test = tracking.begin(&mut link, &heartbeat, shared.timeouts.response);
             match test.await {
+                // Another session, and not the former one again: of what that watches, changes in the gap were not
+                // reported. guard: TR3
                 Ok(session) => {
                     link.session = Some(Arc::clone(&session));
                     if !running.enter(&link) {
@@ -533,6 +535,31 @@ mod tests {
 
     fn down() -> State {
         State::Down(StoreError::not_connected(None))
+    }
+
+    #[tokio::test]
+    async fn a_stalled_task_does_not_enter_its_connection() {
+        let supervisor = supervisor();
+        let first = supervisor.take_over().unwrap();
+        let server = test_support::RedisServer::start();
+        let info = connection_info(&server.url()).unwrap();
+        let target = Target::new(info.addr().clone(), Login::new(&info, None));
+        let options = ConnectOptions {
+            timeout: Duration::from_secs(5),
+            access: Arc::default(),
+            heartbeat: None,
+            tracking: None,
+            must_be_master: false,
+        };
+        let link = target.open(&options).await.unwrap();
+        assert!(first.enter(&link));
+        supervisor.shared.watch.send_modify(|watch| {
+            watch.active_at = Instant::now().checked_sub(supervisor.shared.stall_timeout());
+        });
+        let second = supervisor.take_over().unwrap();
+        let is_up = || matches!(supervisor.shared.watch.borrow().state, State::Up(_));
+        assert!(!first.enter(&link) && !is_up());
+        assert!(second.enter(&link) && is_up());
     }
 
     #[test]
