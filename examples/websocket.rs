@@ -9,10 +9,9 @@
 //! * [`ApiTokenCache::authenticate`] does the lookup where the layer does not fit. The caller then does the
 //!   layer's other tasks: it checks the format, here with [`TokenFormat::matches`], and adds the challenge,
 //!   `Retry-After` and `Cache-Control` to a rejection.
-//! * The token is checked again before each message and each second, so that sockets of a revoked or expired
-//!   token are closed. A check usually reads from this process's memory, and from Redis at most once a second
-//!   per token.
-//! * An unavailable loader is a 503 before the upgrade, and "try again later" after it.
+//! * [`CachedApiToken::revoked`] completes when the token is revoked or expires, or when its tenant is suspended.
+//!   Then its sockets are closed, also idle ones.
+//! * An unavailable loader is a 503 before the upgrade. An outage closes no socket.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -30,8 +29,8 @@ use axum::routing::{delete, get};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, Lookup, Rejection,
-    TokenDigest, TokenFormat, TokenRecord,
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, Rejection, TokenDigest,
+    TokenFormat, TokenRecord,
 };
 
 const TOKEN_TYPE: &str = "app";
@@ -39,10 +38,6 @@ const TOKEN_TYPE: &str = "app";
 /// The subprotocol that is selected and sent back. The token's never is.
 const PROTOCOL: &str = "demo.v1";
 const TOKEN_PREFIX: &str = "bearer.";
-
-/// How long an idle socket may outlive its token. This is the cache's maximum staleness, because more frequent
-/// checks cannot notice a revocation earlier.
-const RECHECK: Duration = Duration::from_secs(1);
 
 /// How long a client may take to receive a message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,27 +76,18 @@ struct Service {
 }
 
 impl Service {
-    /// Authenticates a token, or returns the rejection that the layer would return.
-    async fn caller(&self, token: &BearerToken) -> Result<CachedApiToken, Rejection> {
-        let answer = self
-            .cache
-            .authenticate_typed(token.expose(), TOKEN_TYPE)
-            .await?;
-        answer.into_result()
-    }
-
     /// Returns the valid token that the layer found, or the one among the subprotocols. Two tokens are
     /// rejected.
     async fn admit(
         &self,
         caller: Option<CachedApiToken>,
         upgrade: &WebSocketUpgrade,
-    ) -> Result<BearerToken, Rejection> {
+    ) -> Result<CachedApiToken, Rejection> {
         let mut presented = upgrade
             .requested_protocols()
             .filter_map(|protocol| protocol.to_str().ok()?.strip_prefix(TOKEN_PREFIX));
         let token = match (caller, presented.next(), presented.next()) {
-            (Some(caller), None, _) => return Ok(caller.token().clone()),
+            (Some(caller), None, _) => return Ok(caller),
             (None, None, _) => return Err(Rejection::MissingToken),
             (None, Some(token), None) => token,
             _ => return Err(Rejection::MultipleTokens),
@@ -110,8 +96,8 @@ impl Service {
         if !self.format.matches(token) {
             return Err(Rejection::InvalidToken);
         }
-        let token = BearerToken::new(token);
-        self.caller(&token).await.map(|_| token)
+        let answer = self.cache.authenticate_typed(token, TOKEN_TYPE).await?;
+        answer.into_result()
     }
 }
 
@@ -123,10 +109,10 @@ async fn open(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     match service.admit(caller, &upgrade).await {
-        Ok(token) => upgrade
+        Ok(caller) => upgrade
             .protocols([PROTOCOL])
             .max_message_size(MAX_MESSAGE)
-            .on_upgrade(|socket| converse(socket, service, token)),
+            .on_upgrade(|socket| converse(socket, caller)),
         Err(refusal) => reject(&refusal),
     }
 }
@@ -152,25 +138,21 @@ fn reject(refusal: &Rejection) -> Response {
     response
 }
 
-/// Echoes each text with the caller's id while the token is valid.
-async fn converse(mut socket: WebSocket, service: Service, token: BearerToken) {
-    let mut recheck = tokio::time::interval(RECHECK);
-    loop {
-        let message = tokio::select! {
-            received = socket.recv() => match received {
-                Some(Ok(message)) => Some(message),
-                _ => return,
-            },
-            _ = recheck.tick() => None,
-        };
-        // After the message was received, and before it is used.
-        let caller = match service.caller(&token).await {
-            Ok(caller) => caller,
-            Err(refusal) => return close(socket, &refusal).await,
-        };
-        if let Some(Message::Text(text)) = message {
+/// Echoes messages while the token is valid.
+async fn converse(mut socket: WebSocket, caller: CachedApiToken) {
+    tokio::select! {
+        // The end first: a message that arrives after it is not echoed.
+        biased;
+        () = caller.revoked() => close(socket).await,
+        () = echo(&mut socket, &caller) => {}
+    }
+}
+
+/// Echoes each text with the caller's id until the client disconnects.
+async fn echo(socket: &mut WebSocket, caller: &CachedApiToken) {
+    while let Some(Ok(message)) = socket.recv().await {
+        if let Message::Text(text) = message {
             let echo = Message::text(format!("{}: {text}", caller.id()));
-            // A client that does not read must not delay the next check.
             let Ok(Ok(())) = timeout(PATIENCE, socket.send(echo)).await else {
                 return;
             };
@@ -178,14 +160,10 @@ async fn converse(mut socket: WebSocket, service: Service, token: BearerToken) {
     }
 }
 
-/// A client that reads 1013 opens another socket after a while; after 1008 it needs another token.
-async fn close(mut socket: WebSocket, refusal: &Rejection) {
-    let code = match refusal {
-        Rejection::Unavailable { .. } => close_code::AGAIN,
-        _ => close_code::POLICY,
-    };
-    // At most 123 bytes (RFC 6455 section 5.5), which also limits the loader's reason for a denial.
-    let reason = refusal.detail().into();
+/// Closes with 1008, after which a client needs another token.
+async fn close(mut socket: WebSocket) {
+    let code = close_code::POLICY;
+    let reason = Rejection::InvalidToken.detail().into();
     let farewell = async {
         let frame = CloseFrame { code, reason };
         socket.send(Message::Close(Some(frame))).await?;

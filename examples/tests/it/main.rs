@@ -1,5 +1,6 @@
 //! Starts each example as its users do, and runs the commands that it prints in a shell.
 
+mod events;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod small;

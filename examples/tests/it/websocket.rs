@@ -95,7 +95,7 @@ async fn sockets_echo_until_their_token_is_revoked() {
 
     example.paste(REVOKE).expect(204);
 
-    // The periodic check may have closed the socket already. The text is not echoed in either case.
+    // The server may have closed the socket already. The text is not echoed in either case.
     let _ = busy.send(Message::text("still there?")).await;
     let expected = (CloseCode::Policy, "The API token is not valid.".to_owned());
     assert_eq!(closed(&mut busy).await, expected);
