@@ -13,6 +13,7 @@ mod latency;
 mod live;
 pub mod loader;
 pub mod metrics;
+mod observer;
 pub mod outbox;
 mod random;
 mod routes;

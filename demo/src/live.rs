@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -25,6 +25,9 @@ const MAX_STREAMS: usize = 64;
 
 /// The maximum number of the operator's streams, which public ones do not count against.
 const MAX_OPERATOR_STREAMS: usize = 16;
+
+/// How many changes are remembered until the other instance has seen them.
+const PENDING: usize = 64;
 
 /// How many messages a slow page may fall behind before it misses some.
 const BACKLOG: usize = 256;
@@ -59,6 +62,8 @@ pub(crate) struct Live {
     failed: AtomicU64,
     health: Mutex<Probed>,
     channel: Mutex<Channel>,
+    /// The ids of tokens and tenants that were revoked or suspended, and when.
+    ends: Mutex<VecDeque<(String, Instant)>>,
     /// Permits for further streams.
     public_slots: Arc<Semaphore>,
     operator_slots: Arc<Semaphore>,
@@ -89,6 +94,7 @@ impl Live {
                 sender: Some(broadcast::Sender::new(BACKLOG)),
                 history: VecDeque::with_capacity(HISTORY),
             }),
+            ends: Mutex::default(),
             public_slots: Arc::new(Semaphore::new(MAX_STREAMS)),
             operator_slots: Arc::new(Semaphore::new(MAX_OPERATOR_STREAMS)),
         }
@@ -107,9 +113,32 @@ impl Live {
 
     /// Publishes a change. `member` names the kind of `id`.
     pub(crate) fn changed(&self, change: &str, member: &str, id: &str) {
+        if matches!(change, "revoked" | "suspended") {
+            let mut ends = lock(&self.ends);
+            if ends.len() == PENDING {
+                ends.pop_front();
+            }
+            ends.push_back((id.to_owned(), Instant::now()));
+        }
         let event = json!({ "at": now_millis(), "change": change, member: id });
         self.channel()
             .send(Message::Change(event.to_string().into()));
+    }
+
+    /// Publishes how long after a change by this instance another one rejected the token, which it had accepted
+    /// since `since`.
+    pub(crate) fn rejected_elsewhere(&self, since: Instant, id: &str, tenant_id: Option<&str>) {
+        let ends = lock(&self.ends);
+        let end = ends.iter().rfind(|(changed, at)| {
+            *at >= since && (changed == id || Some(changed.as_str()) == tenant_id)
+        });
+        // Otherwise it expired, or another instance made the change.
+        if let Some((_, at)) = end {
+            let micros = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let event = json!({ "at": now_millis(), "change": "rejected elsewhere", "id": id, "after_us": micros });
+            self.channel()
+                .send(Message::Change(event.to_string().into()));
+        }
     }
 
     /// Publishes a sample. `before` is the histogram at the previous sample, and is updated.
@@ -127,6 +156,11 @@ impl Live {
         );
         sample["entries"] =
             json!({ "records": stats.local_records, "negatives": stats.local_negatives });
+        sample["tracking"] = json!({
+            "on": stats.client_tracking,
+            "watched": stats.watched,
+            "pushes": stats.tracking_pushes,
+        });
         sample["health"] = self.take_health().map_or(Value::Null, |health| {
             json!({
                 "database": health.database,

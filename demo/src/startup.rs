@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tower_api_token::ApiTokenCache;
+use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder};
 
 use crate::config::{self, Config, Redis, StartError};
 use crate::db::{Database, Seeded, StoredForm, TextCount};
@@ -16,6 +16,7 @@ use crate::last_use;
 use crate::live::Live;
 use crate::loader;
 use crate::metrics;
+use crate::observer::Observer;
 use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
 use crate::serve::serve;
@@ -64,6 +65,13 @@ impl Server {
             .map_err(|message| StartError::of("DATABASE_URL", format!("{described}: {message}")))?;
         let metrics = metrics::install()?;
         let cache = cache(&config, &database)?;
+        let observer = match &config.redis {
+            Some(_) => {
+                let other = builder(&config, &database).build();
+                Some(Observer::new(other.map_err(config::refused_setting)?))
+            }
+            None => None,
+        };
 
         let stored_form = config.layout.stored_form();
         let seeded = database.seed(stored_form).await.map_err(database_error)?;
@@ -85,6 +93,7 @@ impl Server {
             negative_ttl: config.negative_ttl,
             redis: config.redis.as_ref().map(Redis::kind),
             live: Live::new(),
+            observer,
             client_timeout: config.client_timeout,
         });
         Ok(Self {
@@ -182,10 +191,15 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
         .interval(config.last_use_interval)
         .flush_interval(config.last_use_flush)
         .shutdown_timeout(CLOSE_TIMEOUT * 4 / 5);
+    let cache = builder(config, database).last_use(recorder).build();
+    cache.map_err(config::refused_setting)
+}
+
+/// Returns an instance's settings, apart from its last uses.
+fn builder(config: &Config, database: &Database) -> ApiTokenCacheBuilder<()> {
     let (database, delay) = (database.clone(), config.load_delay);
     let loader = move |lookup| loader::load(database.clone(), delay, lookup);
     let mut builder = ApiTokenCache::builder(loader)
-        .last_use(recorder)
         .ttl(config.ttl)
         .negative_ttl(config.negative_ttl)
         .local_capacity(config.local_capacity)
@@ -199,7 +213,7 @@ fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartErr
         }
         builder = builder.store(redis.store().key_layout(config.layout.keys()));
     }
-    builder.build().map_err(config::refused_setting)
+    builder
 }
 
 fn banner(

@@ -27,6 +27,8 @@ use crate::db::Target;
 use crate::format::Format;
 
 const DAY: u64 = 24 * 60 * 60;
+const CLIENT_TRACKING: &str = "CLIENT_TRACKING";
+const HEARTBEAT_INTERVAL: &str = "HEARTBEAT_INTERVAL_MS";
 
 /// The server's settings.
 #[derive(Clone, Debug)]
@@ -118,7 +120,7 @@ impl Values {
             )
         })?;
         let log_filter = self.text("RUST_LOG")?;
-        let redis = Redis::read(self.optional("REDIS_URL")?, |file| self.optional(file))?;
+        let redis = self.redis()?;
         let layout = self.layout()?;
         let format = self.format(&layout)?;
         if layout != Layout::Digest
@@ -163,6 +165,27 @@ impl Values {
             })?,
             otlp_endpoint: self.collector()?,
         })
+    }
+
+    fn redis(&self) -> Result<Option<Redis>, StartError> {
+        let redis = Redis::read(self.optional("REDIS_URL")?, |file| self.optional(file))?;
+        for variable in [CLIENT_TRACKING, HEARTBEAT_INTERVAL] {
+            if redis.is_none() && self.optional(variable)?.is_some() {
+                return Err(StartError::of(variable, "needs REDIS_URL"));
+            }
+        }
+        let Some(mut redis) = redis else {
+            return Ok(None);
+        };
+        if self.optional(CLIENT_TRACKING)?.is_some() {
+            let is_on = self.choice(CLIENT_TRACKING, &["on", "off"])? == "on";
+            redis = redis.client_tracking(is_on);
+        }
+        if self.optional(HEARTBEAT_INTERVAL)?.is_some() {
+            let interval = Duration::from_millis(self.number(HEARTBEAT_INTERVAL, 25..=60_000)?);
+            redis = redis.heartbeat_interval(interval);
+        }
+        Ok(Some(redis))
     }
 
     fn layout(&self) -> Result<Layout, StartError> {

@@ -1,6 +1,7 @@
 //! The Redis server, and the certificates for TLS.
 
 use std::fmt;
+use std::time::Duration;
 
 #[cfg(feature = "tls")]
 use tower_api_token::store::RedisTls;
@@ -55,6 +56,16 @@ impl Redis {
             false => store,
         };
         Ok(Some(Self { url, store }))
+    }
+
+    pub(super) fn client_tracking(mut self, is_on: bool) -> Self {
+        self.store = self.store.client_tracking(is_on);
+        self
+    }
+
+    pub(super) fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.store = self.store.heartbeat_interval(interval);
+        self
     }
 
     /// Returns the store, which connects when it is first used.

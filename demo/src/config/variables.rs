@@ -11,7 +11,7 @@ type Variable = (
     &'static str,
 );
 
-const VARIABLES: [Variable; 22] = [
+const VARIABLES: [Variable; 24] = [
     (
         "LISTEN",
         "listen",
@@ -89,6 +89,18 @@ const VARIABLES: [Variable; 22] = [
         "max-staleness-ms",
         Some("1000"),
         "How long an instance may serve an answer from memory after another one invalidated it",
+    ),
+    (
+        "CLIENT_TRACKING",
+        "client-tracking",
+        None,
+        "With REDIS_URL: whether Redis reports changes of entries in memory, on or off [default: on where Redis is known to do it reliably]",
+    ),
+    (
+        "HEARTBEAT_INTERVAL_MS",
+        "heartbeat-interval-ms",
+        None,
+        "With REDIS_URL: time between two heartbeats of a connection [default: 250, or a quarter of MAX_STALENESS_MS if that is less]",
     ),
     (
         "LAST_USE_INTERVAL_SECONDS",

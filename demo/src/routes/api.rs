@@ -1,5 +1,6 @@
 //! The API that clients call with their tokens.
 
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use tower_api_token::{ApiTokenLayer, CachedApiToken};
 use super::{AppState, live};
 use crate::db::Timestamp;
 use crate::format::{self, Format};
+use crate::observer;
 
 /// Returns the routes. Each has a layer of its own, because it accepts another type of token.
 pub(super) fn routes(state: &AppState) -> Router<AppState> {
@@ -27,7 +29,8 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
 }
 
 /// Responds with the token that the layer inserted into the request.
-async fn describe(token: CachedApiToken) -> Json<Value> {
+async fn describe(State(state): State<AppState>, token: CachedApiToken) -> Json<Value> {
+    observer::observe(&state, &token);
     Json(json!({
         "id": token.id(),
         "app_id": token.app_id(),

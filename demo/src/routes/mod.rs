@@ -26,6 +26,7 @@ use crate::config::RedisKind;
 use crate::db::{Database, StoredForm};
 use crate::format::Format;
 use crate::live::Live;
+use crate::observer::Observer;
 use crate::outbox::Outbox;
 
 /// The header of responses that are secret or soon out of date.
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) redis: Option<RedisKind>,
     /// The events of the live page.
     pub(crate) live: Live,
+    /// The other instance that the live page compares with; `None` for a store in memory.
+    pub(crate) observer: Option<Observer>,
     /// How long a client may take to send a body.
     pub(crate) client_timeout: Duration,
 }

@@ -162,6 +162,9 @@ fn invalid_values_are_rejected() {
         ("NEGATIVE_TTL_SECONDS", &["", "0", "-60", "abc", "86401"]),
         ("LOCAL_CAPACITY", &["", "-1", "many", "100000001"]),
         ("MAX_STALENESS_MS", &["", "0", "9", "-1", "1s", "3600001"]),
+        // Valid values need a Redis.
+        ("CLIENT_TRACKING", &["", "on", "off"]),
+        ("HEARTBEAT_INTERVAL_MS", &["", "250"]),
         ("LOAD_DELAY_MS", &["", "-1", "abc", "60001"]),
         ("CLIENT_TIMEOUT_SECONDS", &["", "0", "-1", "abc", "3601"]),
         ("KEY_LAYOUT", &["", "Digest", "sha"]),
@@ -208,6 +211,22 @@ fn invalid_values_are_rejected() {
         for value in values {
             refused(variable, value);
         }
+    }
+}
+
+#[test]
+fn invalid_settings_of_a_store_in_redis_are_rejected() {
+    let redis = [("REDIS_URL", "redis://127.0.0.1:1")];
+    for (variable, value) in [
+        ("CLIENT_TRACKING", ""),
+        ("CLIENT_TRACKING", "yes"),
+        ("HEARTBEAT_INTERVAL_MS", ""),
+        ("HEARTBEAT_INTERVAL_MS", "24"),
+        ("HEARTBEAT_INTERVAL_MS", "250ms"),
+        ("HEARTBEAT_INTERVAL_MS", "60001"),
+    ] {
+        let line = refused_with(variable, value, &redis);
+        assert!(!line.contains("needs REDIS_URL"), "{line}");
     }
 }
 
@@ -287,6 +306,8 @@ fn help_shows_every_variable_and_no_value_of_the_environment() {
         "NEGATIVE_TTL_SECONDS",
         "LOCAL_CAPACITY",
         "MAX_STALENESS_MS",
+        "CLIENT_TRACKING",
+        "HEARTBEAT_INTERVAL_MS",
         "LOAD_DELAY_MS",
         "ADMIN_TOKEN",
         "DRAIN_SECONDS",

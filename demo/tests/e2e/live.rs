@@ -149,6 +149,47 @@ fn changes_are_sent_immediately_and_only_to_the_operator() {
     }
 }
 
+#[test]
+fn another_instance_reports_how_soon_it_rejects_a_revoked_token() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    for tracking in ["on", "off"] {
+        let variables = [
+            ("REDIS_URL", url.as_str()),
+            ("CLIENT_TRACKING", tracking),
+            ("HEARTBEAT_INTERVAL_MS", "50"),
+            ("MAX_STALENESS_MS", "500"),
+        ];
+        let database = Database::sqlite();
+        let demo = Demo::on(&database, &variables);
+        let mut stream = demo.stream("/admin/live");
+        let is_on = tracking == "on";
+        until(&mut stream, "sample", |sample| {
+            sample["health"]["store"] == true && sample["tracking"]["on"] == is_on
+        });
+        for (tenant, suspend) in [("acme", false), ("globex", true)] {
+            let token = demo.token(tenant, "app");
+            demo.whoami(&token.text).expect(200);
+            // By the second one the other instance has looked the token up.
+            for _ in 0..2 {
+                until(&mut stream, "sample", |_| true);
+            }
+            demo.whoami(&token.text).expect(200);
+            if suspend {
+                demo.admin("POST", "/admin/tenants/globex/suspend", None)
+                    .expect(200);
+            } else {
+                demo.delete(&token.id).expect(200);
+            }
+            let seen = until(&mut stream, "change", |change| {
+                change["change"] == "rejected elsewhere"
+            });
+            assert_eq!(seen["id"], token.id, "{seen}");
+            assert!(seen["after_us"].as_u64().is_some(), "{seen}");
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn sigterm_ends_open_streams() {
