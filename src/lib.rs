@@ -52,9 +52,11 @@
 //!
 //! 1. After [`invalidate(…)`](ApiTokenCache::invalidate)[`.wait_for_all_instances()`](Invalidation::wait_for_all_instances),
 //!    every instance answers later requests from a database state that includes the change.
-//! 2. After plain `invalidate(…)`, this instance does. Other instances may serve the old answer from memory for less than
+//! 2. After plain `invalidate(…)`, this instance does. Other instances may serve the old answer from memory: for
+//!    milliseconds where Redis [reports changes](guide::semantics#client-tracking), and always for less than
 //!    [`max_staleness`](ApiTokenCacheBuilder::max_staleness) (1 s).
 //! 3. Requests already in flight may still get the old answer. A later one never gets it by joining that lookup.
+//!    [`CachedApiToken::revoked`] ends streams that are open.
 //! 4. Creating a token is a change too: "unknown" may be cached for it.
 //! 5. Without faults, all concurrent requests for one uncached token, in all instances, cause one load; a second one only
 //!    if the token, or some tenant, is invalidated meanwhile.

@@ -56,7 +56,7 @@ type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Se
 ///         .store(redis)
 ///         .namespace("orders") // if several services share one Redis
 ///         .token_types(["app", "dataset"]) // all that layers ask for
-///         .max_staleness(Duration::from_millis(500)) // other instances reject a revoked token after this
+///         .max_staleness(Duration::from_millis(500)) // other instances reject a revoked token within this
 ///         .max_concurrent_loads(20) // what the connection pool can spare
 ///         .stale_if_error(Duration::from_secs(3600)) // while the database fails
 ///         .build()
@@ -208,8 +208,13 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     /// Sets for how long another instance's local level may still answer from before an invalidation, counted
     /// from the reply to the invalidation.
     ///
-    /// All instances should have the same bound. Defaults to 1 second: a token in constant use then costs each
-    /// instance two reads from Redis per second.
+    /// Where Redis reports changes ([client tracking](crate::RedisStore::client_tracking)), it is milliseconds, and
+    /// this bound holds whatever breaks. Elsewhere a token in constant use costs each instance two reads from Redis
+    /// per bound.
+    ///
+    /// All instances should have the same bound. Defaults to 1 second: long enough for several heartbeats, and short
+    /// enough for a request that waits with
+    /// [`wait_for_all_instances`](crate::Invalidation::wait_for_all_instances).
     pub fn max_staleness(mut self, bound: Duration) -> Self {
         self.max_staleness = bound;
         self

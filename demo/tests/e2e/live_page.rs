@@ -158,6 +158,9 @@ fn revoke_and_suspend_take_effect_on_a_second_instance() {
     other.whoami(&text).expect(401);
     browser.wait_for(&in_row(&id, ".state"), |text| text == "revoked");
     browser.wait_for("#timeline", |text| text.contains("revoked, 401 after "));
+    browser.wait_for("#timeline", |text| text.contains("; other instance after "));
+    browser.wait_for("#tracking", |text| text == "on");
+    browser.wait_for("#tracking-more", |text| text.contains(" watched, "));
     browser.wait_for(&in_row(&id, ".answers"), |text| text.contains("401: 1"));
 
     let (id, text) = make_token(&browser);

@@ -112,15 +112,16 @@ impl RedisStore {
         self
     }
 
-    /// Sets the time between two heartbeats, each of which is a `DEL` of a key that does not exist.
+    /// Sets the time between two heartbeats, each of which is a `DEL` of a key that does not exist, with client
+    /// tracking after a `CLIENT CACHING`.
     ///
     /// A server that does not answer for this time and twice the [`response_timeout`](Self::response_timeout) is
     /// connected to anew. With [client tracking](Self::client_tracking), a token is answered locally if the last
     /// answered heartbeat was sent less than [`max_staleness`](crate::ApiTokenCacheBuilder::max_staleness) ago.
     ///
     /// Defaults to 250 ms, or to a quarter of `max_staleness` if that is shorter, and at least 25 ms: one lost
-    /// heartbeat does not matter. That is 345,600 commands a day, which services that charge for each command
-    /// may charge for. From 25 ms to a minute.
+    /// heartbeat does not matter. That is 345,600 heartbeats a day, which services that charge for each command may
+    /// charge for. From 25 ms to a minute.
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.heartbeat_interval = Some(interval);
