@@ -1,11 +1,12 @@
 //! The cost of a request for Redis as instances are added: one, two, four and eight instances share a Redis at
-//! the same total rate of requests, with a local level (`max_staleness` 1 s) and without. Each instance has a
-//! connection of its own, and each request goes to a random one.
+//! the same total rate of requests: without a local level, with one that is read again at half of `max_staleness` (1 s),
+//! and with one that Redis keeps current (client tracking). Each instance has a connection of its own, and each request
+//! goes to a random one.
 //!
-//! `cargo bench --bench scenes --all-features -- instances` takes two minutes.
+//! `cargo bench --bench scenes --all-features -- instances` takes three minutes.
 //!
-//! It measures the CPU time and the commands of Redis, in slices with and without a local level that take turns.
-//! The savings by a local level depend on the number of requests per token, so tokens are distributed uniformly,
+//! It measures the CPU time and the commands of Redis, heartbeats included, in slices of the three kinds that take
+//! turns. The savings by a local level depend on the number of requests per token, so tokens are distributed uniformly,
 //! and by Zipf's law, which is more realistic.
 
 use std::sync::Arc;
@@ -25,8 +26,8 @@ const INSTANCES: [usize; 4] = [1, 2, 4, 8];
 const RATE: usize = 20_000;
 const TICK: Duration = Duration::from_millis(1);
 const BOUND: Duration = Duration::from_secs(1);
-/// The time until the ages of entries no longer change.
-const WARM_UP: Duration = Duration::from_secs(1);
+/// The time until the ages of entries no longer change, and most tokens are watched.
+const WARM_UP: Duration = Duration::from_secs(3);
 const SLICE: Duration = Duration::from_millis(1_500);
 const ROUNDS: usize = 3;
 
@@ -55,58 +56,71 @@ async fn run() {
     let server = RedisServer::start();
     let most = INSTANCES[INSTANCES.len() - 1];
     let tokens: Arc<[String]> = (0..TOKENS).map(good::token).collect();
-    let with: Vec<_> = (0..most).map(|_| instance(&server, true)).collect();
-    let without: Vec<_> = (0..most).map(|_| instance(&server, false)).collect();
+    // Each kind has connections of its own, so that the heartbeats of the others count too: equally for all.
+    let kinds = [Kind::Off, Kind::Refreshed, Kind::Tracked].map(|kind| {
+        (0..most)
+            .map(|_| instance(&server, kind))
+            .collect::<Vec<_>>()
+    });
     for token in &*tokens {
-        without[0].warm(token).await.expect("primed");
+        kinds[0][0].warm(token).await.expect("primed");
     }
     println!(
-        "{TOKENS} tokens, {RATE} requests a second in all, S = {BOUND:?}\n\n\
-         | tokens | instances | Redis CPU, µs a request: local level off | on | on / off | commands a request: off | on | requests/s: off | on |\n\
-         |---|---|---|---|---|---|---|---|---|"
+        "{TOKENS} tokens, {RATE} requests a second in all, S = {BOUND:?}; local level off / refreshed / tracked\n\n\
+         | tokens | instances | Redis CPU, µs a request | refreshed / off | tracked / off | commands a request | requests/s |\n\
+         |---|---|---|---|---|---|---|"
     );
     for (name, spread) in [("all alike", Spread::Even), ("by Zipf's law", Spread::Zipf)] {
         let mut load = Load::new(&tokens, spread);
         for count in INSTANCES {
-            let (mut on, mut off) = (Vec::new(), Vec::new());
+            let mut costs = [Vec::new(), Vec::new(), Vec::new()];
             for _ in 0..ROUNDS {
-                off.push(load.slice(&server, &without[..count]).await);
-                on.push(load.slice(&server, &with[..count]).await);
+                for (instances, costs) in kinds.iter().zip(&mut costs) {
+                    costs.push(load.slice(&server, &instances[..count]).await);
+                }
             }
-            print(name, count, &on, &off);
+            print(name, count, &costs);
         }
     }
 }
 
-fn print(name: &str, count: usize, on: &[Cost], off: &[Cost]) {
+fn print(name: &str, count: usize, costs: &[Vec<Cost>; 3]) {
     let all = |costs: &[Cost], of: fn(&Cost) -> f64| costs.iter().map(of).collect::<Vec<_>>();
-    let (micros, commands, rate) = (
-        |cost: &Cost| cost.micros,
-        |cost: &Cost| cost.commands,
-        |cost: &Cost| cost.rate,
-    );
+    let each = |of: fn(&Cost) -> f64, digits: usize| {
+        let medians = costs.each_ref().map(|costs| median(all(costs, of)));
+        medians.map(|it| format!("{it:.digits$}")).join(" / ")
+    };
+    let micros: fn(&Cost) -> f64 = |cost| cost.micros;
+    let [off, refreshed, tracked] = costs.each_ref().map(|costs| all(costs, micros));
     println!(
-        "| {name} | {count} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
-        median(all(off, micros)),
-        median(all(on, micros)),
-        median_ratio(&all(on, micros), &all(off, micros)),
-        median(all(off, commands)),
-        median(all(on, commands)),
-        median(all(off, rate)),
-        median(all(on, rate)),
+        "| {name} | {count} | {} | {:.2} | {:.2} | {} | {} |",
+        each(micros, 2),
+        median_ratio(&refreshed, &off),
+        median_ratio(&tracked, &off),
+        each(|cost| cost.commands, 3),
+        each(|cost| cost.rate, 0),
     );
 }
 
-fn instance(server: &RedisServer, has_local: bool) -> ApiTokenCache {
+/// How a local level is kept current.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Off,
+    Refreshed,
+    Tracked,
+}
+
+fn instance(server: &RedisServer, kind: Kind) -> ApiTokenCache {
     let store = RedisStore::new(&server.url()).expect("a url");
+    let store = store.client_tracking(kind == Kind::Tracked);
     let builder = good::builder()
         .store(store.response_timeout(Duration::from_secs(5)))
         .ttl(Duration::from_secs(3_600))
         .max_staleness(BOUND);
-    let builder = if has_local {
-        builder
-    } else {
+    let builder = if kind == Kind::Off {
         builder.local_capacity(0)
+    } else {
+        builder
     };
     builder.build().expect("a cache")
 }

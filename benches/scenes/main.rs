@@ -12,6 +12,7 @@ mod growth;
 mod instances;
 mod invalidations;
 mod last_used;
+mod revocation;
 mod tenant_invalidation;
 
 fn main() {
@@ -22,6 +23,7 @@ fn main() {
         ("instances", instances::main),
         ("invalidations", invalidations::main),
         ("last_used", last_used::main),
+        ("revocation", revocation::main),
         ("tenant_invalidation", tenant_invalidation::main),
     ]);
 }

@@ -58,14 +58,17 @@ impl Freshness {
         };
         let age = now.since(since);
         let is_tracked = || tracker.is_some_and(|tracker| tracker.is_proved(now, bound));
+        // Reading it again gets it a watch.
+        let is_on = || tracker.is_some_and(Tracker::is_on);
+        // From half of the bound on, so that a hot token never waits.
+        let is_old = age >= bound / 2;
         let (within, refresh) = match proof.watch {
-            // What another connection watches is read again by the present one before its last proof is too old.
-            // guard: TR12
-            Some(watch) => (bound, !watch.goes_on()),
+            Some(watch) if watch.goes_on() => (bound, false),
+            // Another connection watches it, whose last proof ends. guard: TR12
+            Some(_) => (bound, is_on() || is_old),
             // guard: TR9
-            None if proof.is_watchable && is_tracked() => (bound.min(UNWATCHED), true),
-            // From half of the bound on, so that a hot token never waits.
-            None => (bound, age >= bound / 2),
+            None if proof.is_watchable && is_tracked() => (bound.min(UNWATCHED), is_on()),
+            None => (bound, is_old),
         };
         let until = since.after(within);
         (age < within).then_some(Usable { until, refresh })
@@ -170,6 +173,7 @@ mod tests {
         assert_eq!(check(6_749), Some(false));
         assert_eq!(check(6_750), None);
         session.end();
+        assert_eq!(check(6_249), Some(false), "nothing can watch it");
         assert_eq!(check(6_749), Some(true), "what was proved stays proved");
         tracker.changed(b"k");
         assert_eq!(check(5_751), None);
@@ -181,6 +185,12 @@ mod tests {
         let check = |proof: &Proof<'_>, now| refreshes(LEVEL.check(proof, Some(&tracker), at(now)));
         assert_eq!(check(&unwatched(5_000), 5_499), Some(false));
         let session = tracker.begin(at(5_000));
+        assert_eq!(
+            check(&unwatched(5_000), 5_049),
+            Some(false),
+            "nothing can watch it"
+        );
+        session.enter();
         assert_eq!(check(&unwatched(5_000), 5_049), Some(true));
         assert_eq!(check(&unwatched(5_000), 5_050), None);
         let negative = Proof {
