@@ -261,8 +261,7 @@ async fn a_value_expires_after_its_ttl() {
         store
             .fill(&k, nonce, &found(None, SHORT), None, SHORT)
             .await
-            .unwrap()
-            .0;
+            .unwrap();
         while matches!(store.get(&k).await.unwrap(), Seen::Value(..)) {
             tokio::task::yield_now().await;
         }
