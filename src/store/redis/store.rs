@@ -120,8 +120,8 @@ impl RedisStore {
     /// answered heartbeat was sent less than [`max_staleness`](crate::ApiTokenCacheBuilder::max_staleness) ago.
     ///
     /// Defaults to 250 ms, or to a quarter of `max_staleness` if that is shorter, and at least 25 ms: one lost
-    /// heartbeat does not matter. That is 345,600 heartbeats a day, which services that charge for each command may
-    /// charge for. From 25 ms to a minute.
+    /// heartbeat does not matter. That is 345,600 heartbeats a day, each of one command, or of two with client
+    /// tracking. Services that charge for each command may charge for them. From 25 ms to a minute.
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.heartbeat_interval = Some(interval);
