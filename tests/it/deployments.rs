@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{
-    Cache, Db, Row, cached, confirmed, found, grant, is_invalid, nothing_was_denied,
+    Cache, Db, Row, cached, confirmed, eventually, found, grant, is_invalid, nothing_was_denied,
 };
 use test_support::{Feature, RedisCluster, RedisSentinel, RedisServer, TlsRedisServer};
 use tokio::task::JoinSet;
@@ -116,6 +116,39 @@ async fn the_rights_that_the_guide_names_are_enough() {
     let used = cache.last_used_at(&token(0)).await;
     assert!(used.unwrap().is_some());
     nothing_was_denied(&server);
+}
+
+#[tokio::test]
+async fn tracking_needs_two_rights_and_nothing_else_does() {
+    if Feature::Tracking.is_missing() || Feature::FineAcl.is_missing() {
+        return;
+    }
+    for right in ["", "-client|tracking", "-client|caching"] {
+        let server = RedisServer::start();
+        let further: &[&str] = if right.is_empty() { &[] } else { &[right] };
+        grant(&server, further);
+        let db = db();
+        let url = format!("redis://api:secret@{}", server.addr());
+        let store = patient(RedisStore::new(&url).unwrap());
+        let builder = db.cache().store(store).token_types(["app"]);
+        let cache = builder.build().unwrap();
+        found(&cache, &token(0)).await;
+        if further.is_empty() {
+            eventually("tracking is on", async || cache.stats().client_tracking).await;
+        } else {
+            let was_refused = async || !server.command(&["ACL", "LOG"]).array().is_empty();
+            eventually("a right was missed", was_refused).await;
+        }
+        let before = *found(&cache, &token(0)).await.metadata();
+        db.change(&token(0), |_| {});
+        confirmed(async || cache.invalidate(&token(0)).await.is_ok()).await;
+        assert!(*found(&cache, &token(0)).await.metadata() > before);
+        assert_eq!(cache.stats().client_tracking, further.is_empty());
+        if further.is_empty() {
+            assert!(cache.stats().tracked_reads > 0);
+            nothing_was_denied(&server);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
