@@ -39,7 +39,8 @@ impl Observer {
         let mut tokens = observed.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = tokens.len() < MAX_TOKENS && tokens.insert(digest);
         drop(tokens);
-        is_new.then_some(Observed { observed, digest })
+        // Not `then_some`: a place that is dropped is free.
+        is_new.then(|| Observed { observed, digest })
     }
 }
 
@@ -69,11 +70,12 @@ pub(crate) fn observe(state: &AppState, token: &CachedApiToken) {
     let Some(observed) = observer.begin(token.token().digest()) else {
         return;
     };
-    let (state, token, cache) = (Arc::clone(state), token.clone(), observer.cache.clone());
+    let (state, cache) = (Arc::clone(state), observer.cache.clone());
+    let text = token.token().clone();
+    let token_type = token.token_type().unwrap_or_default().to_owned();
     tokio::spawn(async move {
         let _observed = observed;
-        let (text, token_type) = (token.token().expose(), token.token_type());
-        let answer = cache.authenticate_typed(text, token_type.unwrap_or_default());
+        let answer = cache.authenticate_typed(text.expose(), &token_type);
         let since = Instant::now();
         if let Ok(answer) = answer.await
             && let Some(held) = answer.valid()
@@ -83,4 +85,31 @@ pub(crate) fn observe(state: &AppState, token: &CachedApiToken) {
             state.live.rejected_elsewhere(since, id, tenant_id);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tower_api_token::{Lookup, TokenRecord};
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_observed_once_at_a_time() {
+        let cache =
+            ApiTokenCache::builder(async |_: Lookup| Ok::<_, Infallible>(None::<TokenRecord>));
+        let observer = Observer::new(cache.build().unwrap());
+        let digest = TokenDigest::of("a token");
+        let observed = observer.begin(digest).unwrap();
+        for _ in 0..2 {
+            assert!(observer.begin(digest).is_none());
+        }
+        drop(observed);
+        let _again = observer.begin(digest).unwrap();
+        let others: Vec<_> = (0..MAX_TOKENS)
+            .filter_map(|n| observer.begin(TokenDigest::of(&n.to_string())))
+            .collect();
+        assert_eq!(others.len(), MAX_TOKENS - 1);
+    }
 }
