@@ -18,7 +18,11 @@ pub(super) const BOUND: Duration = Duration::from_secs(1);
 /// How long an entry of a first look is used.
 pub(super) const UNWATCHED: Duration = Duration::from_millis(50);
 pub(super) const TICK: Duration = Duration::from_nanos(1);
-const HEARTBEAT: &str = "DEL api_token:fence:heartbeat";
+/// In either layout.
+const HEARTBEAT: [&str; 2] = [
+    "DEL api_token:fence:heartbeat",
+    "DEL api_token~fence:heartbeat",
+];
 
 pub(super) struct World {
     pub(super) server: RedisServer,
@@ -76,7 +80,17 @@ impl World {
         proxy: FrameProxy,
         set: impl FnOnce(RedisStore) -> RedisStore,
     ) -> Instance {
-        let store = redis_at(&format!("redis://{}", proxy.addr()));
+        self.behind_as("", proxy, set)
+    }
+
+    /// Creates an instance that is not connected yet, with a login.
+    pub(super) fn behind_as(
+        &self,
+        login: &str,
+        proxy: FrameProxy,
+        set: impl FnOnce(RedisStore) -> RedisStore,
+    ) -> Instance {
+        let store = redis_at(&format!("redis://{login}{}", proxy.addr()));
         let store = store.client_tracking(true);
         let store = set(store.heartbeat_interval(Duration::from_millis(25)));
         Instance {
@@ -121,6 +135,14 @@ impl Instance {
         eventually("tracking is on", async || self.stats().client_tracking).await;
     }
 
+    fn beats_sent(&self) -> usize {
+        HEARTBEAT.map(|it| self.proxy.received(it)).iter().sum()
+    }
+
+    fn beats_answered(&self) -> usize {
+        HEARTBEAT.map(|it| self.proxy.delivered(it)).iter().sum()
+    }
+
     /// Moves the clock, and waits until a heartbeat that was sent after that is answered.
     pub(super) async fn advance(&self, by: Duration) {
         self.clock.advance(by);
@@ -130,9 +152,9 @@ impl Instance {
     /// Waits until a heartbeat that is sent from now on is answered.
     pub(super) async fn beats(&self) {
         // One may have been sent and be on its way to the proxy.
-        let enough = self.proxy.received(HEARTBEAT) + 2;
+        let enough = self.beats_sent() + 2;
         eventually("heartbeats are answered", async || {
-            self.proxy.delivered(HEARTBEAT) >= enough
+            self.beats_answered() >= enough
         })
         .await;
         self.check_store().await.unwrap();
@@ -147,11 +169,8 @@ impl Instance {
 
     /// Waits until `n` further heartbeats have arrived at the proxy.
     pub(super) async fn sends_beats(&self, n: usize) {
-        let enough = self.proxy.received(HEARTBEAT) + n;
-        eventually("heartbeats are sent", async || {
-            self.proxy.received(HEARTBEAT) >= enough
-        })
-        .await;
+        let enough = self.beats_sent() + n;
+        eventually("heartbeats are sent", async || self.beats_sent() >= enough).await;
     }
 
     /// Returns how often the token's entry was read.
