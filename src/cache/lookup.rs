@@ -193,6 +193,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 let entry = entry.clone();
                 spawn_stealable(async move {
                     fetched.await;
+                    // guard: TR12c
                     entry.refresh_ended();
                 });
             }
