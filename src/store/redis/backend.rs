@@ -11,14 +11,14 @@ use serde::de::DeserializeOwned;
 
 use super::codec::digest;
 use super::codec::shared::{Decoded, EncodeError, lease as lease_text};
-use super::commands::{Commands, GENERATION_TTL, generation};
+use super::commands::{Commands, generation};
 use super::connection::Connection;
 #[cfg(feature = "dify")]
 use super::dify::{codec as dify_codec, hooks::Dify};
-use super::scripts::{millis, set_if_missing};
+use super::scripts::set_if_missing;
 use super::transport::batch::Batch;
 use super::transport::reply::{Reply, read, unexpected};
-use super::transport::tracking::begin_caching;
+use super::transport::tracking::{begin_caching, watch};
 use crate::clock::Clock;
 #[cfg(feature = "metrics")]
 use crate::store::backend::Breakers;
@@ -30,7 +30,7 @@ use crate::store::entry::{
 use crate::store::error::StoreError;
 use crate::store::into_store::sealed::Parts;
 use crate::store::keys::{EntryKey, Keys};
-use crate::store::watch::{Mark, Tracker, TrackingSession, Watch};
+use crate::store::watch::{Tracker, Watch};
 
 pub(super) struct RedisBackend<M> {
     commands: Commands,
@@ -277,121 +277,6 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         })
     }
 
-    /// Reads or creates a tenant's generation with tracking, and renews it in its last half day.
-    async fn read_and_watch_tenant(
-        &self,
-        name: &str,
-        tracker: &Tracker,
-        fresh: Generation,
-    ) -> Result<ReadGeneration, StoreError> {
-        let mut is_changed = false;
-        loop {
-            let mark = tracker.mark(name);
-            let mut batch = Batch::new();
-            begin_caching(&mut batch);
-            batch.cmd("GET").arg(name);
-            batch.cmd("PTTL").arg(name);
-            let (mut replies, session) = self.commands.connection.send_tracked(&batch).await?;
-            let mut last = || replies.pop().ok_or_else(unexpected);
-            let (left, present, caching) = (last()?, last()?, last()?);
-            let mut change = Batch::new();
-            // If the key holds anything else, its creation fails.
-            if let Ok(Some(generation)) = generation(present) {
-                let left = time_left(left)?;
-                if is_changed || left >= GENERATION_TTL / 2 {
-                    return Ok(ReadGeneration {
-                        generation,
-                        watch: watch(session, mark, &caching),
-                        left,
-                    });
-                }
-                let expire = change.cmd("PEXPIRE").arg(name);
-                expire.arg(millis(GENERATION_TTL));
-            } else if is_changed {
-                return Ok(self.create_and_watch(name, fresh, false).await?.0);
-            } else {
-                Commands::create(&mut change, name, fresh);
-            }
-            // The push for our own change follows the reply to it, and precedes the next one. The read that is kept
-            // comes after it, or the push would end its watch. guard: TR11
-            change.cmd("PTTL").arg(name);
-            self.commands.connection.send(&change).await?;
-            is_changed = true;
-        }
-    }
-
-    async fn read_tenant(
-        &self,
-        tenant: &str,
-        fresh: Generation,
-    ) -> Result<ReadGeneration, StoreError> {
-        let name = self.keys().tenant(tenant);
-        if let Some(tracker) = self.tracker().filter(|tracker| tracker.is_on()) {
-            return self.read_and_watch_tenant(&name, tracker, fresh).await;
-        }
-        let mut batch = Batch::new();
-        batch.cmd("GET").arg(&name);
-        batch.cmd("PTTL").arg(&name);
-        let [present, left] = self.commands.send(&batch).await?;
-        // If the key holds anything else, the creation below fails.
-        if let Ok(Some(generation)) = generation(present) {
-            let left: i64 = read(left)?;
-            if left < i64::try_from(millis(GENERATION_TTL) / 2).unwrap_or(i64::MAX) {
-                let mut batch = Batch::new();
-                let expire = batch.cmd("PEXPIRE").arg(&name);
-                expire.arg(millis(GENERATION_TTL));
-                // If this fails, the generation is lost in half a day, which costs loads.
-                let _ = self.commands.connection.send(&batch).await;
-            }
-            // It may have been renewed, and is read again long before its end.
-            return Ok(ReadGeneration::unwatched(generation, GENERATION_TTL));
-        }
-        Ok(self.create_and_watch(&name, fresh, false).await?.0)
-    }
-
-    /// Reads or creates a tenant's generation, with tracking if that is on, and then with `epoch` reads the epoch.
-    async fn create_and_watch(
-        &self,
-        name: &str,
-        fresh: Generation,
-        epoch: bool,
-    ) -> Result<(ReadGeneration, Option<Generation>), StoreError> {
-        let tracker = self.tracker().filter(|tracker| tracker.is_on());
-        let mark = tracker.map(|tracker| tracker.mark(name));
-        let mut batch = Batch::new();
-        // In this order: with the epoch read first, an invalidation between the two would give the new
-        // generation and the old epoch (G3).
-        // guard: G3b
-        Commands::create(&mut batch, name, fresh);
-        if mark.is_some() {
-            begin_caching(&mut batch);
-            batch.cmd("GET").arg(name);
-            batch.cmd("PTTL").arg(name);
-        }
-        if epoch {
-            batch.begin_stage();
-            batch.cmd("GET").arg(self.keys().epoch());
-        }
-        let (replies, session) = match mark {
-            Some(_) => self.commands.connection.send_tracked(&batch).await?,
-            None => (self.commands.connection.send(&batch).await?, None),
-        };
-        let mut replies = replies.into_iter();
-        let mut next = || replies.next().ok_or_else(unexpected);
-        let created = self.commands.created(name, next()?, fresh).await?;
-        let mut read = ReadGeneration::unwatched(created, GENERATION_TTL);
-        let mut is_same = true;
-        if let Some(mark) = mark {
-            let (caching, present, left) = (next()?, next()?, next()?);
-            // Another generation came in between: nothing is known of the order of the two and the epoch.
-            is_same = matches!(generation(present), Ok(Some(present)) if present == created);
-            read.watch = watch(session, mark, &caching).filter(|_| is_same);
-            read.left = time_left(left)?;
-        }
-        let epoch = if epoch { generation(next()?)? } else { None };
-        Ok((read, epoch.filter(|_| is_same)))
-    }
-
     async fn delete_names(
         &self,
         what: Deletion<'_>,
@@ -453,24 +338,6 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
             Err(error.into())
         }
     }
-}
-
-/// Reads the reply to `PTTL` of a key that has to have an end. One without an end counts as at its end.
-fn time_left(reply: Reply) -> Result<Duration, StoreError> {
-    let left = u64::try_from(read::<i64>(reply)?);
-    Ok(Duration::from_millis(left.unwrap_or(0)))
-}
-
-/// Returns the watch of a key that was read in `session`, if `caching`, the reply to what was said before the read,
-/// shows that tracking was on.
-fn watch(session: Option<Arc<TrackingSession>>, mark: Mark, caching: &Reply) -> Option<Watch> {
-    let session = session?;
-    // guard: TR6e
-    if caching.is_err() {
-        session.end();
-        return None;
-    }
-    Some(Watch::new(session, mark))
 }
 
 impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for RedisBackend<M> {
@@ -541,7 +408,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
     }
 
     fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, ReadGeneration> {
-        Box::pin(self.read_tenant(tenant, fresh))
+        Box::pin(self.commands.read_generation(tenant, fresh))
     }
 
     fn tenant_then_epoch<'a>(
@@ -558,7 +425,7 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
             #[cfg(not(feature = "dify"))]
             let _ = key;
             let name = self.keys().tenant(tenant);
-            self.create_and_watch(&name, fresh, true).await
+            self.commands.create_generation(&name, fresh, true).await
         })
     }
 

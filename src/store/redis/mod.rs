@@ -15,6 +15,7 @@ mod connection;
 pub(crate) mod dify;
 mod durable;
 mod endpoint;
+mod generations;
 mod last_uses;
 mod scripts;
 mod settings;

@@ -3,6 +3,7 @@
 pub(super) mod batch;
 pub(super) mod breaker;
 pub(super) mod handshake;
+mod health;
 pub(super) mod heartbeat;
 pub(super) mod link;
 pub(super) mod login;

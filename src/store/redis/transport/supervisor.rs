@@ -15,6 +15,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::batch::Batch;
 use super::handshake::ConnectOptions;
+use super::health::{Beat, Health};
 use super::heartbeat::{Heartbeat, ServerKind};
 use super::link::Link;
 use super::server::Server;
@@ -24,9 +25,6 @@ use crate::store::redis::settings::{Access, Settings, Timeouts};
 use crate::store::watch::TrackingSession;
 use crate::util::task::spawn_stealable;
 use crate::util::{lock, random_fraction};
-
-/// The number of heartbeats in a row that are refused after which the connection is replaced.
-const REFUSALS: u32 = 2;
 
 /// The shortest and the longest pause between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
@@ -362,48 +360,6 @@ async fn keep_alive(running: &Running, mut link: Link) {
             let _ = sender.send(beat.await);
         });
         next = (next + shared.period).max(Instant::now());
-    }
-}
-
-/// What became of a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Beat {
-    Executed,
-    Refused,
-    Unanswered,
-}
-
-/// Whether a connection's heartbeats are answered.
-#[derive(Default)]
-struct Health {
-    under_way: usize,
-    /// The number of heartbeats in a row that the server refused.
-    refused: u32,
-    /// When the first heartbeat was sent after which no answer has arrived.
-    silent_since: Option<Instant>,
-}
-
-impl Health {
-    fn sends(&mut self) {
-        self.under_way += 1;
-        self.silent_since.get_or_insert_with(Instant::now);
-    }
-
-    /// Takes an answer. Returns whether the connection is to be kept.
-    fn takes(&mut self, answer: Beat) -> bool {
-        self.under_way -= 1;
-        match answer {
-            Beat::Executed => (self.refused, self.silent_since) = (0, None),
-            Beat::Refused => (self.refused, self.silent_since) = (self.refused + 1, None),
-            Beat::Unanswered => {}
-        }
-        self.refused < REFUSALS
-    }
-
-    fn is_silent(&self, limit: Duration) -> bool {
-        // guard: O7 O8
-        self.silent_since
-            .is_some_and(|since| since.elapsed() >= limit)
     }
 }
 

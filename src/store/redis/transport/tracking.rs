@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::store::entry::Nonce;
 use crate::store::error::StoreError;
 use crate::store::keys::Keys;
-use crate::store::watch::{Tracker, TrackingSession};
+use crate::store::watch::{Mark, Tracker, TrackingSession, Watch};
 use crate::trace::{chain, event};
 
 /// The TTL of the key that a test writes, in milliseconds.
@@ -60,6 +60,22 @@ pub(super) enum Untracked {
 /// Has the next command's key tracked, if it is read.
 pub(crate) fn begin_caching(batch: &mut Batch) {
     batch.cmd("CLIENT").arg("CACHING").arg("YES");
+}
+
+/// Returns the watch of a key that was read in `session`, if `caching`, the reply to what was said before the read,
+/// shows that tracking was on.
+pub(crate) fn watch(
+    session: Option<Arc<TrackingSession>>,
+    mark: Mark,
+    caching: &Reply,
+) -> Option<Watch> {
+    let session = session?;
+    // guard: TR6e
+    if caching.is_err() {
+        session.end();
+        return None;
+    }
+    Some(Watch::new(session, mark))
 }
 
 /// The time between two tests of a connection that failed one.
