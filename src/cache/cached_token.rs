@@ -73,6 +73,8 @@ pub(crate) struct EntryMeta {
     /// Whether the record is past its TTL, and is answered because the loader failed. In [`Principal`] the flag
     /// would take 16 bytes for each entry; here it fits into padding.
     pub(crate) stale: bool,
+    /// Whether it is in the store, so that reading it again can get it a watch.
+    pub(crate) stored: bool,
     /// Set by the first request that finds the entry old enough to be refreshed.
     pub(crate) refreshing: AtomicBool,
 }

@@ -17,7 +17,7 @@ use super::sync_points::SyncPoint;
 use super::sync_points::SyncPoints;
 use super::token_types::TokenTypes;
 use super::ttl::{DIFY_TTL, Ttls};
-use super::unconfirmed::Unconfirmed;
+use super::unconfirmed::{Subject, Unconfirmed};
 use crate::clock::{Clock, LogicalClock, Tick};
 use crate::last_use::Recorder;
 use crate::loader::{DynLoader, Lookup};
@@ -136,6 +136,26 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(super) fn is_unconfirmed(&self, lookup: &Lookup, tenant: Option<&str>) -> bool {
         let now = self.clock.now();
         self.unconfirmed.covers(&lookup.digest, tenant, now)
+    }
+
+    /// Returns how long after a refresh the next one may follow.
+    pub(super) fn refresh_pause(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(1);
+        (self.bounds.own() / 8).min(LONGEST)
+    }
+
+    /// Ends the watches of a token's entries, as a push would. Those of a tenant's tokens end with its cell.
+    pub(super) fn end_watches(&self, subject: &Subject) {
+        let (Some(tracker), Subject::Token(digest)) = (self.store.tracker(), subject) else {
+            return;
+        };
+        if self.keys.is_dify() {
+            // The names of its keys hold the text, which is not known.
+            return tracker.all_changed();
+        }
+        for key in self.keys.keys(None, digest, &[None]) {
+            tracker.changed(self.keys.entry(&key).as_bytes());
+        }
     }
 
     /// Returns until when the store can hold what it holds now, or what a load fills that began

@@ -88,8 +88,9 @@ impl<M: Send + Sync + 'static> Drop for Attempt<M> {
             engine
                 .unconfirmed
                 .note(subject, token_type, self.begun, engine.clock.now(), until);
-        let now = self.forget_locally();
-        engine.local.note_unconfirmed(now);
+        self.forget_locally();
+        // No push ends what is watched, if the deletion did not run. guard: TR16
+        engine.end_watches(&self.subject);
         if !fits {
             limited!(
                 error,

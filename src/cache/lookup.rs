@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use super::answer::{Answer, Resolved};
 use super::cached_token::CachedApiToken;
@@ -191,11 +192,16 @@ impl<M: Send + Sync + 'static> Engine<M> {
                 self.counters.refreshes.add();
                 let fetched = fetch::run(Arc::clone(self), leader, key, lookup, true);
                 let entry = entry.clone();
+                let pause = self.refresh_pause();
                 spawn_stealable(async move {
                     fetched.await;
+                    // If it brought no answer, another hit may try again, but not at once.
+                    sleep(pause).await;
                     // guard: TR12c
                     entry.refresh_ended();
                 });
+            } else {
+                entry.refresh_ended();
             }
         }
     }

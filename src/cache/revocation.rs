@@ -12,10 +12,15 @@ use super::cached_token::{Principal, Revocations};
 use super::engine::Engine;
 use super::unconfirmed::Subject;
 use crate::clock::Tick;
-use crate::util::BoxFuture;
+use crate::metrics::Origin;
+use crate::util::{BoxFuture, random_fraction};
 
 /// The longest time between two attempts while neither the store nor the loader answers.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The longest time between two loads while the store does not answer. Nothing is promised meanwhile, and all streams
+/// together must not be a load for the database.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl<M: Send + Sync + 'static> Revocations<M> for Engine<M> {
     fn until_revoked(self: Arc<Self>, principal: Arc<Principal<M>>) -> BoxFuture<'static, ()> {
@@ -30,6 +35,8 @@ async fn until_revoked<M: Send + Sync + 'static>(
     mut principal: Arc<Principal<M>>,
 ) {
     let changes = engine.changes_of(&principal);
+    // The time until the next load while the store does not answer.
+    let mut pause = engine.bounds.longest();
     loop {
         // Before the entry is checked, so that no change in between is missed.
         let mut woken: Vec<Pin<Box<Notified<'_>>>> = Vec::with_capacity(changes.len());
@@ -46,12 +53,26 @@ async fn until_revoked<M: Send + Sync + 'static>(
             Some(until) => until,
             None => match engine.ask_again(&principal).await {
                 Again::Revoked => return,
-                Again::Valid(next) => {
+                Again::Valid(next, origin) => {
                     principal = next;
-                    let now = engine.clock.now();
-                    let proved = engine.local.proved_until(&principal, now);
-                    // Without a local level, it is asked for once per bound.
-                    proved.unwrap_or_else(|| now.after(engine.bounds.longest()))
+                    let (now, bound) = (engine.clock.now(), engine.bounds.longest());
+                    match engine.local.proved_until(&principal, now) {
+                        // What is not watched, as when the local level has no room, is asked for once per bound.
+                        Some(until) if principal.meta.watch.is_none() => {
+                            until.max(now.after(bound))
+                        }
+                        Some(until) => until,
+                        None => {
+                            let is_outage = origin == Origin::Loaded;
+                            let longest = LONGEST_PAUSE.max(bound);
+                            pause = if is_outage {
+                                (pause * 2).min(longest)
+                            } else {
+                                bound
+                            };
+                            now.after(pause.mul_f64(0.5 + 0.5 * random_fraction()))
+                        }
+                    }
                 }
                 Again::Unknown => {
                     let pause = engine.bounds.longest().min(RETRY);
@@ -81,7 +102,7 @@ enum Change {
 
 /// What another lookup of the token says.
 enum Again<M> {
-    Valid(Arc<Principal<M>>),
+    Valid(Arc<Principal<M>>, Origin),
     Revoked,
     Unknown,
 }
@@ -135,12 +156,13 @@ impl<M: Send + Sync + 'static> Engine<M> {
         };
         match answer {
             Ok(Answer::Valid(token)) => {
+                let origin = token.origin();
                 let next = token.into_principal();
                 let other = &next.entry.value;
                 // Another row, or another type, is not what the stream was opened for.
                 let is_same = other.id == record.id && other.token_type == record.token_type;
                 if is_same {
-                    Again::Valid(next)
+                    Again::Valid(next, origin)
                 } else {
                     Again::Revoked
                 }

@@ -42,7 +42,8 @@ pub(crate) struct Tracker {
     pushes: AtomicU64,
     reads: AtomicU64,
     watches: AtomicU64,
-    wakeups: Wakeups,
+    /// Apart, so that a push for a token does not wake all streams of a tenant.
+    wakeups: [Wakeups; 2],
 }
 
 /// What a [`Tracker`] counted.
@@ -95,7 +96,7 @@ impl Tracker {
             pushes: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             watches: AtomicU64::new(0),
-            wakeups: Wakeups::new(),
+            wakeups: [Wakeups::new(), Wakeups::new()],
         })
     }
 
@@ -135,12 +136,16 @@ impl Tracker {
         self.pushes.fetch_add(1, Ordering::Relaxed);
         let slot = self.slot(name);
         self.counters[slot].fetch_add(1, Ordering::Relaxed);
-        self.wakeups.at(slot).notify_waiters();
+        self.waiting(slot).notify_waiters();
     }
 
     /// Returns what those wait for who wait for a push for the key.
     pub(crate) fn changes_of(&self, name: &str) -> &Notify {
-        self.wakeups.at(self.slot(name.as_bytes()))
+        self.waiting(self.slot(name.as_bytes()))
+    }
+
+    fn waiting(&self, slot: usize) -> &Notify {
+        self.wakeups[usize::from(slot >= ENTRIES)].at(slot)
     }
 
     /// Takes a push for all keys, as after `FLUSHALL`.
@@ -149,7 +154,7 @@ impl Tracker {
         for counter in &self.counters {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        self.wakeups.wake_all();
+        self.wakeups.iter().for_each(Wakeups::wake_all);
     }
 
     /// Returns whether the connection that sends the reads is tracked. Only the reply to each read says so

@@ -66,6 +66,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
             tenant: self.tenant_cell(value),
             size: u32::try_from(known.max(as_of.bytes)).unwrap_or(u32::MAX),
             stale,
+            // guard: TR9b
+            stored: as_of.bytes > 0,
             refreshing: AtomicBool::new(false),
         }
     }

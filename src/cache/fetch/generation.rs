@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use crate::cache::bounds::Published;
 use crate::cache::engine::{Engine, GenerationLeader};
@@ -22,10 +23,14 @@ impl<M: Send + Sync + 'static> Engine<M> {
         {
             let (engine, cell) = (Arc::clone(self), Arc::clone(cell));
             spawn_stealable(async move {
+                let pause = engine.refresh_pause();
                 engine.fetch_generation(leader, tenant).await;
+                sleep(pause).await;
                 // guard: TR12b
                 cell.refresh_ended();
             });
+        } else {
+            cell.refresh_ended();
         }
     }
 

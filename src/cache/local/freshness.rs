@@ -57,9 +57,9 @@ impl Freshness {
             None => proof.sent,
         };
         let age = now.since(since);
-        let is_tracked = || tracker.is_some_and(|tracker| tracker.is_proved(now, bound));
         // Reading it again gets it a watch.
         let is_on = || tracker.is_some_and(Tracker::is_on);
+        let is_tracked = || is_on() && tracker.is_some_and(|it| it.is_proved(now, bound));
         // From half of the bound on, so that a hot token never waits.
         let is_old = age >= bound / 2;
         let (within, refresh) = match proof.watch {
@@ -67,7 +67,7 @@ impl Freshness {
             // Another connection watches it, whose last proof ends. guard: TR12
             Some(_) => (bound, is_on() || is_old),
             // guard: TR9
-            None if proof.is_watchable && is_tracked() => (bound.min(UNWATCHED), is_on()),
+            None if proof.is_watchable && is_tracked() => (bound.min(UNWATCHED), true),
             None => (bound, is_old),
         };
         let until = since.after(within);
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(check(&unwatched(5_000), 5_499), Some(false));
         let session = tracker.begin(at(5_000));
         assert_eq!(
-            check(&unwatched(5_000), 5_049),
+            check(&unwatched(5_000), 5_499),
             Some(false),
             "nothing can watch it"
         );

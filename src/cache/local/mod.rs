@@ -12,7 +12,7 @@ mod invalidated;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -83,7 +83,7 @@ impl<M> LocalEntry<M> {
         Proof {
             sent: meta.as_of,
             watch: meta.watch.as_ref(),
-            is_watchable: is_record && !meta.stale,
+            is_watchable: is_record && meta.stored && !meta.stale,
         }
     }
 
@@ -125,9 +125,6 @@ type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions>;
 pub(crate) struct Local<M> {
     freshness: Freshness,
     tracker: Option<Arc<Tracker>>,
-    /// Up to when an entry must have been read for its watch not to count, because an invalidation since then was
-    /// not confirmed, by the clock.
-    unconfirmed: AtomicU64,
     records: Map<Arc<Principal<M>>>,
     /// Unknown tokens, and denied records.
     negatives: Map<LocalEntry<M>>,
@@ -150,7 +147,6 @@ impl<M> Local<M> {
             invalidated: Invalidated::new(freshness.bound()),
             freshness,
             tracker,
-            unconfirmed: AtomicU64::new(0),
             records: map(records, &evicted.0),
             negatives: map(negatives, &evicted.1),
             evicted,
@@ -205,16 +201,7 @@ impl<M> Local<M> {
 
     /// Returns until when what `proof` proves may be used, or `None` if it may not be used at `now`.
     pub(crate) fn check(&self, proof: Proof<'_>, now: Tick) -> Option<Usable> {
-        // No deletion ended the watch. guard: TR16
-        let unconfirmed = self.unconfirmed.load(Ordering::Acquire);
-        let watch = proof.watch.filter(|_| proof.sent.0 > unconfirmed);
-        let proof = Proof { watch, ..proof };
         self.freshness.check(&proof, self.tracker.as_deref(), now)
-    }
-
-    /// Notes at `now` that an invalidation was not confirmed: what is watched may have to end, and no push says so.
-    pub(crate) fn note_unconfirmed(&self, now: Tick) {
-        self.unconfirmed.fetch_max(now.0, Ordering::Release);
     }
 
     /// Returns the refreshes that a hit of the entry starts, or `None` if the entry may not be used.
@@ -447,6 +434,7 @@ mod tests {
             tenant: None,
             size,
             stale: false,
+            stored: true,
             refreshing: AtomicBool::new(false),
         }
     }

@@ -66,6 +66,14 @@ impl Endpoint {
         }
     }
 
+    pub(super) fn is_cluster(&self) -> bool {
+        match self {
+            Self::Server(_) => false,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => true,
+        }
+    }
+
     /// Returns the addresses, without a password.
     pub(super) fn shown(&self) -> String {
         match self {

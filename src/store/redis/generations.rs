@@ -19,7 +19,7 @@ impl Commands {
         tracker: &Tracker,
         fresh: Generation,
     ) -> Result<ReadGeneration, StoreError> {
-        let mut is_changed = false;
+        let (mut is_changed, mut fresh) = (false, Some(fresh));
         loop {
             let mark = tracker.mark(name);
             let mut batch = Batch::new();
@@ -42,10 +42,12 @@ impl Commands {
                 }
                 let expire = change.cmd("PEXPIRE").arg(name);
                 expire.arg(millis(GENERATION_TTL));
-            } else if is_changed {
-                return Ok(self.create_generation(name, fresh, false).await?.0);
-            } else {
+            } else if let Some(fresh) = fresh.take() {
                 Commands::create(&mut change, name, fresh);
+            } else {
+                // It was invalidated meanwhile, and a generation is never created twice. guard: S7
+                let another = Generation::new();
+                return Ok(self.create_generation(name, another, false).await?.0);
             }
             // The push for our own change follows the reply to it, and precedes the next one. The read that is kept
             // comes after it, or the push would end its watch. guard: TR11

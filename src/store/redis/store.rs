@@ -130,7 +130,10 @@ impl RedisStore {
 
     /// Returns how the connections are tracked, if they are.
     fn tracking(&self, parts: &Parts) -> Option<Tracking> {
-        let is_on = self.client_tracking != Some(false) && parts.bound >= LEAST_BOUND;
+        let least = LEAST_BOUND.max(2 * self.heartbeat_interval.unwrap_or_default());
+        let is_on = self.client_tracking != Some(false)
+            && parts.bound >= least
+            && !self.endpoint.is_cluster();
         is_on.then(|| Tracking {
             tracker: Tracker::new(parts.keys.tenants_begin_with()),
             clock: parts.clock.clone(),

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use super::world::{BOUND, GENERATION, TENANT, TICK, TOKEN, UNWATCHED, World};
-use crate::common::{Row, eventually, found, is_invalid};
+use crate::common::{Row, ask, eventually, found, is_invalid, start};
 #[cfg(feature = "redis-cluster")]
 use test_support::{Feature, RedisServer};
-use tower_api_token::Origin;
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{Answer, Origin, RedisStore};
 
+/// More than the pause after a refresh.
+const PAUSE: Duration = Duration::from_millis(150);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
@@ -149,6 +152,8 @@ async fn each_hot_entry_is_read_once_after_a_reconnect() {
                 assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Local);
                 cache.settles().await;
                 cache.catch_up().await;
+                // One refresh follows another after a pause.
+                tokio::time::sleep(PAUSE).await;
             }
             cache.advance(BOUND).await;
         }
@@ -177,6 +182,7 @@ async fn a_refresh_that_failed_is_tried_again() {
         // The first hit registers, and the second one may read the generation again.
         for _ in 0..2 {
             cache.catch_up().await;
+            tokio::time::sleep(PAUSE).await;
             assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Local);
             cache.settles().await;
         }
@@ -238,4 +244,47 @@ async fn a_cluster_is_not_tracked() {
         world.clock.advance(BOUND);
         assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Shared);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generation_is_created_once() {
+    let Some(world) = World::new(Some(TENANT)) else {
+        return;
+    };
+    let other = world.untracked();
+    found(&other, TOKEN).await;
+    let cache = world.instance().await;
+    world.delete(GENERATION);
+    // It creates a generation, and does not hear of that yet.
+    cache.proxy.hold("EVAL");
+    let asking = start(&cache, TOKEN);
+    eventually("a generation is created", async || {
+        world.server.get(GENERATION).is_some()
+    })
+    .await;
+    // The entry is of this generation now, until the tenant is suspended.
+    found(&other, TOKEN).await;
+    world.db.suspend(TENANT);
+    other.invalidate_tenant(TENANT).await.unwrap();
+    cache.proxy.forward();
+    drop(asking.await.unwrap());
+    assert!(world.server.get(GENERATION).is_some());
+    assert!(matches!(ask(&other, TOKEN).await, Ok(Answer::Denied(_))));
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_stored_is_used_for_the_bound() {
+    let Some(world) = World::new(None) else {
+        return;
+    };
+    // The layout has no form for a record of another type than the one that is asked for.
+    world.db.insert(TOKEN, Row::new("dataset"));
+    let dify = |store: RedisStore| store.key_layout(KeyLayout::dify());
+    let cache = world.connected(dify).await;
+    cache.is_tracked().await;
+    for _ in 0..5 {
+        assert!(is_invalid(&cache, TOKEN).await);
+        cache.advance(UNWATCHED).await;
+    }
+    assert_eq!(world.db.loads(), 1);
 }

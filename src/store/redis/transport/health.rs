@@ -1,9 +1,10 @@
 //! Whether a connection's heartbeats are answered.
 
-use std::time::{Duration, Instant};
-
 /// The number of heartbeats in a row that are refused after which the connection is replaced.
 const REFUSALS: u32 = 2;
+
+/// The number of heartbeats that may be under way.
+const MOST: usize = 32;
 
 /// What became of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,40 +12,93 @@ pub(super) enum Beat {
     Executed,
     Refused,
     Unanswered,
+    /// The connection broke.
+    Broken,
 }
 
 /// Whether a connection's heartbeats are answered.
 #[derive(Default)]
 pub(super) struct Health {
-    pub(super) under_way: usize,
+    under_way: usize,
+    /// The number of those under way that were sent in a session.
+    proving: usize,
     /// The number of heartbeats in a row that the server refused.
     refused: u32,
-    /// When the first heartbeat was sent after which no answer has arrived.
-    silent_since: Option<Instant>,
+    /// Whether a heartbeat was sent after the last answer.
+    waits: bool,
+    /// The number of periods since the first such heartbeat. Periods, and not a time, so that a process that stood
+    /// still does not take its own silence for the server's.
+    periods: u32,
 }
 
 impl Health {
-    /// Notes that a heartbeat is sent.
-    pub(super) fn sends(&mut self) {
+    /// Begins a period. Returns whether no answer has arrived for as many as `most`.
+    pub(super) fn is_silent(&mut self, most: u32) -> bool {
+        self.periods += u32::from(self.waits);
+        // guard: O7 O8
+        self.periods >= most
+    }
+
+    /// Returns whether another heartbeat may be sent.
+    pub(super) fn has_room(&self) -> bool {
+        self.under_way < MOST
+    }
+
+    /// Notes that a heartbeat is sent, in a session if it `proves` something.
+    pub(super) fn sends(&mut self, proves: bool) {
         self.under_way += 1;
-        self.silent_since.get_or_insert_with(Instant::now);
+        self.proving += usize::from(proves);
+        self.waits = true;
+    }
+
+    /// Returns whether a heartbeat is under way that proves something.
+    pub(super) fn is_proving(&self) -> bool {
+        self.proving > 0
     }
 
     /// Takes an answer. Returns whether the connection is to be kept.
-    pub(super) fn takes(&mut self, answer: Beat) -> bool {
+    pub(super) fn takes(&mut self, answer: Beat, proves: bool) -> bool {
         self.under_way -= 1;
+        self.proving -= usize::from(proves);
         match answer {
-            Beat::Executed => (self.refused, self.silent_since) = (0, None),
-            Beat::Refused => (self.refused, self.silent_since) = (self.refused + 1, None),
-            Beat::Unanswered => {}
+            Beat::Executed => self.refused = 0,
+            Beat::Refused => self.refused += 1,
+            Beat::Unanswered => return true,
+            Beat::Broken => return false,
         }
+        (self.waits, self.periods) = (false, 0);
         self.refused < REFUSALS
     }
+}
 
-    /// Returns whether no answer has arrived for as long as `limit`.
-    pub(super) fn is_silent(&self, limit: Duration) -> bool {
-        // guard: O7 O8
-        self.silent_since
-            .is_some_and(|since| since.elapsed() >= limit)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_silent_after_some_periods_without_an_answer() {
+        let mut health = Health::default();
+        assert!(!health.is_silent(3));
+        health.sends(true);
+        assert!(!health.is_silent(3) && !health.is_silent(3));
+        assert!(health.takes(Beat::Unanswered, true));
+        assert!(health.is_silent(3));
+        health.sends(false);
+        assert!(health.takes(Beat::Executed, false));
+        assert!(!health.is_silent(3) && !health.is_proving());
+    }
+
+    #[test]
+    fn two_refusals_in_a_row_replace_the_connection() {
+        let mut health = Health::default();
+        for (answer, keeps) in [
+            (Beat::Refused, true),
+            (Beat::Executed, true),
+            (Beat::Refused, true),
+            (Beat::Refused, false),
+        ] {
+            health.sends(false);
+            assert_eq!(health.takes(answer, false), keeps);
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::health::{Beat, Health};
 use super::heartbeat::{Heartbeat, ServerKind};
 use super::link::Link;
 use super::server::Server;
-use super::tracking::{Tracking, begin_caching};
+use super::tracking::{TEST_PAUSE, Tracking, begin_caching};
 use crate::store::error::StoreError;
 use crate::store::redis::settings::{Access, Settings, Timeouts};
 use crate::store::watch::TrackingSession;
@@ -313,8 +313,8 @@ async fn keep_alive(running: &Running, mut link: Link) {
         tokio::select! {
             () = sleep_until(next.into()) => {}
             () = link.broken.wait() => return,
-            Some(answer) = answers.recv() => {
-                if !health.takes(answer) {
+            Some((answer, proves)) = answers.recv() => {
+                if !health.takes(answer, proves) {
                     return;
                 }
                 continue;
@@ -323,9 +323,12 @@ async fn keep_alive(running: &Running, mut link: Link) {
         let Some(shared) = running.shared() else {
             return;
         };
+        if health.is_silent(shared.patience()) {
+            return;
+        }
         // No heartbeat of an ended session may run after a test that is good: it would prove what was tracked
         // before the gap.
-        if health.under_way == 0
+        if !health.is_proving()
             && entered.has_ended()
             && let Some(tracking) = &shared.tracking
             && test_at.is_some_and(|at| at <= Instant::now())
@@ -336,6 +339,8 @@ async fn keep_alive(running: &Running, mut link: Link) {
                 // Another session, and not the former one again: of what that watches, changes in the gap were not
                 // reported. guard: TR3
                 Ok(session) => {
+                    // If it ends at once, another test does not follow at once.
+                    test_at = Some(Instant::now() + TEST_PAUSE);
                     link.session = Some(Arc::clone(&session));
                     if !running.enter(&link) {
                         return;
@@ -349,17 +354,23 @@ async fn keep_alive(running: &Running, mut link: Link) {
                 }
             }
         }
-        if health.is_silent(shared.silence()) {
-            return;
+        if health.has_room() {
+            let session = entered.session();
+            let proves = session.is_some();
+            health.sends(proves);
+            let beat = shared.beat(link.connection.clone(), session);
+            let sender = sender.clone();
+            spawn_stealable(async move {
+                // The receiver may be gone, with the connection.
+                let _ = sender.send((beat.await, proves));
+            });
         }
-        health.sends();
-        let beat = shared.beat(link.connection.clone(), entered.session());
-        let sender = sender.clone();
-        spawn_stealable(async move {
-            // The receiver may be gone, with the connection.
-            let _ = sender.send(beat.await);
-        });
-        next = (next + shared.period).max(Instant::now());
+        // After a delay, the next period is whole, so that answers that have arrived meanwhile are taken first.
+        let now = Instant::now();
+        next += shared.period;
+        if next <= now {
+            next = now + shared.period;
+        }
     }
 }
 
@@ -410,6 +421,15 @@ impl Shared {
         2 * self.timeouts.response + self.period
     }
 
+    /// Returns for how many periods no heartbeat may be answered before the connection is replaced.
+    fn patience(&self) -> u32 {
+        let periods = self
+            .silence()
+            .as_nanos()
+            .div_ceil(self.period.as_nanos().max(1));
+        u32::try_from(periods).unwrap_or(u32::MAX)
+    }
+
     /// Sends a heartbeat, which proves what `session` tracks.
     fn beat(
         &self,
@@ -432,8 +452,10 @@ impl Shared {
             // Before the send, and not when the answer arrives: a late answer says nothing about the time
             // after it was sent. guard: TR7b
             let session = session.map(|(session, tracking)| (session, tracking.clock.now()));
-            let Ok(Ok(mut replies)) = timeout(within, batch.send(&mut connection)).await else {
-                return Beat::Unanswered;
+            let mut replies = match timeout(within, batch.send(&mut connection)).await {
+                Ok(Ok(replies)) => replies,
+                Ok(Err(error)) if error.is_unrecoverable_error() => return Beat::Broken,
+                Ok(Err(_)) | Err(_) => return Beat::Unanswered,
             };
             let deleted = replies.pop().map(|reply| heartbeat.check(reply));
             if let Some((session, sent)) = session {

@@ -78,15 +78,15 @@ pub(crate) fn watch(
     Some(Watch::new(session, mark))
 }
 
-/// The time between two tests of a connection that failed one.
-const RETRY: Duration = Duration::from_secs(10);
+/// The least time between two tests of a connection.
+pub(super) const TEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Tracking {
     /// Logs why a connection is not tracked. Returns when to test it again.
     pub(super) fn report(&self, untracked: Untracked) -> Option<Duration> {
         let (why, pause) = match untracked {
             Untracked::Unsupported(why) => (why.to_owned(), None),
-            Untracked::Failed(error) => (chain(&error), Some(RETRY)),
+            Untracked::Failed(error) => (chain(&error), Some(TEST_PAUSE)),
         };
         if !self.reported.swap(true, Ordering::Relaxed) {
             event!(
