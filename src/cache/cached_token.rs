@@ -242,8 +242,16 @@ impl<M> CachedApiToken<M> {
     {
         match self.principal.cache.0.upgrade() {
             Some(cache) => Revoked(cache.until_revoked(Arc::clone(&self.principal))),
-            // Nothing can invalidate it any more.
-            None => Revoked(Box::pin(std::future::pending())),
+            // Nothing can invalidate it any more: it only expires.
+            None => {
+                let left = self.expires_at().map(|at| at - Utc::now());
+                Revoked(Box::pin(async move {
+                    match left {
+                        Some(left) => tokio::time::sleep(left.to_std().unwrap_or_default()).await,
+                        None => std::future::pending().await,
+                    }
+                }))
+            }
         }
     }
 

@@ -1,7 +1,5 @@
 //! What ends an entry, and what does not prove it.
 
-use std::time::Duration;
-
 use super::world::{BOUND, GENERATION, TENANT, TICK, TOKEN, UNWATCHED, World};
 use crate::common::{entry, eventually, found, is_invalid, start};
 use test_support::FrameProxy;

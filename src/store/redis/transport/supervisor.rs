@@ -2,8 +2,8 @@
 //!
 //! redis-rs' `ConnectionManager` is not used: it keeps a connection that hangs for ever, makes callers
 //! wait for a reconnect beyond any timeout, and never recovers from a failed authentication. Here a
-//! connection that misses two heartbeats in a row is replaced, and an error of connecting is only kept
-//! until the next attempt.
+//! connection whose heartbeats are not answered is replaced, and an error of connecting is only kept until
+//! the next attempt.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
