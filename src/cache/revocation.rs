@@ -37,6 +37,7 @@ async fn until_revoked<M: Send + Sync + 'static>(
     let changes = engine.changes_of(&principal);
     // The time until the next load while the store does not answer.
     let mut pause = engine.bounds.longest();
+    let mut patient = false;
     loop {
         // Before the entry is checked, so that no change in between is missed.
         let mut woken: Vec<Pin<Box<Notified<'_>>>> = Vec::with_capacity(changes.len());
@@ -48,7 +49,9 @@ async fn until_revoked<M: Send + Sync + 'static>(
         let Some(expires) = engine.expiry_of(&principal) else {
             return;
         };
-        let proved = engine.local.proved_until(&principal, engine.clock.now());
+        let proved = engine
+            .local
+            .proved_until(&principal, patient, engine.clock.now());
         let until = match proved {
             Some(until) => until,
             None => match engine.ask_again(&principal).await {
@@ -56,11 +59,9 @@ async fn until_revoked<M: Send + Sync + 'static>(
                 Again::Valid(next, origin) => {
                     principal = next;
                     let (now, bound) = (engine.clock.now(), engine.bounds.longest());
-                    match engine.local.proved_until(&principal, now) {
-                        // What is not watched, as when the local level has no room, is asked for once per bound.
-                        Some(until) if principal.meta.watch.is_none() => {
-                            until.max(now.after(bound))
-                        }
+                    // Another lookup would get no watch either, as when the local level has no room.
+                    patient = true;
+                    match engine.local.proved_until(&principal, patient, now) {
                         Some(until) => until,
                         None => {
                             let is_outage = origin == Origin::Loaded;

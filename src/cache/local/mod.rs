@@ -206,7 +206,7 @@ impl<M> Local<M> {
 
     /// Returns the refreshes that a hit of the entry starts, or `None` if the entry may not be used.
     fn fresh(&self, hit: &LocalEntry<M>, now: Tick) -> Option<Refreshes> {
-        let (entry, tenant) = self.usable(hit, now)?;
+        let (entry, tenant) = self.usable(hit, self.tracker.as_deref(), now)?;
         let meta = hit.meta();
         let tenant = meta
             .tenant
@@ -220,9 +220,15 @@ impl<M> Local<M> {
 
     /// Returns until when the entry may be used, and its tenant's generation if it depends on one. Returns `None` if
     /// it may not be used at `now`.
-    fn usable(&self, hit: &LocalEntry<M>, now: Tick) -> Option<(Usable, Option<Usable>)> {
+    fn usable(
+        &self,
+        hit: &LocalEntry<M>,
+        tracker: Option<&Tracker>,
+        now: Tick,
+    ) -> Option<(Usable, Option<Usable>)> {
         let meta = hit.meta();
-        let entry = self.check(hit.proof(), now)?;
+        let check = |proof: Proof<'_>| self.freshness.check(&proof, tracker, now);
+        let entry = check(hit.proof())?;
         if self.invalidated.since(&meta.digest, meta.as_of, now) {
             return None;
         }
@@ -230,9 +236,7 @@ impl<M> Local<M> {
             (None, _) => None,
             // guard: S6
             (Some(cell), _) if cell.invalidated_since(meta.as_of) => return None,
-            (Some(cell), Some(generation)) => {
-                Some(cell.check(generation, |proof| self.check(proof, now), now)?)
-            }
+            (Some(cell), Some(generation)) => Some(cell.check(generation, check, now)?),
             // The Python service writes no generation.
             (Some(_), None) => None,
         };
@@ -240,13 +244,19 @@ impl<M> Local<M> {
     }
 
     /// Returns until when the entry may be used if nothing else is heard of it, or `None` if it may not be used at
-    /// `now`.
-    pub(crate) fn proved_until(&self, principal: &Arc<Principal<M>>, now: Tick) -> Option<Tick> {
+    /// `now`. Whoever is `patient` takes what is not watched for as good as where nothing is.
+    pub(crate) fn proved_until(
+        &self,
+        principal: &Arc<Principal<M>>,
+        patient: bool,
+        now: Tick,
+    ) -> Option<Tick> {
         let hit = LocalEntry::Found(Arc::clone(principal));
         if !hit.is_usable(principal.token.expose(), now) {
             return None;
         }
-        let (entry, tenant) = self.usable(&hit, now)?;
+        let tracker = self.tracker.as_deref().filter(|_| !patient);
+        let (entry, tenant) = self.usable(&hit, tracker, now)?;
         let tenant = tenant.map_or(Tick::NEVER, |tenant| tenant.until);
         Some(entry.until.min(tenant).min(principal.entry.until))
     }
