@@ -100,8 +100,7 @@ impl Connection {
 
     /// Returns what counts the pushes, if connections are tracked.
     pub(super) fn tracker(&self) -> Option<&Arc<Tracker>> {
-        let tracking = self.settings.tracking.as_ref()?;
-        matches!(self.to, To::Server(..)).then_some(&tracking.tracker)
+        Some(&self.settings.tracking.as_ref()?.tracker)
     }
 
     /// Sends commands that read with tracking; see [`Node::send_tracked`]. Elsewhere than on one server nothing

@@ -131,6 +131,7 @@ impl RedisStore {
     /// Returns how the connections are tracked, if they are.
     fn tracking(&self, parts: &Parts) -> Option<Tracking> {
         let least = LEAST_BOUND.max(2 * self.heartbeat_interval.unwrap_or_default());
+        // A cluster is not tracked: see docs/internals/tracking.md. guard: TR1b
         let is_on = self.client_tracking != Some(false)
             && parts.bound >= least
             && !self.endpoint.is_cluster();

@@ -16,7 +16,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::batch::Batch;
 use super::handshake::ConnectOptions;
 use super::health::{Beat, Health};
-use super::heartbeat::{Heartbeat, ServerKind};
+use super::heartbeat::Heartbeat;
 use super::link::Link;
 use super::server::Server;
 use super::tracking::{TEST_PAUSE, Tracking, begin_caching};
@@ -92,9 +92,6 @@ impl Supervisor {
         heartbeat: Heartbeat,
         session: Arc<AtomicU64>,
     ) -> Self {
-        // A node of a cluster is not tracked: see docs/internals/tracking.md. guard: TR1b
-        let tracking = settings.tracking.clone();
-        let tracking = tracking.filter(|_| matches!(heartbeat.kind, ServerKind::Single(_)));
         Self {
             shared: Arc::new(Shared {
                 server,
@@ -102,7 +99,7 @@ impl Supervisor {
                 access: Arc::clone(&settings.access),
                 heartbeat: Mutex::new(heartbeat),
                 period: settings.heartbeat_interval,
-                tracking,
+                tracking: settings.tracking.clone(),
                 watch: watch::Sender::new(Watch {
                     state: State::Connecting,
                     task: 0,

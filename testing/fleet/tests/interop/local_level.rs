@@ -13,6 +13,13 @@ use tower_api_token::{ApiTokenCache, Origin};
 const ALMOST: Duration = Duration::from_millis(999);
 const REST: Duration = Duration::from_millis(1);
 
+/// Each deletes the entry of [`TOKEN`].
+const DELETIONS: [fn(&mut Python); 3] = [
+    |python| python.delete(TOKEN, "app"),
+    |python| python.delete_all_scopes(TOKEN),
+    |python| python.invalidate_tenant("t-1"),
+];
+
 /// Creates an instance that hears of no deletion.
 fn rust(world: &World) -> (ApiTokenCache, ManualClock) {
     tracked(world, false)
@@ -28,13 +35,8 @@ fn tracked(world: &World, tracking: bool) -> (ApiTokenCache, ManualClock) {
 
 #[tokio::test]
 async fn entry_that_python_deletes_ends_at_once_with_client_tracking() {
-    let deletions: [fn(&mut Python); 3] = [
-        |python| python.delete(TOKEN, "app"),
-        |python| python.delete_all_scopes(TOKEN),
-        |python| python.invalidate_tenant("t-1"),
-    ];
     for version in Version::ALL {
-        for delete in deletions {
+        for delete in DELETIONS {
             let world = World::with(Row::new("tok-1").of_tenant("t-1"));
             let (rust, clock) = tracked(&world, true);
             rust.check_store().await.unwrap();
@@ -54,13 +56,8 @@ async fn entry_that_python_deletes_ends_at_once_with_client_tracking() {
 
 #[tokio::test]
 async fn entry_that_python_deletes_ends_with_the_bound() {
-    let deletions: [fn(&mut Python); 3] = [
-        |python| python.delete(TOKEN, "app"),
-        |python| python.delete_all_scopes(TOKEN),
-        |python| python.invalidate_tenant("t-1"),
-    ];
     for version in Version::ALL {
-        for delete in deletions {
+        for delete in DELETIONS {
             for pythons in [true, false] {
                 let world = World::with(Row::new("tok-1").of_tenant("t-1"));
                 let (rust, clock) = rust(&world);
