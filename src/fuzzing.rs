@@ -125,7 +125,7 @@ fn entry(value: &Value<serde_json::Value>) -> Entry {
         Value::Found(entry) => Entry::Found {
             record: Box::new(entry.value.clone()),
             generation: written(entry.generation),
-            grace: entry.grace,
+            grace: entry.grace(),
         },
     }
 }
@@ -140,7 +140,7 @@ fn value(entry: &Entry) -> Option<Value<serde_json::Value>> {
             generation,
             grace,
         } => Value::Found(Arc::new(
-            StoredEntry::new(TokenRecord::clone(record), parsed(generation)).grace(*grace),
+            StoredEntry::new(TokenRecord::clone(record), parsed(generation)).with_grace(*grace),
         )),
     })
 }

@@ -98,7 +98,7 @@ fn generation() -> impl Strategy<Value = Option<Generation>> {
 }
 
 fn found(record: TokenRecord<Json>, generation: Option<Generation>, grace: u64) -> Value<Json> {
-    let entry = Entry::new(record, generation).grace(Duration::from_millis(grace));
+    let entry = Entry::new(record, generation).with_grace(Duration::from_millis(grace));
     Value::Found(Arc::new(entry))
 }
 
@@ -115,7 +115,7 @@ fn assert_same(decoded: Decoded<Json>, value: &Value<Json>) {
             assert_eq!(read.value.metadata, written.value.metadata);
             assert!(read.value == written.value, "{:?}", read.value);
             assert_eq!(read.generation, written.generation);
-            assert_eq!(read.grace, written.grace);
+            assert_eq!(read.grace(), written.grace());
         }
         (decoded, value) => panic!("{decoded:?} for {value:?}"),
     }

@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --bench hot --all-features -- local_memory`, or `… local_memory 100000` for fewer tokens; two or three minutes. Linux, for
 //! its memory figures.
+//!
+//! glibc's caches of freed memory are off here: what they keep apart depends on the moment, and is up to 100 bytes for
+//! each entry.
 
 use std::time::Duration;
 
@@ -16,6 +19,8 @@ use tower_api_token::{ApiTokenCache, RedisStore, TokenRecord};
 const LONG: Duration = Duration::from_secs(3_600);
 /// The number of concurrent lookups.
 const BATCH: usize = 256;
+
+const NO_CACHES: &str = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0";
 
 /// Looks up all tokens, and returns by how many bytes the process grew.
 async fn grown(cache: &ApiTokenCache, tokens: usize) -> f64 {
@@ -57,7 +62,9 @@ pub(crate) fn main() {
     // capacity is a tenth larger than needed, because the level's shards do not fill evenly.
     for capacity in [tokens + tokens / 10, tokens / 10] {
         let mut run = program::again();
-        let run = run.args([tokens.to_string(), capacity.to_string()]);
+        let run = run
+            .args([tokens.to_string(), capacity.to_string()])
+            .env("GLIBC_TUNABLES", NO_CACHES);
         assert!(run.status().expect("a process").success());
     }
 }
@@ -82,7 +89,7 @@ fn measure(tokens: usize, capacity: usize) {
     );
     let name = format!("memory of a local entry, {tokens} tokens, capacity {capacity}");
     if tokens < capacity {
-        row(&name, "≤ 400 bytes", measured, each <= 400.0);
+        row(&name, "≤ 445 bytes", measured, each <= 445.0);
     } else {
         // An entry's weight is its size in KiB, rounded up.
         let is_bounded = entries <= capacity as u64 && bytes <= capacity as f64 * 1024.0;

@@ -88,8 +88,9 @@ pub(crate) struct Entry<T> {
     pub(crate) generation: Option<Generation>,
     /// The end of its TTL, if this process stores it itself.
     pub(crate) until: Tick,
-    /// How long after that it may be answered if the loader fails (stale-if-error).
-    pub(crate) grace: Duration,
+    /// How long after that it may be answered if the loader fails (stale-if-error), in milliseconds. A `Duration`
+    /// would take 16 bytes more for each entry.
+    grace_millis: u64,
     /// Set by the in-memory store when it deletes or evicts the entry, for those who hold a reference.
     pub(crate) revoked: AtomicBool,
 }
@@ -100,7 +101,7 @@ impl<T> Entry<T> {
             value,
             generation,
             until: Tick::NEVER,
-            grace: Duration::ZERO,
+            grace_millis: 0,
             revoked: AtomicBool::new(false),
         }
     }
@@ -110,9 +111,13 @@ impl<T> Entry<T> {
         self
     }
 
-    pub(crate) fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
+    pub(crate) fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace_millis = u64::try_from(grace.as_millis()).unwrap_or(0);
         self
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_millis)
     }
 }
 
@@ -145,7 +150,7 @@ impl<M> Value<M> {
 
     pub(crate) fn grace(&self) -> Duration {
         match self {
-            Self::Found(entry) => entry.grace,
+            Self::Found(entry) => entry.grace(),
             Self::Absent(_) => Duration::ZERO,
         }
     }

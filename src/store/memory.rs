@@ -121,7 +121,7 @@ struct Slot<M> {
 impl<M> Slot<M> {
     fn until(&self) -> Tick {
         match &self.value {
-            Value::Found(entry) => entry.until.after(entry.grace),
+            Value::Found(entry) => entry.until.after(entry.grace()),
             Value::Absent(entry) => entry.until,
         }
     }

@@ -62,7 +62,9 @@ impl<M: Send + Sync + 'static> Checked<M> {
     ) -> Value<M> {
         match self.0 {
             Some(record) => {
-                let entry = Entry::new(record, generation).until(until).grace(grace);
+                let entry = Entry::new(record, generation)
+                    .until(until)
+                    .with_grace(grace);
                 Value::Found(Arc::new(entry))
             }
             None => Value::Absent(Arc::new(Entry::new((), generation).until(until))),

@@ -101,7 +101,7 @@ fn encode_record<M: Serialize>(
         created_at: created_at.as_deref(),
         expires_at: expires_at.as_deref(),
         generation: generation.as_deref(),
-        soft: soft(entry.grace),
+        soft: soft(entry.grace()),
         denied: record.denied.as_deref().map(AsRef::as_ref),
         metadata: write_metadata(&record.metadata)?,
     };
@@ -167,7 +167,7 @@ fn decode_record<M: DeserializeOwned>(
         },
         generation,
     );
-    Some(entry.grace(Duration::from_millis(json.soft.unwrap_or(0))))
+    Some(entry.with_grace(Duration::from_millis(json.soft.unwrap_or(0))))
 }
 
 #[cfg(test)]
