@@ -3,6 +3,8 @@
 //! The loader returns a token's plan, which is cached with the token, also in Redis with `REDIS_URL`. The
 //! metadata of a record can have any type that serde can serialize. The layer and the extractor pass it on as
 //! `CachedApiToken<Plan>`, so a handler needs no second query.
+//!
+//! At the end are tests of a handler and of the whole router, without a loader (feature `test-util`).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -107,4 +109,47 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cache = cache(table, redis_url.as_deref())?;
     axum::serve(listener, app(cache)?).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+    use tower_api_token::test_util::{fixed_cache, verified};
+
+    use super::*;
+
+    fn free() -> TokenRecord<Plan> {
+        TokenRecord::new("tok-1")
+            .token_type("app")
+            .metadata(Plan::new("free", 100))
+    }
+
+    #[tokio::test]
+    async fn an_export_is_as_large_as_the_plan_allows() {
+        let rows = async |rows| export(verified(free()), Path(rows)).await;
+        assert_eq!(rows(100).await.unwrap(), "100 rows for tok-1\n");
+        assert_eq!(rows(101).await.unwrap_err().0, StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn only_tokens_of_the_routes_type_are_let_in() {
+        let other = free().token_type("dataset");
+        let cache = fixed_cache([
+            ("app-0123456789abcdef", free()),
+            ("app-fedcba9876543210", other),
+        ]);
+        let app = app(cache).unwrap();
+        for (token, status) in [
+            ("app-0123456789abcdef", StatusCode::OK),
+            ("app-fedcba9876543210", StatusCode::UNAUTHORIZED),
+            ("app-somebody-made-up", StatusCode::UNAUTHORIZED),
+        ] {
+            let request = Request::get("/plan").header("authorization", format!("Bearer {token}"));
+            let request = request.body(Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{token}");
+        }
+    }
 }

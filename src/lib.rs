@@ -69,9 +69,9 @@
 //!
 //! [Adopting it with an existing table](guide::existing_table), [OpenAI-compatible services](guide::openai),
 //! [semantics](guide::semantics), [glossary](guide::glossary), [deployment](guide::deployment),
-//! [security](guide::security), [failures](guide::failures), [metrics](guide::metrics), [last use](guide::last_use),
-//! [performance](guide::performance), [migrating from Dify](guide::migrating_from_dify), and for those who change the crate
-//! [architecture](guide::architecture) and [protocol](guide::protocol).
+//! [testing](guide::testing), [security](guide::security), [failures](guide::failures), [metrics](guide::metrics),
+//! [last use](guide::last_use), [performance](guide::performance), [migrating from Dify](guide::migrating_from_dify), and
+//! for those who change the crate [architecture](guide::architecture) and [protocol](guide::protocol).
 //!
 //! # Features
 //!
@@ -83,7 +83,7 @@
 //! | `tracing` | yes | a span for each miss, an event for each rejection, rate-limited warnings |
 //! | `metrics` | no | `ApiTokenCache::publish_metrics`: counters, gauges and histograms ([table](guide::metrics)) |
 //! | `axum` | no | [`CachedApiToken`] as an extractor |
-//! | `test-util` | no | a manual clock, and gates inside the protocol, for tests |
+//! | `test-util` | no | [for tests](guide::testing): fixed tokens, a manual clock, and gates inside the protocol |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
@@ -103,7 +103,8 @@ pub mod fuzzing;
             feature = "axum",
             feature = "dify",
             feature = "metrics",
-            feature = "redis-rustls"
+            feature = "redis-rustls",
+            feature = "test-util"
         )
     )
 ))]

@@ -16,7 +16,7 @@ mod bounds;
 mod builder;
 mod bulkhead;
 pub(crate) mod cached_token;
-mod engine;
+pub(crate) mod engine;
 pub(crate) mod error;
 mod fetch;
 mod generations;

@@ -6,6 +6,7 @@
 //! | serve OpenAI's SDKs | [`openai`] |
 //! | know what an answer means and when a change takes effect | [`semantics`], and the words in [`glossary`] |
 //! | set up Redis, size it, start, stop and upgrade | [`deployment`] |
+//! | test handlers and routes | [`testing`] |
 //! | create, store and revoke tokens safely | [`security`], and what is protected in [`security_policy`] |
 //! | see what happens when Redis or the database fail | [`failures`] |
 //! | monitor it | [`metrics`] |
@@ -38,6 +39,10 @@ pub mod glossary {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/deployment.md")]
 pub mod deployment {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/testing.md")]
+pub mod testing {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/security.md")]

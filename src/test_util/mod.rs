@@ -1,6 +1,9 @@
-//! For tests: a clock that is set by hand, and points at which a lookup can be held.
+//! For tests: fixed tokens, a clock that is set by hand, and points at which a lookup can be held.
 //!
-//! Behind the feature `test-util`; nothing of it is part of the stable interface.
+//! Behind the feature `test-util`; nothing of it is part of the stable interface. Enable the feature in
+//! `[dev-dependencies]` alone.
+//!
+//! A handler is tested with [`verified`], and a whole router with [`fixed_cache`]; neither needs a loader.
 //!
 //! With a clock that is set by hand, a test of an hour's expiry takes one call:
 //!
@@ -75,5 +78,8 @@
 //! # }
 //! ```
 
+mod fixed;
+
 pub use crate::cache::{SyncPoint, SyncPoints};
 pub use crate::clock::ManualClock;
+pub use fixed::{fixed_cache, verified};
