@@ -145,6 +145,7 @@ impl Tracker {
     }
 
     fn waiting(&self, slot: usize) -> &Notify {
+        // guard: TR4b
         self.wakeups[usize::from(slot >= ENTRIES)].at(slot)
     }
 
@@ -245,6 +246,8 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn tracker() -> Arc<Tracker> {
@@ -277,6 +280,43 @@ mod tests {
         assert!(watches.iter().all(|watch| watch.proved().is_none()));
         drop(watches);
         assert_eq!(tracker.counts().watches, 0);
+    }
+
+    /// Returns which of those who wait for the keys each step wakes.
+    fn woken<const N: usize>(
+        tracker: &Tracker,
+        names: [&str; N],
+        steps: &[&dyn Fn()],
+    ) -> Vec<[bool; N]> {
+        let mut context = Context::from_waker(Waker::noop());
+        let woken = steps.iter().map(|step| {
+            let waiting = names.map(|name| Box::pin(tracker.changes_of(name).notified()));
+            let mut enabled = waiting.map(|mut it| {
+                it.as_mut().enable();
+                it
+            });
+            step();
+            std::array::from_fn(|n| enabled[n].as_mut().poll(&mut context).is_ready())
+        });
+        woken.collect()
+    }
+
+    #[test]
+    fn a_push_for_a_token_wakes_no_stream_of_a_tenant() {
+        let tracker = tracker();
+        let tokens = || {
+            for n in 0..200_000 {
+                tracker.changed(format!("ns:token:{{{n}}}").as_bytes());
+            }
+        };
+        let tenants = || {
+            for n in 0..200_000 {
+                tracker.changed(format!("ns:tenant:{{{n}}}").as_bytes());
+            }
+        };
+        let steps: [&dyn Fn(); 3] = [&tokens, &tenants, &|| tracker.all_changed()];
+        let woken = woken(&tracker, ["ns:token:{1}", "ns:tenant:{1}"], &steps);
+        assert_eq!(woken, [[true, false], [false, true], [true, true]]);
     }
 
     #[test]

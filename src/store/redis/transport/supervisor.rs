@@ -19,7 +19,7 @@ use super::health::{Beat, Health};
 use super::heartbeat::Heartbeat;
 use super::link::Link;
 use super::server::Server;
-use super::tracking::{TEST_PAUSE, Tracking, begin_caching};
+use super::tracking::{NextTest, Tracking, begin_caching};
 use crate::store::error::StoreError;
 use crate::store::redis::settings::{Access, Settings, Timeouts};
 use crate::store::watch::TrackingSession;
@@ -303,8 +303,7 @@ async fn keep_alive(running: &Running, mut link: Link) {
     let (sender, mut answers) = mpsc::unbounded_channel();
     let mut health = Health::default();
     let mut entered = Entered(None);
-    // When to test next whether the connection can be tracked. `None`: it cannot.
-    let mut test_at = Some(Instant::now());
+    let mut next_test = NextTest::at(Instant::now());
     let mut next = Instant::now();
     loop {
         tokio::select! {
@@ -323,32 +322,25 @@ async fn keep_alive(running: &Running, mut link: Link) {
         if health.is_silent(shared.patience()) {
             return;
         }
-        // No heartbeat of an ended session may run after a test that is good: it would prove what was tracked
-        // before the gap.
-        if !health.is_proving()
-            && entered.has_ended()
+        if entered.has_ended()
             && let Some(tracking) = &shared.tracking
-            && test_at.is_some_and(|at| at <= Instant::now())
+            && next_test.is_due(&health, Instant::now())
         {
             let heartbeat = lock(&shared.heartbeat).clone();
             let test = tracking.begin(&mut link, &heartbeat, shared.timeouts.response);
-            match test.await {
+            let tested = test.await;
+            next_test.ended(tested.as_ref().err(), Instant::now());
+            match tested {
                 // Another session, and not the former one again: of what that watches, changes in the gap were not
                 // reported. guard: TR3
                 Ok(session) => {
-                    // If it ends at once, another test does not follow at once.
-                    test_at = Some(Instant::now() + TEST_PAUSE);
                     link.session = Some(Arc::clone(&session));
                     if !running.enter(&link) {
                         return;
                     }
                     entered = Entered(Some(session));
                 }
-                Err(untracked) => {
-                    test_at = tracking
-                        .report(untracked)
-                        .map(|pause| Instant::now() + pause)
-                }
+                Err(untracked) => tracking.report(&untracked),
             }
         }
         if health.has_room() {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 use tokio::time::timeout;
 
 use super::batch::Batch;
+use super::health::Health;
 use super::heartbeat::Heartbeat;
 use super::link::Link;
 use super::pushes::Pushes;
@@ -79,14 +80,42 @@ pub(crate) fn watch(
 }
 
 /// The least time between two tests of a connection.
-pub(super) const TEST_PAUSE: Duration = Duration::from_secs(10);
+const TEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// When a connection is tested. `None`: not again.
+pub(super) struct NextTest(Option<Instant>);
+
+impl NextTest {
+    pub(super) fn at(now: Instant) -> Self {
+        Self(Some(now))
+    }
+
+    /// Returns whether a connection that is in no session is to be tested now.
+    pub(super) fn is_due(&self, health: &Health, now: Instant) -> bool {
+        // No heartbeat of an ended session may run after a test that is good: it would prove what was tracked
+        // before the gap. Those that prove nothing do not matter. Where replies take longer than a period, one is
+        // always under way.
+        // guard: TR3b TR3c
+        !health.is_proving() && self.0.is_some_and(|at| at <= now)
+    }
+
+    /// Takes the end of a test.
+    pub(super) fn ended(&mut self, untracked: Option<&Untracked>, now: Instant) {
+        self.0 = match untracked {
+            Some(Untracked::Unsupported(_)) => None,
+            // After a good one too: if its session ends at once, another test does not follow at once.
+            // guard: TR2b
+            Some(Untracked::Failed(_)) | None => Some(now + TEST_PAUSE),
+        };
+    }
+}
 
 impl Tracking {
-    /// Logs why a connection is not tracked. Returns when to test it again.
-    pub(super) fn report(&self, untracked: Untracked) -> Option<Duration> {
-        let (why, pause) = match untracked {
-            Untracked::Unsupported(why) => (why.to_owned(), None),
-            Untracked::Failed(error) => (chain(&error), Some(TEST_PAUSE)),
+    /// Logs why a connection is not tracked.
+    pub(super) fn report(&self, untracked: &Untracked) {
+        let why = match untracked {
+            Untracked::Unsupported(why) => (*why).to_owned(),
+            Untracked::Failed(error) => chain(error),
         };
         if !self.reported.swap(true, Ordering::Relaxed) {
             event!(
@@ -96,7 +125,6 @@ impl Tracking {
                 why = why
             );
         }
-        pause
     }
 
     /// Returns what takes the pushes of a new connection.
@@ -202,4 +230,36 @@ fn is_known(hello: Reply) -> bool {
         _ => false,
     };
     is_server && only_known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::health::Beat;
+    use super::*;
+
+    #[test]
+    fn a_test_waits_only_for_heartbeats_that_prove_something() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        let next = NextTest::at(now);
+        health.sends(true);
+        health.sends(false);
+        assert!(!next.is_due(&health, now));
+        health.takes(Beat::Executed, true);
+        assert!(next.is_due(&health, now));
+    }
+
+    #[test]
+    fn a_connection_is_tested_again_after_a_pause() {
+        let (health, now) = (Health::default(), Instant::now());
+        let mut next = NextTest::at(now);
+        let failed = Untracked::Failed(StoreError::timeout());
+        for untracked in [Some(&failed), None] {
+            next.ended(untracked, now);
+            let almost = TEST_PAUSE - Duration::from_nanos(1);
+            assert!(!next.is_due(&health, now + almost));
+            assert!(next.is_due(&health, now + TEST_PAUSE));
+        }
+        next.ended(Some(&Untracked::Unsupported("it is a cluster")), now);
+        assert!(!next.is_due(&health, now + TEST_PAUSE));
+    }
 }
