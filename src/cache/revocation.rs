@@ -60,12 +60,18 @@ async fn until_revoked<M: Send + Sync + 'static>(
                     principal = next;
                     let (now, bound) = (engine.clock.now(), engine.bounds.longest());
                     // Another lookup would get no watch either, as when the local level has no room.
+                    // guard: ST4
                     patient = true;
                     match engine.local.proved_until(&principal, patient, now) {
-                        Some(until) => until,
+                        // The next outage begins anew. guard: ST3
+                        Some(until) => {
+                            pause = bound;
+                            until
+                        }
                         None => {
                             let is_outage = origin == Origin::Loaded;
                             let longest = LONGEST_PAUSE.max(bound);
+                            // guard: ST1 ST2
                             pause = if is_outage {
                                 (pause * 2).min(longest)
                             } else {

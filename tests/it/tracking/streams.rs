@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::world::{BOUND, TENANT, TOKEN, World};
-use crate::common::{Builder, Cache, Db, Mode, PATIENCE, Row, eventually, found, redis, until};
+use super::world::{BOUND, TENANT, TOKEN, UNWATCHED, World};
+use crate::common::{
+    Builder, Cache, Db, Mode, PATIENCE, Row, entry, eventually, found, redis, redis_at, until,
+};
 use test_support::RedisServer;
 use tower_api_token::test_util::ManualClock;
 
@@ -156,6 +158,123 @@ async fn an_outage_ends_no_stream() {
     })
     .await;
     ends(stream).await;
+}
+
+#[tokio::test]
+async fn in_an_outage_a_stream_asks_more_and_more_seldom() {
+    let (clock, server) = (ManualClock::new(), RedisServer::start());
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = builder(&db, &clock).store(redis(&server)).build().unwrap();
+    let stream = open(&cache).await;
+    let loads_in = async |seconds| {
+        let before = db.loads();
+        for _ in 0..seconds {
+            clock.advance(SECOND);
+            goes_on(&stream).await;
+            until(|| clock.sleepers() == 1 && cache.in_flight() == 0).await;
+        }
+        db.loads() - before
+    };
+    until(|| clock.sleepers() == 1).await;
+    for _ in 0..2 {
+        server.kill();
+        // At 1 s, and then after at most 2, 4, 8, 16 and 30 s, and at least half of that.
+        let loads = loads_in(60).await;
+        assert!((5..=7).contains(&loads), "{loads}");
+        let loads = loads_in(600).await;
+        assert!((19..=40).contains(&loads), "{loads}");
+        server.restart();
+        eventually("Redis is used again", async || {
+            cache.check_store().await.is_ok()
+        })
+        .await;
+        // The entry was lost with Redis.
+        let loads = loads_in(60).await;
+        assert!(loads <= 2, "{loads}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_gets_no_watch_asks_once_in_a_bound() {
+    let Some(world) = World::new(None) else {
+        return;
+    };
+    // Too large for the local level. So each lookup is a first one.
+    let id = "i".repeat(2_000);
+    world.db.change(TOKEN, |row| row.id = id);
+    found(&world.untracked(), TOKEN).await;
+    let store = redis_at(&world.server.url()).client_tracking(true);
+    let store = store.heartbeat_interval(Duration::from_millis(25));
+    let cache = world.builder(store).local_capacity(1).build().unwrap();
+    cache.check_store().await.unwrap();
+    eventually("it is tracked", async || cache.stats().client_tracking).await;
+    let stream = open(&cache).await;
+    assert_eq!((cache.stats().local_records, cache.stats().watched), (0, 0));
+    let count = |command| world.server.command_count(command);
+    let reads = count("get");
+    for _ in 0..40 {
+        until(|| world.clock.sleepers() == 1 && cache.in_flight() == 0).await;
+        world.clock.advance(UNWATCHED);
+        let beats = count("del");
+        eventually("heartbeats go on", async || count("del") >= beats + 2).await;
+    }
+    let reads = count("get") - reads;
+    assert!((2..=4).contains(&reads), "{reads} reads in two bounds");
+    world.db.revoke(TOKEN);
+    world.delete(&entry(TOKEN));
+    world.clock.advance(BOUND);
+    ends(stream).await;
+}
+
+/// No stream waits for a random time: those that have to ask share one call for each token.
+#[tokio::test]
+async fn streams_of_a_tenant_share_what_a_change_of_it_costs() {
+    const TOKENS: usize = 4;
+    const STREAMS: usize = 25;
+    let Some(world) = World::new(Some(TENANT)) else {
+        return;
+    };
+    let (cache, other) = (world.instance().await, world.untracked());
+    let mut streams = Vec::new();
+    for n in 0..TOKENS {
+        let token = format!("app-token-{n}");
+        world.db.insert(&token, Row::new("app").of_tenant(TENANT));
+        for _ in 0..STREAMS {
+            let token = found(&cache, &token).await;
+            streams.push(tokio::spawn(token.revoked()));
+        }
+    }
+    let all = TOKENS * STREAMS;
+    let settle = async || {
+        until(|| world.clock.sleepers() == all && cache.in_flight() == 0).await;
+        cache.catch_up().await;
+    };
+    settle().await;
+    let counts = || {
+        let count = |command| cache.proxy.received(command);
+        let of_tokens = count("GET api_token:token");
+        let scripts = count("EVAL");
+        [of_tokens, cache.tenant_reads(), scripts, world.db.loads()]
+    };
+    for _ in 0..3 {
+        let before = counts();
+        other.invalidate_tenant(TENANT).await.unwrap();
+        eventually("the streams ask", async || {
+            world.db.loads() >= before[3] + TOKENS
+        })
+        .await;
+        settle().await;
+        let after = counts();
+        let [of_tokens, of_tenant, scripts, loads] = std::array::from_fn(|n| after[n] - before[n]);
+        assert_eq!((of_tokens, loads), (2 * TOKENS, TOKENS));
+        assert!(of_tenant <= TOKENS, "{of_tenant}");
+        assert!(scripts <= 4 * TOKENS, "{scripts}");
+    }
+    world.db.suspend(TENANT);
+    other.invalidate_tenant(TENANT).await.unwrap();
+    for stream in streams {
+        ends(stream).await;
+    }
 }
 
 #[tokio::test]
