@@ -207,7 +207,7 @@ impl Keys {
         self.tagged("fence:durable", tag)
     }
 
-    /// Returns the key that a test of client tracking writes, on one connection.
+    /// Returns the key that one test of client tracking writes.
     pub(crate) fn tracking_probe(&self, nonce: impl fmt::Display) -> String {
         self.own(&format!("fence:tracking:{nonce}"))
     }

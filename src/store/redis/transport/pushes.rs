@@ -1,40 +1,45 @@
 //! The pushes of a connection.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use redis::{PushInfo, PushKind, Value};
 
 use crate::store::watch::Tracker;
+use crate::util::lock;
 
 /// Takes the pushes of one connection.
 pub(crate) struct Pushes {
     tracker: Arc<Tracker>,
-    /// The key that tests of this connection write.
-    probe: String,
-    probed: AtomicBool,
+    probe: Mutex<Probe>,
+}
+
+/// The key that the latest test of the connection writes.
+#[derive(Default)]
+struct Probe {
+    name: String,
+    is_reported: bool,
 }
 
 impl Pushes {
-    pub(super) fn new(tracker: Arc<Tracker>, probe: String) -> Self {
+    pub(super) fn new(tracker: Arc<Tracker>) -> Self {
         Self {
             tracker,
-            probe,
-            probed: AtomicBool::new(false),
+            probe: Mutex::default(),
         }
     }
 
-    pub(super) fn probe(&self) -> &str {
-        &self.probe
+    /// Begins a test, which writes the key `name` and no former one did: a late push of that one would pass for its
+    /// own.
+    pub(super) fn begin_test(&self, name: &str) {
+        *lock(&self.probe) = Probe {
+            name: name.to_owned(),
+            is_reported: false,
+        };
     }
 
-    pub(super) fn begin_test(&self) {
-        self.probed.store(false, Ordering::Relaxed);
-    }
-
-    /// Returns whether a push for the probe arrived since the test began.
+    /// Returns whether a push for the test's key has arrived.
     pub(super) fn saw_probe(&self) -> bool {
-        self.probed.load(Ordering::Relaxed)
+        lock(&self.probe).is_reported
     }
 
     /// Takes a push. It is called by the connection's driver, before that reads the next frame: a reply that
@@ -55,11 +60,38 @@ impl Pushes {
         match name {
             Value::BulkString(name) => {
                 self.tracker.changed(name);
-                if name == self.probe.as_bytes() {
-                    self.probed.store(true, Ordering::Relaxed);
-                }
+                let mut probe = lock(&self.probe);
+                probe.is_reported |= name == probe.name.as_bytes();
             }
             _ => self.tracker.all_changed(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_counts_for_the_test_that_wrote_its_key() {
+        let pushes = Pushes::new(Tracker::new("ns:tenant:".to_owned()));
+        let take = |name: &str| {
+            let names = vec![Value::BulkString(name.as_bytes().to_vec())];
+            pushes.take(&PushInfo {
+                kind: PushKind::Invalidate,
+                data: vec![Value::Array(names)],
+            });
+        };
+        pushes.begin_test("one");
+        take("none");
+        assert!(!pushes.saw_probe());
+        take("one");
+        take("none");
+        assert!(pushes.saw_probe());
+        pushes.begin_test("two");
+        take("one");
+        assert!(!pushes.saw_probe());
+        take("two");
+        assert!(pushes.saw_probe());
     }
 }

@@ -129,8 +129,7 @@ impl Tracking {
 
     /// Returns what takes the pushes of a new connection.
     pub(super) fn pushes(&self) -> Pushes {
-        let probe = self.keys.tracking_probe(Nonce::new());
-        Pushes::new(Arc::clone(&self.tracker), probe)
+        Pushes::new(Arc::clone(&self.tracker))
     }
 
     /// Turns tracking on, and tests that a push arrives before the reply to a later command.
@@ -160,7 +159,8 @@ impl Tracking {
         pushes: &Pushes,
         heartbeat: &Heartbeat,
     ) -> Result<Arc<TrackingSession>, Untracked> {
-        let probe = pushes.probe();
+        // guard: TR2c
+        let probe = &self.keys.tracking_probe(Nonce::new());
         let mut batch = Batch::new();
         batch.cmd("HELLO");
         // Redis before 7.0 refuses the combination of NX and GET. There, a push can be written into the middle
@@ -180,7 +180,7 @@ impl Tracking {
             Err(error) => return Err(Untracked::Failed(error.into())),
             Ok(_) => {}
         }
-        pushes.begin_test();
+        pushes.begin_test(probe);
         let sent = self.clock.now();
         let mut batch = Batch::new();
         let on = batch.cmd("CLIENT").arg("TRACKING").arg("ON");
@@ -234,8 +234,63 @@ fn is_known(hello: Reply) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use test_support::{Feature, RedisServer};
+
+    use super::super::handshake::{ConnectOptions, Target};
     use super::super::health::Beat;
+    use super::super::heartbeat::ServerKind;
+    use super::super::login::Login;
+    use super::super::url::connection_info;
     use super::*;
+    use crate::store::layout::KeyLayout;
+
+    fn tracking() -> Tracking {
+        Tracking {
+            tracker: Tracker::new("ns:tenant:".to_owned()),
+            clock: Clock::System,
+            bound: Duration::from_secs(1),
+            keys: Arc::new(Keys::new("ns".to_owned(), KeyLayout::digest()).unwrap()),
+            reported: Arc::default(),
+            on_any_server: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_test_writes_a_key_of_its_own() {
+        if Feature::Tracking.is_missing() {
+            return;
+        }
+        let (server, tracking) = (RedisServer::start(), tracking());
+        let info = connection_info(&server.url()).unwrap();
+        let target = Target::new(info.addr().clone(), Login::new(&info, None));
+        let heartbeat = Heartbeat {
+            name: "never".to_owned(),
+            kind: ServerKind::Single(["one", "other"].map(str::to_owned)),
+        };
+        let within = Duration::from_secs(5);
+        let options = ConnectOptions {
+            timeout: within,
+            access: Arc::default(),
+            heartbeat: None,
+            tracking: Some(tracking.clone()),
+            must_be_master: false,
+        };
+        let mut link = target.open(&options).await.unwrap();
+        let mut monitor = server.monitor();
+        let mut written = Vec::new();
+        for _ in 0..2 {
+            let tested = tracking.begin(&mut link, &heartbeat, within).await;
+            tested.unwrap();
+            let commands = monitor.take();
+            let mut sets = commands
+                .iter()
+                .filter_map(|line| line.split_once("\"SET\" "));
+            let (_, set) = sets.next().unwrap();
+            written.push(set.split(' ').next().unwrap().to_owned());
+        }
+        assert!(written[0].contains("ns:fence:tracking:"), "{written:?}");
+        assert_ne!(written[0], written[1]);
+    }
 
     #[test]
     fn a_test_waits_only_for_heartbeats_that_prove_something() {
