@@ -39,8 +39,8 @@ pub fn read_bearer(
         Presented::Token(Cow::Borrowed(token)) => Credential::Token(token),
         Presented::Nothing => Credential::Nothing,
         Presented::Malformed => Credential::Malformed,
-        Presented::Token(Cow::Owned(_)) | Presented::Multiple => {
-            unreachable!("there is one field, and nothing in it is decoded")
+        Presented::Token(Cow::Owned(_)) | Presented::Other(_) | Presented::Multiple => {
+            unreachable!("there is one field, nothing in it is decoded, and no other token passes")
         }
     }
 }

@@ -7,6 +7,7 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, ORIGIN,
     TRANSFER_ENCODING,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
 use crate::cache::cached_token::{Anonymous, CachedApiToken};
@@ -16,6 +17,7 @@ use crate::metrics::Reason;
 use crate::middleware::cache_control::{CacheControl, Credential};
 use crate::middleware::credentials::{Limits, Presented, Sources};
 use crate::middleware::policy::Policy;
+use crate::middleware::rejected::Rejected;
 use crate::middleware::rejection::{Challenges, Rejection, ResponseForRejection, respond};
 use crate::middleware::request_head::RequestHead;
 use crate::token::BearerToken;
@@ -48,24 +50,26 @@ pub(crate) enum Identity<M> {
     /// The request passes without a token.
     Anonymous,
     Token(CachedApiToken<M>),
+    /// The token is of another kind, and passes without being verified.
+    Other(BearerToken),
     /// The token has to be looked up.
     Unknown(BearerToken),
 }
 
 /// A rejection, and the reason for it, which clients are not told in full.
-pub(crate) struct Rejected {
+pub(crate) struct Failure {
     rejection: Rejection,
     reason: Reason,
 }
 
-impl Rejected {
-    fn new(rejection: Rejection, reason: Reason) -> Self {
+impl Failure {
+    pub(crate) fn new(rejection: Rejection, reason: Reason) -> Self {
         Self { rejection, reason }
     }
 }
 
 /// A policy's rejection.
-impl From<Rejection> for Rejected {
+impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
         let reason = match rejection {
             Rejection::MissingToken => Reason::MissingToken,
@@ -79,23 +83,28 @@ impl From<Rejection> for Rejected {
     }
 }
 
-impl From<Unavailable> for Rejected {
+impl From<Unavailable> for Failure {
     fn from(error: Unavailable) -> Self {
         Self::from(Rejection::from(error))
     }
 }
 
 /// Returns the token of a lookup's answer, if it is valid.
-pub(crate) fn admitted<M>(answer: Answer<M>) -> Result<CachedApiToken<M>, Rejected> {
+pub(crate) fn admitted<M>(answer: Answer<M>) -> Result<CachedApiToken<M>, Failure> {
     match answer {
-        Answer::Invalid(why) => Err(Rejected::new(Rejection::InvalidToken, Reason::from(why))),
+        Answer::Invalid(why) => Err(Failure::new(Rejection::InvalidToken, Reason::from(why))),
         answer => Ok(answer.into_result()?),
     }
 }
 
 impl<M: Send + Sync + 'static> Authenticator<M> {
+    /// Returns the head of a request, as policies and rejections see it.
+    pub(crate) fn head<'a, B>(&'a self, request: &'a Request<B>) -> RequestHead<'a> {
+        RequestHead::new(request, &self.sources)
+    }
+
     /// Reads the token and looks it up in this process's memory.
-    pub(crate) fn identify<B>(&self, request: &Request<B>) -> Result<Identity<M>, Rejected> {
+    pub(crate) fn identify(&self, request: &RequestHead<'_>) -> Result<Identity<M>, Failure> {
         // guard: H22
         if self.allow_cors_preflight && self.is_preflight(request) {
             return Ok(Identity::Anonymous);
@@ -103,10 +112,11 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         let (headers, uri) = (request.headers(), request.uri());
         let token = match self.sources.read(headers, uri, &self.limits) {
             Presented::Token(token) => token,
+            Presented::Other(token) => return Ok(Identity::Other(BearerToken::new(token))),
             Presented::Nothing if self.optional => return Ok(Identity::Anonymous),
             Presented::Nothing => return Err(Rejection::MissingToken.into()),
             Presented::Malformed => {
-                return Err(Rejected::new(Rejection::InvalidToken, Reason::Malformed));
+                return Err(Failure::new(Rejection::InvalidToken, Reason::Malformed));
             }
             Presented::Multiple => return Err(Rejection::MultipleTokens.into()),
         };
@@ -125,7 +135,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
     /// Browsers make preflights themselves (Fetch standard, section 4.8), with one requested method, without
     /// a body and without credentials. A body is recognized by the headers that announce it. A token in the
     /// query is allowed, because a preflight has the URL of the request that is to follow.
-    fn is_preflight<B>(&self, request: &Request<B>) -> bool {
+    fn is_preflight(&self, request: &RequestHead<'_>) -> bool {
         let headers = request.headers();
         let is_method = |value: &HeaderValue| Method::from_bytes(value.as_bytes()).is_ok();
         // guard: H23, H24
@@ -170,17 +180,33 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         &self,
         token: CachedApiToken<M>,
         request: &mut Request<B>,
-    ) -> Result<(), Rejected> {
-        for policy in &self.policies {
-            policy(&token, &RequestHead::new(request, &self.sources))?;
-        }
+    ) -> Result<(), Failure> {
+        self.permit(&token, &self.head(request))?;
         request.extensions_mut().insert(token);
         Ok(())
     }
 
+    /// Asks every policy whether a valid token may be used for the request.
+    pub(crate) fn permit(
+        &self,
+        token: &CachedApiToken<M>,
+        request: &RequestHead<'_>,
+    ) -> Result<(), Failure> {
+        for policy in &self.policies {
+            policy(token, request)?;
+        }
+        Ok(())
+    }
+
+    /// Rejects a request whose head somebody else holds.
+    pub(crate) fn rejected(&self, failure: Failure, parts: &Parts) -> Rejected {
+        let response = self.reject(&failure, &RequestHead::of_parts(parts, &self.sources));
+        Rejected::new(failure.rejection, response)
+    }
+
     /// Counts the rejection and makes its response.
-    pub(crate) fn reject<B>(&self, rejected: &Rejected, request: &Request<B>) -> Response<Bytes> {
-        let Rejected { rejection, reason } = rejected;
+    pub(crate) fn reject(&self, failure: &Failure, request: &RequestHead<'_>) -> Response<Bytes> {
+        let Failure { rejection, reason } = failure;
         self.cache.engine.counters.rejected(*reason);
         // A target of its own, so that it can be enabled alone. The client is told less.
         event!(
@@ -194,7 +220,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
             rejection,
             &self.challenges,
             &*self.rejection_response,
-            &RequestHead::new(request, &self.sources),
+            request,
             self.grpc_status,
         )
     }

@@ -1,4 +1,4 @@
-//! The axum extractor of the verified token.
+//! The axum extractors: the verified token, and what the layer found out.
 
 use std::error::Error;
 use std::fmt;
@@ -8,18 +8,41 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
-use crate::cache::cached_token::{Anonymous, CachedApiToken};
+use crate::cache::cached_token::CachedApiToken;
+use crate::metrics::Reason;
+use crate::middleware::authenticator::Failure;
+use crate::middleware::rejected::Rejected;
+use crate::middleware::rejection::Rejection;
+use crate::middleware::verification::{Unverified, Verification};
 
 /// A handler takes a [`CachedApiToken`], and the request has none of this type.
 ///
 /// This is a mistake in the service and answered with 500: [`ApiTokenLayer`](crate::ApiTokenLayer) is not
 /// installed on the route, has another metadata type than the handler asks for, or is
 /// [optional](crate::ApiTokenLayerBuilder::optional), and the handler does not take `Option<CachedApiToken>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MissingApiToken(());
+///
+/// Only if the layer let a [token of another kind](crate::ApiTokenLayerBuilder::pass_other_tokens) pass, it is the
+/// client's mistake, and the response is the layer's 401 for an invalid token.
+#[derive(Debug, Clone)]
+pub struct MissingApiToken(Option<Rejected>);
+
+impl MissingApiToken {
+    fn of<M: Send + Sync + 'static>(parts: &Parts) -> Self {
+        let mark = parts.extensions.get::<Unverified<M>>();
+        Self(mark.map(|mark| {
+            let failure = Failure::new(Rejection::InvalidToken, Reason::Malformed);
+            mark.authenticator
+                .rejected(failure, parts)
+                .within_its_layer()
+        }))
+    }
+}
 
 impl fmt::Display for MissingApiToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rejected) = &self.0 {
+            return rejected.fmt(f);
+        }
         f.write_str(
             "no verified API token in the request: is ApiTokenLayer installed on this route, with the same metadata type?",
         )
@@ -30,7 +53,10 @@ impl Error for MissingApiToken {}
 
 impl IntoResponse for MissingApiToken {
     fn into_response(self) -> Response {
-        (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
+        match self.0 {
+            Some(rejected) => IntoResponse::into_response(rejected),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response(),
+        }
     }
 }
 
@@ -47,7 +73,8 @@ where
             .extensions
             .get::<Self>()
             .cloned()
-            .ok_or(MissingApiToken(()))
+            // guard: H33
+            .ok_or_else(|| MissingApiToken::of::<M>(parts))
     }
 }
 
@@ -63,10 +90,23 @@ where
     type Rejection = MissingApiToken;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
-        match parts.extensions.get::<Self>() {
-            Some(token) => Ok(Some(token.clone())),
-            None if parts.extensions.get::<Anonymous<M>>().is_some() => Ok(None),
-            None => Err(MissingApiToken(())),
+        match Verification::from_extensions(&parts.extensions) {
+            Some(Verification::Verified(token)) => Ok(Some(token)),
+            Some(Verification::Anonymous) => Ok(None),
+            Some(Verification::Unverified(_)) | None => Err(MissingApiToken::of::<M>(parts)),
         }
+    }
+}
+
+/// Extracts what the layer found out. Without the layer this is an error.
+impl<M, S> FromRequestParts<S> for Verification<M>
+where
+    M: Send + Sync + 'static,
+    S: Send + Sync,
+{
+    type Rejection = MissingApiToken;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Self::from_extensions(&parts.extensions).ok_or(MissingApiToken(None))
     }
 }

@@ -24,6 +24,7 @@ pub struct ApiTokenLayerBuilder<M> {
     cache: ApiTokenCache<M>,
     token_type: Accepted,
     optional: bool,
+    pass_other_tokens: bool,
     sources: Vec<TokenSource>,
     token_length: RangeInclusive<usize>,
     visible_ascii_tokens: bool,
@@ -52,6 +53,7 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             cache,
             token_type: Accepted::Undecided,
             optional: false,
+            pass_other_tokens: false,
             sources: vec![TokenSource::bearer()],
             token_length: 8..=512,
             visible_ascii_tokens: false,
@@ -163,6 +165,48 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// ```
     pub fn token_format(mut self, format: TokenFormat) -> Self {
         self.token_formats.push(format);
+        self
+    }
+
+    /// Lets tokens of other kinds pass, marked as not verified.
+    ///
+    /// For services that accept another kind of credential in the same place, such as a JWT beside API keys. A
+    /// token that matches a [`token_format`](Self::token_format) has to be valid. So does one that only has the
+    /// prefix of a format: it is a damaged token of ours, and rejected. Every other token passes, as
+    /// [`Verification::Unverified`](crate::middleware::Verification::Unverified), without a lookup and without
+    /// being shown to [policies](Self::policy). **The inner service has to verify it**, or to reject the request.
+    /// The axum extractor [`CachedApiToken`] rejects it with 401.
+    ///
+    /// Other tokens may have any [length](Self::token_length), and must have the accepted alphabet. Without a token,
+    /// a request is rejected, unless the layer is [optional](Self::optional). A response to another token is
+    /// protected from shared caches like one to a token of the layer. Defaults to rejecting other tokens.
+    ///
+    /// [`build`](Self::build) fails if no format is declared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::middleware::Verification;
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, TokenFormat};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .token_format(TokenFormat::from_static("acme_"))
+    ///     .pass_other_tokens()
+    ///     .build()?;
+    ///
+    /// // In the inner service; with the feature `axum`, `Verification` is also an extractor.
+    /// fn needs_jwt<B>(request: &http::Request<B>) -> bool {
+    ///     let verification = Verification::<()>::from_extensions(request.extensions());
+    ///     matches!(verification, Some(Verification::Unverified(_)))
+    /// }
+    /// # let _ = (layer, needs_jwt::<()>(&http::Request::new(())));
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn pass_other_tokens(mut self) -> Self {
+        self.pass_other_tokens = true;
         self
     }
 
@@ -375,16 +419,20 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     pub(crate) fn authenticator(self) -> Result<Authenticator<M>, ConfigError> {
         let token_type = self.checked_token_type()?;
         let sources = Sources::new(&self.sources)?;
+        let mut limits = Limits::new(
+            self.token_length,
+            self.visible_ascii_tokens,
+            self.token_formats,
+        )?;
+        if self.pass_other_tokens {
+            limits = limits.with_others()?;
+        }
         let challenges = Challenges::new(sources.schemes(), self.challenge)?;
         Ok(Authenticator {
             cache: self.cache,
             token_type,
             sources,
-            limits: Limits::new(
-                self.token_length,
-                self.visible_ascii_tokens,
-                self.token_formats,
-            )?,
+            limits,
             optional: self.optional,
             strip_credentials: self.strip_credentials,
             allow_cors_preflight: self.allow_cors_preflight,

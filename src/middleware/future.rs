@@ -132,9 +132,12 @@ where
                             future: held.inner.call(held.request),
                             cache_control: Some(held.cache_control),
                         },
-                        Err(rejected) => State::Rejected {
-                            response: Some(authenticator.reject(&rejected, &held.request)),
-                        },
+                        Err(failure) => {
+                            let head = authenticator.head(&held.request);
+                            State::Rejected {
+                                response: Some(authenticator.reject(&failure, &head)),
+                            }
+                        }
                     }
                 }
             };

@@ -10,12 +10,16 @@ pub(crate) mod credentials;
 mod future;
 pub(crate) mod layer;
 mod policy;
+mod rejected;
 pub(crate) mod rejection;
 pub(crate) mod request_head;
 mod service;
+mod verification;
 
 #[cfg(feature = "axum")]
 pub use axum::MissingApiToken;
 pub use body::ResponseBody;
 pub use future::ResponseFuture;
+pub use rejected::Rejected;
 pub use service::ApiTokenService;
+pub use verification::{UnverifiedToken, Verification};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 
 use crate::middleware::credentials::Sources;
@@ -29,6 +30,16 @@ impl<'a> RequestHead<'a> {
             uri: request.uri(),
             headers: request.headers(),
             extensions: request.extensions(),
+            sources,
+        }
+    }
+
+    pub(crate) fn of_parts(parts: &'a Parts, sources: &'a Sources) -> Self {
+        Self {
+            method: &parts.method,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            extensions: &parts.extensions,
             sources,
         }
     }
@@ -83,6 +94,11 @@ impl<'a> RequestHead<'a> {
     /// searched for credentials: axum's `OriginalUri`, for one, holds the query as the client sent it.
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
+    }
+
+    /// The URI, credentials included.
+    pub(crate) fn uri(&self) -> &'a Uri {
+        self.uri
     }
 
     /// All headers, credentials included.

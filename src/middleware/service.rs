@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use crate::cache::cached_token::Anonymous;
 use crate::middleware::authenticator::{Authenticator, Identity};
 use crate::middleware::body::ResponseBody;
 use crate::middleware::future::{Held, ResponseFuture};
+use crate::middleware::verification::{self, Unverified};
 
 /// The service that an [`ApiTokenLayer`](crate::ApiTokenLayer) wraps around an inner service.
 pub struct ApiTokenService<S, M = ()> {
@@ -57,10 +57,11 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let authenticator = &self.authenticator;
-        let identity = match authenticator.identify(&request) {
+        let identity = match authenticator.identify(&authenticator.head(&request)) {
             Ok(identity) => identity,
-            Err(rejected) => {
-                return ResponseFuture::rejected(authenticator.reject(&rejected, &request));
+            Err(failure) => {
+                let response = authenticator.reject(&failure, &authenticator.head(&request));
+                return ResponseFuture::rejected(response);
             }
         };
         // Before the policies, so that they see what the inner service will see.
@@ -68,15 +69,20 @@ where
         let cache_control = authenticator.prepare(&mut request, is_anonymous);
         match identity {
             Identity::Anonymous => {
-                // The extractor tells this from a layer that is missing.
-                request.extensions_mut().insert(Anonymous::<M>::new());
+                verification::mark_anonymous::<M>(request.extensions_mut());
+                ResponseFuture::inner(self.inner.call(request), cache_control)
+            }
+            Identity::Other(token) => {
+                let mark = Unverified::new(token, Arc::clone(authenticator));
+                mark.insert(request.extensions_mut());
                 ResponseFuture::inner(self.inner.call(request), cache_control)
             }
             // guard: H9
             Identity::Token(token) => match authenticator.admit(token, &mut request) {
                 Ok(()) => ResponseFuture::inner(self.inner.call(request), cache_control),
-                Err(rejected) => {
-                    ResponseFuture::rejected(authenticator.reject(&rejected, &request))
+                Err(failure) => {
+                    let response = authenticator.reject(&failure, &authenticator.head(&request));
+                    ResponseFuture::rejected(response)
                 }
             },
             Identity::Unknown(token) => {

@@ -153,6 +153,10 @@ impl TokenFormat {
         self.matches_bytes(token.as_bytes())
     }
 
+    pub(crate) fn has_prefix(&self, token: &[u8]) -> bool {
+        token.starts_with(self.prefix.as_bytes())
+    }
+
     pub(crate) fn matches_bytes(&self, token: &[u8]) -> bool {
         if token.len() != self.token_length() {
             return false;

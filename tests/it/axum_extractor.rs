@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::any;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header::WWW_AUTHENTICATE};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
+use tower_api_token::middleware::Verification;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, ApiTokenLayerBuilder, CachedApiToken, Lookup, TokenRecord,
+    ApiTokenCache, ApiTokenLayer, ApiTokenLayerBuilder, CachedApiToken, Lookup, TokenFormat,
+    TokenRecord,
 };
 
 const GOOD: &str = "app-0123456789abcdef";
@@ -159,6 +161,89 @@ async fn a_token_with_other_metadata_is_missing_not_anonymous() {
     let app = router().layer(build(builder().optional()));
     let reply = send(&app, request("/other/optional", None)).await;
     assert_eq!(reply, missing());
+}
+
+/// Of the format `acme_`.
+const KEY: &str = "acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17";
+const JWT: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl";
+
+#[tokio::test]
+async fn extractors_tell_own_other_and_no_tokens_apart() {
+    async fn which(verification: Verification) -> String {
+        match verification {
+            Verification::Verified(token) => format!("verified {}", token.id()),
+            Verification::Unverified(other) => format!("other {}", other.token().expose()),
+            Verification::Anonymous => "anonymous".to_owned(),
+        }
+    }
+    async fn required(token: CachedApiToken) -> String {
+        token.id().to_owned()
+    }
+    async fn optional(token: Option<CachedApiToken>) -> String {
+        token.map_or("anonymous".to_owned(), |token| token.id().to_owned())
+    }
+    async fn of_another_layer(_: Verification<Plan>) -> &'static str {
+        "somebody"
+    }
+    let routes = || {
+        Router::new()
+            .route("/which", any(which))
+            .route("/required", any(required))
+            .route("/optional", any(optional))
+            .route("/of-another-layer", any(of_another_layer))
+    };
+    let loader = |lookup: Lookup| async move {
+        let known = lookup.token().expose() == KEY;
+        Ok::<_, Infallible>(known.then(|| TokenRecord::new("tok-1")))
+    };
+    let cache = ApiTokenCache::builder(loader).build().unwrap();
+    let passing = || {
+        ApiTokenLayer::builder(cache.clone())
+            .token_format(TokenFormat::from_static("acme_"))
+            .realm("shop")
+            .pass_other_tokens()
+    };
+    let app = routes().layer(passing().optional().build().unwrap());
+    let reply = async |path, token| send(&app, request(path, token)).await;
+    assert_eq!(reply("/which", Some(KEY)).await, ok("verified tok-1"));
+    let other = ok(&format!("other {JWT}"));
+    assert_eq!(reply("/which", Some(JWT)).await, other);
+    assert_eq!(reply("/which", None).await, ok("anonymous"));
+    assert_eq!(reply("/required", Some(KEY)).await, ok("tok-1"));
+    assert_eq!(reply("/optional", Some(KEY)).await, ok("tok-1"));
+    assert_eq!(reply("/optional", None).await, ok("anonymous"));
+    for token in [Some(KEY), Some(JWT), None] {
+        assert_eq!(reply("/of-another-layer", token).await, missing());
+    }
+    assert_eq!(reply("/required", None).await, missing());
+    // The extractors of a verified token answer another kind as the layer answers an invalid one.
+    for path in ["/required", "/optional"] {
+        let layered = |token| app.clone().oneshot(request(path, Some(token)));
+        let refused = layered(JWT).await.unwrap();
+        let invalid = layered("acme_unknown").await.unwrap();
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(refused.headers(), invalid.headers());
+        let challenge = r#"Bearer realm="shop", error="invalid_token""#;
+        assert_eq!(refused.headers()[WWW_AUTHENTICATE], challenge);
+        let body = async |response: axum::response::Response| {
+            response.into_body().collect().await.unwrap().to_bytes()
+        };
+        assert_eq!(body(refused).await, body(invalid).await);
+    }
+    // A layer inside verifies what the one outside let pass, or finds the request anonymous.
+    let strict = |source| {
+        let layer = ApiTokenLayer::builder(cache.clone()).optional();
+        layer.sources([source]).build().unwrap()
+    };
+    let key = tower_api_token::TokenSource::header("x-api-key");
+    let app = routes()
+        .layer(strict(key))
+        .layer(passing().build().unwrap());
+    let mut both = request("/which", Some(JWT));
+    both.headers_mut().insert("x-api-key", KEY.parse().unwrap());
+    assert_eq!(send(&app, both).await, ok("verified tok-1"));
+    let one = request("/which", Some(JWT));
+    assert_eq!(send(&app, one).await, ok("anonymous"));
 }
 
 #[tokio::test]

@@ -174,3 +174,30 @@ fn token_types_are_accepted_only_on_their_own_router() {
     refuses_strangers(&example, "/datasets/whoami");
     says(example.curl("/health", &[]), "ok\n");
 }
+
+#[cfg(feature = "jwt")]
+#[test]
+fn jwt_is_verified_by_the_service_and_a_key_by_the_layer() {
+    let example = start!("jwt");
+    says(example.paste(0), "key tok-1\n");
+    says(example.paste(1), "user alice\n");
+    refuses_strangers(&example, "/whoami");
+    refuses_strangers(&example, "/key");
+    // A handler for keys alone gives the layer's answer.
+    let refused = example.paste(2).expect(401);
+    let unknown = example.curl_as(&invented(), "/key", &[]).expect(401);
+    assert_eq!(refused.body, unknown.body);
+    refuses(&example, "/key", example.token(1, "Bearer "));
+
+    let (key, jwt) = (example.token(0, "Bearer "), example.token(1, "Bearer "));
+    let (signed, signature) = jwt.rsplit_once('.').unwrap();
+    let forged: String = signature.chars().rev().collect();
+    refuses(&example, "/whoami", &format!("{signed}.{forged}"));
+    refuses(&example, "/whoami", "neither-key-nor-jwt");
+    // A damaged key is not taken for a JWT.
+    refuses(&example, "/whoami", &key[..key.len() - 1]);
+    let both = [key, jwt].map(|token| format!("authorization: Bearer {token}"));
+    example
+        .curl("/whoami", &["-H", &both[0], "-H", &both[1]])
+        .expect(400);
+}

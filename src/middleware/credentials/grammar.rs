@@ -11,6 +11,8 @@ use crate::token::TokenFormat;
 pub(crate) enum Presented<'a> {
     /// A well-formed token; borrowed unless it had to be decoded.
     Token(Cow<'a, str>),
+    /// A token of another kind, which the layer lets pass without verifying it.
+    Other(Cow<'a, str>),
     /// Nothing, or a credential of another scheme.
     Nothing,
     /// A credential that is not a token by its form.
@@ -37,6 +39,8 @@ pub(crate) struct Limits {
     visible_ascii: bool,
     /// If there are any, a token has to match one of them.
     formats: Vec<TokenFormat>,
+    /// Whether tokens of other kinds are recognized, instead of being malformed.
+    others: bool,
 }
 
 impl Limits {
@@ -64,7 +68,21 @@ impl Limits {
             lengths,
             visible_ascii,
             formats,
+            others: false,
         })
+    }
+
+    /// Recognizes tokens of other kinds.
+    ///
+    /// # Errors
+    /// Returns an error without a format: no token could be told from one of another kind.
+    pub(crate) fn with_others(mut self) -> Result<Self, ConfigError> {
+        if self.formats.is_empty() {
+            let message = "needs a token_format, to tell own tokens from others".to_owned();
+            return Err(ConfigError::of("pass_other_tokens", message));
+        }
+        self.others = true;
+        Ok(self)
     }
 
     /// Returns the text if it has an accepted length and alphabet.
@@ -76,10 +94,8 @@ impl Limits {
         let is_good = if !self.formats.is_empty() {
             // Their alphabet is part of either other one.
             self.formats.iter().any(|format| format.matches_bytes(text))
-        } else if self.visible_ascii {
-            text.iter().all(u8::is_ascii_graphic)
         } else {
-            is_b64token(text)
+            self.has_alphabet(text)
         };
         if !is_good {
             return None;
@@ -89,8 +105,43 @@ impl Limits {
 
     /// Reads a text that must be a token.
     pub(super) fn presented<'a>(&self, text: &'a [u8]) -> Presented<'a> {
-        self.token(text)
-            .map_or(Presented::Malformed, |token| Presented::Token(token.into()))
+        match self.token(text) {
+            Some(token) => Presented::Token(token.into()),
+            None if self.others => self.other(text),
+            None => Presented::Malformed,
+        }
+    }
+
+    /// Reads a text that must be a token and had to be decoded.
+    pub(super) fn presented_decoded(&self, text: Vec<u8>) -> Presented<'static> {
+        let Ok(text) = String::from_utf8(text) else {
+            return Presented::Malformed;
+        };
+        match self.presented(text.as_bytes()) {
+            Presented::Token(_) => Presented::Token(text.into()),
+            Presented::Other(_) => Presented::Other(text.into()),
+            _ => Presented::Malformed,
+        }
+    }
+
+    /// Reads a text that is not one of our tokens. With one of our prefixes it is a damaged one, and nobody
+    /// else's. Others may have any length.
+    #[cold]
+    fn other<'a>(&self, text: &'a [u8]) -> Presented<'a> {
+        // guard: H32
+        let is_ours = self.formats.iter().any(|format| format.has_prefix(text));
+        if is_ours || !self.has_alphabet(text) {
+            return Presented::Malformed;
+        }
+        std::str::from_utf8(text).map_or(Presented::Malformed, |text| Presented::Other(text.into()))
+    }
+
+    fn has_alphabet(&self, text: &[u8]) -> bool {
+        if self.visible_ascii {
+            !text.is_empty() && text.iter().all(u8::is_ascii_graphic)
+        } else {
+            is_b64token(text)
+        }
     }
 }
 

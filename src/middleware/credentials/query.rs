@@ -53,10 +53,7 @@ fn value_of<'a>(parameter: &'a str, name: &str) -> Option<&'a str> {
 fn token<'a>(value: &'a str, limits: &Limits) -> Presented<'a> {
     match decoded(value) {
         Some(Cow::Borrowed(text)) => limits.presented(text),
-        Some(Cow::Owned(text)) => match String::from_utf8(text) {
-            Ok(text) if limits.token(text.as_bytes()).is_some() => Presented::Token(text.into()),
-            _ => Presented::Malformed,
-        },
+        Some(Cow::Owned(text)) => limits.presented_decoded(text),
         None => Presented::Malformed,
     }
 }

@@ -1,6 +1,7 @@
 //! The cases of the table, and their checks.
 
 use http::{HeaderMap, HeaderValue};
+use tower_api_token::middleware::Verification;
 use tower_api_token::{ApiTokenLayerBuilder, CachedApiToken};
 
 use crate::http_conformance::transport::{Ask, Transport, send};
@@ -12,6 +13,8 @@ pub(crate) enum Reached {
     Not,
     Anonymous,
     Token(&'static str),
+    /// With a token of another kind.
+    Other,
 }
 
 /// One request, which is sent twice. The first time it waits for a lookup, if it needs one. The second time
@@ -132,6 +135,12 @@ impl Case {
         self.status(200)
     }
 
+    /// Expects the request to pass with a token that the layer did not verify.
+    pub(crate) fn unverified(mut self) -> Self {
+        self.reached = Reached::Other;
+        self.status(200)
+    }
+
     pub(crate) fn has(mut self, name: &'static str, values: &[&'static str]) -> Self {
         self.has.push((name, values.to_vec()));
         self
@@ -239,15 +248,30 @@ impl Case {
         let reached = world.reached.lock().unwrap();
         let who: Vec<_> = reached
             .iter()
-            .map(|parts| match parts.extensions.get::<CachedApiToken>() {
-                Some(token) => token.id().to_owned(),
-                None => "anonymous".to_owned(),
+            .map(|parts| {
+                let verification = Verification::<()>::from_extensions(&parts.extensions);
+                let token = parts.extensions.get::<CachedApiToken>();
+                match verification.expect("the layer marks each request") {
+                    Verification::Verified(verified) => {
+                        assert_eq!(token.map(CachedApiToken::id), Some(verified.id()));
+                        verified.id().to_owned()
+                    }
+                    Verification::Unverified(other) => {
+                        assert!(token.is_none());
+                        format!("other {}", other.token().expose())
+                    }
+                    Verification::Anonymous => {
+                        assert!(token.is_none());
+                        "anonymous".to_owned()
+                    }
+                }
             })
             .collect();
         let expected = match self.reached {
             Reached::Not => vec![],
             Reached::Anonymous => vec!["anonymous".to_owned(); 2],
             Reached::Token(id) => vec![id.to_owned(); 2],
+            Reached::Other => vec![format!("other {OTHER_KIND}"); 2],
         };
         self.expect(who, expected, "the token in the inner service");
         for parts in &*reached {

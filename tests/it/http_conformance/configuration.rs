@@ -1,4 +1,4 @@
-//! Lines 9, 12, 16 and 38: invalid configurations.
+//! Lines 9, 12, 16, 38 and 44: invalid configurations.
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -50,6 +50,13 @@ fn an_invalid_name_of_a_source_is_an_error() {
     for nowhere in [TokenSource::cookie("a"), TokenSource::query("a")] {
         rejects("sources", layer().sources([nowhere.scheme("Token")]));
     }
+}
+
+/// 44
+#[test]
+fn other_tokens_pass_only_beside_a_format() {
+    rejects("pass_other_tokens", layer().pass_other_tokens());
+    accepts(layer().pass_other_tokens().token_format(FORMAT));
 }
 
 thread_local! {

@@ -19,7 +19,7 @@ use test_support::Gate;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, ApiTokenLayerBuilder, BoxError,
-    CachedApiToken, Lookup, TokenDigest, TokenLoader, TokenRecord,
+    CachedApiToken, Lookup, TokenDigest, TokenFormat, TokenLoader, TokenRecord,
 };
 
 pub(crate) const GOOD: &str = "app-Good-0123456789";
@@ -35,6 +35,15 @@ pub(crate) const FAILING: &str = "app-failing-0123456";
 pub(crate) const PANICKING: &str = "app-panicking-01234";
 pub(crate) const HANGING: &str = "app-hanging-0123456";
 pub(crate) const MISTAKEN: &str = "app-mistaken-012345";
+/// A token of the format `FORMAT`.
+pub(crate) const OF_THE_FORMAT: &str = "acme_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17";
+pub(crate) const FORMAT: TokenFormat = TokenFormat::from_static("acme_");
+/// A token of another kind, longer than ours may be.
+pub(crate) const OTHER_KIND: &str = concat!(
+    "eyJhbGciOiJFUzI1NiJ9.",
+    "eyJzdWIiOiJhbGljZSJ9eyJzdWIiOiJhbGljZSJ9eyJzdWIiOiJhbGljZSJ9eyJzdWIiOiJhbGljZSJ9eyJzdWIi.",
+    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
+);
 /// The prefix of tokens that are all valid.
 pub(crate) const ANY: &str = "any-";
 
@@ -96,6 +105,7 @@ impl TokenLoader for Database {
             MISTAKEN => TokenRecord::new("tok-another's")
                 .token_type("app")
                 .digest(TokenDigest::of(GOOD)),
+            OF_THE_FORMAT => TokenRecord::new("tok-format").token_type("app"),
             any if any.starts_with(ANY) => TokenRecord::new("tok-any").token_type("app"),
             // This includes a revoked token, whose row the query does not return.
             _ => return Ok(None),

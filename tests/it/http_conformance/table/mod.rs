@@ -3,6 +3,7 @@
 
 mod answers;
 mod extraction;
+mod kinds;
 mod methods;
 mod places;
 mod verdicts;
@@ -16,6 +17,7 @@ const GOOD_BEARER: &str = "Bearer app-Good-0123456789";
 pub(crate) fn cases() -> Vec<Case> {
     let sections = [
         extraction::cases(),
+        kinds::cases(),
         places::cases(),
         verdicts::cases(),
         methods::cases(),

@@ -1,0 +1,148 @@
+//! What a layer found out about a request's token.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Extensions;
+
+use crate::cache::cached_token::{Anonymous, CachedApiToken};
+use crate::middleware::authenticator::Authenticator;
+use crate::token::BearerToken;
+
+/// What a layer found out about a request that it let pass.
+///
+/// A handler that takes only one kind of caller asks for a [`CachedApiToken`] instead. This is for those that
+/// tell three apart: with [`pass_other_tokens`](crate::ApiTokenLayerBuilder::pass_other_tokens), a request may
+/// have a token that this layer verified, one that it did not, or with
+/// [`optional`](crate::ApiTokenLayerBuilder::optional) none. It never has two of them. With the feature `axum` it
+/// is also an extractor.
+///
+/// # Examples
+///
+/// ```
+/// use tower_api_token::middleware::Verification;
+///
+/// fn caller<B>(request: &http::Request<B>) -> Result<String, http::StatusCode> {
+///     match Verification::<()>::from_extensions(request.extensions()) {
+///         Some(Verification::Verified(token)) => Ok(token.id().to_owned()),
+///         // Nothing is known about it yet: here another library verifies it.
+///         Some(Verification::Unverified(other)) => subject_of_jwt(other.token().expose()),
+///         Some(Verification::Anonymous) => Ok("nobody".to_owned()),
+///         // The layer is missing.
+///         None => Err(http::StatusCode::INTERNAL_SERVER_ERROR),
+///     }
+/// }
+/// # fn subject_of_jwt(_: &str) -> Result<String, http::StatusCode> {
+/// #     Err(http::StatusCode::UNAUTHORIZED)
+/// # }
+/// # assert_eq!(caller(&http::Request::new(())), Err(http::StatusCode::INTERNAL_SERVER_ERROR));
+/// ```
+pub enum Verification<M = ()> {
+    /// The layer verified the token.
+    Verified(CachedApiToken<M>),
+    /// The token is of another kind than the layer's, which did not verify it.
+    Unverified(UnverifiedToken),
+    /// The request has no token, or is an
+    /// [allowed](crate::ApiTokenLayerBuilder::allow_cors_preflight) preflight.
+    Anonymous,
+}
+
+impl<M: Send + Sync + 'static> Verification<M> {
+    /// Returns what the layer with this metadata type found out, or `None` if the request passed no such layer.
+    pub fn from_extensions(extensions: &Extensions) -> Option<Self> {
+        // The token first: an inner layer may have verified what an outer one let pass.
+        if let Some(token) = extensions.get::<CachedApiToken<M>>() {
+            return Some(Self::Verified(token.clone()));
+        }
+        if let Some(mark) = extensions.get::<Unverified<M>>() {
+            return Some(Self::Unverified(mark.token.clone()));
+        }
+        let is_anonymous = extensions.get::<Anonymous<M>>().is_some();
+        is_anonymous.then_some(Self::Anonymous)
+    }
+
+    /// Returns the token if the layer verified it.
+    pub fn verified(self) -> Option<CachedApiToken<M>> {
+        match self {
+            Self::Verified(token) => Some(token),
+            _ => None,
+        }
+    }
+}
+
+impl<M> Clone for Verification<M> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Verified(token) => Self::Verified(token.clone()),
+            Self::Unverified(token) => Self::Unverified(token.clone()),
+            Self::Anonymous => Self::Anonymous,
+        }
+    }
+}
+
+impl<M> fmt::Debug for Verification<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verified(token) => f.debug_tuple("Verified").field(token).finish(),
+            Self::Unverified(token) => f.debug_tuple("Unverified").field(token).finish(),
+            Self::Anonymous => f.write_str("Anonymous"),
+        }
+    }
+}
+
+/// A token of another kind than the layer's. **Nobody has verified it.**
+///
+/// Its `Debug` output never contains the token.
+#[derive(Debug, Clone)]
+pub struct UnverifiedToken {
+    token: BearerToken,
+}
+
+impl UnverifiedToken {
+    pub(crate) fn new(token: BearerToken) -> Self {
+        Self { token }
+    }
+
+    /// Returns the token, whose text only [`BearerToken::expose`] shows.
+    pub fn token(&self) -> &BearerToken {
+        &self.token
+    }
+}
+
+/// The mark of a request that the layer let pass with a token of another kind.
+pub(crate) struct Unverified<M> {
+    token: UnverifiedToken,
+    /// For the extractor of a verified token, which refuses the request as this layer would.
+    #[cfg_attr(not(feature = "axum"), allow(dead_code))]
+    pub(crate) authenticator: Arc<Authenticator<M>>,
+}
+
+impl<M: Send + Sync + 'static> Unverified<M> {
+    pub(crate) fn new(token: BearerToken, authenticator: Arc<Authenticator<M>>) -> Self {
+        Self {
+            token: UnverifiedToken::new(token),
+            authenticator,
+        }
+    }
+
+    /// Inserts the mark. That of a token was removed before.
+    pub(crate) fn insert(self, extensions: &mut Extensions) {
+        extensions.insert(self);
+    }
+}
+
+impl<M> Clone for Unverified<M> {
+    fn clone(&self) -> Self {
+        Self {
+            token: self.token.clone(),
+            authenticator: Arc::clone(&self.authenticator),
+        }
+    }
+}
+
+/// Marks a request that passes without a token, so that an extractor can tell it from one that no layer handled.
+pub(crate) fn mark_anonymous<M: Send + Sync + 'static>(extensions: &mut Extensions) {
+    // An outer layer's.
+    extensions.remove::<Unverified<M>>();
+    extensions.insert(Anonymous::<M>::new());
+}
