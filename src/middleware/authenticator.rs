@@ -1,5 +1,6 @@
 //! Authentication of one request, shared by a layer's services.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::middleware::policy::Policy;
 use crate::middleware::rejected::Rejected;
 use crate::middleware::rejection::{Challenges, Rejection, ResponseForRejection, respond};
 use crate::middleware::request_head::RequestHead;
+use crate::middleware::verification::{UnverifiedToken, Verification};
 use crate::token::BearerToken;
 use crate::trace::event;
 
@@ -128,6 +130,31 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
             Some(answer) => admitted(answer).map(Identity::Token),
             None => Ok(Identity::Unknown(BearerToken::new(token))),
         }
+    }
+
+    /// Looks up a token that this process's memory does not hold.
+    pub(crate) fn look_up(
+        &self,
+        token: BearerToken,
+    ) -> impl Future<Output = Result<Answer<M>, Unavailable>> + use<M> {
+        Arc::clone(&self.cache.engine).resolve(token, self.token_type.clone())
+    }
+
+    /// Finds out whose request it is. The service takes the same steps, and does without an allocation if the
+    /// answer is in this process's memory.
+    pub(crate) async fn verify(&self, parts: &Parts) -> Result<Verification<M>, Failure> {
+        let head = RequestHead::of_parts(parts, &self.sources);
+        let token = match self.identify(&head)? {
+            Identity::Token(token) => token,
+            Identity::Unknown(token) => admitted(self.look_up(token).await?)?,
+            Identity::Other(token) => {
+                return Ok(Verification::Unverified(UnverifiedToken::new(token)));
+            }
+            Identity::Anonymous => return Ok(Verification::Anonymous),
+        };
+        // guard: H34
+        self.permit(&token, &head)?;
+        Ok(Verification::Verified(token))
     }
 
     /// Whether the request is a CORS preflight and nothing else.

@@ -11,9 +11,10 @@ use http::request::Parts;
 use crate::cache::cached_token::CachedApiToken;
 use crate::metrics::Reason;
 use crate::middleware::authenticator::Failure;
+use crate::middleware::mark::Unverified;
 use crate::middleware::rejected::Rejected;
 use crate::middleware::rejection::Rejection;
-use crate::middleware::verification::{Unverified, Verification};
+use crate::middleware::verification::Verification;
 
 /// A handler takes a [`CachedApiToken`], and the request has none of this type.
 ///

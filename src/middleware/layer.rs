@@ -3,13 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::request::Parts;
 use tower_layer::Layer;
 
 use crate::cache::ApiTokenCache;
 use crate::error::{ConfigError, valid};
 use crate::middleware::authenticator::Authenticator;
 use crate::middleware::builder::ApiTokenLayerBuilder;
+use crate::middleware::rejected::Rejected;
 use crate::middleware::service::ApiTokenService;
+use crate::middleware::verification::Verification;
 
 /// Authenticates requests by their API tokens.
 ///
@@ -152,6 +155,64 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
     /// ```
     pub fn builder(cache: ApiTokenCache<M>) -> ApiTokenLayerBuilder<M> {
         ApiTokenLayerBuilder::new(cache)
+    }
+
+    /// Verifies a request without a `Service` around it: where a framework has no Tower layers, in a server
+    /// function, for forward authentication.
+    ///
+    /// The decision is the one that this layer takes as a middleware, with the same settings, policies, counters
+    /// and rejections. `parts` stay as they are: the credential is neither marked as sensitive nor
+    /// [removed](ApiTokenLayerBuilder::strip_credentials). What the caller sends in reply to a token has to be kept
+    /// from shared caches, by `Cache-Control: private` for example.
+    ///
+    /// # Errors
+    /// Returns the rejection, with the response to send.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe. If it is dropped during a load, the load continues in a background task for
+    /// other callers.
+    ///
+    /// # Examples
+    ///
+    /// An answer for Envoy's `ext_authz` or nginx's `auth_request`:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response, StatusCode};
+    /// use tower_api_token::ApiTokenLayer;
+    /// use tower_api_token::middleware::Verification;
+    ///
+    /// async fn check(layer: &ApiTokenLayer, request: Request<()>) -> Response<Bytes> {
+    ///     match layer.verify(&request.into_parts().0).await {
+    ///         Ok(Verification::Verified(token)) => {
+    ///             let response = Response::builder().header("x-token-id", token.id());
+    ///             response.body(Bytes::new()).unwrap_or_default()
+    ///         }
+    ///         Ok(_) => Response::default(),
+    ///         Err(rejected) => rejected.into_response(),
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
+    /// # let loader = |lookup: Lookup| async move {
+    /// #     let known = lookup.token().expose() == "app-0123456789abcdef";
+    /// #     Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1")))
+    /// # };
+    /// # let layer = ApiTokenLayer::new(ApiTokenCache::builder(loader).build()?);
+    ///
+    /// let anonymous = Request::get("/orders").body(())?;
+    /// assert_eq!(check(&layer, anonymous).await.status(), StatusCode::UNAUTHORIZED);
+    ///
+    /// let bearer = "Bearer app-0123456789abcdef";
+    /// let known = Request::get("/orders").header("authorization", bearer).body(())?;
+    /// assert_eq!(check(&layer, known).await.headers()["x-token-id"], "tok-1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn verify(&self, parts: &Parts) -> Result<Verification<M>, Rejected> {
+        let verification = self.authenticator.verify(parts).await;
+        verification.map_err(|failure| self.authenticator.rejected(failure, parts))
     }
 }
 

@@ -9,6 +9,7 @@ mod cache_control;
 pub(crate) mod credentials;
 mod future;
 pub(crate) mod layer;
+mod mark;
 mod policy;
 mod rejected;
 pub(crate) mod rejection;

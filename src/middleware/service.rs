@@ -10,7 +10,7 @@ use tower_service::Service;
 use crate::middleware::authenticator::{Authenticator, Identity};
 use crate::middleware::body::ResponseBody;
 use crate::middleware::future::{Held, ResponseFuture};
-use crate::middleware::verification::{self, Unverified};
+use crate::middleware::mark::{self, Unverified};
 
 /// The service that an [`ApiTokenLayer`](crate::ApiTokenLayer) wraps around an inner service.
 pub struct ApiTokenService<S, M = ()> {
@@ -69,7 +69,7 @@ where
         let cache_control = authenticator.prepare(&mut request, is_anonymous);
         match identity {
             Identity::Anonymous => {
-                verification::mark_anonymous::<M>(request.extensions_mut());
+                mark::anonymous::<M>(request.extensions_mut());
                 ResponseFuture::inner(self.inner.call(request), cache_control)
             }
             Identity::Other(token) => {
@@ -86,8 +86,7 @@ where
                 }
             },
             Identity::Unknown(token) => {
-                let engine = Arc::clone(&authenticator.cache.engine);
-                let answer = Box::pin(engine.resolve(token, authenticator.token_type.clone()));
+                let answer = Box::pin(authenticator.look_up(token));
                 // The service that is ready has to be the one that is called, so it waits with the request.
                 // The clone left behind is made ready before its next call.
                 let clone = self.inner.clone();

@@ -1,6 +1,7 @@
 //! The cases of the table, and their checks.
 
 use http::{HeaderMap, HeaderValue};
+use http_body_util::Full;
 use tower_api_token::middleware::Verification;
 use tower_api_token::{ApiTokenLayerBuilder, CachedApiToken};
 
@@ -202,6 +203,38 @@ impl Case {
         }
         if self.reached == Reached::Not {
             self.check_against_the_call(&replies[0]).await;
+        }
+    }
+
+    /// Checks that `ApiTokenLayer::verify` decides and answers as the service does.
+    pub(crate) async fn verify(&self) {
+        let served = send(Transport::Call, &self.world(), &[&self.ask]).await;
+        let world = self.world();
+        let parts = self.ask.parts();
+        for loads in self.loads {
+            let verification = world.layer.verify(&parts).await;
+            self.expect(world.calls(), loads, "calls of the loader");
+            let reached = match &verification {
+                Ok(Verification::Verified(token)) => format!("{:?}", Some(token.id())),
+                Ok(Verification::Unverified(other)) => other.token().expose().to_owned(),
+                Ok(Verification::Anonymous) => "anonymous".to_owned(),
+                Err(_) => "rejected".to_owned(),
+            };
+            let expected = match self.reached {
+                Reached::Token(id) => format!("{:?}", Some(id)),
+                Reached::Other => OTHER_KIND.to_owned(),
+                Reached::Anonymous => "anonymous".to_owned(),
+                Reached::Not => "rejected".to_owned(),
+            };
+            self.expect(reached, expected, "the verification");
+            if let Err(rejected) = verification {
+                assert!(!rejected.rejection().detail().is_empty());
+                let reply = Reply::read(rejected.into_response().map(Full::new)).await;
+                self.expect(&reply, &served[0], "the response of a rejection");
+            }
+        }
+        if self.loads == [0, 0] {
+            world.assert_no_lookup();
         }
     }
 

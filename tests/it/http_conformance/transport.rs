@@ -43,6 +43,10 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
+    pub(crate) fn parts(&self) -> http::request::Parts {
+        self.request("", ()).into_parts().0
+    }
+
     fn request<B>(&self, authority: &str, body: B) -> Request<B> {
         let mut request = Request::builder()
             .method(self.method)

@@ -40,6 +40,13 @@ async fn the_table_holds_when_the_service_is_called() {
 }
 
 #[tokio::test]
+async fn the_table_holds_when_a_head_is_verified_without_a_service() {
+    for case in cases() {
+        case.verify().await;
+    }
+}
+
+#[tokio::test]
 async fn the_table_holds_over_http1_on_bare_hyper() {
     run(Transport::Http1(Hyper)).await;
 }
