@@ -9,6 +9,7 @@
 )]
 
 use std::error::Error;
+use std::time::Duration;
 
 use axum::{Extension, Router, routing::get};
 use sqlx::PgPool;
@@ -60,8 +61,9 @@ async fn revoke(
         .bind(digest.as_bytes().as_slice())
         .execute(&db)
         .await?;
-    // This instance rejects the token now, others within `max_staleness` (1 s).
-    cache.invalidate_digest(digest).await?;
+    // This instance rejects the token now, others within `max_staleness` (1 s). Repeated until it is confirmed.
+    let invalidation = cache.invalidate_digest(digest);
+    invalidation.retry_for(Duration::from_secs(30)).await?;
     // For records with `.tenant_id("t-42")`: returns when every instance answers from the changed data.
     cache
         .invalidate_tenant("t-42")

@@ -38,8 +38,8 @@
 //! # Before production
 //!
 //! * **Commit, then [invalidate](ApiTokenCache::invalidate)**, wherever a token or its tenant changes, and repeat it until it
-//!   is `Ok`, best with an [outbox](guide::deployment#the-outbox). Without it, the old answer is served until its entry
-//!   expires.
+//!   is `Ok`: [`retry_for`](Invalidation::retry_for) a while, best with an [outbox](guide::deployment#the-outbox). Without
+//!   it, the old answer is served until its entry expires.
 //! * **The loader reads the primary**, and returns `None` for a revoked token. Its error means "cannot tell".
 //! * **Give all instances the same [`max_staleness`](ApiTokenCacheBuilder::max_staleness).**
 //! * **Configure Redis as a cache**: no persistence, `maxmemory`, a dedicated user ([deployment](guide::deployment)).

@@ -123,10 +123,12 @@ impl Error for Unavailable {
 
 /// An invalidation that was not confirmed: the change may not be in force everywhere.
 ///
-/// Repeat the invalidation until it is `Ok`, as the example of [`Invalidation`](crate::Invalidation) does.
+/// Repeat the invalidation until it is `Ok`: [`Invalidation::retry_for`](crate::Invalidation::retry_for) does so for a
+/// while, and an outbox for as long as it takes.
 #[derive(Debug, Clone)]
 pub struct InvalidateError {
     kind: InvalidateErrorKind,
+    message: &'static str,
     source: Option<StoreError>,
 }
 
@@ -146,31 +148,54 @@ pub enum InvalidateErrorKind {
 }
 
 impl InvalidateError {
-    pub(crate) fn unknown_token_type() -> Self {
+    fn new(kind: InvalidateErrorKind, message: &'static str) -> Self {
         Self {
-            kind: InvalidateErrorKind::UnknownTokenType,
+            kind,
+            message,
             source: None,
         }
     }
 
+    pub(crate) fn unknown_token_type() -> Self {
+        let kind = InvalidateErrorKind::UnknownTokenType;
+        Self::new(kind, "the token type is not declared")
+    }
+
     pub(crate) fn store(error: StoreError) -> Self {
-        let kind = match error.kind() {
-            StoreErrorKind::Unsupported => InvalidateErrorKind::Unsupported,
-            StoreErrorKind::TooFewReplicas => InvalidateErrorKind::TooFewReplicas,
-            _ => InvalidateErrorKind::NotConfirmed,
+        let (kind, message) = match error.kind() {
+            StoreErrorKind::Unsupported => (
+                InvalidateErrorKind::Unsupported,
+                "the store cannot do this invalidation",
+            ),
+            StoreErrorKind::TooFewReplicas => (
+                InvalidateErrorKind::TooFewReplicas,
+                "the invalidation was not confirmed",
+            ),
+            _ => (
+                InvalidateErrorKind::NotConfirmed,
+                "the invalidation was not confirmed",
+            ),
         };
         Self {
-            kind,
             source: Some(error),
+            ..Self::new(kind, message)
         }
     }
 
     /// Returns the error for a lost registry of staleness bounds.
     pub(crate) fn registry() -> Self {
-        Self {
-            kind: InvalidateErrorKind::NotConfirmed,
-            source: None,
-        }
+        Self::new(
+            InvalidateErrorKind::NotConfirmed,
+            "the invalidation was not confirmed: the registry of staleness bounds was lost",
+        )
+    }
+
+    /// Returns the error for a runtime that ended while it repeated the invalidation.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(
+            InvalidateErrorKind::NotConfirmed,
+            "the invalidation was not confirmed: its runtime was shut down",
+        )
     }
 
     /// Returns why the invalidation was not confirmed.
@@ -191,14 +216,7 @@ impl InvalidateError {
 
 impl fmt::Display for InvalidateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.kind, &self.source) {
-            (InvalidateErrorKind::UnknownTokenType, _) => "the token type is not declared",
-            (InvalidateErrorKind::Unsupported, _) => "the store cannot do this invalidation",
-            (_, Some(_)) => "the invalidation was not confirmed",
-            (_, None) => {
-                "the invalidation was not confirmed: the registry of staleness bounds was lost"
-            }
-        })
+        f.write_str(self.message)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::backoff::Backoff;
 use super::engine::Engine;
 use super::error::InvalidateError;
 use super::unconfirmed::{self, Subject};
@@ -17,7 +18,8 @@ use crate::store::backend::{Deletion, Durability};
 use crate::store::entry::Bounds;
 use crate::store::error::StoreError;
 use crate::token::{BearerToken, TokenDigest};
-use crate::trace::{chain, limited};
+use crate::trace::{chain, in_span, limited};
+use crate::util::task::free_lifo_slot;
 
 /// Returns the margin that `wait_for_all_instances` adds to the staleness bound, because the clocks of two
 /// machines run at different rates (L11): a twentieth of the bound, and at least 50 ms.
@@ -128,7 +130,8 @@ pub(crate) enum Target {
 /// # Cancel safety
 ///
 /// Dropping the future before it completes, as a server does when its client disconnects, leaves the
-/// invalidation unconfirmed. Await it in a separate task, or keep an outbox.
+/// invalidation unconfirmed. With [`retry_for`](Self::retry_for) it continues in a task of its own. A process that
+/// ends needs an [outbox](crate::guide::deployment#the-outbox).
 ///
 /// # Examples
 ///
@@ -138,12 +141,8 @@ pub(crate) enum Target {
 ///
 /// /// Invalidates a revoked token, after the commit.
 /// async fn revoked(cache: &ApiTokenCache, token: &str) -> Result<(), InvalidateError> {
-///     while let Err(error) = cache.invalidate(token).wait_for_all_instances().await {
-///         if !error.is_retryable() {
-///             return Err(error);
-///         }
-///         tokio::time::sleep(Duration::from_millis(200)).await;
-///     }
+///     let invalidation = cache.invalidate(token).retry_for(Duration::from_secs(30));
+///     invalidation.wait_for_all_instances().await?;
 ///     Ok(())
 /// }
 /// # #[tokio::main(flavor = "current_thread")]
@@ -162,6 +161,7 @@ pub struct Invalidation<M> {
     token_type: Option<Arc<str>>,
     wait: bool,
     replicas: Option<usize>,
+    retry_for: Duration,
 }
 
 /// The times at which a confirmed invalidation takes effect.
@@ -211,6 +211,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             token_type: None,
             wait: false,
             replicas: None,
+            retry_for: Duration::ZERO,
         }
     }
 
@@ -269,7 +270,75 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         self
     }
 
+    /// Repeats the invalidation until it is confirmed or `duration` is over, and continues if the caller hangs up.
+    ///
+    /// Attempts begin after pauses of 100 ms to 1 s, which grow and are shortened at random. The last one begins when
+    /// `duration` is over. Only errors that are [retryable](InvalidateError::is_retryable) are repeated, and the result
+    /// is that of the last attempt. Each attempt has its own timeouts, and with
+    /// [`wait_for_all_instances`](Self::wait_for_all_instances) the wait follows the confirmation, so that the whole
+    /// may take longer than `duration`.
+    ///
+    /// The attempts are made by a task, which is spawned when the invalidation is first polled. Dropping the future
+    /// does not end the task. A client that disconnects *before* that, while the change is committed, prevents the
+    /// invalidation: run both in a task of their own, or use an [outbox](crate::guide::deployment#the-outbox), which
+    /// also survives a crash.
+    ///
+    /// Defaults to zero: one attempt, and no task.
+    ///
+    /// # Panics
+    /// The future panics outside of a tokio runtime with its timer enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_api_token::{ApiTokenCache, InvalidateError};
+    /// # async fn suspended(cache: ApiTokenCache) -> Result<(), InvalidateError> {
+    /// // `Err` only if Redis does not confirm it for 30 seconds.
+    /// cache.invalidate_tenant("t-42").retry_for(Duration::from_secs(30)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_for(mut self, duration: Duration) -> Self {
+        self.retry_for = duration;
+        self
+    }
+
     async fn run(self) -> Result<InvalidationReceipt, InvalidateError> {
+        if self.retry_for.is_zero() {
+            return self.attempt().await;
+        }
+        // guard: I7
+        let attempts = tokio::spawn(in_span(self.attempts()));
+        free_lifo_slot();
+        match attempts.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(InvalidateError::interrupted()),
+            },
+        }
+    }
+
+    /// Makes attempts until one is confirmed, one fails for good, or the time is over.
+    async fn attempts(self) -> Result<InvalidationReceipt, InvalidateError> {
+        let clock = &self.engine.clock;
+        let end = clock.now().after(self.retry_for);
+        let mut backoff = Backoff::new();
+        loop {
+            let result = self.attempt().await;
+            let now = clock.now();
+            match result {
+                // guard: I7b
+                Err(error) if error.is_retryable() && now < end => {
+                    clock.sleep_until(now.after(backoff.pause()).min(end)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(&self) -> Result<InvalidationReceipt, InvalidateError> {
         let watch = Timer::start();
         let result = self.delete().await;
         let counters = &self.engine.counters;
@@ -389,6 +458,7 @@ impl<M> fmt::Debug for Invalidation<M> {
             .field("token_type", &self.token_type)
             .field("wait", &self.wait)
             .field("replicas", &self.replicas)
+            .field("retry_for", &self.retry_for)
             .finish_non_exhaustive()
     }
 }

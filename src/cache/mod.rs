@@ -8,10 +8,11 @@
 //! | `single_flight` | calls that concurrent callers share |
 //! | `fetch` | the work of a call: read, load, fill |
 //! | `local` | answers in this process's memory |
-//! | `invalidation`, `unconfirmed` | what makes a change in the database hold |
+//! | `invalidation`, `unconfirmed`, `backoff` | what makes a change in the database hold |
 //! | `bounds`, `generations` | what this process knows of other instances' bounds, and of tenants |
 
 mod answer;
+mod backoff;
 mod bounds;
 mod builder;
 mod bulkhead;

@@ -94,7 +94,7 @@ pub(super) const COUNTERS: [Counted; 19] = [
     ),
     (
         "api_token_invalidation_failures_total",
-        "Invalidations that were not confirmed.",
+        "Attempts of invalidations that were not confirmed.",
         |stats| stats.invalidation_failures,
     ),
     (

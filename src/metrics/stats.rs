@@ -54,7 +54,7 @@ pub struct Stats {
     pub negative_writes_skipped: u64,
     /// Invalidations that were confirmed.
     pub invalidations: u64,
-    /// Invalidations that were not confirmed.
+    /// Attempts of invalidations that were not confirmed.
     pub invalidation_failures: u64,
     /// Last uses that were recorded, at most one per token and interval.
     pub last_uses_recorded: u64,

@@ -210,3 +210,86 @@ async fn a_stale_record_is_not_restored_after_the_change() {
     before.await.unwrap().unwrap_err();
     ask(&cache, TOKEN).await.unwrap_err();
 }
+
+impl World {
+    /// Ends the pauses between the attempts of `cache`'s repeated invalidation, until `done`.
+    async fn end_pauses(&self, cache: &Cache, mut done: impl FnMut() -> bool) {
+        let attempts = || cache.stats().invalidations + cache.stats().invalidation_failures;
+        while !done() {
+            crate::common::until(|| self.clock.sleepers() > 0 || done()).await;
+            let before = attempts();
+            // Longer than any pause, and than the wait for all instances.
+            self.clock.advance(Duration::from_secs(2));
+            crate::common::until(|| attempts() > before || done()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_invalidation_is_confirmed_once_redis_is_back() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.db.revoke(TOKEN);
+    world.proxy.cut();
+    let repeated = cache.invalidate(TOKEN).retry_for(Duration::from_secs(600));
+    let repeated = tokio::spawn(repeated.wait_for_all_instances().into_future());
+    world
+        .end_pauses(&cache, || cache.stats().invalidation_failures >= 3)
+        .await;
+    // Meanwhile the instance does not answer from before the change.
+    assert!(is_invalid(&cache, TOKEN).await);
+    world.proxy.heal();
+    world.end_pauses(&cache, || repeated.is_finished()).await;
+    repeated.await.unwrap().unwrap();
+    assert_eq!(cache.stats().invalidations, 1);
+    assert!(world.server.get(&entry(TOKEN)).is_none());
+}
+
+#[tokio::test]
+async fn an_invalidation_is_repeated_only_as_long_as_it_is_told() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.proxy.cut();
+    let repeated = cache.invalidate_tenant(TENANT);
+    let repeated = tokio::spawn(repeated.retry_for(Duration::from_secs(5)).into_future());
+    world.end_pauses(&cache, || repeated.is_finished()).await;
+    let error = repeated.await.unwrap().unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    // At 0, 2, 4 and 6 seconds: the last is the first that is late.
+    assert_eq!(cache.stats().invalidation_failures, 4);
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_does_not_end_the_repetitions() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.db.revoke(TOKEN);
+    world.proxy.cut();
+    let repeated = cache.invalidate(TOKEN).retry_for(Duration::from_secs(600));
+    let mut repeated = repeated.into_future();
+    let polled = repeated
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending());
+    drop(repeated);
+    world
+        .end_pauses(&cache, || cache.stats().invalidation_failures >= 1)
+        .await;
+    world.proxy.heal();
+    world
+        .end_pauses(&cache, || cache.stats().invalidations == 1)
+        .await;
+    assert!(world.server.get(&entry(TOKEN)).is_none());
+}
+
+#[tokio::test]
+async fn what_cannot_succeed_is_not_repeated() {
+    let cache = Db::new().cache().build().unwrap();
+    let repeated = cache.invalidate(TOKEN).wait_for_replicas(1);
+    let error = repeated
+        .retry_for(Duration::from_secs(600))
+        .await
+        .unwrap_err();
+    assert!(!error.is_retryable(), "{error}");
+    assert_eq!(cache.stats().invalidation_failures, 1);
+}
