@@ -157,6 +157,35 @@ impl TokenFormat {
         token.starts_with(self.prefix.as_bytes())
     }
 
+    /// Returns a regular expression of these tokens, for secret scanners (GitHub's custom patterns, gitleaks, `grep -E`).
+    ///
+    /// It is the prefix and as many characters of base62 as follow, between word boundaries. It has no groups and nothing
+    /// that RE2, Hyperscan or PCRE would read differently.
+    ///
+    /// A regular expression cannot compute the checksum. Pass what it finds to [`matches`](Self::matches), which leaves
+    /// hardly a false alarm, before you act on it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::TokenFormat;
+    ///
+    /// const FORMAT: TokenFormat = TokenFormat::from_static("acme_");
+    ///
+    /// assert_eq!(FORMAT.pattern(), r"\bacme_[0-9A-Za-z]{36}\b");
+    /// ```
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        // Before another character there would have to be a letter.
+        let is_word = |first: &u8| first.is_ascii_alphanumeric() || *first == b'_';
+        let boundary = self.prefix.as_bytes().first().is_some_and(is_word);
+        let boundary = if boundary { r"\b" } else { "" };
+        // Of the characters of a prefix, only this one has a meaning.
+        let prefix = self.prefix.replace('.', r"\.");
+        let length = self.random_length + CHECKSUM_LENGTH;
+        format!(r"{boundary}{prefix}[0-9A-Za-z]{{{length}}}\b")
+    }
+
     pub(crate) fn matches_bytes(&self, token: &[u8]) -> bool {
         if token.len() != self.token_length() {
             return false;
@@ -391,6 +420,56 @@ mod tests {
             "the operating system provided no random bytes"
         );
         assert!(std::error::Error::source(&error).is_some());
+    }
+
+    #[test]
+    fn the_pattern_finds_tokens_in_a_text_and_no_damaged_one() {
+        for prefix in ["acme_", "a.b-c~", "~app-", "_", "A1.", "-.", "acme_app_"] {
+            for length in [22, 30, 128] {
+                let format = TokenFormat::new(prefix).unwrap().random_length(length);
+                let format = format.unwrap();
+                let pattern = regex::Regex::new(&format.pattern()).unwrap();
+                let token = format.generate().unwrap();
+                let token = token.expose();
+                for text in [
+                    token.to_owned(),
+                    format!("KEY=\"{token}\"\n"),
+                    format!("https://api.example/?key={token}&a=b"),
+                ] {
+                    let found: Vec<&str> = pattern.find_iter(&text).map(|it| it.as_str()).collect();
+                    assert_eq!(found, [token], "{pattern} in {text}");
+                }
+                let (first, rest) = token.split_at(prefix.len());
+                let (early, late) = token.split_at(token.len() - 1);
+                for damaged in [
+                    early.to_owned(),
+                    format!("{token}0"),
+                    format!("{token}_"),
+                    format!("{first}-{rest}"),
+                    format!("{early}-{late}"),
+                    format!("{early}."),
+                    rest.to_owned(),
+                ] {
+                    assert!(!pattern.is_match(&damaged), "{pattern} in {damaged}");
+                }
+                // What it finds is no token if the checksum is wrong.
+                let last = if late == "0" { "1" } else { "0" };
+                let wrong = format!("{early}{last}");
+                assert!(pattern.is_match(&wrong) && !format.matches(&wrong));
+            }
+        }
+    }
+
+    /// `a.b` is not `aXb`, and `xacme_` not `acme_`.
+    #[test]
+    fn the_pattern_takes_its_prefix_literally_and_from_the_beginning() {
+        let pattern = |prefix: &'static str| {
+            regex::Regex::new(&TokenFormat::from_static(prefix).pattern()).unwrap()
+        };
+        let rest = "zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17";
+        assert!(pattern("a.b_").is_match(&format!("a.b_{rest}")));
+        assert!(!pattern("a.b_").is_match(&format!("aXb_{rest}")));
+        assert!(!pattern("acme_").is_match(&format!("xacme_{rest}")));
     }
 
     #[test]
