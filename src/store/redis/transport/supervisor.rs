@@ -304,6 +304,7 @@ async fn keep_alive(running: &Running, mut link: Link) {
     let mut health = Health::default();
     let mut entered = Entered(None);
     let mut next_test = NextTest::at(Instant::now());
+    let mut logged = Vec::new();
     let mut next = Instant::now();
     loop {
         tokio::select! {
@@ -340,7 +341,7 @@ async fn keep_alive(running: &Running, mut link: Link) {
                     }
                     entered = Entered(Some(session));
                 }
-                Err(untracked) => tracking.report(&untracked),
+                Err(untracked) => tracking.report(&untracked, &mut logged),
             }
         }
         if health.has_room() {

@@ -1,7 +1,6 @@
 //! Client tracking on a connection: the test that it works, and the pushes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::Value;
@@ -19,6 +18,7 @@ use crate::store::error::StoreError;
 use crate::store::keys::Keys;
 use crate::store::watch::{Mark, Tracker, TrackingSession, Watch};
 use crate::trace::{chain, event};
+use crate::util::lock;
 
 /// The TTL of the key that a test writes, in milliseconds.
 const TTL: u64 = 1_000;
@@ -43,8 +43,8 @@ pub(crate) struct Tracking {
     /// The staleness bound of the local level.
     pub(crate) bound: Duration,
     pub(crate) keys: Arc<Keys>,
-    /// Whether the log says that a connection is not tracked.
-    pub(crate) reported: Arc<AtomicBool>,
+    /// Why a connection is not tracked, as the log last said.
+    pub(crate) reported: Arc<Mutex<String>>,
     /// Whether to track on servers too that are not known to send each push before later replies.
     pub(crate) on_any_server: bool,
 }
@@ -82,6 +82,9 @@ pub(crate) fn watch(
 /// The least time between two tests of a connection.
 const TEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// The number of reasons that are logged of one connection.
+const REASONS: usize = 8;
+
 /// When a connection is tested. `None`: not again.
 pub(super) struct NextTest(Option<Instant>);
 
@@ -111,13 +114,14 @@ impl NextTest {
 }
 
 impl Tracking {
-    /// Logs why a connection is not tracked.
-    pub(super) fn report(&self, untracked: &Untracked) {
+    /// Logs why a connection is not tracked, if that is another reason than the one before. `logged` are those that
+    /// were logged of this connection.
+    pub(super) fn report(&self, untracked: &Untracked, logged: &mut Vec<String>) {
         let why = match untracked {
             Untracked::Unsupported(why) => (*why).to_owned(),
             Untracked::Failed(error) => chain(error),
         };
-        if !self.reported.swap(true, Ordering::Relaxed) {
+        if self.is_new(&why, logged) {
             event!(
                 info,
                 "tower_api_token",
@@ -125,6 +129,19 @@ impl Tracking {
                 why = why
             );
         }
+    }
+
+    /// Returns whether a reason is to be logged. A connection whose tests fail for two reasons in turn does not log
+    /// one with each test.
+    fn is_new(&self, why: &str, logged: &mut Vec<String>) -> bool {
+        let mut latest = lock(&self.reported);
+        // guard: TR2d TR2e
+        let is_new = *latest != why && logged.len() < REASONS && !logged.iter().any(|it| it == why);
+        if is_new {
+            why.clone_into(&mut latest);
+            logged.push(why.to_owned());
+        }
+        is_new
     }
 
     /// Returns what takes the pushes of a new connection.
@@ -290,6 +307,23 @@ mod tests {
         }
         assert!(written[0].contains("ns:fence:tracking:"), "{written:?}");
         assert_ne!(written[0], written[1]);
+    }
+
+    #[test]
+    fn each_connection_logs_a_reason_once_and_only_if_it_is_another_one() {
+        let tracking = tracking();
+        let news = |whys: &[&str]| {
+            let mut logged = Vec::new();
+            let new = whys.iter().filter(|why| tracking.is_new(why, &mut logged));
+            new.copied().collect::<String>()
+        };
+        assert_eq!(news(&["a", "a"]), "a");
+        assert_eq!(news(&["a", "b", "b", "a", "b", "a"]), "ba");
+        assert_eq!(news(&["a", "c"]), "c");
+        assert_eq!(
+            news(&["0", "1", "2", "3", "4", "5", "6", "7", "8"]),
+            "01234567"
+        );
     }
 
     #[test]
