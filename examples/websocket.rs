@@ -2,13 +2,11 @@
 //!
 //! Programs send `Authorization`, which the layer reads before the upgrade, as for any request. A page cannot
 //! set it for a WebSocket, but it can choose the subprotocols, and sends its token as one of them:
-//! `new WebSocket(url, ["demo.v1", "bearer." + token])`. The example looks it up itself. (A token in the URL
-//! would be in every log. With the token in the first message, anybody could open sockets that wait for it.)
+//! `new WebSocket(url, ["demo.v1", "bearer." + token])`. (A token in the URL would be in every log. With the token
+//! in the first message, anybody could open sockets that wait for it.)
 //!
-//! * The layer is optional: it rejects an invalid `Authorization`, and lets requests without one pass.
-//! * [`ApiTokenCache::authenticate`] does the lookup where the layer does not fit. The caller then does the
-//!   layer's other tasks: it checks the format, here with [`TokenFormat::matches`], and adds the challenge,
-//!   `Retry-After` and `Cache-Control` to a rejection.
+//! * [`TokenSource::websocket_protocol`] reads it there, and hides it from the handler, which selects another
+//!   protocol. A request that offers no other one is a 400.
 //! * [`CachedApiToken::revoked`] completes when the token is revoked or expires, or when its tenant is suspended.
 //!   Then its sockets are closed, also idle ones.
 //! * An unavailable loader is a 503 before the upgrade. An outage closes no socket.
@@ -22,15 +20,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::{delete, get};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tower_api_token::{
     ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, Lookup, Rejection, TokenDigest,
-    TokenFormat, TokenRecord,
+    TokenFormat, TokenRecord, TokenSource,
 };
 
 const TOKEN_TYPE: &str = "app";
@@ -71,71 +68,16 @@ impl Table {
 #[derive(Clone)]
 struct Service {
     cache: ApiTokenCache,
-    format: TokenFormat,
     table: Table,
 }
 
-impl Service {
-    /// Returns the valid token that the layer found, or the one among the subprotocols. Two tokens are
-    /// rejected.
-    async fn admit(
-        &self,
-        caller: Option<CachedApiToken>,
-        upgrade: &WebSocketUpgrade,
-    ) -> Result<CachedApiToken, Rejection> {
-        let mut presented = upgrade
-            .requested_protocols()
-            .filter_map(|protocol| protocol.to_str().ok()?.strip_prefix(TOKEN_PREFIX));
-        let token = match (caller, presented.next(), presented.next()) {
-            (Some(caller), None, _) => return Ok(caller),
-            (None, None, _) => return Err(Rejection::MissingToken),
-            (None, Some(token), None) => token,
-            _ => return Err(Rejection::MultipleTokens),
-        };
-        // Checked before the lookup.
-        if !self.format.matches(token) {
-            return Err(Rejection::InvalidToken);
-        }
-        let answer = self.cache.authenticate_typed(token, TOKEN_TYPE).await?;
-        answer.into_result()
-    }
-}
-
-/// Opens a socket, or responds with an HTTP status. Browsers do not show the status to a page, only that the
-/// socket was not opened.
-async fn open(
-    State(service): State<Service>,
-    caller: Option<CachedApiToken>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    match service.admit(caller, &upgrade).await {
-        Ok(caller) => upgrade
-            .protocols([PROTOCOL])
-            .max_message_size(MAX_MESSAGE)
-            .on_upgrade(|socket| converse(socket, caller)),
-        Err(refusal) => reject(&refusal),
-    }
-}
-
-/// Creates the response that the layer would return.
-fn reject(refusal: &Rejection) -> Response {
-    let mut response = (refusal.status(), refusal.detail().to_owned()).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match refusal {
-        Rejection::Unavailable { retry_after } => {
-            headers.insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
-        }
-        refused => {
-            let challenge = match refused.error_code() {
-                Some("invalid_token") => r#"Bearer realm="api", error="invalid_token""#,
-                Some("invalid_request") => r#"Bearer realm="api", error="invalid_request""#,
-                _ => r#"Bearer realm="api""#,
-            };
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        }
-    }
-    response
+/// Opens a socket. A request without a valid token has been rejected before. Browsers do not show the status to a
+/// page, only that the socket was not opened.
+async fn open(caller: CachedApiToken, upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .protocols([PROTOCOL])
+        .max_message_size(MAX_MESSAGE)
+        .on_upgrade(|socket| converse(socket, caller))
 }
 
 /// Echoes messages while the token is valid.
@@ -188,15 +130,19 @@ async fn revoke(State(service): State<Service>, caller: CachedApiToken) -> Statu
     }
 }
 
-fn app(service: Service) -> Result<Router, ConfigError> {
-    let layer = || {
-        ApiTokenLayer::builder(service.cache.clone())
-            .token_type(TOKEN_TYPE)
-            .token_format(service.format.clone())
-    };
+fn app(service: Service, format: TokenFormat) -> Result<Router, ConfigError> {
+    let layer = ApiTokenLayer::builder(service.cache.clone())
+        .token_type(TOKEN_TYPE)
+        .token_format(format)
+        .sources([
+            TokenSource::bearer(),
+            TokenSource::websocket_protocol(TOKEN_PREFIX),
+        ])
+        .build()?;
     Ok(Router::new()
-        .route("/token", delete(revoke).layer(layer().build()?))
-        .route("/echo", get(open).layer(layer().optional().build()?))
+        .route("/token", delete(revoke))
+        .route("/echo", get(open))
+        .layer(layer)
         .with_state(service))
 }
 
@@ -215,16 +161,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Generated at each start.
     let token = format.generate()?;
     table.insert(token.digest(), "tok-1");
-    let service = Service {
-        cache,
-        format,
-        table,
-    };
+    let service = Service { cache, table };
 
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     print_usage(token.expose(), listener.local_addr()?);
-    axum::serve(listener, app(service)?).await?;
+    axum::serve(listener, app(service, format)?).await?;
     Ok(())
 }
 

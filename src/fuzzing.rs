@@ -39,7 +39,10 @@ pub fn read_bearer(
         Presented::Token(Cow::Borrowed(token)) => Credential::Token(token),
         Presented::Nothing => Credential::Nothing,
         Presented::Malformed => Credential::Malformed,
-        Presented::Token(Cow::Owned(_)) | Presented::Other(_) | Presented::Multiple => {
+        Presented::Token(Cow::Owned(_))
+        | Presented::Other(_)
+        | Presented::Multiple
+        | Presented::NoProtocol => {
             unreachable!("there is one field, nothing in it is decoded, and no other token passes")
         }
     }

@@ -45,6 +45,8 @@ pub(crate) enum Reason {
     /// The credential does not have the form of a token. It was not looked up.
     Malformed,
     MultipleTokens,
+    /// A WebSocket offers no protocol besides its token.
+    MissingProtocol,
     /// The database does not know the token, or it is revoked or disabled there.
     Unknown,
     Expired,
@@ -58,10 +60,11 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::MissingToken,
         Self::Malformed,
         Self::MultipleTokens,
+        Self::MissingProtocol,
         Self::Unknown,
         Self::Expired,
         Self::WrongTokenType,
@@ -75,6 +78,7 @@ impl Reason {
             Self::MissingToken => "missing_token",
             Self::Malformed => "malformed",
             Self::MultipleTokens => "multiple_tokens",
+            Self::MissingProtocol => "missing_protocol",
             Self::Unknown => "unknown",
             Self::Expired => "expired",
             Self::WrongTokenType => "wrong_token_type",

@@ -77,6 +77,7 @@ impl From<Rejection> for Failure {
             Rejection::MissingToken => Reason::MissingToken,
             Rejection::InvalidToken => Reason::Unknown,
             Rejection::MultipleTokens => Reason::MultipleTokens,
+            Rejection::MissingProtocol => Reason::MissingProtocol,
             Rejection::Denied(_) => Reason::Denied,
             Rejection::InsufficientScope { .. } => Reason::InsufficientScope,
             Rejection::Unavailable { .. } => Reason::Unavailable,
@@ -121,6 +122,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
                 return Err(Failure::new(Rejection::InvalidToken, Reason::Malformed));
             }
             Presented::Multiple => return Err(Rejection::MultipleTokens.into()),
+            Presented::NoProtocol => return Err(Rejection::MissingProtocol.into()),
         };
         match self
             .cache
@@ -185,6 +187,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         request.extensions_mut().remove::<Anonymous<M>>();
         self.sources.mark_sensitive(request.headers_mut());
         let was_in_uri = self.sources.take_from_uri(request);
+        self.sources.take_from_protocols(request.headers_mut());
         if self.strip_credentials {
             self.sources.remove(request.headers_mut());
         }

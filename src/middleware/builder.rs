@@ -8,7 +8,7 @@ use crate::cache::ApiTokenCache;
 use crate::cache::cached_token::CachedApiToken;
 use crate::error::ConfigError;
 use crate::middleware::authenticator::Authenticator;
-use crate::middleware::credentials::{Limits, Sources, TokenSource};
+use crate::middleware::credentials::{Limits, MultipleTokens, Sources, TokenSource};
 use crate::middleware::policy::Policy;
 use crate::middleware::rejection::{
     Challenges, Parameters, ProblemDetails, Rejection, ResponseForRejection,
@@ -26,6 +26,7 @@ pub struct ApiTokenLayerBuilder<M> {
     optional: bool,
     pass_other_tokens: bool,
     sources: Vec<TokenSource>,
+    multiple_tokens: MultipleTokens,
     token_length: RangeInclusive<usize>,
     visible_ascii_tokens: bool,
     token_formats: Vec<TokenFormat>,
@@ -55,6 +56,7 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             optional: false,
             pass_other_tokens: false,
             sources: vec![TokenSource::bearer()],
+            multiple_tokens: MultipleTokens::default(),
             token_length: 8..=512,
             visible_ascii_tokens: false,
             token_formats: Vec::new(),
@@ -117,9 +119,8 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
 
     /// Sets the places where the layer looks for a token.
     ///
-    /// A request with a token in two of them is rejected with 400, even if both are equal: clients must not
-    /// use more than one (RFC 6750 section 2), and choosing one would be a guess. Defaults to
-    /// [`TokenSource::bearer`].
+    /// A request with a token in two of them is rejected with 400, even if both are equal, unless
+    /// [`multiple_tokens`](Self::multiple_tokens) says otherwise. Defaults to [`TokenSource::bearer`].
     ///
     /// # Examples
     ///
@@ -137,6 +138,34 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// ```
     pub fn sources(mut self, sources: impl IntoIterator<Item = TokenSource>) -> Self {
         self.sources = sources.into_iter().collect();
+        self
+    }
+
+    /// Sets what happens to a request with tokens in more than one source.
+    ///
+    /// Clients must not use more than one (RFC 6750 section 2), but some do: SDKs that send the same key in
+    /// `x-api-key` and in `Authorization`. Two in the same place, such as two `Authorization` headers, are rejected in
+    /// any case. What is not used is still marked as sensitive and [removed](Self::strip_credentials). Defaults to
+    /// [`MultipleTokens::Reject`], because choosing one would be a guess.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::middleware::MultipleTokens;
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, TokenSource};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .sources([TokenSource::header("x-api-key"), TokenSource::bearer()])
+    ///     .multiple_tokens(MultipleTokens::AllowEqual)
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn multiple_tokens(mut self, multiple_tokens: MultipleTokens) -> Self {
+        self.multiple_tokens = multiple_tokens;
         self
     }
 
@@ -418,7 +447,7 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// Checks all settings.
     pub(crate) fn authenticator(self) -> Result<Authenticator<M>, ConfigError> {
         let token_type = self.checked_token_type()?;
-        let sources = Sources::new(&self.sources)?;
+        let sources = Sources::new(&self.sources, self.multiple_tokens)?;
         let mut limits = Limits::new(
             self.token_length,
             self.visible_ascii_tokens,

@@ -20,6 +20,7 @@ mod verification;
 #[cfg(feature = "axum")]
 pub use axum::MissingApiToken;
 pub use body::ResponseBody;
+pub use credentials::MultipleTokens;
 pub use future::ResponseFuture;
 pub use rejected::Rejected;
 pub use service::ApiTokenService;

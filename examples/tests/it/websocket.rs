@@ -119,6 +119,8 @@ async fn invalid_token_gets_a_status_and_no_socket() {
     assert_eq!(refused(&format!("demo.v1, {invented}")).await, 401);
     let two = format!("demo.v1, bearer.{good}, {invented}");
     assert_eq!(refused(&two).await, 400);
+    // Nothing that the server could select.
+    assert_eq!(refused(&format!("bearer.{good}")).await, 400);
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ pub(crate) enum Presented<'a> {
     Malformed,
     /// More than one credential. Choosing one would be a guess, so none is taken.
     Multiple,
+    /// A token among the subprotocols of a WebSocket, and no other protocol to answer with.
+    NoProtocol,
 }
 
 impl Presented<'_> {
@@ -28,6 +30,23 @@ impl Presented<'_> {
         match (self, other) {
             (Self::Nothing, one) | (one, Self::Nothing) => one,
             _ => Self::Multiple,
+        }
+    }
+
+    /// Combines two places. Two credentials are one if they are equal.
+    pub(super) fn and_equal(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Token(one), Self::Token(two)) if one == two => Self::Token(one),
+            (Self::Other(one), Self::Other(two)) if one == two => Self::Other(one),
+            (one, two) => one.and(two),
+        }
+    }
+
+    /// Takes the first place that has a credential, whatever it is.
+    pub(super) fn or(self, other: Self) -> Self {
+        match self {
+            Self::Nothing => other,
+            one => one,
         }
     }
 }

@@ -7,15 +7,20 @@ pub(crate) const BEARER: &str = "Bearer";
 
 /// Reads a header value with a scheme before the token, as in `Authorization`.
 pub(crate) fn read<'a>(value: &'a [u8], scheme: &str, limits: &Limits) -> Presented<'a> {
-    let Some(rest) = after_scheme(value, scheme) else {
-        return Presented::Nothing;
-    };
-    if rest.first() != Some(&b' ') {
-        return Presented::Malformed;
+    match credential(value, scheme) {
+        None => Presented::Nothing,
+        Some(b"") => Presented::Malformed,
+        Some(text) => limits.presented(text),
     }
+}
+
+/// Returns the text behind the scheme, which is empty if something else than spaces separates them, or `None` if
+/// this is another scheme.
+pub(super) fn credential<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let rest = after_scheme(value, scheme)?;
     // One or more spaces, and no tab (RFC 9110 section 11.4).
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-    limits.presented(&rest[spaces..])
+    Some(if spaces > 0 { &rest[spaces..] } else { b"" })
 }
 
 /// Returns what follows the scheme, if it is this one. `Bearerx` is another scheme.

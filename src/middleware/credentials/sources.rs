@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderName};
+use http::header::{AUTHORIZATION, COOKIE, HeaderName, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 
 use crate::error::ConfigError;
+use crate::middleware::credentials::basic::BASIC;
 use crate::middleware::credentials::grammar::{Limits, Presented, is_name, trim};
 use crate::middleware::credentials::scheme::BEARER;
-use crate::middleware::credentials::token_source::{Kind, TokenSource};
-use crate::middleware::credentials::{cookie, query, scheme};
+use crate::middleware::credentials::token_source::{Kind, MultipleTokens, TokenSource};
+use crate::middleware::credentials::{basic, cookie, query, scheme, websocket};
 
 /// RFC 6750 section 2.3.
 const ACCESS_TOKEN: &str = "access_token";
@@ -18,6 +19,7 @@ const ACCESS_TOKEN: &str = "access_token";
 #[derive(Debug)]
 pub(crate) struct Sources {
     places: Vec<Place>,
+    multiple: MultipleTokens,
     /// The names of all headers that are read.
     vary: Option<HeaderValue>,
 }
@@ -25,7 +27,10 @@ pub(crate) struct Sources {
 impl Sources {
     /// # Errors
     /// Returns an error if there is no place, if a name is not valid, or if two places are the same.
-    pub(crate) fn new(sources: &[TokenSource]) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        sources: &[TokenSource],
+        multiple: MultipleTokens,
+    ) -> Result<Self, ConfigError> {
         if sources.is_empty() {
             return invalid("there is none, so that no request could be authenticated".to_owned());
         }
@@ -38,7 +43,11 @@ impl Sources {
             places.push(place);
         }
         let vary = list(places.iter().filter_map(Place::header));
-        Ok(Self { places, vary })
+        Ok(Self {
+            places,
+            multiple,
+            vary,
+        })
     }
 
     /// Reads the token of a request.
@@ -54,7 +63,12 @@ impl Sources {
             return read(place);
         }
         let presented = self.places.iter().map(read);
-        presented.fold(Presented::Nothing, Presented::and)
+        let combine = match self.multiple {
+            MultipleTokens::Reject => Presented::and,
+            MultipleTokens::AllowEqual => Presented::and_equal,
+            MultipleTokens::UseFirst => Presented::or,
+        };
+        presented.fold(Presented::Nothing, combine)
     }
 
     /// Marks the credentials as sensitive, so that printing the headers does not show them. This includes
@@ -82,6 +96,16 @@ impl Sources {
         was_there
     }
 
+    /// Removes the token from the subprotocols of a WebSocket, of which the inner service selects one.
+    pub(crate) fn take_from_protocols(&self, headers: &mut HeaderMap) {
+        for place in &self.places {
+            if let Place::WebSocketProtocol { prefix } = place {
+                // guard: H36
+                websocket::remove(headers, prefix);
+            }
+        }
+    }
+
     /// Removes the credentials from all headers that are read, and from `Authorization: Bearer`.
     pub(crate) fn remove(&self, headers: &mut HeaderMap) {
         for place in &self.places {
@@ -89,7 +113,8 @@ impl Sources {
                 Place::Authorization { scheme } => remove_scheme(headers, scheme),
                 Place::Header { name, .. } => drop(headers.remove(name)),
                 Place::Cookie { name } => cookie::remove(headers, name),
-                Place::Query { .. } => {}
+                Place::BasicUsername => remove_scheme(headers, BASIC),
+                Place::Query { .. } | Place::WebSocketProtocol { .. } => {}
             }
         }
         // guard: H11
@@ -166,6 +191,10 @@ enum Place {
     Query {
         name: Box<str>,
     },
+    BasicUsername,
+    WebSocketProtocol {
+        prefix: Box<str>,
+    },
 }
 
 impl Place {
@@ -180,15 +209,13 @@ impl Place {
             (Kind::Authorization, Some(scheme)) => Ok(Self::Authorization { scheme }),
             (Kind::Authorization, None) => unreachable!("it is created with a scheme"),
             (Kind::Header, scheme) => match HeaderName::try_from(&*name) {
-                Ok(name) if name == AUTHORIZATION || name == COOKIE => {
+                Ok(name) if [AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL].contains(&name) => {
                     invalid(format!("the header {name} has a token source of its own"))
                 }
                 Ok(name) => Ok(Self::Header { name, scheme }),
                 Err(_) => invalid(format!("{name:?} is not the name of a header")),
             },
-            (Kind::Cookie | Kind::Query, Some(_)) => {
-                invalid(format!("{source:?} cannot have a scheme"))
-            }
+            (_, Some(_)) => invalid(format!("{source:?} cannot have a scheme")),
             (Kind::Cookie, None) if !is_name(&name) => {
                 invalid(format!("{name:?} is not the name of a cookie"))
             }
@@ -197,6 +224,11 @@ impl Place {
                 invalid("the name of a query parameter must not be empty".to_owned())
             }
             (Kind::Query, None) => Ok(Self::Query { name }),
+            (Kind::BasicUsername, None) => Ok(Self::BasicUsername),
+            (Kind::WebSocketProtocol, None) if !is_name(&name) => {
+                invalid(format!("{name:?} is not the beginning of a protocol"))
+            }
+            (Kind::WebSocketProtocol, None) => Ok(Self::WebSocketProtocol { prefix: name }),
         }
     }
 
@@ -212,13 +244,18 @@ impl Place {
             }),
             Self::Cookie { name } => cookie::read(headers, name, limits),
             Self::Query { name } => query::read(uri, name, limits),
+            Self::BasicUsername => {
+                only_value(headers, &AUTHORIZATION, |value| basic::read(value, limits))
+            }
+            Self::WebSocketProtocol { prefix } => websocket::read(headers, prefix, limits),
         }
     }
 
     /// Returns the header that is read, if one is.
     fn header(&self) -> Option<&HeaderName> {
         match self {
-            Self::Authorization { .. } => Some(&AUTHORIZATION),
+            Self::Authorization { .. } | Self::BasicUsername => Some(&AUTHORIZATION),
+            Self::WebSocketProtocol { .. } => Some(&SEC_WEBSOCKET_PROTOCOL),
             Self::Header { name, .. } => Some(name),
             Self::Cookie { .. } => Some(&COOKIE),
             Self::Query { .. } => None,
@@ -229,6 +266,7 @@ impl Place {
     fn challenged(&self) -> Option<&str> {
         match self {
             Self::Authorization { scheme } => Some(scheme),
+            Self::BasicUsername => Some(BASIC),
             _ => None,
         }
     }
@@ -239,7 +277,14 @@ impl Place {
             (Self::Authorization { scheme: one }, Self::Authorization { scheme: two }) => {
                 one.eq_ignore_ascii_case(two)
             }
+            (Self::Authorization { scheme }, Self::BasicUsername)
+            | (Self::BasicUsername, Self::Authorization { scheme }) => {
+                scheme.eq_ignore_ascii_case(BASIC)
+            }
             (Self::Header { name: one, .. }, Self::Header { name: two, .. }) => one == two,
+            (Self::WebSocketProtocol { prefix: one }, Self::WebSocketProtocol { prefix: two }) => {
+                one.starts_with(&**two) || two.starts_with(&**one)
+            }
             (one, two) => one == two,
         }
     }

@@ -12,6 +12,8 @@ use crate::middleware::credentials::scheme::BEARER;
 /// | [`authorization`](Self::authorization) | `Authorization: Token …` | for clients that use another scheme |
 /// | [`header`](Self::header) | `X-API-Key: …` | caches and log filters do not know that it is a credential |
 /// | [`cookie`](Self::cookie) | `Cookie: token=…` | browsers send it with requests that other sites make: forbid those, by `SameSite` or by checking `Origin` |
+/// | [`basic_username`](Self::basic_username) | `Authorization: Basic …` | for `curl -u KEY:`; pages of browsers are asked for a password |
+/// | [`websocket_protocol`](Self::websocket_protocol) | `Sec-WebSocket-Protocol: v1, bearer.…` | for WebSockets of pages, which cannot set `Authorization` |
 /// | [`query`](Self::query) | `?access_token=…` | it ends up in proxies' logs, in the browser's history and in `Referer` |
 ///
 /// An empty value counts as no token, except in `Authorization`.
@@ -27,7 +29,7 @@ use crate::middleware::credentials::scheme::BEARER;
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenSource {
     pub(super) kind: Kind,
-    /// Empty for `Authorization`.
+    /// Empty for `Authorization`. The prefix of a WebSocket's protocol.
     pub(super) name: Box<str>,
     pub(super) scheme: Option<Box<str>>,
 }
@@ -38,6 +40,8 @@ pub(super) enum Kind {
     Header,
     Cookie,
     Query,
+    BasicUsername,
+    WebSocketProtocol,
 }
 
 impl TokenSource {
@@ -97,6 +101,47 @@ impl TokenSource {
         Self::new(Kind::Query, name)
     }
 
+    /// Looks for the token in the user name of `Authorization: Basic …` (RFC 7617), as `curl -u KEY:` and many
+    /// clients send a key.
+    ///
+    /// The password is not looked at: clients send none, or a placeholder. Challenges name `Basic`, for which
+    /// browsers ask their user for a name and a password.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::TokenSource;
+    ///
+    /// // curl -u app-0123456789abcdef: https://api.example/orders
+    /// let sources = [TokenSource::bearer(), TokenSource::basic_username()];
+    /// # let _ = sources;
+    /// ```
+    pub fn basic_username() -> Self {
+        Self::new(Kind::BasicUsername, "")
+    }
+
+    /// Looks for the token in the subprotocol of a WebSocket that begins with `prefix` (RFC 6455 section 4.1).
+    ///
+    /// A page cannot set a header for a WebSocket, but it can choose the subprotocols. It sends the token as one,
+    /// beside the protocol that it speaks: `new WebSocket(url, ["orders.v1", "bearer." + token])`. The token's
+    /// protocol is removed before policies and the inner service see the request, so that it cannot be selected and
+    /// sent back. The inner service selects another one, or browsers close the socket. A request that offers none
+    /// besides the token is rejected with 400.
+    ///
+    /// A token for this place has only characters that a protocol may have: none of `/`, `=`, `:` or `"`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::TokenSource;
+    ///
+    /// let sources = [TokenSource::bearer(), TokenSource::websocket_protocol("bearer.")];
+    /// # let _ = sources;
+    /// ```
+    pub fn websocket_protocol(prefix: &str) -> Self {
+        Self::new(Kind::WebSocketProtocol, prefix)
+    }
+
     /// Expects a scheme before the token in a [`header`](Self::header), matched regardless of case.
     ///
     /// # Examples
@@ -132,10 +177,28 @@ impl fmt::Debug for TokenSource {
             Kind::Header => write!(f, "header: {name}")?,
             Kind::Cookie => write!(f, "cookie: {name}")?,
             Kind::Query => write!(f, "query: {name}")?,
+            Kind::BasicUsername => f.write_str("authorization: Basic, user name")?,
+            Kind::WebSocketProtocol => write!(f, "websocket protocol: {name}")?,
         }
         match &self.scheme {
             Some(scheme) => write!(f, ": {scheme}"),
             None => Ok(()),
         }
     }
+}
+
+/// What a layer does with a request that has tokens in more than one of its
+/// [sources](crate::ApiTokenLayerBuilder::sources); see
+/// [`multiple_tokens`](crate::ApiTokenLayerBuilder::multiple_tokens).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum MultipleTokens {
+    /// The request is rejected with 400, even if the tokens are equal.
+    #[default]
+    Reject,
+    /// Equal tokens count as one. Different ones are rejected with 400.
+    AllowEqual,
+    /// The token in the first source that has one is taken, in the order in which the sources were set. The others
+    /// are not looked at, and a malformed first one is rejected.
+    UseFirst,
 }

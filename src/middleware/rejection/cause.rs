@@ -36,6 +36,9 @@ pub enum Rejection {
     InvalidToken,
     /// The request carries more than one token.
     MultipleTokens,
+    /// The token of a WebSocket is among its subprotocols, which offer no other protocol to answer with
+    /// (RFC 6455 section 4.2.2).
+    MissingProtocol,
     /// The token is valid but must not be used now. The text is for the client.
     Denied(Cow<'static, str>),
     /// The token is valid but does not allow this request.
@@ -89,7 +92,7 @@ impl Rejection {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::MissingToken | Self::InvalidToken => StatusCode::UNAUTHORIZED,
-            Self::MultipleTokens => StatusCode::BAD_REQUEST,
+            Self::MultipleTokens | Self::MissingProtocol => StatusCode::BAD_REQUEST,
             Self::Denied(_) | Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -99,7 +102,7 @@ impl Rejection {
     pub fn error_code(&self) -> Option<&'static str> {
         match self {
             Self::InvalidToken => Some("invalid_token"),
-            Self::MultipleTokens => Some("invalid_request"),
+            Self::MultipleTokens | Self::MissingProtocol => Some("invalid_request"),
             Self::InsufficientScope { .. } => Some("insufficient_scope"),
             Self::MissingToken | Self::Denied(_) | Self::Unavailable { .. } => None,
         }
@@ -111,6 +114,7 @@ impl Rejection {
             Self::MissingToken => "An API token is required.",
             Self::InvalidToken => "The API token is not valid.",
             Self::MultipleTokens => "The request carries more than one credential.",
+            Self::MissingProtocol => "The WebSocket offers no protocol besides its token.",
             Self::Denied(reason) => reason,
             Self::InsufficientScope { .. } => "The API token does not allow this request.",
             Self::Unavailable { .. } => "The API token cannot be verified at the moment.",

@@ -35,6 +35,7 @@ pub(crate) struct Challenges {
     missing_token: Vec<HeaderValue>,
     invalid_token: Vec<HeaderValue>,
     multiple_tokens: Vec<HeaderValue>,
+    missing_protocol: Vec<HeaderValue>,
     denied: Vec<HeaderValue>,
     insufficient_scope: Vec<HeaderValue>,
 }
@@ -61,6 +62,7 @@ impl Challenges {
             insufficient_scope: build(Rejection::INSUFFICIENT_SCOPE, scope),
             // No scope would help.
             multiple_tokens: build(Rejection::MultipleTokens, None),
+            missing_protocol: build(Rejection::MissingProtocol, None),
             denied: build(Rejection::Denied("".into()), None),
             schemes,
             parameters,
@@ -74,6 +76,7 @@ impl Challenges {
             Rejection::MissingToken => &self.missing_token,
             Rejection::InvalidToken => &self.invalid_token,
             Rejection::MultipleTokens => &self.multiple_tokens,
+            Rejection::MissingProtocol => &self.missing_protocol,
             Rejection::Denied(_) => &self.denied,
             Rejection::InsufficientScope { scope: None } => &self.insufficient_scope,
             Rejection::InsufficientScope { scope } => {

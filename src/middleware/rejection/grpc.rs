@@ -28,7 +28,7 @@ fn code(rejection: &Rejection) -> &'static str {
         Rejection::MissingToken | Rejection::InvalidToken => "16",
         Rejection::Denied(_) | Rejection::InsufficientScope { .. } => "7",
         Rejection::Unavailable { .. } => "14",
-        Rejection::MultipleTokens => "3",
+        Rejection::MultipleTokens | Rejection::MissingProtocol => "3",
     }
 }
 

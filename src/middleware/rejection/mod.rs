@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | no token | 401, a challenge without an error | 16 |
 //! | an invalid token | 401 `error="invalid_token"`, the same bytes whatever the reason | 16 |
+//! | a WebSocket with a token and no other protocol | 400 `error="invalid_request"` | 3 |
 //! | more than one token | 400 `error="invalid_request"` | 3 |
 //! | a valid token that is denied | 403 with the loader's reason, a challenge without an error | 7 |
 //! | a valid token that does not allow the request | 403 `error="insufficient_scope"` | 7 |

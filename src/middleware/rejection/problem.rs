@@ -58,6 +58,9 @@ fn constant(rejection: &Rejection) -> Option<&'static str> {
         Rejection::MultipleTokens => Some(
             r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"The request carries more than one credential."}"#,
         ),
+        Rejection::MissingProtocol => Some(
+            r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"The WebSocket offers no protocol besides its token."}"#,
+        ),
         _ => None,
     }
 }
@@ -92,6 +95,7 @@ mod tests {
             Rejection::MissingToken,
             Rejection::InvalidToken,
             Rejection::MultipleTokens,
+            Rejection::MissingProtocol,
         ] {
             let body = constant(&rejection).unwrap();
             assert_eq!(body.as_bytes(), serialized(&rejection));

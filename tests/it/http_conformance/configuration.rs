@@ -28,7 +28,15 @@ fn accepts(layer: ApiTokenLayerBuilder<()>) {
 
 #[test]
 fn an_invalid_name_of_a_source_is_an_error() {
-    for bad in ["", "a b", "é", "a:b", "authorization", "Cookie"] {
+    for bad in [
+        "",
+        "a b",
+        "é",
+        "a:b",
+        "authorization",
+        "Cookie",
+        "Sec-WebSocket-Protocol",
+    ] {
         rejects("sources", layer().sources([TokenSource::header(bad)]));
     }
     for bad in ["", "a b", "a=b", "a;b", "é", "\"a\""] {
@@ -43,6 +51,13 @@ fn an_invalid_name_of_a_source_is_an_error() {
         );
     }
     rejects("sources", layer().sources([TokenSource::query("")]));
+    for bad in ["", "bearer ", "bearer,", "bearer/", "é"] {
+        let source = TokenSource::websocket_protocol(bad);
+        rejects("sources", layer().sources([source]));
+    }
+    accepts(layer().sources([TokenSource::websocket_protocol("bearer.")]));
+    let basic = TokenSource::basic_username();
+    rejects("sources", layer().sources([basic.scheme("Token")]));
     accepts(layer().sources([TokenSource::header("x-api-key")]));
     accepts(layer().sources([TokenSource::header("X-API-KEY")]));
     accepts(layer().sources([TokenSource::cookie("__Host-token")]));
@@ -100,6 +115,14 @@ fn no_source_and_a_duplicate_source_are_errors() {
         header.clone(),
         TokenSource::query("a"),
     ]);
+    let (basic, protocol) = (
+        TokenSource::basic_username(),
+        TokenSource::websocket_protocol,
+    );
+    rejects(&[basic.clone(), TokenSource::authorization("BASIC")]);
+    rejects(&[TokenSource::authorization("basic"), basic.clone()]);
+    rejects(&[protocol("bearer."), protocol("bearer.key.")]);
+    accepts(&[protocol("bearer."), protocol("key."), basic]);
     accepts(&[TokenSource::authorization("Token"), bearer, header]);
     accepts(&[TokenSource::cookie("a"), TokenSource::query("a")]);
 }

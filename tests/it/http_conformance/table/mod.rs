@@ -5,6 +5,7 @@ mod answers;
 mod extraction;
 mod kinds;
 mod methods;
+mod more_places;
 mod places;
 mod verdicts;
 
@@ -19,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         extraction::cases(),
         kinds::cases(),
         places::cases(),
+        more_places::cases(),
         verdicts::cases(),
         methods::cases(),
         answers::cases(),
