@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -17,6 +18,7 @@ use crate::cache::{Answer, ApiTokenCache};
 use crate::metrics::Reason;
 use crate::middleware::cache_control::{CacheControl, Credential};
 use crate::middleware::credentials::{Limits, Presented, Sources};
+use crate::middleware::expiry_notice::ExpiryNotice;
 use crate::middleware::policy::Policy;
 use crate::middleware::rejected::Rejected;
 use crate::middleware::rejection::{Challenges, Rejection, ResponseForRejection, respond};
@@ -39,6 +41,8 @@ pub(crate) struct Authenticator<M> {
     pub(crate) allow_cors_preflight: bool,
     /// Whether `Cache-Control` is left to the inner service.
     pub(crate) allow_shared_caching: bool,
+    /// How long before its end a token is announced to end; zero: never.
+    pub(crate) expiry_notice: Duration,
     /// All of them have to agree.
     pub(crate) policies: Vec<Policy<M>>,
     pub(crate) challenges: Challenges,
@@ -202,6 +206,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         CacheControl {
             credential,
             vary: self.sources.vary().cloned(),
+            expiry: None,
         }
     }
 
@@ -210,10 +215,19 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         &self,
         token: CachedApiToken<M>,
         request: &mut Request<B>,
+        cache_control: &mut CacheControl,
     ) -> Result<(), Failure> {
         self.permit(&token, &self.head(request))?;
+        if !self.expiry_notice.is_zero() {
+            cache_control.expiry = self.expiry_of(&token);
+        }
         request.extensions_mut().insert(token);
         Ok(())
+    }
+
+    fn expiry_of(&self, token: &CachedApiToken<M>) -> Option<ExpiryNotice> {
+        let now = self.cache.engine.clock.wall();
+        ExpiryNotice::of(token.expires_at()?, self.expiry_notice, now)
     }
 
     /// Asks every policy whether a valid token may be used for the request.

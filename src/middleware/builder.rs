@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cache::ApiTokenCache;
 use crate::cache::cached_token::CachedApiToken;
@@ -37,6 +38,7 @@ pub struct ApiTokenLayerBuilder<M> {
     strip_credentials: bool,
     allow_cors_preflight: bool,
     allow_shared_caching: bool,
+    expiry_notice: Duration,
 }
 
 /// The token types that a layer accepts.
@@ -67,6 +69,7 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             strip_credentials: false,
             allow_cors_preflight: false,
             allow_shared_caching: false,
+            expiry_notice: Duration::ZERO,
         }
     }
 
@@ -444,6 +447,36 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
         self
     }
 
+    /// Announces the end of a token in the responses to it, when less than `before` is left.
+    ///
+    /// Such a response has the header `api-token-expires` with the time at which the token
+    /// [expires](CachedApiToken::expires_at), in the format of `Date` (`Tue, 01 Jun 2027 00:00:00 GMT`), unless the inner
+    /// service has set the header. [`Duration::MAX`] announces every end, as GitHub does in
+    /// `github-authentication-token-expiration`. Rejections, and responses to tokens that do not expire, do not have it.
+    /// In gRPC it is a response's initial metadata. A page in a browser sees it only if the CORS layer exposes it.
+    ///
+    /// Defaults to zero, which announces nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// // In the last two weeks, so that a client's operators can rotate the key in time.
+    /// let two_weeks = Duration::from_secs(14 * 86_400);
+    /// let layer = ApiTokenLayer::builder(cache).expiry_notice(two_weeks).build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn expiry_notice(mut self, before: Duration) -> Self {
+        self.expiry_notice = before;
+        self
+    }
+
     /// Checks all settings.
     pub(crate) fn authenticator(self) -> Result<Authenticator<M>, ConfigError> {
         let token_type = self.checked_token_type()?;
@@ -466,6 +499,7 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             strip_credentials: self.strip_credentials,
             allow_cors_preflight: self.allow_cors_preflight,
             allow_shared_caching: self.allow_shared_caching,
+            expiry_notice: self.expiry_notice,
             policies: self.policies,
             challenges,
             grpc_status: self.grpc_status,

@@ -1,7 +1,9 @@
-//! `Cache-Control` and `Vary` of the inner service's responses.
+//! What the layer adds to the inner service's responses: `Cache-Control`, `Vary`, and a notice of expiry.
 
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue};
+
+use crate::middleware::expiry_notice::ExpiryNotice;
 
 /// Protects the inner service's response from caches on its way to the client.
 ///
@@ -13,6 +15,8 @@ pub(crate) struct CacheControl {
     /// The headers that were read. Some caches ignore `Vary`, which is what `private` is for. A private
     /// cache needs it to keep the responses to two tokens apart.
     pub(crate) vary: Option<HeaderValue>,
+    /// That the token ends soon, if that is to be announced.
+    pub(crate) expiry: Option<ExpiryNotice>,
 }
 
 /// Where a cache sees the credential.
@@ -45,6 +49,9 @@ impl CacheControl {
         // guard: H16
         if let Some(vary) = self.vary {
             headers.append(VARY, vary);
+        }
+        if let Some(expiry) = self.expiry {
+            expiry.apply(headers);
         }
     }
 }
@@ -84,8 +91,12 @@ mod tests {
     fn applied(credential: Credential, lines: &[&'static str]) -> Vec<HeaderValue> {
         let lines = lines.iter().map(|line| HeaderValue::from_static(line));
         let mut headers: HeaderMap = lines.map(|line| (CACHE_CONTROL, line)).collect();
-        let vary = None;
-        CacheControl { credential, vary }.apply(&mut headers);
+        let control = CacheControl {
+            credential,
+            vary: None,
+            expiry: None,
+        };
+        control.apply(&mut headers);
         headers.get_all(CACHE_CONTROL).iter().cloned().collect()
     }
 

@@ -127,7 +127,9 @@ where
                     let mut held = held.take().expect("polled after completion");
                     let token = answer.map_err(Into::into).and_then(admitted);
                     // guard: H10
-                    match token.and_then(|token| authenticator.admit(token, &mut held.request)) {
+                    match token.and_then(|token| {
+                        authenticator.admit(token, &mut held.request, &mut held.cache_control)
+                    }) {
                         Ok(()) => State::Inner {
                             future: held.inner.call(held.request),
                             cache_control: Some(held.cache_control),

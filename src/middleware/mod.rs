@@ -7,6 +7,7 @@ mod body;
 pub(crate) mod builder;
 mod cache_control;
 pub(crate) mod credentials;
+mod expiry_notice;
 mod future;
 pub(crate) mod layer;
 mod mark;

@@ -66,7 +66,7 @@ where
         };
         // Before the policies, so that they see what the inner service will see.
         let is_anonymous = matches!(identity, Identity::Anonymous);
-        let cache_control = authenticator.prepare(&mut request, is_anonymous);
+        let mut cache_control = authenticator.prepare(&mut request, is_anonymous);
         match identity {
             Identity::Anonymous => {
                 mark::anonymous::<M>(request.extensions_mut());
@@ -78,13 +78,16 @@ where
                 ResponseFuture::inner(self.inner.call(request), cache_control)
             }
             // guard: H9
-            Identity::Token(token) => match authenticator.admit(token, &mut request) {
-                Ok(()) => ResponseFuture::inner(self.inner.call(request), cache_control),
-                Err(failure) => {
-                    let response = authenticator.reject(&failure, &authenticator.head(&request));
-                    ResponseFuture::rejected(response)
+            Identity::Token(token) => {
+                match authenticator.admit(token, &mut request, &mut cache_control) {
+                    Ok(()) => ResponseFuture::inner(self.inner.call(request), cache_control),
+                    Err(failure) => {
+                        let response =
+                            authenticator.reject(&failure, &authenticator.head(&request));
+                        ResponseFuture::rejected(response)
+                    }
                 }
-            },
+            }
             Identity::Unknown(token) => {
                 let answer = Box::pin(authenticator.look_up(token));
                 // The service that is ready has to be the one that is called, so it waits with the request.

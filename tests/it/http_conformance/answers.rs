@@ -1,7 +1,8 @@
-//! Lines 37 to 42: properties of all our answers.
+//! Lines 37 to 42 and 47: properties of all our answers.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -15,6 +16,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_api_token::rejection::{RequestHead, ResponseForRejection, StatusOnly};
 use tower_api_token::{CachedApiToken, Lookup, Origin, Rejection, TokenDigest, TokenSource};
 
+use crate::http_conformance::transport::{Ask, Framework, Transport, send};
 use crate::http_conformance::world::*;
 
 /// 38
@@ -372,4 +374,52 @@ async fn a_valid_token_is_in_the_extensions_with_its_origin() {
         ]
     );
     assert_eq!(world.calls(), 1);
+}
+
+/// 47. Loaded and from memory, over HTTP/1.1, HTTP/2, and as a gRPC call.
+#[tokio::test]
+async fn an_end_that_is_near_is_announced_with_the_response() {
+    const NAME: &str = "api-token-expires";
+    let ask = |token: &str, content_type: &str| Ask {
+        method: "POST",
+        target: "/".to_owned(),
+        headers: vec![
+            ("authorization", format!("Bearer {token}").into_bytes()),
+            ("content-type", content_type.as_bytes().to_vec()),
+        ],
+    };
+    let (json, grpc) = ("application/json", "application/grpc");
+    let asks = [ask(ENDING, json), ask(ENDING, json), ask(ENDING, grpc)];
+    let hours = |hours: u64| Duration::from_secs(3_600 * hours);
+    for transport in [
+        Transport::Call,
+        Transport::Http1(Framework::Hyper),
+        Transport::Http2(Framework::Axum),
+    ] {
+        let world = World::new().layer(|layer| layer.expiry_notice(hours(2)));
+        for reply in send(transport, &world, &asks.each_ref()).await {
+            reply.assert_served();
+            let reached = world.reached.lock().unwrap();
+            let token = reached[0].extensions.get::<CachedApiToken>().unwrap();
+            let end = token.expires_at().unwrap();
+            let date = end.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            assert_eq!(reply.one(NAME), date, "{transport:?}");
+        }
+        // It does not expire, or the request is rejected.
+        for token in [GOOD, UNKNOWN, EXPIRED, SUSPENDED, FAILING] {
+            let replies = send(transport, &world, &[&ask(token, json)]).await;
+            assert!(replies[0].all(NAME).is_empty(), "{token}, {transport:?}");
+        }
+    }
+    // It expires later, or nothing is to be announced, or there is no token.
+    for before in [Duration::from_secs(3_500), Duration::ZERO] {
+        let world = World::new().layer(|layer| layer.expiry_notice(before));
+        assert!(world.bearer(ENDING).await.all(NAME).is_empty());
+    }
+    let world = World::new().layer(|layer| layer.expiry_notice(hours(2)).optional());
+    assert!(world.send(get(&[])).await.all(NAME).is_empty());
+    // The inner service's own header stays.
+    let mut world = World::new().layer(|layer| layer.expiry_notice(hours(2)));
+    world.served.insert(NAME, HeaderValue::from_static("soon"));
+    assert_eq!(world.bearer(ENDING).await.one(NAME), "soon");
 }

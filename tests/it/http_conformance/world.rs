@@ -26,6 +26,8 @@ pub(crate) const GOOD: &str = "app-Good-0123456789";
 pub(crate) const UNKNOWN: &str = "app-unknown-0123456";
 pub(crate) const REVOKED: &str = "app-revoked-0123456";
 pub(crate) const EXPIRED: &str = "app-expired-0123456";
+/// It expires an hour after it was loaded.
+pub(crate) const ENDING: &str = "app-ending-01234567";
 pub(crate) const OTHER_TYPE: &str = "dataset-0123456789a";
 pub(crate) const SUSPENDED: &str = "app-suspended-01234";
 pub(crate) const SUSPENDED_OTHER_TYPE: &str = "dataset-suspended-0";
@@ -81,6 +83,9 @@ impl TokenLoader for Database {
             EXPIRED => TokenRecord::new("tok-expired")
                 .token_type("app")
                 .expires_at(past),
+            ENDING => TokenRecord::new("tok-ending")
+                .token_type("app")
+                .expires_at(Utc::now() + Duration::from_secs(3_600)),
             OTHER_TYPE => TokenRecord::new("tok-dataset").token_type("dataset"),
             SUSPENDED => TokenRecord::new("tok-suspended")
                 .token_type("app")
