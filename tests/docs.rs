@@ -207,17 +207,35 @@ fn rust_blocks(text: &str) -> Vec<Vec<&str>> {
         .collect()
 }
 
-#[test]
-fn the_readmes_examples_are_part_of_a_program_that_compiles() {
-    let readme = read(Path::new("README.md"));
-    let program = read(Path::new("examples/readme.rs"));
-    let program: Vec<&str> = program.lines().map(str::trim).collect();
-    let blocks = rust_blocks(&readme);
-    assert!(blocks.len() >= 4, "{blocks:?}");
+/// Checks that the document has `least` blocks of Rust or more, and that each is in one of the programs.
+fn assert_in_programs(document: &str, least: usize, programs: &[&str]) {
+    let text = read(Path::new(document));
+    let programs: Vec<String> = programs.iter().map(|it| read(Path::new(it))).collect();
+    let has = |program: &String, block: &[&str]| {
+        let lines: Vec<&str> = program.lines().map(str::trim).collect();
+        lines.windows(block.len()).any(|lines| lines == block)
+    };
+    let blocks = rust_blocks(&text);
+    assert!(blocks.len() >= least, "{blocks:?}");
     for block in blocks {
-        let found = program.windows(block.len()).any(|lines| lines == block);
+        let found = programs.iter().any(|program| has(program, &block));
         assert!(found, "{block:?}");
     }
+}
+
+#[test]
+fn the_readmes_examples_are_part_of_a_program_that_compiles() {
+    assert_in_programs("README.md", 4, &["examples/readme.rs"]);
+}
+
+#[test]
+fn the_outbox_of_the_guide_is_the_one_that_is_tested() {
+    let programs = ["examples/postgres/outbox.rs", "examples/postgres/tokens.rs"];
+    assert_in_programs("docs/deployment.md", 2, &programs);
+    let guide = read(Path::new("docs/deployment.md"));
+    let migration = read(Path::new("examples/postgres/migrations/0001_tokens.sql"));
+    let table = migration.split_once("outbox.rs).\n").unwrap().1;
+    assert!(guide.contains(table), "{table}");
 }
 
 #[test]

@@ -6,12 +6,11 @@
 //! * The loader is one statement, on the primary and outside of any transaction (`tokens.rs`).
 //! * A change is committed first and then invalidated, in a task that outlives its request. The response is
 //!   a success only after the invalidation was confirmed (`operator.rs`).
-//!
-//! The demo server (`demo`) also has an outbox, so that an invalidation survives a crash between the commit
-//! and the confirmation. Without one, the old answer is served until its cache entry expires, or until the
-//! operator repeats the change.
+//! * An invalidation survives a crash between the commit and the confirmation: its row is committed with the change
+//!   (`outbox.rs`).
 
 mod operator;
+mod outbox;
 mod tokens;
 
 use std::error::Error;
@@ -94,6 +93,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
     print_usage(&issued, listener.local_addr()?);
+    tokio::spawn(outbox::work_off(database.clone(), cache.clone()));
     axum::serve(listener, app(database, cache)?).await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The operator's API: changes, with a token of another type.
 
 use std::future::Future;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -9,7 +10,10 @@ use axum::routing::post;
 use sqlx::PgPool;
 use tower_api_token::{ApiTokenCache, BoxError, Invalidation};
 
-use crate::tokens;
+use crate::{outbox, tokens};
+
+/// How long an operator waits for a Redis that is away.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct Service {
@@ -29,12 +33,14 @@ pub(crate) fn routes(database: PgPool, cache: ApiTokenCache) -> Router {
 
 async fn revoke(State(service): State<Service>, Path(id): Path<String>) -> StatusCode {
     to_its_end(async move {
-        // The statement is a transaction of its own, and is committed when it returns. After an invalidation
-        // before the commit, another request could load and cache the old state.
-        let Some(digest) = tokens::revoke(&service.database, &id).await? else {
+        // It is committed when it returns. After an invalidation before the commit, another request could load and
+        // cache the old state.
+        let Some((digest, row)) = tokens::revoke(&service.database, &id).await? else {
             return Ok(StatusCode::NOT_FOUND);
         };
-        confirm(service.cache.invalidate_digest(digest)).await
+        service
+            .confirm(row, service.cache.invalidate_digest(digest))
+            .await
     })
     .await
 }
@@ -53,19 +59,29 @@ async fn set_suspended(
     suspended: bool,
 ) -> StatusCode {
     to_its_end(async move {
-        if !tokens::suspend(&service.database, &tenant, suspended).await? {
+        let Some(row) = tokens::suspend(&service.database, &tenant, suspended).await? else {
             return Ok(StatusCode::NOT_FOUND);
-        }
+        };
         // One command for all tokens of the tenant.
-        confirm(service.cache.invalidate_tenant(&tenant)).await
+        service
+            .confirm(row, service.cache.invalidate_tenant(&tenant))
+            .await
     })
     .await
 }
 
-/// Performs an invalidation. When the operator receives the 204, no instance uses the old state.
-async fn confirm(invalidation: Invalidation<()>) -> Result<StatusCode, BoxError> {
-    invalidation.wait_for_all_instances().await?;
-    Ok(StatusCode::NO_CONTENT)
+impl Service {
+    /// Performs the invalidation of a committed change. When the operator receives the 204, no instance uses the old
+    /// state. After an error, the outbox continues.
+    async fn confirm(
+        &self,
+        row: i64,
+        invalidation: Invalidation<()>,
+    ) -> Result<StatusCode, BoxError> {
+        let invalidation = invalidation.wait_for_all_instances().retry_for(PATIENCE);
+        outbox::confirm(&self.database, row, invalidation).await?;
+        Ok(StatusCode::NO_CONTENT)
+    }
 }
 
 /// Runs a change in a task of its own: if the client disconnects, the handler is dropped, which must not

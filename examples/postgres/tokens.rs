@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tower_api_token::{Lookup, TokenDigest, TokenRecord};
 
+use crate::outbox;
+
 /// Creates the tables. The statements can be repeated, so this example needs no table of migrations. For a
 /// second migration use `sqlx::migrate!`.
 pub(crate) async fn migrate(database: &PgPool) -> Result<(), sqlx::Error> {
@@ -61,29 +63,40 @@ pub(crate) async fn load(
     }))
 }
 
-/// Revokes a token and returns its digest, or `None` if there is no token with this id. A repeated call
-/// returns the digest too, so that a request whose response was lost can be repeated.
+/// Revokes a token, and returns its digest and the outbox's row, or `None` if there is no token with this id. A
+/// repeated call returns both too, so that a request whose response was lost can be repeated.
 pub(crate) async fn revoke(
     database: &PgPool,
     id: &str,
-) -> Result<Option<TokenDigest>, sqlx::Error> {
+) -> Result<Option<(TokenDigest, i64)>, sqlx::Error> {
     const UPDATE: &str = "\
         UPDATE tokens SET revoked_at = COALESCE(revoked_at, now()) WHERE id = $1 RETURNING digest";
+    let mut transaction = database.begin().await?;
     let update = sqlx::query_scalar(UPDATE).bind(id);
-    let digest: Option<[u8; 32]> = update.fetch_optional(database).await?;
-    Ok(digest.map(TokenDigest::from_bytes))
+    let digest: Option<[u8; 32]> = update.fetch_optional(&mut *transaction).await?;
+    let Some(digest) = digest.map(TokenDigest::from_bytes) else {
+        return Ok(None);
+    };
+    let row = outbox::owe_token(&mut transaction, digest).await?;
+    transaction.commit().await?;
+    Ok(Some((digest, row)))
 }
 
-/// Suspends or resumes a tenant. Returns whether it exists.
+/// Suspends or resumes a tenant. Returns the outbox's row, or `None` if there is no such tenant.
 pub(crate) async fn suspend(
     database: &PgPool,
     tenant: &str,
     suspended: bool,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<i64>, sqlx::Error> {
     const UPDATE: &str = "UPDATE tenants SET suspended = $2 WHERE id = $1";
+    let mut transaction = database.begin().await?;
     let update = sqlx::query(UPDATE).bind(tenant).bind(suspended);
-    let updated = update.execute(database).await?;
-    Ok(updated.rows_affected() > 0)
+    if update.execute(&mut *transaction).await?.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let row = outbox::owe_tenant(&mut transaction, tenant).await?;
+    transaction.commit().await?;
+    Ok(Some(row))
 }
 
 pub(crate) async fn add_tenant(database: &PgPool, id: &str) -> Result<(), sqlx::Error> {

@@ -17,3 +17,10 @@ CREATE TABLE IF NOT EXISTS tokens (
     expires_at TIMESTAMPTZ,
     revoked_at TIMESTAMPTZ
 );
+
+-- The outbox (outbox.rs).
+CREATE TABLE IF NOT EXISTS pending_invalidations (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind    text NOT NULL CHECK (kind IN ('token_digest', 'tenant')),
+    subject text NOT NULL CHECK (kind = 'tenant' OR subject ~ '^[0-9a-f]{64}$')
+);

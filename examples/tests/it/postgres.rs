@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
-use test_support::{Example, PostgresServer, RedisServer};
+use test_support::{Direction, Example, FaultProxy, PostgresServer, RedisServer};
 use tower_api_token::{TokenDigest, TokenFormat};
 
 /// The printed commands, by their index.
@@ -174,6 +174,45 @@ async fn disconnect_does_not_prevent_the_invalidation() {
         example.paste(WHOAMI).status == 401
     })
     .await;
+}
+
+/// The process ends between the commit and the invalidation, which does not get through to Redis. Another instance
+/// performs it.
+#[tokio::test]
+async fn invalidation_survives_a_crash() {
+    let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+    let proxy = FaultProxy::start(redis.addr());
+    let (database, cache) = (postgres.url(), redis.url());
+    let through_proxy = format!("redis://{}", proxy.addr());
+    let with = |cache: &str| start(&[("DATABASE_URL", &database), ("REDIS_URL", cache)]);
+    let one = with(&through_proxy);
+    one.paste(WHOAMI).expect(200);
+    proxy.stall(Direction::ToServer);
+
+    let line = one.commands()[REVOKE];
+    let (_, path) = line.split_once(one.address()).unwrap();
+    let mut request = TcpStream::connect(one.address()).unwrap();
+    let (address, token) = (one.address(), operator(&one));
+    write!(
+        request,
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n"
+    )
+    .unwrap();
+    let mut observer = PgConnection::connect(&database).await.unwrap();
+    let mut pending = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM pending_invalidations");
+        count.fetch_one(&mut observer).await.unwrap()
+    };
+    eventually("the change is committed", async || pending().await == 1).await;
+    let token = user(&one).to_owned();
+    drop(one);
+
+    let other = with(&cache);
+    eventually("the token is refused", async || {
+        other.curl_as(&token, "/v1/whoami", &[]).status == 401
+    })
+    .await;
+    eventually("nothing is pending", async || pending().await == 0).await;
 }
 
 #[test]
