@@ -78,6 +78,7 @@ prop_compose! {
         id in text().prop_filter("an id", |id| !id.is_empty()),
         texts in (text(), option::of(text()), option::of(text())),
         times in (option::of(time()), option::of(time()), option::of(time())),
+        scopes in vec(text(), 0..3),
         metadata in metadata(),
     ) -> TokenRecord<Json> {
         let (token_type, app_id, tenant_id) = texts;
@@ -89,6 +90,7 @@ prop_compose! {
             .created_at(created_at)
             .expires_at(expires_at)
             .last_used_at(last_used_at)
+            .scopes(scopes)
             .metadata(metadata)
     }
 }

@@ -167,6 +167,26 @@ impl<M> CachedApiToken<M> {
         self.record().token_type.as_deref()
     }
 
+    /// Returns the OAuth scopes of the token, as the [loader](TokenRecord::scopes) set them.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.record().scopes.iter()
+    }
+
+    /// Returns whether the token has this OAuth scope.
+    ///
+    /// # Examples
+    /// ```
+    /// use tower_api_token::{CachedApiToken, Rejection};
+    ///
+    /// fn may_delete(token: &CachedApiToken) -> Result<(), Rejection> {
+    ///     token.has_scope("orders:delete").then_some(()).ok_or(Rejection::INSUFFICIENT_SCOPE)
+    /// }
+    /// # let _ = may_delete;
+    /// ```
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.record().scopes.contain(scope)
+    }
+
     /// Returns the token itself, whose text only [`BearerToken::expose`] shows.
     pub fn token(&self) -> &BearerToken {
         &self.principal.token
@@ -253,6 +273,10 @@ impl<M> CachedApiToken<M> {
                 }))
             }
         }
+    }
+
+    pub(crate) fn is_of_type(&self, asked: Option<&str>) -> bool {
+        self.record().is_of_type(asked)
     }
 
     pub(crate) fn into_principal(self) -> Arc<Principal<M>> {

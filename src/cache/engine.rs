@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::answer::Resolved;
 use super::bounds::{Bounds, Published};
 use super::bulkhead::Bulkhead;
-use super::cached_token::CacheRef;
+use super::cached_token::{CacheRef, CachedApiToken};
 use super::error::Unavailable;
 use super::generations::Generations;
 use super::local::{Fingerprint, Local};
@@ -100,6 +100,16 @@ pub(crate) struct Engine<M> {
 }
 
 impl<M: Send + Sync + 'static> Engine<M> {
+    /// Returns whether `token` has expired since it was answered.
+    pub(crate) fn has_expired(&self, token: &CachedApiToken<M>) -> bool {
+        token.principal().entry.value.is_expired(self.clock.wall())
+    }
+
+    /// Returns whether this cache answered with `token`.
+    pub(crate) fn has_answered(&self, token: &CachedApiToken<M>) -> bool {
+        Arc::ptr_eq(&token.principal().cache, &self.this)
+    }
+
     /// Returns whether operators can know of this instance's bound from here on. It is asked before a
     /// send; only then may what the command proves be kept: an operator that deletes after the command
     /// ran finds the bound when it reads the registry after that.

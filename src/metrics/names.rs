@@ -23,7 +23,7 @@ pub(super) const MISS: &str = "api_token_miss_seconds";
 pub(super) type Counted = (&'static str, &'static str, fn(&Stats) -> u64);
 
 /// The counters that have no label of their own.
-pub(super) const COUNTERS: [Counted; 19] = [
+pub(super) const COUNTERS: [Counted; 20] = [
     ("api_token_loads_total", "Calls of the loader.", |stats| {
         stats.loads
     }),
@@ -86,6 +86,11 @@ pub(super) const COUNTERS: [Counted; 19] = [
         "api_token_negative_writes_skipped_total",
         "Negative answers that were not written, because too many were being written.",
         |stats| stats.negative_writes_skipped,
+    ),
+    (
+        "api_token_report_only_rejections_total",
+        "Requests that passed, and that a report-only policy would have rejected.",
+        |stats| stats.report_only_rejections,
     ),
     (
         "api_token_invalidations_total",

@@ -52,6 +52,9 @@ pub struct Stats {
     /// Negative answers that were not written to the store, because too many were being written (a flood
     /// of invented tokens).
     pub negative_writes_skipped: u64,
+    /// Requests that passed, and that a
+    /// [report-only policy](crate::ApiTokenLayerBuilder::policy_report_only) would have rejected.
+    pub report_only_rejections: u64,
     /// Invalidations that were confirmed.
     pub invalidations: u64,
     /// Attempts of invalidations that were not confirmed.

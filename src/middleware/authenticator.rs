@@ -23,6 +23,7 @@ use crate::middleware::policy::Policy;
 use crate::middleware::rejected::Rejected;
 use crate::middleware::rejection::{Challenges, Rejection, ResponseForRejection, respond};
 use crate::middleware::request_head::RequestHead;
+use crate::middleware::required_scopes::RequiredScopes;
 use crate::middleware::verification::{UnverifiedToken, Verification};
 use crate::token::BearerToken;
 use crate::trace::event;
@@ -43,8 +44,14 @@ pub(crate) struct Authenticator<M> {
     pub(crate) allow_shared_caching: bool,
     /// How long before its end a token is announced to end; zero: never.
     pub(crate) expiry_notice: Duration,
+    /// A token has to have all of them.
+    pub(crate) required_scopes: Option<RequiredScopes>,
     /// All of them have to agree.
     pub(crate) policies: Vec<Policy<M>>,
+    /// Policies whose rejections are counted and logged, and nothing else.
+    pub(crate) reported: Vec<Policy<M>>,
+    /// Whether a layer of the same cache may be outside, whose answer for the request is used.
+    pub(crate) is_stricter: bool,
     pub(crate) challenges: Challenges,
     /// Whether rejected gRPC calls are answered with a gRPC status.
     pub(crate) grpc_status: bool,
@@ -117,7 +124,13 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
             return Ok(Identity::Anonymous);
         }
         let (headers, uri) = (request.headers(), request.uri());
-        let token = match self.sources.read(headers, uri, &self.limits) {
+        let presented = self.sources.read(headers, uri, &self.limits);
+        if self.is_stricter
+            && let Some(token) = self.verified_outside(request, &presented)
+        {
+            return Ok(Identity::Token(token.clone()));
+        }
+        let token = match presented {
             Presented::Token(token) => token,
             Presented::Other(token) => return Ok(Identity::Other(BearerToken::new(token))),
             Presented::Nothing if self.optional => return Ok(Identity::Anonymous),
@@ -136,6 +149,25 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
             Some(answer) => admitted(answer).map(Identity::Token),
             None => Ok(Identity::Unknown(BearerToken::new(token))),
         }
+    }
+
+    /// Returns the token that a layer of the same cache, outside of this one, has verified for this request. If the
+    /// credential is still there, it has to be that token.
+    fn verified_outside<'a>(
+        &self,
+        request: &RequestHead<'a>,
+        presented: &Presented<'_>,
+    ) -> Option<&'a CachedApiToken<M>> {
+        let token = request.extensions().get::<CachedApiToken<M>>()?;
+        // guard: H38
+        let is_presented = match presented {
+            Presented::Token(text) => token.token().is(text),
+            Presented::Nothing => true,
+            _ => false,
+        };
+        let engine = &self.cache.engine;
+        let is_valid = token.is_of_type(self.token_type.as_deref()) && !engine.has_expired(token);
+        (is_presented && is_valid && engine.has_answered(token)).then_some(token)
     }
 
     /// Looks up a token that this process's memory does not hold.
@@ -236,10 +268,36 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         token: &CachedApiToken<M>,
         request: &RequestHead<'_>,
     ) -> Result<(), Failure> {
+        if let Some(required) = &self.required_scopes {
+            required.check(token)?;
+        }
         for policy in &self.policies {
             policy(token, request)?;
         }
+        if !self.reported.is_empty() {
+            self.report(token, request);
+        }
         Ok(())
+    }
+
+    /// Counts and logs what the first of the reported policies that disagrees would have rejected.
+    #[cold]
+    fn report(&self, token: &CachedApiToken<M>, request: &RequestHead<'_>) {
+        let mut policies = self.reported.iter();
+        let Some(rejection) = policies.find_map(|policy| policy(token, request).err()) else {
+            return;
+        };
+        self.cache.engine.counters.reported.add();
+        let failure = Failure::from(rejection);
+        event!(
+            debug,
+            "tower_api_token::report_only",
+            "a request would have been rejected",
+            reason = failure.reason.as_str(),
+            scope = failure.rejection.scope(),
+            token_id = token.id(),
+            token_type = token.token_type()
+        );
     }
 
     /// Rejects a request whose head somebody else holds.
@@ -274,4 +332,29 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
+}
+
+impl<M> Authenticator<M> {
+    /// Returns a copy that requires further scopes, and that every request has a valid token.
+    pub(crate) fn with_scopes(&self, scopes: &RequiredScopes) -> Self {
+        let required = self.required_scopes.as_ref();
+        Self {
+            cache: self.cache.clone(),
+            token_type: self.token_type.clone(),
+            sources: self.sources.clone(),
+            limits: self.limits.clone().without_others(),
+            optional: false,
+            strip_credentials: self.strip_credentials,
+            allow_cors_preflight: self.allow_cors_preflight,
+            allow_shared_caching: self.allow_shared_caching,
+            expiry_notice: self.expiry_notice,
+            required_scopes: Some(required.map_or(scopes.clone(), |own| own.and(scopes))),
+            policies: self.policies.clone(),
+            reported: self.reported.clone(),
+            is_stricter: true,
+            challenges: self.challenges.clone(),
+            grpc_status: self.grpc_status,
+            rejection_response: Arc::clone(&self.rejection_response),
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::middleware::rejection::{
     Challenges, Parameters, ProblemDetails, Rejection, ResponseForRejection,
 };
 use crate::middleware::request_head::RequestHead;
+use crate::middleware::required_scopes::RequiredScopes;
 use crate::token::TokenFormat;
 
 /// Builds an [`ApiTokenLayer`](crate::ApiTokenLayer); see [`ApiTokenLayer::builder`](crate::ApiTokenLayer::builder).
@@ -32,6 +33,9 @@ pub struct ApiTokenLayerBuilder<M> {
     visible_ascii_tokens: bool,
     token_formats: Vec<TokenFormat>,
     policies: Vec<Policy<M>>,
+    reported: Vec<Policy<M>>,
+    required_scopes: Vec<String>,
+    reported_scopes: Vec<String>,
     challenge: Parameters,
     grpc_status: bool,
     rejection_response: Arc<dyn ResponseForRejection>,
@@ -63,6 +67,9 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             visible_ascii_tokens: false,
             token_formats: Vec::new(),
             policies: Vec::new(),
+            reported: Vec::new(),
+            required_scopes: Vec::new(),
+            reported_scopes: Vec::new(),
             challenge: Parameters::default(),
             grpc_status: true,
             rejection_response: Arc::new(ProblemDetails::new()),
@@ -296,6 +303,78 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
         self
     }
 
+    /// Requires these OAuth scopes of each token, with a space between them.
+    ///
+    /// A valid token that lacks one of them is rejected with 403 `insufficient_scope`, and the challenge names all of
+    /// them. Call this again to require further ones. Scopes are those of
+    /// [`TokenRecord::scopes`](crate::TokenRecord::scopes), and are asked for before the policies. To require more of
+    /// some routes, use [`ApiTokenLayer::require_scopes`](crate::ApiTokenLayer::require_scopes).
+    ///
+    /// An [optional](Self::optional) layer cannot require scopes, because a request without a token would pass: it is an
+    /// error of [`build`](Self::build). [Tokens of other kinds](Self::pass_other_tokens) pass, and the service
+    /// compares theirs. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord};
+    ///
+    /// let loader = |_: Lookup| async {
+    ///     Ok::<_, std::io::Error>(Some(TokenRecord::new("tok-1").scopes(["orders:read"])))
+    /// };
+    /// let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::builder(cache).require_scopes("orders:read").build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn require_scopes(mut self, scopes: impl Into<String>) -> Self {
+        self.required_scopes.push(scopes.into());
+        self
+    }
+
+    /// Adds a policy whose rejections are counted and logged, but not enforced.
+    ///
+    /// It shows what a [policy](Self::policy) would reject before it does.
+    /// [`Stats::report_only_rejections`](crate::metrics::Stats::report_only_rejections) counts, and each one is an event
+    /// with the token's id, under the target `tower_api_token::report_only` at the level `DEBUG`. It is called for
+    /// requests that pass.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::rejection::RequestHead;
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, Rejection};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let only_with_tenant = |token: &CachedApiToken, _: &RequestHead<'_>| match token.tenant_id() {
+    ///     Some(_) => Ok(()),
+    ///     None => Err(Rejection::INSUFFICIENT_SCOPE),
+    /// };
+    /// let layer = ApiTokenLayer::builder(cache).policy_report_only(only_with_tenant).build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn policy_report_only<P>(mut self, policy: P) -> Self
+    where
+        P: Fn(&CachedApiToken<M>, &RequestHead<'_>) -> Result<(), Rejection>,
+        P: Send + Sync + 'static,
+    {
+        self.reported.push(Arc::new(policy));
+        self
+    }
+
+    /// Counts and logs requests whose tokens lack these OAuth scopes, without rejecting them, as
+    /// [`policy_report_only`](Self::policy_report_only) does.
+    ///
+    /// It shows which keys would stop working before [`require_scopes`](Self::require_scopes) is set, or before a
+    /// scope is taken from a key.
+    pub fn require_scopes_report_only(mut self, scopes: impl Into<String>) -> Self {
+        self.reported_scopes.push(scopes.into());
+        self
+    }
+
     /// Sets the realm of the challenges (RFC 9110 section 11.5).
     ///
     /// Defaults to `api`.
@@ -479,6 +558,12 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
 
     /// Checks all settings.
     pub(crate) fn authenticator(self) -> Result<Authenticator<M>, ConfigError> {
+        let required_scopes = self.checked_scopes()?;
+        let mut reported = self.reported.clone();
+        for scopes in &self.reported_scopes {
+            let scopes = RequiredScopes::new("require_scopes_report_only", scopes)?;
+            reported.push(Arc::new(move |token, _| scopes.check(token)));
+        }
         let token_type = self.checked_token_type()?;
         let sources = Sources::new(&self.sources, self.multiple_tokens)?;
         let mut limits = Limits::new(
@@ -500,11 +585,28 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             allow_cors_preflight: self.allow_cors_preflight,
             allow_shared_caching: self.allow_shared_caching,
             expiry_notice: self.expiry_notice,
+            required_scopes,
             policies: self.policies,
+            reported,
+            is_stricter: false,
             challenges,
             grpc_status: self.grpc_status,
             rejection_response: self.rejection_response,
         })
+    }
+
+    /// `None` requires none.
+    fn checked_scopes(&self) -> Result<Option<RequiredScopes>, ConfigError> {
+        let mut all: Option<RequiredScopes> = None;
+        for scopes in &self.required_scopes {
+            let scopes = RequiredScopes::new("require_scopes", scopes)?;
+            all = Some(all.map_or(scopes.clone(), |all| all.and(&scopes)));
+        }
+        if all.is_some() && self.optional {
+            let message = "an optional layer would let requests pass without any".to_owned();
+            return Err(ConfigError::of("require_scopes", message));
+        }
+        Ok(all)
     }
 
     /// `None` accepts any type.

@@ -11,6 +11,7 @@ use crate::error::{ConfigError, valid};
 use crate::middleware::authenticator::Authenticator;
 use crate::middleware::builder::ApiTokenLayerBuilder;
 use crate::middleware::rejected::Rejected;
+use crate::middleware::required_scopes::RequiredScopes;
 use crate::middleware::service::ApiTokenService;
 use crate::middleware::verification::Verification;
 
@@ -155,6 +156,43 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
     /// ```
     pub fn builder(cache: ApiTokenCache<M>) -> ApiTokenLayerBuilder<M> {
         ApiTokenLayerBuilder::new(cache)
+    }
+
+    /// Returns a stricter copy of this layer, which also requires these OAuth scopes, with a space between them.
+    ///
+    /// It has the same cache, settings and rejections, and is for some routes or methods, as a layer of their own or
+    /// inside of this one. Inside, it uses the token that this layer verified, without a second lookup. It requires a
+    /// valid token, even if this layer is [optional](ApiTokenLayerBuilder::optional) or
+    /// [passes other tokens](ApiTokenLayerBuilder::pass_other_tokens). [Policies](ApiTokenLayerBuilder::policy) are
+    /// asked by each of the two layers.
+    ///
+    /// # Errors
+    /// Returns an error if `scopes` is not one or more scopes (RFC 6749 section 3.3) with single spaces between them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use tower_api_token::{ApiTokenLayer, ConfigError};
+    ///
+    /// async fn list() {}
+    /// async fn create() {}
+    ///
+    /// fn app(layer: &ApiTokenLayer) -> Result<Router, ConfigError> {
+    ///     let orders = get(list)
+    ///         .layer(layer.require_scopes("orders:read")?)
+    ///         .merge(axum::routing::post(create).layer(layer.require_scopes("orders:write")?));
+    ///     Ok(Router::new()
+    ///         .route("/orders", orders)
+    ///         .route("/health-of-orders", get(async || "ok"))
+    ///         .layer(layer.clone()))
+    /// }
+    /// # let _ = app;
+    /// ```
+    pub fn require_scopes(&self, scopes: &str) -> Result<Self, ConfigError> {
+        let scopes = RequiredScopes::new("require_scopes", scopes)?;
+        let authenticator = Arc::new(self.authenticator.with_scopes(&scopes));
+        Ok(Self { authenticator })
     }
 
     /// Verifies a request without a `Service` around it: where a framework has no Tower layers, in a server

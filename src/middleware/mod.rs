@@ -15,6 +15,7 @@ mod policy;
 mod rejected;
 pub(crate) mod rejection;
 pub(crate) mod request_head;
+mod required_scopes;
 mod service;
 mod verification;
 

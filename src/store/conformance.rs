@@ -72,6 +72,7 @@ fn record() -> TokenRecord<u32> {
         .tenant_id("t-1".to_owned())
         .created_at(at)
         .expires_at(at + Duration::from_secs(1 << 30))
+        .scopes(["orders:read", "stock"])
         .metadata(7)
 }
 
@@ -608,7 +609,7 @@ mod redis_only {
             json,
             serde_json::json!({
                 "id": "tok-\"1\"é", "app_id": null, "tenant_id": "t-1", "type": "app",
-                "digest": hex, "last_used_at": null,
+                "scope": "orders:read stock", "digest": hex, "last_used_at": null,
                 "created_at": "2023-11-14T22:13:20.123456Z",
                 "expires_at": "2057-11-23T11:50:24.123456Z", "metadata": 7,
             })

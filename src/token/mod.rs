@@ -5,6 +5,7 @@ mod format;
 mod invalid_reason;
 mod optional_text;
 mod record;
+mod scopes;
 mod secret;
 pub(crate) mod timestamp;
 
@@ -13,6 +14,8 @@ pub use format::{GenerateError, TokenFormat};
 pub use invalid_reason::InvalidReason;
 pub use optional_text::IntoOptionalText;
 pub use record::TokenRecord;
+#[cfg(feature = "redis")]
+pub(crate) use scopes::Scopes;
 pub use secret::{BearerToken, ParseDigestError, TokenDigest};
 pub(crate) use secret::{hex_digits, parse_hex, same, write_hex};
 pub use timestamp::IntoTimestamp;

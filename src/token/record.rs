@@ -6,6 +6,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 
 use super::optional_text::IntoOptionalText;
+use super::scopes::Scopes;
 use super::secret::TokenDigest;
 use super::timestamp::IntoTimestamp;
 
@@ -28,6 +29,7 @@ pub struct TokenRecord<M = ()> {
     pub(crate) app_id: Option<String>,
     pub(crate) tenant_id: Option<String>,
     pub(crate) token_type: Option<String>,
+    pub(crate) scopes: Scopes,
     pub(crate) digest: Option<TokenDigest>,
     pub(crate) last_used_at: Option<DateTime<Utc>>,
     pub(crate) created_at: Option<DateTime<Utc>>,
@@ -47,6 +49,7 @@ impl TokenRecord {
             app_id: None,
             tenant_id: None,
             token_type: None,
+            scopes: Scopes::default(),
             digest: None,
             last_used_at: None,
             created_at: None,
@@ -81,6 +84,26 @@ impl<M> TokenRecord<M> {
     #[must_use]
     pub fn tenant_id<K>(mut self, tenant_id: impl IntoOptionalText<K>) -> Self {
         self.tenant_id = tenant_id.into_optional_text();
+        self
+    }
+
+    /// Sets the OAuth scopes of the token (RFC 6749 section 3.3), which
+    /// [`require_scopes`](crate::ApiTokenLayerBuilder::require_scopes) compares. Defaults to none.
+    ///
+    /// A text with spaces is a list of scopes, as in OAuth.
+    ///
+    /// # Examples
+    /// ```
+    /// use tower_api_token::TokenRecord;
+    ///
+    /// // A column with an array, and one with a text.
+    /// let record: TokenRecord = TokenRecord::new("tok-1").scopes(vec!["orders:read", "orders:write"]);
+    /// let record: TokenRecord = TokenRecord::new("tok-1").scopes(["orders:read orders:write"]);
+    /// # let _ = record;
+    /// ```
+    #[must_use]
+    pub fn scopes(mut self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.scopes = Scopes::new(scopes);
         self
     }
 
@@ -173,6 +196,7 @@ impl<M> TokenRecord<M> {
             app_id: self.app_id,
             tenant_id: self.tenant_id,
             token_type: self.token_type,
+            scopes: self.scopes,
             digest: self.digest,
             last_used_at: self.last_used_at,
             created_at: self.created_at,

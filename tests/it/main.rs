@@ -38,6 +38,7 @@ mod outages;
 mod pepper;
 mod replays;
 mod round_trips;
+mod scopes;
 #[cfg(feature = "axum")]
 mod secrets;
 mod shared_reads;

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use serde::{Deserialize, Serialize};
 use test_support::{Needles, RedisServer, free_port};
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_api_token::last_use::{LastUse, LastUseRecorder};
 use tower_api_token::metrics::Outcome;
-use tower_api_token::middleware::MissingApiToken;
+use tower_api_token::middleware::{MissingApiToken, MultipleTokens, Verification};
 use tower_api_token::rejection::{ProblemDetails, RequestHead, ResponseForRejection, StatusOnly};
 use tower_api_token::store::{KeyLayout, RedisTls};
 use tower_api_token::test_util::{ManualClock, SyncPoint, SyncPoints};
@@ -223,7 +223,7 @@ impl Shown {
     }
 
     async fn of_http(&mut self, cache: Cache) {
-        let layer = ApiTokenLayer::builder(cache)
+        let layer = ApiTokenLayer::builder(cache.clone())
             .token_type("app")
             .build()
             .unwrap();
@@ -261,6 +261,35 @@ impl Shown {
         let missing = CachedApiToken::<Account>::from_request_parts(&mut parts, &()).await;
         let missing: MissingApiToken = missing.unwrap_err();
         self.error("MissingApiToken", &missing);
+
+        // Without a service, and with tokens of another kind, of which none is ours.
+        let layer = ApiTokenLayer::builder(cache.clone())
+            .token_type("app")
+            .token_format(TokenFormat::from_static("ours-"))
+            .pass_other_tokens()
+            .build()
+            .unwrap();
+        let (parts, ()) = request("Bearer", TOKEN).into_parts();
+        let verification = layer.verify(&parts).await.unwrap();
+        self.of("Verification", &verification);
+        let Verification::Unverified(other) = verification else {
+            panic!("{verification:?}");
+        };
+        assert_eq!(other.token().expose(), TOKEN);
+        self.of("UnverifiedToken", &other);
+        let (parts, ()) = request("Bearer", &format!("ours-{TOKEN}")).into_parts();
+        let rejected = layer.verify(&parts).await.unwrap_err();
+        self.error("Rejected", &rejected);
+        let service = layer.layer(service_fn(async |request: Request<()>| {
+            let (mut parts, ()) = request.into_parts();
+            let refused = CachedApiToken::<Account>::from_request_parts(&mut parts, &()).await;
+            let mut response = Response::new(String::new());
+            response.extensions_mut().insert(refused.unwrap_err());
+            Ok::<_, Infallible>(response)
+        }));
+        let response = service.oneshot(request("Bearer", TOKEN)).await.unwrap();
+        let refused = response.extensions().get::<MissingApiToken>().unwrap();
+        self.error("MissingApiToken", refused);
     }
 
     fn of_values(&mut self) {
@@ -284,6 +313,7 @@ impl Shown {
             Rejection::MissingToken,
             Rejection::InvalidToken,
             Rejection::MultipleTokens,
+            Rejection::MissingProtocol,
             Rejection::Denied("tenant suspended".into()),
             Rejection::Unavailable {
                 retry_after: Duration::from_secs(1),
@@ -291,6 +321,7 @@ impl Shown {
         ] {
             self.of("Rejection", &rejection);
         }
+        self.of("MultipleTokens", &MultipleTokens::Reject);
         self.of("TokenFormat", &TokenFormat::from_static("app-"));
         let sink = |_: Vec<LastUse>| async { Ok::<_, Infallible>(()) };
         self.of("LastUseRecorder", &LastUseRecorder::new(sink));

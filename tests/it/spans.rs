@@ -10,7 +10,7 @@ use chrono::DateTime;
 use http::{Request, Response};
 use test_support::{Needles, RedisServer};
 use tower::{Layer as _, ServiceExt, service_fn};
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, TokenRecord};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, Lookup, Rejection, TokenRecord};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, NoSubscriber};
@@ -260,6 +260,45 @@ async fn a_rejection_is_an_event_with_the_reason_hidden_from_clients() {
     assert_eq!(reasons.len(), 8, "one each");
     let counted: u64 = cache.stats().rejections().map(|(_, count)| count).sum();
     assert_eq!(counted, 8);
+}
+
+#[tokio::test]
+async fn what_is_report_only_is_counted_and_logged_with_the_token() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let db = Db::with(TOKEN, Row::new("app"));
+    let cache = db.cache().build().unwrap();
+    let layer = ApiTokenLayer::builder(cache.clone())
+        .policy_report_only(|_, request| match request.path() {
+            "/never" => Err(Rejection::Denied("no".into())),
+            _ => Ok(()),
+        })
+        .require_scopes_report_only("orders:read orders:write")
+        .build()
+        .unwrap();
+    let strict = layer.require_scopes("orders:read").unwrap();
+    let verify = async |layer: &ApiTokenLayer<u64>, token: &str, path: &str| {
+        let request = Request::get(path).header("authorization", format!("Bearer {token}"));
+        let parts = request.body(()).unwrap().into_parts().0;
+        layer.verify(&parts).await.is_ok()
+    };
+    assert!(verify(&layer, TOKEN, "/").await);
+    assert!(verify(&layer, TOKEN, "/never").await);
+    assert!(!verify(&layer, UNKNOWN, "/").await);
+    // What is rejected is not reported.
+    assert!(!verify(&strict, TOKEN, "/never").await);
+    let events = capture.events.lock().unwrap();
+    let reported: Vec<_> = events
+        .iter()
+        .filter(|event| event.target == "tower_api_token::report_only")
+        .collect();
+    let field = |at: usize, name: &str| reported[at].fields.get(name).map(String::as_str);
+    assert_eq!(reported.len(), 2);
+    assert_eq!(field(0, "reason"), Some("insufficient_scope"));
+    assert_eq!(field(0, "scope"), Some("orders:read orders:write"));
+    assert_eq!(field(0, "token_id"), Some("tok-1"));
+    assert_eq!(field(1, "reason"), Some("denied"));
+    assert_eq!(cache.stats().report_only_rejections, 2);
 }
 
 #[tokio::test]

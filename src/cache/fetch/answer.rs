@@ -136,5 +136,9 @@ fn own_bytes<M>(record: &TokenRecord<M>) -> usize {
         + optional(&record.token_type)
         + optional(&record.app_id)
         + optional(&record.tenant_id)
+        + record
+            .scopes
+            .as_str()
+            .map_or(0, |scopes| scopes.len() + size_of::<Box<str>>())
         + record.denied.as_ref().map_or(0, |reason| reason.len())
 }

@@ -52,7 +52,7 @@ impl Presented<'_> {
 }
 
 /// What a token may look like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     lengths: RangeInclusive<usize>,
     visible_ascii: bool,
@@ -102,6 +102,12 @@ impl Limits {
         }
         self.others = true;
         Ok(self)
+    }
+
+    /// Recognizes no tokens of other kinds.
+    pub(crate) fn without_others(mut self) -> Self {
+        self.others = false;
+        self
     }
 
     /// Returns the text if it has an accepted length and alphabet.

@@ -16,7 +16,7 @@ use crate::middleware::credentials::{basic, cookie, query, scheme, websocket};
 const ACCESS_TOKEN: &str = "access_token";
 
 /// The places that a layer reads tokens from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sources {
     places: Vec<Place>,
     multiple: MultipleTokens,
@@ -176,7 +176,7 @@ impl Sources {
 }
 
 /// A valid [`TokenSource`].
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Authorization {
         scheme: Box<str>,

@@ -88,6 +88,13 @@ impl Rejection {
         Ok(Self::InsufficientScope { scope })
     }
 
+    pub(crate) fn scope(&self) -> Option<&str> {
+        match self {
+            Self::InsufficientScope { scope } => scope.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {

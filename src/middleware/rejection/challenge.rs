@@ -7,6 +7,7 @@ use crate::middleware::rejection::cause::Rejection;
 use crate::middleware::rejection::scope::check_scope;
 
 /// The parameters of a layer's challenges, as they were set.
+#[derive(Clone)]
 pub(crate) struct Parameters {
     pub(crate) realm: String,
     pub(crate) scope: Option<String>,
@@ -28,6 +29,7 @@ impl Default for Parameters {
 
 /// The challenges of one layer, one for each scheme. They are built once, except for those that name a
 /// policy's scope.
+#[derive(Clone)]
 pub(crate) struct Challenges {
     schemes: Vec<Box<str>>,
     /// Checked, and the realm escaped for a quoted string.

@@ -24,4 +24,5 @@ pub(crate) use challenge::{Challenges, Parameters};
 pub use problem::ProblemDetails;
 pub use response::ResponseForRejection;
 pub(crate) use response::respond;
+pub(crate) use scope::check_scope;
 pub use status_only::StatusOnly;

@@ -1,4 +1,4 @@
-//! Lines 9, 12, 16, 38 and 44: invalid configurations.
+//! Lines 9, 12, 16, 38, 44 and 48: invalid configurations.
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -72,6 +72,24 @@ fn an_invalid_name_of_a_source_is_an_error() {
 fn other_tokens_pass_only_beside_a_format() {
     rejects("pass_other_tokens", layer().pass_other_tokens());
     accepts(layer().pass_other_tokens().token_format(FORMAT));
+}
+
+/// 48
+#[test]
+fn scopes_that_no_challenge_can_hold_are_an_error() {
+    for bad in ["", "a  b", "a\"b", "a\nb", "é"] {
+        rejects("require_scopes", layer().require_scopes(bad));
+        let reported = layer().require_scopes_report_only(bad);
+        rejects("require_scopes_report_only", reported);
+        let error = World::new().layer.require_scopes(bad).unwrap_err();
+        assert_eq!(error.setting(), "require_scopes");
+    }
+    accepts(
+        layer()
+            .require_scopes("a b")
+            .require_scopes_report_only("c"),
+    );
+    rejects("require_scopes", layer().optional().require_scopes("a"));
 }
 
 thread_local! {

@@ -78,6 +78,7 @@ impl TokenLoader for Database {
         Ok(Some(match lookup.token().expose() {
             GOOD => TokenRecord::new("tok-good")
                 .token_type("app")
+                .scopes(["orders:read", "stock"])
                 .digest(lookup.digest()),
             REVOKED if not_yet_revoked => TokenRecord::new("tok-revoked").token_type("app"),
             EXPIRED => TokenRecord::new("tok-expired")

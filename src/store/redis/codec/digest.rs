@@ -13,7 +13,7 @@ use super::shared::{
 use super::times;
 use crate::store::entry::{Entry, Generation, Value};
 use crate::store::keys::KeyDigest;
-use crate::token::TokenRecord;
+use crate::token::{Scopes, TokenRecord};
 
 const RECORD: &[u8] = b"V1";
 const ABSENT: &[u8] = b"N1";
@@ -39,6 +39,8 @@ struct RecordJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     denied: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<serde_json::Value>,
 }
 
@@ -62,6 +64,8 @@ struct ReadRecordJson<'a, M> {
     generation: Option<Text<'a>>,
     soft: Option<u64>,
     denied: Option<String>,
+    #[serde(borrow)]
+    scope: Option<Text<'a>>,
     #[serde(default = "Option::default")]
     metadata: Option<M>,
 }
@@ -103,6 +107,7 @@ fn encode_record<M: Serialize>(
         generation: generation.as_deref(),
         soft: soft(entry.grace()),
         denied: record.denied.as_deref().map(AsRef::as_ref),
+        scope: record.scopes.as_str(),
         metadata: write_metadata(&record.metadata)?,
     };
     let kind = if record.is_denied() { DENIED } else { RECORD };
@@ -158,6 +163,7 @@ fn decode_record<M: DeserializeOwned>(
             app_id: json.app_id,
             tenant_id: json.tenant_id,
             token_type: json.token_type,
+            scopes: Scopes::new(json.scope.map(|Text(text)| text)),
             digest: None,
             last_used_at: each(json.last_used_at, times::from_rfc3339)?,
             created_at: each(json.created_at, times::from_rfc3339)?,
@@ -178,6 +184,31 @@ mod tests {
     use crate::store::layout::KeyLayout;
     use crate::store::redis::codec::shared::MAX_BYTES;
     use crate::token::BearerToken;
+
+    /// Releases that do not know a member ignore it, and this one reads what they write.
+    #[test]
+    fn a_record_with_unknown_members_or_without_scopes_is_read() {
+        let keys = Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap();
+        let token = BearerToken::new("abc");
+        let digest = keys.key(&token, &token.digest(), None).digest;
+        let written = |record| {
+            let bytes = encode(&Value::Found(Arc::new(Entry::new(record, None))), &digest);
+            String::from_utf8(bytes.unwrap()).unwrap()
+        };
+        let scopes = |text: &str| match decode::<()>(text.as_bytes(), &digest) {
+            Decoded::Value(Value::Found(entry)) => entry.value.scopes.as_str().map(str::to_owned),
+            decoded => panic!("{text}: {decoded:?}"),
+        };
+        let former = written(TokenRecord::new("1"));
+        assert!(!former.contains("scope"), "{former}");
+        assert_eq!(scopes(&former), None);
+        let new = written(TokenRecord::new("1").scopes(["a", "b:\"c\""]));
+        assert_eq!(new.matches(r#","scope":"a b:\"c\"""#).count(), 1, "{new}");
+        assert_eq!(scopes(&new).as_deref(), Some(r#"a b:"c""#));
+        // As a release without `scope` reads the above.
+        let later = former.replace('}', r#","later":["a",{"b":1}]}"#);
+        assert_eq!(scopes(&later), None);
+    }
 
     #[test]
     fn the_longest_record_has_sixteen_kib() {

@@ -11,7 +11,7 @@ use crate::store::redis::codec::shared::{
     Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata,
 };
 use crate::store::redis::codec::times;
-use crate::token::{BearerToken, TokenRecord};
+use crate::token::{BearerToken, Scopes, TokenRecord};
 
 const NULL: &[u8] = b"null";
 
@@ -31,6 +31,8 @@ struct Written<'a> {
     expires_at: Option<String>,
     #[serde(rename = "~generation", skip_serializing_if = "Option::is_none")]
     generation: Option<String>,
+    #[serde(rename = "~scope", skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
     #[serde(rename = "~metadata", skip_serializing_if = "Option::is_none")]
     metadata: Option<serde_json::Value>,
 }
@@ -56,6 +58,8 @@ struct Read<M> {
     // guard: W13
     #[serde(rename = "~generation")]
     generation: Option<String>,
+    #[serde(rename = "~scope")]
+    scope: Option<String>,
     #[serde(rename = "~metadata", default = "Option::default")]
     metadata: Option<M>,
     #[serde(rename = "expires_at")]
@@ -130,6 +134,7 @@ fn encode_record<M: Serialize>(
         created_at: record.created_at.map(times::to_isoformat),
         expires_at: record.expires_at.map(times::to_isoformat),
         generation: entry.generation.map(|generation| generation.to_string()),
+        scope: record.scopes.as_str(),
         metadata: write_metadata(&record.metadata)?,
     };
     within_limit(serde_json::to_vec(&written).map_err(|_| EncodeError::Unwritable)?)
@@ -166,6 +171,7 @@ fn decode_record<M: DeserializeOwned>(
         app_id: read.app_id,
         tenant_id: read.tenant_id,
         token_type: Some(read.token_type),
+        scopes: Scopes::new(read.scope),
         digest: None,
         last_used_at: read.last_used_at,
         created_at: read.created_at,

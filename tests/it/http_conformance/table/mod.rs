@@ -7,6 +7,7 @@ mod kinds;
 mod methods;
 mod more_places;
 mod places;
+mod scopes;
 mod verdicts;
 
 use crate::http_conformance::case::Case;
@@ -22,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         places::cases(),
         more_places::cases(),
         verdicts::cases(),
+        scopes::cases(),
         methods::cases(),
         answers::cases(),
     ];
