@@ -55,12 +55,14 @@ pub(crate) enum Reason {
     Denied,
     /// A policy rejected the token.
     InsufficientScope,
+    /// A policy found that the token is used too often.
+    TooManyRequests,
     /// Neither a cache nor the loader could answer.
     Unavailable,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::MissingToken,
         Self::Malformed,
         Self::MultipleTokens,
@@ -70,6 +72,7 @@ impl Reason {
         Self::WrongTokenType,
         Self::Denied,
         Self::InsufficientScope,
+        Self::TooManyRequests,
         Self::Unavailable,
     ];
 
@@ -84,6 +87,7 @@ impl Reason {
             Self::WrongTokenType => "wrong_token_type",
             Self::Denied => "denied",
             Self::InsufficientScope => "insufficient_scope",
+            Self::TooManyRequests => "too_many_requests",
             Self::Unavailable => "unavailable",
         }
     }

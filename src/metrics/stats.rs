@@ -116,7 +116,7 @@ impl Stats {
 
     /// Returns the number of requests that layers rejected, by the reason: `missing_token`, `malformed`,
     /// `multiple_tokens`, `missing_protocol`, `unknown`, `expired`, `wrong_token_type`, `denied`,
-    /// `insufficient_scope`, `unavailable`. Zeros are included. The client is told less.
+    /// `insufficient_scope`, `too_many_requests`, `unavailable`. Zeros are included. The client is told less.
     pub fn rejections(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let count = |reason: Reason| (reason.as_str(), self.rejections[reason as usize]);
         Reason::ALL.into_iter().map(count)

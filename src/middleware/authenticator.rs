@@ -91,6 +91,7 @@ impl From<Rejection> for Failure {
             Rejection::MissingProtocol => Reason::MissingProtocol,
             Rejection::Denied(_) => Reason::Denied,
             Rejection::InsufficientScope { .. } => Reason::InsufficientScope,
+            Rejection::TooManyRequests { .. } => Reason::TooManyRequests,
             Rejection::Unavailable { .. } => Reason::Unavailable,
         };
         Self::new(rejection, reason)

@@ -270,6 +270,11 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// A policy is called for each request with a valid token, even if the token was cached, and not for other
     /// requests. All policies have to agree; the rejection of the first that does not is the response.
     ///
+    /// A policy is called on the way of each request, and must not block. One that counts requests may return
+    /// [`Rejection::TooManyRequests`]. What has to ask something first, such as a database or a limiter in Redis, is
+    /// asynchronous: it belongs into a middleware inside of this layer, which reads the token from the request's
+    /// extensions, or into the [loader](crate::TokenLoader), if the answer may be as old as a cached record.
+    ///
     /// # Examples
     ///
     /// ```

@@ -315,6 +315,9 @@ impl Shown {
             Rejection::MultipleTokens,
             Rejection::MissingProtocol,
             Rejection::Denied("tenant suspended".into()),
+            Rejection::TooManyRequests {
+                retry_after: Duration::from_secs(1),
+            },
             Rejection::Unavailable {
                 retry_after: Duration::from_secs(1),
             },

@@ -201,3 +201,18 @@ fn jwt_is_verified_by_the_service_and_a_key_by_the_layer() {
         .curl("/whoami", &["-H", &both[0], "-H", &both[1]])
         .expect(400);
 }
+
+#[cfg(feature = "limits")]
+#[test]
+fn limits_are_counted_by_token() {
+    let example = start!("limits");
+    says(example.paste(0), "tok-1\n");
+    says(example.paste(0), "tok-1\n");
+    let refused = example.paste(0).expect(429);
+    let seconds: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    // Neither invented tokens nor another caller's count.
+    refuses_strangers(&example, "/");
+    says(example.paste(1), "tok-2\n");
+    example.paste(0).expect(429);
+}

@@ -51,9 +51,16 @@ pub enum Rejection {
         /// The OAuth scope that would be needed, if the policy named it.
         scope: Option<Arc<str>>,
     },
+    /// The token is valid, and is used too often. The client may retry after a time.
+    ///
+    /// A [policy](crate::ApiTokenLayerBuilder::policy) returns it that counts requests.
+    TooManyRequests {
+        /// The value of `Retry-After`, rounded up to a second.
+        retry_after: Duration,
+    },
     /// The token could not be verified. The client may retry.
     Unavailable {
-        /// The value of `Retry-After`.
+        /// The value of `Retry-After`, rounded up to a second.
         retry_after: Duration,
     },
 }
@@ -88,6 +95,16 @@ impl Rejection {
         Ok(Self::InsufficientScope { scope })
     }
 
+    /// Returns when the client may retry, if the rejection says so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyRequests { retry_after } | Self::Unavailable { retry_after } => {
+                Some(*retry_after)
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn scope(&self) -> Option<&str> {
         match self {
             Self::InsufficientScope { scope } => scope.as_deref(),
@@ -101,6 +118,7 @@ impl Rejection {
             Self::MissingToken | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::MultipleTokens | Self::MissingProtocol => StatusCode::BAD_REQUEST,
             Self::Denied(_) | Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -111,7 +129,10 @@ impl Rejection {
             Self::InvalidToken => Some("invalid_token"),
             Self::MultipleTokens | Self::MissingProtocol => Some("invalid_request"),
             Self::InsufficientScope { .. } => Some("insufficient_scope"),
-            Self::MissingToken | Self::Denied(_) | Self::Unavailable { .. } => None,
+            Self::MissingToken
+            | Self::Denied(_)
+            | Self::TooManyRequests { .. }
+            | Self::Unavailable { .. } => None,
         }
     }
 
@@ -124,6 +145,7 @@ impl Rejection {
             Self::MissingProtocol => "The WebSocket offers no protocol besides its token.",
             Self::Denied(reason) => reason,
             Self::InsufficientScope { .. } => "The API token does not allow this request.",
+            Self::TooManyRequests { .. } => "Too many requests with this API token.",
             Self::Unavailable { .. } => "The API token cannot be verified at the moment.",
         }
     }

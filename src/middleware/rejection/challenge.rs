@@ -84,7 +84,7 @@ impl Challenges {
             Rejection::InsufficientScope { scope } => {
                 &challenges(&self.schemes, &self.parameters, rejection, scope.as_deref())
             }
-            Rejection::Unavailable { .. } => return,
+            Rejection::TooManyRequests { .. } | Rejection::Unavailable { .. } => return,
         };
         for challenge in challenges {
             headers.append(WWW_AUTHENTICATE, challenge.clone());

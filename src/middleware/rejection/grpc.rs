@@ -27,6 +27,7 @@ fn code(rejection: &Rejection) -> &'static str {
     match rejection {
         Rejection::MissingToken | Rejection::InvalidToken => "16",
         Rejection::Denied(_) | Rejection::InsufficientScope { .. } => "7",
+        Rejection::TooManyRequests { .. } => "8",
         Rejection::Unavailable { .. } => "14",
         Rejection::MultipleTokens | Rejection::MissingProtocol => "3",
     }
@@ -39,6 +40,11 @@ pub(super) fn respond(rejection: &Rejection, content_type: &HeaderValue) -> Resp
     headers.insert("grpc-status", HeaderValue::from_static(code(rejection)));
     if let Ok(message) = HeaderValue::try_from(percent_encoded(rejection.detail())) {
         headers.insert("grpc-message", message);
+    }
+    if let Some(retry_after) = rejection.retry_after() {
+        // Clients with a retry policy wait for so long instead of their own back-off (gRFC A6).
+        let millis = i32::try_from(retry_after.as_millis()).unwrap_or(i32::MAX);
+        headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
     }
     response
 }

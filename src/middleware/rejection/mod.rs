@@ -8,7 +8,8 @@
 //! | more than one token | 400 `error="invalid_request"` | 3 |
 //! | a valid token that is denied | 403 with the loader's reason, a challenge without an error | 7 |
 //! | a valid token that does not allow the request | 403 `error="insufficient_scope"` | 7 |
-//! | the token could not be verified | 503 and `Retry-After`, no challenge | 14 |
+//! | a valid token that is used too often | 429 and `Retry-After`, no challenge | 8 and `grpc-retry-pushback-ms` |
+//! | the token could not be verified | 503 and `Retry-After`, no challenge | 14 and `grpc-retry-pushback-ms` |
 
 mod cause;
 mod challenge;

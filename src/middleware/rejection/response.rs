@@ -113,8 +113,10 @@ pub(crate) fn respond(
     // guard: H18
     headers.remove(TRANSFER_ENCODING);
     challenges.append(rejection, headers);
-    if let Rejection::Unavailable { retry_after } = rejection {
-        let seconds = retry_after.as_secs().max(1);
+    if let Some(retry_after) = rejection.retry_after() {
+        // Rounded up, so that nobody who waits for so long comes too early.
+        let part = u64::from(retry_after.subsec_nanos() > 0);
+        let seconds = retry_after.as_secs().saturating_add(part).max(1);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     uncacheable(headers, vary);

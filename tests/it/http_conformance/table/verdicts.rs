@@ -1,5 +1,7 @@
 //! Lines 18 to 22, 24, 26 and 27: the answers to a token.
 
+use std::time::Duration;
+
 use tower_api_token::{ApiTokenLayerBuilder, Rejection, TokenSource};
 
 use crate::http_conformance::case::{Case, case};
@@ -133,6 +135,45 @@ fn policies() -> Vec<Case> {
                 403,
                 r#"Bearer realm="api", error="insufficient_scope", scope="one""#,
             )
+            .loads(1, 1),
+        case(&[49], "a policy finds too many requests")
+            .layer(|layer| {
+                layer.policy(|_, _| {
+                    let retry_after = Duration::from_millis(1_500);
+                    Err(Rejection::TooManyRequests { retry_after })
+                })
+            })
+            .bearer(GOOD)
+            .status(429)
+            .has("retry-after", &["2"])
+            .loads(1, 1),
+        case(&[37, 49], "gRPC, a policy finds too many requests")
+            .layer(|layer| {
+                layer.policy(|_, _| {
+                    let retry_after = Duration::from_millis(1_500);
+                    Err(Rejection::TooManyRequests { retry_after })
+                })
+            })
+            .method("POST")
+            .header("content-type", "application/grpc")
+            .bearer(GOOD)
+            .grpc("8")
+            .has("grpc-retry-pushback-ms", &["1500"])
+            .loads(1, 1),
+        case(&[37, 49], "gRPC, the loader fails")
+            .method("POST")
+            .header("content-type", "application/grpc")
+            .bearer(FAILING)
+            .grpc("14")
+            .has("grpc-retry-pushback-ms", &["1000"])
+            .loads(1, 2),
+        case(&[37, 49], "gRPC, no hint to retry without a time")
+            .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
+            .method("POST")
+            .header("content-type", "application/grpc")
+            .bearer(GOOD)
+            .grpc("7")
+            .has("grpc-retry-pushback-ms", &[])
             .loads(1, 1),
         case(&[21], "a policy is not called for an invalid token")
             .layer(|layer| layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE)))
