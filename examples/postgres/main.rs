@@ -8,6 +8,7 @@
 //!   a success only after the invalidation was confirmed (`operator.rs`).
 //! * An invalidation survives a crash between the commit and the confirmation: its row is committed with the change
 //!   (`outbox.rs`).
+//! * A test at the end holds all of this against the contract of `tower_api_token::test_util`.
 
 mod operator;
 mod outbox;
@@ -22,7 +23,8 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError, RedisStore, TokenFormat,
+    ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, BearerToken, CachedApiToken, ConfigError,
+    RedisStore, TokenFormat,
 };
 
 /// The types of tokens: for users of the service, and for its operators.
@@ -34,13 +36,16 @@ async fn whoami(token: CachedApiToken) -> String {
     format!("{id} of {tenant} ({})\n", token.origin())
 }
 
-fn cache(database: PgPool, redis_url: Option<&str>) -> Result<ApiTokenCache, ConfigError> {
+fn cache(
+    database: PgPool,
+    redis_url: Option<&str>,
+) -> Result<ApiTokenCacheBuilder<()>, ConfigError> {
     let loader = move |lookup| tokens::load(database.clone(), lookup);
     let mut builder = ApiTokenCache::builder(loader).token_types([APP, OPERATOR]);
     if let Some(url) = redis_url {
         builder = builder.store(RedisStore::new(url)?);
     }
-    builder.build()
+    Ok(builder)
 }
 
 fn app(database: PgPool, cache: ApiTokenCache) -> Result<Router, ConfigError> {
@@ -88,7 +93,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let database = pool.connect(&database_url).await?;
     tokens::migrate(&database).await?;
     let issued = issue(&database).await?;
-    let cache = cache(database.clone(), redis_url.as_deref())?;
+    let cache = cache(database.clone(), redis_url.as_deref())?.build()?;
 
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
@@ -114,4 +119,68 @@ fn print_usage(issued: &Issued, address: SocketAddr) {
         println!("curl -i -X POST -H 'Authorization: Bearer {operator}' {url}");
     }
     println!("listening on http://{address}");
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use test_support::{PostgresServer, RedisServer};
+    use tower::ServiceExt as _;
+    use tower_api_token::BoxError;
+    use tower_api_token::test_util::contract::Contract;
+
+    use super::*;
+
+    /// Adds a token to a tenant of its own, whose name is the token's digest.
+    async fn create(database: PgPool) -> Result<BearerToken, BoxError> {
+        let token = TokenFormat::from_static("demo_app_").generate()?;
+        let tenant = token.digest().to_string();
+        tokens::add_tenant(&database, &tenant).await?;
+        tokens::add(&database, &tenant, APP, token.digest()).await?;
+        Ok(token)
+    }
+
+    /// Sends an operator's request.
+    async fn post(database: PgPool, cache: ApiTokenCache, path: String) -> Result<(), BoxError> {
+        let routes = operator::routes(database, cache);
+        let response = routes
+            .oneshot(Request::post(path).body(Body::empty())?)
+            .await?;
+        match response.status() {
+            StatusCode::NO_CONTENT => Ok(()),
+            status => Err(status.to_string().into()),
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_and_loader_keep_the_contract() {
+        let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+        let database = PgPool::connect(&postgres.url()).await.unwrap();
+        tokens::migrate(&database).await.unwrap();
+        let builder = cache(database.clone(), Some(&redis.url())).unwrap();
+        let [created, revoked, suspended, owed] = [(); 4].map(|()| database.clone());
+        let contract = Contract::new(builder)
+            .create(move |_| create(created.clone()))
+            .revoke(move |cache, token| {
+                let database = revoked.clone();
+                async move {
+                    let id = sqlx::query_scalar("SELECT id FROM tokens WHERE digest = $1");
+                    let id = id.bind(token.digest().as_bytes().to_vec());
+                    let id: String = id.fetch_one(&database).await?;
+                    post(database, cache, format!("/tokens/{id}/revoke")).await
+                }
+            })
+            .suspend(move |cache, token| {
+                let path = format!("/tenants/{}/suspend", token.digest());
+                post(suspended.clone(), cache, path)
+            })
+            .recover(move |cache| {
+                let database = owed.clone();
+                async move { outbox::round(&database, &cache).await }
+            });
+        if let Err(violation) = contract.run().await {
+            panic!("{violation}");
+        }
+    }
 }

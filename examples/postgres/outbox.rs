@@ -60,7 +60,7 @@ pub(crate) async fn work_off(database: PgPool, cache: ApiTokenCache) {
     }
 }
 
-async fn round(database: &PgPool, cache: &ApiTokenCache) -> Result<(), BoxError> {
+pub(crate) async fn round(database: &PgPool, cache: &ApiTokenCache) -> Result<(), BoxError> {
     // What is read here is committed, so that the invalidation follows the commit.
     const SELECT: &str = "SELECT id, kind, subject FROM pending_invalidations ORDER BY id";
     let rows: Vec<(i64, String, String)> = sqlx::query_as(SELECT).fetch_all(database).await?;

@@ -270,6 +270,37 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
     }
 
+    /// Returns whether a test refuses invalidations.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn refuses_invalidations(&self) -> bool {
+        let sync_points = self.sync_points.as_ref();
+        sync_points.is_some_and(SyncPoints::refuses_invalidations)
+    }
+
+    /// Sleeps until the clock shows `until`. In the test of a contract it moves the clock instead.
+    #[cfg(feature = "test-util")]
+    pub(crate) async fn sleep_until(&self, until: Tick) {
+        let sync_points = self.sync_points.as_ref();
+        if let Clock::Manual(clock) = &self.clock
+            && sync_points.is_some_and(SyncPoints::skips_pauses)
+        {
+            clock.advance(until.since(self.clock.now()));
+            tokio::task::yield_now().await;
+        }
+        self.clock.sleep_until(until).await;
+    }
+
+    /// Returns `false`: without `test-util` no test refuses any.
+    #[cfg(not(feature = "test-util"))]
+    pub(crate) const fn refuses_invalidations(&self) -> bool {
+        false
+    }
+
+    #[cfg(not(feature = "test-util"))]
+    pub(crate) async fn sleep_until(&self, until: Tick) {
+        self.clock.sleep_until(until).await;
+    }
+
     /// Does nothing: without `test-util` there are no sync points.
     #[cfg(not(feature = "test-util"))]
     #[expect(clippy::unused_async, reason = "the same signature as with test-util")]

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use super::backoff::Backoff;
 use super::engine::Engine;
 use super::error::InvalidateError;
+use super::sync_points::SyncPoint;
 use super::unconfirmed::{self, Subject};
 use crate::clock::{LogicalTime, Tick};
 use crate::metrics::Timer;
@@ -331,7 +332,8 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             match result {
                 // guard: I7b
                 Err(error) if error.is_retryable() && now < end => {
-                    clock.sleep_until(now.after(backoff.pause()).min(end)).await;
+                    let pause = now.after(backoff.pause());
+                    self.engine.sleep_until(pause.min(end)).await;
                 }
                 result => return result,
             }
@@ -365,7 +367,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
             bound + margin(bound)
         };
         if self.wait {
-            clock.sleep_until(confirmed.after(wait)).await;
+            self.engine.sleep_until(confirmed.after(wait)).await;
         }
         Ok(InvalidationReceipt {
             confirmed_at,
@@ -376,6 +378,10 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     /// Deletes, and returns when the deletion was confirmed.
     async fn delete(&self) -> Result<Tick, InvalidateError> {
         let engine = &self.engine;
+        engine.reach(SyncPoint::BeforeInvalidation).await;
+        if engine.refuses_invalidations() {
+            return Err(InvalidateError::store(StoreError::not_connected(None)));
+        }
         let durable = self.replicas.map(|replicas| Durability {
             replicas,
             timeout: REPLICAS_TIMEOUT,
@@ -414,7 +420,9 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         };
         self.learn(registry, acknowledged).await?;
         // guard: L10
-        Ok(attempt.confirm())
+        let confirmed = attempt.confirm();
+        engine.reach(SyncPoint::Invalidated).await;
+        Ok(confirmed)
     }
 
     /// Learns the bounds in the registry, if it was read. A registry that lacks our own bound, which it had

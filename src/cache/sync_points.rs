@@ -3,7 +3,7 @@
 #[cfg(feature = "test-util")]
 pub use on::SyncPoints;
 
-/// A step of the protocol at which a test can hold a lookup.
+/// A step of the protocol at which a test can hold a lookup or an invalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[cfg_attr(not(feature = "test-util"), allow(unreachable_pub))]
@@ -20,6 +20,10 @@ pub enum SyncPoint {
     BeforeFill,
     /// After the reply to the fill.
     Filled,
+    /// Before an attempt of an invalidation.
+    BeforeInvalidation,
+    /// After an invalidation was confirmed.
+    Invalidated,
 }
 
 #[cfg(feature = "test-util")]
@@ -27,16 +31,21 @@ mod on {
     use std::fmt;
     use std::future::Future;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::SyncPoint;
     use crate::util::BoxFuture;
 
     type Hook = dyn Fn(SyncPoint) -> BoxFuture<'static, ()> + Send + Sync;
 
-    /// A function that each lookup calls at each [`SyncPoint`]. The lookup continues when the returned
+    /// A function that each lookup and invalidation calls at each [`SyncPoint`]. It continues when the returned
     /// future is ready.
     #[derive(Clone)]
-    pub struct SyncPoints(Arc<Hook>);
+    pub struct SyncPoints {
+        hook: Arc<Hook>,
+        /// Whether invalidations are refused, if a contract is tested. Their pauses then take no time.
+        faults: Option<Arc<AtomicBool>>,
+    }
 
     impl SyncPoints {
         /// Creates sync points from a closure.
@@ -45,11 +54,28 @@ mod on {
             F: Fn(SyncPoint) -> Fut + Send + Sync + 'static,
             Fut: Future<Output = ()> + Send + 'static,
         {
-            Self(Arc::new(move |point| Box::pin(hook(point))))
+            Self {
+                hook: Arc::new(move |point| Box::pin(hook(point))),
+                faults: None,
+            }
+        }
+
+        pub(crate) fn with_faults(mut self, invalidations_fail: Arc<AtomicBool>) -> Self {
+            self.faults = Some(invalidations_fail);
+            self
+        }
+
+        pub(crate) fn refuses_invalidations(&self) -> bool {
+            let fails = |fault: &Arc<AtomicBool>| fault.load(Ordering::SeqCst);
+            self.faults.as_ref().is_some_and(fails)
+        }
+
+        pub(crate) fn skips_pauses(&self) -> bool {
+            self.faults.is_some()
         }
 
         pub(crate) async fn reach(&self, point: SyncPoint) {
-            (self.0)(point).await;
+            (self.hook)(point).await;
         }
     }
 

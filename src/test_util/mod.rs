@@ -3,7 +3,8 @@
 //! Behind the feature `test-util`; nothing of it is part of the stable interface. Enable the feature in
 //! `[dev-dependencies]` alone.
 //!
-//! A handler is tested with [`verified`], and a whole router with [`fixed_cache`]; neither needs a loader.
+//! A handler is tested with [`verified`], and a whole router with [`fixed_cache`]; neither needs a loader. What the crate
+//! relies on in your own code, a loader and functions that change tokens, is tested by [`Contract`](contract::Contract).
 //!
 //! With a clock that is set by hand, a test of an hour's expiry takes one call:
 //!
@@ -78,6 +79,7 @@
 //! # }
 //! ```
 
+pub mod contract;
 mod fixed;
 
 pub use crate::cache::{SyncPoint, SyncPoints};

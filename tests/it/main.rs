@@ -16,6 +16,7 @@ mod cold_start;
     feature = "redis-rustls"
 ))]
 mod connecting;
+mod contract;
 #[cfg(all(
     feature = "redis-cluster",
     feature = "redis-sentinel",
