@@ -7,10 +7,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::common::{
-    Builder, Cache, Db, Row, ask, found, is_invalid, redis, redis_at, start, until,
+    Builder, Cache, Db, Points, Row, ask, entry, found, is_invalid, redis, redis_at, start, until,
 };
 use test_support::RedisServer;
-use tower_api_token::test_util::ManualClock;
+use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, InvalidateErrorKind, Origin, RedisStore, TokenDigest};
 
 const TOKEN: &str = "app-0123456789abcdef";
@@ -638,4 +638,36 @@ async fn a_large_denial_weighs_its_size() {
         (1..=8).contains(&denials),
         "{denials} denials of 8 KiB in 64 KiB"
     );
+}
+
+/// What the guide on security says to do if every token may have leaked.
+#[tokio::test]
+async fn after_a_flush_and_the_bound_nothing_from_before_it_is_accepted() {
+    const HELD: &str = "app-fedcba9876543210";
+    let (server, clock) = (RedisServer::start(), ManualClock::new());
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    db.insert(HELD, Row::new("app"));
+    let points = Points::default();
+    let builder = || db.cache().store(redis(&server)).clock(clock.clone());
+    let loading = builder().sync_points(points.sync_points());
+    let (loading, holding) = (loading.build().unwrap(), builder().build().unwrap());
+    // A local entry of one instance, and a load of the other that has read the row as it was.
+    found(&holding, HELD).await;
+    let loaded = points.at(SyncPoint::Loaded);
+    loaded.close();
+    let before = start(&loading, TOKEN);
+    loaded.reached(1).await;
+
+    for token in [TOKEN, HELD] {
+        db.revoke(token);
+    }
+    server.flushall();
+    loaded.open();
+    // It began before the flush, and may get either answer.
+    before.await.unwrap().unwrap();
+    assert!(server.get(&entry(TOKEN)).is_none());
+    assert!(is_invalid(&loading, TOKEN).await);
+    found(&holding, HELD).await;
+    clock.advance(BOUND + Duration::from_millis(50));
+    assert!(is_invalid(&loading, HELD).await && is_invalid(&holding, HELD).await);
 }
