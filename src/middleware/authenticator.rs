@@ -18,12 +18,15 @@ use crate::cache::{Answer, ApiTokenCache};
 use crate::metrics::Reason;
 use crate::middleware::cache_control::{CacheControl, Credential};
 use crate::middleware::credentials::{Limits, Presented, Sources};
+use crate::middleware::decision::{Caller, Decision, OnDecision};
 use crate::middleware::expiry_notice::ExpiryNotice;
 use crate::middleware::policy::Policy;
 use crate::middleware::rejected::Rejected;
 use crate::middleware::rejection::{Challenges, Rejection, ResponseForRejection, respond};
 use crate::middleware::request_head::RequestHead;
 use crate::middleware::required_scopes::RequiredScopes;
+#[cfg(feature = "tracing")]
+use crate::middleware::span_fields::SpanFields;
 use crate::middleware::verification::{UnverifiedToken, Verification};
 use crate::token::BearerToken;
 use crate::trace::event;
@@ -50,6 +53,9 @@ pub(crate) struct Authenticator<M> {
     pub(crate) policies: Vec<Policy<M>>,
     /// Policies whose rejections are counted and logged, and nothing else.
     pub(crate) reported: Vec<Policy<M>>,
+    pub(crate) on_decision: Option<Arc<OnDecision>>,
+    #[cfg(feature = "tracing")]
+    pub(crate) span_fields: Option<SpanFields>,
     /// Whether a layer of the same cache may be outside, whose answer for the request is used.
     pub(crate) is_stricter: bool,
     pub(crate) challenges: Challenges,
@@ -73,11 +79,17 @@ pub(crate) enum Identity<M> {
 pub(crate) struct Failure {
     rejection: Rejection,
     reason: Reason,
+    /// Only if somebody is told of decisions.
+    caller: Option<Box<Caller>>,
 }
 
 impl Failure {
     pub(crate) fn new(rejection: Rejection, reason: Reason) -> Self {
-        Self { rejection, reason }
+        Self {
+            rejection,
+            reason,
+            caller: None,
+        }
     }
 }
 
@@ -101,14 +113,6 @@ impl From<Rejection> for Failure {
 impl From<Unavailable> for Failure {
     fn from(error: Unavailable) -> Self {
         Self::from(Rejection::from(error))
-    }
-}
-
-/// Returns the token of a lookup's answer, if it is valid.
-pub(crate) fn admitted<M>(answer: Answer<M>) -> Result<CachedApiToken<M>, Failure> {
-    match answer {
-        Answer::Invalid(why) => Err(Failure::new(Rejection::InvalidToken, Reason::from(why))),
-        answer => Ok(answer.into_result()?),
     }
 }
 
@@ -147,7 +151,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
             .engine
             .answer_locally(&token, self.token_type.as_deref())
         {
-            Some(answer) => admitted(answer).map(Identity::Token),
+            Some(answer) => self.admitted(answer).map(Identity::Token),
             None => Ok(Identity::Unknown(BearerToken::new(token))),
         }
     }
@@ -171,6 +175,24 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         (is_presented && is_valid && engine.has_answered(token)).then_some(token)
     }
 
+    /// Returns the token of a lookup's answer, if it is valid.
+    pub(crate) fn admitted(&self, answer: Answer<M>) -> Result<CachedApiToken<M>, Failure> {
+        match answer {
+            Answer::Invalid(why) => Err(Failure::new(Rejection::InvalidToken, Reason::from(why))),
+            Answer::Denied(denial) if self.on_decision.is_some() => {
+                let caller = Caller {
+                    token_id: denial.token_id().to_owned(),
+                    tenant_id: denial.tenant_id().map(str::to_owned),
+                    origin: None,
+                };
+                let mut failure = Failure::from(Rejection::Denied(denial.reason));
+                failure.caller = Some(Box::new(caller));
+                Err(failure)
+            }
+            answer => Ok(answer.into_result()?),
+        }
+    }
+
     /// Looks up a token that this process's memory does not hold.
     pub(crate) fn look_up(
         &self,
@@ -185,7 +207,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         let head = RequestHead::of_parts(parts, &self.sources);
         let token = match self.identify(&head)? {
             Identity::Token(token) => token,
-            Identity::Unknown(token) => admitted(self.look_up(token).await?)?,
+            Identity::Unknown(token) => self.admitted(self.look_up(token).await?)?,
             Identity::Other(token) => {
                 return Ok(Verification::Unverified(UnverifiedToken::new(token)));
             }
@@ -269,6 +291,28 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         token: &CachedApiToken<M>,
         request: &RequestHead<'_>,
     ) -> Result<(), Failure> {
+        #[cfg(feature = "tracing")]
+        if let Some(fields) = &self.span_fields {
+            fields.record(token);
+        }
+        let Some(on_decision) = &self.on_decision else {
+            return self.ask(token, request);
+        };
+        let asked = self.ask(token, request);
+        if asked.is_ok() {
+            on_decision(&Decision::accepted(token));
+        }
+        asked.map_err(|mut failure| {
+            failure.caller = Some(Box::new(Caller {
+                token_id: token.id().to_owned(),
+                tenant_id: token.tenant_id().map(str::to_owned),
+                origin: Some(token.origin()),
+            }));
+            failure
+        })
+    }
+
+    fn ask(&self, token: &CachedApiToken<M>, request: &RequestHead<'_>) -> Result<(), Failure> {
         if let Some(required) = &self.required_scopes {
             required.check(token)?;
         }
@@ -309,7 +353,20 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
 
     /// Counts the rejection and makes its response.
     pub(crate) fn reject(&self, failure: &Failure, request: &RequestHead<'_>) -> Response<Bytes> {
-        let Failure { rejection, reason } = failure;
+        let Failure {
+            rejection,
+            reason,
+            caller,
+        } = failure;
+        if let Some(on_decision) = &self.on_decision {
+            let caller = caller.as_deref();
+            on_decision(&Decision {
+                rejected: Some((rejection, reason.as_str())),
+                token_id: caller.map(|caller| caller.token_id.as_str()),
+                tenant_id: caller.and_then(|caller| caller.tenant_id.as_deref()),
+                origin: caller.and_then(|caller| caller.origin),
+            });
+        }
         self.cache.engine.counters.rejected(*reason);
         // A target of its own, so that it can be enabled alone. The client is told less.
         event!(
@@ -352,6 +409,9 @@ impl<M> Authenticator<M> {
             required_scopes: Some(required.map_or(scopes.clone(), |own| own.and(scopes))),
             policies: self.policies.clone(),
             reported: self.reported.clone(),
+            on_decision: self.on_decision.clone(),
+            #[cfg(feature = "tracing")]
+            span_fields: self.span_fields,
             is_stricter: true,
             challenges: self.challenges.clone(),
             grpc_status: self.grpc_status,

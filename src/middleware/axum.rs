@@ -2,11 +2,15 @@
 
 use std::error::Error;
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::request::Parts;
+use http_body::Body as _;
 
 use crate::cache::cached_token::CachedApiToken;
 use crate::metrics::Reason;
@@ -110,4 +114,17 @@ where
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Self::from_extensions(&parts.extensions).ok_or(MissingApiToken(None))
     }
+}
+
+/// Returns the response with the part of its body that is there at once: nothing waits while a request is rejected.
+pub(crate) fn collected(response: Response) -> http::Response<Bytes> {
+    let (parts, mut body) = response.into_parts();
+    let mut collected = BytesMut::new();
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut context) {
+        if let Some(data) = frame.data_ref() {
+            collected.extend_from_slice(data);
+        }
+    }
+    http::Response::from_parts(parts, collected.freeze())
 }

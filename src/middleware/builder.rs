@@ -10,12 +10,15 @@ use crate::cache::cached_token::CachedApiToken;
 use crate::error::ConfigError;
 use crate::middleware::authenticator::Authenticator;
 use crate::middleware::credentials::{Limits, MultipleTokens, Sources, TokenSource};
+use crate::middleware::decision::{Decision, OnDecision};
 use crate::middleware::policy::Policy;
 use crate::middleware::rejection::{
     Challenges, Parameters, ProblemDetails, Rejection, ResponseForRejection,
 };
 use crate::middleware::request_head::RequestHead;
 use crate::middleware::required_scopes::RequiredScopes;
+#[cfg(feature = "tracing")]
+use crate::middleware::span_fields::SpanFields;
 use crate::token::TokenFormat;
 
 /// Builds an [`ApiTokenLayer`](crate::ApiTokenLayer); see [`ApiTokenLayer::builder`](crate::ApiTokenLayer::builder).
@@ -34,6 +37,9 @@ pub struct ApiTokenLayerBuilder<M> {
     token_formats: Vec<TokenFormat>,
     policies: Vec<Policy<M>>,
     reported: Vec<Policy<M>>,
+    on_decision: Option<Arc<OnDecision>>,
+    #[cfg(feature = "tracing")]
+    span_fields: Option<SpanFields>,
     required_scopes: Vec<String>,
     reported_scopes: Vec<String>,
     challenge: Parameters,
@@ -68,6 +74,9 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             token_formats: Vec::new(),
             policies: Vec::new(),
             reported: Vec::new(),
+            on_decision: None,
+            #[cfg(feature = "tracing")]
+            span_fields: None,
             required_scopes: Vec::new(),
             reported_scopes: Vec::new(),
             challenge: Parameters::default(),
@@ -380,6 +389,83 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
         self
     }
 
+    /// Calls `on_decision` with each decision about a token: who was accepted, and why others were rejected.
+    ///
+    /// It is for audits. It is called on the way of each request, before the inner service or the rejection's response,
+    /// and must not block: a sink that writes takes what it needs and sends it to a task. Requests that pass without a
+    /// verified token are no decision. Of two layers inside each other, each takes its own. Defaults to none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::middleware::Decision;
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let (audit, mut entries) = tokio::sync::mpsc::channel::<String>(1_000);
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .on_decision(move |decision: &Decision<'_>| {
+    ///         let id = decision.token_id().unwrap_or("unknown");
+    ///         let outcome = decision.reason().unwrap_or("accepted");
+    ///         // Full: rather one entry less than a request that waits.
+    ///         let _ = audit.try_send(format!("{id} {outcome}"));
+    ///     })
+    ///     .build()?;
+    /// # let _ = (layer, &mut entries);
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn on_decision(
+        mut self,
+        on_decision: impl Fn(&Decision<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_decision = Some(Arc::new(on_decision));
+        self
+    }
+
+    /// Records the token's id into this field of the request's span.
+    ///
+    /// The span is the current one, such as that of tower-http's `TraceLayer` outside of this layer, and has to declare
+    /// the field, as `tracing::field::Empty`. It is recorded for valid tokens, also if a policy rejects the request. All
+    /// events within the span then show who called. Defaults to recording nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+    /// use tower_http::trace::TraceLayer;
+    /// use tracing::field::Empty;
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let trace = TraceLayer::new_for_http().make_span_with(|request: &http::Request<axum::body::Body>| {
+    ///     let path = request.uri().path();
+    ///     tracing::info_span!("request", path, token_id = Empty, tenant_id = Empty)
+    /// });
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .record_token_id("token_id")
+    ///     .record_tenant_id("tenant_id")
+    ///     .build()?;
+    /// let app: axum::Router = axum::Router::new().layer(layer).layer(trace);
+    /// # let _ = app;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    #[cfg(feature = "tracing")]
+    pub fn record_token_id(mut self, field: &'static str) -> Self {
+        self.span_fields.get_or_insert_default().token_id = Some(field);
+        self
+    }
+
+    /// Records the token's tenant into this field of the request's span, as
+    /// [`record_token_id`](Self::record_token_id) does with the id.
+    #[cfg(feature = "tracing")]
+    pub fn record_tenant_id(mut self, field: &'static str) -> Self {
+        self.span_fields.get_or_insert_default().tenant_id = Some(field);
+        self
+    }
+
     /// Sets the realm of the challenges (RFC 9110 section 11.5).
     ///
     /// Defaults to `api`.
@@ -468,6 +554,55 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     pub fn rejection_response(mut self, response: impl ResponseForRejection) -> Self {
         self.rejection_response = Arc::new(response);
         self
+    }
+
+    /// Sets an error type of the service as the response to rejected requests: anything that is axum's
+    /// `IntoResponse`.
+    ///
+    /// It is for services that turn all of their errors into responses in one place. The layer adds what
+    /// [`rejection_response`](Self::rejection_response) says. A body that is not there at once, such as a stream, is left
+    /// out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::response::{IntoResponse, Response};
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer, Rejection};
+    ///
+    /// enum AppError {
+    ///     NotAuthenticated(Rejection),
+    ///     NotFound,
+    /// }
+    ///
+    /// impl IntoResponse for AppError {
+    ///     fn into_response(self) -> Response {
+    ///         match self {
+    ///             Self::NotAuthenticated(rejection) => {
+    ///                 (rejection.status(), rejection.detail().to_owned()).into_response()
+    ///             }
+    ///             Self::NotFound => http::StatusCode::NOT_FOUND.into_response(),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::builder(cache)
+    ///     .rejection_into_response(|rejection| AppError::NotAuthenticated(rejection.clone()))
+    ///     .build()?;
+    /// # let _ = (layer, AppError::NotFound);
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    #[cfg(feature = "axum")]
+    pub fn rejection_into_response<R, E>(self, error: R) -> Self
+    where
+        R: Fn(&Rejection) -> E + Send + Sync + 'static,
+        E: axum_core::response::IntoResponse,
+    {
+        self.rejection_response(move |rejection: &Rejection, _: &RequestHead<'_>| {
+            crate::middleware::axum::collected(error(rejection).into_response())
+        })
     }
 
     /// Removes the credential before policies and the inner service see the request.
@@ -593,6 +728,9 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
             required_scopes,
             policies: self.policies,
             reported,
+            on_decision: self.on_decision,
+            #[cfg(feature = "tracing")]
+            span_fields: self.span_fields,
             is_stricter: false,
             challenges,
             grpc_status: self.grpc_status,

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::cache::Answer;
 use crate::cache::error::Unavailable;
-use crate::middleware::authenticator::{Authenticator, admitted};
+use crate::middleware::authenticator::Authenticator;
 use crate::middleware::body::ResponseBody;
 use crate::middleware::cache_control::CacheControl;
 
@@ -125,7 +125,9 @@ where
                 } => {
                     let answer = ready!(lookup.as_mut().poll(cx));
                     let mut held = held.take().expect("polled after completion");
-                    let token = answer.map_err(Into::into).and_then(admitted);
+                    let token = answer
+                        .map_err(Into::into)
+                        .and_then(|answer| authenticator.admitted(answer));
                     // guard: H10
                     match token.and_then(|token| {
                         authenticator.admit(token, &mut held.request, &mut held.cache_control)

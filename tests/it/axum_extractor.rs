@@ -1,5 +1,7 @@
 //! Tests of `CachedApiToken` as an axum extractor (http.md line 30).
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
@@ -244,6 +246,57 @@ async fn extractors_tell_own_other_and_no_tokens_apart() {
     assert_eq!(send(&app, both).await, ok("verified tok-1"));
     let one = request("/which", Some(JWT));
     assert_eq!(send(&app, one).await, ok("anonymous"));
+}
+
+#[tokio::test]
+async fn an_error_type_of_the_service_is_the_response_to_a_rejection() {
+    use axum::response::IntoResponse;
+    struct AppError(tower_api_token::Rejection);
+    impl IntoResponse for AppError {
+        fn into_response(self) -> axum::response::Response {
+            let kind = [("x-error", "authentication")];
+            (kind, self.0.detail().to_owned()).into_response()
+        }
+    }
+    let errors = builder().rejection_into_response(|rejection| AppError(rejection.clone()));
+    let app = router().layer(build(errors));
+    let refused = app.clone().oneshot(request("/required", None));
+    let refused = refused.await.unwrap();
+    // The type has no status of its own.
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.headers()["x-error"], "authentication");
+    assert_eq!(refused.headers()["cache-control"], "no-store");
+    assert_eq!(refused.headers()["content-length"], "25");
+    assert_eq!(refused.headers()[WWW_AUTHENTICATE], r#"Bearer realm="api""#);
+    let (status, body) = send(&app, request("/required", Some("app-unknown"))).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(body, "The API token is not valid.");
+    // A status of its own is kept, and of a body what is there at once.
+    let teapot = builder().rejection_into_response(|_| {
+        let body = Body::new(NeverEnding(Some("at once")));
+        (StatusCode::IM_A_TEAPOT, body)
+    });
+    let app = router().layer(build(teapot));
+    let reply = send(&app, request("/required", None)).await;
+    assert_eq!(reply, (StatusCode::IM_A_TEAPOT, "at once".to_owned()));
+}
+
+/// A body with a frame, after which nothing comes.
+struct NeverEnding(Option<&'static str>);
+
+impl http_body::Body for NeverEnding {
+    type Data = bytes::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(text) => Poll::Ready(Some(Ok(http_body::Frame::data(text.into())))),
+            None => Poll::Pending,
+        }
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod cold_start;
 ))]
 mod connecting;
 mod contract;
+mod decisions;
 #[cfg(all(
     feature = "redis-cluster",
     feature = "redis-sentinel",

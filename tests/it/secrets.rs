@@ -263,6 +263,20 @@ impl Shown {
         self.error("MissingApiToken", &missing);
 
         // Without a service, and with tokens of another kind, of which none is ours.
+        let decisions = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&decisions);
+        let layer = ApiTokenLayer::builder(cache.clone())
+            .token_type("app")
+            .on_decision(move |decision| *told.lock().unwrap() += &format!("{decision:?}"))
+            .build()
+            .unwrap();
+        for text in [TOKEN, "app-unknown"] {
+            let (parts, ()) = request("Bearer", text).into_parts();
+            let _ = layer.verify(&parts).await;
+        }
+        let decisions = decisions.lock().unwrap().clone();
+        assert_eq!(decisions.matches("Decision").count(), 2);
+        self.of("Decision", &decisions);
         let layer = ApiTokenLayer::builder(cache.clone())
             .token_type("app")
             .token_format(TokenFormat::from_static("ours-"))

@@ -302,6 +302,57 @@ async fn what_is_report_only_is_counted_and_logged_with_the_token() {
 }
 
 #[tokio::test]
+async fn the_requests_span_gets_the_tokens_id_and_tenant_if_it_has_the_fields() {
+    let capture = Capture::default();
+    let _guard = capture.install();
+    let db = Db::with(TOKEN, Row::new("app").of_tenant("t-1"));
+    let cache = db.cache().build().unwrap();
+    let builder = || ApiTokenLayer::builder(cache.clone());
+    let both = builder()
+        .record_token_id("token_id")
+        .record_tenant_id("tenant_id");
+    let rejecting = builder()
+        .record_token_id("token_id")
+        .policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE));
+    let expected = [
+        // Loaded, and then from memory.
+        (both.build().unwrap(), (Some("tok-1"), Some("t-1"))),
+        (rejecting.build().unwrap(), (Some("tok-1"), None)),
+        (builder().build().unwrap(), (None, None)),
+    ];
+    for (layer, recorded) in expected {
+        let inner =
+            service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
+        let service = layer.layer(inner);
+        for _ in 0..2 {
+            let request = Request::get("/").header("authorization", format!("Bearer {TOKEN}"));
+            let span = tracing::info_span!(
+                "of the request",
+                token_id = tracing::field::Empty,
+                tenant_id = tracing::field::Empty,
+            );
+            let call = async { service.clone().oneshot(request.body(()).unwrap()).await };
+            tracing::Instrument::instrument(call, span).await.unwrap();
+            let spans = capture.spans.lock().unwrap();
+            let mut ours = spans
+                .iter()
+                .filter(|(_, span)| span.name == "of the request");
+            let (_, span) = ours.next_back().unwrap();
+            let field = |name: &str| span.fields.get(name).map(String::as_str);
+            assert_eq!((field("token_id"), field("tenant_id")), recorded);
+        }
+    }
+    // A span without the fields, and no span, are left alone.
+    let layer = builder().record_token_id("token_id").build().unwrap();
+    let request = Request::get("/").header("authorization", format!("Bearer {TOKEN}"));
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    assert!(layer.verify(&parts).await.is_ok());
+    let span = tracing::info_span!("without fields");
+    let verified = tracing::Instrument::instrument(layer.verify(&parts), span).await;
+    assert!(verified.is_ok());
+}
+
+#[tokio::test]
 async fn no_span_or_event_holds_a_token_or_its_digest() {
     let capture = Capture::default();
     let _guard = capture.install();
