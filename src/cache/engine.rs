@@ -113,12 +113,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
     /// Returns whether operators can know of this instance's bound from here on. It is asked before a
     /// send; only then may what the command proves be kept: an operator that deletes after the command
     /// ran finds the bound when it reads the registry after that.
-    pub(super) fn published(&self) -> Published {
+    pub(super) fn published(&self, now: Tick) -> Published {
         if self.store.is_local() {
             return Published::Own;
         }
         let session = self.store.session();
-        if self.bounds.is_registered(session, self.clock.now()) {
+        if self.bounds.is_registered(session, now) {
             Published::In(session)
         } else {
             Published::No
@@ -126,9 +126,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     /// Returns whether this instance's bound is to be entered before anything is read.
-    pub(super) fn has_to_register(&self) -> bool {
-        let (session, now) = (self.store.session(), self.clock.now());
-        !self.store.is_local() && self.bounds.is_due(session, now)
+    pub(super) fn has_to_register(&self, now: Tick) -> bool {
+        !self.store.is_local() && self.bounds.is_due(self.store.session(), now)
     }
 
     /// Returns whether the local level may keep what a command proves, given what `published` returned before
@@ -144,8 +143,10 @@ impl<M: Send + Sync + 'static> Engine<M> {
     /// Returns whether an invalidation of the token, or of `tenant`, was tried from here and not
     /// confirmed, so that the store may hold what it was for.
     pub(super) fn is_unconfirmed(&self, lookup: &Lookup, tenant: Option<&str>) -> bool {
-        let now = self.clock.now();
-        self.unconfirmed.covers(&lookup.digest, tenant, now)
+        !self.unconfirmed.is_empty()
+            && self
+                .unconfirmed
+                .covers(&lookup.digest, tenant, self.clock.now())
     }
 
     /// Returns how long after a refresh the next one may follow.

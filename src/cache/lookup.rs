@@ -1,15 +1,15 @@
 //! A lookup, from the local level through the shared call to the answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::answer::{Answer, Resolved};
 use super::cached_token::CachedApiToken;
-use super::engine::{Engine, EntryLeader};
+use super::engine::Engine;
 use super::error::{Unavailable, UnavailableKind};
-use super::fetch;
+use super::fetch::{self, Step};
 use super::local::{LocalEntry, Refreshes};
 use super::lookup_span::LookupSpan;
 use super::single_flight::{CallError, Work};
@@ -19,7 +19,7 @@ use crate::metrics::{Origin, Outcome, Timer};
 use crate::store::keys::EntryKey;
 use crate::token::{BearerToken, Denial, InvalidReason};
 use crate::trace::{chain, in_span, limited};
-use crate::util::task::spawn_stealable;
+use crate::util::{lock, task::spawn_stealable};
 
 impl<M: Send + Sync + 'static> Engine<M> {
     /// Answers from this process's memory, if it can: without a call, a task or an allocation. A valid answer is
@@ -29,10 +29,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
         token: &str,
         asked: Option<&str>,
     ) -> Option<Answer<M>> {
-        // Read once: for the entry's age, and for when it was used.
-        let now = self.clock.now();
-        let answer = self.local_answer(token, asked, now)?;
-        self.note_use(&answer, asked, now);
+        let (answer, now) = self.local_answer(token, asked)?;
+        self.note_use(&answer, asked, || now);
         Some(answer)
     }
 
@@ -42,21 +40,25 @@ impl<M: Send + Sync + 'static> Engine<M> {
         token: &str,
         asked: Option<&str>,
     ) -> Option<Answer<M>> {
-        self.local_answer(token, asked, self.clock.now())
+        Some(self.local_answer(token, asked)?.0)
     }
 
-    fn note_use(&self, answer: &Answer<M>, asked: Option<&str>, now: Tick) {
+    fn note_use(&self, answer: &Answer<M>, asked: Option<&str>, now: impl FnOnce() -> Tick) {
         if let (Some(last_use), Answer::Valid(token)) = (&self.last_use, answer) {
-            last_use.note(token.principal().used(), asked, now);
+            last_use.note(token.principal().used(), asked, now());
         }
     }
 
+    /// Returns with the answer the time that its age was read at.
     fn local_answer(
         self: &Arc<Self>,
         token: &str,
         asked: Option<&str>,
-        now: Tick,
-    ) -> Option<Answer<M>> {
+    ) -> Option<(Answer<M>, Tick)> {
+        if self.local.freshness().is_off() {
+            return None;
+        }
+        let now = self.clock.now();
         let in_key = self.keys.type_in_key(asked);
         let fingerprint = self.local.fingerprint(token, in_key);
         // guard: L5
@@ -69,7 +71,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             LocalEntry::Found(principal) if principal.meta.stale => Origin::Stale,
             _ => Origin::Local,
         };
-        Some(self.decide(Resolved { entry, origin }, asked))
+        Some((self.decide(Resolved { entry, origin }, asked), now))
     }
 
     /// Refuses a type that is not declared: a mistake of the service, and no reason to call a token invalid.
@@ -92,7 +94,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         asked: Option<Arc<str>>,
     ) -> Result<Answer<M>, Unavailable> {
         let answer = Arc::clone(&self).look_up(token, asked.clone()).await?;
-        self.note_use(&answer, asked.as_deref(), self.clock.now());
+        self.note_use(&answer, asked.as_deref(), || self.clock.now());
         Ok(answer)
     }
 
@@ -103,15 +105,14 @@ impl<M: Send + Sync + 'static> Engine<M> {
         asked: Option<Arc<str>>,
     ) -> Result<Answer<M>, Unavailable> {
         let (watch, span) = (Timer::start(), LookupSpan::start(asked.as_deref()));
-        let shared = self.share_call(token, asked, &span);
-        let answered = span.around(shared).await;
+        let answered = span.around(self.answer(token, asked, &span)).await;
         let origin = answered.as_ref().ok().map(|(_, origin)| *origin);
         self.metrics.missed(watch, origin);
         span.ends(&answered);
         answered.map(|(answer, _)| answer)
     }
 
-    async fn share_call(
+    async fn answer(
         self: &Arc<Self>,
         token: BearerToken,
         asked: Option<Arc<str>>,
@@ -120,27 +121,44 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let asked = asked.as_deref();
         let lookup = self.lookup(token, self.keys.type_in_key(asked));
         let key = self.key(&lookup);
-        let begin = |leader| self.fetch(leader, key.clone(), lookup.clone());
-        let joined = || {
-            self.counters.joined.add();
-            span.joined();
+        let resolved = match self.look(&key, &lookup).await {
+            Ok(resolved) => Ok(resolved),
+            // Boxed, so that a lookup that the store answers takes no memory for a call.
+            Err(first) => Box::pin(self.share_call(key, lookup, first, span)).await,
         };
-        match self.entry_calls.run(&key, begin, joined).await {
+        match resolved {
             Ok(resolved) => {
                 let origin = resolved.origin;
                 Ok((self.decide(resolved, asked), origin))
             }
-            Err(CallError::Failed(error)) => Err(self.unavailable(error)),
-            Err(CallError::Broken | CallError::Stalled) => {
-                Err(self.unavailable(Unavailable::new(UnavailableKind::Internal)))
-            }
+            Err(error) => Err(self.unavailable(error)),
         }
     }
 
-    /// Begins a call's work, within the span of its caller, also in a task of its own.
-    fn fetch(self: &Arc<Self>, leader: EntryLeader<M>, key: EntryKey, lookup: Lookup) -> Work {
-        let engine = Arc::clone(self);
-        Work::new(in_span(fetch::run(engine, leader, key, lookup, false)))
+    /// Joins the key's call, or begins one with `first`.
+    async fn share_call(
+        self: &Arc<Self>,
+        key: EntryKey,
+        lookup: Lookup,
+        first: Option<Step<M>>,
+        span: &LookupSpan,
+    ) -> Result<Resolved<M>, Unavailable> {
+        let first = Mutex::new(first);
+        let begin = |leader| {
+            let (engine, first) = (Arc::clone(self), lock(&first).take());
+            let work = fetch::run(engine, leader, key.clone(), lookup.clone(), false, first);
+            // Within the span of its caller, also in a task of its own.
+            Work::new(in_span(work))
+        };
+        let joined = || {
+            self.counters.joined.add();
+            span.joined();
+        };
+        let called = self.entry_calls.run(&key, begin, joined).await;
+        called.map_err(|error| match error {
+            CallError::Failed(error) => error,
+            CallError::Broken | CallError::Stalled => Unavailable::new(UnavailableKind::Internal),
+        })
     }
 
     /// Decides what follows from an entry for a request that asks for the type `asked`. Only identity is
@@ -190,7 +208,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             let key = self.key(&lookup);
             if let Some(leader) = self.entry_calls.lead(&key) {
                 self.counters.refreshes.add();
-                let fetched = fetch::run(Arc::clone(self), leader, key, lookup, true);
+                let fetched = fetch::run(Arc::clone(self), leader, key, lookup, true, None);
                 let entry = entry.clone();
                 let pause = self.refresh_pause();
                 spawn_stealable(async move {

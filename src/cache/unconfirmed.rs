@@ -104,7 +104,7 @@ impl Unconfirmed {
         token_type: Option<&Arc<str>>,
         begun: LogicalTime,
     ) {
-        if self.until.load(Ordering::SeqCst) == 0 {
+        if self.is_empty() {
             return;
         }
         let mut noted = self.lock();
@@ -118,6 +118,11 @@ impl Unconfirmed {
         if noted.subjects.is_empty() {
             self.until.store(noted.overflow.0, Ordering::SeqCst);
         }
+    }
+
+    /// Returns whether nothing is noted, for which no clock has to be read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.until.load(Ordering::SeqCst) == 0
     }
 
     /// Returns whether the store may hold an old value for this token, or for one of this tenant's tokens.

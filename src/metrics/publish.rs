@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Key, Label, Level, Metadata, counter, gauge};
 
 use super::label::{Origin, Outcome};
 use super::names::*;
@@ -33,45 +33,63 @@ pub(crate) struct Metrics {
     /// The value of the label that all metrics have: the namespace, which tells the caches of a process
     /// apart.
     cache: Arc<str>,
+    store_read: Results,
+    load: Results,
+    invalidation: Results,
+    /// By [`Origin`], and at last of lookups that were not answered.
+    missed: Vec<Key>,
     published: Mutex<Stats>,
+}
+
+/// The keys of a time, by its result. They are made once, because a lookup records two times.
+struct Results {
+    ok: Key,
+    failed: Key,
 }
 
 impl Metrics {
     pub(crate) fn new(cache: &str) -> Self {
+        let cache: Arc<str> = cache.into();
+        let key = |name: &'static str, label: &'static str, value: &'static str| {
+            let labels = [
+                Label::from_static_parts(label, value),
+                Label::new("cache", Arc::clone(&cache)),
+            ];
+            Key::from_parts(name, labels.to_vec())
+        };
+        let results = |name| Results {
+            ok: key(name, "result", "ok"),
+            failed: key(name, "result", "failed"),
+        };
+        let origins = Origin::ALL.into_iter().map(Some).chain([None]);
         Self {
-            cache: cache.into(),
+            store_read: results(STORE_READ),
+            load: results(LOAD),
+            invalidation: results(INVALIDATION),
+            missed: origins.map(|it| key(MISS, "origin", word(it))).collect(),
+            cache,
             published: Mutex::default(),
         }
     }
 
     /// Records a lookup in the shared store.
     pub(crate) fn read_store(&self, since: Timer, ok: bool) {
-        self.record(STORE_READ, since, result(ok));
+        record(self.store_read.of(ok), since);
     }
 
     pub(crate) fn loaded(&self, since: Timer, ok: bool) {
-        self.record(LOAD, since, result(ok));
+        record(self.load.of(ok), since);
     }
 
     /// Records an invalidation, without the wait for all instances.
     pub(crate) fn invalidated(&self, since: Timer, ok: bool) {
-        self.record(INVALIDATION, since, result(ok));
+        record(self.invalidation.of(ok), since);
     }
 
     /// Records a lookup without a local answer, as its caller saw it.
     pub(crate) fn missed(&self, since: Timer, origin: Option<Origin>) {
-        self.record(MISS, since, ("origin", word(origin)));
-    }
-
-    fn record(
-        &self,
-        name: &'static str,
-        since: Timer,
-        (label, value): (&'static str, &'static str),
-    ) {
-        // Looked up each time, so that it does not matter when the recorder was installed.
-        histogram!(name, label => value, "cache" => Arc::clone(&self.cache))
-            .record(since.0.elapsed().as_secs_f64());
+        let origin = origin.map_or(Origin::ALL.len(), |it| it as usize);
+        record(&self.missed[origin], since);
     }
 
     /// Hands over what was counted since the last call. `read` is called under the lock, so that two
@@ -156,8 +174,18 @@ fn ends() -> impl Iterator<Item = (Outcome, Option<Origin>)> {
     })
 }
 
-fn result(ok: bool) -> (&'static str, &'static str) {
-    ("result", if ok { "ok" } else { "failed" })
+impl Results {
+    fn of(&self, ok: bool) -> &Key {
+        if ok { &self.ok } else { &self.failed }
+    }
+}
+
+fn record(key: &Key, since: Timer) {
+    static METADATA: Metadata<'_> =
+        Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+    // Looked up each time, so that it does not matter when the recorder was installed.
+    metrics::with_recorder(|recorder| recorder.register_histogram(key, &METADATA))
+        .record(since.0.elapsed().as_secs_f64());
 }
 
 fn word(origin: Option<Origin>) -> &'static str {

@@ -154,13 +154,13 @@ pub(crate) fn same(own: &[u8], presented: &[u8]) -> bool {
 
 /// Returns the digits of up to 32 bytes, followed by zeros.
 pub(crate) fn hex_digits(bytes: &[u8]) -> [u8; 64] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [b'0'; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    // Without a table and a branch, the compiler does sixteen at a time.
+    let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [[0; 2]; 32];
+    for (pair, byte) in digits.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
-    text
+    digits.as_flattened().try_into().expect("64 digits")
 }
 
 /// Writes the digits of up to 32 bytes, in one piece, because each lookup in Redis writes a key.

@@ -76,6 +76,58 @@ async fn concurrent_lookups_share_commands_and_get_their_own_answers() {
 }
 
 #[tokio::test]
+async fn a_lookup_shares_no_read_only_while_it_is_alone() {
+    let (server, cache) = world().await;
+    let reads = || server.command_count("get") + server.command_count("mget");
+    let before = reads();
+    server.pause();
+    let lookups: Vec<_> = (0..100)
+        .map(|_| {
+            let cache = cache.clone();
+            tokio::spawn(async move { found(&cache, &token(0)).await.origin() })
+        })
+        .collect();
+    // The first reads by itself, the second in a call, and the others in one that follows it.
+    until(|| cache.stats().joined == 98).await;
+    server.resume();
+    for lookup in lookups {
+        assert_eq!(lookup.await.unwrap(), Origin::Shared);
+    }
+    assert_eq!(reads() - before, 3);
+}
+
+#[tokio::test]
+async fn what_a_lookup_found_by_itself_is_not_read_again() {
+    let (server, cache) = world().await;
+    let key = server.keys("api_token:token:*").pop().unwrap();
+    server.command(&["DEL", &key]);
+    let mut origins = Vec::new();
+    let before = server.command_count("get");
+    for n in 0..TOKENS {
+        origins.push(found(&cache, &token(n)).await.origin());
+    }
+    let loaded = origins.iter().filter(|it| **it == Origin::Loaded);
+    assert_eq!(loaded.count(), 1);
+    // One for each token, the epoch beside the lease, and those of the fill's script.
+    assert_eq!(server.command_count("get") - before, TOKENS as u64 + 3);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_asked_once_for_each_lookup() {
+    let server = RedisServer::start();
+    let db = Db::with(&token(0), Row::new("app"));
+    let store = RedisStore::new(&server.url()).unwrap();
+    let store = store.circuit_breaker(2, Duration::from_secs(60));
+    let cache = db.cache().store(store).local_capacity(0).build().unwrap();
+    cache.warm(&token(0)).await.unwrap();
+    server.pause();
+    assert_eq!(found(&cache, &token(0)).await.origin(), Origin::Loaded);
+    server.resume();
+    // A second failure would have opened the breaker.
+    assert_eq!(found(&cache, &token(0)).await.origin(), Origin::Shared);
+}
+
+#[tokio::test]
 async fn a_key_of_another_type_is_replaced_and_affects_no_other_read() {
     let (server, cache) = world().await;
     let name = server.keys("api_token:token:*").pop().unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use super::load::Checked;
-use super::state::{AsOf, Completed, Fetch, StaleEntry};
+use super::state::{AsOf, Completed, Fetch, Found, StaleEntry, store_origin};
 use crate::cache::answer::Resolved;
 use crate::cache::bounds::Published;
 use crate::cache::cached_token::{EntryMeta, Principal};
@@ -43,6 +43,22 @@ impl<M: Send + Sync + 'static> Engine<M> {
             })),
         };
         Resolved { entry, origin }
+    }
+
+    /// Returns the answer of a valid value, and inserts it into the local level.
+    pub(super) fn found(&self, lookup: &Lookup, found: Found<M>) -> Resolved<M> {
+        let answer = self.kept(lookup, &found.value, found.as_of, store_origin(self));
+        // Until here nothing else may have held the tenant's cell; now the answer holds it.
+        drop(found.cell);
+        answer
+    }
+
+    /// Returns the answer of a value, and inserts it into the local level.
+    fn kept(&self, lookup: &Lookup, value: &Value<M>, as_of: AsOf, origin: Origin) -> Resolved<M> {
+        let published = as_of.published;
+        let answer = self.resolved(lookup, value, as_of, origin);
+        self.keep(lookup, published, &answer);
+        answer
     }
 
     /// Inserts an answer into the local level, if operators could know this instance's bound.
@@ -105,9 +121,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         origin: Origin,
         proof: SendNumber,
     ) -> Completed<M> {
-        let published = as_of.published;
-        let answer = self.engine.resolved(&self.lookup, value, as_of, origin);
-        self.engine.keep(&self.lookup, published, &answer);
+        let answer = self.engine.kept(&self.lookup, value, as_of, origin);
         Completion::Answered { answer, proof }
     }
 

@@ -56,8 +56,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let mut next = Some(leader);
         while let Some(leader) = next {
             let proof = leader.send();
-            let published = self.published();
             let sent = self.clock.now();
+            let published = self.published(sent);
             let read = self.store.tenant(&tenant, Generation::new()).await;
             self.reach(SyncPoint::TenantRead).await;
             next = leader.complete(match read {

@@ -12,3 +12,4 @@ mod state;
 mod validate;
 
 pub(super) use read::run;
+pub(super) use state::Step;

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::state::{Completed, Existing, Fetch, Lease, Sent, StaleEntry, Step, store_origin};
+use super::state::{Completed, Existing, Fetch, Found, Lease, Sent, StaleEntry, Step};
 use super::validate::Validity;
+use crate::cache::answer::Resolved;
 use crate::cache::engine::{Engine, EntryLeader};
+use crate::cache::single_flight::{Completion, SendNumber};
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::loader::Lookup;
@@ -22,13 +24,15 @@ use crate::util::random_fraction;
 /// The shortest and the longest pause between two reads while another holds the lease.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
 
-/// Does the work of `leader`'s call, and then of the calls of those who joined too late for its answer.
+/// Does the work of `leader`'s call, and then of the calls of those who joined too late for its answer. `first` is
+/// what its caller found, if it has looked already.
 pub(in crate::cache) async fn run<M: Send + Sync + 'static>(
     engine: Arc<Engine<M>>,
     leader: EntryLeader<M>,
     key: EntryKey,
     lookup: Lookup,
     mut background: bool,
+    mut first: Option<Step<M>>,
 ) {
     let mut next = Some(leader);
     while let Some(leader) = next {
@@ -39,34 +43,125 @@ pub(in crate::cache) async fn run<M: Send + Sync + 'static>(
             lookup: lookup.clone(),
             background,
         };
-        let completed = fetch.run().await;
+        let completed = fetch.run(first.take()).await;
         next = leader.complete(completed);
         // Somebody waits for each further call.
         background = false;
     }
 }
 
+impl<M: Send + Sync + 'static> Engine<M> {
+    /// Looks at the entry without a call, in the caller's own task, unless another lookup of the key is under way.
+    ///
+    /// Returns the answer, or what a call is to begin with: nothing is read twice.
+    pub(in crate::cache) async fn look(
+        self: &Arc<Self>,
+        key: &EntryKey,
+        lookup: &Lookup,
+    ) -> Result<Resolved<M>, Option<Step<M>>> {
+        let now = self.clock.now();
+        if self.store.is_local() || self.has_to_register(now) {
+            return Err(None);
+        }
+        let _alone = self.entry_calls.begin_alone(key).ok_or(None)?;
+        let sent = Sent::after(self, SendNumber::BEFORE, now);
+        match self.read(key, lookup, sent).await {
+            Step::Valid(found) => Ok(self.found(lookup, found)),
+            // Whether it may be answered depends on who waits for it.
+            Step::Wait | Step::Acquire(Existing::Stale(_)) => Err(None),
+            other => Err(Some(other)),
+        }
+    }
+
+    /// Reads the entry, and decides what follows.
+    async fn read(self: &Arc<Self>, key: &EntryKey, lookup: &Lookup, sent: Sent) -> Step<M> {
+        let timer = Timer::start();
+        let read = if self.is_worth_a_watch(lookup) {
+            self.store.get_watched(key).await
+        } else {
+            self.store.get(key).await.map(|seen| (seen, None))
+        };
+        if !self.store.is_local() {
+            self.metrics.read_store(timer, read.is_ok());
+        }
+        // guard: L3
+        self.reach(SyncPoint::Read).await;
+        match read {
+            Ok((seen, watch)) => self.follow(lookup, seen, watch, sent).await,
+            Err(error) => Step::Fail(error),
+        }
+    }
+
+    /// Returns whether the next change of K is to be reported: the local level has a record for it, so that this is
+    /// not its first use. A flood of invented tokens is never watched. guard: TR5b
+    fn is_worth_a_watch(&self, lookup: &Lookup) -> bool {
+        let is_on = |tracker: &Arc<Tracker>| tracker.is_on();
+        self.store.tracker().is_some_and(is_on) && self.local.remembers(self.fingerprint(lookup))
+    }
+
+    /// Decides what follows from the contents of K, as returned by a command that was sent as `sent`.
+    async fn follow(
+        self: &Arc<Self>,
+        lookup: &Lookup,
+        seen: Seen<M>,
+        watch: Option<Watch>,
+        sent: Sent,
+    ) -> Step<M> {
+        let (value, old, left) = match seen {
+            Seen::Vacant => return Step::Acquire(Existing::Nothing),
+            Seen::Lease => return Step::Wait,
+            Seen::Corrupt(old) => {
+                self.count_corrupt();
+                return Step::Acquire(Existing::Invalid(old, None));
+            }
+            Seen::Value(value, old, left) => (value, old, left),
+        };
+        // guard: I6
+        if self.is_unconfirmed(lookup, value.tenant_id()) {
+            return Step::LoadUncached;
+        }
+        let cell = match self.validate(&value).await {
+            Ok(Validity::Valid(cell)) => cell,
+            Ok(Validity::FormerGeneration(known)) => {
+                return Step::Acquire(Existing::Invalid(old, Some(known)));
+            }
+            Ok(Validity::Corrupt) => {
+                self.count_corrupt();
+                return Step::Acquire(Existing::Invalid(old, None));
+            }
+            Err(error) => return Step::Fail(error),
+        };
+        let Some(left) = left.filter(|left| *left <= value.grace()) else {
+            return Step::Valid(Found {
+                as_of: sent.as_of(old.bytes(), watch),
+                number: sent.number,
+                value,
+                cell,
+            });
+        };
+        if !self.ttls.is_stale_allowed() {
+            // It is stored for instances that answer stale records; this one does not.
+            return Step::Acquire(Existing::Invalid(old, None));
+        }
+        Step::Acquire(Existing::Stale(StaleEntry {
+            value,
+            observed: old,
+            read: sent,
+            left,
+            _cell: cell,
+        }))
+    }
+}
+
 impl<M: Send + Sync + 'static> Fetch<'_, M> {
-    async fn run(&self) -> Completed<M> {
+    async fn run(&self, mut first: Option<Step<M>>) -> Completed<M> {
         // When another's lease or value first was in the way.
         let mut hindered: Option<Tick> = None;
         let mut waited = false;
         loop {
-            // guard: R5
-            if let Err(error) = self.publish().await {
-                return Box::pin(self.without_store(error)).await;
-            }
-            // guard: L3
-            let sent = self.send();
-            let watch = Timer::start();
-            let read = self.read().await;
-            if !self.engine.store.is_local() {
-                self.engine.metrics.read_store(watch, read.is_ok());
-            }
-            self.engine.reach(SyncPoint::Read).await;
-            let mut next = match read {
-                Ok((seen, watch)) => self.follow(seen, watch, sent).await,
-                Err(error) => return Box::pin(self.without_store(error)).await,
+            let mut next = match first.take() {
+                Some(step) => step,
+                None => self.read().await,
             };
             if let Step::Acquire(Existing::Stale(stale)) = &next
                 && (waited || self.engine.loader_failed_lately())
@@ -79,7 +174,14 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             loop {
                 match next {
                     Step::Complete(completed) => return completed,
+                    Step::Valid(found) => {
+                        let proof = found.number;
+                        let answer = self.engine.found(&self.lookup, found);
+                        return Completion::Answered { answer, proof };
+                    }
                     Step::Acquire(existing) => next = self.acquire(existing).await,
+                    Step::LoadUncached => return Box::pin(self.load_uncached(None)).await,
+                    Step::Fail(error) => return Box::pin(self.without_store(error)).await,
                     Step::Wait | Step::Retry => {
                         let now = self.engine.clock.now();
                         let since = *hindered.get_or_insert(now);
@@ -98,72 +200,14 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         }
     }
 
-    async fn read(&self) -> Result<(Seen<M>, Option<Watch>), StoreError> {
-        let store = &self.engine.store;
-        if self.is_worth_a_watch() {
-            return store.get_watched(&self.key).await;
+    /// Reads the entry (R3).
+    async fn read(&self) -> Step<M> {
+        // guard: R5
+        if let Err(error) = self.publish().await {
+            return Step::Fail(error);
         }
-        Ok((store.get(&self.key).await?, None))
-    }
-
-    /// Returns whether the next change of K is to be reported: the local level has a record for it, so that this is
-    /// not its first use. A flood of invented tokens is never watched. guard: TR5b
-    fn is_worth_a_watch(&self) -> bool {
-        let is_on = |tracker: &Arc<Tracker>| tracker.is_on();
-        self.engine.store.tracker().is_some_and(is_on)
-            && self
-                .engine
-                .local
-                .remembers(self.engine.fingerprint(&self.lookup))
-    }
-
-    /// Decides what follows from the contents of K, as returned by a command that was sent as `sent`.
-    async fn follow(&self, seen: Seen<M>, watch: Option<Watch>, sent: Sent) -> Step<M> {
-        match seen {
-            Seen::Vacant => Step::Acquire(Existing::Nothing),
-            Seen::Lease => Step::Wait,
-            Seen::Corrupt(old) => {
-                self.count_corrupt();
-                Step::Acquire(Existing::Invalid(old, None))
-            }
-            // guard: I6
-            Seen::Value(value, _, _)
-                if self.engine.is_unconfirmed(&self.lookup, value.tenant_id()) =>
-            {
-                Step::Complete(Box::pin(self.load_uncached(None)).await)
-            }
-            Seen::Value(value, old, left) => {
-                match self.engine.validate(&value).await {
-                    Ok(Validity::Valid(cell)) => {
-                        let is_stale = |left: &Duration| *left <= value.grace();
-                        if let Some(left) = left.filter(is_stale) {
-                            if !self.engine.ttls.is_stale_allowed() {
-                                // It is stored for instances that answer stale records; this one does not.
-                                return Step::Acquire(Existing::Invalid(old, None));
-                            }
-                            return Step::Acquire(Existing::Stale(StaleEntry {
-                                value,
-                                observed: old,
-                                read: sent,
-                                left,
-                                _cell: cell,
-                            }));
-                        }
-                        let (as_of, origin) =
-                            (sent.as_of(old.bytes(), watch), store_origin(self.engine));
-                        Step::Complete(self.cached(&value, as_of, origin, sent.number))
-                    }
-                    Ok(Validity::FormerGeneration(known)) => {
-                        Step::Acquire(Existing::Invalid(old, Some(known)))
-                    }
-                    Ok(Validity::Corrupt) => {
-                        self.count_corrupt();
-                        Step::Acquire(Existing::Invalid(old, None))
-                    }
-                    Err(error) => Step::Complete(Box::pin(self.without_store(error)).await),
-                }
-            }
-        }
+        let sent = self.send();
+        self.engine.read(&self.key, &self.lookup, sent).await
     }
 
     /// Acquires a lease (R4), by compare-and-acquire if K holds an existing value.
@@ -216,7 +260,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             }
             Acquired::Taken(seen) => {
                 drop(permit);
-                Box::pin(self.follow(seen, None, sent)).await
+                let (engine, lookup) = (self.engine, &self.lookup);
+                Box::pin(engine.follow(lookup, seen, None, sent)).await
             }
             Acquired::Gone => Step::Retry,
         }
@@ -256,10 +301,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     async fn publish(&self) -> Result<(), StoreError> {
         let engine = self.engine;
         // guard: R2
-        if !engine.has_to_register() {
+        let now = engine.clock.now();
+        if !engine.has_to_register(now) {
             return Ok(());
         }
-        let (now, timeout) = (engine.clock.now(), engine.store.operation_timeout());
+        let timeout = engine.store.operation_timeout();
         let Some(_registering) = engine.bounds.begin_to_register(now, timeout) else {
             return Ok(());
         };

@@ -20,11 +20,11 @@ use crate::store::keys::EntryKey;
 use crate::store::watch::Watch;
 use crate::trace::{chain, limited};
 
-pub(super) type Completed<M> = Completion<Resolved<M>, Unavailable>;
+pub(in crate::cache) type Completed<M> = Completion<Resolved<M>, Unavailable>;
 
 /// A send, as a point in the three orders that decide who may use its result.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
+pub(in crate::cache) struct Sent {
     /// The number within the call, for who joined before it.
     pub(super) number: SendNumber,
     /// The clock before the send, for how long the local level may use its result.
@@ -37,7 +37,7 @@ pub(super) struct Sent {
 
 /// The state of the store as of which a value is known to be valid.
 #[derive(Debug)]
-pub(super) struct AsOf {
+pub(in crate::cache) struct AsOf {
     /// The clock before the command was sent.
     pub(super) sent: Tick,
     pub(super) published: Published,
@@ -58,6 +58,20 @@ impl AsOf {
 }
 
 impl Sent {
+    /// Returns the send of a command that is sent after the clock showed `tick`.
+    pub(super) fn after<M: Send + Sync + 'static>(
+        engine: &Engine<M>,
+        number: SendNumber,
+        tick: Tick,
+    ) -> Self {
+        Self {
+            published: engine.published(tick),
+            number,
+            tick,
+            moment: engine.order.next(),
+        }
+    }
+
     pub(super) fn as_of(self, bytes: usize, watch: Option<Watch>) -> AsOf {
         AsOf {
             sent: self.tick,
@@ -79,13 +93,13 @@ pub(super) struct Fetch<'a, M> {
 }
 
 /// A tenant's generation whose reply is in.
-pub(super) struct KnownGeneration {
+pub(in crate::cache) struct KnownGeneration {
     pub(super) tenant: String,
     pub(super) generation: Generation,
 }
 
 /// What is stored under the key that a lease is to be acquired for.
-pub(super) enum Existing<M> {
+pub(in crate::cache) enum Existing<M> {
     Nothing,
     /// A value that is not valid: unreadable, or of a former generation of its tenant.
     Invalid(Observed, Option<KnownGeneration>),
@@ -94,7 +108,7 @@ pub(super) enum Existing<M> {
 }
 
 /// A record past its TTL, which is answered if the load fails.
-pub(super) struct StaleEntry<M> {
+pub(in crate::cache) struct StaleEntry<M> {
     pub(super) value: Value<M>,
     pub(super) observed: Observed,
     /// The GET that found it, and its remaining grace.
@@ -104,9 +118,24 @@ pub(super) struct StaleEntry<M> {
     pub(super) _cell: Option<Arc<TenantCell>>,
 }
 
+/// A value that is valid.
+pub(in crate::cache) struct Found<M> {
+    pub(super) value: Value<M>,
+    pub(super) as_of: AsOf,
+    /// The send that proves it.
+    pub(super) number: SendNumber,
+    /// Held until the answer holds it.
+    pub(super) cell: Option<Arc<TenantCell>>,
+}
+
 /// What to do next.
-pub(super) enum Step<M> {
+pub(in crate::cache) enum Step<M> {
     Complete(Completed<M>),
+    Valid(Found<M>),
+    /// The store holds a value that may be from before an invalidation.
+    LoadUncached,
+    /// The store failed.
+    Fail(StoreError),
     /// Another's lease is stored: wait for it.
     Wait,
     /// The existing value changed meanwhile: read again.
@@ -129,13 +158,7 @@ pub(super) struct Lease<M> {
 impl<M: Send + Sync + 'static> Fetch<'_, M> {
     /// Counts a send. Must be called immediately before each send that may become a proof.
     pub(super) fn send(&self) -> Sent {
-        let published = self.engine.published();
-        Sent {
-            published,
-            number: self.leader.send(),
-            tick: self.engine.clock.now(),
-            moment: self.engine.order.next(),
-        }
+        Sent::after(self.engine, self.leader.send(), self.engine.clock.now())
     }
 
     /// Releases a lease.
@@ -166,9 +189,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             error = chain(error)
         );
     }
+}
 
+impl<M> Engine<M> {
     pub(super) fn count_corrupt(&self) {
-        self.engine.counters.corrupt.add();
+        self.counters.corrupt.add();
         limited!(warn, "an invalid entry in the token store is replaced");
     }
 }

@@ -50,7 +50,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
         // A local generation that differs is no evidence: only a GET that is sent after the value's reply
         // makes the value invalid. guard: S5
-        let present = self.read_generation(tenant).await?;
+        let present = Box::pin(self.read_generation(tenant)).await?;
         if present == generation {
             return Ok(Validity::Valid(cell));
         }

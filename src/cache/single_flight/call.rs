@@ -22,10 +22,18 @@ use crate::util::lock;
 
 const SHARDS: usize = 16;
 
+/// The number of counters of lookups: 16 KiB. Two keys that share one are taken for each other, which costs a call.
+const STRIPES: usize = 4_096;
+
 /// The number of a send within its call. The counter is incremented immediately *before* the send, so that
 /// a waiter with a smaller number joined before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SendNumber(u32);
+
+impl SendNumber {
+    /// The number of a send from before the call, which proves nothing to those who joined it.
+    pub(crate) const BEFORE: Self = Self(0);
+}
 
 /// How a call ended.
 #[derive(Debug, Clone)]
@@ -146,6 +154,8 @@ type Shard<K, T, E> = Mutex<HashMap<K, Arc<Call<T, E>>>>;
 pub(crate) struct SingleFlight<K, T, E> {
     shards: [Shard<K, T, E>; SHARDS],
     hasher: RandomState,
+    /// The numbers of calls, and of lookups without one, for the keys of each stripe.
+    present: Box<[AtomicU32]>,
     /// How long a call may go without a send before it counts as stalled.
     stall_after: Duration,
 }
@@ -161,7 +171,17 @@ pub(crate) struct Leader<K: Hash + Eq, T, E> {
     calls: Arc<SingleFlight<K, T, E>>,
     call: Arc<Call<T, E>>,
     key: K,
+    stripe: usize,
     completed: bool,
+}
+
+/// A lookup of a key that no other lookup is under way for.
+pub(crate) struct Alone<'a>(&'a AtomicU32);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The result of joining.
@@ -184,6 +204,7 @@ impl<K, T, E> SingleFlight<K, T, E> {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
+            present: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
             stall_after,
         }
     }
@@ -261,20 +282,36 @@ impl<K: Hash + Eq + Clone, T, E> SingleFlight<K, T, E> {
     }
 
     fn leader(self: &Arc<Self>, call: Arc<Call<T, E>>, key: &K) -> Leader<K, T, E> {
+        let stripe = self.stripe(key);
+        self.present[stripe].fetch_add(1, Ordering::Relaxed);
         Leader {
             calls: Arc::clone(self),
             call,
             key: key.clone(),
+            stripe,
             completed: false,
         }
     }
 }
 
 impl<K: Hash + Eq, T, E> SingleFlight<K, T, E> {
-    /// Returns the number of calls that are under way.
+    /// Returns the number of calls, and of lookups without one, that are under way.
     #[cfg(feature = "test-util")]
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        let present = self.present.iter();
+        present.map(|it| it.load(Ordering::Relaxed) as usize).sum()
+    }
+
+    /// Begins a lookup without a call, unless another lookup of the key is under way.
+    pub(crate) fn begin_alone(&self, key: &K) -> Option<Alone<'_>> {
+        let present = &self.present[self.stripe(key)];
+        // guard: J13
+        let begun = present.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+        begun.is_ok().then(|| Alone(present))
+    }
+
+    fn stripe(&self, key: &K) -> usize {
+        self.hasher.hash_one(key) as usize % STRIPES
     }
 
     fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Arc<Call<T, E>>>> {
@@ -345,6 +382,7 @@ impl<K: Hash + Eq, T, E> Drop for Leader<K, T, E> {
             self.close(|_| false);
             self.call.finish(Completion::Broken, None);
         }
+        self.calls.present[self.stripe].fetch_sub(1, Ordering::Relaxed);
     }
 }
 

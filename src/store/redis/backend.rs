@@ -108,10 +108,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
     async fn read_entry(&self, key: &EntryKey) -> Result<Seen<M>, StoreError> {
         let name = self.keys().entry(key);
         let (present, left) = if self.stale_if_error {
-            let mut batch = Batch::new();
-            batch.cmd("GET").arg(&name);
-            batch.cmd("PTTL").arg(&name);
-            let [present, left] = self.commands.send(&batch).await?;
+            let [present, left] = Box::pin(self.read_with_ttl(&name)).await?;
             (present, Some(left))
         } else {
             (self.commands.connection.get(name).await?, None)
@@ -123,18 +120,27 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
             let left = match left {
                 Some(left) => left,
                 // An instance with stale-if-error wrote it. Without the option, the soft end is the end.
-                None => {
-                    let mut batch = Batch::new();
-                    batch.cmd("PTTL").arg(self.keys().entry(key));
-                    let [left] = self.commands.send(&batch).await?;
-                    left
-                }
+                None => Box::pin(self.read_ttl(key)).await?,
             };
             *remaining = u64::try_from(read::<i64>(left)?)
                 .ok()
                 .map(Duration::from_millis);
         }
         Ok(seen)
+    }
+
+    async fn read_with_ttl(&self, name: &str) -> Result<[Reply; 2], StoreError> {
+        let mut batch = Batch::new();
+        batch.cmd("GET").arg(name);
+        batch.cmd("PTTL").arg(name);
+        self.commands.send(&batch).await
+    }
+
+    async fn read_ttl(&self, key: &EntryKey) -> Result<Reply, StoreError> {
+        let mut batch = Batch::new();
+        batch.cmd("PTTL").arg(self.keys().entry(key));
+        let [left] = self.commands.send(&batch).await?;
+        Ok(left)
     }
 
     /// Reads an entry, and has the next change of its key reported. It does not share a command with other reads:

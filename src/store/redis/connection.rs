@@ -159,7 +159,10 @@ impl Connection {
             To::Cluster(cluster) => {
                 let mut batch = Batch::new();
                 batch.cmd("GET").arg(name);
-                cluster.send(&batch).await?.pop().ok_or_else(unexpected)
+                Box::pin(cluster.send(&batch))
+                    .await?
+                    .pop()
+                    .ok_or_else(unexpected)
             }
         }
     }

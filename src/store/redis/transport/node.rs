@@ -1,5 +1,6 @@
 //! One server: its supervised connection behind its circuit breaker.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -66,7 +67,7 @@ impl Node {
     /// for a connection.
     pub(crate) async fn send(&self, batch: &Batch) -> Result<Replies, StoreError> {
         // guard: J10
-        Stealable::new(self.send_for(batch, 1)).await
+        Stealable::new(pin!(self.send_for(batch, 1))).await
     }
 
     /// Sends commands that `callers` share. The breaker counts a timeout once for each of them. Only for
@@ -76,8 +77,9 @@ impl Node {
         batch: &Batch,
         callers: usize,
     ) -> Result<Replies, StoreError> {
-        self.admit(callers, self.write(batch, OnDisconnect::Fail))
-            .await
+        // Pinned where they are: futures that are passed on by value are copied each time.
+        let write = pin!(self.write(batch, OnDisconnect::Fail));
+        self.admit(callers, write).await
     }
 
     /// Sends commands that read with tracking. Returns with the replies the session of the connection that they
@@ -92,7 +94,7 @@ impl Node {
             // guard: TR6
             Ok((replies, link.session))
         };
-        Stealable::new(self.admit(1, write)).await
+        Stealable::new(pin!(self.admit(1, pin!(write)))).await
     }
 
     /// Sends for `callers`, if the breaker admits it.
