@@ -1,4 +1,4 @@
-//! A lookup, from the local level through the shared call to the answer.
+//! A lookup: the local level, a look at the store by the caller itself, and if that does not answer, a shared call.
 
 use std::sync::{Arc, Mutex};
 

@@ -580,37 +580,47 @@ async fn a_caller_that_is_no_longer_polled_delays_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_waiter_that_blocks_its_thread_does_not_delay_the_call() {
+async fn a_caller_that_blocks_its_thread_does_not_delay_the_call() {
     let db = Db::with(TOKEN, Row::new("app"));
     let points = Points::default();
     let read = points.at(SyncPoint::Read);
     read.close();
     let cache = db
         .cache()
+        // A call counts as stalled later than this.
+        .load_timeout(Duration::from_secs(60))
         .sync_points(points.sync_points())
         .build()
         .unwrap();
-    let (answered, is_answered) = std::sync::mpsc::channel();
-    let first = cache.clone();
-    let first = tokio::spawn(async move {
-        found(&first, TOKEN).await;
-        answered.send(()).unwrap();
-    });
+    let lookup = || {
+        let cache = cache.clone();
+        async move { drop(found(&cache, TOKEN).await) }
+    };
+    // Reads by itself, so that the next one begins a call.
+    let alone = tokio::spawn(lookup());
     read.reached(1).await;
-    let joins = cache.clone();
-    let joins = tokio::spawn(async move {
-        let mut joins = Box::pin(found(&joins, TOKEN));
-        assert!(poll_once(&mut joins).await.is_pending());
+    let (answered, is_answered) = std::sync::mpsc::channel();
+    let mut begins = Box::pin(lookup());
+    let begins = tokio::spawn(async move {
+        assert!(poll_once(&mut begins).await.is_pending());
         // Like a handler that computes during its lookup.
         let answered = is_answered.recv_timeout(Duration::from_secs(10));
-        joins.await;
+        begins.await;
         answered
+    });
+    until(|| cache.in_flight() == 2).await;
+    let joins = lookup();
+    let joins = tokio::spawn(async move {
+        joins.await;
+        answered.send(()).unwrap();
     });
     until(|| cache.stats().joined == 1).await;
     read.open();
-    let answered = joins.await.unwrap();
-    answered.expect("the first caller does not depend on another's thread");
-    first.await.unwrap();
+    let answered = begins.await.unwrap();
+    answered.expect("the call does not depend on the thread of the caller that began it");
+    for lookup in [alone, joins] {
+        lookup.await.unwrap();
+    }
 }
 
 #[tokio::test]

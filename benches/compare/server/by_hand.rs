@@ -58,6 +58,23 @@ impl Uncached {
         let json: Option<String> = redis.get(key(token)).await.ok()?;
         serde_json::from_str(&json?).ok()
     }
+
+    /// Finds the token, or loads it from a database in memory, and stores it for ten minutes.
+    async fn find_or_load(&self, token: &str) -> Option<Record> {
+        if let Some(record) = self.find(token).await {
+            return Some(record);
+        }
+        let record = Record {
+            id: token.strip_prefix("app-")?.to_owned(),
+            token_type: hot::TYPE.to_owned(),
+            tenant_id: None,
+        };
+        let json = serde_json::to_string(&record).ok()?;
+        let mut redis = self.0.clone();
+        let set: redis::RedisResult<()> = redis.set_ex(key(token), json, 600).await;
+        set.ok()?;
+        Some(record)
+    }
 }
 
 impl Cached {
@@ -107,13 +124,29 @@ pub(crate) async fn cached(
 
 pub(crate) async fn uncached(
     State(uncached): State<Uncached>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let found = match token(&request) {
         Some(token) => uncached.find(token).await,
         None => None,
     };
+    admit(found, request, next).await
+}
+
+pub(crate) async fn loading(
+    State(uncached): State<Uncached>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let found = match token(&request) {
+        Some(token) => uncached.find_or_load(token).await,
+        None => None,
+    };
+    admit(found, request, next).await
+}
+
+async fn admit(found: Option<Record>, mut request: Request, next: Next) -> Response {
     match found.filter(|record| record.token_type == "app") {
         Some(record) => {
             request.extensions_mut().insert(record);

@@ -223,7 +223,6 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             // No caller asked for this refresh. Those who joined meanwhile are served by a new call.
             return Completion::Abandoned;
         }
-        self.leader.detach().await;
         let _permit = match permit {
             Some(permit) => permit,
             None => match self.permit().await {

@@ -40,6 +40,9 @@ impl<M: Send + Sync + 'static> Engine<M> {
         tenant: &str,
     ) -> Result<Generation, StoreError> {
         let tenant: Arc<str> = tenant.into();
+        if let Some(_alone) = self.generation_calls.begin_alone(&tenant) {
+            return self.ask_generation(&tenant).await;
+        }
         let begin = |leader| {
             let engine = Arc::clone(self);
             Work::new(engine.fetch_generation(leader, Arc::clone(&tenant)))
@@ -56,19 +59,22 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let mut next = Some(leader);
         while let Some(leader) = next {
             let proof = leader.send();
-            let sent = self.clock.now();
-            let published = self.published(sent);
-            let read = self.store.tenant(&tenant, Generation::new()).await;
-            self.reach(SyncPoint::TenantRead).await;
-            next = leader.complete(match read {
-                Ok(read) => {
-                    let answer = read.generation;
-                    self.observe_generation(&tenant, read, sent, published);
-                    Completion::Answered { answer, proof }
-                }
+            next = leader.complete(match self.ask_generation(&tenant).await {
+                Ok(answer) => Completion::Answered { answer, proof },
                 Err(error) => Completion::Failed(error),
             });
         }
+    }
+
+    async fn ask_generation(&self, tenant: &str) -> Result<Generation, StoreError> {
+        let sent = self.clock.now();
+        let published = self.published(sent);
+        let read = self.store.tenant(tenant, Generation::new()).await;
+        self.reach(SyncPoint::TenantRead).await;
+        let read = read?;
+        let generation = read.generation;
+        self.observe_generation(tenant, read, sent, published);
+        Ok(generation)
     }
 
     /// Keeps a tenant's generation, if the local level may, from a reply whose command was sent after the

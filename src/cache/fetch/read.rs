@@ -60,7 +60,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         lookup: &Lookup,
     ) -> Result<Resolved<M>, Option<Step<M>>> {
         let now = self.clock.now();
-        if self.store.is_local() || self.has_to_register(now) {
+        if self.has_to_register(now) {
             return Err(None);
         }
         let _alone = self.entry_calls.begin_alone(key).ok_or(None)?;
@@ -190,7 +190,6 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                         }
                         if matches!(next, Step::Wait) {
                             waited = true;
-                            self.leader.detach().await;
                             tokio::time::sleep(pause()).await;
                         }
                         break;
@@ -212,7 +211,6 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     /// Acquires a lease (R4), by compare-and-acquire if K holds an existing value.
     async fn acquire(&self, existing: Existing<M>) -> Step<M> {
-        self.leader.detach().await; // guard: J2
         // The permit comes first, so that the wait for it takes no time from the lease.
         let Some(permit) = self.permit().await else {
             let Existing::Stale(stale) = existing else {

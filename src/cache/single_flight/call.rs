@@ -12,13 +12,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::driver::Driver;
 use super::work::Work;
 use crate::util::lock;
+use crate::util::task::spawn_stealable;
 
 const SHARDS: usize = 16;
 
@@ -71,7 +70,6 @@ struct Call<T, E> {
     sent: AtomicU64,
     /// One more than the highest count that a waiter joined at; 0: nobody waits.
     joined: AtomicU32,
-    driver: Driver,
     done: OnceLock<Done<T, E>>,
     completed: Notify,
     stall_after: Duration,
@@ -93,13 +91,12 @@ fn take_next<T, E>(done: &mut OnceLock<Done<T, E>>) -> Option<Arc<Call<T, E>>> {
 }
 
 impl<T, E> Call<T, E> {
-    fn new(driver: Driver, joined: u32, stall_after: Duration) -> Arc<Self> {
+    fn new(joined: u32, stall_after: Duration) -> Arc<Self> {
         Arc::new(Self {
             sends: AtomicU32::new(0),
             began: Instant::now(),
             sent: AtomicU64::new(0),
             joined: AtomicU32::new(joined),
-            driver,
             done: OnceLock::new(),
             completed: Notify::new(),
             stall_after,
@@ -186,7 +183,7 @@ impl Drop for Alone<'_> {
 
 /// The result of joining.
 pub(crate) enum Joined<K: Hash + Eq, T, E> {
-    /// A new call, which [`Waiter::drive`] drives.
+    /// A new call, whose work is to begin.
     New(Leader<K, T, E>, Waiter<T, E>),
     Existing(Waiter<T, E>),
 }
@@ -214,6 +211,8 @@ impl<K: Hash + Eq + Clone, T: Clone, E: Clone> SingleFlight<K, T, E> {
     /// Joins the call of `key`, or starts one whose work is `begin`'s, and waits for an answer that was
     /// proved after this was called. `joined` is called if the call is another caller's.
     ///
+    /// The work is a task of its own: a call that is shared does not depend on whether its caller is still polled.
+    ///
     /// Each part of a call has a timeout, but its runtime may not be driven: a stalled call is replaced,
     /// once.
     pub(crate) async fn run(
@@ -230,7 +229,8 @@ impl<K: Hash + Eq + Clone, T: Clone, E: Clone> SingleFlight<K, T, E> {
                     waiter
                 }
                 Joined::New(leader, waiter) => {
-                    waiter.drive(begin(leader)).await;
+                    // guard: J1, J9
+                    spawn_stealable(begin(leader));
                     waiter
                 }
             };
@@ -249,21 +249,15 @@ impl<K: Hash + Eq + Clone, T: Clone, E: Clone> SingleFlight<K, T, E> {
 impl<K: Hash + Eq + Clone, T, E> SingleFlight<K, T, E> {
     /// Joins the call of `key`, or starts one.
     ///
-    /// Must be called within a runtime: a call that is shared does not depend on whether its caller is still
-    /// polled. A stalled call is replaced. Whatever becomes of it later, its answer is for those alone who joined
+    /// A stalled call is replaced. Whatever becomes of it later, its answer is for those alone who joined
     /// before its proof was sent.
     fn join(self: &Arc<Self>, key: &K) -> Joined<K, T, E> {
         let mut shard = self.shard(key);
         // guard: O11
         if let Some(call) = shard.get(key).filter(|call| !call.is_stalled()) {
-            // Outside of a runtime this panics, before the call is taken from its driver. guard: J6
-            let _ = Handle::current();
-            let waiter = call.join();
-            drop(shard);
-            waiter.call.driver.detach(); // guard: J1
-            return Joined::Existing(waiter);
+            return Joined::Existing(call.join());
         }
-        let call = Call::new(Driver::caller(), 0, self.stall_after);
+        let call = Call::new(0, self.stall_after);
         let waiter = call.join();
         shard.insert(key.clone(), Arc::clone(&call));
         Joined::New(self.leader(call, key), waiter)
@@ -276,7 +270,7 @@ impl<K: Hash + Eq + Clone, T, E> SingleFlight<K, T, E> {
         if shard.get(key).is_some_and(|call| !call.is_stalled()) {
             return None;
         }
-        let call = Call::new(Driver::task(), 0, self.stall_after);
+        let call = Call::new(0, self.stall_after);
         shard.insert(key.clone(), Arc::clone(&call));
         Some(self.leader(call, key))
     }
@@ -329,12 +323,6 @@ impl<K: Hash + Eq, T, E> Leader<K, T, E> {
         call.sent.store(since, Ordering::Relaxed);
         SendNumber(call.sends.fetch_add(1, Ordering::SeqCst) + 1)
     }
-
-    /// Moves the call into a task: from here on it waits for more than the store, and may hold what others
-    /// wait for.
-    pub(crate) async fn detach(&self) {
-        self.call.driver.detach_current().await;
-    }
 }
 
 impl<K: Hash + Eq + Clone, T, E> Leader<K, T, E> {
@@ -361,8 +349,8 @@ impl<K: Hash + Eq, T, E> Leader<K, T, E> {
     fn close(&self, leaves_some: impl FnOnce(u32) -> bool) -> Option<Arc<Call<T, E>>> {
         let mut shard = self.calls.shard(&self.key);
         let leaves_some = leaves_some(self.call.joined.load(Ordering::SeqCst));
-        // The driver of this call drives the next one.
-        let next = leaves_some.then(|| Call::new(Driver::task(), 1, self.call.stall_after));
+        // The task of this call goes on with the next one.
+        let next = leaves_some.then(|| Call::new(1, self.call.stall_after));
         // If this one stalled, another may have taken its place: then nobody finds the next one.
         if let Some(present) = shard.get_mut(&self.key)
             && Arc::ptr_eq(present, &self.call)
@@ -383,13 +371,6 @@ impl<K: Hash + Eq, T, E> Drop for Leader<K, T, E> {
             self.call.finish(Completion::Broken, None);
         }
         self.calls.present[self.stripe].fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl<T, E> Waiter<T, E> {
-    /// Drives the call that began with this waiter, until it completes or a task took it over.
-    async fn drive(&self, work: Work) {
-        self.call.driver.drive(work).await;
     }
 }
 

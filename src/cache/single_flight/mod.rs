@@ -1,9 +1,8 @@
 //! Single flight: concurrent callers of one key share a call.
 //!
-//! [`call`] says who may share a call's answer, [`driver`] who polls it, and [`work`] what memory it takes.
+//! [`call`] says who may share a call's answer, and [`work`] what memory it takes.
 
 mod call;
-mod driver;
 mod work;
 
 pub(crate) use call::{CallError, Completion, Leader, SendNumber, SingleFlight};
