@@ -22,6 +22,7 @@ use tower_api_token::metrics::Outcome;
 use tower_api_token::middleware::{MissingApiToken, MultipleTokens, Verification};
 use tower_api_token::rejection::{ProblemDetails, RequestHead, ResponseForRejection, StatusOnly};
 use tower_api_token::store::{KeyLayout, RedisTls};
+use tower_api_token::test_util::contract::Contract;
 use tower_api_token::test_util::{ManualClock, SyncPoint, SyncPoints};
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InvalidReason, Lookup,
@@ -347,6 +348,17 @@ impl Shown {
         self.of("SyncPoint", &SyncPoint::Read);
     }
 
+    async fn of_a_contract(&mut self) {
+        let loader = |_: Lookup| async { Ok::<_, Infallible>(Some(record())) };
+        let contract = Contract::new(ApiTokenCache::builder(loader))
+            .create(|_| async { Ok(BearerToken::new(TOKEN)) })
+            .revoke(|_, _| async { Ok(()) });
+        self.of("Contract", &contract);
+        let violation = contract.run().await.unwrap_err();
+        self.of("Rule", &violation.rule());
+        self.error("Violation", &violation);
+    }
+
     async fn of_errors(&mut self) {
         self.error(
             "ParseDigestError",
@@ -438,6 +450,7 @@ async fn no_public_type_or_error_shows_a_token() {
     shown.of_denials().await;
     shown.of_values();
     shown.of_errors().await;
+    shown.of_a_contract().await;
     let needles = needles();
     for (name, text) in &shown.0 {
         needles.assert_none_in(name, text);
