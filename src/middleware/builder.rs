@@ -510,6 +510,29 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
         self
     }
 
+    /// Sets whether challenges have an `error` (RFC 6750 section 3.1).
+    ///
+    /// Without it a challenge for an invalid token is that for a missing one, `Bearer realm="api"`, as some services'
+    /// clients expect, such as Dify's. Status, body and a challenge's `scope` stay. Defaults to `true`, by which clients
+    /// tell that another token is needed, and not that they forgot to send it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_api_token::{ApiTokenCache, ApiTokenLayer};
+    ///
+    /// # use tower_api_token::{Lookup, TokenRecord};
+    /// # let loader = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    /// # let cache = ApiTokenCache::builder(loader).build()?;
+    /// let layer = ApiTokenLayer::builder(cache).challenge_errors(false).build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn challenge_errors(mut self, errors: bool) -> Self {
+        self.challenge.errors = errors;
+        self
+    }
+
     /// Adds an `error_description` to each challenge with an error, for the developers of clients (RFC 6750
     /// section 3).
     ///

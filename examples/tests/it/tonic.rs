@@ -6,6 +6,7 @@ mod serve;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -14,13 +15,14 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::metadata::MetadataValue;
+use tonic::service::LayerExt;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_web::GrpcWebClientLayer;
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt};
 use tower_api_token::{ApiTokenCache, Lookup, TokenRecord};
 
 /// A token of an application, which may watch.
@@ -239,5 +241,59 @@ async fn program_answers_its_printed_command_and_a_client() {
     for authorization in [&[][..], &["Bearer app-nobody-knows-it"]] {
         let status = client.check(request(authorization)).await.unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated);
+    }
+}
+
+#[tokio::test]
+async fn named_layer_covers_one_service_and_leaves_the_others_open() {
+    let loader = |lookup: Lookup| async move {
+        let known = lookup.token().expose() == GOOD;
+        Ok::<_, std::io::Error>(known.then(|| TokenRecord::new("tok-1").token_type("app")))
+    };
+    let layer = serve::layer(ApiTokenCache::builder(loader).build().unwrap()).unwrap();
+    let (_, health) = tonic_health::server::health_reporter();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder()
+        .add_service(layer.named_layer(health))
+        .add_service(Open)
+        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+    let server = tokio::spawn(server);
+    let channel = Endpoint::try_from(address)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = HealthClient::new(channel.clone());
+    let refused = client.check(request(&[])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let served = client.check(request(&[&bearer(GOOD)])).await.unwrap();
+    assert_eq!(served.into_inner().status(), ServingStatus::Serving);
+    let open = http::Request::post("/open.Service/Method").body(tonic::body::Body::empty());
+    let answer = channel.oneshot(open.unwrap()).await.unwrap();
+    assert_eq!(answer.headers()["x-open"], "yes");
+    server.abort();
+}
+
+/// A service that the layer is not around.
+#[derive(Clone)]
+struct Open;
+
+impl tonic::server::NamedService for Open {
+    const NAME: &'static str = "open.Service";
+}
+
+impl tower::Service<http::Request<tonic::body::Body>> for Open {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<tonic::body::Body>) -> Self::Future {
+        let response = http::Response::builder().header("x-open", "yes");
+        std::future::ready(Ok(response.body(tonic::body::Body::empty()).unwrap()))
     }
 }

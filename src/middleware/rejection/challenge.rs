@@ -12,6 +12,8 @@ pub(crate) struct Parameters {
     pub(crate) realm: String,
     pub(crate) scope: Option<String>,
     pub(crate) resource_metadata: Option<String>,
+    /// Whether challenges say what is wrong.
+    pub(crate) errors: bool,
     /// Whether errors have an `error_description`.
     pub(crate) descriptions: bool,
 }
@@ -22,6 +24,7 @@ impl Default for Parameters {
             realm: "api".to_owned(),
             scope: None,
             resource_metadata: None,
+            errors: true,
             descriptions: false,
         }
     }
@@ -107,7 +110,7 @@ fn challenges(
         text.push_str(value);
         text.push('"');
     };
-    if let Some(code) = rejection.error_code() {
+    if let Some(code) = rejection.error_code().filter(|_| parameters.errors) {
         add("error", code);
         if parameters.descriptions {
             // The same text for every reason that has this code.

@@ -46,6 +46,21 @@ pub(super) fn cases() -> Vec<Case> {
             .bearer(FAILING)
             .status(503)
             .loads(1, 2),
+        case(&[38], "no error in a challenge, unknown")
+            .layer(|layer| layer.challenge_errors(false).error_descriptions())
+            .bearer(UNKNOWN)
+            .rejected(401, BARE)
+            .loads(1, 1),
+        case(&[38], "no error in a challenge, a scope")
+            .layer(|layer| layer.challenge_errors(false).require_scopes("orders:write"))
+            .bearer(GOOD)
+            .rejected(403, r#"Bearer realm="api", scope="orders:write""#)
+            .loads(1, 1),
+        case(&[38], "no error in a challenge, ambiguous")
+            .layer(|layer| layer.challenge_errors(false))
+            .authorization("")
+            .authorization("")
+            .rejected(400, BARE),
         case(&[38], "a realm that has to be quoted")
             .layer(|layer| layer.realm(r#"a "b\c", d"#))
             .rejected(401, r#"Bearer realm="a \"b\\c\", d""#),
