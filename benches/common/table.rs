@@ -5,18 +5,45 @@
 use std::fmt::Display;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::program::through;
 
 /// Prints a row: what was measured, the goal, the figure, and whether the goal is reached.
 pub(crate) fn row(what: &str, goal: &str, measured: impl Display, reached: bool) {
     let reached = if reached { "yes" } else { "**no**" };
-    println!("| {what} | {goal} | {measured} | {reached} |");
+    println!("| {what} | {goal} | {measured} | {reached}{} |", mark());
 }
 
 /// Prints a row without a goal, for comparison.
 pub(crate) fn aside(what: &str, measured: impl Display) {
-    println!("| {what} | | {measured} | |");
+    println!("| {what} | | {measured} | {} |", mark());
+}
+
+/// Returns the mark of a row that is printed while other work runs.
+fn mark() -> &'static str {
+    if slowdown() > QUIET { " (busy)" } else { "" }
+}
+
+/// The largest [`slowdown`] of a machine that nothing else uses.
+pub(crate) const QUIET: f64 = 1.1;
+
+/// Spins on all cores, and returns the time that takes over the CPU time that it gets: 1 on a quiet machine.
+pub(crate) fn slowdown() -> f64 {
+    const SPIN: Duration = Duration::from_millis(40);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let spin = || {
+        let (start, before) = (Instant::now(), cpu_time("thread-self"));
+        while start.elapsed() < SPIN {
+            std::hint::spin_loop();
+        }
+        cpu_time("thread-self") - before
+    };
+    let got: f64 = std::thread::scope(|scope| {
+        let spins: Vec<_> = (0..cores).map(|_| scope.spawn(spin)).collect();
+        spins.into_iter().map(|it| it.join().expect("a spin")).sum()
+    });
+    SPIN.as_nanos() as f64 * cores as f64 / got
 }
 
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
