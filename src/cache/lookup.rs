@@ -9,7 +9,7 @@ use super::answer::{Answer, Resolved};
 use super::cached_token::CachedApiToken;
 use super::engine::Engine;
 use super::error::{Unavailable, UnavailableKind};
-use super::fetch::{self, Step};
+use super::fetch::{self, Looked, Step};
 use super::local::{LocalEntry, Refreshes};
 use super::lookup_span::LookupSpan;
 use super::single_flight::{CallError, Work};
@@ -122,9 +122,10 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let lookup = self.lookup(token, self.keys.type_in_key(asked));
         let key = self.key(&lookup);
         let resolved = match self.look(&key, &lookup).await {
-            Ok(resolved) => Ok(resolved),
+            Ok(Looked::Answer(resolved)) => Ok(resolved),
             // Boxed, so that a lookup that the store answers takes no memory for a call.
-            Err(first) => Box::pin(self.share_call(key, lookup, first, span)).await,
+            Ok(Looked::Call(first)) => Box::pin(self.share_call(key, lookup, first, span)).await,
+            Err(error) => Err(error),
         };
         match resolved {
             Ok(resolved) => {

@@ -6,7 +6,10 @@
 //! requests wait for. The functions of this module move such a task to the worker's run queue, from which idle
 //! workers steal.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::Poll;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -17,6 +20,18 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 pub(crate) fn spawn_stealable(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
     free_lifo_slot();
+}
+
+/// Awaits a future, and returns `None` if it panics.
+pub(crate) async fn caught<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    poll_fn(|context| {
+        let poll = AssertUnwindSafe(|| Pin::new(&mut future).poll(context));
+        match catch_unwind(poll) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
 }
 
 /// Moves the task in this worker's LIFO slot, if there is one, to the worker's run queue.

@@ -293,3 +293,35 @@ async fn a_call_that_panics_gives_its_lease_back() {
     eventually("the lease is left behind", vacant).await;
     assert!(!lit.load(Ordering::SeqCst));
 }
+
+static LIT: AtomicBool = AtomicBool::new(false);
+
+/// Metadata from Redis whose `Drop` panics once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct StoredBomb;
+
+impl Drop for StoredBomb {
+    fn drop(&mut self) {
+        if LIT.swap(false, Ordering::SeqCst) {
+            panic!("the test panics on purpose");
+        }
+    }
+}
+
+#[tokio::test]
+async fn metadata_whose_drop_panics_makes_its_lookup_unavailable() {
+    let server = RedisServer::start();
+    let loader = |_: Lookup| async {
+        let record = TokenRecord::new("tok-1").tenant_id("t");
+        Ok::<_, std::io::Error>(Some(record.metadata(StoredBomb)))
+    };
+    let builder = ApiTokenCache::builder(loader).store(crate::common::redis(&server));
+    let cache = builder.local_capacity(0).build().unwrap();
+    cache.warm(TOKEN).await.unwrap();
+    cache.invalidate_tenant("t").await.unwrap();
+    // What Redis holds is of a former generation, and is dropped.
+    LIT.store(true, Ordering::SeqCst);
+    let answer = tokio::spawn(async move { cache.authenticate(TOKEN).await.map(drop) });
+    answer.await.unwrap().unwrap_err();
+    assert!(!LIT.load(Ordering::SeqCst));
+}

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::common::{Cache, Db, Row, found, until};
-use test_support::RedisServer;
+use crate::common::{Cache, Db, Row, found, start, until};
+use test_support::{Direction, FaultProxy, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tower_api_token::store::KeyLayout;
@@ -125,6 +125,30 @@ async fn a_server_that_does_not_answer_is_asked_once_for_each_lookup() {
     server.resume();
     // A second failure would have opened the breaker.
     assert_eq!(found(&cache, &token(0)).await.origin(), Origin::Shared);
+}
+
+#[tokio::test]
+async fn a_lookup_whose_caller_hangs_up_goes_on() {
+    let server = RedisServer::start();
+    let db = Db::with(&token(0), Row::new("app"));
+    let other = db.cache().store(RedisStore::new(&server.url()).unwrap());
+    other.build().unwrap().warm(&token(0)).await.unwrap();
+    let proxy = FaultProxy::start(server.addr());
+    let store = RedisStore::new(&format!("redis://{}", proxy.addr())).unwrap();
+    let store = store.response_timeout(Duration::from_secs(30));
+    let cache = db.cache().store(store.client_tracking(false));
+    let cache = cache
+        .max_staleness(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    cache.warm(&token(1)).await.unwrap();
+    proxy.stall(Direction::ToClient);
+    let lookup = start(&cache, &token(0));
+    until(|| cache.in_flight() == 1).await;
+    lookup.abort();
+    assert!(lookup.await.unwrap_err().is_cancelled());
+    proxy.heal();
+    until(|| cache.stats().local_records == 1).await;
 }
 
 #[tokio::test]

@@ -7,9 +7,11 @@ mod answer;
 mod fill;
 mod generation;
 mod load;
+mod look;
 mod read;
 mod state;
 mod validate;
 
+pub(super) use look::Looked;
 pub(super) use read::run;
 pub(super) use state::Step;

@@ -7,9 +7,8 @@ use tokio::runtime::Handle;
 
 use super::state::{Completed, Existing, Fetch, Found, Lease, Sent, StaleEntry, Step};
 use super::validate::Validity;
-use crate::cache::answer::Resolved;
 use crate::cache::engine::{Engine, EntryLeader};
-use crate::cache::single_flight::{Completion, SendNumber};
+use crate::cache::single_flight::Completion;
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::loader::Lookup;
@@ -51,30 +50,13 @@ pub(in crate::cache) async fn run<M: Send + Sync + 'static>(
 }
 
 impl<M: Send + Sync + 'static> Engine<M> {
-    /// Looks at the entry without a call, in the caller's own task, unless another lookup of the key is under way.
-    ///
-    /// Returns the answer, or what a call is to begin with: nothing is read twice.
-    pub(in crate::cache) async fn look(
+    /// Reads the entry, and decides what follows.
+    pub(super) async fn read(
         self: &Arc<Self>,
         key: &EntryKey,
         lookup: &Lookup,
-    ) -> Result<Resolved<M>, Option<Step<M>>> {
-        let now = self.clock.now();
-        if self.has_to_register(now) {
-            return Err(None);
-        }
-        let _alone = self.entry_calls.begin_alone(key).ok_or(None)?;
-        let sent = Sent::after(self, SendNumber::BEFORE, now);
-        match self.read(key, lookup, sent).await {
-            Step::Valid(found) => Ok(self.found(lookup, found)),
-            // Whether it may be answered depends on who waits for it.
-            Step::Wait | Step::Acquire(Existing::Stale(_)) => Err(None),
-            other => Err(Some(other)),
-        }
-    }
-
-    /// Reads the entry, and decides what follows.
-    async fn read(self: &Arc<Self>, key: &EntryKey, lookup: &Lookup, sent: Sent) -> Step<M> {
+        sent: Sent,
+    ) -> Step<M> {
         let timer = Timer::start();
         let read = if self.is_worth_a_watch(lookup) {
             self.store.get_watched(key).await
