@@ -600,15 +600,17 @@ async fn a_caller_that_blocks_its_thread_does_not_delay_the_call() {
     let alone = tokio::spawn(lookup());
     read.reached(1).await;
     let (answered, is_answered) = std::sync::mpsc::channel();
+    let (begins_now, begun) = std::sync::mpsc::channel();
     let mut begins = Box::pin(lookup());
     let begins = tokio::spawn(async move {
         assert!(poll_once(&mut begins).await.is_pending());
+        begins_now.send(()).unwrap();
         // Like a handler that computes during its lookup.
         let answered = is_answered.recv_timeout(Duration::from_secs(10));
         begins.await;
         answered
     });
-    until(|| cache.in_flight() == 2).await;
+    until(|| begun.try_recv().is_ok()).await;
     let joins = lookup();
     let joins = tokio::spawn(async move {
         joins.await;
