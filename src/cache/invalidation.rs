@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::backoff::Backoff;
 use super::engine::Engine;
 use super::error::InvalidateError;
 use super::sync_points::SyncPoint;
@@ -20,6 +19,7 @@ use crate::store::entry::Bounds;
 use crate::store::error::StoreError;
 use crate::token::{BearerToken, TokenDigest};
 use crate::trace::{chain, in_span, limited};
+use crate::util::backoff::Backoff;
 use crate::util::task::free_lifo_slot;
 
 /// Returns the margin that `wait_for_all_instances` adds to the staleness bound, because the clocks of two
@@ -32,6 +32,10 @@ fn margin(bound: Duration) -> Duration {
     // guard: L11b
     (bound / 20).max(Duration::from_millis(50))
 }
+
+/// The first and the longest pause between two attempts. A reconnect takes about as long as the first. When the store is
+/// back, it may return what the invalidation is to remove, so the longest is short.
+const RETRIES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How long one attempt of `wait_for_replicas` waits.
 const REPLICAS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -325,7 +329,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
     async fn attempts(self) -> Result<InvalidationReceipt, InvalidateError> {
         let clock = &self.engine.clock;
         let end = clock.now().after(self.retry_for);
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(RETRIES.0, RETRIES.1);
         loop {
             let result = self.attempt().await;
             let now = clock.now();

@@ -8,11 +8,10 @@
 //! | `single_flight` | calls that concurrent callers share |
 //! | `fetch` | the work of a call: read, load, fill |
 //! | `local` | answers in this process's memory |
-//! | `invalidation`, `unconfirmed`, `backoff` | what makes a change in the database hold |
+//! | `invalidation`, `unconfirmed` | what makes a change in the database hold |
 //! | `bounds`, `generations` | what this process knows of other instances' bounds, and of tenants |
 
 mod answer;
-mod backoff;
 mod bounds;
 mod builder;
 mod bulkhead;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
+pub(crate) mod backoff;
 pub(crate) mod task;
 pub(crate) mod wakeups;
 

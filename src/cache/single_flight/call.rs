@@ -263,8 +263,7 @@ impl<K: Hash + Eq + Clone, T, E> SingleFlight<K, T, E> {
         Joined::New(self.leader(call, key), waiter)
     }
 
-    /// Starts a call of `key` unless there is one: for a refresh that nobody waits for, to be driven by a
-    /// task.
+    /// Starts a call of `key` unless there is one: for a refresh that nobody waits for.
     pub(crate) fn lead(self: &Arc<Self>, key: &K) -> Option<Leader<K, T, E>> {
         let mut shard = self.shard(key);
         if shard.get(key).is_some_and(|call| !call.is_stalled()) {

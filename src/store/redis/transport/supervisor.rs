@@ -23,8 +23,9 @@ use super::tracking::{NextTest, Tracking, begin_caching};
 use crate::store::error::StoreError;
 use crate::store::redis::settings::{Access, Settings, Timeouts};
 use crate::store::watch::TrackingSession;
+use crate::util::backoff::Backoff;
+use crate::util::lock;
 use crate::util::task::spawn_stealable;
-use crate::util::{lock, random_fraction};
 
 /// The shortest and the longest pause between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
@@ -266,11 +267,11 @@ impl Drop for Running {
 }
 
 async fn supervise(running: Running) {
-    let mut backoff = BACKOFF.0;
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     while let Some(shared) = running.shared() {
         match shared.connect().await {
             Ok(link) => {
-                backoff = BACKOFF.0;
+                backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
                 drop(shared);
                 if !running.publish(State::Up(link.clone())) {
                     return;
@@ -283,11 +284,8 @@ async fn supervise(running: Running) {
                 if !running.publish(State::Down(error)) {
                     return;
                 }
-                // From a half to the whole.
-                let pause = backoff.mul_f64(0.5 + 0.5 * random_fraction());
-                backoff = (backoff * 2).min(BACKOFF.1);
                 tokio::select! {
-                    () = sleep(pause) => {}
+                    () = sleep(backoff.pause()) => {}
                     () = shared.reconnect_now.notified() => {}
                 }
             }
