@@ -1,5 +1,7 @@
 //! Starts each example as its users do, and runs the commands that it prints in a shell.
 
+#[cfg(feature = "allow-list")]
+mod allow_list;
 mod events;
 #[cfg(feature = "postgres")]
 mod postgres;
