@@ -3,6 +3,8 @@
 #[cfg(feature = "allow-list")]
 mod allow_list;
 mod events;
+#[cfg(all(feature = "aide", feature = "openapi"))]
+mod openapi;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod small;
