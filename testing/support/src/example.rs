@@ -170,6 +170,11 @@ impl Example {
         })
     }
 
+    /// Returns what it has printed so far, also its log.
+    pub fn output(&self) -> String {
+        fs::read_to_string(log_file(&self.dir)).unwrap_or_default()
+    }
+
     /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
