@@ -19,15 +19,20 @@ const RECORD: &[u8] = b"V1";
 const ABSENT: &[u8] = b"N1";
 const DENIED: &[u8] = b"D2";
 
+/// A record to be written. What is empty is left out: it would cost each read of it time, and Redis memory.
 #[derive(Serialize)]
 struct RecordJson<'a> {
     id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     app_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tenant_id: Option<&'a str>,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     token_type: Option<&'a str>,
     digest: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<&'a str>,
@@ -208,6 +213,23 @@ mod tests {
         // As a release without `scope` reads the above.
         let later = former.replace('}', r#","later":["a",{"b":1}]}"#);
         assert_eq!(scopes(&later), None);
+    }
+
+    #[test]
+    fn what_is_empty_is_not_written_and_may_be_null() {
+        let keys = Keys::new("api_token".to_owned(), KeyLayout::digest()).unwrap();
+        let token = BearerToken::new("abc");
+        let digest = keys.key(&token, &token.digest(), None).digest;
+        let value = Value::Found(Arc::new(Entry::new(TokenRecord::<()>::new("1"), None)));
+        let written = String::from_utf8(encode(&value, &digest).unwrap()).unwrap();
+        assert_eq!(written, format!(r#"V1{{"id":"1","digest":"{digest}"}}"#));
+        let nulls =
+            r#","app_id":null,"tenant_id":null,"type":null,"last_used_at":null,"created_at":null}"#;
+        let nulls = written.replace('}', nulls);
+        assert!(
+            matches!(decode::<()>(nulls.as_bytes(), &digest), Decoded::Value(_)),
+            "{nulls}"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(crate) type Replies = Vec<Reply>;
 /// each stage is one write to each node that holds some of its keys, to all nodes at once.
 #[derive(Default)]
 pub(crate) struct Batch {
-    commands: Vec<Cmd>,
+    commands: Pipeline,
     /// The positions at which the stages after the first begin.
     stages: Vec<usize>,
 }
@@ -22,9 +22,8 @@ impl Batch {
     }
 
     /// Adds a command, whose arguments follow.
-    pub(crate) fn cmd(&mut self, name: &str) -> &mut Cmd {
-        self.commands.push(redis::cmd(name));
-        self.commands.last_mut().expect("one was pushed")
+    pub(crate) fn cmd(&mut self, name: &str) -> &mut Pipeline {
+        self.commands.cmd(name)
     }
 
     /// Begins a stage: on a cluster, the commands that follow are sent after the replies to those before,
@@ -54,7 +53,7 @@ impl Batch {
         let ends = self.stages.iter().copied().chain([self.len()]);
         begins
             .zip(ends)
-            .map(|(begin, end)| Self::of(self.commands[begin..end].to_vec()))
+            .map(|(begin, end)| Self::of(self.iter().skip(begin).take(end - begin)))
     }
 
     /// Returns whether these replies to the first stages are all: the commands after an error are not sent,
@@ -67,11 +66,16 @@ impl Batch {
         replies.len() >= self.len()
     }
 
-    fn of(commands: Vec<Cmd>) -> Self {
-        Self {
-            commands,
-            stages: Vec::new(),
+    fn iter(&self) -> impl Iterator<Item = &Cmd> {
+        self.commands.cmd_iter()
+    }
+
+    fn of<'a>(commands: impl IntoIterator<Item = &'a Cmd>) -> Self {
+        let mut batch = Self::new();
+        for command in commands {
+            batch.commands.add_command(command.clone());
         }
+        batch
     }
 
     /// Sends each command once, in one write.
@@ -79,18 +83,15 @@ impl Batch {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<Replies> {
-        if let [command] = &self.commands[..] {
+        let mut all = self.iter();
+        if let (Some(command), None) = (all.next(), all.next()) {
             let reply = Box::pin(connection.send_packed_command(command)).await?;
             return Ok(vec![reply.extract_error().map_err(ReplyError::Server)]);
         }
-        let mut pipeline = Pipeline::with_capacity(self.commands.len());
-        pipeline.ignore_errors();
-        for command in &self.commands {
-            pipeline.add_command(command.clone());
-        }
-        let replies: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
-        let reply = |reply: RedisResult<Value>| reply.map_err(ReplyError::Server);
-        Ok(replies.into_iter().map(reply).collect())
+        let replies = connection.send_packed_commands(&self.commands, 0, self.len());
+        let replies = Box::pin(replies).await?.into_iter();
+        let reply = |reply: Value| reply.extract_error().map_err(ReplyError::Server);
+        Ok(replies.map(reply).collect())
     }
 }
 
@@ -110,20 +111,18 @@ mod parts {
     impl Batch {
         /// Returns one of the commands, for the node that its slot is being moved to.
         pub(crate) fn asking(&self, position: usize) -> Self {
-            let mut batch = Self::new();
-            batch.cmd("ASKING");
-            batch.commands.push(self.commands[position].clone());
-            batch
+            let asking = redis::cmd("ASKING");
+            Self::of(std::iter::once(&asking).chain(self.iter().nth(position)))
         }
 
         /// Returns one of the commands.
         pub(crate) fn only(&self, position: usize) -> Self {
-            Self::of(vec![self.commands[position].clone()])
+            Self::of(self.iter().nth(position))
         }
 
         /// Returns the place of every command's key, if all have the same.
         pub(crate) fn place<P: PartialEq>(&self, place: impl Fn(&[u8]) -> P) -> Option<P> {
-            let mut places = self.commands.iter().map(|command| place(key(command)));
+            let mut places = self.iter().map(|command| place(key(command)));
             let first = places.next()?;
             places.all(|next| next == first).then_some(first)
         }
@@ -131,7 +130,7 @@ mod parts {
         /// Divides the batch by the place of each command's key.
         pub(crate) fn parts<P: PartialEq>(&self, place: impl Fn(&[u8]) -> P) -> Vec<Part<P>> {
             let mut parts: Vec<Part<P>> = Vec::new();
-            for (position, command) in self.commands.iter().enumerate() {
+            for (position, command) in self.iter().enumerate() {
                 let place = place(key(command));
                 let part = match parts.iter().position(|part| part.place == place) {
                     Some(known) => &mut parts[known],
@@ -145,7 +144,7 @@ mod parts {
                     }
                 };
                 part.positions.push(position);
-                part.batch.commands.push(command.clone());
+                part.batch.commands.add_command(command.clone());
             }
             parts
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use redis::Value;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -24,10 +25,17 @@ pub(crate) struct ReadBatcher {
     node: Arc<Node>,
     /// The number of reads that wait for their reply.
     in_flight: AtomicUsize,
-    pending: Mutex<Vec<PendingRead>>,
+    pending: Mutex<Pending>,
     /// Whether the server refused an `MGET`, to this user or because it is a cluster behind one address.
     /// Then `GET`s share a write.
     mget_refused: AtomicBool,
+}
+
+#[derive(Default)]
+struct Pending {
+    reads: Vec<PendingRead>,
+    /// The runtime of the task that is to send them.
+    flushed_by: Option<Id>,
 }
 
 struct PendingRead {
@@ -56,23 +64,31 @@ impl ReadBatcher {
             return replies.pop().ok_or_else(unexpected);
         }
         let (reply, receiver) = oneshot::channel();
-        let is_first_pending = {
+        let here = Some(Handle::current().id());
+        let (is_first_pending, flushed_by) = {
             let mut pending = lock(&self.pending);
-            pending.push(PendingRead { name, reply });
-            pending.len() == 1
+            pending.reads.push(PendingRead { name, reply });
+            let is_first = pending.reads.len() == 1;
+            if is_first {
+                pending.flushed_by = here;
+            }
+            (is_first, pending.flushed_by)
         };
         // guard: J11
         if is_first_pending {
             spawn_stealable(Arc::clone(self).flush());
         }
+        // guard: J3b
+        if flushed_by == here {
+            // While this is polled, so is the task, and it limits the time for all its reads.
+            return receiver.await.unwrap_or_else(|_| Err(dropped()));
+        }
         match timeout(self.node.response_timeout(), receiver).await {
-            Ok(Ok(reply)) => reply,
-            // Dropped with the task, at the end of a runtime.
-            Ok(Err(_)) => Err(StoreError::not_connected(None)),
+            Ok(reply) => reply.unwrap_or_else(|_| Err(dropped())),
             // guard: J3
             Err(_) => {
-                // The task may belong to a runtime that is not driven, as between two calls of
-                // `block_on`. The next reads do not wait for it.
+                // The task's runtime may not be driven, as between two calls of `block_on`. The next reads
+                // do not wait for it.
                 spawn_stealable(Arc::clone(self).flush());
                 Err(StoreError::timeout())
             }
@@ -101,7 +117,7 @@ impl ReadBatcher {
     }
 
     fn take_pending(&self) -> Vec<PendingRead> {
-        std::mem::take(&mut *lock(&self.pending))
+        std::mem::take(&mut lock(&self.pending).reads)
     }
 
     async fn send(&self, reads: Vec<PendingRead>) {
@@ -167,6 +183,11 @@ impl Drop for FlushGuard {
             drop(batcher.take_pending());
         }
     }
+}
+
+/// The error of a read whose task was dropped, at the end of a runtime.
+fn dropped() -> StoreError {
+    StoreError::not_connected(None)
 }
 
 struct InFlight<'a> {
