@@ -3,6 +3,8 @@
 #[cfg(feature = "allow-list")]
 mod allow_list;
 mod events;
+#[cfg(all(feature = "actix", feature = "poem"))]
+mod frameworks;
 #[cfg(feature = "introspection")]
 mod introspection;
 #[cfg(all(feature = "aide", feature = "openapi"))]
