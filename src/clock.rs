@@ -197,6 +197,14 @@ mod manual {
             self.shared.sleepers.load(Ordering::SeqCst)
         }
 
+        /// Sleeps until the clock has been advanced by `duration`.
+        ///
+        /// # Cancel safety
+        /// This method is cancel safe.
+        pub async fn sleep(&self, duration: Duration) {
+            self.sleep_until(self.tick().after(duration)).await;
+        }
+
         pub(crate) async fn sleep_until(&self, until: Tick) {
             self.shared.sleepers.fetch_add(1, Ordering::SeqCst);
             let _asleep = Asleep(&self.shared.sleepers);

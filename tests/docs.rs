@@ -25,6 +25,7 @@ fn documents() -> impl Iterator<Item = PathBuf> {
         "examples/README.md",
         "demo/README.md",
         "model/README.md",
+        "sqlx/README.md",
         "demo/ops/README.md",
     ];
     guides().into_iter().chain(others.map(PathBuf::from))
@@ -179,7 +180,7 @@ fn every_file_that_a_document_names_exists() {
 fn every_test_that_a_document_names_exists() {
     let mut all = String::new();
     for directory in [
-        "src", "tests", "demo", "examples", "fuzz", "model", "testing",
+        "src", "tests", "demo", "examples", "fuzz", "model", "sqlx", "testing",
     ] {
         sources(&root().join(directory), &mut all);
     }

@@ -33,6 +33,7 @@ use crate::util::wakeups::Wakeups;
 const DAY: Duration = Duration::from_secs(86_400);
 
 type MakeStore<M> = Box<dyn FnOnce(Parts) -> Result<Erased<M>, ConfigError> + Send>;
+type OnBuild<M> = Box<dyn FnOnce(&ApiTokenCache<M>) + Send>;
 
 /// Builds an [`ApiTokenCache`]; see [`ApiTokenCache::builder`].
 ///
@@ -85,6 +86,7 @@ pub struct ApiTokenCacheBuilder<M> {
     stale_if_error: Duration,
     last_use: Option<LastUseRecorder>,
     clock: Clock,
+    on_build: Vec<OnBuild<M>>,
     #[cfg(feature = "test-util")]
     sync_points: Option<crate::test_util::SyncPoints>,
 }
@@ -118,6 +120,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             stale_if_error: Duration::ZERO,
             last_use: None,
             clock: Clock::default(),
+            on_build: Vec::new(),
             #[cfg(feature = "test-util")]
             sync_points: None,
         }
@@ -287,6 +290,42 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
+    /// Calls `hook` with the cache when it has been built, after the hooks that were added before.
+    ///
+    /// A library that makes a builder needs the cache that its user builds, for example to invalidate what changes.
+    /// The hook is not called if the settings are invalid. Defaults to none.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::{Arc, OnceLock};
+    /// use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, Lookup, TokenRecord};
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Keys {
+    ///     cache: Arc<OnceLock<ApiTokenCache>>,
+    /// }
+    ///
+    /// impl Keys {
+    ///     fn cache(&self) -> ApiTokenCacheBuilder<()> {
+    ///         let bound = Arc::clone(&self.cache);
+    /// #       let find = |_: Lookup| async { Ok::<_, std::io::Error>(None::<TokenRecord>) };
+    ///         ApiTokenCache::builder(find).on_build(move |cache| {
+    ///             let _ = bound.set(cache.clone());
+    ///         })
+    ///     }
+    /// }
+    ///
+    /// let keys = Keys::default();
+    /// let cache = keys.cache().namespace("orders").build()?;
+    /// assert!(keys.cache.get().is_some());
+    /// # drop(cache);
+    /// # Ok::<(), tower_api_token::ConfigError>(())
+    /// ```
+    pub fn on_build(mut self, hook: impl FnOnce(&ApiTokenCache<M>) + Send + 'static) -> Self {
+        self.on_build.push(Box::new(hook));
+        self
+    }
+
     /// Sets the clock, for tests.
     #[cfg(feature = "test-util")]
     pub fn clock(mut self, clock: crate::test_util::ManualClock) -> Self {
@@ -386,9 +425,13 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             #[cfg(feature = "test-util")]
             sync_points: self.sync_points,
         };
-        Ok(ApiTokenCache {
+        let cache = ApiTokenCache {
             engine: Arc::new_cyclic(engine),
-        })
+        };
+        for hook in self.on_build {
+            hook(&cache);
+        }
+        Ok(cache)
     }
 
     fn check(&self) -> Result<(), ConfigError> {

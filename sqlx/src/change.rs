@@ -1,0 +1,169 @@
+//! A change: committed with its outbox row and its audit row, then invalidated.
+
+use std::future::IntoFuture;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::bound::Wait;
+use crate::core::{BoxFuture, Core};
+use crate::error::{ChangeError, Error, Unconfirmed};
+use crate::pending::Pending;
+use crate::shared::Shared;
+use crate::text::check_id;
+
+/// What a transaction did.
+pub(crate) struct Committed<T> {
+    pub(crate) value: T,
+    pub(crate) pending: Vec<Pending>,
+}
+
+/// Who makes a change.
+pub(crate) type Actor = Option<String>;
+
+type Commit<T> =
+    Box<dyn FnOnce(Arc<Core>, Actor) -> BoxFuture<'static, Result<Committed<T>, Error>> + Send>;
+
+/// A change of keys, which does nothing until it is awaited.
+///
+/// It is committed in one transaction, together with its row in the audit table and the rows of its invalidations in the
+/// outbox. Then the invalidations are made. `Ok` means that they are confirmed: this instance answers later requests
+/// from the database as it is now, and other instances do so within their
+/// [`max_staleness`](tower_api_token::ApiTokenCacheBuilder::max_staleness).
+///
+/// # Errors
+/// [`ChangeError::Failed`] means that nothing was changed, apart from a commit whose reply was lost.
+/// [`ChangeError::Unconfirmed`] means that the change is committed. It has the result, and every instance keeps repeating
+/// the invalidation in the background.
+///
+/// # Cancel safety
+/// If the future is dropped, either nothing is changed, or the change is committed and the background task of an instance
+/// invalidates it.
+///
+/// # Examples
+/// ```
+/// # async fn example(keys: tower_api_token_sqlx::ApiKeys) -> Result<(), Box<dyn std::error::Error>> {
+/// let change = keys.revoke("key_0193c4").by("alice");
+/// let revoked = change.wait_for_all_instances().await?;
+/// println!("{} is rejected everywhere since {}", revoked.id, revoked.effective_at());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a change does nothing until it is awaited"]
+pub struct Change<T> {
+    shared: Arc<Shared>,
+    commit: Commit<T>,
+    actor: Actor,
+    wait: Wait,
+}
+
+impl<T> std::fmt::Debug for Change<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Change")
+            .field("actor", &self.actor)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Change<T> {
+    pub(crate) fn new<F, Fut>(shared: Arc<Shared>, commit: F) -> Self
+    where
+        F: FnOnce(Arc<Core>, Actor) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Committed<T>, Error>> + Send + 'static,
+    {
+        Self {
+            shared,
+            commit: Box::new(move |core, actor| Box::pin(commit(core, actor))),
+            actor: None,
+            wait: Wait::default(),
+        }
+    }
+
+    /// Sets who makes the change, for the audit table. Defaults to nobody.
+    pub fn by(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// Waits until no instance can still answer from before the change; see
+    /// [`Invalidation::wait_for_all_instances`](tower_api_token::Invalidation::wait_for_all_instances).
+    pub fn wait_for_all_instances(mut self) -> Self {
+        self.wait.all_instances = true;
+        self
+    }
+
+    /// Waits until this many Redis replicas have acknowledged it; see
+    /// [`Invalidation::wait_for_replicas`](tower_api_token::Invalidation::wait_for_replicas).
+    pub fn wait_for_replicas(mut self, replicas: usize) -> Self {
+        self.wait.replicas = Some(replicas);
+        self
+    }
+
+    /// Repeats the invalidation until it is confirmed or `duration` is over, before the change is reported as
+    /// unconfirmed. Defaults to zero: one attempt.
+    pub fn retry_for(mut self, duration: Duration) -> Self {
+        self.wait.retry_for = duration;
+        self
+    }
+
+    async fn run(self) -> Result<Confirmed<T>, ChangeError<T>> {
+        if let Some(actor) = &self.actor {
+            check_id("actor", actor)?;
+        }
+        let core = Arc::clone(&self.shared.core);
+        let Committed { value, pending } = (self.commit)(core, self.actor).await?;
+        match self.shared.confirm(&pending, self.wait).await {
+            Ok((confirmed_at, effective_at)) => Ok(Confirmed {
+                value,
+                confirmed_at,
+                effective_at,
+            }),
+            Err(cause) => Err(ChangeError::Unconfirmed(Unconfirmed { value, cause })),
+        }
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Change<T> {
+    type Output = Result<Confirmed<T>, ChangeError<T>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// A change that is committed and confirmed. It dereferences to its result.
+#[derive(Clone, Debug)]
+pub struct Confirmed<T> {
+    value: T,
+    confirmed_at: DateTime<Utc>,
+    effective_at: DateTime<Utc>,
+}
+
+impl<T> Confirmed<T> {
+    /// Returns the change's result.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// Returns when the invalidation was confirmed. From then on this instance answers from the database.
+    pub fn confirmed_at(&self) -> DateTime<Utc> {
+        self.confirmed_at
+    }
+
+    /// Returns the time from which no instance answers from before the change; see
+    /// [`InvalidationReceipt::effective_at`](tower_api_token::InvalidationReceipt::effective_at).
+    pub fn effective_at(&self) -> DateTime<Utc> {
+        self.effective_at
+    }
+}
+
+impl<T> Deref for Confirmed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}

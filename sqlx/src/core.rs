@@ -1,0 +1,65 @@
+//! What operations, the loader and the outbox share. It does not know the caches, whose loader holds it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tower_api_token::{BearerToken, BoxError, TokenDigest, TokenFormat};
+
+use crate::clock::Clock;
+use crate::database::Database;
+use crate::error::Error;
+use crate::random;
+use crate::tables::Tables;
+
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Finds the text of a key by its digest.
+pub(crate) type Texts = Arc<
+    dyn Fn(TokenDigest) -> BoxFuture<'static, Result<Option<BearerToken>, BoxError>> + Send + Sync,
+>;
+
+pub(crate) struct Core {
+    pub(crate) database: Database,
+    pub(crate) tables: Tables,
+    pub(crate) clock: Clock,
+    pub(crate) format: TokenFormat,
+    /// By token type.
+    pub(crate) formats: HashMap<String, TokenFormat>,
+    pub(crate) id_prefix: String,
+    pub(crate) suspended: Cow<'static, str>,
+    pub(crate) texts: Option<Texts>,
+}
+
+impl Core {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        self.tables.sql(statement)
+    }
+
+    pub(crate) fn key_id(&self, now: DateTime<Utc>) -> Result<String, Error> {
+        random::id(&self.id_prefix, now)
+    }
+
+    /// Generates a text for a key of this type.
+    pub(crate) fn generate(&self, token_type: Option<&str>) -> Result<BearerToken, Error> {
+        let format = token_type.and_then(|name| self.formats.get(name));
+        let token = format.unwrap_or(&self.format).generate();
+        token.map_err(|error| Error::Randomness(error.into()))
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("tables", &self.tables)
+            .finish_non_exhaustive()
+    }
+}

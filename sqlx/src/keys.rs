@@ -1,0 +1,368 @@
+//! The handle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
+use serde::{Serialize, de};
+use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, TokenDigest};
+
+use crate::audit::{AuditEntry, AuditQuery};
+use crate::builder::ApiKeysBuilder;
+use crate::change::{Change, Committed};
+use crate::core::Core;
+use crate::database::Database;
+use crate::error::{ChangeError, Error, Unconfirmed};
+use crate::key::{IssuedKey, Key};
+use crate::last_use::KeyLastUses;
+use crate::list::{self, KeyQuery, Page};
+use crate::loader::KeyLoader;
+use crate::new_key::NewKey;
+use crate::pending::Pending;
+use crate::rotate::{Rotated, Rotation};
+use crate::shared::Shared;
+use crate::worker::{self, Failed};
+
+/// API keys in a database: makes, lists, rotates and revokes them, and invalidates what caches hold of them.
+///
+/// Cloning it is cheap: clones share the pool, the bound caches and the background task.
+///
+/// # Examples
+/// ```no_run
+/// use tower_api_token::{ApiTokenLayer, RedisStore};
+/// use tower_api_token_sqlx::{ApiKeys, NewKey};
+///
+/// # async fn example(app: axum::Router) -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = ApiKeys::connect("postgres://service@127.0.0.1/service").await?;
+/// let cache = keys.cache().store(RedisStore::new("redis://127.0.0.1:6379")?).build()?;
+/// let app = app.layer(ApiTokenLayer::new(cache));
+///
+/// let issued = keys.issue(NewKey::new("acme").name("continuous integration")).await?;
+/// println!("shown once: {}", issued.token.expose());
+/// keys.revoke(&issued.key.id).by("alice").await?;
+/// # let _ = app;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ApiKeys {
+    shared: Arc<Shared>,
+}
+
+impl ApiKeys {
+    pub(crate) fn new(core: Arc<Core>, outbox: Option<Duration>) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(core, outbox)),
+        }
+    }
+
+    /// Connects to the database that `url` names, and creates or changes its tables, with the default settings.
+    ///
+    /// # Errors
+    /// Returns an error if `url` is invalid or the database fails; see [`Database::connect`].
+    ///
+    /// # Panics
+    /// Panics outside of a tokio runtime.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder(Database::connect(url).await?).build().await
+    }
+
+    /// Starts building keys in this database: a pool of sqlx's, or a [`Database`].
+    ///
+    /// A pool of yours for PostgreSQL behind PgBouncer needs `extra_float_digits(None)`. One for SQLite needs a
+    /// `busy_timeout`, if several processes write.
+    pub fn builder(database: impl Into<Database>) -> ApiKeysBuilder {
+        ApiKeysBuilder::new(database.into())
+    }
+
+    /// Returns the database.
+    pub fn database(&self) -> &Database {
+        &self.shared.core.database
+    }
+
+    fn core(&self) -> &Core {
+        &self.shared.core
+    }
+
+    fn change<T, F, Fut>(&self, commit: F) -> Change<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Arc<Core>, Option<String>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Committed<T>, Error>> + Send + 'static,
+    {
+        Change::new(Arc::clone(&self.shared), commit)
+    }
+}
+
+/// Caches of these keys.
+impl ApiKeys {
+    /// Starts building a cache of these keys: with their loader, and with a recorder of last uses that writes to their
+    /// table.
+    ///
+    /// When it is built it is [bound](Self::bind) to these keys. All caches that are bound to one table, in all instances,
+    /// have to share a store and a namespace: an instance that confirms an invalidation does so for all of them.
+    pub fn cache(&self) -> ApiTokenCacheBuilder<()> {
+        let keys = self.clone();
+        ApiTokenCache::builder(self.loader())
+            .last_use(LastUseRecorder::new(self.last_use_sink()))
+            .on_build(move |cache| keys.bind(cache))
+    }
+
+    /// Starts building a cache like [`cache`](Self::cache), whose handlers read the keys' metadata as `M`.
+    ///
+    /// A key whose metadata is not an `M` is answered with 503, and one without is read from `null`. So make it an
+    /// `Option`, unless each key has it.
+    pub fn cache_with_metadata<M>(&self) -> ApiTokenCacheBuilder<M>
+    where
+        M: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let keys = self.clone();
+        ApiTokenCache::builder(self.loader_with_metadata::<M>())
+            .last_use(LastUseRecorder::new(self.last_use_sink()))
+            .on_build(move |cache| keys.bind(cache))
+    }
+
+    /// Binds a cache that was not built by [`cache`](Self::cache): changes invalidate it.
+    ///
+    /// With the first, the task begins that repeats invalidations which were not confirmed, of every instance. It ends
+    /// with the runtime in which the keys were built, or by [`shutdown`](Self::shutdown).
+    pub fn bind<M: Send + Sync + 'static>(&self, cache: &ApiTokenCache<M>) {
+        self.shared.bind(Arc::new(cache.clone()));
+    }
+
+    /// Returns the loader, which ignores metadata.
+    pub fn loader(&self) -> KeyLoader {
+        self.loader_with_metadata()
+    }
+
+    /// Returns a loader that reads metadata as `M`.
+    pub fn loader_with_metadata<M: de::DeserializeOwned>(&self) -> KeyLoader<M> {
+        KeyLoader::new(Arc::clone(&self.shared.core))
+    }
+
+    /// Returns the sink of last uses, for a [`LastUseRecorder`] with settings of yours.
+    pub fn last_use_sink(&self) -> KeyLastUses {
+        KeyLastUses::new(Arc::clone(&self.shared.core))
+    }
+}
+
+/// Changes.
+impl ApiKeys {
+    /// Creates a key with a random text in its [format](ApiKeysBuilder::format).
+    ///
+    /// No cache has an answer to a text that is random, so there is nothing to invalidate: this succeeds while the store is
+    /// away.
+    pub fn issue(&self, key: NewKey) -> Change<IssuedKey> {
+        self.change(async move |core, actor| crate::issue::issue(&core, key, actor).await)
+    }
+
+    /// Adds a key whose text exists already, by its digest: [`BearerToken::digest`](tower_api_token::BearerToken::digest),
+    /// or [`TokenDigest::of`] the text.
+    ///
+    /// The change fails with [`Error::Duplicate`] if there is such a key, even one that is revoked.
+    pub fn import(&self, digest: TokenDigest, key: NewKey) -> Change<Key> {
+        self.change(async move |core, actor| crate::issue::import(&core, digest, key, actor).await)
+    }
+
+    /// Replaces a key: creates a successor with a text of its own and all that was granted to the key, which expires after
+    /// `overlap`. Without an overlap it is revoked.
+    ///
+    /// A key is rotated once. It cannot be answered twice with the successor's text, so who lost the answer rotates the
+    /// successor, without an overlap. [`rotation`](Self::rotation) shows who still uses the key.
+    pub fn rotate(&self, id: impl Into<String>, overlap: Duration) -> Change<Rotated> {
+        let id = id.into();
+        self.change(async move |core, actor| {
+            crate::rotate::rotate(&core, &id, overlap, actor).await
+        })
+    }
+
+    /// Undoes the rotation of this key, within its overlap: it expires when it would have, and its successor is revoked.
+    ///
+    /// The change fails if the key has expired or is revoked, or if its successor was rotated too.
+    pub fn undo_rotation(&self, id: impl Into<String>) -> Change<Key> {
+        let id = id.into();
+        self.change(async move |core, actor| crate::rotate::undo(&core, &id, actor).await)
+    }
+
+    /// Revokes a key. Revoking it again keeps the time of the first revocation, and waits for a confirmation once more.
+    pub fn revoke(&self, id: impl Into<String>) -> Change<Key> {
+        let id = id.into();
+        self.change(async move |core, actor| crate::revoke::revoke(&core, &id, actor).await)
+    }
+
+    /// Revokes all keys of a tenant, and returns how many were not revoked before.
+    pub fn revoke_all(&self, tenant: impl Into<String>) -> Change<u64> {
+        let tenant = tenant.into();
+        self.change(async move |core, actor| crate::revoke::revoke_all(&core, &tenant, actor).await)
+    }
+
+    /// Suspends a tenant: its keys are answered with 403, those too that are created later.
+    pub fn suspend(&self, tenant: impl Into<String>) -> Change<()> {
+        self.set_suspended(tenant.into(), true)
+    }
+
+    /// Ends the suspension of a tenant.
+    pub fn resume(&self, tenant: impl Into<String>) -> Change<()> {
+        self.set_suspended(tenant.into(), false)
+    }
+
+    fn set_suspended(&self, tenant: String, suspended: bool) -> Change<()> {
+        self.change(async move |core, actor| {
+            crate::tenants::set_suspended(&core, &tenant, suspended, actor).await
+        })
+    }
+
+    /// Deletes keys that were revoked or have expired before this time, a thousand at once, and returns their number.
+    ///
+    /// Their rows in the audit table stay.
+    pub fn purge(&self, ended_before: DateTime<Utc>) -> Change<u64> {
+        self.change(async move |core, actor| crate::purge::purge(&core, ended_before, actor).await)
+    }
+}
+
+/// Reading.
+impl ApiKeys {
+    /// Returns a page of keys, including those that are revoked or have expired.
+    ///
+    /// # Errors
+    /// Returns an error if the limit is invalid or if the database fails.
+    pub async fn list(&self, query: KeyQuery) -> Result<Page, Error> {
+        let mut page = list::list(self.core(), query).await?;
+        self.add_last_uses(&mut page.keys).await;
+        Ok(page)
+    }
+
+    /// Returns the key with this id.
+    ///
+    /// # Errors
+    /// Returns the database's error.
+    pub async fn get(&self, id: &str) -> Result<Option<Key>, Error> {
+        let key = list::get(self.core(), id).await?;
+        Ok(self.with_last_use(key).await)
+    }
+
+    /// Returns the key whose text has this digest, even if it is revoked.
+    ///
+    /// # Errors
+    /// Returns the database's error.
+    pub async fn find(&self, digest: TokenDigest) -> Result<Option<Key>, Error> {
+        let key = list::find(self.core(), digest).await?;
+        Ok(self.with_last_use(key).await)
+    }
+
+    /// Returns the rotation of this key, which may be the predecessor or the successor, with the last uses of both. Returns
+    /// `None` for a key that was not rotated, and if one of the two was purged. In a chain of rotations, a key that is
+    /// both is taken as the predecessor.
+    ///
+    /// # Errors
+    /// Returns the database's error.
+    pub async fn rotation(&self, id: &str) -> Result<Option<Rotation>, Error> {
+        let Some(key) = list::get(self.core(), id).await? else {
+            return Ok(None);
+        };
+        let (other, is_predecessor) = match (&key.successor_id, &key.predecessor_id) {
+            (Some(successor), _) => (list::get(self.core(), successor).await?, true),
+            (None, Some(predecessor)) => (list::get(self.core(), predecessor).await?, false),
+            (None, None) => return Ok(None),
+        };
+        let Some(other) = other else { return Ok(None) };
+        let mut both = if is_predecessor {
+            [key, other]
+        } else {
+            [other, key]
+        };
+        self.add_last_uses(&mut both).await;
+        let [predecessor, successor] = both;
+        Ok(Some(Rotation {
+            predecessor,
+            successor,
+        }))
+    }
+
+    /// Returns whether a tenant is suspended.
+    ///
+    /// # Errors
+    /// Returns the database's error.
+    pub async fn is_suspended(&self, tenant: &str) -> Result<bool, Error> {
+        crate::tenants::is_suspended(self.core(), tenant).await
+    }
+
+    /// Returns entries of the audit table.
+    ///
+    /// # Errors
+    /// Returns an error if the limit is invalid or if the database fails.
+    pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditEntry>, Error> {
+        self.core().audit(query).await
+    }
+
+    async fn with_last_use(&self, key: Option<Key>) -> Option<Key> {
+        let mut keys: Vec<Key> = key.into_iter().collect();
+        self.add_last_uses(&mut keys).await;
+        keys.pop()
+    }
+
+    /// Adds later uses that an instance has recorded and not written yet. One call reads those of a page. While a store is
+    /// unavailable, and with a layout that cannot look them up, the times are the database's.
+    async fn add_last_uses(&self, keys: &mut [Key]) {
+        if keys.is_empty() {
+            return;
+        }
+        let digests: Vec<TokenDigest> = keys.iter().map(|key| key.digest).collect();
+        for cache in self.shared.caches() {
+            match cache.last_uses(digests.clone()).await {
+                Ok(recorded) => {
+                    for (key, recorded) in keys.iter_mut().zip(recorded) {
+                        key.last_used_at = key.last_used_at.max(recorded);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the store did not return last uses; the database's are used");
+                }
+            }
+        }
+    }
+}
+
+/// The outbox.
+impl ApiKeys {
+    /// Returns how many invalidations are not confirmed, for a gauge. It is zero most of the time.
+    ///
+    /// # Errors
+    /// Returns the database's error.
+    pub async fn pending_count(&self) -> Result<u64, Error> {
+        Ok(self.core().pending_count().await?)
+    }
+
+    /// Returns the first invalidations that are not confirmed.
+    ///
+    /// # Errors
+    /// Returns the database's error.
+    pub async fn pending(&self, limit: u32) -> Result<Vec<Pending>, Error> {
+        Ok(self.core().pending(limit).await?)
+    }
+
+    /// Performs all invalidations that are not confirmed, once, and returns their number. The background task does so by
+    /// itself; this is for commands and tests.
+    ///
+    /// # Errors
+    /// Returns the first failure, [`Failed`](ChangeError::Failed) if the database did not answer.
+    pub async fn work_outbox(&self) -> Result<u64, ChangeError<()>> {
+        worker::round(&self.shared)
+            .await
+            .map_err(|failed| match failed {
+                Failed::Database(error) => Error::Database(error).into(),
+                Failed::Invalidation(cause) => {
+                    ChangeError::Unconfirmed(Unconfirmed { value: (), cause })
+                }
+                Failed::Panicked(error) => std::panic::resume_unwind(error.into_panic()),
+            })
+    }
+
+    /// Ends the background task, and [shuts down](ApiTokenCache::shutdown) all bound caches, which writes their last uses.
+    /// Returns how many were lost. The database stays open; [`Database::close`] closes it.
+    pub async fn shutdown(&self) -> usize {
+        self.shared.shutdown().await
+    }
+}

@@ -1,0 +1,158 @@
+//! What the clones of one [`ApiKeys`](crate::ApiKeys) share: the caches that are bound to them, and the task that works
+//! off the outbox.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::bound::{BoundCache, Target, Wait};
+use crate::core::Core;
+use crate::error::UnconfirmedCause;
+use crate::pending::{Pending, Subject};
+use crate::worker;
+
+pub(crate) struct Shared {
+    pub(crate) core: Arc<Core>,
+    pub(crate) interval: Option<Duration>,
+    caches: Mutex<Vec<Arc<dyn BoundCache>>>,
+    task: Mutex<Option<AbortHandle>>,
+    /// The runtime of the task: a cache may be built outside of it.
+    runtime: Handle,
+    /// Notified when a change is not confirmed.
+    pub(crate) unconfirmed: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(core: Arc<Core>, interval: Option<Duration>) -> Self {
+        Self {
+            core,
+            interval,
+            caches: Mutex::default(),
+            task: Mutex::default(),
+            runtime: Handle::current(),
+            unconfirmed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn caches(&self) -> Vec<Arc<dyn BoundCache>> {
+        lock(&self.caches).clone()
+    }
+
+    /// Adds a cache whose answers changes invalidate, and starts the task with the first.
+    pub(crate) fn bind(self: &Arc<Self>, cache: Arc<dyn BoundCache>) {
+        lock(&self.caches).push(cache);
+        let Some(interval) = self.interval else {
+            return;
+        };
+        let mut task = lock(&self.task);
+        if task.is_none() {
+            let work = worker::run(Arc::clone(self), interval);
+            *task = Some(self.runtime.spawn(work).abort_handle());
+        }
+    }
+
+    /// Ends the task, flushes the caches' last uses, and returns how many of them were lost.
+    pub(crate) async fn shutdown(&self) -> usize {
+        if let Some(task) = lock(&self.task).take() {
+            // Safe at any point: its rows stay in the database for the next start or another instance.
+            task.abort();
+        }
+        let mut lost = 0;
+        for cache in self.caches() {
+            lost += cache.shutdown().await;
+        }
+        lost
+    }
+
+    /// Performs the invalidations of a committed change, and deletes their rows. Returns when they were confirmed, and
+    /// when they are in force everywhere.
+    ///
+    /// If one is not confirmed its row stays, and the task repeats it.
+    pub(crate) async fn confirm(
+        &self,
+        pending: &[Pending],
+        wait: Wait,
+    ) -> Result<(DateTime<Utc>, DateTime<Utc>), UnconfirmedCause> {
+        let now = self.core.now();
+        let mut at = (now, now);
+        for (number, one) in pending.iter().enumerate() {
+            // What the last one waits for has happened to those before it, too.
+            let all_instances = wait.all_instances && number + 1 == pending.len();
+            let wait = Wait {
+                all_instances,
+                ..wait
+            };
+            match self.invalidate(&one.subject, wait).await {
+                Ok(times) => at = (at.0.max(times.0), at.1.max(times.1)),
+                Err(cause) => {
+                    self.unconfirmed.notify_one();
+                    return Err(cause);
+                }
+            }
+        }
+        for one in pending {
+            // The invalidation is done even if the row cannot be deleted now. It is then merely repeated.
+            if let Err(error) = self.core.delete_pending(&one.id).await {
+                tracing::warn!(%error, "a confirmed invalidation could not be deleted from the outbox and will be repeated");
+            }
+        }
+        Ok(at)
+    }
+
+    /// Invalidates the subject in every bound cache.
+    pub(crate) async fn invalidate(
+        &self,
+        subject: &Subject,
+        wait: Wait,
+    ) -> Result<(DateTime<Utc>, DateTime<Utc>), UnconfirmedCause> {
+        let caches = self.caches();
+        if caches.is_empty() {
+            return Err(UnconfirmedCause::NoCache);
+        }
+        let target = self.target(subject).await?;
+        let now = self.core.now();
+        let mut at = (now, now);
+        for cache in caches {
+            let receipt = cache.invalidate(target.clone(), wait).await;
+            let receipt = receipt.map_err(UnconfirmedCause::Invalidation)?;
+            at.0 = at.0.max(receipt.confirmed_at());
+            at.1 = at.1.max(receipt.effective_at());
+        }
+        Ok(at)
+    }
+
+    async fn target(&self, subject: &Subject) -> Result<Target, UnconfirmedCause> {
+        let digest = match subject {
+            Subject::Tenant(id) => return Ok(Target::Tenant(id.clone())),
+            Subject::Key(digest) => *digest,
+        };
+        let Some(texts) = &self.core.texts else {
+            return Ok(Target::Digest(digest));
+        };
+        match texts(digest).await {
+            Ok(Some(text)) => Ok(Target::Text(text)),
+            // The cache then says whether its layout needs the text.
+            Ok(None) => Ok(Target::Digest(digest)),
+            Err(error) => Err(UnconfirmedCause::Text(error.into())),
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("core", &self.core)
+            .field("caches", &lock(&self.caches).len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Locks a mutex, even a poisoned one: a panic leaves no value half-written here.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

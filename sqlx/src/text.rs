@@ -1,0 +1,20 @@
+//! What texts may hold. PostgreSQL reports a NUL character as a database error, which would look like an outage.
+
+use crate::error::Error;
+
+/// The most bytes of an id, a name or an actor.
+const LONGEST: usize = 200;
+
+/// Returns whether the text can be an identifier in our tables.
+pub(crate) fn is_id(text: &str) -> bool {
+    (1..=LONGEST).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+pub(crate) fn check_id(field: &'static str, text: &str) -> Result<(), Error> {
+    if is_id(text) {
+        Ok(())
+    } else {
+        let rule = "empty, longer than 200 bytes, or has control characters";
+        Err(Error::invalid(field, rule))
+    }
+}

@@ -1,0 +1,140 @@
+//! The outbox: makes "commit, then invalidate" survive a crash in between and an outage of Redis.
+//!
+//! Every change that affects cached answers writes a row into the outbox in its own transaction. The change tries the
+//! invalidation immediately. A task on every instance repeats the others until they are confirmed.
+//!
+//! No invalidation is lost: a row is visible only after its commit, so an invalidation that is based on it
+//! begins after the commit, as the cache requires. A row is deleted by its id, after such an invalidation
+//! was confirmed, and a newer change of the same subject gives the row a new id. Two instances may
+//! invalidate the same subject, which costs a command and is harmless.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinError;
+
+use crate::bound::Wait;
+use crate::error::UnconfirmedCause;
+use crate::shared::Shared;
+
+/// The maximum pause while invalidations fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How often an unavailable store is probed while invalidations are pending.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How many rows are read at once.
+const BATCH: u32 = 100;
+
+/// Performs pending invalidations, forever.
+pub(crate) async fn run(shared: Arc<Shared>, interval: Duration) {
+    let clock = &shared.core.clock;
+    let mut pause = interval;
+    loop {
+        // A task of its own, so that a panic in the service's code ends one round and not all.
+        let work = Arc::clone(&shared);
+        let round = tokio::spawn(async move { round(&work).await }).await;
+        let round = round.unwrap_or_else(|error| Err(Failed::Panicked(error)));
+        let store_failed = matches!(round, Err(Failed::Invalidation(_)));
+        match round {
+            Ok(confirmed) => {
+                // Outside of an outage these are rows of changes that still wait for all instances.
+                if confirmed > 0 && pause > interval {
+                    tracing::info!(confirmed, "pending invalidations were confirmed");
+                } else if confirmed > 0 {
+                    tracing::debug!(confirmed, "pending invalidations were confirmed");
+                }
+                pause = interval;
+            }
+            Err(error) => {
+                // Only the first of consecutive failures is logged.
+                if pause == interval {
+                    tracing::warn!(%error, "pending invalidations cannot be confirmed; retrying");
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE.max(interval * 2));
+            }
+        }
+        if store_failed {
+            tokio::select! {
+                () = clock.sleep(pause) => {}
+                () = wait_for_stores(&shared, interval) => {}
+            }
+        } else {
+            tokio::select! {
+                () = clock.sleep(pause) => {}
+                () = shared.unconfirmed.notified() => {}
+            }
+        }
+    }
+}
+
+/// Waits until an unavailable store answers again. From then on it may return what the pending
+/// invalidations are to remove, so they do not wait for the end of a pause. If the stores answer at
+/// once, the invalidation failed for another reason, and the usual interval applies.
+async fn wait_for_stores(shared: &Shared, interval: Duration) {
+    let clock = &shared.core.clock;
+    if all_answer(shared).await {
+        return clock.sleep(interval).await;
+    }
+    loop {
+        clock.sleep(PROBE_INTERVAL).await;
+        if all_answer(shared).await {
+            return;
+        }
+    }
+}
+
+async fn all_answer(shared: &Shared) -> bool {
+    for cache in shared.caches() {
+        if cache.check_store().await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Performs pending invalidations until all are confirmed or one fails: the next would probably fail
+/// too, each after a timeout. A failed one is sorted behind the others, so it cannot block them.
+pub(crate) async fn round(shared: &Shared) -> Result<u64, Failed> {
+    let core = &shared.core;
+    let mut confirmed = 0;
+    loop {
+        let batch = core.pending(BATCH).await?;
+        for pending in &batch {
+            if let Err(cause) = shared.invalidate(&pending.subject, Wait::default()).await {
+                core.count_attempt(&pending.id).await?;
+                return Err(Failed::Invalidation(cause));
+            }
+            core.delete_pending(&pending.id).await?;
+            confirmed += 1;
+        }
+        if batch.len() < BATCH as usize {
+            return Ok(confirmed);
+        }
+    }
+}
+
+/// The error that ended a round.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Database(sqlx::Error),
+    Invalidation(UnconfirmedCause),
+    Panicked(JoinError),
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(error) => error.fmt(f),
+            Self::Invalidation(cause) => cause.fmt(f),
+            Self::Panicked(error) => error.fmt(f),
+        }
+    }
+}

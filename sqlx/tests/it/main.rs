@@ -1,0 +1,32 @@
+//! The crate on SQLite and PostgreSQL, with a real Redis where it matters.
+
+mod cache;
+mod contract;
+mod last_use;
+mod list;
+mod migrations;
+mod operations;
+mod outbox;
+mod rotation;
+mod tenants;
+mod world;
+
+/// Makes a test for each database of an async function that takes a [`World`](world::World).
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(crate::world::World::sqlite()).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(crate::world::World::postgres()).await;
+            })*
+        }
+    };
+}
+use on_both;

@@ -1,0 +1,114 @@
+//! The schema: its names, its files, and instances that start together.
+
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::PgConnectOptions;
+use test_support::{PgBouncer, PostgresServer};
+use tower_api_token_sqlx::{ApiKeys, Database, KeyQuery, NewKey};
+
+use crate::world::{World, answer, issue};
+
+crate::on_both!(
+    instances_that_start_together_migrate_once,
+    tables_of_two_prefixes_live_beside_each_other,
+    invalid_settings_are_named,
+);
+
+async fn instances_that_start_together_migrate_once(world: World) {
+    let mut builders = Vec::new();
+    for _ in 0..8 {
+        builders.push(world.builder().await);
+    }
+    let starts = builders.into_iter().map(|it| tokio::spawn(it.build()));
+    for start in starts.collect::<Vec<_>>() {
+        issue(&start.await.unwrap().unwrap()).await;
+    }
+    let listed = world.keys().await.list(KeyQuery::new()).await.unwrap();
+    assert_eq!(listed.keys.len(), 8);
+}
+
+async fn tables_of_two_prefixes_live_beside_each_other(world: World) {
+    let one = world.keys().await;
+    let other = world.builder().await.table_prefix("other_");
+    let other = other.build().await.unwrap();
+    let (_one, cache) = (one.cache().build().unwrap(), other.cache().build().unwrap());
+    let issued = issue(&one).await;
+    assert_eq!(answer(&cache, &issued.token).await, "invalid");
+    let issued = issue(&other).await;
+    assert_eq!(answer(&cache, &issued.token).await, "valid");
+    other.suspend("acme").await.unwrap();
+    assert_eq!(answer(&cache, &issued.token).await, "denied");
+    assert!(!one.is_suspended("acme").await.unwrap());
+}
+
+async fn invalid_settings_are_named(world: World) {
+    let rejected = async |builder: tower_api_token_sqlx::ApiKeysBuilder| {
+        builder.build().await.unwrap_err().to_string()
+    };
+    let builder = async || world.builder().await;
+    let prefix = builder().await.table_prefix("x; DROP TABLE keys");
+    assert!(rejected(prefix).await.starts_with("table_prefix: "));
+    let schema = builder().await.schema("Auth");
+    assert!(rejected(schema).await.starts_with("schema: "));
+    let interval = builder().await.outbox_interval(std::time::Duration::ZERO);
+    assert!(rejected(interval).await.starts_with("outbox_interval: "));
+    let id = builder().await.id_prefix("");
+    assert!(rejected(id).await.starts_with("id_prefix: "));
+}
+
+#[tokio::test]
+async fn invalid_url_is_rejected_and_not_shown() {
+    for url in [
+        "",
+        "keys.db",
+        "mysql://u:hunter22@h/db",
+        "postgres://u:hunter22@h:port/db",
+        "postgres://u:hunter22@h:99999/db",
+        "sqlite://x.db?hunter22=1",
+        "sqlite://:memory:",
+        "sqlite://x?mode=memory",
+        "sqlite:",
+    ] {
+        let error = ApiKeys::connect(url).await.expect_err(url);
+        let shown = format!("{error} {error:?}");
+        assert!(shown.starts_with("database_url: "), "{shown}");
+        assert!(!shown.contains("hunter22"), "{shown}");
+    }
+}
+
+/// The pooler has two server connections, so consecutive statements may use different ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_work_behind_a_pooler_in_transaction_mode() {
+    let server = PostgresServer::start();
+    let pooler = PgBouncer::in_front_of(&server, 2);
+    // Another client, whose prepared statement stays on the server connection.
+    let options = pooler.url().parse::<PgConnectOptions>().unwrap();
+    let mut other = options.extra_float_digits(None).connect().await.unwrap();
+    let select = sqlx::query("SELECT $1").bind("named like the first of ours");
+    select.execute(&mut other).await.unwrap();
+
+    let mut instances = Vec::new();
+    for _ in 0..3 {
+        let database = Database::connect(&pooler.url()).await.unwrap();
+        let keys = ApiKeys::builder(database).schema("auth");
+        let keys = keys.build().await.unwrap();
+        let use_it = async move {
+            let cache = keys.cache().local_capacity(0).build().unwrap();
+            for _ in 0..10 {
+                let issued = keys.issue(NewKey::new("acme")).await.unwrap();
+                let id = &issued.key.id;
+                assert_eq!(answer(&cache, &issued.token).await, "valid");
+                keys.list(KeyQuery::new().tenant("acme")).await.unwrap();
+                let overlap = std::time::Duration::from_secs(60);
+                keys.rotate(id, overlap).await.unwrap();
+                keys.revoke(id).await.unwrap();
+                assert_eq!(answer(&cache, &issued.token).await, "invalid");
+            }
+            assert_eq!(keys.shutdown().await, 0);
+            keys.database().check().await.unwrap();
+        };
+        instances.push(tokio::spawn(use_it));
+    }
+    for instance in instances {
+        instance.await.unwrap();
+    }
+}
