@@ -230,6 +230,12 @@ fn the_readmes_examples_are_part_of_a_program_that_compiles() {
 }
 
 #[test]
+fn the_frameworks_examples_are_part_of_programs_that_are_tested() {
+    let programs = ["examples/actix.rs", "examples/aide.rs"];
+    assert_in_programs("docs/frameworks.md", 2, &programs);
+}
+
+#[test]
 fn the_outbox_of_the_guide_is_the_one_that_is_tested() {
     let programs = ["examples/postgres/outbox.rs", "examples/postgres/tokens.rs"];
     assert_in_programs("docs/deployment.md", 2, &programs);

@@ -25,6 +25,10 @@
 pub mod existing_table {}
 
 #[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/frameworks.md")]
+pub mod frameworks {}
+
+#[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/openai.md")]
 pub mod openai {}
 
