@@ -7,11 +7,12 @@ use tower_api_token::{BearerToken, TokenDigest};
 
 use crate::time::{Timestamp, end};
 
-/// The columns of a key. [`Row`] reads them. No alias: SQLite has none in `RETURNING`.
+/// The columns of a key. [`Row`] reads them. No alias: SQLite has none in `RETURNING`. No `EXISTS`: PostgreSQL may read
+/// all tenants for a page.
 pub(crate) const COLUMNS: &str = "\
     id, tenant_id, app_id, token_type, name, scopes, metadata, digest, created_at, expires_at, \
     revoked_at, last_used_at, successor_id, predecessor_id, rotated_at, \
-    EXISTS (SELECT 1 FROM ~tenants AS t WHERE t.id = tenant_id AND t.suspended_at IS NOT NULL)";
+    COALESCE((SELECT t.suspended_at IS NOT NULL FROM ~tenants AS t WHERE t.id = tenant_id), FALSE)";
 
 /// A key, without its text, which is stored nowhere.
 #[derive(Clone, Debug, PartialEq)]

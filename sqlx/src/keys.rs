@@ -82,7 +82,7 @@ impl ApiKeys {
         &self.shared.core.database
     }
 
-    fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Core {
         &self.shared.core
     }
 

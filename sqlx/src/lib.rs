@@ -75,6 +75,8 @@ mod loader;
 mod migrations;
 mod new_key;
 mod pending;
+#[cfg(all(test, feature = "postgres", feature = "sqlite"))]
+mod plans;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]

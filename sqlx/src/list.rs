@@ -109,25 +109,8 @@ pub(crate) async fn list(core: &Core, query: KeyQuery) -> Result<Page, Error> {
             next: None,
         });
     }
-    let (sign, order) = if query.newest_first {
-        ("<", "DESC")
-    } else {
-        (">", "ASC")
-    };
-    let mut texts = Vec::new();
-    let mut conditions = String::from("TRUE");
-    for (condition, text) in [
-        ("tenant_id =", query.tenant),
-        (&format!("id {sign}"), query.after.map(|Cursor(id)| id)),
-    ] {
-        if let Some(text) = text {
-            texts.push(text);
-            conditions += &format!(" AND {condition} ${}", texts.len() + 1);
-        }
-    }
-    let select = core.sql(&format!(
-        "SELECT {COLUMNS} FROM ~keys WHERE {conditions} ORDER BY id {order} LIMIT $1"
-    ));
+    let (select, texts) = statement(query);
+    let select = core.sql(&select);
     // The extra row shows whether there is another page.
     let rows: Vec<Row> = on_connection!(&core.database, connection => {
         let mut statement = sqlx::query_as(&select).persistent(false).bind(i64::from(limit) + 1);
@@ -144,6 +127,27 @@ pub(crate) async fn list(core: &Core, query: KeyQuery) -> Result<Page, Error> {
         .filter(|_| more)
         .map(|key| Cursor(key.id.clone()));
     Ok(Page { keys, next })
+}
+
+/// Returns the statement of a page, and the values of its parameters after the first, which is the limit.
+pub(crate) fn statement(query: KeyQuery) -> (String, Vec<String>) {
+    let (sign, order) = if query.newest_first {
+        ("<", "DESC")
+    } else {
+        (">", "ASC")
+    };
+    let after = format!("id {sign}");
+    let after = (after.as_str(), query.after.map(|Cursor(id)| id));
+    let (mut conditions, mut texts) = (String::from("TRUE"), Vec::new());
+    for (condition, text) in [("tenant_id =", query.tenant), after] {
+        if let Some(text) = text {
+            texts.push(text);
+            conditions += &format!(" AND {condition} ${}", texts.len() + 1);
+        }
+    }
+    let select =
+        format!("SELECT {COLUMNS} FROM ~keys WHERE {conditions} ORDER BY id {order} LIMIT $1");
+    (select, texts)
 }
 
 pub(crate) async fn get(core: &Core, id: &str) -> Result<Option<Key>, Error> {

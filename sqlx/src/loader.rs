@@ -48,11 +48,13 @@ impl<M: DeserializeOwned + Send + Sync + 'static> TokenLoader for KeyLoader<M> {
     }
 }
 
+pub(crate) fn select() -> String {
+    format!("SELECT {COLUMNS} FROM ~keys WHERE digest = $1 AND revoked_at IS NULL")
+}
+
 impl<M> KeyLoader<M> {
     async fn find(&self, lookup: &Lookup) -> Result<Option<Key>, sqlx::Error> {
-        let select =
-            format!("SELECT {COLUMNS} FROM ~keys WHERE digest = $1 AND revoked_at IS NULL");
-        let select = self.core.sql(&select);
+        let select = self.core.sql(&select());
         let digest = lookup.digest();
         let row: Option<Row> = on_connection!(&self.core.database, connection => sqlx::query_as(&select)
             .persistent(false)

@@ -17,6 +17,10 @@ pub(crate) const INSERT: &str = "\
     INSERT INTO ~outbox (id, kind, subject, created_at, attempts) VALUES ($1, $2, $3, $4, 0) \
     ON CONFLICT (kind, subject) DO UPDATE SET id = excluded.id, created_at = excluded.created_at, attempts = 0";
 
+/// The first are those that failed least often, so that one that can never succeed does not delay the others.
+pub(crate) const SELECT: &str = "\
+    SELECT id, kind, subject, created_at, attempts FROM ~outbox ORDER BY attempts, created_at LIMIT $1";
+
 /// The subject of an invalidation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -85,12 +89,9 @@ impl Pending {
 }
 
 impl Core {
-    /// Returns pending invalidations, ordered by the number of failures, so that one that can never
-    /// succeed does not delay the others.
+    /// Returns pending invalidations.
     pub(crate) async fn pending(&self, limit: u32) -> Result<Vec<Pending>, sqlx::Error> {
-        let select = self.sql(
-            "SELECT id, kind, subject, created_at, attempts FROM ~outbox ORDER BY attempts, created_at LIMIT $1",
-        );
+        let select = self.sql(SELECT);
         let rows: Vec<(String, String, String, Timestamp, i64)> = on_connection!(&self.database, connection => sqlx::query_as(&select).persistent(false).bind(i64::from(limit)).fetch_all(connection).await);
         let mut all = Vec::with_capacity(rows.len());
         for (id, kind, subject, since, attempts) in rows {

@@ -12,6 +12,11 @@ use crate::time::Timestamp;
 /// The most rows that one statement deletes, so that none holds locks for long.
 const BATCH: i64 = 1_000;
 
+/// Deletes some keys whose time in this column has passed.
+pub(crate) fn delete(column: &str) -> String {
+    format!("DELETE FROM ~keys WHERE id IN (SELECT id FROM ~keys WHERE {column} < $1 LIMIT $2)")
+}
+
 /// Deletes keys that were revoked or have expired before `ended_before`, and returns their number.
 ///
 /// Nothing has to be invalidated: a revoked key is unknown to caches already, or its row in the outbox stays until it is,
@@ -27,9 +32,7 @@ pub(crate) async fn purge(
     let mut purged = 0;
     // One after the other, so that each has an index.
     for column in ["revoked_at", "expires_at"] {
-        let delete = core.sql(&format!(
-            "DELETE FROM ~keys WHERE id IN (SELECT id FROM ~keys WHERE {column} < $1 LIMIT $2)"
-        ));
+        let delete = core.sql(&delete(column));
         loop {
             let deleted = on_pool!(&core.database, pool => {
                 let mut transaction = pool.begin().await?;

@@ -2,6 +2,8 @@
 
 mod cache;
 mod contract;
+mod crash;
+mod from_demo;
 mod last_use;
 mod list;
 mod migrations;

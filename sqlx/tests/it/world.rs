@@ -1,5 +1,6 @@
 //! A database of a test's own.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -42,6 +43,14 @@ impl World {
         }
     }
 
+    /// Passes the database to a process that is about to start: [`keys_of_environment`] takes it.
+    pub(crate) fn pass(&self, command: &mut Command) {
+        command.env("CRASH_DATABASE", self.url());
+        if let Self::Postgres(_, schema) = self {
+            command.env("CRASH_SCHEMA", schema);
+        }
+    }
+
     /// Starts building keys of this database, as one more process would.
     pub(crate) async fn builder(&self) -> ApiKeysBuilder {
         self.builder_at(&self.url()).await
@@ -78,6 +87,16 @@ impl World {
             }
         }
     }
+}
+
+/// Builds keys of the database that [`World::pass`] passed to this process.
+pub(crate) async fn keys_of_environment() -> ApiKeys {
+    let url = std::env::var("CRASH_DATABASE").expect("a database");
+    let mut builder = ApiKeys::builder(Database::connect(&url).await.unwrap());
+    if let Ok(schema) = std::env::var("CRASH_SCHEMA") {
+        builder = builder.schema(schema);
+    }
+    builder.build().await.unwrap()
 }
 
 /// Issues a key of the tenant `acme`.
