@@ -15,8 +15,9 @@ use axum::{Extension, Router, routing::get};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tower_api_token::{
-    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, TokenDigest, TokenRecord,
+    ApiTokenCache, ApiTokenLayer, CachedApiToken, Lookup, RedisStore, TokenDigest, TokenRecord,
 };
+use tower_api_token_sqlx::ApiKeys;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -29,6 +30,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
     axum::serve(listener, app).await?;
     Ok(())
+}
+
+async fn keys(
+    app: Router,
+    database_url: String,
+    redis_url: String,
+) -> Result<Router, Box<dyn Error>> {
+    let keys = ApiKeys::connect(&database_url).await?;
+    let cache = keys.cache().store(RedisStore::new(&redis_url)?).build()?;
+    let app = app.layer(ApiTokenLayer::new(cache));
+    Ok(app)
 }
 
 async fn find_token(db: PgPool, lookup: Lookup) -> Result<Option<TokenRecord>, sqlx::Error> {

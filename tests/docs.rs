@@ -26,6 +26,7 @@ fn documents() -> impl Iterator<Item = PathBuf> {
         "demo/README.md",
         "model/README.md",
         "sqlx/README.md",
+        "sqlx/docs/keys.md",
         "demo/ops/README.md",
     ];
     guides().into_iter().chain(others.map(PathBuf::from))
@@ -226,7 +227,7 @@ fn assert_in_programs(document: &str, least: usize, programs: &[&str]) {
 
 #[test]
 fn the_readmes_examples_are_part_of_a_program_that_compiles() {
-    assert_in_programs("README.md", 4, &["examples/readme.rs"]);
+    assert_in_programs("README.md", 5, &["examples/readme.rs"]);
 }
 
 #[test]

@@ -27,6 +27,8 @@
 //! 4. The text of a key is stored nowhere. The table has its SHA-256.
 //! 5. The loader is one statement that finds the key by one index, and its tenant's status with it.
 //!
+//! [`guide`] has more: how to rotate, what to tell an operator, how to migrate.
+//!
 //! # Tables
 //!
 //! | table | has |
@@ -57,6 +59,12 @@ compile_error!("choose a database: the feature `postgres`, `sqlite`, or both");
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// How to make, keep and revoke keys.
+///
+#[doc = include_str!("../docs/keys.md")]
+#[cfg(doc)]
+pub mod guide {}
 
 mod audit;
 mod bound;

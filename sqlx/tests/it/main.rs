@@ -6,6 +6,7 @@ mod crash;
 mod from_demo;
 mod last_use;
 mod list;
+mod load;
 mod migrations;
 mod operations;
 mod outbox;

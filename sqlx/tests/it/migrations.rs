@@ -1,6 +1,7 @@
 //! The schema: its names, its files, and instances that start together.
 
 use sqlx::ConnectOptions as _;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
 use test_support::{PgBouncer, PostgresServer};
 use tower_api_token_sqlx::{ApiKeys, Database, KeyQuery, NewKey};
@@ -10,6 +11,8 @@ use crate::world::{World, answer, issue};
 crate::on_both!(
     instances_that_start_together_migrate_once,
     tables_of_two_prefixes_live_beside_each_other,
+    keys_live_beside_a_services_own_migrator,
+    another_migrator_can_run_the_files,
     invalid_settings_are_named,
 );
 
@@ -38,6 +41,51 @@ async fn tables_of_two_prefixes_live_beside_each_other(world: World) {
     other.suspend("acme").await.unwrap();
     assert_eq!(answer(&cache, &issued.token).await, "denied");
     assert!(!one.is_suspended("acme").await.unwrap());
+}
+
+async fn keys_live_beside_a_services_own_migrator(world: World) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("0001_orders.sql");
+    std::fs::write(file, "CREATE TABLE orders (id TEXT PRIMARY KEY)").unwrap();
+    // Twice, as at two starts.
+    for _ in 0..2 {
+        let keys = world.keys().await;
+        let migrator = Migrator::new(directory.path()).await.unwrap();
+        match &world {
+            World::Sqlite(_) => {
+                let pool = sqlx::SqlitePool::connect(&world.url()).await.unwrap();
+                migrator.run(&pool).await.unwrap();
+            }
+            World::Postgres(_, schema) => {
+                let options: PgConnectOptions = world.url().parse().unwrap();
+                let options = options.options([("search_path", schema)]);
+                let pool = sqlx::PgPool::connect_with(options).await.unwrap();
+                migrator.run(&pool).await.unwrap();
+            }
+        }
+        issue(&keys).await;
+    }
+}
+
+async fn another_migrator_can_run_the_files(world: World) {
+    let (file, before) = match &world {
+        World::Sqlite(_) => ("sqlite", String::new()),
+        World::Postgres(_, schema) => (
+            "postgres",
+            format!("CREATE SCHEMA {schema}; SET search_path TO {schema};"),
+        ),
+    };
+    let path = format!(
+        "{}/migrations/{file}/0001_keys.sql",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let script = std::fs::read_to_string(path).unwrap();
+    let builder = world.builder().await.migrate(false);
+    world.execute(&(before + &script)).await;
+    let keys = builder.build().await.unwrap();
+    let cache = keys.cache().build().unwrap();
+    let issued = issue(&keys).await;
+    assert_eq!(answer(&cache, &issued.token).await, "valid");
 }
 
 async fn invalid_settings_are_named(world: World) {

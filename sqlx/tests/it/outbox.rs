@@ -1,5 +1,7 @@
 //! The outbox: what is committed and not confirmed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use test_support::RedisServer;
@@ -16,6 +18,7 @@ crate::on_both!(
     confirming_an_older_invalidation_keeps_the_newer_one,
     failed_invalidation_is_sorted_behind_the_others,
     row_that_cannot_be_read_does_not_block_the_others,
+    panic_in_the_services_code_ends_one_round_and_not_all,
 );
 
 fn cache(keys: &ApiKeys, redis: &RedisServer) -> ApiTokenCache {
@@ -56,26 +59,35 @@ async fn outbox_is_worked_at_once_when_redis_is_back_after_an_hour(world: World)
     let clock = ManualClock::new();
     let builder = world.builder().await.clock(clock.clone());
     let keys = builder.build().await.unwrap();
-    let _cache = cache(&keys, &redis);
+    let cache = cache(&keys, &redis);
     let issued = issue(&keys).await;
     redis.kill();
     keys.revoke(&issued.key.id).await.unwrap_err();
-    let attempts = async || keys.pending(1).await.unwrap()[0].attempts;
-    // Each pause is over when the clock has been advanced by it: seven of 8 s and more, as in an hour.
-    for round in 1..8 {
-        eventually("another attempt", async || {
-            clock.advance(Duration::from_secs(10));
-            attempts().await >= round
+    // The task sleeps twice: until the end of its pause, and until the next probe.
+    let sleeps_after = async |attempts| {
+        eventually("another attempt failed, and the task sleeps", async || {
+            let pending = keys.pending(10).await.unwrap();
+            pending.len() == 1 && pending[0].attempts >= attempts && clock.sleepers() == 2
         })
         .await;
+    };
+    for minutes in 1..=10 {
+        sleeps_after(minutes).await;
+        clock.advance(Duration::from_secs(360));
     }
+    sleeps_after(11).await;
+
     redis.restart();
-    // Less than any pause, and a probe.
+    eventually("the store answers", async || {
+        cache.check_store().await.is_ok()
+    })
+    .await;
+    clock.advance(Duration::from_millis(250));
     eventually("the revocation is confirmed", async || {
-        clock.advance(Duration::from_millis(250));
         keys.pending_count().await.unwrap() == 0
     })
     .await;
+    assert_eq!(answer(&cache, &issued.token).await, "invalid");
 }
 
 async fn two_instances_work_one_outbox(world: World) {
@@ -165,4 +177,28 @@ async fn row_that_cannot_be_read_does_not_block_the_others(world: World) {
     keys.work_outbox().await.unwrap();
     assert_eq!(keys.pending_count().await.unwrap(), 1);
     assert_eq!(answer(&cache, &issued.token).await, "invalid");
+}
+
+async fn panic_in_the_services_code_ends_one_round_and_not_all(world: World) {
+    let writer = world.keys().await;
+    let issued = issue(&writer).await;
+    writer.revoke(&issued.key.id).await.unwrap_err();
+
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let builder = world.builder().await.texts(move |_| {
+        let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            assert!(!first, "the service's code panics");
+            Ok(None)
+        }
+    });
+    let interval = Duration::from_millis(10);
+    let keys = builder.outbox_interval(interval).build().await.unwrap();
+    let _cache = keys.cache().build().unwrap();
+    eventually("the outbox is empty", async || {
+        keys.pending_count().await.unwrap() == 0
+    })
+    .await;
+    assert!(asked.load(Ordering::SeqCst) >= 2);
 }
