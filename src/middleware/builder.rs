@@ -351,7 +351,8 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// It shows what a [policy](Self::policy) would reject before it does.
     /// [`Stats::report_only_rejections`](crate::metrics::Stats::report_only_rejections) counts, and each one is an event
     /// with the token's id, under the target `tower_api_token::report_only` at the level `DEBUG`. It is called for
-    /// requests that pass.
+    /// requests that pass. Of two layers inside each other, such as a
+    /// [stricter copy](crate::ApiTokenLayer::require_scopes), each counts and logs.
     ///
     /// # Examples
     ///
