@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::arguments::{checked_limit, is_id};
 use crate::core::Core;
-use crate::database::on_connection;
+use crate::database::pool::on_connection;
+use crate::database::time::Timestamp;
 use crate::error::Error;
-use crate::text::is_id;
-use crate::time::Timestamp;
 
 pub(crate) const INSERT: &str = "\
     INSERT INTO ~audit (at, action, key_id, tenant_id, actor, detail) VALUES ($1, $2, $3, $4, $5, $6)";
@@ -85,7 +85,7 @@ type Columns = (
 
 impl Core {
     pub(crate) async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditEntry>, Error> {
-        let limit = crate::list::checked_limit(query.limit)?;
+        let limit = checked_limit(query.limit)?;
         let mut texts = Vec::new();
         let mut conditions = String::new();
         for (column, text) in [("key_id", query.key_id), ("tenant_id", query.tenant)] {
@@ -136,7 +136,7 @@ macro_rules! insert_audit {
         let entry = $entry;
         sqlx::query(&$core.sql($crate::audit::INSERT))
             .persistent(false)
-            .bind($crate::time::Timestamp::from(entry.at))
+            .bind($crate::database::time::Timestamp::from(entry.at))
             .bind(entry.action)
             .bind(entry.key_id)
             .bind(entry.tenant)

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tower_api_token::{BearerToken, BoxError, TokenDigest, TokenFormat};
 
+use crate::arguments::is_id;
 use crate::clock::Clock;
 use crate::core::{Core, Texts};
-use crate::database::Database;
+use crate::database::pool::Database;
+use crate::database::tables::{DEFAULT_PREFIX, Tables};
 use crate::error::Error;
 use crate::keys::ApiKeys;
-use crate::tables::{DEFAULT_PREFIX, Tables};
-use crate::text::is_id;
 
 /// Builds [`ApiKeys`]; see [`ApiKeys::builder`].
 ///
@@ -35,8 +35,29 @@ pub struct ApiKeysBuilder {
     clock: Clock,
 }
 
+impl ApiKeys {
+    /// Connects to the database that `url` names, and creates or changes its tables, with the default settings.
+    ///
+    /// # Errors
+    /// Returns an error if `url` is invalid or the database fails; see [`Database::connect`].
+    ///
+    /// # Panics
+    /// Panics outside of a tokio runtime.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder(Database::connect(url).await?).build().await
+    }
+
+    /// Starts building keys in this database: a pool of sqlx's, or a [`Database`].
+    ///
+    /// A pool of yours for PostgreSQL behind PgBouncer needs `extra_float_digits(None)`. One for SQLite needs a
+    /// `busy_timeout`, if several processes write.
+    pub fn builder(database: impl Into<Database>) -> ApiKeysBuilder {
+        ApiKeysBuilder::new(database.into())
+    }
+}
+
 impl ApiKeysBuilder {
-    pub(crate) fn new(database: Database) -> Self {
+    fn new(database: Database) -> Self {
         Self {
             database,
             schema: None,
@@ -155,13 +176,13 @@ impl ApiKeysBuilder {
                     return Err(Error::invalid("schema", "SQLite has none"));
                 }
                 if self.migrate {
-                    crate::sqlite::migrate(pool, &tables).await?;
+                    crate::database::sqlite::migrate(pool, &tables).await?;
                 }
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(pool) => {
                 if self.migrate {
-                    crate::postgres::migrate(pool, &tables).await?;
+                    crate::database::postgres::migrate(pool, &tables).await?;
                 }
             }
         }

@@ -20,7 +20,7 @@ impl Clock {
             #[cfg(feature = "test-util")]
             Self::Manual(clock) => clock.now(),
         };
-        crate::time::Timestamp::from(now).into()
+        crate::database::time::Timestamp::from(now).into()
     }
 
     pub(crate) async fn sleep(&self, duration: Duration) {

@@ -11,10 +11,10 @@ use chrono::{DateTime, Utc};
 use tower_api_token::{BearerToken, BoxError, TokenDigest, TokenFormat};
 
 use crate::clock::Clock;
-use crate::database::Database;
+use crate::database::pool::Database;
+use crate::database::tables::Tables;
 use crate::error::Error;
 use crate::random;
-use crate::tables::Tables;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

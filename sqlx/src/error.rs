@@ -48,6 +48,10 @@ impl Error {
         let reason = reason.into();
         Self::Invalid { field, reason }
     }
+
+    pub(crate) fn invalid_url(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::invalid("database_url", reason)
+    }
 }
 
 impl From<sqlx::Error> for Error {

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_api_token::{BearerToken, TokenDigest};
 
-use crate::time::{Timestamp, end};
+use crate::database::time::{Timestamp, end};
 
 /// The columns of a key. [`Row`] reads them. No alias: SQLite has none in `RETURNING`. No `EXISTS`: PostgreSQL may read
 /// all tenants for a page.

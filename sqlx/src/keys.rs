@@ -10,20 +10,20 @@ use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, TokenDigest};
 
 use crate::audit::{AuditEntry, AuditQuery};
-use crate::builder::ApiKeysBuilder;
-use crate::change::{Change, Committed};
 use crate::core::Core;
-use crate::database::Database;
+use crate::database::pool::Database;
 use crate::error::{ChangeError, Error, Unconfirmed};
 use crate::key::{IssuedKey, Key};
 use crate::last_use::KeyLastUses;
-use crate::list::{self, KeyQuery, Page};
 use crate::loader::KeyLoader;
 use crate::new_key::NewKey;
-use crate::pending::Pending;
-use crate::rotate::{Rotated, Rotation};
-use crate::shared::Shared;
-use crate::worker::{self, Failed};
+use crate::operations::list::{self, KeyQuery, Page};
+use crate::operations::rotate::{Rotated, Rotation};
+use crate::outbox::change::Change;
+use crate::outbox::commit::Committed;
+use crate::outbox::pending::Pending;
+use crate::outbox::shared::Shared;
+use crate::outbox::worker::{self, Failed};
 
 /// API keys in a database: makes, lists, rotates and revokes them, and invalidates what caches hold of them.
 ///
@@ -56,25 +56,6 @@ impl ApiKeys {
         Self {
             shared: Arc::new(Shared::new(core, outbox)),
         }
-    }
-
-    /// Connects to the database that `url` names, and creates or changes its tables, with the default settings.
-    ///
-    /// # Errors
-    /// Returns an error if `url` is invalid or the database fails; see [`Database::connect`].
-    ///
-    /// # Panics
-    /// Panics outside of a tokio runtime.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        Self::builder(Database::connect(url).await?).build().await
-    }
-
-    /// Starts building keys in this database: a pool of sqlx's, or a [`Database`].
-    ///
-    /// A pool of yours for PostgreSQL behind PgBouncer needs `extra_float_digits(None)`. One for SQLite needs a
-    /// `busy_timeout`, if several processes write.
-    pub fn builder(database: impl Into<Database>) -> ApiKeysBuilder {
-        ApiKeysBuilder::new(database.into())
     }
 
     /// Returns the database.
@@ -129,7 +110,8 @@ impl ApiKeys {
     /// With the first, the task begins that repeats invalidations which were not confirmed, of every instance. It ends
     /// with the runtime in which the keys were built, or by [`shutdown`](Self::shutdown).
     pub fn bind<M: Send + Sync + 'static>(&self, cache: &ApiTokenCache<M>) {
-        self.shared.bind(Arc::new(cache.clone()));
+        self.shared.add(Arc::new(cache.clone()));
+        worker::start(&self.shared);
     }
 
     /// Returns the loader, which ignores metadata.
@@ -150,12 +132,14 @@ impl ApiKeys {
 
 /// Changes.
 impl ApiKeys {
-    /// Creates a key with a random text in its [format](ApiKeysBuilder::format).
+    /// Creates a key with a random text in its [format](crate::ApiKeysBuilder::format).
     ///
     /// No cache has an answer to a text that is random, so there is nothing to invalidate: this succeeds while the store is
     /// away.
     pub fn issue(&self, key: NewKey) -> Change<IssuedKey> {
-        self.change(async move |core, actor| crate::issue::issue(&core, key, actor).await)
+        self.change(async move |core, actor| {
+            crate::operations::issue::issue(&core, key, actor).await
+        })
     }
 
     /// Adds a key whose text exists already, by its digest: [`BearerToken::digest`](tower_api_token::BearerToken::digest),
@@ -163,7 +147,9 @@ impl ApiKeys {
     ///
     /// The change fails with [`Error::Duplicate`] if there is such a key, even one that is revoked.
     pub fn import(&self, digest: TokenDigest, key: NewKey) -> Change<Key> {
-        self.change(async move |core, actor| crate::issue::import(&core, digest, key, actor).await)
+        self.change(async move |core, actor| {
+            crate::operations::issue::import(&core, digest, key, actor).await
+        })
     }
 
     /// Replaces a key: creates a successor with a text of its own and all that was granted to the key, which expires after
@@ -174,7 +160,7 @@ impl ApiKeys {
     pub fn rotate(&self, id: impl Into<String>, overlap: Duration) -> Change<Rotated> {
         let id = id.into();
         self.change(async move |core, actor| {
-            crate::rotate::rotate(&core, &id, overlap, actor).await
+            crate::operations::rotate::rotate(&core, &id, overlap, actor).await
         })
     }
 
@@ -183,19 +169,25 @@ impl ApiKeys {
     /// The change fails if the key has expired or is revoked, or if its successor was rotated too.
     pub fn undo_rotation(&self, id: impl Into<String>) -> Change<Key> {
         let id = id.into();
-        self.change(async move |core, actor| crate::rotate::undo(&core, &id, actor).await)
+        self.change(async move |core, actor| {
+            crate::operations::rotate::undo(&core, &id, actor).await
+        })
     }
 
     /// Revokes a key. Revoking it again keeps the time of the first revocation, and waits for a confirmation once more.
     pub fn revoke(&self, id: impl Into<String>) -> Change<Key> {
         let id = id.into();
-        self.change(async move |core, actor| crate::revoke::revoke(&core, &id, actor).await)
+        self.change(async move |core, actor| {
+            crate::operations::revoke::revoke(&core, &id, actor).await
+        })
     }
 
     /// Revokes all keys of a tenant, and returns how many were not revoked before.
     pub fn revoke_all(&self, tenant: impl Into<String>) -> Change<u64> {
         let tenant = tenant.into();
-        self.change(async move |core, actor| crate::revoke::revoke_all(&core, &tenant, actor).await)
+        self.change(async move |core, actor| {
+            crate::operations::revoke::revoke_all(&core, &tenant, actor).await
+        })
     }
 
     /// Suspends a tenant: its keys are answered with 403, those too that are created later.
@@ -210,7 +202,7 @@ impl ApiKeys {
 
     fn set_suspended(&self, tenant: String, suspended: bool) -> Change<()> {
         self.change(async move |core, actor| {
-            crate::tenants::set_suspended(&core, &tenant, suspended, actor).await
+            crate::operations::tenants::set_suspended(&core, &tenant, suspended, actor).await
         })
     }
 
@@ -218,7 +210,9 @@ impl ApiKeys {
     ///
     /// Their rows in the audit table stay.
     pub fn purge(&self, ended_before: DateTime<Utc>) -> Change<u64> {
-        self.change(async move |core, actor| crate::purge::purge(&core, ended_before, actor).await)
+        self.change(async move |core, actor| {
+            crate::operations::purge::purge(&core, ended_before, actor).await
+        })
     }
 }
 
@@ -286,7 +280,7 @@ impl ApiKeys {
     /// # Errors
     /// Returns the database's error.
     pub async fn is_suspended(&self, tenant: &str) -> Result<bool, Error> {
-        crate::tenants::is_suspended(self.core(), tenant).await
+        crate::operations::tenants::is_suspended(self.core(), tenant).await
     }
 
     /// Returns entries of the audit table.

@@ -11,8 +11,8 @@ use tower_api_token::BoxError;
 use tower_api_token::last_use::{LastUse, LastUseSink};
 
 use crate::core::Core;
-use crate::database::Database;
-use crate::time::Timestamp;
+use crate::database::pool::Database;
+use crate::database::time::Timestamp;
 
 /// Locks rows in the order of their ids: two instances that write the same keys at once could
 /// otherwise deadlock. PostgreSQL checks the last condition again once it has the lock.
@@ -27,6 +27,7 @@ const POSTGRES: (&str, &str) = (
 );
 
 /// SQLite has one writer at a time, so no rows need to be locked.
+// guard: K12
 #[cfg(feature = "sqlite")]
 const SQLITE: (&str, &str) = (
     "WITH used (id, at) AS (",

@@ -66,52 +66,34 @@ struct Readme;
 #[cfg(doc)]
 pub mod guide {}
 
+mod arguments;
 mod audit;
-mod bound;
 mod builder;
-mod change;
 mod clock;
 mod core;
 mod database;
 mod error;
-mod issue;
 mod key;
 mod keys;
 mod last_use;
-mod list;
 mod loader;
-mod migrations;
 mod new_key;
-mod pending;
+mod operations;
+mod outbox;
 #[cfg(all(test, feature = "postgres", feature = "sqlite"))]
 mod plans;
-#[cfg(feature = "postgres")]
-mod postgres;
-#[cfg(feature = "postgres")]
-mod postgres_time;
-mod purge;
 mod random;
-mod revoke;
-mod rotate;
-mod shared;
-#[cfg(feature = "sqlite")]
-mod sqlite;
-mod tables;
-mod tenants;
-mod text;
-mod time;
-mod worker;
 
 pub use audit::{AuditEntry, AuditQuery};
 pub use builder::ApiKeysBuilder;
-pub use change::{Change, Confirmed};
-pub use database::Database;
+pub use database::pool::Database;
 pub use error::{ChangeError, Error, Unconfirmed, UnconfirmedCause};
 pub use key::{IssuedKey, Key, KeyStatus};
 pub use keys::ApiKeys;
 pub use last_use::KeyLastUses;
-pub use list::{Cursor, KeyQuery, Page};
 pub use loader::KeyLoader;
 pub use new_key::NewKey;
-pub use pending::{Pending, Subject};
-pub use rotate::{Rotated, Rotation};
+pub use operations::list::{Cursor, KeyQuery, Page};
+pub use operations::rotate::{Rotated, Rotation};
+pub use outbox::change::{Change, Confirmed};
+pub use outbox::pending::{Pending, Subject};

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tower_api_token::{BoxError, Lookup, TokenLoader, TokenRecord};
 
 use crate::core::Core;
-use crate::database::on_connection;
+use crate::database::pool::on_connection;
 use crate::key::{COLUMNS, Key, Row};
 
 /// Loads keys by their digest, with their metadata as `M`; see [`ApiKeys::loader`](crate::ApiKeys::loader).
@@ -71,7 +71,7 @@ fn record<M: DeserializeOwned + 'static>(
     key: Key,
     core: &Core,
 ) -> Result<TokenRecord<M>, serde_json::Error> {
-    // Who does not ask for metadata gets none, whatever the row has: `()` can only be read from `null`.
+    // Who does not ask for metadata gets none, whatever the row has: `()` can only be read from `null`. guard: K13
     let metadata = if TypeId::of::<M>() == TypeId::of::<()>() {
         M::deserialize(serde_json::Value::Null)?
     } else {

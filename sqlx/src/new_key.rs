@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::arguments::check_id;
 use crate::error::Error;
-use crate::text::check_id;
 
 /// The most bytes of metadata, as JSON: it is in the memory of every instance, once for each key in use.
 const MOST_METADATA: usize = 16 * 1024;

@@ -4,10 +4,12 @@ use sqlx::Row as _;
 use test_support::PostgresServer;
 
 use crate::core::Core;
-use crate::database::Database;
+use crate::database::pool::Database;
 use crate::keys::ApiKeys;
-use crate::list::{self, KeyQuery};
-use crate::{loader, pending, purge};
+use crate::loader;
+use crate::operations::list::{self, KeyQuery};
+use crate::operations::purge;
+use crate::outbox::pending;
 
 /// Fills the tables, as far as plans depend on their size, and has the database look at them.
 const SQLITE: &str = "\

@@ -4,13 +4,13 @@ use chrono::{DateTime, Utc};
 use tower_api_token::TokenDigest;
 
 use crate::audit::{Entry, insert_audit};
-use crate::change::{Actor, Committed};
 use crate::core::Core;
-use crate::database::on_pool;
+use crate::database::pool::on_pool;
 use crate::error::Error;
 use crate::key::{COLUMNS, IssuedKey, Key};
 use crate::new_key::NewKey;
-use crate::pending::{Pending, insert_pending};
+use crate::outbox::commit::{Actor, Committed};
+use crate::outbox::pending::{Pending, insert_pending};
 
 /// Adds a key. It returns the row, so that what is shown is what was stored.
 const INSERT: &str = "\
@@ -40,8 +40,8 @@ pub(crate) fn insert_statement(core: &Core) -> String {
 /// Runs [`INSERT`] for a [`NewRow`] in a transaction of either database, and returns the [`Key`].
 macro_rules! insert_key {
     ($core:expr, $transaction:expr, $row:expr) => {{
-        let row: &$crate::issue::NewRow = $row;
-        sqlx::query_as(&$crate::issue::insert_statement($core))
+        let row: &$crate::operations::issue::NewRow = $row;
+        sqlx::query_as(&$crate::operations::issue::insert_statement($core))
             .persistent(false)
             .bind(&row.id)
             .bind(&row.tenant)
@@ -51,8 +51,8 @@ macro_rules! insert_key {
             .bind(&row.scopes)
             .bind(&row.metadata)
             .bind(row.digest.as_bytes().as_slice())
-            .bind($crate::time::Timestamp::from(row.created_at))
-            .bind(row.expires_at.map($crate::time::Timestamp::from))
+            .bind($crate::database::time::Timestamp::from(row.created_at))
+            .bind(row.expires_at.map($crate::database::time::Timestamp::from))
             .bind(&row.predecessor_id)
             .fetch_one(&mut *$transaction)
             .await

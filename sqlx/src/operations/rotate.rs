@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::arguments::is_id;
 use crate::audit::{Entry, insert_audit};
-use crate::change::{Actor, Committed};
 use crate::core::Core;
-use crate::database::on_pool;
+use crate::database::pool::on_pool;
+use crate::database::time::Timestamp;
 use crate::error::Error;
-use crate::issue::{NewRow, insert_key};
 use crate::key::{COLUMNS, IssuedKey, Key, Row};
-use crate::pending::{Pending, insert_pending};
-use crate::text::is_id;
-use crate::time::Timestamp;
+use crate::operations::issue::{NewRow, insert_key};
+use crate::outbox::commit::{Actor, Committed};
+use crate::outbox::pending::{Pending, insert_pending};
 
 /// The result of a rotation.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ impl Rotation {
 /// Claims the key for this rotation, if it is valid and was not rotated. Of two concurrent
 /// rotations, the later one waits for the row (PostgreSQL) or the file (SQLite), and then finds a
 /// successor.
+// guard: K9
 const CLAIM: &str = "\
     UPDATE ~keys SET successor_id = $2, rotated_at = $3, unrotated_expires_at = expires_at \
     WHERE id = $1 AND successor_id IS NULL AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3) \
@@ -171,6 +172,7 @@ const RESTORE: &str = "\
     RETURNING ";
 
 /// Revokes the successor, if it was not rotated itself.
+// guard: K10
 const RECALL: &str = "\
     UPDATE ~keys SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 AND successor_id IS NULL RETURNING ";
 
@@ -179,7 +181,9 @@ pub(crate) async fn undo(core: &Core, id: &str, actor: Actor) -> Result<Committe
     if !is_id(id) {
         return Err(Error::UnknownKey);
     }
-    let key = crate::list::get(core, id).await?.ok_or(Error::UnknownKey)?;
+    let key = crate::operations::list::get(core, id)
+        .await?
+        .ok_or(Error::UnknownKey)?;
     let successor_id = key.successor_id.ok_or(Error::NotRotated)?;
     let now = core.now();
     let (restore, recall) = (format!("{RESTORE}{COLUMNS}"), format!("{RECALL}{COLUMNS}"));

@@ -6,7 +6,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::PgTypeInfo;
 use sqlx::{Decode, Encode, Postgres, Type};
 
-use crate::time::Timestamp;
+use crate::database::time::Timestamp;
 
 /// The beginning of 2000, which is PostgreSQL's epoch.
 const EPOCH: i64 = 946_684_800_000_000;

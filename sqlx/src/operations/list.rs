@@ -5,26 +5,11 @@ use std::str::FromStr;
 
 use tower_api_token::TokenDigest;
 
+use crate::arguments::{checked_limit, is_id};
 use crate::core::Core;
-use crate::database::on_connection;
+use crate::database::pool::on_connection;
 use crate::error::Error;
 use crate::key::{COLUMNS, Key, Row};
-use crate::text::is_id;
-
-/// The number of rows of a page that does not name one.
-const DEFAULT_LIMIT: u32 = 100;
-
-/// The most rows of a page, which are about 500 kB.
-const LARGEST_LIMIT: u32 = 1_000;
-
-pub(crate) fn checked_limit(limit: Option<u32>) -> Result<u32, Error> {
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if (1..=LARGEST_LIMIT).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(Error::invalid("limit", "not from 1 to 1,000"))
-    }
-}
 
 /// Which keys to list. Setters accept any value; [`ApiKeys::list`](crate::ApiKeys::list) checks them.
 #[derive(Clone, Debug, Default)]

@@ -14,8 +14,6 @@ use sqlx::PgPool;
 #[cfg(feature = "sqlite")]
 use sqlx::SqlitePool;
 
-use crate::error::Error;
-
 /// How long a query waits for a connection of a pool that [`Database::connect`] opens.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -46,33 +44,6 @@ impl From<PgPool> for Database {
 }
 
 impl Database {
-    /// Connects to the database that `url` names: `sqlite://keys.db`, which is created if it is missing, or
-    /// `postgres://user@host/database`.
-    ///
-    /// A query waits for a connection for up to 2 seconds, which is less than a cache's
-    /// [load timeout](tower_api_token::ApiTokenCacheBuilder::load_timeout), so that the log names this cause.
-    ///
-    /// # Errors
-    /// Returns an error if `url` is malformed or names a database whose crate feature is disabled, or if the database
-    /// does not answer. The error does not contain `url`, which may hold a password.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        match url.split(':').next().unwrap_or_default() {
-            #[cfg(feature = "sqlite")]
-            "sqlite" => crate::sqlite::open(url).await.map(Self::Sqlite),
-            #[cfg(not(feature = "sqlite"))]
-            "sqlite" => Err(invalid_url("SQLite needs the crate feature `sqlite`")),
-            #[cfg(feature = "postgres")]
-            "postgres" | "postgresql" => crate::postgres::open(url).await.map(Self::Postgres),
-            #[cfg(not(feature = "postgres"))]
-            "postgres" | "postgresql" => {
-                Err(invalid_url("PostgreSQL needs the crate feature `postgres`"))
-            }
-            _ => Err(invalid_url(
-                "not a URL that begins with sqlite: or postgres:",
-            )),
-        }
-    }
-
     /// Checks that the database answers, for a readiness probe.
     ///
     /// # Errors
@@ -88,18 +59,14 @@ impl Database {
     }
 }
 
-pub(crate) fn invalid_url(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::invalid("database_url", reason)
-}
-
 /// Compiles a body for the pools of both databases.
 macro_rules! on_pool {
     ($database:expr, $pool:ident => $body:expr) => {
         match $database {
             #[cfg(feature = "sqlite")]
-            $crate::database::Database::Sqlite($pool) => $body,
+            $crate::database::pool::Database::Sqlite($pool) => $body,
             #[cfg(feature = "postgres")]
-            $crate::database::Database::Postgres($pool) => $body,
+            $crate::database::pool::Database::Postgres($pool) => $body,
         }
     };
 }
@@ -117,12 +84,13 @@ macro_rules! on_connection {
     ($database:expr, $connection:ident => $body:expr) => {
         match $database {
             #[cfg(feature = "sqlite")]
-            $crate::database::Database::Sqlite(pool) => {
+            $crate::database::pool::Database::Sqlite(pool) => {
                 let $connection = pool;
                 $body?
             }
             #[cfg(feature = "postgres")]
-            $crate::database::Database::Postgres(pool) => {
+            $crate::database::pool::Database::Postgres(pool) => {
+                // guard: K14
                 let mut transaction = pool.begin().await?;
                 let $connection = &mut *transaction;
                 let answer = $body?;

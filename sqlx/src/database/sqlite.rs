@@ -6,10 +6,9 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, SqlitePool};
 
-use crate::database::invalid_url;
+use crate::database::migrations::{Migration, missing};
+use crate::database::tables::Tables;
 use crate::error::Error;
-use crate::migrations::{Migration, missing};
-use crate::tables::Tables;
 
 /// How long a writer waits for another.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,20 +20,20 @@ const WAL_ATTEMPTS: u32 = 100;
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "keys",
-    sql: include_str!("../migrations/sqlite/0001_keys.sql"),
+    sql: include_str!("../../migrations/sqlite/0001_keys.sql"),
 }];
 
 pub(crate) async fn open(url: &str) -> Result<SqlitePool, Error> {
     if url.contains(":memory:") || url.contains("mode=memory") {
         // Each connection of the pool would have a database of its own.
-        return Err(invalid_url(
+        return Err(Error::invalid_url(
             "a database in memory is not supported; name a file, such as sqlite://keys.db",
         ));
     }
     let options = SqliteConnectOptions::from_str(url)
-        .map_err(|_| invalid_url("not a URL such as sqlite://keys.db"))?;
+        .map_err(|_| Error::invalid_url("not a URL such as sqlite://keys.db"))?;
     if options.get_filename().as_os_str().is_empty() {
-        return Err(invalid_url(
+        return Err(Error::invalid_url(
             "the URL does not name a file, as sqlite://keys.db does",
         ));
     }
@@ -45,7 +44,7 @@ pub(crate) async fn open(url: &str) -> Result<SqlitePool, Error> {
     connection.close().await?;
     let pool = SqlitePoolOptions::new()
         .max_connections(8)
-        .acquire_timeout(crate::database::ACQUIRE_TIMEOUT);
+        .acquire_timeout(crate::database::pool::ACQUIRE_TIMEOUT);
     Ok(pool.connect_lazy_with(options))
 }
 

@@ -10,11 +10,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::bound::{BoundCache, Target, Wait};
 use crate::core::Core;
 use crate::error::UnconfirmedCause;
-use crate::pending::{Pending, Subject};
-use crate::worker;
+use crate::outbox::bound::{BoundCache, Target, Wait};
+use crate::outbox::pending::{Pending, Subject};
 
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
@@ -43,15 +42,15 @@ impl Shared {
         lock(&self.caches).clone()
     }
 
-    /// Adds a cache whose answers changes invalidate, and starts the task with the first.
-    pub(crate) fn bind(self: &Arc<Self>, cache: Arc<dyn BoundCache>) {
+    /// Adds a cache whose answers changes invalidate.
+    pub(crate) fn add(&self, cache: Arc<dyn BoundCache>) {
         lock(&self.caches).push(cache);
-        let Some(interval) = self.interval else {
-            return;
-        };
+    }
+
+    /// Spawns the task, unless it was spawned before.
+    pub(crate) fn spawn_once<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
         let mut task = lock(&self.task);
         if task.is_none() {
-            let work = worker::run(Arc::clone(self), interval);
             *task = Some(self.runtime.spawn(work).abort_handle());
         }
     }
@@ -96,7 +95,7 @@ impl Shared {
             }
         }
         for one in pending {
-            // The invalidation is done even if the row cannot be deleted now. It is then merely repeated.
+            // The invalidation is done even if the row cannot be deleted now. It is then merely repeated. guard: K15
             if let Err(error) = self.core.delete_pending(&one.id).await {
                 tracing::warn!(%error, "a confirmed invalidation could not be deleted from the outbox and will be repeated");
             }
@@ -111,6 +110,7 @@ impl Shared {
         wait: Wait,
     ) -> Result<(DateTime<Utc>, DateTime<Utc>), UnconfirmedCause> {
         let caches = self.caches();
+        // guard: K1
         if caches.is_empty() {
             return Err(UnconfirmedCause::NoCache);
         }

@@ -6,15 +6,14 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgPool};
 
-use crate::database::invalid_url;
+use crate::database::migrations::{Migration, missing};
+use crate::database::tables::Tables;
 use crate::error::Error;
-use crate::migrations::{Migration, missing};
-use crate::tables::Tables;
 
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "keys",
-    sql: include_str!("../migrations/postgres/0001_keys.sql"),
+    sql: include_str!("../../migrations/postgres/0001_keys.sql"),
 }];
 
 /// How long the server may take to answer when a service starts.
@@ -26,7 +25,7 @@ const BEGIN: &str = "SELECT pg_advisory_xact_lock(8312); SET LOCAL client_min_me
 
 pub(crate) async fn open(url: &str) -> Result<PgPool, Error> {
     let options = PgConnectOptions::from_str(url)
-        .map_err(|_| invalid_url("not a URL such as postgres://user@host/database"))?
+        .map_err(|_| Error::invalid_url("not a URL such as postgres://user@host/database"))?
         // A pooler may not support it, and no column is a floating-point number.
         .extra_float_digits(None);
     // Not by the pool, which would retry until its timeout and then report "timed out". This reports
@@ -37,7 +36,7 @@ pub(crate) async fn open(url: &str) -> Result<PgPool, Error> {
     connection.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(20)
-        .acquire_timeout(crate::database::ACQUIRE_TIMEOUT);
+        .acquire_timeout(crate::database::pool::ACQUIRE_TIMEOUT);
     Ok(pool.connect_lazy_with(options))
 }
 

@@ -1,16 +1,17 @@
 //! Tenants: whether their keys may be used.
 
+use crate::arguments::is_id;
 use crate::audit::{Entry, insert_audit};
-use crate::change::{Actor, Committed};
 use crate::core::Core;
-use crate::database::{on_connection, on_pool};
+use crate::database::pool::{on_connection, on_pool};
+use crate::database::time::Timestamp;
 use crate::error::Error;
-use crate::pending::{Pending, insert_pending};
-use crate::text::is_id;
-use crate::time::Timestamp;
+use crate::outbox::commit::{Actor, Committed};
+use crate::outbox::pending::{Pending, insert_pending};
 
 /// Sets a tenant's status, if it has keys or had a status before: a misspelled name must not look like a success. A
 /// repeated suspension keeps the time of the first.
+// guard: K7
 const SET: &str = "\
     INSERT INTO ~tenants AS t (id, suspended_at) SELECT $1, $2 \
     WHERE EXISTS (SELECT 1 FROM ~keys WHERE tenant_id = $1) OR EXISTS (SELECT 1 FROM ~tenants WHERE id = $1) \

@@ -1,6 +1,6 @@
 //! Migrations that are compiled in. They have a table of their own, beside that of the service's migrator.
 
-use crate::tables::{DEFAULT_PREFIX, Tables};
+use crate::database::tables::{DEFAULT_PREFIX, Tables};
 
 /// A file of `migrations/`, whose tables have the default prefix.
 #[derive(Debug)]
@@ -30,10 +30,10 @@ mod tests {
     #[test]
     fn default_prefix_is_only_in_names_of_tables_and_indexes() {
         for sql in [
-            include_str!("../migrations/postgres/0001_keys.sql"),
-            include_str!("../migrations/sqlite/0001_keys.sql"),
+            include_str!("../../migrations/postgres/0001_keys.sql"),
+            include_str!("../../migrations/sqlite/0001_keys.sql"),
         ] {
-            for (at, _) in sql.match_indices(super::DEFAULT_PREFIX) {
+            for (at, _) in sql.match_indices(crate::database::tables::DEFAULT_PREFIX) {
                 let before = &sql[..at];
                 let named = ["TABLE ", "INDEX ", " ON "]
                     .iter()

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use crate::audit::{Entry, insert_audit};
-use crate::change::{Actor, Committed};
 use crate::core::Core;
-use crate::database::on_pool;
+use crate::database::pool::on_pool;
+use crate::database::time::Timestamp;
 use crate::error::Error;
-use crate::time::Timestamp;
+use crate::outbox::commit::{Actor, Committed};
 
 /// The most rows that one statement deletes, so that none holds locks for long.
 const BATCH: i64 = 1_000;
@@ -27,7 +27,7 @@ pub(crate) async fn purge(
     actor: Actor,
 ) -> Result<Committed<u64>, Error> {
     let now = core.now();
-    // A key that has not ended yet stays, whatever the caller says.
+    // A key that has not ended yet stays, whatever the caller says. guard: K11
     let before = Timestamp::from(ended_before.min(now));
     let mut purged = 0;
     // One after the other, so that each has an index.

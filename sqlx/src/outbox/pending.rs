@@ -4,20 +4,22 @@ use chrono::{DateTime, Utc};
 use tower_api_token::TokenDigest;
 
 use crate::core::Core;
-use crate::database::on_connection;
+use crate::database::pool::on_connection;
+use crate::database::time::Timestamp;
 use crate::error::Error;
 use crate::random;
-use crate::time::Timestamp;
 
 /// Writes a row in the transaction of the change, so that both are committed or neither.
 ///
 /// If the subject has a row already, the row gets the new id. That keeps the table small during a long
 /// outage. The confirmation of the older invalidation deletes by the older id, so it deletes nothing.
+// guard: K3
 pub(crate) const INSERT: &str = "\
     INSERT INTO ~outbox (id, kind, subject, created_at, attempts) VALUES ($1, $2, $3, $4, 0) \
     ON CONFLICT (kind, subject) DO UPDATE SET id = excluded.id, created_at = excluded.created_at, attempts = 0";
 
 /// The first are those that failed least often, so that one that can never succeed does not delay the others.
+// guard: K4
 pub(crate) const SELECT: &str = "\
     SELECT id, kind, subject, created_at, attempts FROM ~outbox ORDER BY attempts, created_at LIMIT $1";
 
@@ -140,12 +142,12 @@ impl Core {
 /// Runs [`INSERT`] for a [`Pending`] in a transaction of either database.
 macro_rules! insert_pending {
     ($core:expr, $transaction:expr, $pending:expr) => {
-        sqlx::query(&$core.sql($crate::pending::INSERT))
+        sqlx::query(&$core.sql($crate::outbox::pending::INSERT))
             .persistent(false)
             .bind(&$pending.id)
             .bind($pending.subject.kind())
             .bind($pending.subject.text())
-            .bind($crate::time::Timestamp::from($pending.since))
+            .bind($crate::database::time::Timestamp::from($pending.since))
             .execute(&mut *$transaction)
             .await
     };

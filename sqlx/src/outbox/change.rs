@@ -7,21 +7,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::bound::Wait;
+use crate::arguments::check_id;
 use crate::core::{BoxFuture, Core};
 use crate::error::{ChangeError, Error, Unconfirmed};
-use crate::pending::Pending;
-use crate::shared::Shared;
-use crate::text::check_id;
-
-/// What a transaction did.
-pub(crate) struct Committed<T> {
-    pub(crate) value: T,
-    pub(crate) pending: Vec<Pending>,
-}
-
-/// Who makes a change.
-pub(crate) type Actor = Option<String>;
+use crate::outbox::bound::Wait;
+use crate::outbox::commit::{Actor, Committed};
+use crate::outbox::shared::Shared;
 
 type Commit<T> =
     Box<dyn FnOnce(Arc<Core>, Actor) -> BoxFuture<'static, Result<Committed<T>, Error>> + Send>;

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 
-use crate::bound::Wait;
 use crate::error::UnconfirmedCause;
-use crate::shared::Shared;
+use crate::outbox::bound::Wait;
+use crate::outbox::shared::Shared;
 
 /// The maximum pause while invalidations fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -27,12 +27,19 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 /// How many rows are read at once.
 const BATCH: u32 = 100;
 
+/// Starts the task, if the settings have it and it does not run.
+pub(crate) fn start(shared: &Arc<Shared>) {
+    if let Some(interval) = shared.interval {
+        shared.spawn_once(run(Arc::clone(shared), interval));
+    }
+}
+
 /// Performs pending invalidations, forever.
-pub(crate) async fn run(shared: Arc<Shared>, interval: Duration) {
+async fn run(shared: Arc<Shared>, interval: Duration) {
     let clock = &shared.core.clock;
     let mut pause = interval;
     loop {
-        // A task of its own, so that a panic in the service's code ends one round and not all.
+        // A task of its own, so that a panic in the service's code ends one round and not all. guard: K6
         let work = Arc::clone(&shared);
         let round = tokio::spawn(async move { round(&work).await }).await;
         let round = round.unwrap_or_else(|error| Err(Failed::Panicked(error)));
@@ -58,7 +65,7 @@ pub(crate) async fn run(shared: Arc<Shared>, interval: Duration) {
         if store_failed {
             tokio::select! {
                 () = clock.sleep(pause) => {}
-                () = wait_for_stores(&shared, interval) => {}
+                () = wait_for_stores(&shared, interval) => {} // guard: K5
             }
         } else {
             tokio::select! {

@@ -1,14 +1,14 @@
 //! Revocations.
 
+use crate::arguments::is_id;
 use crate::audit::{Entry, insert_audit};
-use crate::change::{Actor, Committed};
 use crate::core::Core;
-use crate::database::{Database, on_pool};
+use crate::database::pool::{Database, on_pool};
+use crate::database::time::Timestamp;
 use crate::error::Error;
 use crate::key::{COLUMNS, Key, Row};
-use crate::pending::{Pending, insert_pending};
-use crate::text::is_id;
-use crate::time::Timestamp;
+use crate::outbox::commit::{Actor, Committed};
+use crate::outbox::pending::{Pending, insert_pending};
 
 /// Revokes a key. A repeated call keeps the time of the first revocation, and invalidates again.
 pub(crate) async fn revoke(core: &Core, id: &str, actor: Actor) -> Result<Committed<Key>, Error> {
@@ -28,7 +28,7 @@ pub(crate) async fn revoke(core: &Core, id: &str, actor: Actor) -> Result<Commit
             .await?;
         let Some(Row(key)) = revoked else { return Err(Error::UnknownKey) };
         let pending = Pending::of_key(key.digest, now)?;
-        insert_pending!(core, transaction, pending)?;
+        insert_pending!(core, transaction, pending)?; // guard: K2
         insert_audit!(core, transaction, Entry {
             at: now,
             action: "revoked",
@@ -74,8 +74,16 @@ pub(crate) async fn revoke_all(
     let pending = Pending::of_tenant(tenant, now)?;
     let revoked = on_pool!(&core.database, pool => {
         let mut transaction = pool.begin().await?;
-        let update = sqlx::query(&update).persistent(false).bind(tenant).bind(Timestamp::from(now));
-        let revoked = update.execute(&mut *transaction).await?.rows_affected();
+        let mut revoked = 0;
+        // guard: K8. A rotation that had begun before may have added a successor, which this statement did not see when it
+        // waited for the rotated key. The next one does.
+        loop {
+            let update = sqlx::query(&update).persistent(false).bind(tenant).bind(Timestamp::from(now));
+            match update.execute(&mut *transaction).await?.rows_affected() {
+                0 => break,
+                more => revoked += more,
+            }
+        }
         if revoked == 0 {
             let exists: bool = sqlx::query_scalar(&exists).persistent(false).bind(tenant).fetch_one(&mut *transaction).await?;
             if !exists {

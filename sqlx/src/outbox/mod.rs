@@ -1,0 +1,8 @@
+//! From the commit of a change to its confirmation.
+
+pub(crate) mod bound;
+pub(crate) mod change;
+pub(crate) mod commit;
+pub(crate) mod pending;
+pub(crate) mod shared;
+pub(crate) mod worker;
