@@ -4,8 +4,9 @@
 //! the token is in the request's extensions, and counts by the token's id. One caller then slows down no other, and an
 //! invented token costs nobody's share. Limits by address, against floods of such tokens, are outside.
 //!
-//! The counts are in this process's memory. Limits for several instances are in Redis, where asking takes time: that is
-//! such a layer too, and not a policy, which must not wait.
+//! The counts are in this process's memory. Those of tokens that are no longer used stay there until
+//! `config.limiter().retain_recent()` is called, for example by a task once a minute. Limits for several instances are
+//! in Redis, where asking takes time: that is such a layer too, and not a policy, which must not wait.
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -8,10 +8,13 @@ mod hot;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use hot::{Layered, answer, bare_request, builder, checked, credential, layered, routed_request};
+use hot::{
+    Layered, answer, audited, bare_request, builder, checked, credential, layered, routed_request,
+};
 use http::{HeaderValue, Request, StatusCode};
 use test_support::RedisServer;
-use tower_api_token::{ApiTokenCache, RedisStore};
+use tower::Layer;
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, RedisStore, Rejection};
 
 /// Long enough that no entry is refreshed or expires during a test.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -65,6 +68,35 @@ async fn a_hit_of_the_memory_store_allocates_the_extension() {
     warmed(&cache).await;
     assert_eq!(hit(&cache, routed_request), 1 + HEADERS);
     assert_eq!(hit(&cache, bare_request), 3 + HEADERS);
+}
+
+#[tokio::test]
+async fn telling_of_a_decision_allocates_nothing() {
+    let cache = builder().ttl(LONG).build().unwrap();
+    warmed(&cache).await;
+    let request = routed_request(Some(&credential(&hot::token(0))));
+    let hit = allocations(&mut audited(&cache), request, StatusCode::OK);
+    assert_eq!(hit, 1 + HEADERS);
+    let request = bare_request(Some(&credential(UNKNOWN)));
+    let rejection = allocations(&mut audited(&cache), request, StatusCode::UNAUTHORIZED);
+    assert_eq!(rejection, HEADERS);
+
+    // Whose token a policy rejects is copied: a box, the id and the tenant.
+    let rejecting = || {
+        let layer = ApiTokenLayer::builder(cache.clone()).token_type(hot::TYPE);
+        layer.policy(|_, _| Err(Rejection::INSUFFICIENT_SCOPE))
+    };
+    let plain = rejecting().build().unwrap();
+    let audited = rejecting().on_decision(|_| ()).build().unwrap();
+    let [plain, audited] = [plain, audited].map(|layer| {
+        let request = routed_request(Some(&credential(&hot::token(0))));
+        allocations(
+            &mut layer.layer(hot::Nothing),
+            request,
+            StatusCode::FORBIDDEN,
+        )
+    });
+    assert_eq!(audited, plain + 3);
 }
 
 #[tokio::test]

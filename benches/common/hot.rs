@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
 use http::{Request, Response};
 use tower::{Layer, Service};
-use tower_api_token::middleware::{ApiTokenService, ResponseBody};
+use tower_api_token::middleware::{ApiTokenService, Decision, ResponseBody};
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, Lookup, TokenFormat, TokenRecord,
 };
@@ -100,6 +100,19 @@ pub fn checked(cache: &ApiTokenCache) -> Layered {
     ApiTokenLayer::builder(cache.clone())
         .token_type("app")
         .token_format(format())
+        .build()
+        .unwrap()
+        .layer(Nothing)
+}
+
+/// Returns a service behind a layer whose decisions somebody reads, and does nothing else.
+pub fn audited(cache: &ApiTokenCache) -> Layered {
+    ApiTokenLayer::builder(cache.clone())
+        .token_type("app")
+        .on_decision(|decision: &Decision<'_>| {
+            let caller = (decision.token_id(), decision.tenant_id());
+            std::hint::black_box((caller, decision.origin(), decision.reason()));
+        })
         .build()
         .unwrap()
         .layer(Nothing)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::hot;
 use crate::common::hot::{
-    Layered, Nothing, answer, builder, checked, credential, layered, routed_request,
+    Layered, Nothing, answer, audited, builder, checked, credential, layered, routed_request,
 };
 use crate::common::program;
 use crate::common::table::{aside, collected, cpu_time, median, median_ratio, row, valgrind};
@@ -26,10 +26,11 @@ const BATCH: usize = 64;
 const SLICE: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 21;
 
-const SCENES: [&str; 7] = [
+const SCENES: [&str; 8] = [
     "no layer",
     "local hit",
     "local hit, one hot token",
+    "local hit, on_decision",
     "cached unknown token",
     "malformed token",
     "checksum fails",
@@ -51,6 +52,7 @@ impl Scene {
             "no layer" => Self::Bare(many().collect()),
             "local hit" => layered(many().collect()),
             "local hit, one hot token" => layered(one(credential(&hot::token(0)))),
+            "local hit, on_decision" => Self::Layered(Box::new(audited(cache)), many().collect()),
             "cached unknown token" => layered(one(credential(UNKNOWN))),
             "malformed token" => layered(one(credential("what is this"))),
             "checksum fails" => Self::Layered(Box::new(checked(cache)), one(hot::mistyped())),

@@ -351,7 +351,8 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// It shows what a [policy](Self::policy) would reject before it does.
     /// [`Stats::report_only_rejections`](crate::metrics::Stats::report_only_rejections) counts, and each one is an event
     /// with the token's id, under the target `tower_api_token::report_only` at the level `DEBUG`. It is called for
-    /// requests that pass.
+    /// requests that pass. Of two layers inside each other, such as a
+    /// [stricter copy](crate::ApiTokenLayer::require_scopes), each counts and logs.
     ///
     /// # Examples
     ///
@@ -393,7 +394,11 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     ///
     /// It is for audits. It is called on the way of each request, before the inner service or the rejection's response,
     /// and must not block: a sink that writes takes what it needs and sends it to a task. Requests that pass without a
-    /// verified token are no decision. Of two layers inside each other, each takes its own. Defaults to none.
+    /// verified token are no decision. Of two layers inside each other, each takes its own.
+    ///
+    /// Beside what the closure does, a token in memory costs 43 instructions more, 1 % of what the layer takes
+    /// ([measured](crate::guide::performance)), and no allocation. For a token that is denied, or
+    /// that a policy rejects, its id and tenant are copied, which takes up to three. Defaults to none.
     ///
     /// # Examples
     ///

@@ -164,7 +164,8 @@ impl<M: Send + Sync + 'static> ApiTokenLayer<M> {
     /// inside of this one. Inside, it uses the token that this layer verified, without a second lookup. It requires a
     /// valid token, even if this layer is [optional](ApiTokenLayerBuilder::optional) or
     /// [passes other tokens](ApiTokenLayerBuilder::pass_other_tokens). [Policies](ApiTokenLayerBuilder::policy) are
-    /// asked by each of the two layers.
+    /// asked by each of the two layers. So are those that are
+    /// [report-only](ApiTokenLayerBuilder::policy_report_only): one request through both is counted and logged twice.
     ///
     /// # Errors
     /// Returns an error if `scopes` is not one or more scopes (RFC 6749 section 3.3) with single spaces between them.

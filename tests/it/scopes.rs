@@ -83,6 +83,20 @@ async fn a_stricter_copy_inside_looks_nothing_up() {
     assert_eq!(through(&layer, &reading, Some(READER)).await.0, 200);
 }
 
+/// Each of the two layers asks what is report-only: a request is counted twice, and once if it gets no further.
+#[tokio::test]
+async fn layers_inside_each_other_both_report() {
+    let cache = cache();
+    let layer = ApiTokenLayer::builder(cache.clone()).require_scopes_report_only("orders:delete");
+    let layer = layer.build().unwrap();
+    let inner = layer.require_scopes("orders:write").unwrap();
+    let reported = || cache.stats().report_only_rejections;
+    assert_eq!(through(&layer, &inner, Some(WRITER)).await.0, 200);
+    assert_eq!(reported(), 2);
+    assert_eq!(through(&layer, &inner, Some(READER)).await.0, 403);
+    assert_eq!(reported(), 3);
+}
+
 #[tokio::test]
 async fn a_stricter_copy_alone_verifies_the_token_itself() {
     let cache = cache();
