@@ -124,8 +124,9 @@ mod trace;
 mod util;
 
 pub use cache::{
-    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, InvalidateError,
-    InvalidateErrorKind, Invalidation, InvalidationReceipt, Revoked, Unavailable, UnavailableKind,
+    Answer, ApiTokenCache, ApiTokenCacheBuilder, CachedApiToken, CanaryError, InvalidateError,
+    InvalidateErrorKind, Invalidation, InvalidationReceipt, MeasuredRevocation, RevocationCanary,
+    Revoked, Unavailable, UnavailableKind,
 };
 pub use error::{BoxError, ConfigError};
 pub use loader::{Lookup, TokenLoader};

@@ -71,6 +71,8 @@ pub struct ApiTokenCacheBuilder<M> {
     store: Option<MakeStore<M>>,
     layout: KeyLayout,
     namespace: String,
+    /// The label of its metrics, if it is not the namespace.
+    label: Option<String>,
     token_types: Option<Vec<String>>,
     ttl: Duration,
     negative_ttl: Duration,
@@ -105,6 +107,7 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
             store: None,
             layout: KeyLayout::default(),
             namespace: "api_token".to_owned(),
+            label: None,
             token_types: None,
             ttl: Duration::from_secs(600),
             negative_ttl: Duration::from_secs(60),
@@ -340,13 +343,19 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
         self
     }
 
+    /// Tells its metrics apart from those of another cache of the same namespace.
+    pub(super) fn label(mut self, label: String) -> Self {
+        self.label = Some(label);
+        self
+    }
+
     /// Builds the cache. This opens no connection: the store may become reachable later.
     ///
     /// # Errors
     /// Returns an error if a setting is out of range. It names the setting and the range that is allowed.
     pub fn build(self) -> Result<ApiTokenCache<M>, ConfigError> {
         self.check()?;
-        let metrics = Metrics::new(&self.namespace);
+        let metrics = Metrics::new(self.label.as_deref().unwrap_or(&self.namespace));
         let keys = Arc::new(Keys::new(self.namespace, self.layout)?);
         let token_types = TokenTypes::new(self.token_types.as_deref(), &keys)?;
         let parts = Parts {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::engine::Engine;
 use super::error::InvalidateError;
@@ -185,6 +185,7 @@ pub struct Invalidation<M> {
 pub struct InvalidationReceipt {
     confirmed_at: DateTime<Utc>,
     effective_at: DateTime<Utc>,
+    bound: Duration,
 }
 
 impl InvalidationReceipt {
@@ -205,6 +206,25 @@ impl InvalidationReceipt {
     /// that this cache has not read, so configure all instances with the same bound.
     pub fn effective_at(&self) -> DateTime<Utc> {
         self.effective_at
+    }
+
+    /// Returns the longest staleness bound of an instance that [`effective_at`](Self::effective_at) relies on, zero
+    /// with the in-memory store.
+    pub fn bound(&self) -> Duration {
+        self.bound
+    }
+}
+
+/// Shows both times and the bound, to be filed: `confirmed at …, in force everywhere from … (bound 1s)`.
+impl fmt::Display for InvalidationReceipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let (confirmed, effective) = (at(self.confirmed_at), at(self.effective_at));
+        let bound = self.bound;
+        write!(
+            f,
+            "confirmed at {confirmed}, in force everywhere from {effective} (bound {bound:?})"
+        )
     }
 }
 
@@ -363,12 +383,12 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         let confirmed = result?;
         let clock = &self.engine.clock;
         let confirmed_at = clock.wall();
-        let wait = if self.engine.store.is_local() {
-            Duration::ZERO
+        let (bound, wait) = if self.engine.store.is_local() {
+            (Duration::ZERO, Duration::ZERO)
         } else {
             let bound = self.engine.bounds.longest();
             // guard: L11
-            bound + margin(bound)
+            (bound, bound + margin(bound))
         };
         if self.wait {
             self.engine.sleep_until(confirmed.after(wait)).await;
@@ -376,6 +396,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
         Ok(InvalidationReceipt {
             confirmed_at,
             effective_at: confirmed_at + wait,
+            bound,
         })
     }
 

@@ -9,6 +9,7 @@
 //! | `fetch` | the work of a call: read, load, fill |
 //! | `local` | answers in this process's memory |
 //! | `invalidation`, `unconfirmed` | what makes a change in the database hold |
+//! | `canary` | measures how long a revocation takes |
 //! | `bounds`, `generations` | what this process knows of other instances' bounds, and of tenants |
 
 mod answer;
@@ -16,6 +17,7 @@ mod bounds;
 mod builder;
 mod bulkhead;
 pub(crate) mod cached_token;
+mod canary;
 pub(crate) mod engine;
 pub(crate) mod error;
 mod fetch;
@@ -36,6 +38,7 @@ mod unconfirmed;
 pub use answer::Answer;
 pub use builder::ApiTokenCacheBuilder;
 pub use cached_token::{CachedApiToken, Revoked};
+pub use canary::{CanaryError, MeasuredRevocation, RevocationCanary};
 pub use error::{InvalidateError, InvalidateErrorKind, Unavailable, UnavailableKind};
 pub use handle::ApiTokenCache;
 pub use invalidation::{Invalidation, InvalidationReceipt};

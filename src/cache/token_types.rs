@@ -46,6 +46,11 @@ impl TokenTypes {
         self.declared.is_some()
     }
 
+    /// Returns one of the declared types.
+    pub(crate) fn first(&self) -> Option<Arc<str>> {
+        self.declared.as_ref()?.first().cloned()
+    }
+
     /// Returns whether a request may ask for this type; `None` asks for any.
     pub(crate) fn allow(&self, token_type: Option<&str>) -> bool {
         match (&self.declared, token_type) {

@@ -17,6 +17,7 @@ pub(super) const BREAKERS: &str = "api_token_breakers";
 pub(super) const STORE_READ: &str = "api_token_store_read_seconds";
 pub(super) const LOAD: &str = "api_token_load_seconds";
 pub(super) const INVALIDATION: &str = "api_token_invalidation_seconds";
+pub(super) const REVOCATION: &str = "api_token_revocation_seconds";
 pub(super) const MISS: &str = "api_token_miss_seconds";
 
 /// Name, help text, and the field that holds the number.
@@ -178,6 +179,10 @@ pub(super) fn describe() {
         (
             INVALIDATION,
             "Invalidations, without the wait for all instances.",
+        ),
+        (
+            REVOCATION,
+            "A canary's revocations, until another instance had rejected the token.",
         ),
     ];
     for (name, help) in histograms {

@@ -21,5 +21,6 @@ impl Metrics {
     pub(crate) fn read_store(&self, _: Timer, _: bool) {}
     pub(crate) fn loaded(&self, _: Timer, _: bool) {}
     pub(crate) fn invalidated(&self, _: Timer, _: bool) {}
+    pub(crate) fn revoked(&self, _: Timer, _: bool) {}
     pub(crate) fn missed(&self, _: Timer, _: Option<Origin>) {}
 }

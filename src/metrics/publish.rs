@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     store_read: Results,
     load: Results,
     invalidation: Results,
+    revocation: Results,
     /// By [`Origin`], and at last of lookups that were not answered.
     missed: Vec<Key>,
     published: Mutex<Stats>,
@@ -66,6 +67,7 @@ impl Metrics {
             store_read: results(STORE_READ),
             load: results(LOAD),
             invalidation: results(INVALIDATION),
+            revocation: results(REVOCATION),
             missed: origins.map(|it| key(MISS, "origin", word(it))).collect(),
             cache,
             published: Mutex::default(),
@@ -84,6 +86,11 @@ impl Metrics {
     /// Records an invalidation, without the wait for all instances.
     pub(crate) fn invalidated(&self, since: Timer, ok: bool) {
         record(self.invalidation.of(ok), since);
+    }
+
+    /// Records a canary's revocation.
+    pub(crate) fn revoked(&self, since: Timer, ok: bool) {
+        record(self.revocation.of(ok), since);
     }
 
     /// Records a lookup without a local answer, as its caller saw it.

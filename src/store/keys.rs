@@ -73,6 +73,10 @@ impl Keys {
         }
     }
 
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub(crate) fn is_dify(&self) -> bool {
         self.layout.is_dify()
     }

@@ -7,6 +7,7 @@ mod common;
 #[cfg(feature = "axum")]
 mod axum_extractor;
 mod behind_nginx;
+mod canary;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
 mod cold_start;

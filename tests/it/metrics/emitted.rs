@@ -10,7 +10,7 @@ use http::{Request, Response};
 use test_support::RedisServer;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_api_token::test_util::ManualClock;
-use tower_api_token::{ApiTokenLayer, RedisStore};
+use tower_api_token::{ApiTokenLayer, RedisStore, RevocationCanary};
 
 use crate::common::{Cache, Db, Mode, Row, ask, found, is_invalid, redis, start, until};
 use crate::metrics::recorded::{Recorder, Sample, value};
@@ -89,6 +89,8 @@ async fn run(recorder: &Recorder) -> (Vec<Sample>, RedisServer) {
         .of_type("undeclared")
         .await
         .unwrap_err();
+    let canary = RevocationCanary::new(&cache, redis(&server)).unwrap();
+    canary.measure().await.unwrap();
     db.mode(Mode::Fails);
     assert_eq!(request(&cache, Some(TOKEN)).await, 503);
     let samples = recorder.scrape(&cache);
@@ -117,7 +119,7 @@ async fn a_run_emits_exactly_the_metrics_of_the_table() {
         assert_eq!(labels, documented.collect(), "{sample:?}");
         for (label, value) in &sample.labels {
             let bounded = match label.as_str() {
-                "cache" => value == "api_token",
+                "cache" => ["api_token", "api_token.canary"].contains(&&**value),
                 label => row.labels[label].contains(value),
             };
             assert!(bounded, "{label}={value}: {sample:?}");
@@ -151,7 +153,8 @@ async fn no_token_tenant_or_id_is_in_a_name_or_label() {
 #[tokio::test]
 async fn the_values_are_those_of_the_run() {
     let recorder = Recorder::install();
-    let (samples, _server) = run(&recorder).await;
+    let (mut samples, _server) = run(&recorder).await;
+    samples.retain(|sample| sample.labels["cache"] == "api_token");
     let of =
         |name: &str, label: &str, value_of: &str| value(&samples, name, Some((label, value_of)));
     assert_eq!(of("api_token_rejections_total", "reason", "unknown"), 2);
@@ -173,9 +176,11 @@ async fn the_values_are_those_of_the_run() {
     assert_eq!(plain("api_token_load_failures_total"), 1);
     assert_eq!(of("api_token_load_seconds", "result", "ok"), 4);
     assert_eq!(of("api_token_load_seconds", "result", "failed"), 1);
-    assert_eq!(plain("api_token_invalidations_total"), 1);
+    // The second one is the canary's.
+    assert_eq!(plain("api_token_invalidations_total"), 2);
     assert_eq!(plain("api_token_invalidation_failures_total"), 1);
-    assert_eq!(of("api_token_invalidation_seconds", "result", "ok"), 1);
+    assert_eq!(of("api_token_invalidation_seconds", "result", "ok"), 2);
+    assert_eq!(of("api_token_revocation_seconds", "result", "ok"), 1);
     assert_eq!(of("api_token_invalidation_seconds", "result", "failed"), 1);
     // One of them is from the other cache, which has the same name.
     assert_eq!(of("api_token_miss_seconds", "origin", "shared"), 1);
