@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::process::{Process, bound_to_us, find_program, log_tail, wait_until};
+use crate::process::{PATIENCE, Process, bound_to_us, find_program, log_tail, wait_until};
 
 /// No progress bar, and a limit for a hang.
 const CURL: &str = "curl() { command curl -s --max-time 30 \"$@\"; }";
@@ -179,11 +180,28 @@ impl Example {
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
+
+    /// Freezes the process (`SIGSTOP`): the kernel still accepts connections and bytes for it, but nothing answers.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Asks the process to end (`SIGTERM`), and returns its exit status.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not end in time.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait_for(PATIENCE);
+        status.unwrap_or_else(|| panic!("it does not end:\n{}", log_tail(&log_file(&self.dir))))
+    }
 }
 
 impl Answer {
-    /// Parses the output of `curl -i` or `curl -i | cat -v`.
-    fn parse(printed: &str) -> Option<Self> {
+    /// Parses the output of `curl -i` or `curl -i | cat -v`, or a response of HTTP/1.1.
+    pub fn parse(printed: &str) -> Option<Self> {
         let printed = printed.replace("^M\n", "\n").replace("\r\n", "\n");
         let (head, body) = printed.split_once("\n\n")?;
         let status = head.split(' ').nth(1)?;

@@ -13,6 +13,7 @@
 //! | [`PostgresServer`] | a private PostgreSQL, the database behind the examples |
 //! | [`PgBouncer`] | a private PgBouncer in transaction mode, in front of a PostgreSQL |
 //! | [`Nginx`] | a private nginx with a cache, in front of a service |
+//! | [`ReverseProxy`] | a private nginx, Caddy, HAProxy, Traefik or Envoy with the settings of a test |
 //! | [`Example`] | an example as a process, and `curl` requests to it |
 //! | [`python`] | the Python interpreter that has the packages of the tests |
 //! | [`FaultProxy`] | a TCP proxy on a fixed port that cuts, stalls, delays, and swallows connections on command |
@@ -45,6 +46,7 @@ mod process;
 mod proxy;
 mod python;
 mod redis;
+mod reverse_proxy;
 mod round_trips;
 mod sentinel;
 mod tls;
@@ -62,6 +64,7 @@ pub use process::{bound_to_us, free_port};
 pub use proxy::{Direction, FaultProxy};
 pub use python::python;
 pub use redis::{Feature, Monitor, RedisServer, Reply};
+pub use reverse_proxy::{ProxyKind, ReverseProxy};
 pub use round_trips::RoundTrips;
 pub use sentinel::RedisSentinel;
 pub use tls::TlsRedisServer;

@@ -179,6 +179,13 @@ impl Process {
         }
     }
 
+    /// Freezes the process (`SIGSTOP`): the kernel still accepts connections and bytes for it, but nothing answers.
+    pub(crate) fn pause(&mut self) {
+        self.signal(Signal::STOP);
+        // The signal is asynchronous: a running thread continues until the kernel interrupts it.
+        wait_until_stopped(self.id());
+    }
+
     /// Returns the exit status, if the process has ended.
     pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -208,6 +215,30 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Waits until every thread of the process is stopped, where `/proc` shows that.
+pub(crate) fn wait_until_stopped(pid: u32) {
+    let stopped = |stat: String| {
+        // "PID (NAME) STATE …", and NAME may contain anything.
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't', 'Z']))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            return;
+        };
+        if threads
+            .flatten()
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
+            .all(stopped)
+        {
+            return;
+        }
+        assert!(Instant::now() < deadline, "process {pid} does not stop");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -267,7 +298,9 @@ pub(crate) fn log_tail(log: &Path) -> String {
 
 /// Returns whether a server's log reports that its port is in use.
 pub(crate) fn port_was_taken(log: &Path) -> bool {
-    log_tail(log).contains("Address already in use")
+    log_tail(log)
+        .to_lowercase()
+        .contains("address already in use")
 }
 
 #[cfg(test)]

@@ -138,27 +138,3 @@ pub(super) fn remove_data(dir: &Path) {
         removed.unwrap_or_else(|error| panic!("cannot remove {}: {error}", path.display()));
     }
 }
-
-/// Waits until every thread of the process is stopped, where `/proc` shows that.
-pub(super) fn wait_until_stopped(pid: u32) {
-    let stopped = |stat: String| {
-        // "PID (NAME) STATE …", and NAME may contain anything.
-        stat.rsplit_once(')')
-            .is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't', 'Z']))
-    };
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-            return;
-        };
-        if threads
-            .flatten()
-            .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
-            .all(stopped)
-        {
-            return;
-        }
-        assert!(Instant::now() < deadline, "process {pid} does not stop");
-        thread::sleep(Duration::from_millis(1));
-    }
-}

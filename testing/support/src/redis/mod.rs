@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{PATIENCE, Process, free_port, log_tail, wait_until};
-use launch::{launch, log_file, remove_data, wait_until_stopped};
+use launch::{launch, log_file, remove_data};
 use wire::{Connection, REPLY_LIMIT};
 
 pub(crate) use launch::{ReplicationSecret, plain_args, program};
@@ -411,9 +411,7 @@ impl RedisServer {
         let process = process
             .as_mut()
             .expect("redis-server is down, so it cannot be paused");
-        process.signal(Signal::STOP);
-        // The signal is asynchronous: a running thread continues until the kernel interrupts it.
-        wait_until_stopped(process.id());
+        process.pause();
         self.paused.store(true, Ordering::SeqCst);
     }
 
