@@ -247,6 +247,24 @@ fn the_outbox_of_the_guide_is_the_one_that_is_tested() {
 }
 
 #[test]
+fn the_settings_of_proxies_in_the_guide_are_those_that_are_tested() {
+    let guide = read(Path::new("docs/forward-auth.md"));
+    for (language, file) in [
+        ("nginx", "nginx.conf"),
+        ("caddyfile", "Caddyfile"),
+        ("haproxy", "haproxy.cfg"),
+        ("lua", "verify.lua"),
+        ("yaml", "traefik.yml"),
+        ("yaml", "envoy.yaml"),
+        ("sql", "tokens.sql"),
+    ] {
+        let tested = read(&Path::new("examples/forward_auth").join(file));
+        let block = format!("\n```{language}\n{tested}```\n");
+        assert!(guide.contains(&block), "{file}");
+    }
+}
+
+#[test]
 fn every_link_of_the_documents_resolves() {
     for document in documents() {
         let text = read(&document);

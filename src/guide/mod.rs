@@ -6,6 +6,7 @@
 //! | serve OpenAI's SDKs | [`openai`] |
 //! | know what an answer means and when a change takes effect | [`semantics`], and the words in [`glossary`] |
 //! | set up Redis, size it, start, stop and upgrade | [`deployment`] |
+//! | verify tokens for services behind nginx, Caddy, HAProxy, Traefik or Envoy | [`forward_auth`] |
 //! | test handlers and routes | [`testing`] |
 //! | create, store and revoke tokens safely | [`security`], and what is protected in [`security_policy`] |
 //! | see what happens when Redis or the database fail | [`failures`] |
@@ -43,6 +44,10 @@ pub mod glossary {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/deployment.md")]
 pub mod deployment {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("../../docs/forward-auth.md")]
+pub mod forward_auth {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/testing.md")]

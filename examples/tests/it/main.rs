@@ -3,6 +3,8 @@
 #[cfg(feature = "allow-list")]
 mod allow_list;
 mod events;
+#[cfg(feature = "forward-auth")]
+mod forward_auth;
 #[cfg(all(feature = "actix", feature = "poem"))]
 mod frameworks;
 #[cfg(feature = "introspection")]
