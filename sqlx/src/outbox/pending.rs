@@ -123,11 +123,25 @@ impl Core {
         Ok(count.try_into().unwrap_or(0))
     }
 
-    /// Deletes a confirmed invalidation from the outbox. A newer one of the same subject has another id,
+    /// Deletes confirmed invalidations from the outbox. A newer one of the same subject has another id,
     /// and stays.
-    pub(crate) async fn delete_pending(&self, id: &str) -> Result<(), sqlx::Error> {
-        let delete = self.sql("DELETE FROM ~outbox WHERE id = $1");
-        on_connection!(&self.database, connection => sqlx::query(&delete).persistent(false).bind(id).execute(connection).await.map(drop));
+    pub(crate) async fn delete_pending(&self, ids: &[&str]) -> Result<(), sqlx::Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let parameters: Vec<String> = (1..=ids.len()).map(|number| format!("${number}")).collect();
+        let delete = format!(
+            "DELETE FROM ~outbox WHERE id IN ({})",
+            parameters.join(", ")
+        );
+        let delete = self.sql(&delete);
+        on_connection!(&self.database, connection => {
+            let mut statement = sqlx::query(&delete).persistent(false);
+            for id in ids {
+                statement = statement.bind(id);
+            }
+            statement.execute(connection).await.map(drop)
+        });
         Ok(())
     }
 

@@ -94,11 +94,10 @@ impl Shared {
                 }
             }
         }
-        for one in pending {
-            // The invalidation is done even if the row cannot be deleted now. It is then merely repeated. guard: K15
-            if let Err(error) = self.core.delete_pending(&one.id).await {
-                tracing::warn!(%error, "a confirmed invalidation could not be deleted from the outbox and will be repeated");
-            }
+        let ids: Vec<&str> = pending.iter().map(|one| one.id.as_str()).collect();
+        // The invalidation is done even if its row cannot be deleted now. It is then merely repeated. guard: K15
+        if let Err(error) = self.core.delete_pending(&ids).await {
+            tracing::warn!(%error, "a confirmed invalidation could not be deleted from the outbox and will be repeated");
         }
         Ok(at)
     }

@@ -108,13 +108,22 @@ pub(crate) async fn round(shared: &Shared) -> Result<u64, Failed> {
     let mut confirmed = 0;
     loop {
         let batch = core.pending(BATCH).await?;
+        let (mut ids, mut failed) = (Vec::new(), None);
         for pending in &batch {
-            if let Err(cause) = shared.invalidate(&pending.subject, Wait::default()).await {
-                core.count_attempt(&pending.id).await?;
-                return Err(Failed::Invalidation(cause));
+            match shared.invalidate(&pending.subject, Wait::default()).await {
+                Ok(_) => ids.push(pending.id.as_str()),
+                Err(cause) => {
+                    failed = Some((cause, &pending.id));
+                    break;
+                }
             }
-            core.delete_pending(&pending.id).await?;
-            confirmed += 1;
+        }
+        // In one statement. If the process is killed before, they are merely repeated.
+        core.delete_pending(&ids).await?;
+        confirmed += ids.len() as u64;
+        if let Some((cause, id)) = failed {
+            core.count_attempt(id).await?;
+            return Err(Failed::Invalidation(cause));
         }
         if batch.len() < BATCH as usize {
             return Ok(confirmed);
