@@ -11,7 +11,7 @@ use tower_api_token::{BearerToken, BoxError, TokenDigest, TokenFormat};
 
 use crate::arguments::is_id;
 use crate::clock::Clock;
-use crate::core::{Core, Texts};
+use crate::core::{Core, StoreText, Texts};
 use crate::database::pool::Database;
 use crate::database::tables::{DEFAULT_PREFIX, Tables};
 use crate::error::Error;
@@ -31,6 +31,7 @@ pub struct ApiKeysBuilder {
     id_prefix: String,
     suspended: Cow<'static, str>,
     texts: Option<Texts>,
+    store_text: Option<StoreText>,
     outbox: Option<Duration>,
     clock: Clock,
 }
@@ -68,6 +69,7 @@ impl ApiKeysBuilder {
             id_prefix: "key_".to_owned(),
             suspended: Cow::Borrowed("tenant suspended"),
             texts: None,
+            store_text: None,
             outbox: Some(Duration::from_secs(1)),
             clock: Clock::default(),
         }
@@ -147,6 +149,20 @@ impl ApiKeysBuilder {
         self
     }
 
+    /// Sets how the text of a new key is stored, where [`texts`](Self::texts) finds it.
+    ///
+    /// It is called before the commit of a key that is issued, is the successor of a rotation, or is imported through the
+    /// administration's router. If it fails, nothing is changed. A text whose commit fails remains, so it may be stored
+    /// again.
+    pub fn store_texts<F, Fut>(mut self, store: F) -> Self
+    where
+        F: Fn(BearerToken) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.store_text = Some(Arc::new(move |token| Box::pin(store(token))));
+        self
+    }
+
     /// Sets the clock, for tests.
     #[cfg(feature = "test-util")]
     pub fn clock(mut self, clock: tower_api_token::test_util::ManualClock) -> Self {
@@ -195,6 +211,7 @@ impl ApiKeysBuilder {
             id_prefix: self.id_prefix,
             suspended: self.suspended,
             texts: self.texts,
+            store_text: self.store_text,
         };
         Ok(ApiKeys::new(Arc::new(core), self.outbox))
     }

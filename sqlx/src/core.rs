@@ -23,6 +23,10 @@ pub(crate) type Texts = Arc<
     dyn Fn(TokenDigest) -> BoxFuture<'static, Result<Option<BearerToken>, BoxError>> + Send + Sync,
 >;
 
+/// Stores the text of a key.
+pub(crate) type StoreText =
+    Arc<dyn Fn(BearerToken) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+
 pub(crate) struct Core {
     pub(crate) database: Database,
     pub(crate) tables: Tables,
@@ -33,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) id_prefix: String,
     pub(crate) suspended: Cow<'static, str>,
     pub(crate) texts: Option<Texts>,
+    pub(crate) store_text: Option<StoreText>,
 }
 
 impl Core {
@@ -50,9 +55,21 @@ impl Core {
 
     /// Generates a text for a key of this type.
     pub(crate) fn generate(&self, token_type: Option<&str>) -> Result<BearerToken, Error> {
-        let format = token_type.and_then(|name| self.formats.get(name));
-        let token = format.unwrap_or(&self.format).generate();
+        let token = self.format_of(token_type).generate();
         token.map_err(|error| Error::Randomness(error.into()))
+    }
+
+    pub(crate) fn format_of(&self, token_type: Option<&str>) -> &TokenFormat {
+        let format = token_type.and_then(|name| self.formats.get(name));
+        format.unwrap_or(&self.format)
+    }
+
+    /// Stores the text of a key that is about to be committed, if the service keeps texts.
+    pub(crate) async fn store_text(&self, token: &BearerToken) -> Result<(), Error> {
+        match &self.store_text {
+            Some(store) => store(token.clone()).await.map_err(Error::Text),
+            None => Ok(()),
+        }
     }
 }
 

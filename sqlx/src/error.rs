@@ -39,6 +39,8 @@ pub enum Error {
     },
     /// The database failed.
     Database(sqlx::Error),
+    /// The text of a new key could not be [stored](crate::ApiKeysBuilder::store_texts).
+    Text(BoxError),
     /// The operating system gave no random numbers.
     Randomness(BoxError),
 }
@@ -77,6 +79,7 @@ impl fmt::Display for Error {
             Self::Duplicate => f.write_str("this text is a key already"),
             Self::Invalid { field, reason } => write!(f, "{field}: {reason}"),
             Self::Database(_) => f.write_str("the database failed"),
+            Self::Text(_) => f.write_str("the key's text could not be stored"),
             Self::Randomness(_) => f.write_str("there are no random numbers"),
         }
     }
@@ -86,7 +89,7 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Database(error) => Some(error),
-            Self::Randomness(error) => Some(&**error),
+            Self::Text(error) | Self::Randomness(error) => Some(&**error),
             _ => None,
         }
     }

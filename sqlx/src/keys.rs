@@ -148,7 +148,19 @@ impl ApiKeys {
     /// The change fails with [`Error::Duplicate`] if there is such a key, even one that is revoked.
     pub fn import(&self, digest: TokenDigest, key: NewKey) -> Change<Key> {
         self.change(async move |core, actor| {
-            crate::operations::issue::import(&core, digest, key, actor).await
+            crate::operations::issue::import(&core, digest, None, key, actor).await
+        })
+    }
+
+    /// Imports a key by its text, which is stored if the service stores texts.
+    #[cfg(feature = "admin")]
+    pub(crate) fn import_text(
+        &self,
+        text: tower_api_token::BearerToken,
+        key: NewKey,
+    ) -> Change<Key> {
+        self.change(async move |core, actor| {
+            crate::operations::issue::import(&core, text.digest(), Some(&text), key, actor).await
         })
     }
 
@@ -289,6 +301,13 @@ impl ApiKeys {
     /// Returns an error if the limit is invalid or if the database fails.
     pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditEntry>, Error> {
         self.core().audit(query).await
+    }
+
+    /// Returns the id of the key with this digest.
+    #[cfg(feature = "admin")]
+    pub(crate) async fn id_of(&self, digest: TokenDigest) -> Result<Option<String>, Error> {
+        let key = list::find(self.core(), digest).await?;
+        Ok(key.map(|key| key.id))
     }
 
     async fn with_last_use(&self, key: Option<Key>) -> Option<Key> {

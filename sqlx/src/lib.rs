@@ -45,6 +45,7 @@
 //! |---|---|
 //! | `sqlite` | SQLite, which is compiled in |
 //! | `postgres` | PostgreSQL |
+//! | `admin` | [an axum router of the administration](ApiKeys::admin_router) |
 //! | `test-util` | a clock that tests advance |
 //!
 //! At least one database is needed, and none is the default. TLS to PostgreSQL is enabled by one of sqlx's own features, for example
@@ -66,6 +67,8 @@ struct Readme;
 #[cfg(doc)]
 pub mod guide {}
 
+#[cfg(feature = "admin")]
+mod admin;
 mod arguments;
 mod audit;
 mod builder;
@@ -84,6 +87,8 @@ mod outbox;
 mod plans;
 mod random;
 
+#[cfg(feature = "admin")]
+pub use admin::{Actor, AdminChange, AdminSettings, admin_openapi};
 pub use audit::{AuditEntry, AuditQuery};
 pub use builder::ApiKeysBuilder;
 pub use database::pool::Database;

@@ -1,7 +1,7 @@
 //! New keys.
 
 use chrono::{DateTime, Utc};
-use tower_api_token::TokenDigest;
+use tower_api_token::{BearerToken, TokenDigest};
 
 use crate::audit::{Entry, insert_audit};
 use crate::core::Core;
@@ -88,6 +88,7 @@ pub(crate) async fn issue(
     key.check(now)?;
     let token = core.generate(key.token_type.as_deref())?;
     let row = row(core, key, token.digest(), now)?;
+    core.store_text(&token).await?;
     let key: Key = on_pool!(&core.database, pool => {
         let mut transaction = pool.begin().await?;
         let key = insert_key!(core, transaction, &row)?;
@@ -105,12 +106,16 @@ pub(crate) async fn issue(
 pub(crate) async fn import(
     core: &Core,
     digest: TokenDigest,
+    text: Option<&BearerToken>,
     key: NewKey,
     actor: Actor,
 ) -> Result<Committed<Key>, Error> {
     let now = core.now();
     key.check(now)?;
     let row = row(core, key, digest, now)?;
+    if let Some(text) = text {
+        core.store_text(text).await?;
+    }
     let pending = Pending::of_key(digest, now)?;
     let key: Key = on_pool!(&core.database, pool => {
         let mut transaction = pool.begin().await?;

@@ -71,6 +71,13 @@ pub(crate) async fn rotate(
     if !is_id(id) {
         return Err(Error::UnknownKey);
     }
+    // Before the transaction: storing its text takes a connection of its own, and SQLite has one writer. The type
+    // of a key does not change.
+    let old = crate::operations::list::get(core, id)
+        .await?
+        .ok_or(Error::UnknownKey)?;
+    let token = core.generate(old.token_type.as_deref())?;
+    core.store_text(&token).await?;
     let now = core.now();
     let successor_id = core.key_id(now)?;
     let (claim, finish) = (format!("{CLAIM}{COLUMNS}"), format!("{END}{COLUMNS}"));
@@ -87,7 +94,6 @@ pub(crate) async fn rotate(
             let state = sqlx::query_as(&why_not).persistent(false).bind(id).fetch_optional(&mut *transaction).await?;
             return Err(explain(state));
         };
-        let token = core.generate(old.token_type.as_deref())?;
         let (expires_at, revoked_at) = ends(&old, now, overlap);
         let Row(predecessor) = sqlx::query_as(&finish).persistent(false)
             .bind(id)

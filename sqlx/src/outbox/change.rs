@@ -99,12 +99,40 @@ impl<T: Send + 'static> Change<T> {
         self
     }
 
-    async fn run(self) -> Result<Confirmed<T>, ChangeError<T>> {
+    /// Commits the change, and leaves its invalidation to [`InDoubt::confirm`].
+    pub(crate) async fn commit(self) -> Result<InDoubt<T>, Error> {
         if let Some(actor) = &self.actor {
             check_id("actor", actor)?;
         }
         let core = Arc::clone(&self.shared.core);
-        let Committed { value, pending } = (self.commit)(core, self.actor).await?;
+        let committed = (self.commit)(core, self.actor).await?;
+        Ok(InDoubt {
+            shared: self.shared,
+            committed,
+            wait: self.wait,
+        })
+    }
+
+    async fn run(self) -> Result<Confirmed<T>, ChangeError<T>> {
+        self.commit().await?.confirm().await
+    }
+}
+
+/// A change that is committed, and whose invalidation was not tried. If it is dropped, a background task does it.
+pub(crate) struct InDoubt<T> {
+    shared: Arc<Shared>,
+    committed: Committed<T>,
+    wait: Wait,
+}
+
+impl<T> InDoubt<T> {
+    #[cfg(feature = "admin")]
+    pub(crate) fn value(&self) -> &T {
+        &self.committed.value
+    }
+
+    pub(crate) async fn confirm(self) -> Result<Confirmed<T>, ChangeError<T>> {
+        let Committed { value, pending } = self.committed;
         match self.shared.confirm(&pending, self.wait).await {
             Ok((confirmed_at, effective_at)) => Ok(Confirmed {
                 value,

@@ -1,5 +1,6 @@
 //! The crate on SQLite and PostgreSQL, with a real Redis where it matters.
 
+mod admin;
 mod cache;
 mod contract;
 mod crash;
