@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use test_support::Answer;
 
@@ -57,4 +57,14 @@ fn is_complete(bytes: &[u8], is_head: bool) -> bool {
 
 pub(super) fn bearer(token: &tower_api_token::BearerToken) -> String {
     format!("Authorization: Bearer {}", token.expose())
+}
+
+/// Waits for what the program does in its own time.
+#[track_caller]
+pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

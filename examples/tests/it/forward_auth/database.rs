@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 use test_support::PostgresServer;
 use tokio::runtime::Runtime;
 use tower_api_token::{BearerToken, TokenFormat};
+
+use super::client::eventually;
 
 /// A schema of its own, in a PostgreSQL that the tests share while one of them runs.
 pub(super) struct Database {
@@ -102,11 +103,12 @@ impl Database {
     /// Runs a change, and returns once the program has performed its invalidation.
     pub(super) fn change(&self, statements: &str) {
         self.execute(statements);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while self.pending() > 0 {
-            assert!(Instant::now() < deadline, "invalidations are pending");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.settle();
+    }
+
+    /// Waits until the program has performed the invalidations of all changes.
+    pub(super) fn settle(&self) {
+        eventually("nothing is pending", || self.pending() == 0);
     }
 
     fn pending(&self) -> i64 {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use test_support::{Answer, Example, FaultProxy, RedisServer, free_port};
 
-use super::client::{ask, bearer, send};
+use super::client::{ask, bearer, eventually, send};
 use super::database::{Database, invented};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_forward_auth");
@@ -188,7 +188,9 @@ fn program_starts_while_the_database_is_away_and_refuses() {
     let refused = verifier.curl_as(token.expose(), "/", &[]).expect(503);
     assert!(!refused.header("retry-after").is_empty(), "{refused:?}");
     way.heal();
-    verifier.curl_as(token.expose(), "/", &[]).expect(200);
+    eventually("the database is back", || {
+        verifier.curl_as(token.expose(), "/", &[]).status == 200
+    });
 }
 
 #[test]
