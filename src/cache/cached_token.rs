@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use chrono::{DateTime, Utc};
 
-use super::generations::TenantCell;
+use super::generations::GenerationCell;
 use crate::clock::Tick;
 use crate::last_use::Used;
 use crate::metrics::Origin;
@@ -67,7 +67,7 @@ pub(crate) struct EntryMeta {
     pub(crate) watch: Option<Watch>,
     /// The tenant that it belongs to. The tenant's generation is not here but in the value: a second copy would
     /// take 16 bytes for each entry.
-    pub(crate) tenant: Option<Arc<TenantCell>>,
+    pub(crate) tenant: Option<Arc<GenerationCell>>,
     /// The entry's size in bytes, as far as it is known. It is the entry's weight in the local level.
     pub(crate) size: u32,
     /// Whether the record is past its TTL, and is answered because the loader failed. In [`Principal`] the flag

@@ -26,7 +26,7 @@ use crate::metrics::Gauges;
 use crate::metrics::{Counters, Metrics, Outcome, Stats};
 use crate::rate_limiter::RateLimiter;
 use crate::store::backend::Backend;
-use crate::store::entry::Generation;
+use crate::store::entry::{Generation, Group};
 use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
 use crate::token::BearerToken;
@@ -34,8 +34,8 @@ use crate::util::wakeups::Wakeups;
 
 type EntryCalls<M> = SingleFlight<EntryKey, Resolved<M>, Unavailable>;
 pub(crate) type EntryLeader<M> = Leader<EntryKey, Resolved<M>, Unavailable>;
-pub(super) type GenerationCalls = SingleFlight<Arc<str>, Generation, StoreError>;
-pub(super) type GenerationLeader = Leader<Arc<str>, Generation, StoreError>;
+pub(super) type GenerationCalls = SingleFlight<Group, Generation, StoreError>;
+pub(super) type GenerationLeader = Leader<Group, Generation, StoreError>;
 
 /// The waits of protocol.md section 2, in their order: load timeout < wait < lease.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ pub(crate) struct Waits {
     pub(crate) lease: Duration,
     /// More than a call can take from one send to the next.
     pub(crate) step: Duration,
-    /// More than a call that reads a tenant's generation can take.
+    /// More than a call that reads a generation can take.
     pub(crate) read: Duration,
 }
 
@@ -155,7 +155,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         (self.bounds.own() / 8).min(LONGEST)
     }
 
-    /// Ends the watches of a token's entries, as a push would. Those of a tenant's tokens end with its cell.
+    /// Ends the watches of a token's entries, as a push would. Those of a group end with its cell.
     pub(super) fn end_watches(&self, subject: &Subject) {
         let (Some(tracker), Subject::Token(digest)) = (self.store.tracker(), subject) else {
             return;
@@ -187,7 +187,15 @@ impl<M: Send + Sync + 'static> Engine<M> {
     pub(super) async fn register(&self) -> Result<(), StoreError> {
         // Sessions count connections, and the first is made by what is sent over it.
         let (session, now) = (self.store.session().max(1), self.clock.now());
-        let registry = self.store.register(self.bounds.own()).await?;
+        let registry = self.store.register(self.bounds.own());
+        let registry = if self.keys.is_dify() {
+            registry.await
+        } else {
+            // To read it renews its TTL. Lookups may read it only together with entries, which does not. guard: AL6
+            let all = self.store.generation(&Group::All, Generation::new());
+            tokio::join!(registry, all).0
+        };
+        let registry = registry?;
         self.bounds.registered(session, now);
         self.bounds.learn(&registry);
         Ok(())

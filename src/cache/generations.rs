@@ -1,4 +1,4 @@
-//! The tenants' generations that this process knows (protocol.md sections 5 and 6).
+//! The generations that this process knows (protocol.md sections 5 and 6).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,23 +10,61 @@ use arc_swap::ArcSwapOption;
 
 use super::local::freshness::{Proof, Usable};
 use crate::clock::{LogicalTime, Tick};
-use crate::store::entry::{Generation, ReadGeneration};
+use crate::store::entry::{Generation, Group, ReadGeneration, ShortGeneration};
 use crate::store::watch::Watch;
 use crate::util::lock;
 
-/// The last known state of one tenant. All local entries of the tenant share it, so that a hit costs an atomic load
+/// The last known generation of one group. All local entries of the group share it, so that a hit costs an atomic load
 /// and no lookup in a map.
-pub(crate) struct TenantCell {
-    name: Box<str>,
+pub(crate) struct GenerationCell {
+    group: Group,
     observed: ArcSwapOption<Observation>,
-    /// When this process last invalidated the tenant, or 0 if never. Replies to earlier commands are ignored.
+    /// When this process last invalidated the group, or 0 if never. Replies to earlier commands are ignored.
     invalidated: AtomicU64,
     pub(crate) refreshing: AtomicBool,
+    last: LastCheck,
     /// Held while `observed` is replaced.
     writer: Mutex<()>,
 }
 
-/// What one reply said of the tenant. It is never changed: its parts prove one generation together, and could prove
+/// The last check of a cell that had nothing to find fault with, for the hits that follow within a millisecond: to load
+/// the observation costs a hit more than all else that it does with the cell.
+///
+/// Its parts are written and read one by one. `until` is written last and read first, with the orders Release and
+/// Acquire, and is zero meanwhile. So what is read with it is of its own check or of a later one. A later observation
+/// proves its generation for longer, so that no entry is used beyond its own proof.
+#[derive(Default)]
+struct LastCheck {
+    until: AtomicU64,
+    generation: AtomicU64,
+    /// The number of pushes before it.
+    pushes: AtomicU64,
+}
+
+impl LastCheck {
+    fn holds(&self, generation: ShortGeneration, pushes: u64, now: Tick) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        now.0 < until
+            && self.generation.load(Ordering::Acquire) == generation.0
+            // guard: TR10b
+            && self.pushes.load(Ordering::Relaxed) == pushes
+    }
+
+    /// Must be called with the cell's lock.
+    fn forget(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+
+    /// Must be called with the cell's lock.
+    fn note(&self, generation: ShortGeneration, pushes: u64, until: Tick) {
+        self.forget();
+        self.pushes.store(pushes, Ordering::Release);
+        self.generation.store(generation.0, Ordering::Release);
+        self.until.store(until.0, Ordering::Release);
+    }
+}
+
+/// What one reply said of the group. It is never changed: its parts prove one generation together, and could prove
 /// a former one if they came from two replies.
 pub(crate) struct Observation {
     pub(crate) generation: Generation,
@@ -46,6 +84,10 @@ const RENEWAL: Duration = Duration::from_secs(43_200);
 /// The shortest time between two renewals.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// How long the result of a check is used at most, and otherwise for an eighth of what is left of the proof, so that no
+/// refresh comes late.
+const AS_GOOD_AS_NOW: Duration = Duration::from_millis(1);
+
 impl Observation {
     pub(crate) fn proof(&self) -> Proof<'_> {
         Proof {
@@ -55,58 +97,125 @@ impl Observation {
         }
     }
 
-    fn is_watched(&self) -> bool {
-        let goes_on = |watch: &Watch| watch.is_current() && watch.goes_on();
-        self.watch.as_ref().is_some_and(goes_on)
-    }
-}
-
-impl TenantCell {
-    fn new(name: &str, invalidated: Option<Tick>) -> Self {
-        Self {
-            name: name.into(),
-            observed: ArcSwapOption::empty(),
-            invalidated: AtomicU64::new(invalidated.map_or(0, |tick| tick.0)),
-            refreshing: AtomicBool::new(false),
-            writer: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns what `check` says of the proof of `generation`, or `None` if that is not the generation that is
-    /// known. A generation that is to be renewed is to be read again.
-    pub(crate) fn check(
+    fn check(
         &self,
-        generation: Generation,
+        generation: ShortGeneration,
         check: impl FnOnce(Proof<'_>) -> Option<Usable>,
         now: Tick,
     ) -> Option<Usable> {
-        let observed = self.observed.load();
-        let observed = observed.as_ref().filter(|it| it.generation == generation)?;
-        let usable = check(observed.proof())?;
+        if self.generation.short() != generation {
+            return None;
+        }
+        let usable = check(self.proof())?;
         // guard: TR11b
-        let renews = observed.watch.is_some() && now >= observed.renew_at;
+        let renews = self.watch.is_some() && now >= self.renew_at;
         Some(Usable {
             refresh: usable.refresh || renews,
             ..usable
         })
     }
 
-    /// Returns whether this process invalidated the tenant at or after `sent`.
+    fn is_watched(&self) -> bool {
+        let goes_on = |watch: &Watch| watch.is_current() && watch.goes_on();
+        self.watch.as_ref().is_some_and(goes_on)
+    }
+}
+
+impl GenerationCell {
+    pub(crate) fn new(group: Group, invalidated: Option<Tick>) -> Self {
+        Self {
+            group,
+            observed: ArcSwapOption::empty(),
+            invalidated: AtomicU64::new(invalidated.map_or(0, |tick| tick.0)),
+            refreshing: AtomicBool::new(false),
+            last: LastCheck::default(),
+            writer: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Returns what `check` says of the proof of `generation`, or `None` if that is not the generation that is
+    /// known. A generation that is to be renewed is to be read again.
+    pub(crate) fn check(
+        &self,
+        generation: ShortGeneration,
+        check: impl FnOnce(Proof<'_>) -> Option<Usable>,
+        now: Tick,
+    ) -> Option<Usable> {
+        let observed = self.observed.load();
+        let observed = observed.as_ref()?;
+        observed.check(generation, check, now)
+    }
+
+    /// Returns the same for a hit, which needs no more than whether it is usable, and refreshes what is to be read again.
+    /// `pushes` is how many had arrived when the hit began.
+    #[inline]
+    pub(crate) fn check_for_hit(
+        &self,
+        generation: ShortGeneration,
+        pushes: u64,
+        check: impl FnOnce(Proof<'_>) -> Option<Usable>,
+        now: Tick,
+    ) -> Option<Usable> {
+        if self.last.holds(generation, pushes, now) {
+            return Some(Usable::ALWAYS);
+        }
+        self.check_and_note(generation, pushes, check, now)
+    }
+
+    #[inline(never)]
+    fn check_and_note(
+        &self,
+        generation: ShortGeneration,
+        pushes: u64,
+        check: impl FnOnce(Proof<'_>) -> Option<Usable>,
+        now: Tick,
+    ) -> Option<Usable> {
+        let observed = self.observed.load();
+        let observed = observed.as_ref()?;
+        let usable = observed.check(generation, check, now)?;
+        let is_present = || {
+            let present = self.observed.load();
+            let is_same = |present: &Arc<Observation>| Arc::ptr_eq(present, observed);
+            present.as_ref().is_some_and(is_same)
+        };
+        // If another thread writes, a later hit notes its own check.
+        if !usable.refresh
+            && let Ok(_writer) = self.writer.try_lock()
+            && is_present()
+        {
+            let until = if usable.until == Tick::NEVER {
+                usable.until
+            } else {
+                now.after(AS_GOOD_AS_NOW.min(usable.until.since(now) / 8))
+            };
+            self.last.note(generation, pushes, until);
+        }
+        Some(usable)
+    }
+
+    /// Returns whether a generation is known that `check` finds usable.
+    pub(crate) fn is_known(&self, check: impl FnOnce(Proof<'_>) -> Option<Usable>) -> bool {
+        let observed = self.observed.load();
+        let observed = observed.as_ref();
+        observed.is_some_and(|observed| check(observed.proof()).is_some())
+    }
+
+    /// Returns whether this process invalidated the group at or after `sent`.
     pub(crate) fn invalidated_since(&self, sent: Tick) -> bool {
         sent.0 <= self.invalidated.load(Ordering::Acquire)
     }
 
-    /// Returns the observation, if its generation was this tenant's at some time before `moment`.
+    /// Returns the observation, if its generation was this group's at some time before `moment`.
     pub(crate) fn known_before(&self, moment: LogicalTime) -> Option<Arc<Observation>> {
         let observed = self.observed.load_full();
         observed.filter(|observed| observed.arrived < moment)
     }
 
-    /// Takes a reply with T's generation. `sent` is the clock before the command was sent.
+    /// Takes a reply with the generation. `sent` is the clock before the command was sent.
     pub(crate) fn observe(&self, read: ReadGeneration, sent: Tick, arrived: LogicalTime) {
         let _writer = self.lock();
         let present = self.observed.load_full();
@@ -127,6 +236,8 @@ impl TenantCell {
             watch: read.watch,
             renew_at: sent.after(renewal),
         };
+        // guard: TR10c
+        self.last.forget();
         self.observed.store(Some(Arc::new(observation)));
         self.refresh_ended();
     }
@@ -136,10 +247,11 @@ impl TenantCell {
         self.refreshing.store(false, Ordering::Relaxed);
     }
 
-    /// Forgets the generation, because the tenant was invalidated before `now`.
+    /// Forgets the generation, because the group was invalidated before `now`.
     pub(crate) fn invalidate(&self, now: Tick) {
         let _writer = self.lock();
         self.invalidated.fetch_max(now.0, Ordering::Release);
+        self.last.forget();
         self.observed.store(None);
     }
 
@@ -148,10 +260,10 @@ impl TenantCell {
     }
 }
 
-impl fmt::Debug for TenantCell {
+impl fmt::Debug for GenerationCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TenantCell")
-            .field("name", &self.name)
+        f.debug_struct("GenerationCell")
+            .field("group", &self.group)
             .finish_non_exhaustive()
     }
 }
@@ -165,7 +277,7 @@ pub(crate) struct Generations {
 
 #[derive(Default)]
 struct Cells {
-    by_name: HashMap<Box<str>, Weak<TenantCell>>,
+    by_name: HashMap<Box<str>, Weak<GenerationCell>>,
     swept_at: usize,
     /// When this process last invalidated any tenant. A new cell starts with this time: its tenant may have been
     /// the one, and a reply from before may still be under way.
@@ -174,12 +286,12 @@ struct Cells {
 
 impl Generations {
     /// Returns the tenant's cell, if there is one.
-    pub(crate) fn existing(&self, name: &str) -> Option<Arc<TenantCell>> {
+    pub(crate) fn existing(&self, name: &str) -> Option<Arc<GenerationCell>> {
         self.lock().by_name.get(name).and_then(Weak::upgrade)
     }
 
     /// Returns the tenant's cell, and creates it if there is none.
-    pub(crate) fn cell(&self, name: &str) -> Arc<TenantCell> {
+    pub(crate) fn cell(&self, name: &str) -> Arc<GenerationCell> {
         let mut cells = self.lock();
         if let Some(cell) = cells.by_name.get(name).and_then(Weak::upgrade) {
             return cell;
@@ -188,7 +300,7 @@ impl Generations {
             cells.by_name.retain(|_, cell| cell.strong_count() > 0);
             cells.swept_at = (2 * cells.by_name.len()).max(64);
         }
-        let cell = Arc::new(TenantCell::new(name, cells.invalidated));
+        let cell = Arc::new(GenerationCell::new(Group::tenant(name), cells.invalidated));
         cells.by_name.insert(name.into(), Arc::downgrade(&cell));
         cell
     }
@@ -212,28 +324,35 @@ mod tests {
     use crate::clock::LogicalClock;
 
     fn generation(n: u64) -> Generation {
-        Generation::parse(&format!("{n:032x}")).unwrap()
+        Generation::parse(&format!("{n:016x}{n:016x}")).unwrap()
+    }
+
+    fn generation_of(n: u64) -> ShortGeneration {
+        generation(n).short()
     }
 
     fn read(n: u64) -> ReadGeneration {
         ReadGeneration::unwatched(generation(n), Duration::MAX)
     }
 
-    impl TenantCell {
+    impl GenerationCell {
         fn as_of(&self, generation: Generation) -> Option<Tick> {
             let mut as_of = None;
             let check = |proof: Proof<'_>| {
                 as_of = Some(proof.sent);
                 None
             };
-            self.check(generation, check, Tick::ZERO);
+            self.check(generation.short(), check, Tick::ZERO);
             as_of
         }
     }
 
     #[test]
     fn as_of_is_the_latest_send_that_returned_the_generation() {
-        let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
+        let (cell, order) = (
+            GenerationCell::new(Group::tenant("t"), None),
+            LogicalClock::default(),
+        );
         assert_eq!(cell.as_of(generation(1)), None);
         cell.observe(read(1), Tick(5), order.next());
         assert_eq!(cell.as_of(generation(1)), Some(Tick(5)));
@@ -253,7 +372,10 @@ mod tests {
 
     #[test]
     fn a_reply_to_a_send_before_an_invalidation_is_ignored() {
-        let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
+        let (cell, order) = (
+            GenerationCell::new(Group::tenant("t"), None),
+            LogicalClock::default(),
+        );
         cell.observe(read(1), Tick(5), order.next());
         cell.invalidate(Tick(7));
         assert_eq!(cell.as_of(generation(1)), None);
@@ -263,9 +385,60 @@ mod tests {
         assert_eq!(cell.as_of(generation(2)), Some(Tick(8)));
     }
 
+    /// For a hit at the same time, whatever was found for one before.
+    #[test]
+    fn a_hit_uses_no_check_from_before_another_generation() {
+        let (cell, order) = (
+            GenerationCell::new(Group::tenant("t"), None),
+            LogicalClock::default(),
+        );
+        let usable = Usable {
+            until: Tick(1_000),
+            refresh: false,
+        };
+        let hits = |n: u64, pushes| {
+            let check = |_: Proof<'_>| Some(usable);
+            cell.check_for_hit(generation_of(n), pushes, check, Tick(10))
+        };
+        cell.observe(read(1), Tick(5), order.next());
+        assert_eq!(hits(1, 0), Some(usable));
+        assert_eq!(hits(1, 0), Some(Usable::ALWAYS), "by the check before");
+        assert_eq!((hits(2, 0), hits(1, 1)), (None, Some(usable)));
+        cell.observe(read(2), Tick(6), order.next());
+        assert_eq!((hits(1, 1), hits(2, 1)), (None, Some(usable)));
+        cell.invalidate(Tick(7));
+        assert_eq!(hits(2, 1), None);
+    }
+
+    #[test]
+    fn a_check_is_used_for_a_millisecond_at_most_and_within_its_proof() {
+        let (cell, order) = (
+            GenerationCell::new(Group::tenant("t"), None),
+            LogicalClock::default(),
+        );
+        cell.observe(read(1), Tick(5), order.next());
+        let hit = |until, now| {
+            let check = |_: Proof<'_>| {
+                let refresh = false;
+                Some(Usable { until, refresh })
+            };
+            cell.check_for_hit(generation_of(1), 0, check, now)
+        };
+        let noted = Some(Usable::ALWAYS);
+        let (near, far) = (Tick(50), Tick(9_000_000));
+        assert_ne!(hit(near, Tick(10)), noted);
+        assert_eq!(hit(near, Tick(14)), noted);
+        assert_ne!(hit(far, Tick(15)), noted);
+        assert_eq!(hit(far, Tick(1_000_014)), noted);
+        assert_ne!(hit(far, Tick(1_000_015)), noted);
+    }
+
     #[test]
     fn a_generation_first_seen_during_a_load_is_not_known_before_it() {
-        let (cell, order) = (TenantCell::new("t", None), LogicalClock::default());
+        let (cell, order) = (
+            GenerationCell::new(Group::tenant("t"), None),
+            LogicalClock::default(),
+        );
         let load = order.next();
         cell.observe(read(1), Tick(5), order.next());
         assert!(cell.known_before(load).is_none());

@@ -211,6 +211,32 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         Invalidation::new(Arc::clone(&self.engine), Target::Tenant(tenant.to_owned()))
     }
 
+    /// Invalidates everything that is cached, so that all instances load each token again. Call this after a change that
+    /// concerns all tokens, or nobody knows which, was committed: after a leak, or after a restore of the database.
+    ///
+    /// This deletes one key, however many tokens are cached: the generation that each entry was filled under. In the
+    /// [Dify layout](crate::store::KeyLayout::dify) it deletes each entry. Every token in use is then loaded once, within
+    /// the limit on [concurrent loads](crate::ApiTokenCacheBuilder::max_concurrent_loads).
+    ///
+    /// It reaches the instances of one [namespace](crate::ApiTokenCacheBuilder::namespace).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_api_token::{ApiTokenCache, InvalidateError};
+    /// # async fn leaked(cache: ApiTokenCache) -> Result<(), InvalidateError> {
+    /// // After the commit that revokes the tokens.
+    /// let invalidation = cache.invalidate_all().retry_for(Duration::from_secs(30));
+    /// let receipt = invalidation.wait_for_all_instances().await?;
+    /// println!("rejected everywhere from {} on", receipt.effective_at());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn invalidate_all(&self) -> Invalidation<M> {
+        Invalidation::new(Arc::clone(&self.engine), Target::All)
+    }
+
     /// Returns the counters since the cache was built, and the sizes of the local level.
     pub fn stats(&self) -> Stats {
         self.engine.stats()

@@ -75,6 +75,7 @@ impl<M: Send + Sync + 'static> Attempt<M> {
         match &self.subject {
             Subject::Token(digest) => self.engine.local.invalidate(*digest, now),
             Subject::Tenant(tenant) => self.engine.generations.invalidate(tenant, now),
+            Subject::All => self.engine.local.all().invalidate(now),
         }
         self.engine.wakeups.of(&self.subject).notify_waiters();
         now
@@ -114,6 +115,7 @@ pub(crate) enum Target {
     /// The digest, and the text if the caller had it.
     Token(TokenDigest, Option<BearerToken>),
     Tenant(String),
+    All,
 }
 
 /// An invalidation, which does nothing until it is awaited.
@@ -441,6 +443,10 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                 attempt = Attempt::begin(engine, Subject::Tenant(tenant.as_str().into()), None);
                 let deletion = Deletion::Tenant(tenant);
                 engine.store.delete(deletion, self.wait, durable).await
+            }
+            Target::All => {
+                attempt = Attempt::begin(engine, Subject::All, None);
+                engine.store.delete(Deletion::All, self.wait, durable).await
             }
         };
         self.learn(registry, acknowledged).await?;

@@ -196,6 +196,9 @@ impl<M: Send + Sync + 'static> Engine<M> {
         token: &str,
         in_key: Option<&str>,
     ) {
+        if refreshes.all {
+            self.refresh_generation(self.local.all());
+        }
         if let Some(cell) = refreshes.tenant {
             self.refresh_generation(&cell);
         }

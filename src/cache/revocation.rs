@@ -130,9 +130,13 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let in_key = self.keys.type_in_key(record.token_type.as_deref());
         let key = self.key(&self.lookup(principal.token.clone(), in_key));
         let mut changes = vec![
+            Change::Own(Subject::All),
             Change::Own(Subject::Token(principal.meta.digest)),
             Change::Reported(self.keys.entry(&key)),
         ];
+        if !self.keys.is_dify() {
+            changes.push(Change::Reported(self.keys.all()));
+        }
         if let Some(tenant) = &record.tenant_id {
             changes.push(Change::Own(Subject::Tenant(tenant.as_str().into())));
             changes.push(Change::Reported(self.keys.tenant(tenant)));

@@ -1,7 +1,7 @@
 //! Invalidations by this instance that the store did not confirm (protocol.md I6).
 //!
-//! The change is committed, and the store may still hold the previous value. Until an invalidation of the token
-//! or tenant is confirmed, or until every such value has expired, its values in the store are not used: the
+//! The change is committed, and the store may still hold the previous value. Until an invalidation of the token,
+//! of the tenant or of all is confirmed, or until every such value has expired, its values in the store are not used: the
 //! loader is asked instead.
 
 use std::collections::HashMap;
@@ -16,11 +16,12 @@ use crate::util::lock;
 /// nothing is answered from the store for one TTL, because any value could be that of the revoked token.
 pub(super) const CAPACITY: usize = 65_536;
 
-/// The token or tenant that an invalidation is for.
+/// What an invalidation is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     Token(TokenDigest),
     Tenant(Box<str>),
+    All,
 }
 
 pub(crate) struct Unconfirmed {
@@ -141,6 +142,8 @@ impl Unconfirmed {
                 .is_some_and(|note| now < note.until)
         };
         now < noted.overflow
+            // guard: I6e
+            || holds(&Subject::All)
             || holds(&Subject::Token(*digest))
             || tenant.is_some_and(|tenant| holds(&Subject::Tenant(tenant.into())))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::entry::{
-    AcquireReply, Bounds, Filled, Generation, Nonce, Observed, ReadGeneration, Seen, Value,
+    AcquireReply, Bounds, Filled, Generation, Group, Nonce, Observed, ReadGeneration, Seen, Value,
 };
 use super::error::StoreError;
 use super::keys::EntryKey;
@@ -33,6 +33,8 @@ pub(crate) enum Deletion<'a> {
     },
     /// The generation of a tenant, after the epoch.
     Tenant(&'a str),
+    /// The generation of all entries.
+    All,
 }
 
 /// The number of circuit breakers in each state.
@@ -65,14 +67,22 @@ pub(crate) trait Backend<M>: Send + Sync {
     /// Reads an entry (R3).
     fn get<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, Seen<M>>;
 
+    /// Reads an entry, and in the same round trip the generation of all entries, if it exists and can be read.
+    fn get_with_all<'a>(
+        &'a self,
+        key: &'a EntryKey,
+    ) -> StoreFuture<'a, (Seen<M>, Option<Generation>)> {
+        Box::pin(async move { Ok((self.get(key).await?, None)) })
+    }
+
     /// Reads an entry that is to be cached locally, and has the next change of its key reported, if the store
     /// does that.
     fn get_watched<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, (Seen<M>, Option<Watch>)> {
         Box::pin(async move { Ok((self.get(key).await?, None)) })
     }
 
-    /// Takes a lease on a missing key, or in place of `old` if the key still holds it (R4). Reads the epoch
-    /// in the same round trip.
+    /// Takes a lease on a missing key, or in place of `old` if the key still holds it (R4). Reads the epoch and the
+    /// generation of all entries in the same round trip.
     fn acquire<'a>(
         &'a self,
         key: &'a EntryKey,
@@ -95,8 +105,12 @@ pub(crate) trait Backend<M>: Send + Sync {
     /// Gives the lease back.
     fn release<'a>(&'a self, key: &'a EntryKey, nonce: Nonce) -> StoreFuture<'a, ()>;
 
-    /// Reads the generation of a tenant, or creates it as `fresh`.
-    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, ReadGeneration>;
+    /// Reads the generation of a group, or creates it as `fresh`.
+    fn generation<'a>(
+        &'a self,
+        group: &'a Group,
+        fresh: Generation,
+    ) -> StoreFuture<'a, ReadGeneration>;
 
     /// Reads the generation of a tenant, or creates it as `fresh`, and then reads the epoch, in this order,
     /// before `key` is filled.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use test_support::RedisServer;
 
 use super::backend::{Backend, Deletion};
-use super::entry::{Acquired, Entry, Filled, Generation, Nonce, Observed, Seen, Value};
+use super::entry::{Acquired, Entry, Filled, Generation, Group, Nonce, Observed, Seen, Value};
 use super::into_store::sealed::{IntoStore, Parts};
 use super::keys::{EntryKey, Keys};
 use super::layout::KeyLayout;
@@ -16,9 +16,9 @@ use super::redis::RedisStore;
 use crate::clock::Clock;
 use crate::token::{BearerToken, TokenDigest, TokenRecord};
 
-type AnyStore = Arc<dyn Backend<u32>>;
+pub(super) type AnyStore = Arc<dyn Backend<u32>>;
 
-const LEASE: Duration = Duration::from_secs(5);
+pub(super) const LEASE: Duration = Duration::from_secs(5);
 const TTL: Duration = Duration::from_secs(60);
 /// A TTL that tests wait for. Two commands take less.
 const SHORT: Duration = Duration::from_millis(150);
@@ -50,13 +50,13 @@ fn redis(server: &RedisServer) -> AnyStore {
 }
 
 /// Runs a test on each store.
-async fn each(test: impl AsyncFn(AnyStore)) {
+pub(super) async fn each(test: impl AsyncFn(AnyStore)) {
     test(memory()).await;
     let server = RedisServer::start();
     test(redis(&server)).await;
 }
 
-fn key(token: &str) -> EntryKey {
+pub(super) fn key(token: &str) -> EntryKey {
     key_in(&parts().keys, token)
 }
 
@@ -346,63 +346,20 @@ async fn all_kinds_of_values_round_trip() {
 
         put(&store, &key("c"), &absent(TTL)).await;
         assert!(matches!(value(&store, &key("c")).await.0, Value::Absent(_)));
-    })
-    .await;
-}
 
-#[tokio::test]
-async fn a_tenants_generation_lasts_until_the_tenant_is_invalidated() {
-    each(async |store| {
-        let (a, b) = (Generation::new(), Generation::new());
-        assert_eq!(store.tenant("t", a).await.unwrap().generation, a);
-        assert_eq!(store.tenant("t", b).await.unwrap().generation, a);
-        let other = store.tenant("u", b).await.unwrap().generation;
-        store
-            .delete(Deletion::Tenant("t"), false, None)
-            .await
-            .unwrap();
-        assert_eq!(store.tenant("t", b).await.unwrap().generation, b);
-        assert_eq!(
-            store
-                .tenant("u", Generation::new())
-                .await
-                .unwrap()
-                .generation,
-            other
-        );
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_acquire_reads_the_epoch_which_any_tenants_invalidation_deletes() {
-    each(async |store| {
-        let missing = store
-            .acquire(&key("a"), None, Nonce::new(), LEASE)
-            .await
-            .unwrap()
-            .epoch;
-        assert_eq!(missing, None);
-        let epoch = Generation::new();
-        assert_eq!(store.epoch(epoch).await.unwrap(), epoch);
-        assert_eq!(store.epoch(Generation::new()).await.unwrap(), epoch);
-        let read = store
-            .acquire(&key("b"), None, Nonce::new(), LEASE)
-            .await
-            .unwrap()
-            .epoch;
-        assert_eq!(read, Some(epoch));
-        let tenant = Generation::new();
-        let key = key("a");
-        let read = store.tenant_then_epoch(&key, "t", tenant).await.unwrap();
-        assert_eq!((read.0.generation, read.1), (tenant, Some(epoch)));
-        store
-            .delete(Deletion::Tenant("any other"), false, None)
-            .await
-            .unwrap();
-        let fresh = Generation::new();
-        let read = store.tenant_then_epoch(&key, "t", fresh).await.unwrap();
-        assert_eq!((read.0.generation, read.1), (tenant, None));
+        // Each kind keeps the generation of all entries that it was filled under.
+        let all = Some(generation.short());
+        let until = Clock::System.now().after(TTL);
+        let record = |record| {
+            let entry = Entry::new(record, None).under(all).until(until);
+            Value::Found(Arc::new(entry))
+        };
+        let absent = Value::Absent(Arc::new(Entry::new((), None).under(all).until(until)));
+        let kinds = [record(self::record()), record(denied), absent];
+        for (token, kind) in ["d", "e", "f"].into_iter().zip(kinds) {
+            put(&store, &key(token), &kind).await;
+            assert_eq!(value(&store, &key(token)).await.0.all(), all, "{token}");
+        }
     })
     .await;
 }
@@ -545,9 +502,15 @@ mod redis_only {
         put(&store, &k, &found(None, TTL)).await;
         let left = server.command(&["PTTL", &name(&k)]).int();
         assert!((59_000..=60_000).contains(&left), "{left}");
-        store.tenant("t", Generation::new()).await.unwrap();
+        store
+            .generation(&Group::tenant("t"), Generation::new())
+            .await
+            .unwrap();
         server.command(&["PEXPIRE", "ns:tenant:{t}", "1000"]).int();
-        store.tenant("t", Generation::new()).await.unwrap();
+        store
+            .generation(&Group::tenant("t"), Generation::new())
+            .await
+            .unwrap();
         let left = server.command(&["PTTL", "ns:tenant:{t}"]).int();
         assert!(
             left > 86_000_000,
@@ -574,9 +537,19 @@ mod redis_only {
         ] {
             server.command(&["DEL", "ns:tenant:{t}"]).int();
             server.command(&contents);
-            store.tenant("t", Generation::new()).await.unwrap_err();
+            store
+                .generation(&Group::tenant("t"), Generation::new())
+                .await
+                .unwrap_err();
             let fresh = Generation::new();
-            assert_eq!(store.tenant("t", fresh).await.unwrap().generation, fresh);
+            assert_eq!(
+                store
+                    .generation(&Group::tenant("t"), fresh)
+                    .await
+                    .unwrap()
+                    .generation,
+                fresh
+            );
         }
     }
 
@@ -589,11 +562,10 @@ mod redis_only {
         server.command(&["SADD", "ns:bounds", "nonsense"]).int();
         let read = store.delete(of_token(&[key("a")]), true, None).await;
         assert_eq!(read.unwrap().as_ref(), Some(&bounds));
-        let read = store
-            .delete(Deletion::Tenant("t"), true, None)
-            .await
-            .unwrap();
-        assert_eq!(read, Some(bounds));
+        for what in [Deletion::Tenant("t"), Deletion::All] {
+            let read = store.delete(what, true, None).await.unwrap();
+            assert_eq!(read.as_ref(), Some(&bounds));
+        }
     }
 
     #[tokio::test]

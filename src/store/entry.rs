@@ -37,7 +37,7 @@ impl fmt::Debug for Nonce {
     }
 }
 
-/// A tenant's generation, or the epoch: 128 random bits that are never used again.
+/// A generation, of a tenant or of all entries, or the epoch: 128 random bits that are never used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Generation([u8; 16]);
 
@@ -48,6 +48,49 @@ impl Generation {
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         crate::token::parse_hex(text).map(Self)
+    }
+
+    /// Returns its first half, by which it is told from any other: entries name the generation of all entries by it.
+    pub(crate) fn short(self) -> ShortGeneration {
+        let (halves, _) = self.0.as_chunks::<8>();
+        ShortGeneration(u64::from_be_bytes(halves[0]))
+    }
+}
+
+/// The first half of a generation: 64 random bits, which nobody can choose.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShortGeneration(pub(crate) u64);
+
+impl ShortGeneration {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        crate::token::parse_hex(text).map(|bytes| Self(u64::from_be_bytes(bytes)))
+    }
+}
+
+impl fmt::Display for ShortGeneration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0.to_be_bytes(), f)
+    }
+}
+
+impl fmt::Debug for ShortGeneration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whose generation it is: an entry is valid while each group that it belongs to has the generation that it was
+/// filled under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Group {
+    /// All entries.
+    All,
+    Tenant(Arc<str>),
+}
+
+impl Group {
+    pub(crate) fn tenant(tenant: &str) -> Self {
+        Self::Tenant(tenant.into())
     }
 }
 
@@ -63,7 +106,7 @@ impl fmt::Debug for Generation {
     }
 }
 
-/// A tenant's generation, as a command found it.
+/// A generation, as a command found it.
 #[derive(Debug)]
 pub(crate) struct ReadGeneration {
     pub(crate) generation: Generation,
@@ -85,6 +128,9 @@ impl ReadGeneration {
 /// A value under a key, and what decides whether it is valid.
 pub(crate) struct Entry<T> {
     pub(crate) value: T,
+    /// The generation of all entries that it was filled under. In the Dify layout there is none.
+    pub(crate) all: Option<ShortGeneration>,
+    /// The generation of its tenant.
     pub(crate) generation: Option<Generation>,
     /// The end of its TTL, if this process stores it itself.
     pub(crate) until: Tick,
@@ -99,11 +145,17 @@ impl<T> Entry<T> {
     pub(crate) fn new(value: T, generation: Option<Generation>) -> Self {
         Self {
             value,
+            all: None,
             generation,
             until: Tick::NEVER,
             grace_millis: 0,
             revoked: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn under(mut self, all: Option<ShortGeneration>) -> Self {
+        self.all = all;
+        self
     }
 
     pub(crate) fn until(mut self, until: Tick) -> Self {
@@ -128,6 +180,13 @@ pub(crate) enum Value<M> {
 }
 
 impl<M> Value<M> {
+    pub(crate) fn all(&self) -> Option<ShortGeneration> {
+        match self {
+            Self::Found(entry) => entry.all,
+            Self::Absent(entry) => entry.all,
+        }
+    }
+
     pub(crate) fn generation(&self) -> Option<Generation> {
         match self {
             Self::Found(entry) => entry.generation,
@@ -234,6 +293,8 @@ pub(crate) struct AcquireReply<M> {
     pub(crate) acquired: Acquired<M>,
     /// The epoch, if it exists and could be read.
     pub(crate) epoch: Option<Generation>,
+    /// The generation of all entries, if it exists and could be read.
+    pub(crate) all: Option<Generation>,
 }
 
 /// The reply to a fill.

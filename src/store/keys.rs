@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::entry::Group;
 pub(crate) use super::layout::KeyDigest;
 use super::layout::KeyLayout;
 use crate::error::ConfigError;
@@ -183,6 +184,18 @@ impl Keys {
 
     pub(crate) fn epoch(&self) -> String {
         self.own("tenants")
+    }
+
+    pub(crate) fn all(&self) -> String {
+        self.own("tokens")
+    }
+
+    /// Returns the key of a group's generation.
+    pub(crate) fn generation(&self, group: &Group) -> String {
+        match group {
+            Group::All => self.all(),
+            Group::Tenant(tenant) => self.tenant(tenant),
+        }
     }
 
     pub(crate) fn bounds(&self) -> String {

@@ -12,8 +12,8 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 
 use super::backend::{Backend, Deletion, Durability, Put, StoreFuture};
 use super::entry::{
-    AcquireReply, Acquired, Bounds, Filled, Generation, Nonce, Observed, ReadGeneration, Seen,
-    Value,
+    AcquireReply, Acquired, Bounds, Filled, Generation, Group, Nonce, Observed, ReadGeneration,
+    Seen, Value,
 };
 use super::error::StoreError;
 use super::into_store::IntoStore;
@@ -99,13 +99,14 @@ const _: fn() = || {
 struct Memory<M> {
     clock: Clock,
     shards: Box<[Mutex<Shard<M>>]>,
-    tenants: Mutex<Tenants>,
+    groups: Mutex<Groups>,
     last_uses: Mutex<Cache<EntryKey, DateTime<Utc>>>,
 }
 
-struct Tenants {
+struct Groups {
     epoch: Option<Generation>,
-    generations: Cache<String, Generation>,
+    all: Option<Generation>,
+    tenants: Cache<String, Generation>,
 }
 
 struct Lease {
@@ -246,9 +247,10 @@ impl<M> Memory<M> {
             shards: (0..SHARDS)
                 .map(|_| Mutex::new(Shard::new(store.capacity, store.negative_capacity)))
                 .collect(),
-            tenants: Mutex::new(Tenants {
+            groups: Mutex::new(Groups {
                 epoch: None,
-                generations: Cache::new(TENANTS),
+                all: None,
+                tenants: Cache::new(TENANTS),
             }),
             last_uses: Mutex::new(Cache::new(store.capacity.max(1))),
         }
@@ -258,12 +260,22 @@ impl<M> Memory<M> {
         lock(&self.shards[key.digest.spread() % SHARDS])
     }
 
+    /// Returns the generation of a tenant, and creates it as `fresh` if there is none.
+    fn of_tenant(&self, tenant: &str, fresh: Generation) -> Generation {
+        let mut groups = self.groups();
+        let present = groups.tenants.get(tenant).copied();
+        if present.is_none() {
+            groups.tenants.insert(tenant.to_owned(), fresh);
+        }
+        present.unwrap_or(fresh)
+    }
+
     fn remembered(&self) -> MutexGuard<'_, Cache<EntryKey, DateTime<Utc>>> {
         lock(&self.last_uses)
     }
 
-    fn tenants(&self) -> MutexGuard<'_, Tenants> {
-        lock(&self.tenants)
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        lock(&self.groups)
     }
 }
 
@@ -312,8 +324,12 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
             }
             acquired
         };
-        let epoch = self.tenants().epoch;
-        done(AcquireReply { acquired, epoch })
+        let groups = self.groups();
+        done(AcquireReply {
+            acquired,
+            epoch: groups.epoch,
+            all: groups.all,
+        })
     }
 
     fn fill<'a>(
@@ -344,13 +360,15 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
         done(())
     }
 
-    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, ReadGeneration> {
-        let mut tenants = self.tenants();
-        let present = tenants.generations.get(tenant).copied();
-        if present.is_none() {
-            tenants.generations.insert(tenant.to_owned(), fresh);
-        }
-        let generation = present.unwrap_or(fresh);
+    fn generation<'a>(
+        &'a self,
+        group: &'a Group,
+        fresh: Generation,
+    ) -> StoreFuture<'a, ReadGeneration> {
+        let generation = match group {
+            Group::All => *self.groups().all.get_or_insert(fresh),
+            Group::Tenant(tenant) => self.of_tenant(tenant, fresh),
+        };
         done(ReadGeneration::unwatched(generation, Duration::MAX))
     }
 
@@ -360,14 +378,13 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
         tenant: &'a str,
         fresh: Generation,
     ) -> StoreFuture<'a, (ReadGeneration, Option<Generation>)> {
-        Box::pin(async move {
-            let generation = Backend::<M>::tenant(self, tenant, fresh).await?;
-            Ok((generation, self.tenants().epoch))
-        })
+        let generation = self.of_tenant(tenant, fresh);
+        let read = ReadGeneration::unwatched(generation, Duration::MAX);
+        done((read, self.groups().epoch))
     }
 
     fn epoch(&self, fresh: Generation) -> StoreFuture<'_, Generation> {
-        done(*self.tenants().epoch.get_or_insert(fresh))
+        done(*self.groups().epoch.get_or_insert(fresh))
     }
 
     fn delete<'a>(
@@ -385,10 +402,11 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
                 }
             }
             Deletion::Tenant(tenant) => {
-                let mut tenants = self.tenants();
-                tenants.epoch = None;
-                tenants.generations.remove(tenant);
+                let mut groups = self.groups();
+                groups.epoch = None;
+                groups.tenants.remove(tenant);
             }
+            Deletion::All => self.groups().all = None,
         }
         Box::pin(ready(match durable {
             None => Ok(None),

@@ -6,6 +6,8 @@
 pub(crate) mod backend;
 #[cfg(all(test, feature = "dify"))]
 mod conformance;
+#[cfg(all(test, feature = "dify"))]
+mod conformance_groups;
 pub(crate) mod entry;
 pub(crate) mod error;
 pub(crate) mod into_store;

@@ -23,6 +23,9 @@ const ENTRIES: usize = 65_536;
 /// change moves one: the end of a tenant's watch concerns all of its tokens.
 const GENERATIONS: usize = 4_096;
 
+/// The counter for the generation of all entries, which shares it with nothing: its end concerns every entry.
+const ALL: usize = ENTRIES + GENERATIONS;
+
 /// The pushes that arrived, and the sessions in which they do.
 #[derive(Debug)]
 pub(crate) struct Tracker {
@@ -31,6 +34,8 @@ pub(crate) struct Tracker {
     counters: Box<[AtomicU32]>,
     /// Keyed, so that nobody can choose keys that share a counter.
     hash: RandomState,
+    /// The name of the generation of all entries.
+    all: String,
     /// What the names of tenants' generations begin with.
     tenants: String,
     /// The number of sessions so far.
@@ -83,12 +88,14 @@ pub(crate) struct Watch {
 }
 
 impl Tracker {
-    /// Creates a tracker. `tenants` is what the names of tenants' generations begin with, and of no other key.
-    pub(crate) fn new(tenants: String) -> Arc<Self> {
-        let counters = (0..ENTRIES + GENERATIONS).map(|_| AtomicU32::new(0));
+    /// Creates a tracker. `all` is the name of the generation of all entries, and `tenants` what the names of tenants'
+    /// generations begin with, and of no other key.
+    pub(crate) fn new(all: String, tenants: String) -> Arc<Self> {
+        let counters = (0..=ALL).map(|_| AtomicU32::new(0));
         Arc::new(Self {
             counters: counters.collect(),
             hash: RandomState::new(),
+            all,
             tenants,
             sessions: AtomicU64::new(0),
             present: AtomicU64::new(0),
@@ -123,6 +130,10 @@ impl Tracker {
     }
 
     fn slot(&self, name: &[u8]) -> usize {
+        // guard: TR4c
+        if name == self.all.as_bytes() {
+            return ALL;
+        }
         let hash = self.hash.hash_one(name) as usize;
         if name.starts_with(self.tenants.as_bytes()) {
             ENTRIES + hash % GENERATIONS
@@ -133,9 +144,10 @@ impl Tracker {
 
     /// Takes a push for a key.
     pub(crate) fn changed(&self, name: &[u8]) {
-        self.pushes.fetch_add(1, Ordering::Relaxed);
         let slot = self.slot(name);
         self.counters[slot].fetch_add(1, Ordering::Relaxed);
+        // Release, and last: whoever sees it sees the counter.
+        self.pushes.fetch_add(1, Ordering::Release);
         self.waiting(slot).notify_waiters();
     }
 
@@ -151,11 +163,16 @@ impl Tracker {
 
     /// Takes a push for all keys, as after `FLUSHALL`.
     pub(crate) fn all_changed(&self) {
-        self.pushes.fetch_add(1, Ordering::Relaxed);
         for counter in &self.counters {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+        self.pushes.fetch_add(1, Ordering::Release);
         self.wakeups.iter().for_each(Wakeups::wake_all);
+    }
+
+    /// Returns how many pushes have arrived.
+    pub(crate) fn pushes(&self) -> u64 {
+        self.pushes.load(Ordering::Acquire)
     }
 
     /// Returns whether the connection that sends the reads is tracked. Only the reply to each read says so
@@ -251,7 +268,7 @@ mod tests {
     use super::*;
 
     fn tracker() -> Arc<Tracker> {
-        Tracker::new("ns:tenant:".to_owned())
+        Tracker::new("ns:tokens".to_owned(), "ns:tenant:".to_owned())
     }
 
     #[test]
@@ -317,6 +334,20 @@ mod tests {
         let steps: [&dyn Fn(); 3] = [&tokens, &tenants, &|| tracker.all_changed()];
         let woken = woken(&tracker, ["ns:token:{1}", "ns:tenant:{1}"], &steps);
         assert_eq!(woken, [[true, false], [false, true], [true, true]]);
+    }
+
+    #[test]
+    fn nothing_but_its_own_push_ends_the_watch_of_the_generation_of_all() {
+        let tracker = tracker();
+        let session = tracker.begin(Tick(5));
+        let watch = Watch::new(session, tracker.mark("ns:tokens"));
+        for n in 0..200_000 {
+            tracker.changed(format!("ns:token:{{{n}}}").as_bytes());
+            tracker.changed(format!("ns:tenant:{{{n}}}").as_bytes());
+        }
+        assert!(watch.is_current());
+        tracker.changed(b"ns:tokens");
+        assert!(!watch.is_current());
     }
 
     #[test]

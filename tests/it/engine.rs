@@ -1313,9 +1313,13 @@ async fn an_entry_that_we_may_not_read_is_left_in_redis() {
         .build()
         .unwrap();
     found(&cache, TOKEN).await;
-    server.command(&["ACL", "SETUSER", "default", "-get"]).ok();
+    let set = |rights: [&str; 2]| {
+        let command = ["ACL", "SETUSER", "default", rights[0], rights[1]];
+        server.command(&command).ok();
+    };
+    set(["-get", "-mget"]);
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Loaded);
-    server.command(&["ACL", "SETUSER", "default", "+get"]).ok();
+    set(["+get", "+mget"]);
     assert_eq!(found(&cache, TOKEN).await.origin(), Origin::Shared);
     assert_eq!(db.loads(), 2);
 }

@@ -4,6 +4,7 @@
 
 mod common;
 
+mod all_tokens;
 #[cfg(feature = "axum")]
 mod axum_extractor;
 mod behind_nginx;

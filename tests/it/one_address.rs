@@ -145,7 +145,7 @@ async fn tokens_and_tenants_are_invalidated_through_one_address() {
 #[tokio::test]
 async fn a_server_that_hides_its_mode_is_treated_as_a_cluster() {
     let server = server([0, 16_383]);
-    let rights = ["token:*", "tenant*", "bounds", "fence:heartbeat"];
+    let rights = ["token:*", "tokens", "tenant*", "bounds", "fence:heartbeat"];
     let rights = rights.map(|names| format!("~api_token:{names}"));
     let mut grant = vec!["ACL", "SETUSER", "default", "resetkeys"];
     grant.extend(rights.iter().map(String::as_str));

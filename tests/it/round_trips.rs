@@ -23,10 +23,14 @@ const BOUND: Duration = Duration::from_secs(1);
 
 /// R1 and R2, for a value that is valid by itself.
 const READ: [&str; 1] = ["GET entry"];
+/// The same while the generation of all entries is not known.
+const READ_BOTH: [&str; 1] = ["MGET entry A"];
 /// The tenant's generation, for a value that is valid only with it.
 const TENANT_OF_VALUE: [&str; 2] = ["GET T", "PTTL T"];
 /// R4, over an empty key or in place of a value that is not valid.
-const ACQUIRE: [&str; 2] = ["EVAL entry", "GET E"];
+const ACQUIRE: [&str; 3] = ["EVAL entry", "GET E", "GET A"];
+/// The generation of all entries, for a value that is valid only with it.
+const ALL_OF_VALUE: [&str; 2] = ["GET A", "PTTL A"];
 /// The tenant's generation, for a record that was just loaded.
 const TENANT_OF_LOAD: [&str; 2] = ["EVAL T", "GET E"];
 /// R6.
@@ -92,15 +96,17 @@ impl World {
         let name = |command: &String| {
             let mut words = command.split_whitespace();
             let name = words.next().unwrap_or_default();
-            let key = words.find_map(|word| word.strip_prefix("api_token:"));
-            let about = match key.unwrap_or_default() {
-                "tenants" => "E",
-                "bounds" => "bounds",
-                key if key.starts_with("token:{") => "entry",
-                key if key.starts_with("tenant:{") => "T",
-                key => key,
+            let keys = words.filter_map(|word| word.strip_prefix("api_token:"));
+            let about = |key: &str| match key {
+                "tenants" => "E".to_owned(),
+                "bounds" => "bounds".to_owned(),
+                "tokens" => "A".to_owned(),
+                key if key.starts_with("token:{") => "entry".to_owned(),
+                key if key.starts_with("tenant:{") => "T".to_owned(),
+                key => key.to_owned(),
             };
-            format!("{name} {about}")
+            let about: Vec<String> = keys.map(about).collect();
+            format!("{name} {}", about.join(" "))
         };
         let trips = self.wire.take().into_iter().map(|commands| {
             // The supervisor's heartbeats depend on time.
@@ -176,7 +182,7 @@ async fn without_a_local_level_no_tenant_is_known() {
     for _ in 0..2 {
         assert_eq!(
             world.of(&cache, TOKEN, Origin::Shared).await,
-            trips([&READ, &TENANT_OF_VALUE])
+            trips([&READ_BOTH, &TENANT_OF_VALUE])
         );
     }
 }
@@ -235,6 +241,23 @@ async fn a_negative_entry_costs_three_and_another_instance_one() {
 }
 
 #[tokio::test]
+async fn a_hit_while_the_generation_of_all_is_not_known_costs_one() {
+    let world = World::new(None);
+    let cache = world.instance().await;
+    found(&world.another(), TOKEN).await;
+    found(&world.another(), SIBLING).await;
+    world.clock.advance(BOUND);
+    assert_eq!(
+        world.of(&cache, TOKEN, Origin::Shared).await,
+        trips([&READ_BOTH])
+    );
+    assert_eq!(
+        world.of(&cache, SIBLING, Origin::Shared).await,
+        trips([&READ])
+    );
+}
+
+#[tokio::test]
 async fn a_miss_after_a_tenants_invalidation_creates_both_generations() {
     let world = World::new(Some(TENANT));
     let cache = world.instance().await;
@@ -245,7 +268,7 @@ async fn a_miss_after_a_tenants_invalidation_creates_both_generations() {
     assert_eq!(
         world.of(&cache, TOKEN, Origin::Loaded).await,
         trips([
-            &READ,
+            &READ_BOTH,
             &TENANT_OF_VALUE,
             &["EVAL T"],
             &ACQUIRE,
@@ -266,10 +289,11 @@ async fn an_instance_registers_its_bound_once_a_minute() {
     let cache = world.instance().await;
     found(&world.another(), TOKEN).await;
     world.clock.advance(Duration::from_secs(60));
-    let register: &[&str] = &["SADD bounds", "SMEMBERS bounds"];
+    // And the TTL of the generation of all entries is renewed, if it is time.
+    let register: &[&str] = &["SADD bounds", "SMEMBERS bounds", "GET A", "PTTL A"];
     assert_eq!(
         world.of(&cache, TOKEN, Origin::Shared).await,
-        trips([register, &READ])
+        trips([register, &READ_BOTH])
     );
     assert_eq!(
         world.of(&cache, SIBLING, Origin::Loaded).await,
@@ -278,13 +302,20 @@ async fn an_instance_registers_its_bound_once_a_minute() {
 }
 
 #[tokio::test]
-async fn the_first_miss_in_an_empty_redis_creates_the_epoch() {
+async fn the_first_miss_in_an_empty_redis_creates_the_epoch_and_the_generation_of_all() {
     let world = World::new(None);
     let cache = world.instance().await;
     world.server.flushall();
     assert_eq!(
         world.of(&cache, TOKEN, Origin::Loaded).await,
-        trips([&READ, &ACQUIRE, &["EVAL E"], &FILL])
+        trips([
+            &READ,
+            &ACQUIRE,
+            &["EVAL E"],
+            &ALL_OF_VALUE,
+            &["EVAL A"],
+            &FILL
+        ])
     );
 }
 

@@ -10,7 +10,7 @@ use crate::cache::answer::Resolved;
 use crate::cache::bounds::Published;
 use crate::cache::cached_token::{EntryMeta, Principal};
 use crate::cache::engine::Engine;
-use crate::cache::generations::TenantCell;
+use crate::cache::generations::GenerationCell;
 use crate::cache::local::{LocalEntry, Negative};
 use crate::cache::single_flight::{Completion, SendNumber};
 use crate::clock::Tick;
@@ -90,7 +90,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
 
     /// Returns the tenant that a value depends on. Its generation decides whether the local entry is valid, unless
     /// the Python service wrote none, and its invalidation by this process ends the entry.
-    fn tenant_cell(&self, value: &Value<M>) -> Option<Arc<TenantCell>> {
+    fn tenant_cell(&self, value: &Value<M>) -> Option<Arc<GenerationCell>> {
         if self.local.freshness().is_off() {
             return None;
         }
@@ -132,7 +132,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
 
     /// Completes with a loaded answer that is not stored.
     pub(super) fn uncached(&self, checked: Checked<M>, load: SendNumber) -> Completed<M> {
-        let value = checked.into_value(None, Tick::NEVER, Duration::ZERO);
+        let value = checked.into_value(None, None, Tick::NEVER, Duration::ZERO);
         self.unproved(&value, load)
     }
 

@@ -9,7 +9,7 @@ use crate::cache::single_flight::{Completion, SendNumber};
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::metrics::Origin;
-use crate::store::entry::{Filled, Generation};
+use crate::store::entry::{Filled, Generation, Group};
 use crate::store::error::StoreError;
 use crate::trace::limited;
 use crate::util::random;
@@ -79,7 +79,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     };
                     let generation = read.generation;
                     held = self.engine.observe_generation(
-                        &tenant,
+                        &Group::tenant(&tenant),
                         read,
                         second.tick,
                         second.published,
@@ -139,7 +139,8 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return self.uncached(checked, load.number);
         }
         let until = engine.clock.now().after(ttl);
-        let value = checked.into_value(fence.generation(), until, grace);
+        // guard: AL5
+        let value = checked.into_value(lease.all, fence.generation(), until, grace);
         engine.reach(SyncPoint::BeforeFill).await;
         let sent = self.send();
         // guard: I6b
@@ -155,7 +156,15 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         engine.reach(SyncPoint::Filled).await;
         match filled {
             Ok((Filled::Stored(bytes), watch)) => {
-                let proof = fence.proof(load.number, sent.number);
+                // The fill says nothing of the generation of all: its invalidation leaves K and E alone. So later waiters
+                // share the answer only if that is proved as for a local hit, by a clock that is read after the fill.
+                // guard: AL2
+                let is_current = lease.all.is_none_or(|all| engine.is_current(all));
+                let proof = if is_current {
+                    fence.proof(load.number, sent.number)
+                } else {
+                    load.number
+                };
                 self.cached(&value, sent.as_of(bytes, watch), Origin::Loaded, proof)
             }
             Ok((Filled::Refused, _)) => {

@@ -1,4 +1,4 @@
-//! Reads of tenants' generations, which are calls of their own (protocol.md sections 3 and 5).
+//! Reads of generations, which are calls of their own (protocol.md sections 3 and 5).
 
 use std::sync::Arc;
 
@@ -7,24 +7,25 @@ use tokio::time::sleep;
 
 use crate::cache::bounds::Published;
 use crate::cache::engine::{Engine, GenerationLeader};
-use crate::cache::generations::TenantCell;
+use crate::cache::generations::GenerationCell;
+use crate::cache::local::Proof;
 use crate::cache::single_flight::{CallError, Completion, Work};
 use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
-use crate::store::entry::{Generation, ReadGeneration};
+use crate::store::entry::{Generation, Group, ReadGeneration, ShortGeneration};
 use crate::store::error::StoreError;
 use crate::util::task::spawn_stealable;
 
 impl<M: Send + Sync + 'static> Engine<M> {
-    pub(in crate::cache) fn refresh_generation(self: &Arc<Self>, cell: &Arc<TenantCell>) {
-        let tenant: Arc<str> = cell.name().into();
+    pub(in crate::cache) fn refresh_generation(self: &Arc<Self>, cell: &Arc<GenerationCell>) {
+        let group = cell.group();
         if Handle::try_current().is_ok()
-            && let Some(leader) = self.generation_calls.lead(&tenant)
+            && let Some(leader) = self.generation_calls.lead(group)
         {
-            let (engine, cell) = (Arc::clone(self), Arc::clone(cell));
+            let (engine, cell, group) = (Arc::clone(self), Arc::clone(cell), group.clone());
             spawn_stealable(async move {
                 let pause = engine.refresh_pause();
-                engine.fetch_generation(leader, tenant).await;
+                engine.fetch_generation(leader, group).await;
                 sleep(pause).await;
                 // guard: TR12b
                 cell.refresh_ended();
@@ -34,20 +35,19 @@ impl<M: Send + Sync + 'static> Engine<M> {
         }
     }
 
-    /// Returns a tenant's generation, by a GET that is sent after this was called. A missing one is created.
+    /// Returns a group's generation, by a GET that is sent after this was called. A missing one is created.
     pub(super) async fn read_generation(
         self: &Arc<Self>,
-        tenant: &str,
+        group: &Group,
     ) -> Result<Generation, StoreError> {
-        let tenant: Arc<str> = tenant.into();
-        if let Some(_alone) = self.generation_calls.begin_alone(&tenant) {
-            return self.ask_generation(&tenant).await;
+        if let Some(_alone) = self.generation_calls.begin_alone(group) {
+            return self.ask_generation(group).await;
         }
         let begin = |leader| {
             let engine = Arc::clone(self);
-            Work::new(engine.fetch_generation(leader, Arc::clone(&tenant)))
+            Work::new(engine.fetch_generation(leader, group.clone()))
         };
-        let read = self.generation_calls.run(&tenant, begin, || ()).await;
+        let read = self.generation_calls.run(group, begin, || ()).await;
         read.map_err(|error| match error {
             CallError::Failed(error) => error,
             CallError::Broken => StoreError::not_connected(None),
@@ -55,43 +55,63 @@ impl<M: Send + Sync + 'static> Engine<M> {
         })
     }
 
-    async fn fetch_generation(self: Arc<Self>, leader: GenerationLeader, tenant: Arc<str>) {
+    async fn fetch_generation(self: Arc<Self>, leader: GenerationLeader, group: Group) {
         let mut next = Some(leader);
         while let Some(leader) = next {
             let proof = leader.send();
-            next = leader.complete(match self.ask_generation(&tenant).await {
+            next = leader.complete(match self.ask_generation(&group).await {
                 Ok(answer) => Completion::Answered { answer, proof },
                 Err(error) => Completion::Failed(error),
             });
         }
     }
 
-    async fn ask_generation(&self, tenant: &str) -> Result<Generation, StoreError> {
+    async fn ask_generation(&self, group: &Group) -> Result<Generation, StoreError> {
         let sent = self.clock.now();
         let published = self.published(sent);
-        let read = self.store.tenant(tenant, Generation::new()).await;
-        self.reach(SyncPoint::TenantRead).await;
+        let read = self.store.generation(group, Generation::new()).await;
+        if matches!(group, Group::Tenant(_)) {
+            self.reach(SyncPoint::TenantRead).await;
+        }
         let read = read?;
         let generation = read.generation;
-        self.observe_generation(tenant, read, sent, published);
+        self.observe_generation(group, read, sent, published);
         Ok(generation)
     }
 
-    /// Keeps a tenant's generation, if the local level may, from a reply whose command was sent after the
+    /// Keeps a group's generation, if the local level may, from a reply whose command was sent after the
     /// clock showed `sent`.
     pub(super) fn observe_generation(
         &self,
-        tenant: &str,
+        group: &Group,
         read: ReadGeneration,
         sent: Tick,
         published: Published,
-    ) -> Option<Arc<TenantCell>> {
+    ) -> Option<Arc<GenerationCell>> {
         if self.local.freshness().is_off() || !self.may_keep(published) {
             return None;
         }
         let arrived = self.order.next();
-        let cell = self.generations.cell(tenant);
+        let cell = match group {
+            Group::All => Arc::clone(self.local.all()),
+            Group::Tenant(tenant) => self.generations.cell(tenant),
+        };
         cell.observe(read, sent, arrived);
         Some(cell)
+    }
+
+    /// Returns whether `all` is known to be the generation of all entries, by a proof that may be used now: as good as
+    /// a GET that is sent before this is called.
+    pub(super) fn is_current(&self, all: ShortGeneration) -> bool {
+        let now = self.clock.now();
+        let check = |proof: Proof<'_>| self.local.check(proof, now);
+        self.local.all().check(all, check, now).is_some()
+    }
+
+    /// Returns whether a generation of all entries is known by a proof that may be used now.
+    pub(super) fn knows_all(&self) -> bool {
+        let now = self.clock.now();
+        let check = |proof: Proof<'_>| self.local.check(proof, now);
+        self.local.all().is_known(check)
     }
 }

@@ -12,7 +12,7 @@ use crate::cache::ttl::Ttls;
 use crate::clock::Tick;
 use crate::loader::{DynLoader, Lookup};
 use crate::metrics::Timer;
-use crate::store::entry::{Entry, Generation, Value};
+use crate::store::entry::{Entry, Generation, ShortGeneration, Value};
 use crate::token::TokenRecord;
 use crate::trace::{chain, in_span, limited};
 
@@ -56,6 +56,7 @@ impl<M: Send + Sync + 'static> Checked<M> {
     /// Returns the value to store.
     pub(crate) fn into_value(
         self,
+        all: Option<ShortGeneration>,
         generation: Option<Generation>,
         until: Tick,
         grace: Duration,
@@ -63,11 +64,15 @@ impl<M: Send + Sync + 'static> Checked<M> {
         match self.0 {
             Some(record) => {
                 let entry = Entry::new(record, generation)
+                    .under(all)
                     .until(until)
                     .with_grace(grace);
                 Value::Found(Arc::new(entry))
             }
-            None => Value::Absent(Arc::new(Entry::new((), generation).until(until))),
+            None => {
+                let entry = Entry::new((), generation).under(all).until(until);
+                Value::Absent(Arc::new(entry))
+            }
         }
     }
 }

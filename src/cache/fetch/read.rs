@@ -13,7 +13,9 @@ use crate::cache::sync_points::SyncPoint;
 use crate::clock::Tick;
 use crate::loader::Lookup;
 use crate::metrics::Timer;
-use crate::store::entry::{AcquireReply, Acquired, Generation, Nonce, Seen};
+use crate::store::entry::{
+    AcquireReply, Acquired, Generation, Group, Nonce, ReadGeneration, Seen, ShortGeneration,
+};
 use crate::store::error::{StoreError, StoreErrorKind};
 use crate::store::keys::EntryKey;
 use crate::store::watch::{Tracker, Watch};
@@ -58,8 +60,15 @@ impl<M: Send + Sync + 'static> Engine<M> {
         sent: Sent,
     ) -> Step<M> {
         let timer = Timer::start();
+        let mut all = None;
         let read = if self.is_worth_a_watch(lookup) {
             self.store.get_watched(key).await
+        } else if self.has_to_read_all() {
+            let read = self.store.get_with_all(key).await;
+            read.map(|(seen, generation)| {
+                all = generation;
+                (seen, None)
+            })
         } else {
             self.store.get(key).await.map(|seen| (seen, None))
         };
@@ -69,7 +78,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
         // guard: L3
         self.reach(SyncPoint::Read).await;
         match read {
-            Ok((seen, watch)) => self.follow(lookup, seen, watch, sent).await,
+            Ok((seen, watch)) => {
+                if let Some(all) = all {
+                    self.observe_all(all, sent);
+                }
+                self.follow(lookup, seen, watch, all, sent).await
+            }
             Err(error) => Step::Fail(error),
         }
     }
@@ -77,16 +91,35 @@ impl<M: Send + Sync + 'static> Engine<M> {
     /// Returns whether the next change of K is to be reported: the local level has a record for it, so that this is
     /// not its first use. A flood of invented tokens is never watched. guard: TR5b
     fn is_worth_a_watch(&self, lookup: &Lookup) -> bool {
-        let is_on = |tracker: &Arc<Tracker>| tracker.is_on();
-        self.store.tracker().is_some_and(is_on) && self.local.remembers(self.fingerprint(lookup))
+        self.tracks() && self.local.remembers(self.fingerprint(lookup))
     }
 
-    /// Decides what follows from the contents of K, as returned by a command that was sent as `sent`.
+    /// Returns whether changes of keys are reported.
+    fn tracks(&self) -> bool {
+        let is_on = |tracker: &Arc<Tracker>| tracker.is_on();
+        self.store.tracker().is_some_and(is_on)
+    }
+
+    /// Returns whether the generation of all entries is to be read with an entry, because this process knows none that
+    /// may be used now. While changes are reported, it is read alone, with tracking, and seldom.
+    fn has_to_read_all(&self) -> bool {
+        !(self.store.is_local() || self.keys.is_dify() || self.tracks() || self.knows_all())
+    }
+
+    /// Keeps the generation of all entries, from a reply to a command that was sent as `sent`.
+    fn observe_all(&self, generation: Generation, sent: Sent) {
+        let read = ReadGeneration::unwatched(generation, Duration::MAX);
+        self.observe_generation(&Group::All, read, sent.tick, sent.published);
+    }
+
+    /// Decides what follows from the contents of K, as returned by a command that was sent as `sent`. `all` is the
+    /// generation of all entries, if it was asked for together with K.
     async fn follow(
         self: &Arc<Self>,
         lookup: &Lookup,
         seen: Seen<M>,
         watch: Option<Watch>,
+        all: Option<Generation>,
         sent: Sent,
     ) -> Step<M> {
         let (value, old, left) = match seen {
@@ -102,10 +135,10 @@ impl<M: Send + Sync + 'static> Engine<M> {
         if self.is_unconfirmed(lookup, value.tenant_id()) {
             return Step::LoadUncached;
         }
-        let cell = match self.validate(&value).await {
+        let cell = match self.validate(&value, all).await {
             Ok(Validity::Valid(cell)) => cell,
             Ok(Validity::FormerGeneration(known)) => {
-                return Step::Acquire(Existing::Invalid(old, Some(known)));
+                return Step::Acquire(Existing::Invalid(old, known));
             }
             Ok(Validity::Corrupt) => {
                 self.count_corrupt();
@@ -220,6 +253,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     Some(epoch) => Some(epoch),
                     None => self.create_epoch().await,
                 };
+                let Ok(all) = self.all_before_load(&reply, sent).await else {
+                    held.disarm();
+                    self.release(nonce).await;
+                    return Step::Complete(self.load_uncached(Some(permit)).await);
+                };
                 let (known, stale) = match existing {
                     Existing::Invalid(_, known) => (known, None),
                     Existing::Stale(stale) => (None, Some(stale)),
@@ -228,6 +266,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 let lease = Lease {
                     nonce,
                     epoch,
+                    all,
                     known,
                     stale,
                     deadline: sent.tick.after(self.engine.waits.load),
@@ -241,7 +280,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             Acquired::Taken(seen) => {
                 drop(permit);
                 let (engine, lookup) = (self.engine, &self.lookup);
-                Box::pin(engine.follow(lookup, seen, None, sent)).await
+                Box::pin(engine.follow(lookup, seen, None, None, sent)).await
             }
             Acquired::Gone => Step::Retry,
         }
@@ -251,6 +290,32 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     async fn create_epoch(&self) -> Option<Generation> {
         let created = self.engine.store.epoch(Generation::new()).await;
         created.inspect_err(|error| self.store_failed(error)).ok()
+    }
+
+    /// Returns the generation of all entries, which is read before the load: a fill under it is fenced by it. There is
+    /// none in the Dify layout.
+    async fn all_before_load(
+        &self,
+        reply: &AcquireReply<M>,
+        sent: Sent,
+    ) -> Result<Option<ShortGeneration>, StoreError> {
+        let engine = self.engine;
+        if engine.keys.is_dify() {
+            return Ok(None);
+        }
+        let is_watched = |all: &Generation| engine.is_current(all.short());
+        let generation = match reply.all {
+            Some(generation) if !engine.tracks() => {
+                engine.observe_all(generation, sent);
+                generation
+            }
+            Some(generation) if is_watched(&generation) => generation,
+            _ => {
+                let read = engine.read_generation(&Group::All).await;
+                read.inspect_err(|error| self.store_failed(error))?
+            }
+        };
+        Ok(Some(generation.short()))
     }
 
     /// Asks for a lease in place of `existing`, once.

@@ -9,12 +9,12 @@ use crate::cache::answer::Resolved;
 use crate::cache::bounds::Published;
 use crate::cache::engine::{Engine, EntryLeader};
 use crate::cache::error::{Unavailable, UnavailableKind};
-use crate::cache::generations::TenantCell;
+use crate::cache::generations::GenerationCell;
 use crate::cache::single_flight::{Completion, SendNumber};
 use crate::clock::{LogicalTime, Tick};
 use crate::loader::Lookup;
 use crate::metrics::Origin;
-use crate::store::entry::{Generation, Nonce, Observed, Value};
+use crate::store::entry::{Generation, Nonce, Observed, ShortGeneration, Value};
 use crate::store::error::StoreError;
 use crate::store::keys::EntryKey;
 use crate::store::watch::Watch;
@@ -101,7 +101,7 @@ pub(in crate::cache) struct KnownGeneration {
 /// What is stored under the key that a lease is to be acquired for.
 pub(in crate::cache) enum Existing<M> {
     Nothing,
-    /// A value that is not valid: unreadable, or of a former generation of its tenant.
+    /// A value that is not valid: unreadable, or of a former generation.
     Invalid(Observed, Option<KnownGeneration>),
     /// A valid value past its TTL.
     Stale(StaleEntry<M>),
@@ -115,7 +115,7 @@ pub(in crate::cache) struct StaleEntry<M> {
     pub(super) read: Sent,
     pub(super) left: Duration,
     /// Held until the answer holds it.
-    pub(super) _cell: Option<Arc<TenantCell>>,
+    pub(super) _cell: Option<Arc<GenerationCell>>,
 }
 
 /// A value that is valid.
@@ -125,7 +125,7 @@ pub(in crate::cache) struct Found<M> {
     /// The send that proves it.
     pub(super) number: SendNumber,
     /// Held until the answer holds it.
-    pub(super) cell: Option<Arc<TenantCell>>,
+    pub(super) cell: Option<Arc<GenerationCell>>,
 }
 
 /// What to do next.
@@ -148,6 +148,8 @@ pub(super) struct Lease<M> {
     pub(super) nonce: Nonce,
     /// E, as it was before the load.
     pub(super) epoch: Option<Generation>,
+    /// The generation of all entries, as it was before the load, unless the layout has none.
+    pub(super) all: Option<ShortGeneration>,
     pub(super) known: Option<KnownGeneration>,
     pub(super) stale: Option<StaleEntry<M>>,
     /// Until when the fill may be sent.

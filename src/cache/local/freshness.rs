@@ -100,7 +100,7 @@ pub(crate) struct Usable {
 }
 
 impl Usable {
-    const ALWAYS: Self = Self {
+    pub(in crate::cache) const ALWAYS: Self = Self {
         until: Tick::NEVER,
         refresh: false,
     };
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn tracker() -> Arc<Tracker> {
-        Tracker::new("ns:tenant:".to_owned())
+        Tracker::new("ns:tokens".to_owned(), "ns:tenant:".to_owned())
     }
 
     #[test]

@@ -24,10 +24,10 @@ pub(crate) use freshness::{Freshness, Proof};
 use invalidated::Invalidated;
 
 use crate::cache::cached_token::{EntryMeta, Principal};
-use crate::cache::generations::TenantCell;
+use crate::cache::generations::GenerationCell;
 use crate::clock::Tick;
 use crate::metrics::Counter;
-use crate::store::entry::{Entry, Generation};
+use crate::store::entry::{Entry, Generation, Group, ShortGeneration};
 use crate::store::watch::Tracker;
 use crate::token::TokenDigest;
 
@@ -74,6 +74,14 @@ impl<M> LocalEntry<M> {
         match self {
             Self::Found(principal) => principal.token.is(token) && !ended(&principal.entry, now),
             Self::Absent(negative) => !ended(&negative.entry, now),
+        }
+    }
+
+    /// Returns the generation of all entries that it was filled under.
+    pub(crate) fn all(&self) -> Option<ShortGeneration> {
+        match self {
+            Self::Found(principal) => principal.entry.all,
+            Self::Absent(negative) => negative.entry.all,
         }
     }
 
@@ -124,7 +132,8 @@ impl<M> HasMeta for LocalEntry<M> {
 #[derive(Default)]
 pub(crate) struct Refreshes {
     pub(crate) entry: bool,
-    pub(crate) tenant: Option<Arc<TenantCell>>,
+    pub(crate) all: bool,
+    pub(crate) tenant: Option<Arc<GenerationCell>>,
 }
 
 type Map<V> = Cache<Fingerprint, V, Weigh, Spread, Evictions>;
@@ -138,6 +147,8 @@ pub(crate) struct Local<M> {
     /// The numbers of entries that either map evicted.
     evicted: (Arc<Counter>, Arc<Counter>),
     invalidated: Invalidated,
+    /// The generation of all entries.
+    all: Arc<GenerationCell>,
     /// The hash of tokens.
     tokens: SipHasher13,
     /// The hash of tokens with types, which has another key.
@@ -155,6 +166,7 @@ impl<M> Local<M> {
         let evicted = <(Arc<Counter>, Arc<Counter>)>::default();
         Self {
             invalidated: Invalidated::new(freshness.bound()),
+            all: Arc::new(GenerationCell::new(Group::All, None)),
             freshness,
             tracker,
             records: map(records, &evicted.0),
@@ -163,6 +175,11 @@ impl<M> Local<M> {
             tokens: SipHasher13::new_with_keys(random(), random()),
             pairs: SipHasher13::new_with_keys(random(), random()),
         }
+    }
+
+    /// Returns what is known of the generation of all entries.
+    pub(crate) fn all(&self) -> &Arc<GenerationCell> {
+        &self.all
     }
 
     pub(crate) fn freshness(&self) -> Freshness {
@@ -215,41 +232,56 @@ impl<M> Local<M> {
 
     /// Returns the refreshes that a hit of the entry starts, or `None` if the entry may not be used.
     fn fresh(&self, hit: &LocalEntry<M>, now: Tick) -> Option<Refreshes> {
-        let (entry, tenant) = self.usable(hit, self.tracker.as_deref(), now)?;
+        let tracker = self.tracker.as_deref();
+        let pushes = tracker.map_or(0, Tracker::pushes);
+        let check = |proof: Proof<'_>| self.freshness.check(&proof, tracker, now);
+        let known =
+            |cell: &GenerationCell, generation| cell.check_for_hit(generation, pushes, check, now);
+        let [entry, all, tenant] = self.usable(hit, tracker, now, known)?;
         let meta = hit.meta();
         let tenant = meta
             .tenant
             .as_ref()
-            .filter(|cell| tenant.is_some_and(|tenant| tenant.refresh) && first(&cell.refreshing));
+            .filter(|cell| tenant.refresh && first(&cell.refreshing));
         Some(Refreshes {
             entry: entry.refresh && first(&meta.refreshing),
+            all: all.refresh && first(&self.all.refreshing),
             tenant: tenant.cloned(),
         })
     }
 
-    /// Returns until when the entry may be used, and its tenant's generation if it depends on one. Returns `None` if
-    /// it may not be used at `now`.
+    /// Returns what the proofs of the entry, of the generation of all and of its tenant's say, or `None` if one of them
+    /// may not be used at `now`. `known` says it of a generation.
     fn usable(
         &self,
         hit: &LocalEntry<M>,
         tracker: Option<&Tracker>,
         now: Tick,
-    ) -> Option<(Usable, Option<Usable>)> {
+        known: impl Fn(&GenerationCell, ShortGeneration) -> Option<Usable>,
+    ) -> Option<[Usable; 3]> {
         let meta = hit.meta();
-        let check = |proof: Proof<'_>| self.freshness.check(&proof, tracker, now);
-        let entry = check(hit.proof())?;
+        let entry = self.freshness.check(&hit.proof(), tracker, now)?;
         if self.invalidated.since(&meta.digest, meta.as_of, now) {
             return None;
         }
+        // guard: AL3
+        if self.all.invalidated_since(meta.as_of) {
+            return None;
+        }
+        let all = match hit.all() {
+            // guard: AL4
+            Some(all) => known(&self.all, all)?,
+            None => Usable::ALWAYS,
+        };
         let tenant = match (&meta.tenant, hit.generation()) {
-            (None, _) => None,
+            (None, _) => Usable::ALWAYS,
             // guard: S6
             (Some(cell), _) if cell.invalidated_since(meta.as_of) => return None,
-            (Some(cell), Some(generation)) => Some(cell.check(generation, check, now)?),
+            (Some(cell), Some(generation)) => known(cell, generation.short())?,
             // The Python service writes no generation.
-            (Some(_), None) => None,
+            (Some(_), None) => Usable::ALWAYS,
         };
-        Some((entry, tenant))
+        Some([entry, all, tenant])
     }
 
     /// Returns until when the entry may be used if nothing else is heard of it, or `None` if it may not be used at
@@ -265,9 +297,11 @@ impl<M> Local<M> {
             return None;
         }
         let tracker = self.tracker.as_deref().filter(|_| !patient);
-        let (entry, tenant) = self.usable(&hit, tracker, now)?;
-        let tenant = tenant.map_or(Tick::NEVER, |tenant| tenant.until);
-        Some(entry.until.min(tenant).min(principal.entry.until))
+        let check = |proof: Proof<'_>| self.freshness.check(&proof, tracker, now);
+        let known = |cell: &GenerationCell, generation| cell.check(generation, check, now);
+        let proofs = self.usable(&hit, tracker, now, known)?;
+        let until = proofs.map(|proof| proof.until).into_iter().min()?;
+        Some(until.min(principal.entry.until))
     }
 
     /// Inserts an answer, unless it is from before an invalidation or older than the entry that is there.
@@ -582,7 +616,7 @@ mod tests {
             let (_, refresh) = hit(&local, "a", now).unwrap();
             (refresh.entry, refresh.tenant.is_some())
         };
-        assert_eq!(wanted(1_000 + BOUND / 2 - 1), (false, false));
+        assert_eq!(wanted(1_000 + BOUND / 2 - 10), (false, false));
         assert_eq!(wanted(1_000 + BOUND / 2), (true, true));
         assert_eq!(wanted(1_000 + BOUND / 2), (false, false));
     }

@@ -24,8 +24,8 @@ use crate::clock::Clock;
 use crate::store::backend::Breakers;
 use crate::store::backend::{Backend, Deletion, Durability, Put, StoreFuture};
 use crate::store::entry::{
-    AcquireReply, Acquired, Bounds, Filled, Generation, Nonce, Observed, ReadGeneration, Seen,
-    Value, bound_millis,
+    AcquireReply, Acquired, Bounds, Filled, Generation, Group, Nonce, Observed, ReadGeneration,
+    Seen, Value, bound_millis,
 };
 use crate::store::error::StoreError;
 use crate::store::into_store::sealed::Parts;
@@ -105,13 +105,18 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         self.commands.connection.tracker()
     }
 
-    async fn read_entry(&self, key: &EntryKey) -> Result<Seen<M>, StoreError> {
+    /// Reads an entry, and with it the generation of all entries, if it is there.
+    async fn read_entry(
+        &self,
+        key: &EntryKey,
+        with_all: bool,
+    ) -> Result<(Seen<M>, Option<Generation>), StoreError> {
         let name = self.keys().entry(key);
-        let (present, left) = if self.stale_if_error {
-            let [present, left] = Box::pin(self.read_with_ttl(&name)).await?;
-            (present, Some(left))
+        let (present, left, all) = if self.stale_if_error {
+            Box::pin(self.read_with_ttl(&name, with_all)).await?
         } else {
-            (self.commands.connection.get(name).await?, None)
+            let (present, all) = self.commands.connection.get(name, with_all).await?;
+            (present, None, all)
         };
         let mut seen = Self::seen(key, present)?;
         if let Seen::Value(value, _, remaining) = &mut seen
@@ -126,14 +131,25 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                 .ok()
                 .map(Duration::from_millis);
         }
-        Ok(seen)
+        // What cannot be read is read again.
+        let all = all.and_then(|all| generation(all).ok().flatten());
+        Ok((seen, all))
     }
 
-    async fn read_with_ttl(&self, name: &str) -> Result<[Reply; 2], StoreError> {
+    async fn read_with_ttl(
+        &self,
+        name: &str,
+        with_all: bool,
+    ) -> Result<(Reply, Option<Reply>, Option<Reply>), StoreError> {
         let mut batch = Batch::new();
         batch.cmd("GET").arg(name);
         batch.cmd("PTTL").arg(name);
-        self.commands.send(&batch).await
+        if with_all {
+            batch.cmd("GET").arg(self.keys().all());
+        }
+        let mut replies = self.commands.connection.send(&batch).await?.into_iter();
+        let present = replies.next().ok_or_else(unexpected)?;
+        Ok((present, replies.next(), replies.next()))
     }
 
     async fn read_ttl(&self, key: &EntryKey) -> Result<Reply, StoreError> {
@@ -202,7 +218,14 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                 .compare_and_set(&mut batch, key, old, &text, lease),
         }
         batch.cmd("GET").arg(self.keys().epoch());
-        let [taken, epoch] = self.commands.take(&batch, &name, &text).await?;
+        let (taken, epoch, all) = if self.keys().is_dify() {
+            let [taken, epoch] = self.commands.take(&batch, &name, &text).await?;
+            (taken, epoch, Ok(Raw::Nil))
+        } else {
+            batch.cmd("GET").arg(self.keys().all());
+            let [taken, epoch, all] = self.commands.take(&batch, &name, &text).await?;
+            (taken, epoch, all)
+        };
         let acquired = match old {
             None => match Self::seen(key, taken)? {
                 Seen::Vacant => Acquired::Ours,
@@ -211,9 +234,13 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
             Some(_) if read(taken)? => Acquired::Ours,
             Some(_) => Acquired::Gone,
         };
-        // An epoch that cannot be read is not a failure: it costs a load.
-        let epoch = generation(epoch).ok().flatten();
-        Ok(AcquireReply { acquired, epoch })
+        // What cannot be read is not a failure: an epoch costs a load, and the generation of all is read again.
+        let [epoch, all] = [epoch, all].map(|reply| generation(reply).ok().flatten());
+        Ok(AcquireReply {
+            acquired,
+            epoch,
+            all,
+        })
     }
 
     async fn replace_lease(
@@ -303,6 +330,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                 vec![keys.epoch(), keys.tenant(tenant)],
                 Some(keys.tenant_fence(tenant)),
             ),
+            Deletion::All => (vec![keys.all()], Some(keys.node_fence(None))),
         };
         if let (Some(durable), Some(fence)) = (durable, fence) {
             self.commands
@@ -311,7 +339,9 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
             return self.commands.delete_all([], bounds).await;
         }
         match what {
-            Deletion::Token { .. } => self.commands.delete_all([&names[..]], bounds).await,
+            Deletion::Token { .. } | Deletion::All => {
+                self.commands.delete_all([&names[..]], bounds).await
+            }
             Deletion::Tenant(_) => {
                 let stages = [&names[..1], &names[1..]];
                 self.commands.delete_all(stages, bounds).await
@@ -356,14 +386,21 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
     }
 
     fn get<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, Seen<M>> {
-        Box::pin(self.read_entry(key))
+        Box::pin(async move { Ok(self.read_entry(key, false).await?.0) })
+    }
+
+    fn get_with_all<'a>(
+        &'a self,
+        key: &'a EntryKey,
+    ) -> StoreFuture<'a, (Seen<M>, Option<Generation>)> {
+        Box::pin(self.read_entry(key, true))
     }
 
     fn get_watched<'a>(&'a self, key: &'a EntryKey) -> StoreFuture<'a, (Seen<M>, Option<Watch>)> {
         Box::pin(async move {
             match self.tracker().filter(|tracker| tracker.is_on()) {
                 Some(tracker) => self.read_and_watch(key, tracker).await,
-                None => Ok((self.read_entry(key).await?, None)),
+                None => Ok((self.read_entry(key, false).await?.0, None)),
             }
         })
     }
@@ -413,8 +450,12 @@ impl<M: Serialize + DeserializeOwned + Send + Sync + 'static> Backend<M> for Red
         })
     }
 
-    fn tenant<'a>(&'a self, tenant: &'a str, fresh: Generation) -> StoreFuture<'a, ReadGeneration> {
-        Box::pin(self.commands.read_generation(tenant, fresh))
+    fn generation<'a>(
+        &'a self,
+        group: &'a Group,
+        fresh: Generation,
+    ) -> StoreFuture<'a, ReadGeneration> {
+        Box::pin(self.commands.read_generation(group, fresh))
     }
 
     fn tenant_then_epoch<'a>(

@@ -12,10 +12,10 @@ use super::settings::Settings;
 use super::transport::batch::{Batch, Replies};
 use super::transport::heartbeat::{Heartbeat, ServerKind};
 use super::transport::node::{DurableTarget, Node, OnDisconnect, Session};
-use super::transport::read_batcher::ReadBatcher;
+use super::transport::read_batcher::{ReadBatcher, ReadReply};
+use super::transport::reply::confirmed;
 #[cfg(feature = "redis-cluster")]
 use super::transport::reply::unexpected;
-use super::transport::reply::{Reply, confirmed};
 #[cfg(feature = "metrics")]
 use crate::store::backend::Breakers;
 use crate::store::error::StoreError;
@@ -48,7 +48,10 @@ impl Connection {
                 };
                 let node = Node::new(server, &settings, heartbeat, Arc::clone(&session));
                 let node = Arc::new(node);
-                To::Server(Arc::clone(&node), Arc::new(ReadBatcher::new(node)))
+                To::Server(
+                    Arc::clone(&node),
+                    Arc::new(ReadBatcher::new(node, settings.keys.all())),
+                )
             }
             #[cfg(feature = "redis-cluster")]
             Endpoint::Cluster(seeds) => {
@@ -151,18 +154,21 @@ impl Connection {
         }
     }
 
-    /// Reads the value of a key. For a key that does not hold a string the reply may be `Nil`.
-    pub(super) async fn get(&self, name: String) -> Result<Reply, StoreError> {
+    /// Reads the value of a key, and with it the generation of all entries. For a key that does not hold a string the
+    /// reply may be `Nil`.
+    pub(super) async fn get(&self, name: String, with_all: bool) -> Result<ReadReply, StoreError> {
         match &self.to {
-            To::Server(_, reads) => reads.get(name).await,
+            To::Server(_, reads) => reads.get(name, with_all).await,
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => {
                 let mut batch = Batch::new();
                 batch.cmd("GET").arg(name);
-                Box::pin(cluster.send(&batch))
-                    .await?
-                    .pop()
-                    .ok_or_else(unexpected)
+                if with_all {
+                    batch.cmd("GET").arg(self.settings.keys.all());
+                }
+                let mut replies = Box::pin(cluster.send(&batch)).await?.into_iter();
+                let reply = replies.next().ok_or_else(unexpected)?;
+                Ok((reply, replies.next()))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The commands that read and create tenants' generations.
+//! The commands that read and create generations.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use super::scripts::millis;
 use super::transport::batch::Batch;
 use super::transport::reply::{Reply, read, unexpected};
 use super::transport::tracking::{begin_caching, watch};
-use crate::store::entry::{Generation, ReadGeneration};
+use crate::store::entry::{Generation, Group, ReadGeneration};
 use crate::store::error::StoreError;
 use crate::store::watch::Tracker;
 
 impl Commands {
-    /// Reads or creates a tenant's generation with tracking, and renews it in its last half day.
+    /// Reads or creates a generation with tracking, and renews it in its last half day.
     async fn read_and_watch(
         &self,
         name: &str,
@@ -57,13 +57,13 @@ impl Commands {
         }
     }
 
-    /// Reads the generation of a tenant, or creates it as `fresh`.
+    /// Reads the generation of a group, or creates it as `fresh`.
     pub(super) async fn read_generation(
         &self,
-        tenant: &str,
+        group: &Group,
         fresh: Generation,
     ) -> Result<ReadGeneration, StoreError> {
-        let name = self.keys.tenant(tenant);
+        let name = self.keys.generation(group);
         if let Some(tracker) = self.connection.tracker().filter(|tracker| tracker.is_on()) {
             return self.read_and_watch(&name, tracker, fresh).await;
         }
@@ -87,7 +87,7 @@ impl Commands {
         Ok(self.create_generation(&name, fresh, false).await?.0)
     }
 
-    /// Reads or creates a tenant's generation, with tracking if that is on, and then with `epoch` reads the epoch.
+    /// Reads or creates a generation, with tracking if that is on, and then with `epoch` reads the epoch.
     pub(super) async fn create_generation(
         &self,
         name: &str,

@@ -136,7 +136,7 @@ impl RedisStore {
             && parts.bound >= least
             && !self.endpoint.is_cluster();
         is_on.then(|| Tracking {
-            tracker: Tracker::new(parts.keys.tenants_begin_with()),
+            tracker: Tracker::new(parts.keys.all(), parts.keys.tenants_begin_with()),
             clock: parts.clock.clone(),
             bound: parts.bound,
             keys: Arc::clone(&parts.keys),

@@ -96,6 +96,30 @@ async fn an_own_invalidation_ends_a_stream_at_once() {
     }
 }
 
+/// Each stream asks again, and goes on if its token is still good.
+#[tokio::test]
+async fn an_invalidation_of_all_ends_the_streams_whose_tokens_are_revoked() {
+    let Some(world) = World::new(None) else {
+        return;
+    };
+    let (one, two) = (world.instance().await, world.instance().await);
+    for cache in [&two, &one] {
+        world.db.insert(TOKEN, Row::new("app"));
+        one.invalidate_all().await.unwrap();
+        cache.catch_up().await;
+        let stream = open(cache).await;
+        let loads = world.db.loads();
+        one.invalidate_all().await.unwrap();
+        until(|| world.db.loads() > loads).await;
+        cache.settles().await;
+        goes_on(&stream).await;
+        cache.catch_up().await;
+        world.db.revoke(TOKEN);
+        one.invalidate_all().await.unwrap();
+        ends(stream).await;
+    }
+}
+
 #[tokio::test]
 async fn a_stream_ends_when_its_token_expires() {
     let clock = ManualClock::new();
@@ -209,7 +233,8 @@ async fn a_stream_that_gets_no_watch_asks_once_in_a_bound() {
     cache.check_store().await.unwrap();
     eventually("it is tracked", async || cache.stats().client_tracking).await;
     let stream = open(&cache).await;
-    assert_eq!((cache.stats().local_records, cache.stats().watched), (0, 0));
+    // The generation of all entries is watched.
+    assert_eq!((cache.stats().local_records, cache.stats().watched), (0, 1));
     let count = |command| world.server.command_count(command);
     let reads = count("get");
     for _ in 0..40 {

@@ -1,4 +1,5 @@
-//! The values of the digest layout: their kind, the version of the format, and JSON (`V1{…}`, `N1`, `D2{…}`).
+//! The values of the digest layout: their kind, the version of the format, and JSON (`V1{…}`, `D2{…}`) or the generation of
+//! all entries (`N1…`).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::shared::{
     Decoded, EncodeError, LEASE, guarded, read_metadata, within_limit, write_metadata,
 };
 use super::times;
-use crate::store::entry::{Entry, Generation, Value};
+use crate::store::entry::{Entry, Generation, ShortGeneration, Value};
 use crate::store::keys::KeyDigest;
 use crate::token::{Scopes, TokenRecord};
 
@@ -36,6 +37,9 @@ struct RecordJson<'a> {
     created_at: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<&'a str>,
+    /// The first half of the generation of all entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    all: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<&'a str>,
     /// The time from the soft end to the end of the entry, in milliseconds.
@@ -66,6 +70,8 @@ struct ReadRecordJson<'a, M> {
     #[serde(borrow)]
     expires_at: Option<Text<'a>>,
     #[serde(borrow)]
+    all: Option<Text<'a>>,
+    #[serde(borrow)]
     generation: Option<Text<'a>>,
     soft: Option<u64>,
     denied: Option<String>,
@@ -84,7 +90,10 @@ pub(crate) fn encode<M: Serialize>(
     digest: &KeyDigest,
 ) -> Result<Vec<u8>, EncodeError> {
     let bytes = match value {
-        Value::Absent(_) => ABSENT.to_vec(),
+        Value::Absent(entry) => {
+            let all = entry.all.map(|all| all.to_string());
+            [ABSENT, all.unwrap_or_default().as_bytes()].concat()
+        }
         Value::Found(entry) => encode_record(entry, digest)?,
     };
     within_limit(bytes)
@@ -99,6 +108,7 @@ fn encode_record<M: Serialize>(
     let created_at = record.created_at.map(times::to_rfc3339);
     let expires_at = record.expires_at.map(times::to_rfc3339);
     let digest = digest.to_string();
+    let all = entry.all.map(|all| all.to_string());
     let generation = entry.generation.map(|generation| generation.to_string());
     let json = RecordJson {
         id: &record.id,
@@ -109,6 +119,7 @@ fn encode_record<M: Serialize>(
         last_used_at: last_used_at.as_deref(),
         created_at: created_at.as_deref(),
         expires_at: expires_at.as_deref(),
+        all: all.as_deref(),
         generation: generation.as_deref(),
         soft: soft(entry.grace()),
         denied: record.denied.as_deref().map(AsRef::as_ref),
@@ -131,10 +142,9 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> D
     if bytes.starts_with(LEASE) {
         return Decoded::Lease;
     }
-    let value = if bytes == ABSENT {
-        Some(Value::Absent(Arc::new(Entry::new((), None))))
-    } else {
-        decode_record(bytes, digest).map(|entry| Value::Found(Arc::new(entry)))
+    let value = match bytes.strip_prefix(ABSENT) {
+        Some(all) => decode_absent(all).map(|entry| Value::Absent(Arc::new(entry))),
+        None => decode_record(bytes, digest).map(|entry| Value::Found(Arc::new(entry))),
     };
     value.map_or(Decoded::Corrupt, Decoded::Value)
 }
@@ -145,6 +155,16 @@ fn each<T>(text: Option<Text<'_>>, read: impl Fn(&str) -> Option<T>) -> Option<O
         None => Some(None),
         Some(Text(text)) => read(&text).map(Some),
     }
+}
+
+/// Reads the rest of a negative. A former release wrote none.
+fn decode_absent(all: &[u8]) -> Option<Entry<()>> {
+    let all = if all.is_empty() {
+        None
+    } else {
+        Some(ShortGeneration::parse(std::str::from_utf8(all).ok()?)?)
+    };
+    Some(Entry::new((), None).under(all))
 }
 
 fn decode_record<M: DeserializeOwned>(
@@ -161,6 +181,7 @@ fn decode_record<M: DeserializeOwned>(
     if json.id.is_empty() || !digest.is_written(&json.digest.0) || json.denied.is_some() != denied {
         return None;
     }
+    let all = each(json.all, ShortGeneration::parse)?;
     let generation = each(json.generation, Generation::parse)?;
     let entry = Entry::new(
         TokenRecord {
@@ -178,7 +199,8 @@ fn decode_record<M: DeserializeOwned>(
         },
         generation,
     );
-    Some(entry.with_grace(Duration::from_millis(json.soft.unwrap_or(0))))
+    let grace = Duration::from_millis(json.soft.unwrap_or(0));
+    Some(entry.under(all).with_grace(grace))
 }
 
 #[cfg(test)]

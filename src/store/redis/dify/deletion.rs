@@ -21,9 +21,9 @@ const STEP: usize = 500;
 
 impl Dify<'_> {
     /// Returns whether this layout deletes `what` in its own way. On a cluster, which cannot be scanned over
-    /// one connection, a token's keys are deleted as in the other layout, and a tenant's cannot be deleted.
+    /// one connection, a token's keys are deleted as in the other layout, and a tenant's or all cannot be deleted.
     pub(crate) fn deletes(self, what: Deletion<'_>) -> bool {
-        matches!(what, Deletion::Tenant(_)) || !self.commands.connection.is_cluster()
+        !matches!(what, Deletion::Token { .. }) || !self.commands.connection.is_cluster()
     }
 
     /// Deletes over one connection, and reads the registry over it.
@@ -99,6 +99,22 @@ impl Dify<'_> {
                 confirmed(&session.send(&batch).await?)?;
                 self.delete_indexed(session, tenant).await?;
                 self.sweep_tenant(session, tenant).await
+            }
+            Deletion::All => self.sweep(session).await,
+        }
+    }
+
+    /// Deletes all entries and leases. A load whose lease is deleted is not cached.
+    async fn sweep(self, session: &mut Session) -> Result<(), StoreError> {
+        let pattern = self.names.scan_pattern(None);
+        let mut cursor = 0;
+        loop {
+            let (next, names) = self.scan(session, &pattern, cursor).await?;
+            // guard: W15
+            delete_all(session, &names).await?;
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
             }
         }
     }

@@ -56,6 +56,7 @@ impl<'a> Dify<'a> {
             return Ok(AcquireReply {
                 acquired: Acquired::Taken(Seen::Lease),
                 epoch: None,
+                all: None,
             });
         }
         let reply = acquire.await;

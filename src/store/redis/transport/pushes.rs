@@ -74,7 +74,10 @@ mod tests {
 
     #[test]
     fn a_push_counts_for_the_test_that_wrote_its_key() {
-        let pushes = Pushes::new(Tracker::new("ns:tenant:".to_owned()));
+        let pushes = Pushes::new(Tracker::new(
+            "ns:tokens".to_owned(),
+            "ns:tenant:".to_owned(),
+        ));
         let take = |name: &str| {
             let names = vec![Value::BulkString(name.as_bytes().to_vec())];
             pushes.take(&PushInfo {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::batch::{Batch, Replies};
 use super::node::Node;
 use super::reply::{Reply, unexpected};
-use super::stealable::yield_stealable;
+use super::stealable::{Stealable, yield_stealable};
 use crate::store::error::StoreError;
 use crate::util::lock;
 use crate::util::task::spawn_stealable;
@@ -23,6 +23,8 @@ const MAX_KEYS: usize = 64;
 /// The reads of one server.
 pub(crate) struct ReadBatcher {
     node: Arc<Node>,
+    /// The name of the generation of all entries.
+    all: String,
     /// The number of reads that wait for their reply.
     in_flight: AtomicUsize,
     pending: Mutex<Pending>,
@@ -38,36 +40,56 @@ struct Pending {
     flushed_by: Option<Id>,
 }
 
+/// The reply for a key, and for the generation of all entries if that was asked for too.
+pub(crate) type ReadReply = (Reply, Option<Reply>);
+
 struct PendingRead {
     name: String,
-    reply: oneshot::Sender<Result<Reply, StoreError>>,
+    with_all: bool,
+    reply: oneshot::Sender<Result<ReadReply, StoreError>>,
 }
 
 impl ReadBatcher {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, all: String) -> Self {
         Self {
             node,
+            all,
             in_flight: AtomicUsize::new(0),
             pending: Mutex::default(),
             mget_refused: AtomicBool::new(false),
         }
     }
 
-    /// Reads the value of a key. For a key that does not hold a string the reply may be `Nil`, as `MGET`
-    /// says.
-    pub(crate) async fn get(self: &Arc<Self>, name: String) -> Result<Reply, StoreError> {
+    /// Reads the value of a key, and with it the generation of all entries. For a key that does not hold a string the
+    /// reply may be `Nil`, as `MGET` says.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        name: String,
+        with_all: bool,
+    ) -> Result<ReadReply, StoreError> {
         let in_flight = InFlight::begin(&self.in_flight);
         if in_flight.is_first {
-            let mut batch = Batch::new();
-            batch.cmd("GET").arg(name);
-            let mut replies = self.node.send(&batch).await?;
-            return replies.pop().ok_or_else(unexpected);
+            let mut replies = if with_all {
+                let names = [&name[..], &self.all].into_iter();
+                // guard: J10b
+                Stealable::new(Box::pin(self.read(names, 1))).await?
+            } else {
+                let mut batch = Batch::new();
+                batch.cmd("GET").arg(name);
+                self.node.send(&batch).await?
+            };
+            let all = if with_all { replies.pop() } else { None };
+            return Ok((replies.pop().ok_or_else(unexpected)?, all));
         }
         let (reply, receiver) = oneshot::channel();
         let here = Some(Handle::current().id());
         let (is_first_pending, flushed_by) = {
             let mut pending = lock(&self.pending);
-            pending.reads.push(PendingRead { name, reply });
+            pending.reads.push(PendingRead {
+                name,
+                with_all,
+                reply,
+            });
             let is_first = pending.reads.len() == 1;
             if is_first {
                 pending.flushed_by = here;
@@ -128,39 +150,55 @@ impl ReadBatcher {
                     let _ = read.reply.send(Err(error.clone()));
                 }
             }
-            Ok(replies) => {
+            Ok((replies, all)) => {
                 for (read, reply) in reads.into_iter().zip(replies) {
-                    let _ = read.reply.send(Ok(reply));
+                    let all = all.clone().filter(|_| read.with_all);
+                    let _ = read.reply.send(Ok((reply, all)));
                 }
             }
         }
     }
 
-    /// Returns a reply for each read.
-    async fn replies(&self, reads: &[PendingRead]) -> Result<Replies, StoreError> {
-        if !self.mget_refused.load(Ordering::Relaxed) {
+    /// Returns a reply for each read, and one for all of those who asked for the generation of all entries.
+    async fn replies(&self, reads: &[PendingRead]) -> Result<(Replies, Option<Reply>), StoreError> {
+        let with_all = reads.iter().any(|read| read.with_all);
+        let names = reads.iter().map(|read| &read.name[..]);
+        let all = with_all.then_some(&self.all[..]);
+        let mut replies = self.read(names.chain(all), reads.len()).await?;
+        let all = if with_all { replies.pop() } else { None };
+        Ok((replies, all))
+    }
+
+    /// Reads the values of keys, for a number of callers.
+    async fn read<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str> + Clone,
+        callers: usize,
+    ) -> Result<Replies, StoreError> {
+        let count = names.clone().count();
+        if count > 1 && !self.mget_refused.load(Ordering::Relaxed) {
             let mut batch = Batch::new();
             let command = batch.cmd("MGET");
-            for read in reads {
-                command.arg(&read.name);
+            for name in names.clone() {
+                command.arg(name);
             }
-            match self.node.send_for(&batch, reads.len()).await?.pop() {
-                Some(Ok(Value::Array(values))) if values.len() == reads.len() => {
+            match self.node.send_for(&batch, callers).await?.pop() {
+                Some(Ok(Value::Array(values))) if values.len() == count => {
                     return Ok(values.into_iter().map(Ok).collect());
                 }
                 // guard: J5 C16
                 Some(Err(error)) if matches!(error.code(), Some("NOPERM" | "CROSSSLOT")) => {
                     self.mget_refused.store(true, Ordering::Relaxed);
                 }
-                Some(Err(error)) => return Ok(vec![Err(error); reads.len()]),
+                Some(Err(error)) => return Ok(vec![Err(error); count]),
                 _ => return Err(unexpected()),
             }
         }
         let mut batch = Batch::new();
-        for read in reads {
-            batch.cmd("GET").arg(&read.name);
+        for name in names {
+            batch.cmd("GET").arg(name);
         }
-        self.node.send_for(&batch, reads.len()).await
+        self.node.send_for(&batch, callers).await
     }
 }
 

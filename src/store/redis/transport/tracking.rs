@@ -263,7 +263,7 @@ mod tests {
 
     fn tracking() -> Tracking {
         Tracking {
-            tracker: Tracker::new("ns:tenant:".to_owned()),
+            tracker: Tracker::new("ns:tokens".to_owned(), "ns:tenant:".to_owned()),
             clock: Clock::System,
             bound: Duration::from_secs(1),
             keys: Arc::new(Keys::new("ns".to_owned(), KeyLayout::digest()).unwrap()),
