@@ -580,8 +580,8 @@ mod redis_only {
         assert_eq!(
             json,
             serde_json::json!({
-                "id": "tok-\"1\"é", "app_id": null, "tenant_id": "t-1", "type": "app",
-                "scope": "orders:read stock", "digest": hex, "last_used_at": null,
+                "id": "tok-\"1\"é", "tenant_id": "t-1", "type": "app",
+                "scope": "orders:read stock", "digest": hex,
                 "created_at": "2023-11-14T22:13:20.123456Z",
                 "expires_at": "2057-11-23T11:50:24.123456Z", "metadata": 7,
             })
