@@ -46,6 +46,8 @@
 //! | `sqlite` | SQLite, which is compiled in |
 //! | `postgres` | PostgreSQL |
 //! | `admin` | [an axum router of the administration](ApiKeys::admin_router) |
+//! | `cli` | the command line `api-token`, a binary; see the [guide](guide#command-line) |
+//! | `cli-tls` | TLS to Redis for it |
 //! | `test-util` | a clock that tests advance |
 //!
 //! At least one database is needed, and none is the default. TLS to PostgreSQL is enabled by one of sqlx's own features, for example

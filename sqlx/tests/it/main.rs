@@ -2,6 +2,11 @@
 
 mod admin;
 mod cache;
+mod cli;
+mod cli_changes;
+mod cli_outages;
+mod cli_reading;
+mod cli_secrets;
 mod contract;
 mod crash;
 mod from_demo;
