@@ -6,6 +6,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tower_api_token::{BearerToken, BoxError, TokenDigest, TokenFormat};
@@ -17,6 +19,30 @@ use crate::error::Error;
 use crate::random;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How long the outbox waits for one answer of the database or of the service's code: more than the 2 s for which a
+/// query waits for a connection.
+const LONGEST_STEP: Duration = Duration::from_secs(5);
+
+/// Awaits all of these at the same time, and returns their results in the same order.
+pub(crate) async fn join_all<T>(futures: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    let mut running: Vec<_> = futures.into_iter().map(Some).collect();
+    let mut results: Vec<Option<T>> = running.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, result) in running.iter_mut().zip(&mut results) {
+            if let Some(Poll::Ready(done)) = future.as_mut().map(|it| it.as_mut().poll(context)) {
+                (*future, *result) = (None, Some(done));
+            }
+        }
+        if running.iter().all(Option::is_none) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}
 
 /// Finds the text of a key by its digest.
 pub(crate) type Texts = Arc<
@@ -43,6 +69,23 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.clock.now()
+    }
+
+    /// Awaits a step of the outbox, for as long as one may take. guard: K18
+    ///
+    /// # Errors
+    /// Returns an error if it does not end in time.
+    pub(crate) async fn step<T, E>(&self, step: impl Future<Output = Result<T, E>>) -> Result<T, E>
+    where
+        E: From<std::io::Error>,
+    {
+        tokio::select! {
+            result = step => result,
+            () = self.clock.sleep(LONGEST_STEP) => {
+                let message = format!("no answer in {} s", LONGEST_STEP.as_secs());
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message).into())
+            }
+        }
     }
 
     pub(crate) fn sql(&self, statement: &str) -> String {

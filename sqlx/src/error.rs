@@ -107,8 +107,9 @@ pub enum ChangeError<T> {
 
 /// A change that is committed, and whose invalidation is not confirmed.
 ///
-/// Every instance keeps repeating the invalidation in the background. Repeating the change itself is safe, and waits
-/// for a confirmation once more.
+/// Every instance that has a cache keeps repeating the invalidation in the background. Repeating a revocation or a
+/// suspension is safe, and waits for a confirmation once more. A rotation, an import and an undone rotation happen
+/// once: take their result from here. It may have the only copy of a key's text.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Unconfirmed<T> {

@@ -167,6 +167,9 @@ impl ApiKeys {
     /// Replaces a key: creates a successor with a text of its own and all that was granted to the key, which expires after
     /// `overlap`. Without an overlap it is revoked.
     ///
+    /// While the store is away, the rotation is committed and unconfirmed, and
+    /// [`into_committed`](ChangeError::into_committed) of the error has the successor's text. A `?` would lose it.
+    ///
     /// A key is rotated once. It cannot be answered twice with the successor's text, so who lost the answer rotates the
     /// successor, without an overlap. [`rotation`](Self::rotation) shows who still uses the key.
     pub fn rotate(&self, id: impl Into<String>, overlap: Duration) -> Change<Rotated> {
@@ -187,6 +190,9 @@ impl ApiKeys {
     }
 
     /// Revokes a key. Revoking it again keeps the time of the first revocation, and waits for a confirmation once more.
+    ///
+    /// The successor of its rotation is another key, also if that rotation was committed just before:
+    /// [`Key::successor_id`] of the result names it.
     pub fn revoke(&self, id: impl Into<String>) -> Change<Key> {
         let id = id.into();
         self.change(async move |core, actor| {
@@ -195,6 +201,9 @@ impl ApiKeys {
     }
 
     /// Revokes all keys of a tenant, and returns how many were not revoked before.
+    ///
+    /// This includes the successors of rotations that are under way. A key that is issued or imported at the same time
+    /// may be committed after it, and is accepted: [suspend](Self::suspend) the tenant first.
     pub fn revoke_all(&self, tenant: impl Into<String>) -> Change<u64> {
         let tenant = tenant.into();
         self.change(async move |core, actor| {

@@ -70,18 +70,24 @@ pub(crate) async fn revoke_all(
             ) UPDATE ~keys AS k SET revoked_at = $2 FROM locked WHERE k.id = locked.id"
         }
     });
+    let remain =
+        core.sql("SELECT EXISTS (SELECT 1 FROM ~keys WHERE tenant_id = $1 AND revoked_at IS NULL)");
     let exists = core.sql("SELECT EXISTS (SELECT 1 FROM ~keys WHERE tenant_id = $1)");
     let pending = Pending::of_tenant(tenant, now)?;
     let revoked = on_pool!(&core.database, pool => {
         let mut transaction = pool.begin().await?;
         let mut revoked = 0;
-        // guard: K8. A rotation that had begun before may have added a successor, which this statement did not see when it
-        // waited for the rotated key. The next one does.
+        // A rotation that had begun before may have added a successor, which this statement did not see when it waited
+        // for the rotated key. It may even have revoked nothing: a rotation without overlap revokes the key that this
+        // waited for. So the loop ends when a read finds no valid key. It sees what was committed before it, and the
+        // predecessor of a rotation that is not committed as valid. guard: K8, K16
         loop {
             let update = sqlx::query(&update).persistent(false).bind(tenant).bind(Timestamp::from(now));
-            match update.execute(&mut *transaction).await?.rows_affected() {
-                0 => break,
-                more => revoked += more,
+            let more = update.execute(&mut *transaction).await?.rows_affected();
+            revoked += more;
+            let remain: bool = sqlx::query_scalar(&remain).persistent(false).bind(tenant).fetch_one(&mut *transaction).await?;
+            if !remain {
+                break;
             }
         }
         if revoked == 0 {

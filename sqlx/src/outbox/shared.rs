@@ -9,8 +9,9 @@ use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tower_api_token::BoxError;
 
-use crate::core::Core;
+use crate::core::{Core, join_all};
 use crate::error::UnconfirmedCause;
 use crate::outbox::bound::{BoundCache, Target, Wait};
 use crate::outbox::pending::{Pending, Subject};
@@ -79,6 +80,7 @@ impl Shared {
     ) -> Result<(DateTime<Utc>, DateTime<Utc>), UnconfirmedCause> {
         let now = self.core.now();
         let mut at = (now, now);
+        let (mut ids, mut failed) = (Vec::new(), None);
         for (number, one) in pending.iter().enumerate() {
             // What the last one waits for has happened to those before it, too.
             let all_instances = wait.all_instances && number + 1 == pending.len();
@@ -87,22 +89,28 @@ impl Shared {
                 ..wait
             };
             match self.invalidate(&one.subject, wait).await {
-                Ok(times) => at = (at.0.max(times.0), at.1.max(times.1)),
-                Err(cause) => {
-                    self.unconfirmed.notify_one();
-                    return Err(cause);
+                Ok(times) => {
+                    at = (at.0.max(times.0), at.1.max(times.1));
+                    ids.push(one.id.as_str());
                 }
+                Err(cause) => failed = failed.or(Some(cause)),
             }
         }
-        let ids: Vec<&str> = pending.iter().map(|one| one.id.as_str()).collect();
         // The invalidation is done even if its row cannot be deleted now. It is then merely repeated. guard: K15
-        if let Err(error) = self.core.delete_pending(&ids).await {
+        if let Err(error) = self.core.step(self.core.delete_pending(&ids)).await {
             tracing::warn!(%error, "a confirmed invalidation could not be deleted from the outbox and will be repeated");
         }
-        Ok(at)
+        match failed {
+            None => Ok(at),
+            Some(cause) => {
+                self.unconfirmed.notify_one();
+                Err(cause)
+            }
+        }
     }
 
-    /// Invalidates the subject in every bound cache.
+    /// Invalidates the subject in every bound cache, at the same time: one whose store is away must not keep it from the
+    /// others. Returns the first failure.
     pub(crate) async fn invalidate(
         &self,
         subject: &Subject,
@@ -116,8 +124,11 @@ impl Shared {
         let target = self.target(subject).await?;
         let now = self.core.now();
         let mut at = (now, now);
-        for cache in caches {
-            let receipt = cache.invalidate(target.clone(), wait).await;
+        let all = caches
+            .iter()
+            .map(|cache| cache.invalidate(target.clone(), wait));
+        // guard: K19
+        for receipt in join_all(all.collect()).await {
             let receipt = receipt.map_err(UnconfirmedCause::Invalidation)?;
             at.0 = at.0.max(receipt.confirmed_at());
             at.1 = at.1.max(receipt.effective_at());
@@ -133,12 +144,34 @@ impl Shared {
         let Some(texts) = &self.core.texts else {
             return Ok(Target::Digest(digest));
         };
-        match texts(digest).await {
+        let found = self
+            .core
+            .step(async { texts(digest).await.map_err(Unfound) });
+        match found.await {
+            // Another text has other keys in the store, so that its invalidation would confirm nothing. guard: K20
+            Ok(Some(text)) if text.digest() != digest => {
+                Err(Unfound("it has another digest".into()).into())
+            }
             Ok(Some(text)) => Ok(Target::Text(text)),
             // The cache then says whether its layout needs the text.
             Ok(None) => Ok(Target::Digest(digest)),
-            Err(error) => Err(UnconfirmedCause::Text(error.into())),
+            Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Why the text of a key was not found.
+struct Unfound(BoxError);
+
+impl From<std::io::Error> for Unfound {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<Unfound> for UnconfirmedCause {
+    fn from(Unfound(error): Unfound) -> Self {
+        Self::Text(error.into())
     }
 }
 

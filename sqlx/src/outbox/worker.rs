@@ -8,11 +8,13 @@
 //! was confirmed, and a newer change of the same subject gives the row a new id. Two instances may
 //! invalidate the same subject, which costs a command and is harmless.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinError;
+use tower_api_token::InvalidateErrorKind;
 
 use crate::error::UnconfirmedCause;
 use crate::outbox::bound::Wait;
@@ -101,34 +103,61 @@ async fn all_answer(shared: &Shared) -> bool {
     true
 }
 
-/// Performs pending invalidations until all are confirmed or one fails: the next would probably fail
-/// too, each after a timeout. A failed one is sorted behind the others, so it cannot block them.
+/// Tries each pending invalidation once, and returns the first failure after that: one that can never succeed must not
+/// delay the others. It ends earlier if no store answers, because the next would fail too, each after a timeout.
 pub(crate) async fn round(shared: &Shared) -> Result<u64, Failed> {
     let core = &shared.core;
     let mut confirmed = 0;
+    let (mut failed, mut first) = (HashSet::new(), None);
     loop {
-        let batch = core.pending(BATCH).await?;
-        let (mut ids, mut failed) = (Vec::new(), None);
+        let mut batch = core.step(core.pending(BATCH)).await?;
+        let is_last = batch.len() < BATCH as usize;
+        batch.retain(|pending| !failed.contains(&pending.id));
+        let (mut ids, mut are_away) = (Vec::new(), false);
         for pending in &batch {
             match shared.invalidate(&pending.subject, Wait::default()).await {
                 Ok(_) => ids.push(pending.id.as_str()),
+                // guard: K21
                 Err(cause) => {
-                    failed = Some((cause, &pending.id));
-                    break;
+                    core.step(core.count_attempt(&pending.id)).await?;
+                    failed.insert(pending.id.clone());
+                    are_away = may_be_away(&cause) && !any_answers(shared).await;
+                    first.get_or_insert(cause);
+                    if are_away {
+                        break;
+                    }
                 }
             }
         }
         // In one statement. If the process is killed before, they are merely repeated.
-        core.delete_pending(&ids).await?;
+        core.step(core.delete_pending(&ids)).await?;
         confirmed += ids.len() as u64;
-        if let Some((cause, id)) = failed {
-            core.count_attempt(id).await?;
-            return Err(Failed::Invalidation(cause));
-        }
-        if batch.len() < BATCH as usize {
-            return Ok(confirmed);
+        // Those that failed are the last ones.
+        if are_away || is_last || batch.is_empty() {
+            return match first {
+                None => Ok(confirmed),
+                Some(cause) => Err(Failed::Invalidation(cause)),
+            };
         }
     }
+}
+
+/// Returns whether the next invalidation would fail too, if no store answers.
+fn may_be_away(cause: &UnconfirmedCause) -> bool {
+    match cause {
+        UnconfirmedCause::NoCache => true,
+        UnconfirmedCause::Invalidation(error) => error.kind() == InvalidateErrorKind::NotConfirmed,
+        _ => false,
+    }
+}
+
+async fn any_answers(shared: &Shared) -> bool {
+    for cache in shared.caches() {
+        if cache.check_store().await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 /// The error that ended a round.

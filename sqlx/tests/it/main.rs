@@ -16,6 +16,8 @@ mod load;
 mod migrations;
 mod operations;
 mod outbox;
+mod outbox_failures;
+mod races;
 mod rotation;
 mod tenants;
 mod world;

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
-use tower_api_token::BearerToken;
 use tower_api_token::test_util::ManualClock;
 use tower_api_token_sqlx::{ChangeError, Error, NewKey};
 
-use crate::world::{World, answer, eventually, issue};
+use crate::world::{World, answer, issue};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -199,48 +198,4 @@ async fn rotation_whose_successor_was_rotated_cannot_be_undone(world: World) {
     // In the other order.
     keys.undo_rotation(&second.id).await.unwrap();
     keys.undo_rotation(&first.id).await.unwrap();
-}
-
-/// PostgreSQL alone: SQLite has one writer at a time.
-#[tokio::test(flavor = "multi_thread")]
-async fn successor_of_a_rotation_that_is_under_way_is_revoked_with_its_tenant() {
-    let world = World::postgres();
-    let World::Postgres(server, schema) = &world else {
-        unreachable!()
-    };
-    let keys = world.keys().await;
-    let cache = keys.cache().build().unwrap();
-    let old = issue(&keys).await;
-    let pool = sqlx::PgPool::connect(&server.url()).await.unwrap();
-    // A rotation by another process, which has not committed.
-    let successor = BearerToken::new("the-text-of-the-successor-0123");
-    let mut rotation = pool.begin().await.unwrap();
-    let table = format!("{schema}.api_token_keys");
-    for statement in [
-        format!(
-            "UPDATE {table} SET successor_id = 'key_x' WHERE id = '{}'",
-            old.key.id
-        ),
-        format!(
-            "INSERT INTO {table} (id, tenant_id, digest, created_at) \
-             VALUES ('key_x', 'acme', decode('{}', 'hex'), now())",
-            successor.digest()
-        ),
-    ] {
-        sqlx::query(&statement)
-            .execute(&mut *rotation)
-            .await
-            .unwrap();
-    }
-    let revoking = tokio::spawn(keys.revoke_all("acme").into_future());
-    eventually("the revocation waits for the rotation", async || {
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1";
-        let count = sqlx::query_scalar::<_, i64>(waiting).bind(format!("%{schema}%"));
-        count.fetch_one(&pool).await.unwrap() > 0
-    })
-    .await;
-    rotation.commit().await.unwrap();
-    assert_eq!(*revoking.await.unwrap().unwrap(), 2);
-    assert_eq!(answer(&cache, &old.token).await, "invalid");
-    assert_eq!(answer(&cache, &successor).await, "invalid");
 }
