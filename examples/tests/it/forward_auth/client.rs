@@ -17,7 +17,8 @@ pub(super) fn ask(address: SocketAddr, request: &str, lines: &[&str]) -> Answer 
 pub(super) fn send(address: SocketAddr, request: &str, lines: &[&str], body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        // Longer than Traefik waits for the verifier, and shorter than it waits for a body.
+        .set_read_timeout(Some(Duration::from_secs(45)))
         .unwrap();
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     let head = format!("{request} HTTP/1.1\r\nHost: {address}\r\n{lines}\r\n");
