@@ -99,7 +99,7 @@ async fn suspend(State(service): State<Service>) -> StatusCode {
     confirmed(&invalidated)
 }
 
-/// Not confirmed does not happen with the store in memory. See `examples/postgres` for Redis.
+/// Not confirmed does not happen with the store in memory. See `examples/own_table` for Redis.
 fn confirmed(invalidated: &Result<InvalidationReceipt, InvalidateError>) -> StatusCode {
     match invalidated {
         Ok(_) => StatusCode::NO_CONTENT,

@@ -125,7 +125,7 @@ async fn revoke(State(service): State<Service>, caller: CachedApiToken) -> Statu
     service.table.remove(token.digest());
     match service.cache.invalidate(token.expose()).await {
         Ok(_) => StatusCode::NO_CONTENT,
-        // Not confirmed, which does not happen with the store in memory. See `examples/postgres` for Redis.
+        // Not confirmed, which does not happen with the store in memory. See `examples/own_table` for Redis.
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -238,10 +238,13 @@ fn the_frameworks_examples_are_part_of_programs_that_are_tested() {
 
 #[test]
 fn the_outbox_of_the_guide_is_the_one_that_is_tested() {
-    let programs = ["examples/postgres/outbox.rs", "examples/postgres/tokens.rs"];
+    let programs = [
+        "examples/own_table/outbox.rs",
+        "examples/own_table/tokens.rs",
+    ];
     assert_in_programs("docs/deployment.md", 2, &programs);
     let guide = read(Path::new("docs/deployment.md"));
-    let migration = read(Path::new("examples/postgres/migrations/0001_tokens.sql"));
+    let migration = read(Path::new("examples/own_table/migrations/0001_tokens.sql"));
     let table = migration.split_once("outbox.rs).\n").unwrap().1;
     assert!(guide.contains(table), "{table}");
 }

@@ -12,6 +12,8 @@ mod introspection;
 #[cfg(all(feature = "aide", feature = "openapi"))]
 mod openapi;
 #[cfg(feature = "postgres")]
+mod own_table;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod small;
 #[cfg(feature = "tonic")]

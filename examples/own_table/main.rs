@@ -1,5 +1,5 @@
-//! A loader on PostgreSQL, and changes with invalidations:
-//! `DATABASE_URL=postgres://… cargo run -p examples --bin postgres --features postgres`. With `REDIS_URL`
+//! A loader on a table of your own in PostgreSQL, and changes with invalidations:
+//! `DATABASE_URL=postgres://… cargo run -p examples --bin own_table --features postgres`. With `REDIS_URL`
 //! several instances share the cache, and a revocation by one takes effect on all.
 //!
 //! * The table has the digest of each token, with a unique index. A dump of it contains no usable token.
