@@ -8,18 +8,18 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder};
+use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, TokenLoader as _};
+use tower_api_token_sqlx::{ApiKeys, Database, Error};
 
-use crate::config::{self, Config, Redis, StartError};
-use crate::db::{Database, Seeded, StoredForm, TextCount};
-use crate::last_use;
+use crate::config::{self, Config, Redis, StartError, TYPES};
 use crate::live::Live;
-use crate::loader;
 use crate::metrics;
 use crate::observer::Observer;
-use crate::outbox::Outbox;
 use crate::routes::{self, Shared};
+use crate::seed::{self, Opened, Seeded};
 use crate::serve::serve;
+use crate::tables::{Tables, TextCount};
 
 /// How long writing the last uses and closing the database may take, after requests were drained.
 /// Closing waits for queries, which a database that hangs never answers.
@@ -35,9 +35,7 @@ pub struct Server {
     address: SocketAddr,
     router: Router,
     state: Arc<Shared>,
-    database: Database,
-    cache: ApiTokenCache,
-    outbox: Outbox,
+    keys: ApiKeys,
     drain: Duration,
     client_timeout: Duration,
     metrics: PrometheusHandle,
@@ -59,40 +57,43 @@ impl Server {
             .local_addr()
             .map_err(|error| StartError::of("LISTEN", error))?;
 
-        let described = config.database.to_string();
-        let database = Database::open(config.database.clone())
-            .await
-            .map_err(|message| StartError::of("DATABASE_URL", format!("{described}: {message}")))?;
+        let Opened {
+            keys,
+            tables,
+            seeded,
+        } = open(&config).await?;
+        // Before there is a cache: one of the wrong layout must not work off the outbox.
+        if config.layout.needs_texts() {
+            require_texts(&tables).await?;
+        }
         let metrics = metrics::install()?;
-        let cache = cache(&config, &database)?;
+        let recorder = LastUseRecorder::new(keys.last_use_sink())
+            .interval(config.last_use_interval)
+            .flush_interval(config.last_use_flush)
+            .shutdown_timeout(CLOSE_TIMEOUT * 4 / 5);
+        let cache = builder(&config, &keys).last_use(recorder).build();
+        let cache = cache.map_err(config::refused_setting)?;
+        keys.bind(&cache);
         let observer = match &config.redis {
             Some(_) => {
-                let other = builder(&config, &database).build();
+                let other = builder(&config, &keys).build();
                 Some(Observer::new(other.map_err(config::refused_setting)?))
             }
             None => None,
         };
 
-        let stored_form = config.layout.stored_form();
-        let seeded = database.seed(stored_form).await.map_err(database_error)?;
-        if stored_form == StoredForm::Text {
-            require_texts(&database).await?;
-        }
-        let tenant = database.any_tenant().await.map_err(database_error)?;
+        let tenant = tables.any_tenant().await.map_err(database_error)?;
         let banner = banner(&config, address, seeded.as_deref(), tenant.as_deref());
 
-        let outbox = Outbox::new(database.clone(), cache.clone());
         let state = Arc::new(Shared {
-            database: database.clone(),
-            cache: cache.clone(),
-            outbox: outbox.clone(),
+            keys: keys.clone(),
+            tables,
+            cache,
             metrics: metrics.clone(),
-            stored_form,
             format: config.format,
             admin_digest: config.admin_token.digest(),
-            negative_ttl: config.negative_ttl,
             redis: config.redis.as_ref().map(Redis::kind),
-            live: Live::new(),
+            live: Arc::new(Live::new()),
             observer,
             client_timeout: config.client_timeout,
         });
@@ -101,9 +102,7 @@ impl Server {
             address,
             router: routes::router(Arc::clone(&state)),
             state,
-            database,
-            cache,
-            outbox,
+            keys,
             drain: config.drain,
             client_timeout: config.client_timeout,
             metrics,
@@ -127,7 +126,6 @@ impl Server {
     /// Both have a time limit, so neither a client that never finishes nor a database that hangs keeps
     /// the process alive.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let outbox = tokio::spawn(self.outbox.run());
         let live = tokio::spawn(routes::live::run(Arc::clone(&self.state)));
         let upkeep = tokio::spawn(metrics::keep_up(self.metrics));
         let (draining, begun) = tokio::sync::oneshot::channel();
@@ -148,16 +146,14 @@ impl Server {
             () = serve => {}
             () = too_late => tracing::warn!("dropping connections that are still open"),
         }
-        // Safe at any point: its rows stay in the database for the next start or another instance.
-        outbox.abort();
         live.abort();
         upkeep.abort();
         let close = async {
-            let unwritten = self.cache.shutdown().await;
+            let unwritten = self.keys.shutdown().await;
             if unwritten > 0 {
                 tracing::warn!(unwritten, "last uses were not written and are lost");
             }
-            self.database.close().await;
+            self.keys.database().close().await;
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, close).await.is_err() {
             tracing::warn!("dropping the connections of a database that does not answer");
@@ -167,8 +163,8 @@ impl Server {
 
 /// Refuses a database without the text of every token: the Dify layout could not invalidate the others,
 /// so that revoking them would have no effect.
-async fn require_texts(database: &Database) -> Result<(), StartError> {
-    let TextCount { tokens, texts } = database.count_texts().await.map_err(database_error)?;
+async fn require_texts(tables: &Tables) -> Result<(), StartError> {
+    let TextCount { tokens, texts } = tables.count_texts().await.map_err(database_error)?;
     if texts == tokens {
         return Ok(());
     }
@@ -186,25 +182,43 @@ fn database_error(error: sqlx::Error) -> StartError {
     StartError::of("DATABASE_URL", error)
 }
 
-fn cache(config: &Config, database: &Database) -> Result<ApiTokenCache, StartError> {
-    let recorder = last_use::recorder(database.clone())
-        .interval(config.last_use_interval)
-        .flush_interval(config.last_use_flush)
-        .shutdown_timeout(CLOSE_TIMEOUT * 4 / 5);
-    let cache = builder(config, database).last_use(recorder).build();
-    cache.map_err(config::refused_setting)
+/// Opens the keys in the database of the configuration. The error is one line, which may be shown to the operator.
+async fn open(config: &Config) -> Result<Opened, StartError> {
+    let target = &config.database;
+    let opened = async {
+        let database = Database::connect(target.url()).await?;
+        seed::open(database, &config.layout).await
+    };
+    opened.await.map_err(|error| {
+        let reason = match &error {
+            Error::Database(error) => config::reason(error),
+            other => other.to_string(),
+        };
+        StartError::of("DATABASE_URL", format!("{target}: {reason}"))
+    })
 }
 
 /// Returns an instance's settings, apart from its last uses.
-fn builder(config: &Config, database: &Database) -> ApiTokenCacheBuilder<()> {
-    let (database, delay) = (database.clone(), config.load_delay);
-    let loader = move |lookup| loader::load(database.clone(), delay, lookup);
+fn builder(config: &Config, keys: &ApiKeys) -> ApiTokenCacheBuilder<()> {
+    let (keys, delay) = (keys.loader(), config.load_delay);
+    let loader = move |lookup| {
+        let keys = keys.clone();
+        async move {
+            let record = keys.load(lookup).await;
+            // After the query, never before: a delayed answer may be out of date when it arrives, which is the
+            // race that the demo is to show.
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            record
+        }
+    };
     let mut builder = ApiTokenCache::builder(loader)
         .ttl(config.ttl)
         .negative_ttl(config.negative_ttl)
         .local_capacity(config.local_capacity)
         .max_staleness(config.max_staleness)
-        .token_types(["app", "dataset"]);
+        .token_types(TYPES);
     if let Some(redis) = &config.redis {
         #[cfg(feature = "tls")]
         if redis.is_tls() {
@@ -239,7 +253,7 @@ fn banner(
     };
     let _ = writeln!(text, "key layout: {}", config.layout);
     let _ = writeln!(text, "token format: {}", config.format);
-    if config.layout.stored_form() == StoredForm::Text {
+    if config.layout.needs_texts() {
         let holders = match &config.redis {
             Some(_) => "Redis and the database hold",
             None => "the database holds",

@@ -1,11 +1,10 @@
-//! The layout of the cache's keys, which decides what the database stores of a token.
+//! The layout of the cache's keys, which decides whether the database stores the text of tokens.
 
 use std::fmt;
 
 use tower_api_token::store::KeyLayout;
 
 use super::StartError;
-use crate::db::StoredForm;
 
 /// The values of `KEY_LAYOUT` and `REDIS_KEY_PREFIX`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +41,9 @@ impl Layout {
         }
     }
 
-    /// Returns what the database must store of each token.
-    pub fn stored_form(&self) -> StoredForm {
-        match self {
-            Self::Digest => StoredForm::Digest,
-            Self::Dify { .. } => StoredForm::Text,
-        }
+    /// Returns whether the database must store the text of each token.
+    pub fn needs_texts(&self) -> bool {
+        matches!(self, Self::Dify { .. })
     }
 }
 

@@ -3,7 +3,9 @@
 //! All values are read as text and checked here, so that every error has the same form: one line
 //! that names the variable.
 
+mod database;
 mod error;
+mod format;
 mod layout;
 mod redis;
 mod secrets;
@@ -17,14 +19,15 @@ use std::time::Duration;
 use clap::ArgMatches;
 use tracing_subscriber::filter::Targets;
 
+pub use database::Target;
+pub(crate) use database::reason;
 pub use error::StartError;
+pub use format::Format;
+pub(crate) use format::{TYPES, of_type};
 pub use layout::Layout;
 pub use redis::{Redis, RedisKind, refused_setting};
 pub use secrets::AdminToken;
 use variables::command;
-
-use crate::db::Target;
-use crate::format::Format;
 
 const DAY: u64 = 24 * 60 * 60;
 const CLIENT_TRACKING: &str = "CLIENT_TRACKING";

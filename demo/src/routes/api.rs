@@ -3,12 +3,12 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use tower_api_token::{ApiTokenLayer, CachedApiToken};
 
 use super::{AppState, live};
-use crate::db::Timestamp;
-use crate::format::{self, Format};
+use crate::config::{Format, of_type};
 use crate::observer;
 
 /// Returns the routes. Each has a layer of its own, because it accepts another type of token.
@@ -16,7 +16,7 @@ pub(super) fn routes(state: &AppState) -> Router<AppState> {
     let layer = |token_type| {
         let layer = ApiTokenLayer::builder(state.cache.clone()).token_type(token_type);
         let layer = match state.format {
-            Format::Checked => layer.token_format(format::of_type(token_type)),
+            Format::Checked => layer.token_format(of_type(token_type)),
             Format::Any => layer,
         };
         layer.build().expect("the cache declares these types")
@@ -37,6 +37,6 @@ async fn describe(State(state): State<AppState>, token: CachedApiToken) -> Json<
         "tenant_id": token.tenant_id(),
         "type": token.token_type(),
         "origin": token.origin().to_string(),
-        "last_used_at": token.last_used_at().map(|moment| Timestamp::from(moment).to_string()),
+        "last_used_at": token.last_used_at().map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
     }))
 }

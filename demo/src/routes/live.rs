@@ -20,7 +20,6 @@ use super::ops::health;
 use super::problem::Problem;
 use super::{AppState, NO_STORE};
 use crate::live::{Audience, Message};
-use crate::random;
 
 /// The whole page, which loads nothing else from any server.
 const PAGE: &str = include_str!("../live.html");
@@ -49,7 +48,7 @@ pub(super) fn routes() -> Router<AppState> {
 /// this server. The browser blocks injected scripts, requests to other servers, frames around the page (to
 /// steal a click on *revoke*), and every API that parses text as HTML.
 async fn page(State(state): State<AppState>) -> Result<Response, Problem> {
-    let nonce = random::nonce().map_err(|error| Problem::no_randomness(&error))?;
+    let nonce = nonce().map_err(|error| Problem::no_randomness(&error))?;
     let store = match state.redis {
         Some(kind) => format!("redis {kind}"),
         None => "memory".to_owned(),
@@ -69,6 +68,13 @@ async fn page(State(state): State<AppState>) -> Result<Response, Problem> {
     ];
     let html = PAGE.replace(NONCE, &nonce).replace(STORE, &store);
     Ok((headers, html).into_response())
+}
+
+/// Returns 128 random bits in hex, for the content security policy of one response.
+fn nonce() -> Result<String, getrandom::Error> {
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }
 
 /// Serves `GET /live`: the samples of the last minute, then one per second.

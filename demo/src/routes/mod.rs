@@ -5,13 +5,9 @@ mod admin_auth;
 mod api;
 pub(crate) mod live;
 mod new_tenant;
-mod new_token;
 mod openapi;
 mod ops;
 mod problem;
-mod rotate;
-mod token_list;
-mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +17,12 @@ use axum::http::HeaderName;
 use axum::http::header::CACHE_CONTROL;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_api_token::{ApiTokenCache, TokenDigest};
+use tower_api_token_sqlx::ApiKeys;
 
-use crate::config::RedisKind;
-use crate::db::{Database, StoredForm};
-use crate::format::Format;
+use crate::config::{Format, RedisKind};
 use crate::live::Live;
 use crate::observer::Observer;
-use crate::outbox::Outbox;
+use crate::tables::Tables;
 
 /// The header of responses that are secret or soon out of date.
 const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
@@ -38,22 +33,18 @@ pub(crate) type AppState = Arc<Shared>;
 /// The parts of this instance.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) database: Database,
+    pub(crate) keys: ApiKeys,
+    pub(crate) tables: Tables,
     pub(crate) cache: ApiTokenCache,
-    pub(crate) outbox: Outbox,
     pub(crate) metrics: PrometheusHandle,
-    /// What the database stores of a new token.
-    pub(crate) stored_form: StoredForm,
     /// Which tokens are looked up and imported.
     pub(crate) format: Format,
     /// The digest of the bearer token for `/admin`.
     pub(crate) admin_digest: TokenDigest,
-    /// How long a new token may be rejected if its invalidation is not confirmed.
-    pub(crate) negative_ttl: Duration,
     /// The kind of Redis; `None` for a store in memory.
     pub(crate) redis: Option<RedisKind>,
     /// The events of the live page.
-    pub(crate) live: Live,
+    pub(crate) live: Arc<Live>,
     /// The other instance that the live page compares with; `None` for a store in memory.
     pub(crate) observer: Option<Observer>,
     /// How long a client may take to send a body.

@@ -56,7 +56,7 @@ async fn readyz(State(state): State<AppState>) -> Response {
 
 /// Probes the database and the store.
 pub(super) async fn health(state: &AppState) -> Health {
-    let database = tokio::time::timeout(PROBE_TIMEOUT, state.database.ping());
+    let database = tokio::time::timeout(PROBE_TIMEOUT, state.keys.database().check());
     let store = tokio::time::timeout(PROBE_TIMEOUT, state.cache.check_store());
     let (database, store) = tokio::join!(database, store);
     Health {
@@ -71,9 +71,7 @@ async fn metrics(State(state): State<AppState>) -> Response {
     let mut text = state.metrics.render();
     // Unconfirmed invalidations are worth an alert. Without the database their number is unknown, and is
     // left out.
-    if let Ok(Ok(pending)) =
-        tokio::time::timeout(PROBE_TIMEOUT, state.database.pending_count()).await
-    {
+    if let Ok(Ok(pending)) = tokio::time::timeout(PROBE_TIMEOUT, state.keys.pending_count()).await {
         text.push_str(
             "# HELP demo_pending_invalidations Committed changes whose invalidation is not confirmed yet.\n\
              # TYPE demo_pending_invalidations gauge\n",

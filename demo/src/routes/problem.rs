@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 /// How long a request waits for the database.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,7 +17,6 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    members: Map<String, Value>,
 }
 
 impl Problem {
@@ -25,22 +24,7 @@ impl Problem {
         Self {
             status,
             detail: detail.into(),
-            members: Map::new(),
         }
-    }
-
-    /// Adds a member to the standard ones.
-    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(name.to_owned(), value.into());
-        self
-    }
-
-    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-    }
-
-    pub(super) fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
     }
 
     pub(super) fn no_randomness(error: &dyn fmt::Display) -> Self {
@@ -60,15 +44,13 @@ impl From<sqlx::Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = self.members;
-        body.insert("type".to_owned(), json!("about:blank"));
-        body.insert(
-            "title".to_owned(),
-            json!(self.status.canonical_reason().unwrap_or("Error")),
-        );
-        body.insert("status".to_owned(), json!(self.status.as_u16()));
-        body.insert("detail".to_owned(), json!(self.detail));
-        let mut response = (self.status, Value::Object(body).to_string()).into_response();
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
@@ -83,16 +65,9 @@ impl IntoResponse for Problem {
 }
 
 /// Waits for the database with a timeout, so that requests do not pile up while it hangs.
-pub(super) async fn with_timeout<T, E: From<sqlx::Error>>(
-    query: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    tokio::time::timeout(DATABASE_TIMEOUT, query)
-        .await
-        .unwrap_or_else(|_| {
-            Err(sqlx::Error::Io(std::io::Error::new(
-                std::io::ErrorKind::TimedOut,
-                "no answer in time",
-            ))
-            .into())
-        })
+pub(super) async fn with_timeout<T>(
+    query: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, Problem> {
+    let answer = tokio::time::timeout(DATABASE_TIMEOUT, query).await;
+    Ok(answer.unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))?)
 }

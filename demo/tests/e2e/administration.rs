@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use test_support::RedisServer;
 
 use super::answer::Answer;
-use super::server::{ADMIN, Database, Demo, unknown};
+use super::server::{ADMIN, Database, Demo, rfc3339, unknown};
 
 #[test]
 fn new_tenant_can_have_tokens() {
@@ -161,7 +161,7 @@ fn expired_token_is_rejected() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     let soon = chrono::Utc::now() + std::time::Duration::from_millis(1500);
-    let soon = demo::db::Timestamp::from(soon).to_string();
+    let soon = rfc3339(soon);
     let created = create(
         &demo,
         &json!({ "tenant_id": "acme", "type": "app", "expires_at": soon }),

@@ -1,9 +1,7 @@
 //! `KEY_LAYOUT=dify`: a Redis that is shared with Dify's Python service, whose commands the tests send.
 
-use demo::db::{Database as Pool, NewToken, StoredForm, TextCount, Timestamp};
 use serde_json::{Value, json};
 use test_support::RedisServer;
-use tower_api_token::{BearerToken, TokenDigest};
 
 use super::configuration::run_to_end;
 use super::server::{Database, Demo, Seeded, command, eventually};
@@ -41,20 +39,6 @@ fn python_sets(redis: &RedisServer, key: &str, id: &str, token: &Seeded) {
         token.tenant, token.text
     );
     redis.command(&["SETEX", key, "600", &json]).ok();
-}
-
-/// Runs one statement, as another program on the same database would.
-pub(crate) async fn execute(database: &Database, statement: &str) {
-    match database.open().await {
-        Pool::Sqlite(pool) => {
-            sqlx::query(statement).execute(&pool).await.unwrap();
-            pool.close().await;
-        }
-        Pool::Postgres(pool) => {
-            sqlx::query(statement).execute(&pool).await.unwrap();
-            pool.close().await;
-        }
-    }
 }
 
 #[test]
@@ -159,14 +143,14 @@ async fn deletion_by_python_takes_effect() {
     let (database, redis) = (Database::sqlite(), RedisServer::start());
     let demo = without_local_level(&database, &redis, &[]);
     let token = demo.token("acme", "app");
-    let revoke = "UPDATE tokens SET revoked_at = created_at WHERE tenant_id = 'acme'";
+    let revoke = "UPDATE api_token_keys SET revoked_at = created_at WHERE tenant_id = 'acme'";
     let key = entry(&token.text);
 
     demo.whoami(&token.text).expect_origin("loaded");
     demo.whoami(&token.text).expect_origin("shared");
     assert_eq!(redis.command(&["DEL", &key]).int(), 1);
     demo.whoami(&token.text).expect_origin("loaded");
-    execute(&database, revoke).await;
+    database.execute(revoke).await;
     demo.whoami(&token.text).expect_origin("shared");
     assert_eq!(redis.command(&["DEL", &key]).int(), 1);
     demo.whoami(&token.text).expect(401);
@@ -180,7 +164,9 @@ async fn deletion_by_python_takes_effect_in_the_local_level() {
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect_origin("loaded");
     demo.whoami(&token.text).expect_origin("local");
-    execute(&database, "UPDATE tokens SET revoked_at = created_at").await;
+    database
+        .execute("UPDATE api_token_keys SET revoked_at = created_at")
+        .await;
     redis.command(&["DEL", &entry(&token.text)]).int();
     eventually("the local entry ends", || {
         demo.whoami(&token.text).status == 401
@@ -312,7 +298,7 @@ async fn database_of_the_dify_layout_works_with_the_digest_layout() {
         .expect(200);
         demo.whoami(&token.text).expect(401);
         // As in README.md: the text may be cleared while the server runs.
-        execute(&database, "UPDATE tokens SET token = NULL").await;
+        database.execute("DELETE FROM token_texts").await;
         demo.whoami(&other.text).expect(200);
         demo.admin(
             "DELETE",
@@ -333,53 +319,12 @@ async fn cleared_text_is_removed_from_the_file() {
     let tokens = demo.seeded();
     drop(demo);
     assert!(tokens.iter().all(|token| database.holds(&token.text)));
-    execute(&database, "UPDATE tokens SET token = NULL").await;
-    execute(&database, "VACUUM").await;
+    database.execute("DELETE FROM token_texts").await;
+    database.execute("VACUUM").await;
     // Until then the new pages are in the write-ahead log, and the old ones in the file.
-    execute(&database, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
     for token in &tokens {
         assert!(database.holds(&token.id) && !database.holds(&token.text));
-    }
-}
-
-/// The outbox stores the digest, and the text is read from the table of tokens.
-#[tokio::test(flavor = "multi_thread")]
-async fn outbox_stores_no_text_and_returns_it() {
-    for database in [Database::sqlite(), Database::postgres()] {
-        let pool = database.open().await;
-        pool.seed(StoredForm::Text).await.unwrap();
-        let text = "app-0123456789abcdef";
-        let token = NewToken {
-            id: "tok_1".to_owned(),
-            tenant_id: "acme".to_owned(),
-            app_id: None,
-            token_type: "app",
-            digest: TokenDigest::of(text),
-            text: Some(BearerToken::new(text)),
-            created_at: Timestamp::now(),
-            expires_at: None,
-        };
-        assert!(!format!("{token:?}").contains(text));
-        let created = pool.insert_token(&token).await.unwrap();
-        let revoked = pool.revoke_token("tok_1").await.unwrap().unwrap();
-        let owed = pool.pending(10).await.unwrap();
-        for pending in [&created, &revoked, &owed[0]] {
-            assert_eq!(pending.text.as_ref().map(BearerToken::expose), Some(text));
-            assert!(!format!("{pending:?}").contains(text));
-        }
-        const SUBJECT: &str = "SELECT subject FROM pending_invalidations";
-        let subject: String = match &pool {
-            Pool::Sqlite(pool) => sqlx::query_scalar(SUBJECT).fetch_one(pool).await.unwrap(),
-            Pool::Postgres(pool) => sqlx::query_scalar(SUBJECT).fetch_one(pool).await.unwrap(),
-        };
-        assert_eq!(subject, token.digest.to_string());
-        assert_eq!(
-            pool.count_texts().await.unwrap(),
-            TextCount {
-                tokens: 5,
-                texts: 5
-            }
-        );
     }
 }
 

@@ -2,20 +2,22 @@
 
 use std::process::ExitStatus;
 
-use demo::db::Timestamp;
+use chrono::{DateTime, Utc};
 use test_support::RedisServer;
 use tower_api_token::TokenDigest;
+use tower_api_token_sqlx::ApiKeys;
 
 use super::server::{Database, Demo, eventually};
 
 /// Reads the column `last_used_at` of a token.
-fn last_used(database: &Database, token: &str) -> Option<Timestamp> {
+fn last_used(database: &Database, token: &str) -> Option<DateTime<Utc>> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let pool = database.open().await;
-        let row = pool.find_token(TokenDigest::of(token)).await.unwrap();
+        let keys = ApiKeys::builder(pool.clone()).migrate(false).build();
+        let key = keys.await.unwrap().find(TokenDigest::of(token)).await;
         pool.close().await;
-        row.unwrap().last_used_at
+        key.unwrap().unwrap().last_used_at
     })
 }
 
@@ -32,7 +34,7 @@ fn use_is_written_once_from_two_instances() {
         let variables = [("REDIS_URL", url.as_str()), ("LAST_USE_FLUSH_SECONDS", "1")];
         let one = Demo::on(&database, &variables);
         let other = Demo::on(&database, &variables);
-        let before = Timestamp::now();
+        let before = Utc::now();
         let (app, dataset) = (
             one.token("acme", "app").text,
             one.token("acme", "dataset").text,
@@ -87,65 +89,10 @@ fn killed_process_loses_at_most_one_flush_interval() {
         demo.get_as("/v1/datasets", &dataset).expect(200);
         assert!(!end(&mut demo, "KILL").success());
         assert!(last_used(&database, &app).is_some());
-        let before = Timestamp::now();
+        let before = Utc::now();
         let again = Demo::on(&database, &variables);
         again.get_as("/v1/datasets", &dataset).expect(200);
         eventually("it is written", || written(&again) == 1);
         assert!(last_used(&database, &dataset).is_some_and(|at| before <= at));
     });
-}
-
-#[tokio::test]
-async fn batch_is_one_statement_and_never_moves_a_time_back() {
-    for database in [Database::sqlite(), Database::postgres()] {
-        let demo = Demo::on(&database, &[]);
-        let pool = database.open().await;
-        let seeded = demo.seeded();
-        let at = |text| Timestamp::parse(text).unwrap();
-        let (early, late) = (
-            at("2026-01-01T00:00:00.000001Z"),
-            at("2026-01-02T00:00:00Z"),
-        );
-        let of = |time| {
-            seeded
-                .iter()
-                .map(|token| (token.id.as_str(), time))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(pool.record_uses(&of(early)[..1]).await.unwrap(), 1);
-        assert_eq!(pool.record_uses(&of(late)).await.unwrap(), 4);
-        assert_eq!(pool.record_uses(&of(late)).await.unwrap(), 0, "repeated");
-        assert_eq!(pool.record_uses(&of(early)).await.unwrap(), 0, "late");
-        assert_eq!(pool.record_uses(&[("tok_gone", late)]).await.unwrap(), 0);
-        assert_eq!(pool.record_uses(&[]).await.unwrap(), 0);
-        let row = pool
-            .find_token(TokenDigest::of(&seeded[0].text))
-            .await
-            .unwrap();
-        assert_eq!(row.unwrap().last_used_at, Some(late));
-        pool.close().await;
-    }
-}
-
-/// Each instance writes the same tokens in another order.
-#[tokio::test]
-async fn concurrent_batches_do_not_deadlock() {
-    for database in [Database::sqlite(), Database::postgres()] {
-        let demo = Demo::on(&database, &[]);
-        let ids: Vec<_> = demo.seeded().into_iter().map(|token| token.id).collect();
-        let mut writers = tokio::task::JoinSet::new();
-        for writer in 0..4_usize {
-            let (pool, mut ids) = (database.open().await, ids.clone());
-            ids.rotate_left(writer);
-            writers.spawn(async move {
-                for _ in 0..25 {
-                    let now = Timestamp::now();
-                    let uses: Vec<_> = ids.iter().map(|id| (id.as_str(), now)).collect();
-                    pool.record_uses(&uses).await.unwrap();
-                }
-                pool.close().await;
-            });
-        }
-        writers.join_all().await;
-    }
 }

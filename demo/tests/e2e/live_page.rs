@@ -9,7 +9,6 @@ use serde_json::json;
 use test_support::RedisServer;
 
 use super::browser::Browser;
-use super::dify_layout::execute;
 use super::server::{ADMIN, Database, Demo, unknown};
 
 /// Asserts that the page logged no errors, sent requests to its own server only, and stored nothing.
@@ -111,12 +110,10 @@ async fn tenant_id_with_markup_is_shown_as_text() {
     let demo = Demo::on(&database, &[]);
     let name = NAME.replace('\'', "''");
     let insert = format!("INSERT INTO tenants (id, name) VALUES ('{name}', 'x')");
-    execute(&database, &insert).await;
-    execute(
-        &database,
-        &format!("UPDATE tokens SET tenant_id = '{name}'"),
-    )
-    .await;
+    database.execute(&insert).await;
+    database
+        .execute(&format!("UPDATE api_token_keys SET tenant_id = '{name}'"))
+        .await;
     browser.open(&demo.base);
     become_operator(&browser);
     browser.wait_for("#tokens", |text| text.contains(NAME));
@@ -235,7 +232,7 @@ async fn screenshot_of_the_page_under_load() {
     let other = Demo::on(&database, &variables);
     for tenant in ["initech", "umbrella"] {
         let insert = format!("INSERT INTO tenants (id, name) VALUES ('{tenant}', '{tenant}')");
-        execute(&database, &insert).await;
+        database.execute(&insert).await;
     }
     browser.open(&demo.base);
     become_operator(&browser);

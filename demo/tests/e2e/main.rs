@@ -5,7 +5,6 @@ mod answer;
 mod browser;
 mod configuration;
 mod connections;
-mod contract;
 mod database;
 mod deployments;
 mod dify_layout;

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use test_support::python;
 use test_support::{FaultProxy, PostgresServer, RedisServer};
+use tower_api_token_sqlx::admin_openapi;
 
 use super::answer::Answer;
 use super::server::{ADMIN, Database, Demo, unknown};
@@ -33,7 +34,8 @@ fn described(document: &Value) -> BTreeSet<String> {
 /// The live page and its streams, which are not an API.
 const NO_API: [&str; 3] = ["get /", "get /live", "get /admin/live"];
 
-/// Returns `get /path` for every `.route(` in the sources, because a router cannot list its routes.
+/// Returns `get /path` for every `.route(` in the sources, because a router cannot list its routes, and for the keys'
+/// router, whose own tests compare it with its document.
 fn routed() -> BTreeSet<String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/routes");
     let mut found = BTreeSet::new();
@@ -61,6 +63,8 @@ fn routed() -> BTreeSet<String> {
     for page in NO_API {
         assert!(found.remove(page), "{page}");
     }
+    let keys = described(&admin_openapi());
+    found.extend(keys.iter().map(|route| route.replace(" /", " /admin/")));
     found
 }
 
@@ -222,6 +226,17 @@ fn all_kinds_of_answers(answers: &mut Answers) -> Value {
     answers.keep("POST", rotate, 404, admin("POST", rotate, "none", None));
     answers.keep("POST", rotate, 201, admin("POST", rotate, id, None));
     answers.keep("POST", rotate, 409, admin("POST", rotate, id, None));
+    let rotation = "/admin/tokens/{id}/rotation";
+    for (method, status, id) in [
+        ("GET", 200, id),
+        ("GET", 404, "none"),
+        ("DELETE", 200, id),
+        ("DELETE", 409, id),
+    ] {
+        answers.keep(method, rotation, status, admin(method, rotation, id, None));
+    }
+    answers.keep("GET", one, 200, admin("GET", one, id, None));
+    answers.keep("GET", one, 404, admin("GET", one, "none", None));
     answers.keep("DELETE", one, 200, admin("DELETE", one, id, None));
     answers.keep("DELETE", one, 404, admin("DELETE", one, "none", None));
     answers.keep("GET", list, 200, admin("GET", list, "", None));
@@ -246,6 +261,16 @@ fn all_kinds_of_answers(answers: &mut Answers) -> Value {
         }
     }
 
+    let all = "/admin/tenants/{id}/tokens";
+    answers.keep("DELETE", all, 200, admin("DELETE", all, "globex", None));
+    answers.keep("DELETE", all, 404, admin("DELETE", all, "none", None));
+    answers.keep(
+        "GET",
+        "/admin/audit",
+        200,
+        admin("GET", "/admin/audit", "", None),
+    );
+
     redis.kill();
     answers.keep(
         "DELETE",
@@ -267,10 +292,15 @@ fn all_kinds_of_answers(answers: &mut Answers) -> Value {
             "POST",
             list,
             "",
-            Some(r#"{"tenant_id":"acme","type":"app"}"#),
+            Some(
+                &json!({ "tenant_id": "acme", "type": "app", "token": unknown("app") }).to_string(),
+            ),
         )
         .expect_unconfirmed(),
     );
+    let pending = admin("GET", "/admin/pending", "", None);
+    let pending = answers.keep("GET", "/admin/pending", 200, pending);
+    assert_eq!(pending.json()["count"], 3);
     answers.keep("GET", "/readyz", 200, demo.get("/readyz"));
     proxy.cut();
     answers.keep("GET", "/readyz", 503, demo.get("/readyz"));
@@ -297,7 +327,7 @@ fn document_is_valid_and_responses_conform_to_it() {
 /// Asserts that the checks fail for an invalid document and for a response that does not conform.
 #[test]
 fn validator_detects_an_invalid_document_and_response() {
-    let mut document: Value = serde_json::from_str(include_str!("../../openapi.json")).unwrap();
+    let mut document = document(&Demo::on(&Database::sqlite(), &[]));
     let answer = |body: Value| {
         json!({
             "method": "DELETE", "path": "/admin/tokens/{id}", "status": 200,

@@ -7,7 +7,7 @@ use test_support::RedisServer;
 use tower_api_token::TokenFormat;
 
 use super::answer::Answer;
-use super::server::{Database, Demo, eventually};
+use super::server::{Database, Demo, eventually, rfc3339};
 
 fn rotate(demo: &Demo, id: &str, overlap: u64) -> Answer {
     let body = json!({ "overlap_seconds": overlap }).to_string();
@@ -187,7 +187,7 @@ fn refusals(database: &Database) {
     }
 
     let soon = chrono::Utc::now() + std::time::Duration::from_millis(1500);
-    let soon = demo::db::Timestamp::from(soon).to_string();
+    let soon = rfc3339(soon);
     let body = json!({ "tenant_id": "acme", "type": "app", "expires_at": soon }).to_string();
     let short = demo
         .admin("POST", "/admin/tokens", Some(&body))
@@ -230,7 +230,7 @@ fn rotation_extends_neither_tokens_life() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
         let end = chrono::Utc::now() + std::time::Duration::from_secs(600);
-        let end = demo::db::Timestamp::from(end).to_string();
+        let end = rfc3339(end);
         let body = json!({ "tenant_id": "acme", "type": "app", "expires_at": end }).to_string();
         let old = demo
             .admin("POST", "/admin/tokens", Some(&body))

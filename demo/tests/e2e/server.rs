@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use demo::db::{Database as Pool, Target};
+use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use tempfile::TempDir;
 use test_support::{PostgresServer, RedisServer};
 use tower_api_token::TokenFormat;
+use tower_api_token_sqlx::Database as Pool;
 use ureq::http;
 
 use super::answer::Answer;
@@ -46,12 +47,31 @@ impl Database {
 
     /// Opens the database as the server does.
     pub(crate) async fn open(&self) -> Pool {
-        let target = Target::parse(&self.url()).expect("a URL");
-        Pool::open(target).await.expect("the database opens")
+        let database = Pool::connect(&self.url()).await;
+        database.expect("the database opens")
+    }
+
+    /// Runs one statement, as another program on the same database would.
+    pub(crate) async fn execute(&self, statement: &str) {
+        match self.open().await {
+            Pool::Sqlite(pool) => {
+                sqlx::query(statement).execute(&pool).await.unwrap();
+                pool.close().await;
+            }
+            Pool::Postgres(pool) => {
+                sqlx::query(statement).execute(&pool).await.unwrap();
+                pool.close().await;
+            }
+            _ => panic!("another database"),
+        }
     }
 
     /// Returns whether the files of a SQLite database, including its log, contain the text.
     pub(crate) fn holds(&self, text: &str) -> bool {
+        self.holds_bytes(text.as_bytes())
+    }
+
+    pub(crate) fn holds_bytes(&self, wanted: &[u8]) -> bool {
         let Self::Sqlite(directory) = self else {
             panic!("only SQLite's files are looked into");
         };
@@ -62,7 +82,7 @@ impl Database {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
                 bytes => bytes.expect("a file"),
             };
-            bytes.windows(text.len()).any(|at| at == text.as_bytes())
+            bytes.windows(wanted.len()).any(|at| at == wanted)
         })
     }
 }
@@ -331,6 +351,12 @@ pub(crate) fn unknown(kind: &str) -> String {
     let format = TokenFormat::new(&format!("demo_{kind}_")).unwrap();
     let token = format.generate().expect("random bytes");
     token.expose().to_owned()
+}
+
+/// Formats a time as the server does, in whole microseconds.
+pub(crate) fn rfc3339(time: DateTime<Utc>) -> String {
+    time.trunc_subsecs(6)
+        .to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// Returns the command of the binary, without variables of the test's own environment.

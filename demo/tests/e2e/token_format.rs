@@ -115,7 +115,7 @@ fn checked_import_needs_the_format_and_works() {
         ("app", unknown("app").to_lowercase()),
     ] {
         let refused = import(&demo, kind, &text).expect(422);
-        assert!(refused.body.contains("TOKEN_FORMAT"), "{refused:?}");
+        assert!(refused.body.contains("checksum"), "{refused:?}");
         assert!(!refused.body.contains(&text), "{refused:?}");
     }
     let text = unknown("dataset");

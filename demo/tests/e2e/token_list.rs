@@ -8,13 +8,19 @@ use tower_api_token::TokenDigest;
 
 use super::server::{Database, Demo};
 
-const MEMBERS: [&str; 9] = [
+const MEMBERS: [&str; 15] = [
     "app_id",
     "created_at",
     "expires_at",
     "id",
     "last_used_at",
+    "metadata",
+    "name",
+    "predecessor_id",
     "revoked_at",
+    "rotated_at",
+    "scopes",
+    "successor_id",
     "tenant_id",
     "tenant_status",
     "type",

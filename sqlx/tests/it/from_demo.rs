@@ -76,7 +76,7 @@ async fn rows_of_the_demo_are_moved_and_go_on_as_keys(world: World) {
         World::Postgres(..) => ("postgres", "now()", "now() + interval '1 hour'"),
     };
     let mut before: Vec<String> = ["0001_tokens", "0002_text", "0003_successor"]
-        .map(|file| read(&format!("../demo/migrations/{name}/{file}.sql")))
+        .map(|file| read(&format!("tests/demo-tables/{name}/{file}.sql")))
         .into();
     before.push(rows(now, in_an_hour));
     run(&world, &before).await;

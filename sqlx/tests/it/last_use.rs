@@ -1,8 +1,9 @@
 //! When keys were last used.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tower_api_token::last_use::{LastUseRecorder, LastUseSink as _};
+use tower_api_token::last_use::{LastUse, LastUseRecorder, LastUseSink as _};
 use tower_api_token::test_util::ManualClock;
 use tower_api_token_sqlx::KeyQuery;
 
@@ -12,6 +13,7 @@ crate::on_both!(
     use_is_shown_before_it_is_written,
     use_is_written_when_the_process_ends,
     time_never_moves_back,
+    concurrent_batches_do_not_deadlock,
 );
 
 async fn use_is_shown_before_it_is_written(world: World) {
@@ -89,4 +91,36 @@ async fn time_never_moves_back(world: World) {
     keys.last_use_sink().write(first).await.unwrap();
     let again = other.get(&used.key.id).await.unwrap().unwrap().last_used_at;
     assert_eq!(again, latest);
+}
+
+/// Each instance writes the same keys in another order.
+async fn concurrent_batches_do_not_deadlock(world: World) {
+    let keys = world.keys().await;
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let taken = Arc::clone(&batches);
+    let recorder = LastUseRecorder::new(move |batch: Vec<LastUse>| {
+        taken.lock().unwrap().extend(batch);
+        async { Ok::<_, std::convert::Infallible>(()) }
+    });
+    let cache = keys.cache().last_use(recorder).build().unwrap();
+    for _ in 0..8 {
+        let used = issue(&keys).await;
+        assert_eq!(answer(&cache, &used.token).await, "valid");
+    }
+    cache.shutdown().await;
+    let uses = std::mem::take(&mut *batches.lock().unwrap());
+    assert_eq!(uses.len(), 8);
+    for _ in 0..25 {
+        // Otherwise there is nothing to write, and no row is locked.
+        world.execute("UPDATE ~keys SET last_used_at = NULL").await;
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..4 {
+            let (sink, mut uses) = (keys.last_use_sink(), uses.clone());
+            uses.rotate_left(2 * writer);
+            writers.spawn(async move { sink.write(uses).await });
+        }
+        while let Some(written) = writers.join_next().await {
+            written.unwrap().unwrap();
+        }
+    }
 }

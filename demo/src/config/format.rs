@@ -24,6 +24,9 @@ impl fmt::Display for Format {
     }
 }
 
+/// The types of tokens. Each has routes of its own.
+pub(crate) const TYPES: [&str; 2] = ["app", "dataset"];
+
 /// Returns the format of the tokens of a type. The prefix shows where a leaked token comes from, and
 /// what it gives access to.
 pub(crate) fn of_type(token_type: &str) -> TokenFormat {
