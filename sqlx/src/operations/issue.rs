@@ -88,7 +88,7 @@ pub(crate) async fn issue(
     key.check(now)?;
     let token = core.generate(key.token_type.as_deref())?;
     let row = row(core, key, token.digest(), now)?;
-    core.store_text(&token).await?;
+    core.store_text(&token).await?; // guard: K22
     let key: Key = on_pool!(&core.database, pool => {
         let mut transaction = pool.begin().await?;
         let key = insert_key!(core, transaction, &row)?;
