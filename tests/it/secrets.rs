@@ -26,7 +26,8 @@ use tower_api_token::test_util::contract::Contract;
 use tower_api_token::test_util::{ManualClock, SyncPoint, SyncPoints};
 use tower_api_token::{
     Answer, ApiTokenCache, ApiTokenLayer, BearerToken, CachedApiToken, InvalidReason, Lookup,
-    MemoryStore, RedisStore, Rejection, TokenDigest, TokenFormat, TokenRecord, TokenSource,
+    MemoryStore, RedisStore, Rejection, RevocationCanary, TokenDigest, TokenFormat, TokenRecord,
+    TokenSource,
 };
 
 const TOKEN: &str = "app-7hQ2mXv9LpT4wZ8kRb3N";
@@ -359,6 +360,19 @@ impl Shown {
         self.error("Violation", &violation);
     }
 
+    async fn of_a_canary(&mut self) {
+        let server = RedisServer::start();
+        let store = || redis(&server).key_layout(KeyLayout::peppered(PEPPER));
+        let cache = Db::new().cache().store(store()).build().unwrap();
+        let canary = RevocationCanary::new(&cache, store()).unwrap();
+        self.of("RevocationCanary", &canary);
+        let measured = canary.measure().await.unwrap();
+        self.of("MeasuredRevocation", &measured);
+        self.of("InvalidationReceipt", &measured.receipt().to_string());
+        server.kill();
+        self.error("CanaryError", &canary.measure().await.unwrap_err());
+    }
+
     async fn of_errors(&mut self) {
         self.error(
             "ParseDigestError",
@@ -451,6 +465,7 @@ async fn no_public_type_or_error_shows_a_token() {
     shown.of_values();
     shown.of_errors().await;
     shown.of_a_contract().await;
+    shown.of_a_canary().await;
     let needles = needles();
     for (name, text) in &shown.0 {
         needles.assert_none_in(name, text);
