@@ -294,6 +294,22 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.store.check().await
     }
 
+    /// Returns whether `other` is a clone of this cache.
+    pub fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.engine, &other.engine)
+    }
+
+    /// Returns the [namespace](crate::ApiTokenCacheBuilder::namespace) of the keys in the store.
+    pub fn namespace(&self) -> &str {
+        self.engine.keys.namespace()
+    }
+
+    /// Returns whether other processes can use the same [store](crate::ApiTokenCacheBuilder::store), as they can use a
+    /// `RedisStore`. An invalidation of a cache whose store is this process's memory reaches no other cache.
+    pub fn has_shared_store(&self) -> bool {
+        !self.engine.store.is_local()
+    }
+
     /// Writes the pending last uses and stops recording. Returns how many uses could not be written within the
     /// [timeout](crate::last_use::LastUseRecorder::shutdown_timeout); they are counted as dropped.
     ///
