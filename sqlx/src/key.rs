@@ -115,10 +115,13 @@ pub struct IssuedKey {
 /// A key's columns as they were read.
 pub(crate) struct Row(pub(crate) Key);
 
+/// Columns whose metadata is `None` if it cannot be read: a key has to be revoked even then.
+pub(crate) struct LenientRow(pub(crate) Key);
+
 /// Implements sqlx's trait for the rows of one database. A generic implementation would name each column's type twice.
 macro_rules! from_row {
-    ($row:ty) => {
-        impl<'r> sqlx::FromRow<'r, $row> for Row {
+    ($row:ty, $name:ident, $json:expr) => {
+        impl<'r> sqlx::FromRow<'r, $row> for $name {
             fn from_row(row: &'r $row) -> Result<Self, sqlx::Error> {
                 use sqlx::Row as _;
                 let metadata: Option<String> = row.try_get(6)?;
@@ -129,7 +132,7 @@ macro_rules! from_row {
                     token_type: row.try_get(3)?,
                     name: row.try_get(4)?,
                     scopes: words(row.try_get(5)?),
-                    metadata: metadata.as_deref().map(json).transpose()?,
+                    metadata: $json(metadata.as_deref())?,
                     digest: digest(row.try_get(7)?)?,
                     created_at: row.try_get::<Timestamp, _>(8)?.into(),
                     expires_at: end(row.try_get(9)?),
@@ -146,17 +149,26 @@ macro_rules! from_row {
 }
 
 #[cfg(feature = "sqlite")]
-from_row!(sqlx::sqlite::SqliteRow);
+from_row!(sqlx::sqlite::SqliteRow, Row, json);
+#[cfg(feature = "sqlite")]
+from_row!(sqlx::sqlite::SqliteRow, LenientRow, lenient);
 #[cfg(feature = "postgres")]
-from_row!(sqlx::postgres::PgRow);
+from_row!(sqlx::postgres::PgRow, Row, json);
+#[cfg(feature = "postgres")]
+from_row!(sqlx::postgres::PgRow, LenientRow, lenient);
 
 fn words(text: &str) -> Vec<String> {
     text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-fn json(text: &str) -> Result<Value, sqlx::Error> {
+fn json(text: Option<&str>) -> Result<Option<Value>, sqlx::Error> {
     // serde's message may quote the text.
-    serde_json::from_str(text).map_err(|_| sqlx::Error::Decode("metadata is not JSON".into()))
+    let read = text.map(serde_json::from_str).transpose();
+    read.map_err(|_| sqlx::Error::Decode("metadata is not JSON".into()))
+}
+
+fn lenient(text: Option<&str>) -> Result<Option<Value>, sqlx::Error> {
+    Ok(json(text).unwrap_or_default())
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> Result<TokenDigest, sqlx::Error> {

@@ -6,7 +6,7 @@ use crate::core::Core;
 use crate::database::pool::{Database, on_pool};
 use crate::database::time::Timestamp;
 use crate::error::Error;
-use crate::key::{COLUMNS, Key, Row};
+use crate::key::{COLUMNS, Key, LenientRow};
 use crate::outbox::commit::{Actor, Committed};
 use crate::outbox::pending::{Pending, insert_pending};
 
@@ -21,12 +21,12 @@ pub(crate) async fn revoke(core: &Core, id: &str, actor: Actor) -> Result<Commit
     ));
     let (key, pending) = on_pool!(&core.database, pool => {
         let mut transaction = pool.begin().await?;
-        let revoked: Option<Row> = sqlx::query_as(&update).persistent(false)
+        let revoked: Option<LenientRow> = sqlx::query_as(&update).persistent(false)
             .bind(id)
             .bind(Timestamp::from(now))
             .fetch_optional(&mut *transaction)
             .await?;
-        let Some(Row(key)) = revoked else { return Err(Error::UnknownKey) };
+        let Some(LenientRow(key)) = revoked else { return Err(Error::UnknownKey) };
         let pending = Pending::of_key(key.digest, now)?;
         insert_pending!(core, transaction, pending)?; // guard: K2
         insert_audit!(core, transaction, Entry {

@@ -18,6 +18,7 @@ crate::on_both!(
     imported_text_cannot_be_imported_again,
     revoked_key_is_rejected_and_stays_revoked,
     revocation_without_a_cache_is_committed_and_not_confirmed,
+    key_whose_metadata_cannot_be_read_is_revoked,
     all_keys_of_a_tenant_are_revoked_at_once,
     every_change_is_in_the_audit_with_its_actor,
     failed_change_leaves_neither_a_pending_invalidation_nor_an_audit_row,
@@ -138,6 +139,18 @@ async fn revocation_without_a_cache_is_committed_and_not_confirmed(world: World)
     let _cache = other.cache().build().unwrap();
     assert_eq!(other.work_outbox().await.unwrap(), 1);
     assert_eq!(keys.pending_count().await.unwrap(), 0);
+}
+
+async fn key_whose_metadata_cannot_be_read_is_revoked(world: World) {
+    let keys = world.keys().await;
+    let cache = keys.cache().build().unwrap();
+    let issued = issue(&keys).await;
+    assert_eq!(answer(&cache, &issued.token).await, "valid");
+    world.execute("UPDATE ~keys SET metadata = '{'").await;
+    assert!(keys.get(&issued.key.id).await.is_err());
+    let revoked = keys.revoke(&issued.key.id).await.unwrap();
+    assert_eq!(revoked.metadata, None);
+    assert_eq!(answer(&cache, &issued.token).await, "invalid");
 }
 
 async fn all_keys_of_a_tenant_are_revoked_at_once(world: World) {
