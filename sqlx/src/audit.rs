@@ -20,7 +20,7 @@ pub struct AuditEntry {
     /// When it happened, by the clock of the instance that changed it.
     pub at: DateTime<Utc>,
     /// What happened: `issued`, `imported`, `rotated`, `rotation_undone`, `revoked`, `all_revoked`, `suspended`,
-    /// `resumed` or `purged`.
+    /// `resumed`, `purged` or `invalidation_discarded`.
     pub action: String,
     /// The key that was changed, if it was one.
     pub key_id: Option<String>,
@@ -28,7 +28,7 @@ pub struct AuditEntry {
     pub tenant: Option<String>,
     /// Who changed it, if [`Change::by`](crate::Change::by) said so.
     pub actor: Option<String>,
-    /// The successor of a rotation, or a number of keys.
+    /// The successor of a rotation, a number of keys, or the subject of an invalidation.
     pub detail: Option<String>,
 }
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tower_api_token::{BearerToken, BoxError, TokenDigest, TokenFormat};
 
-use crate::arguments::is_id;
 use crate::clock::Clock;
 use crate::core::{Core, StoreText, Texts};
 use crate::database::pool::Database;
 use crate::database::tables::{DEFAULT_PREFIX, Tables};
 use crate::error::Error;
 use crate::keys::ApiKeys;
+use crate::outbox::bound::Wait;
 
 /// Builds [`ApiKeys`]; see [`ApiKeys::builder`].
 ///
@@ -33,6 +33,7 @@ pub struct ApiKeysBuilder {
     texts: Option<Texts>,
     store_text: Option<StoreText>,
     outbox: Option<Duration>,
+    replicas: Option<usize>,
     clock: Clock,
 }
 
@@ -71,6 +72,7 @@ impl ApiKeysBuilder {
             texts: None,
             store_text: None,
             outbox: Some(Duration::from_secs(1)),
+            replicas: None,
             clock: Clock::default(),
         }
     }
@@ -114,7 +116,7 @@ impl ApiKeysBuilder {
         self
     }
 
-    /// Sets what the ids of new keys begin with. Defaults to `key_`.
+    /// Sets what the ids of new keys begin with: 1 to 40 letters, digits, `-` and `_`. Defaults to `key_`.
     pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.id_prefix = prefix.into();
         self
@@ -133,6 +135,16 @@ impl ApiKeysBuilder {
     /// revocation that does not wait for [all instances](crate::Change::wait_for_all_instances).
     pub fn outbox_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.outbox = interval.into();
+        self
+    }
+
+    /// Sets how many Redis replicas have to acknowledge what the outbox repeats; see
+    /// [`Invalidation::wait_for_replicas`](tower_api_token::Invalidation::wait_for_replicas).
+    ///
+    /// Defaults to none, whatever a change itself [waits for](crate::Change::wait_for_replicas): its row does not have
+    /// the number. A service that waits for replicas in its changes sets the same here.
+    pub fn outbox_replicas(mut self, replicas: usize) -> Self {
+        self.replicas = Some(replicas);
         self
     }
 
@@ -179,8 +191,9 @@ impl ApiKeysBuilder {
     /// Panics outside of a tokio runtime.
     pub async fn build(self) -> Result<ApiKeys, Error> {
         let tables = Tables::new(self.schema, self.table_prefix)?;
-        if !is_id(&self.id_prefix) || self.id_prefix.len() > 40 {
-            return Err(Error::invalid("id_prefix", "not 1 to 40 characters"));
+        if !is_id_prefix(&self.id_prefix) {
+            let rule = "not 1 to 40 of A-Z a-z 0-9 - _";
+            return Err(Error::invalid("id_prefix", rule));
         }
         if self.outbox.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::invalid("outbox_interval", "zero"));
@@ -213,8 +226,18 @@ impl ApiKeysBuilder {
             texts: self.texts,
             store_text: self.store_text,
         };
-        Ok(ApiKeys::new(Arc::new(core), self.outbox))
+        let wait = Wait {
+            replicas: self.replicas,
+            ..Wait::default()
+        };
+        Ok(ApiKeys::new(Arc::new(core), self.outbox, wait))
     }
+}
+
+/// Returns whether ids that begin with this need no escape in paths and logs.
+fn is_id_prefix(prefix: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=40).contains(&prefix.len()) && prefix.bytes().all(is_plain)
 }
 
 impl fmt::Debug for ApiKeysBuilder {

@@ -28,6 +28,8 @@ pub enum Error {
     },
     /// The key was not rotated, so there is nothing to undo.
     NotRotated,
+    /// No invalidation with this id is pending.
+    NotPending,
     /// The text is that of a key already, which may be revoked.
     Duplicate,
     /// An argument or a setting is invalid. Nothing was sent to the database.
@@ -76,6 +78,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::NotRotated => f.write_str("the key was not rotated"),
+            Self::NotPending => f.write_str("no invalidation with this id is pending"),
             Self::Duplicate => f.write_str("this text is a key already"),
             Self::Invalid { field, reason } => write!(f, "{field}: {reason}"),
             Self::Database(_) => f.write_str("the database failed"),
@@ -126,6 +129,10 @@ pub enum UnconfirmedCause {
     /// No cache is bound to these keys: [`ApiKeys::cache`](crate::ApiKeys::cache) binds the cache that it builds. An
     /// instance that has one performs the invalidation.
     NoCache,
+    /// All caches of this process are in its memory, and another process has one in a shared store, in this namespace. It
+    /// performs the invalidation. A job beside a service needs no cache. If no process uses that store any longer, delete
+    /// its row from the table `api_token_stores`.
+    OtherStore(String),
     /// The cache did not confirm it.
     Invalidation(InvalidateError),
     /// The text that the cache's layout needs could not be found: see
@@ -153,6 +160,10 @@ impl fmt::Display for UnconfirmedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCache => f.write_str("no cache is bound to the keys"),
+            Self::OtherStore(namespace) => write!(
+                f,
+                "the caches of this process are in its memory, and another process has a shared store (namespace {namespace})"
+            ),
             Self::Invalidation(error) => error.fmt(f),
             Self::Text(_) => f.write_str("the key's text could not be found"),
         }
@@ -162,7 +173,7 @@ impl fmt::Display for UnconfirmedCause {
 impl StdError for UnconfirmedCause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::NoCache => None,
+            Self::NoCache | Self::OtherStore(_) => None,
             Self::Invalidation(error) => error.source(),
             Self::Text(error) => Some(&**error),
         }

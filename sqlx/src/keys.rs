@@ -19,7 +19,8 @@ use crate::loader::KeyLoader;
 use crate::new_key::NewKey;
 use crate::operations::list::{self, KeyQuery, Page};
 use crate::operations::rotate::{Rotated, Rotation};
-use crate::outbox::change::Change;
+use crate::outbox::bound::Wait;
+use crate::outbox::change::{Change, Of};
 use crate::outbox::commit::Committed;
 use crate::outbox::pending::Pending;
 use crate::outbox::shared::Shared;
@@ -52,9 +53,9 @@ pub struct ApiKeys {
 }
 
 impl ApiKeys {
-    pub(crate) fn new(core: Arc<Core>, outbox: Option<Duration>) -> Self {
+    pub(crate) fn new(core: Arc<Core>, outbox: Option<Duration>, wait: Wait) -> Self {
         Self {
-            shared: Arc::new(Shared::new(core, outbox)),
+            shared: Arc::new(Shared::new(core, outbox, wait)),
         }
     }
 
@@ -67,13 +68,13 @@ impl ApiKeys {
         &self.shared.core
     }
 
-    fn change<T, F, Fut>(&self, commit: F) -> Change<T>
+    fn change<T, F, Fut>(&self, of: Of, commit: F) -> Change<T>
     where
         T: Send + 'static,
         F: FnOnce(Arc<Core>, Option<String>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Committed<T>, Error>> + Send + 'static,
     {
-        Change::new(Arc::clone(&self.shared), commit)
+        Change::new(Arc::clone(&self.shared), of, commit)
     }
 }
 
@@ -108,10 +109,18 @@ impl ApiKeys {
     /// Binds a cache that was not built by [`cache`](Self::cache): changes invalidate it.
     ///
     /// With the first, the task begins that repeats invalidations which were not confirmed, of every instance. It ends
-    /// with the runtime in which the keys were built, or by [`shutdown`](Self::shutdown).
+    /// with the runtime in which the keys were built, by [`shutdown`](Self::shutdown), or when no cache is bound any
+    /// longer. It does not end when the keys are dropped: the cache still answers, and what other processes revoke has to
+    /// reach it.
     pub fn bind<M: Send + Sync + 'static>(&self, cache: &ApiTokenCache<M>) {
         self.shared.add(Arc::new(cache.clone()));
         worker::start(&self.shared);
+    }
+
+    /// Ends the binding of a cache: changes no longer invalidate it, and it can be dropped. It is not
+    /// [shut down](ApiTokenCache::shutdown).
+    pub fn unbind<M: Send + Sync + 'static>(&self, cache: &ApiTokenCache<M>) {
+        self.shared.remove(cache);
     }
 
     /// Returns the loader, which ignores metadata.
@@ -137,7 +146,7 @@ impl ApiKeys {
     /// No cache has an answer to a text that is random, so there is nothing to invalidate: this succeeds while the store is
     /// away.
     pub fn issue(&self, key: NewKey) -> Change<IssuedKey> {
-        self.change(async move |core, actor| {
+        self.change(Of::Tenant(key.tenant.clone()), async move |core, actor| {
             crate::operations::issue::issue(&core, key, actor).await
         })
     }
@@ -147,7 +156,7 @@ impl ApiKeys {
     ///
     /// The change fails with [`Error::Duplicate`] if there is such a key, even one that is revoked.
     pub fn import(&self, digest: TokenDigest, key: NewKey) -> Change<Key> {
-        self.change(async move |core, actor| {
+        self.change(Of::Tenant(key.tenant.clone()), async move |core, actor| {
             crate::operations::issue::import(&core, digest, None, key, actor).await
         })
     }
@@ -159,7 +168,7 @@ impl ApiKeys {
         text: tower_api_token::BearerToken,
         key: NewKey,
     ) -> Change<Key> {
-        self.change(async move |core, actor| {
+        self.change(Of::Tenant(key.tenant.clone()), async move |core, actor| {
             crate::operations::issue::import(&core, text.digest(), Some(&text), key, actor).await
         })
     }
@@ -174,7 +183,7 @@ impl ApiKeys {
     /// successor, without an overlap. [`rotation`](Self::rotation) shows who still uses the key.
     pub fn rotate(&self, id: impl Into<String>, overlap: Duration) -> Change<Rotated> {
         let id = id.into();
-        self.change(async move |core, actor| {
+        self.change(Of::Key(id.clone()), async move |core, actor| {
             crate::operations::rotate::rotate(&core, &id, overlap, actor).await
         })
     }
@@ -184,7 +193,7 @@ impl ApiKeys {
     /// The change fails if the key has expired or is revoked, or if its successor was rotated too.
     pub fn undo_rotation(&self, id: impl Into<String>) -> Change<Key> {
         let id = id.into();
-        self.change(async move |core, actor| {
+        self.change(Of::Key(id.clone()), async move |core, actor| {
             crate::operations::rotate::undo(&core, &id, actor).await
         })
     }
@@ -195,7 +204,7 @@ impl ApiKeys {
     /// [`Key::successor_id`] of the result names it.
     pub fn revoke(&self, id: impl Into<String>) -> Change<Key> {
         let id = id.into();
-        self.change(async move |core, actor| {
+        self.change(Of::Key(id.clone()), async move |core, actor| {
             crate::operations::revoke::revoke(&core, &id, actor).await
         })
     }
@@ -206,7 +215,7 @@ impl ApiKeys {
     /// may be committed after it, and is accepted: [suspend](Self::suspend) the tenant first.
     pub fn revoke_all(&self, tenant: impl Into<String>) -> Change<u64> {
         let tenant = tenant.into();
-        self.change(async move |core, actor| {
+        self.change(Of::Tenant(tenant.clone()), async move |core, actor| {
             crate::operations::revoke::revoke_all(&core, &tenant, actor).await
         })
     }
@@ -222,7 +231,7 @@ impl ApiKeys {
     }
 
     fn set_suspended(&self, tenant: String, suspended: bool) -> Change<()> {
-        self.change(async move |core, actor| {
+        self.change(Of::Tenant(tenant.clone()), async move |core, actor| {
             crate::operations::tenants::set_suspended(&core, &tenant, suspended, actor).await
         })
     }
@@ -231,7 +240,7 @@ impl ApiKeys {
     ///
     /// Their rows in the audit table stay.
     pub fn purge(&self, ended_before: DateTime<Utc>) -> Change<u64> {
-        self.change(async move |core, actor| {
+        self.change(Of::All, async move |core, actor| {
             crate::operations::purge::purge(&core, ended_before, actor).await
         })
     }
@@ -268,7 +277,7 @@ impl ApiKeys {
     }
 
     /// Returns the rotation of this key, which may be the predecessor or the successor, with the last uses of both. Returns
-    /// `None` for a key that was not rotated, and if one of the two was purged. In a chain of rotations, a key that is
+    /// `None` for a key that was not rotated or whose rotation was undone, and if one of the two was purged. In a chain of rotations, a key that is
     /// both is taken as the predecessor.
     ///
     /// # Errors
@@ -290,6 +299,10 @@ impl ApiKeys {
         };
         self.add_last_uses(&mut both).await;
         let [predecessor, successor] = both;
+        // The successor of a rotation that was undone still names its predecessor, which may have another one.
+        if predecessor.successor_id.as_ref() != Some(&successor.id) {
+            return Ok(None);
+        }
         Ok(Some(Rotation {
             predecessor,
             successor,
@@ -357,12 +370,26 @@ impl ApiKeys {
         Ok(self.core().pending_count().await?)
     }
 
-    /// Returns the first invalidations that are not confirmed.
+    /// Returns the first invalidations that are not confirmed, at most 10,000.
     ///
     /// # Errors
-    /// Returns the database's error.
+    /// Returns an error if the limit is invalid or if the database fails.
     pub async fn pending(&self, limit: u32) -> Result<Vec<Pending>, Error> {
-        Ok(self.core().pending(limit).await?)
+        if !(1..=10_000).contains(&limit) {
+            return Err(Error::invalid("limit", "not from 1 to 10,000"));
+        }
+        Ok(self.core().pending(limit).await?.pending)
+    }
+
+    /// Discards an invalidation that can never succeed, such as one whose text is lost, by its [id](Pending::id). Caches
+    /// may then answer from before the change until their entry expires.
+    ///
+    /// It is in the audit table as `invalidation_discarded`, with its subject.
+    pub fn discard_pending(&self, id: impl Into<String>) -> Change<()> {
+        let id = id.into();
+        self.change(Of::All, async move |core, actor| {
+            crate::operations::discard::discard(&core, &id, actor).await
+        })
     }
 
     /// Performs all invalidations that are not confirmed, once, and returns their number. The background task does so by

@@ -36,6 +36,7 @@
 //! | `api_token_keys` | keys by their digest, also those that are revoked or have expired, until they are [purged](ApiKeys::purge) |
 //! | `api_token_tenants` | when tenants were suspended. One without a row is active, so tenants need not be created |
 //! | `api_token_outbox` | invalidations that are not confirmed; empty most of the time |
+//! | `api_token_stores` | the namespaces of caches in a shared store, so that one in a process's memory confirms nothing for them |
 //! | `api_token_audit` | who changed what |
 //! | `api_token_migrations` | which migrations ran |
 //!

@@ -52,6 +52,13 @@ CREATE TABLE api_token_outbox (
 
 CREATE INDEX api_token_outbox_in_order ON api_token_outbox (attempts, created_at);
 
+-- The namespaces of caches whose store is shared. While there is one, a process whose caches are all in its memory
+-- confirms nothing. Delete a row when no process uses that store any longer.
+CREATE TABLE api_token_stores (
+    namespace TEXT PRIMARY KEY,
+    since     INTEGER NOT NULL
+) STRICT;
+
 -- Who changed what, and when.
 CREATE TABLE api_token_audit (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -73,6 +73,7 @@ impl From<Error> for Problem {
             )
             .with("successor_id", successor_id),
             Error::NotRotated => Self::conflict("the token was not rotated"),
+            Error::NotPending => Self::not_found("pending invalidation"),
             Error::Duplicate => Self::conflict("token: this text is a token already"),
             Error::Invalid { field: "actor", reason } => {
                 tracing::error!(%reason, "the actor in the request's extensions is invalid");

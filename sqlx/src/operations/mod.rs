@@ -1,5 +1,6 @@
 //! The operations on keys, each of which is one transaction, and reading.
 
+pub(crate) mod discard;
 pub(crate) mod issue;
 pub(crate) mod list;
 pub(crate) mod purge;

@@ -1,7 +1,9 @@
 //! The caches that hold answers about these keys, with the type of their metadata erased.
 
-use chrono::{DateTime, Utc};
+use std::any::Any;
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use tower_api_token::store::StoreError;
 use tower_api_token::{
     ApiTokenCache, BearerToken, InvalidateError, InvalidationReceipt, TokenDigest,
@@ -41,6 +43,12 @@ pub(crate) trait BoundCache: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<Option<DateTime<Utc>>>, StoreError>>;
 
     fn shutdown(&self) -> BoxFuture<'_, usize>;
+
+    /// Returns whether `cache` is an `ApiTokenCache` and this one is a clone of it.
+    fn is(&self, cache: &dyn Any) -> bool;
+
+    /// Returns the namespace in a store that other processes use too.
+    fn shared_namespace(&self) -> Option<&str>;
 }
 
 impl<M: Send + Sync + 'static> BoundCache for ApiTokenCache<M> {
@@ -76,5 +84,14 @@ impl<M: Send + Sync + 'static> BoundCache for ApiTokenCache<M> {
 
     fn shutdown(&self) -> BoxFuture<'_, usize> {
         Box::pin(self.shutdown())
+    }
+
+    fn is(&self, cache: &dyn Any) -> bool {
+        let cache = cache.downcast_ref::<Self>();
+        cache.is_some_and(|cache| self.is_clone_of(cache))
+    }
+
+    fn shared_namespace(&self) -> Option<&str> {
+        self.has_shared_store().then(|| self.namespace())
     }
 }

@@ -9,10 +9,12 @@ use chrono::{DateTime, Utc};
 
 use crate::arguments::check_id;
 use crate::core::{BoxFuture, Core};
-use crate::error::{ChangeError, Error, Unconfirmed};
+use crate::error::{ChangeError, Error, Unconfirmed, UnconfirmedCause};
+use crate::operations::list::get;
 use crate::outbox::bound::Wait;
 use crate::outbox::commit::{Actor, Committed};
 use crate::outbox::shared::Shared;
+use crate::outbox::worker;
 
 type Commit<T> =
     Box<dyn FnOnce(Arc<Core>, Actor) -> BoxFuture<'static, Result<Committed<T>, Error>> + Send>;
@@ -47,7 +49,19 @@ pub struct Change<T> {
     shared: Arc<Shared>,
     commit: Commit<T>,
     actor: Actor,
+    of: Of,
+    tenant: Option<String>,
     wait: Wait,
+}
+
+/// What a change is of.
+#[derive(Debug)]
+pub(crate) enum Of {
+    /// The key with this id.
+    Key(String),
+    Tenant(String),
+    /// Keys of all tenants.
+    All,
 }
 
 impl<T> std::fmt::Debug for Change<T> {
@@ -59,7 +73,7 @@ impl<T> std::fmt::Debug for Change<T> {
 }
 
 impl<T: Send + 'static> Change<T> {
-    pub(crate) fn new<F, Fut>(shared: Arc<Shared>, commit: F) -> Self
+    pub(crate) fn new<F, Fut>(shared: Arc<Shared>, of: Of, commit: F) -> Self
     where
         F: FnOnce(Arc<Core>, Actor) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Committed<T>, Error>> + Send + 'static,
@@ -68,6 +82,8 @@ impl<T: Send + 'static> Change<T> {
             shared,
             commit: Box::new(move |core, actor| Box::pin(commit(core, actor))),
             actor: None,
+            of,
+            tenant: None,
             wait: Wait::default(),
         }
     }
@@ -75,6 +91,30 @@ impl<T: Send + 'static> Change<T> {
     /// Sets who makes the change, for the audit table. Defaults to nobody.
     pub fn by(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
+        self
+    }
+
+    /// Fails the change unless it is of this tenant, for a service whose users change the keys of their own tenant by ids
+    /// that they send.
+    ///
+    /// It fails with [`Error::UnknownKey`] if the key is another tenant's, as if it did not exist, and with
+    /// [`Error::UnknownTenant`] if the change is of another tenant. A change of all tenants fails with
+    /// [`Error::Invalid`]. The tenant of a key never changes.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(
+    /// #     keys: tower_api_token_sqlx::ApiKeys,
+    /// #     user: tower_api_token::CachedApiToken,
+    /// #     id: &str,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// let tenant = user.tenant_id().ok_or("a key without a tenant")?;
+    /// keys.revoke(id).of_tenant(tenant).by(user.id()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn of_tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
         self
     }
 
@@ -104,11 +144,18 @@ impl<T: Send + 'static> Change<T> {
         if let Some(actor) = &self.actor {
             check_id("actor", actor)?;
         }
+        worker::restart(&self.shared);
         let core = Arc::clone(&self.shared.core);
+        if let Some(tenant) = &self.tenant {
+            check_tenant(&core, &self.of, tenant).await?; // guard: K26
+        }
+        // Before the commit, so that a failure means that nothing was changed.
+        let foreign = self.shared.check_stores().await?;
         let committed = (self.commit)(core, self.actor).await?;
         Ok(InDoubt {
             shared: self.shared,
             committed,
+            foreign,
             wait: self.wait,
         })
     }
@@ -122,6 +169,7 @@ impl<T: Send + 'static> Change<T> {
 pub(crate) struct InDoubt<T> {
     shared: Arc<Shared>,
     committed: Committed<T>,
+    foreign: Option<UnconfirmedCause>,
     wait: Wait,
 }
 
@@ -133,7 +181,8 @@ impl<T> InDoubt<T> {
 
     pub(crate) async fn confirm(self) -> Result<Confirmed<T>, ChangeError<T>> {
         let Committed { value, pending } = self.committed;
-        match self.shared.confirm(&pending, self.wait).await {
+        let confirmed = self.shared.confirm(&pending, self.wait, self.foreign);
+        match confirmed.await {
             Ok((confirmed_at, effective_at)) => Ok(Confirmed {
                 value,
                 confirmed_at,
@@ -141,6 +190,21 @@ impl<T> InDoubt<T> {
             }),
             Err(cause) => Err(ChangeError::Unconfirmed(Unconfirmed { value, cause })),
         }
+    }
+}
+
+async fn check_tenant(core: &Core, of: &Of, tenant: &str) -> Result<(), Error> {
+    match of {
+        Of::Key(id) => match get(core, id).await? {
+            Some(key) if key.tenant == tenant => Ok(()),
+            _ => Err(Error::UnknownKey),
+        },
+        Of::Tenant(id) if id == tenant => Ok(()),
+        Of::Tenant(_) => Err(Error::UnknownTenant),
+        Of::All => Err(Error::invalid(
+            "of_tenant",
+            "this change is not of one tenant",
+        )),
     }
 }
 

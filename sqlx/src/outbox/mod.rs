@@ -5,4 +5,5 @@ pub(crate) mod change;
 pub(crate) mod commit;
 pub(crate) mod pending;
 pub(crate) mod shared;
+mod stores;
 pub(crate) mod worker;

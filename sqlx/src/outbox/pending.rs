@@ -90,12 +90,19 @@ impl Pending {
     }
 }
 
+/// The first rows of the outbox.
+pub(crate) struct Batch {
+    pub(crate) pending: Vec<Pending>,
+    /// The ids of those that cannot be read.
+    pub(crate) unreadable: Vec<String>,
+}
+
 impl Core {
     /// Returns pending invalidations.
-    pub(crate) async fn pending(&self, limit: u32) -> Result<Vec<Pending>, sqlx::Error> {
+    pub(crate) async fn pending(&self, limit: u32) -> Result<Batch, sqlx::Error> {
         let select = self.sql(SELECT);
         let rows: Vec<(String, String, String, Timestamp, i64)> = on_connection!(&self.database, connection => sqlx::query_as(&select).persistent(false).bind(i64::from(limit)).fetch_all(connection).await);
-        let mut all = Vec::with_capacity(rows.len());
+        let (mut all, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
         for (id, kind, subject, since, attempts) in rows {
             if let Some(subject) = Subject::parse(&kind, subject) {
                 all.push(Pending {
@@ -105,16 +112,18 @@ impl Core {
                     attempts: attempts.try_into().unwrap_or(0),
                 });
             } else {
-                // Counted as a failure, so that it is sorted behind the rows that can be read.
                 tracing::error!(
                     id,
                     kind,
                     "a pending invalidation cannot be read; its row stays"
                 );
-                self.count_attempt(&id).await?;
+                unreadable.push(id);
             }
         }
-        Ok(all)
+        Ok(Batch {
+            pending: all,
+            unreadable,
+        })
     }
 
     pub(crate) async fn pending_count(&self) -> Result<u64, sqlx::Error> {

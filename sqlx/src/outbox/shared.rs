@@ -1,6 +1,8 @@
 //! What the clones of one [`ApiKeys`](crate::ApiKeys) share: the caches that are bound to them, and the task that works
 //! off the outbox.
 
+use std::any::Any;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +21,10 @@ use crate::outbox::pending::{Pending, Subject};
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     pub(crate) interval: Option<Duration>,
+    /// How the task confirms.
+    pub(crate) wait: Wait,
+    /// The namespaces of shared stores that are noted in the database.
+    pub(crate) noted: Mutex<HashSet<String>>,
     caches: Mutex<Vec<Arc<dyn BoundCache>>>,
     task: Mutex<Option<AbortHandle>>,
     /// The runtime of the task: a cache may be built outside of it.
@@ -28,10 +34,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(core: Arc<Core>, interval: Option<Duration>) -> Self {
+    pub(crate) fn new(core: Arc<Core>, interval: Option<Duration>, wait: Wait) -> Self {
         Self {
             core,
             interval,
+            wait,
+            noted: Mutex::default(),
             caches: Mutex::default(),
             task: Mutex::default(),
             runtime: Handle::current(),
@@ -48,20 +56,47 @@ impl Shared {
         lock(&self.caches).push(cache);
     }
 
-    /// Spawns the task, unless it was spawned before.
-    pub(crate) fn spawn_once<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
+    /// Removes a cache, and ends the task if no other is left.
+    pub(crate) fn remove(&self, cache: &dyn Any) {
+        let mut caches = lock(&self.caches);
+        caches.retain(|it| !it.is(cache));
+        let is_last = caches.is_empty();
+        if is_last {
+            self.end_task();
+        }
+    }
+
+    /// Spawns the task, unless it runs.
+    pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
         let mut task = lock(&self.task);
-        if task.is_none() {
-            *task = Some(self.runtime.spawn(work).abort_handle());
+        let runtime = match &*task {
+            None => self.runtime.clone(),
+            // Its runtime has ended.
+            Some(ended) if ended.is_finished() => {
+                Handle::try_current().unwrap_or_else(|_| self.runtime.clone())
+            }
+            Some(_) => return,
+        };
+        *task = Some(runtime.spawn(work).abort_handle());
+    }
+
+    /// Returns whether the task's runtime has ended. guard: K27
+    pub(crate) fn has_lost_its_task(&self) -> bool {
+        lock(&self.task)
+            .as_ref()
+            .is_some_and(AbortHandle::is_finished)
+    }
+
+    fn end_task(&self) {
+        if let Some(task) = lock(&self.task).take() {
+            // Safe at any point: its rows stay in the database for the next start or another instance.
+            task.abort();
         }
     }
 
     /// Ends the task, flushes the caches' last uses, and returns how many of them were lost.
     pub(crate) async fn shutdown(&self) -> usize {
-        if let Some(task) = lock(&self.task).take() {
-            // Safe at any point: its rows stay in the database for the next start or another instance.
-            task.abort();
-        }
+        self.end_task();
         let mut lost = 0;
         for cache in self.caches() {
             lost += cache.shutdown().await;
@@ -72,11 +107,13 @@ impl Shared {
     /// Performs the invalidations of a committed change, and deletes their rows. Returns when they were confirmed, and
     /// when they are in force everywhere.
     ///
-    /// If one is not confirmed its row stays, and the task repeats it.
+    /// If one is not confirmed its row stays, and the task repeats it. With `foreign`, which says that this process does not
+    /// reach the caches that matter, all rows stay.
     pub(crate) async fn confirm(
         &self,
         pending: &[Pending],
         wait: Wait,
+        foreign: Option<UnconfirmedCause>,
     ) -> Result<(DateTime<Utc>, DateTime<Utc>), UnconfirmedCause> {
         let now = self.core.now();
         let mut at = (now, now);
@@ -96,11 +133,15 @@ impl Shared {
                 Err(cause) => failed = failed.or(Some(cause)),
             }
         }
+        // guard: K23
+        if foreign.is_some() {
+            ids.clear();
+        }
         // The invalidation is done even if its row cannot be deleted now. It is then merely repeated. guard: K15
         if let Err(error) = self.core.step(self.core.delete_pending(&ids)).await {
             tracing::warn!(%error, "a confirmed invalidation could not be deleted from the outbox and will be repeated");
         }
-        match failed {
+        match failed.or(foreign.filter(|_| !pending.is_empty())) {
             None => Ok(at),
             Some(cause) => {
                 self.unconfirmed.notify_one();
@@ -185,6 +226,6 @@ impl fmt::Debug for Shared {
 }
 
 /// Locks a mutex, even a poisoned one: a panic leaves no value half-written here.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

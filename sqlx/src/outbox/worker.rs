@@ -13,11 +13,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinError;
+use tokio::task::{AbortHandle, JoinError};
 use tower_api_token::InvalidateErrorKind;
 
 use crate::error::UnconfirmedCause;
-use crate::outbox::bound::Wait;
 use crate::outbox::shared::Shared;
 
 /// The maximum pause while invalidations fail.
@@ -32,7 +31,23 @@ const BATCH: u32 = 100;
 /// Starts the task, if the settings have it and it does not run.
 pub(crate) fn start(shared: &Arc<Shared>) {
     if let Some(interval) = shared.interval {
-        shared.spawn_once(run(Arc::clone(shared), interval));
+        shared.spawn(run(Arc::clone(shared), interval));
+    }
+}
+
+/// Starts the task again if its runtime has ended.
+pub(crate) fn restart(shared: &Arc<Shared>) {
+    if shared.has_lost_its_task() {
+        start(shared);
+    }
+}
+
+/// Ends a round with the task that waits for it.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort(); // guard: K24
     }
 }
 
@@ -43,8 +58,11 @@ async fn run(shared: Arc<Shared>, interval: Duration) {
     loop {
         // A task of its own, so that a panic in the service's code ends one round and not all. guard: K6
         let work = Arc::clone(&shared);
-        let round = tokio::spawn(async move { round(&work).await }).await;
-        let round = round.unwrap_or_else(|error| Err(Failed::Panicked(error)));
+        let round = tokio::spawn(async move { round(&work).await });
+        let _end = AbortOnDrop(round.abort_handle());
+        let round = round
+            .await
+            .unwrap_or_else(|error| Err(Failed::Panicked(error)));
         let store_failed = matches!(round, Err(Failed::Invalidation(_)));
         match round {
             Ok(confirmed) => {
@@ -107,15 +125,25 @@ async fn all_answer(shared: &Shared) -> bool {
 /// delay the others. It ends earlier if no store answers, because the next would fail too, each after a timeout.
 pub(crate) async fn round(shared: &Shared) -> Result<u64, Failed> {
     let core = &shared.core;
+    if let Some(cause) = shared.check_stores().await? {
+        return Err(Failed::Invalidation(cause)); // guard: K25
+    }
     let mut confirmed = 0;
     let (mut failed, mut first) = (HashSet::new(), None);
     loop {
-        let mut batch = core.step(core.pending(BATCH)).await?;
-        let is_last = batch.len() < BATCH as usize;
+        let batch = core.step(core.pending(BATCH)).await?;
+        let (mut batch, unreadable) = (batch.pending, batch.unreadable);
+        let is_last = batch.len() + unreadable.len() < BATCH as usize;
         batch.retain(|pending| !failed.contains(&pending.id));
+        // Counted as failures, so that they are sorted behind the rows that can be read.
+        for id in unreadable {
+            if failed.insert(id.clone()) {
+                core.step(core.count_attempt(&id)).await?;
+            }
+        }
         let (mut ids, mut are_away) = (Vec::new(), false);
         for pending in &batch {
-            match shared.invalidate(&pending.subject, Wait::default()).await {
+            match shared.invalidate(&pending.subject, shared.wait).await {
                 Ok(_) => ids.push(pending.id.as_str()),
                 // guard: K21
                 Err(cause) => {
@@ -179,7 +207,8 @@ impl fmt::Display for Failed {
         match self {
             Self::Database(error) => error.fmt(f),
             Self::Invalidation(cause) => cause.fmt(f),
-            Self::Panicked(error) => error.fmt(f),
+            // The panic's message may contain what the service's code handled, such as a token.
+            Self::Panicked(_) => f.write_str("the service's code panicked"),
         }
     }
 }

@@ -17,6 +17,8 @@ mod migrations;
 mod operations;
 mod outbox;
 mod outbox_failures;
+mod outbox_task;
+mod own_tenant;
 mod races;
 mod rotation;
 mod tenants;

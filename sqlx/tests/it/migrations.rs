@@ -99,8 +99,10 @@ async fn invalid_settings_are_named(world: World) {
     assert!(rejected(schema).await.starts_with("schema: "));
     let interval = builder().await.outbox_interval(std::time::Duration::ZERO);
     assert!(rejected(interval).await.starts_with("outbox_interval: "));
-    let id = builder().await.id_prefix("");
-    assert!(rejected(id).await.starts_with("id_prefix: "));
+    for prefix in ["", "a/b", "a b", "ä"] {
+        let id = builder().await.id_prefix(prefix);
+        assert!(rejected(id).await.starts_with("id_prefix: "));
+    }
 }
 
 #[tokio::test]

@@ -160,8 +160,11 @@ async fn rotation_is_undone_within_its_overlap(world: World) {
     assert_eq!(keys.pending_count().await.unwrap(), 0);
     let again = keys.undo_rotation(&old.key.id).await.unwrap_err();
     assert!(matches!(again, ChangeError::Failed(Error::NotRotated)));
-    // It can be rotated once more.
-    keys.rotate(&old.key.id, HOUR).await.unwrap();
+    // It can be rotated once more. The former successor is of no rotation.
+    let again = keys.rotate(&old.key.id, HOUR).await.unwrap();
+    assert!(keys.rotation(&successor.key.id).await.unwrap().is_none());
+    let rotation = keys.rotation(&old.key.id).await.unwrap().unwrap();
+    assert_eq!(rotation.successor.id, again.successor.key.id);
 }
 
 async fn rotation_that_is_over_cannot_be_undone(world: World) {
