@@ -30,9 +30,8 @@ pub(crate) struct GenerationCell {
 /// The last check of a cell that had nothing to find fault with, for the hits that follow within a millisecond: to load
 /// the observation costs a hit more than all else that it does with the cell.
 ///
-/// Its parts are written and read one by one. `until` is written last and read first, with the orders Release and
-/// Acquire, and is zero meanwhile. So what is read with it is of its own check or of a later one. A later observation
-/// proves its generation for longer, so that no entry is used beyond its own proof.
+/// Its parts are written and read one by one. `until` is written last, is zero meanwhile, and is read first and again at the
+/// end. So what is read in between is of its own check.
 #[derive(Default)]
 struct LastCheck {
     until: AtomicU64,
@@ -47,7 +46,8 @@ impl LastCheck {
         now.0 < until
             && self.generation.load(Ordering::Acquire) == generation.0
             // guard: TR10b
-            && self.pushes.load(Ordering::Relaxed) == pushes
+            && self.pushes.load(Ordering::Acquire) == pushes
+            && self.until.load(Ordering::Relaxed) == until
     }
 
     /// Must be called with the cell's lock.

@@ -64,9 +64,11 @@ impl<M: Send + Sync + 'static> Attempt<M> {
     /// Confirms the attempt, and returns the time from which this instance does not answer from before the change.
     fn confirm(mut self) -> Tick {
         self.confirmed = true;
+        // First, so that what is known locally is not used in between.
+        let now = self.forget_locally();
         let unconfirmed = &self.engine.unconfirmed;
         unconfirmed.confirm(&self.subject, self.token_type.as_ref(), self.begun);
-        self.forget_locally()
+        now
     }
 
     /// Invalidates the local level's entries as of the time that it returns.
@@ -445,6 +447,10 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                 engine.store.delete(deletion, self.wait, durable).await
             }
             Target::All => {
+                if engine.keys.is_dify() && engine.store.is_divided() {
+                    // Nothing could ever confirm it, so it must not keep this instance from answering from the store.
+                    return Err(InvalidateError::store(StoreError::unsupported()));
+                }
                 attempt = Attempt::begin(engine, Subject::All, None);
                 engine.store.delete(Deletion::All, self.wait, durable).await
             }

@@ -13,6 +13,7 @@ use super::engine::Engine;
 use super::unconfirmed::Subject;
 use crate::clock::Tick;
 use crate::metrics::Origin;
+use crate::store::entry::Group;
 use crate::util::{BoxFuture, random_fraction};
 
 /// The longest time between two attempts while neither the store nor the loader answers.
@@ -52,6 +53,15 @@ async fn until_revoked<M: Send + Sync + 'static>(
         let proved = engine
             .local
             .proved_until(&principal, patient, engine.clock.now());
+        let proved = match proved {
+            // What is not proved may be the generation of all alone. All streams wake with it, and share one read of it.
+            // guard: ST5
+            None if engine.renews_all().await => {
+                let now = engine.clock.now();
+                engine.local.proved_until(&principal, patient, now)
+            }
+            proved => proved,
+        };
         let until = match proved {
             Some(until) => until,
             None => match engine.ask_again(&principal).await {
@@ -83,7 +93,8 @@ async fn until_revoked<M: Send + Sync + 'static>(
                 }
                 Again::Unknown => {
                     let pause = engine.bounds.longest().min(RETRY);
-                    engine.clock.now().after(pause)
+                    let now = engine.clock.now();
+                    now.after(pause.mul_f64(0.5 + 0.5 * random_fraction()))
                 }
             },
         };
@@ -151,6 +162,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
         };
         let left = (expires_at - self.clock.wall()).to_std().ok()?;
         (!left.is_zero()).then(|| self.clock.now().after(left))
+    }
+
+    /// Reads the generation of all entries, unless it is known. Returns whether it was read.
+    async fn renews_all(self: &Arc<Self>) -> bool {
+        let is_used = !(self.store.is_local() || self.keys.is_dify());
+        is_used && !self.knows_all() && self.read_generation(&Group::All).await.is_ok()
     }
 
     /// Looks the token up again. It is not a use of the token.

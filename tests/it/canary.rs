@@ -69,7 +69,10 @@ async fn the_canary_asks_no_loader_and_leaves_no_token() {
     assert_eq!(db.loads(), 0);
     let names = server.keys("api_token:token:*");
     let left: Vec<_> = names.iter().filter_map(|name| server.get(name)).collect();
-    assert!(left.iter().all(|value| value.starts_with(b"N1")), "{left:?}");
+    assert!(
+        left.iter().all(|value| value.starts_with(b"N1")),
+        "{left:?}"
+    );
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     /// Returns a group's generation, by a GET that is sent after this was called. A missing one is created.
-    pub(super) async fn read_generation(
+    pub(in crate::cache) async fn read_generation(
         self: &Arc<Self>,
         group: &Group,
     ) -> Result<Generation, StoreError> {
@@ -109,7 +109,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     /// Returns whether a generation of all entries is known by a proof that may be used now.
-    pub(super) fn knows_all(&self) -> bool {
+    pub(in crate::cache) fn knows_all(&self) -> bool {
         let now = self.clock.now();
         let check = |proof: Proof<'_>| self.local.check(proof, now);
         self.local.all().is_known(check)

@@ -327,3 +327,33 @@ async fn dropped_streams_leave_nothing() {
     until(|| clock.sleepers() == 0).await;
     assert_eq!(cache.in_flight(), 0);
 }
+
+/// As when an instance renews its TTL.
+#[tokio::test]
+async fn streams_share_one_read_when_the_generation_of_all_is_touched() {
+    const STREAMS: usize = 20;
+    let Some(world) = World::new(None) else {
+        return;
+    };
+    let cache = world.instance().await;
+    for n in 0..STREAMS {
+        let token = format!("app-token-{n}");
+        world.db.insert(&token, Row::new("app"));
+        tokio::spawn(found(&cache, &token).await.revoked());
+    }
+    let settle = async || {
+        until(|| world.clock.sleepers() == STREAMS && cache.in_flight() == 0).await;
+        world.clock.advance(TICK);
+    };
+    settle().await;
+    let of_tokens = || cache.proxy.received("GET api_token:token:");
+    let of_all = || cache.proxy.received("GET api_token:tokens");
+    let (tokens, all) = (of_tokens(), of_all());
+    world
+        .server
+        .command(&["PEXPIRE", "api_token:tokens", "86400000"]);
+    eventually("a stream asks", async || of_all() > all).await;
+    settle().await;
+    assert_eq!(of_tokens(), tokens);
+    assert!(of_all() - all <= 2, "{}", of_all() - all);
+}
