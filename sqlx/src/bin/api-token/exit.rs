@@ -9,7 +9,10 @@ use tower_api_token_sqlx::Error;
 /// Each exit code with its meaning, for the help and the manual.
 pub(crate) const CODES: [(u8, &str); 6] = [
     (0, "The command succeeded; a change is confirmed."),
-    (1, "The command failed, and changed nothing."),
+    (
+        1,
+        "The command failed. Nothing was changed, unless it says so or the reply to a commit was lost.",
+    ),
     (
         2,
         "The arguments, the environment or the token's form are wrong.",
