@@ -93,8 +93,7 @@ pub enum CanaryError {
     Unavailable(Unavailable),
     /// The invalidation was not confirmed.
     NotConfirmed(InvalidateError),
-    /// The other instance did not answer as it has to: it did not accept the token, or still did so 5 seconds after
-    /// the revocation should have been in force.
+    /// The other instance still accepted the token 5 seconds after twice the bound.
     NotRejected(InvalidationReceipt),
     /// The other instance did not accept the token before it was revoked.
     NotAccepted,

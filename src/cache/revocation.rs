@@ -164,10 +164,9 @@ impl<M: Send + Sync + 'static> Engine<M> {
         (!left.is_zero()).then(|| self.clock.now().after(left))
     }
 
-    /// Reads the generation of all entries, unless it is known. Returns whether it was read.
+    /// Reads the generation of all entries, if it is lacking. Returns whether it was read.
     async fn renews_all(self: &Arc<Self>) -> bool {
-        let is_used = !(self.store.is_local() || self.keys.is_dify());
-        is_used && !self.knows_all() && self.read_generation(&Group::All).await.is_ok()
+        self.lacks_all() && self.read_generation(&Group::All).await.is_ok()
     }
 
     /// Looks the token up again. It is not a use of the token.

@@ -108,10 +108,14 @@ impl<M: Send + Sync + 'static> Engine<M> {
         self.local.all().check(all, check, now).is_some()
     }
 
-    /// Returns whether a generation of all entries is known by a proof that may be used now.
-    pub(in crate::cache) fn knows_all(&self) -> bool {
+    /// Returns whether the generation of all entries has to be read before one can be used: another process may change
+    /// it, and this one knows none by a proof that may be used now.
+    pub(in crate::cache) fn lacks_all(&self) -> bool {
+        if self.store.is_local() || self.keys.is_dify() {
+            return false;
+        }
         let now = self.clock.now();
         let check = |proof: Proof<'_>| self.local.check(proof, now);
-        self.local.all().is_known(check)
+        !self.local.all().is_known(check)
     }
 }

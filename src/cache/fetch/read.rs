@@ -103,7 +103,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     /// Returns whether the generation of all entries is to be read with an entry, because this process knows none that
     /// may be used now. While changes are reported, it is read alone, with tracking, and seldom.
     fn has_to_read_all(&self) -> bool {
-        !(self.store.is_local() || self.keys.is_dify() || self.tracks() || self.knows_all())
+        !self.tracks() && self.lacks_all()
     }
 
     /// Keeps the generation of all entries, from a reply to a command that was sent as `sent`.
