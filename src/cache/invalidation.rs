@@ -447,6 +447,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                 engine.store.delete(deletion, self.wait, durable).await
             }
             Target::All => {
+                // guard: AL7
                 if engine.keys.is_dify() && engine.store.is_divided() {
                     // Nothing could ever confirm it, so it must not keep this instance from answering from the store.
                     return Err(InvalidateError::store(StoreError::unsupported()));

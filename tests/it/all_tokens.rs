@@ -612,7 +612,11 @@ mod on_a_cluster {
     async fn in_the_dify_layout_it_is_an_error_not_to_be_retried() {
         let world = World::new().await;
         let cache = world.instance(|store| store.key_layout(KeyLayout::dify()));
+        let token = &world.tokens[0];
+        cached(&cache, token).await;
         let error = cache.invalidate_all().await.unwrap_err();
         assert_eq!(error.kind(), InvalidateErrorKind::Unsupported);
+        // Nothing could confirm it, so it is not waited for.
+        assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
     }
 }

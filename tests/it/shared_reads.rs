@@ -205,7 +205,17 @@ async fn begin_and_block(call: impl Future<Output = ()>, until: Receiver<()>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_reader_that_blocks_its_thread_delays_no_others() {
-    let (_server, cache) = world().await;
+    a_reader_blocks(KeyLayout::digest()).await;
+}
+
+/// There the generation of all entries is not read, and a lookup that is alone sends a `GET`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_reader_of_one_key_that_blocks_its_thread_delays_no_others() {
+    a_reader_blocks(KeyLayout::dify()).await;
+}
+
+async fn a_reader_blocks(layout: KeyLayout) {
+    let (_server, cache) = world_of(layout).await;
     for n in 0..20 {
         let (answered, is_answered) = channel();
         let blocks = tokio::spawn(ask_and_block(cache.clone(), n, is_answered));
