@@ -140,6 +140,24 @@ pub enum UnconfirmedCause {
     Text(std::sync::Arc<dyn StdError + Send + Sync>),
 }
 
+impl UnconfirmedCause {
+    /// Formats this with its sources, for the log. The error of a service's code that finds texts is left out: it may quote
+    /// one.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        if matches!(self, Self::Text(_)) {
+            return text;
+        }
+        let mut source = self.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+}
+
 impl<T> ChangeError<T> {
     /// Returns the change's result, if it is committed.
     pub fn into_committed(self) -> Option<T> {

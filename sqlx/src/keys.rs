@@ -276,9 +276,10 @@ impl ApiKeys {
         Ok(self.with_last_use(key).await)
     }
 
-    /// Returns the rotation of this key, which may be the predecessor or the successor, with the last uses of both. Returns
-    /// `None` for a key that was not rotated or whose rotation was undone, and if one of the two was purged. In a chain of rotations, a key that is
-    /// both is taken as the predecessor.
+    /// Returns the rotation of this key, which may be the predecessor or the successor, with the last uses of both.
+    ///
+    /// Returns `None` for a key that was not rotated or whose rotation was undone, and if one of the two was purged. In a
+    /// chain of rotations, a key that is both is taken as the predecessor.
     ///
     /// # Errors
     /// Returns the database's error.

@@ -86,6 +86,6 @@ pub(crate) async fn confirm<T>(
 /// Logs why an invalidation is not confirmed.
 pub(crate) fn warn<T>(error: &ChangeError<T>) {
     if let ChangeError::Unconfirmed(unconfirmed) = error {
-        tracing::warn!(cause = %unconfirmed.cause, "an invalidation is not confirmed");
+        tracing::warn!(cause = %unconfirmed.cause.chain(), "an invalidation is not confirmed");
     }
 }

@@ -19,8 +19,9 @@ const MIGRATIONS: &[Migration] = &[Migration {
 /// How long the server may take to answer when a service starts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sees what another instance committed while this one waited for the lock, whatever the database's default is. Makes instances that start together migrate one after the other, and silences the notice that the table of
-/// migrations exists. The number is arbitrary; it has to differ from those of other applications.
+/// Makes instances that start together migrate one after the other. The isolation shows what another instance committed
+/// while this one waited for the lock, whatever the database's default is. Silences the notice that the table of migrations
+/// exists. The number is arbitrary; it has to differ from those of other applications.
 const BEGIN: &str = "\
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(8312); \
     SET LOCAL client_min_messages = warning";

@@ -77,7 +77,7 @@ async fn run(shared: Arc<Shared>, interval: Duration) {
             Err(error) => {
                 // Only the first of consecutive failures is logged.
                 if pause == interval {
-                    tracing::warn!(%error, "pending invalidations cannot be confirmed; retrying");
+                    error.log();
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE.max(interval * 2));
             }
@@ -196,6 +196,20 @@ pub(crate) enum Failed {
     Panicked(JoinError),
 }
 
+impl Failed {
+    fn log(&self) {
+        match self {
+            // There may be nothing to confirm.
+            Self::Database(error) => {
+                tracing::warn!(%error, "the database failed while the outbox was worked; retrying");
+            }
+            Self::Invalidation(_) | Self::Panicked(_) => {
+                tracing::warn!(error = %self, "pending invalidations cannot be confirmed; retrying");
+            }
+        }
+    }
+}
+
 impl From<sqlx::Error> for Failed {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error)
@@ -206,7 +220,7 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Database(error) => error.fmt(f),
-            Self::Invalidation(cause) => cause.fmt(f),
+            Self::Invalidation(cause) => f.write_str(&cause.chain()),
             // The panic's message may contain what the service's code handled, such as a token.
             Self::Panicked(_) => f.write_str("the service's code panicked"),
         }

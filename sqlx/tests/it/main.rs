@@ -15,6 +15,7 @@ mod list;
 mod load;
 mod migrations;
 mod operations;
+mod operators;
 mod outbox;
 mod outbox_failures;
 mod outbox_task;
