@@ -35,6 +35,9 @@
 //! The cache is in this process's memory ([`MemoryStore`]). With more than one process, share it in Redis:
 //! `.store(RedisStore::new("redis://127.0.0.1:6379")?)`.
 //!
+//! Here the table of tokens is yours, and so is the loader. [tower-api-token-sqlx](https://docs.rs/tower-api-token-sqlx) has
+//! both, for keys in PostgreSQL or SQLite: it issues, rotates and revokes them, and invalidates what it changes.
+//!
 //! # Before production
 //!
 //! * **Commit, then [invalidate](ApiTokenCache::invalidate)**, wherever a token or its tenant changes, and repeat it until it
@@ -45,6 +48,8 @@
 //! * **Configure Redis as a cache**: no persistence, `maxmemory`, a dedicated user ([deployment](guide::deployment)).
 //! * **Check the [order of layers](ApiTokenLayer#order-of-layers)**: CORS and tracing outside, limits by caller inside.
 //! * **Set [`max_concurrent_loads`](ApiTokenCacheBuilder::max_concurrent_loads)** to what the connection pool can spare.
+//! * **Run a [`RevocationCanary`]**, which measures how long a revocation takes, and alert on
+//!   [what it records](guide::deployment#is-a-revocation-in-force-in-time).
 //!
 //! # What is promised
 //!
@@ -67,9 +72,10 @@
 //!
 //! # Guides
 //!
-//! [Adopting it with an existing table](guide::existing_table), [OpenAI-compatible services](guide::openai),
-//! [semantics](guide::semantics), [glossary](guide::glossary), [deployment](guide::deployment),
-//! [testing](guide::testing), [security](guide::security), [failures](guide::failures), [metrics](guide::metrics),
+//! [Adopting it with an existing table](guide::existing_table), [frameworks](guide::frameworks),
+//! [OpenAI-compatible services](guide::openai), [semantics](guide::semantics), [glossary](guide::glossary),
+//! [deployment](guide::deployment), [forward authentication](guide::forward_auth), [testing](guide::testing),
+//! [security](guide::security), [failures](guide::failures), [metrics](guide::metrics),
 //! [last use](guide::last_use), [performance](guide::performance), [migrating from Dify](guide::migrating_from_dify), and
 //! for those who change the crate [architecture](guide::architecture) and [protocol](guide::protocol).
 //!

@@ -2,7 +2,9 @@
 //!
 //! | to | read |
 //! |---|---|
+//! | make, keep and revoke keys | [tower-api-token-sqlx](https://docs.rs/tower-api-token-sqlx) |
 //! | adopt the crate with the keys that you have | [`existing_table`] |
+//! | use it with axum, tonic, poem, actix-web and others | [`frameworks`] |
 //! | serve OpenAI's SDKs | [`openai`] |
 //! | know what an answer means and when a change takes effect | [`semantics`], and the words in [`glossary`] |
 //! | set up Redis, size it, start, stop and upgrade | [`deployment`] |
