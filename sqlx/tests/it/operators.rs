@@ -105,6 +105,15 @@ async fn rights_of_the_guide_are_enough_and_do_not_change_the_audit() {
     }
 }
 
+#[tokio::test]
+async fn keys_on_a_lazy_pool_start_without_the_database() {
+    let nowhere = "postgres://service@127.0.0.1:1/service";
+    let pool = PgPool::connect_lazy(nowhere).unwrap();
+    let keys = ApiKeys::builder(pool).migrate(false).build().await.unwrap();
+    keys.cache().build().unwrap();
+    Database::connect(nowhere).await.unwrap_err();
+}
+
 /// A log in memory.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
