@@ -140,6 +140,8 @@ impl io::Write for Log {
 async fn outbox_logs_why_an_invalidation_is_not_confirmed() {
     let log = Log::default();
     let writer = log.clone();
+    // While there is only one subscriber, a log line that another test's thread reaches first is disabled for all.
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
 
