@@ -12,7 +12,10 @@ use tower_api_token_sqlx::{ApiKeys, AuditQuery, Database, KeyQuery, NewKey};
 
 use crate::world::{World, answer, eventually, issue};
 
-crate::on_both!(statement_of_the_guide_revokes_all_keys);
+crate::on_both!(
+    statement_of_the_guide_revokes_all_keys,
+    pools_are_those_of_the_guide,
+);
 
 const GUIDE: &str = include_str!("../../docs/keys.md");
 
@@ -46,6 +49,27 @@ async fn statement_of_the_guide_revokes_all_keys(world: World) {
         let age = Utc::now() - revoked_at.unwrap();
         assert!(age.num_seconds().abs() < 60, "{age}");
     }
+}
+
+async fn pools_are_those_of_the_guide(world: World) {
+    let (connections, timeout) = match Database::connect(&world.url()).await.unwrap() {
+        Database::Sqlite(pool) => {
+            let options = pool.options();
+            (options.get_max_connections(), options.get_acquire_timeout())
+        }
+        Database::Postgres(pool) => {
+            let options = pool.options();
+            (options.get_max_connections(), options.get_acquire_timeout())
+        }
+        other => panic!("{other:?}"),
+    };
+    let connections = match world {
+        World::Sqlite(_) => format!("(SQLite: {connections})"),
+        World::Postgres(..) => format!("opens up to {connections} "),
+    };
+    let timeout = format!("which is {} s in", timeout.as_secs());
+    assert!(GUIDE.contains(&connections), "{connections}");
+    assert!(GUIDE.contains(&timeout), "{timeout}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,7 @@ pub(crate) async fn init(out: Output, settings: &Settings) -> Result<(), Failure
     };
     if ran.is_empty() {
         out.text(&format!(
-            "{place}: nothing to do, {} migrations ran before",
+            "{place}: nothing to do; migrations that ran before: {}",
             before.len()
         ))?;
     }
