@@ -183,6 +183,64 @@ async fn a_load_from_before_the_change_is_not_filled_after_it() {
     assert!(is_invalid(&cache, TOKEN).await);
 }
 
+/// Which lookups began before the confirmation, and would be answered after it by what Redis returned before.
+#[tokio::test]
+async fn a_value_that_was_read_before_the_confirmation_is_not_an_answer() {
+    for all in [false, true] {
+        let world = World::new();
+        let points = Points::default();
+        let builder = world.builder().sync_points(points.sync_points());
+        let cache = builder.build().unwrap();
+        found(&cache, TOKEN).await;
+        let invalidate = async || match all {
+            true => cache.invalidate_all().await,
+            false => cache.invalidate(TOKEN).await,
+        };
+        world.db.revoke(TOKEN);
+        world.cut_off(&cache, invalidate).await.unwrap_err();
+        let read = points.at(SyncPoint::Read);
+        read.close();
+        let lookup = start(&cache, TOKEN);
+        read.reached(2).await;
+        invalidate().await.unwrap();
+        read.open();
+        let answer = lookup.await.unwrap().unwrap();
+        assert!(matches!(answer, Answer::Invalid(_)), "{all}: {answer:?}");
+        assert!(is_invalid(&cache, TOKEN).await);
+    }
+}
+
+/// The tenant's generation was read before the confirmation, and the fill follows it.
+#[tokio::test]
+async fn a_load_from_before_the_change_is_not_shared_after_the_confirmation() {
+    let world = World::new();
+    let points = Points::default();
+    let builder = world.builder().sync_points(points.sync_points());
+    let cache = builder.build().unwrap();
+    let (loaded, read) = (
+        points.at(SyncPoint::Loaded),
+        points.at(SyncPoint::TenantRead),
+    );
+    loaded.close();
+    let before = start(&cache, TOKEN);
+    loaded.reached(1).await;
+    world.db.suspend(TENANT);
+    world
+        .cut_off(&cache, async || cache.invalidate_tenant(TENANT).await)
+        .await
+        .unwrap_err();
+    let after = start(&cache, TOKEN);
+    crate::common::until(|| cache.stats().joined == 1).await;
+    read.close();
+    loaded.open();
+    read.reached(1).await;
+    cache.invalidate_tenant(TENANT).await.unwrap();
+    read.open();
+    before.await.unwrap().unwrap();
+    let after = after.await.unwrap().unwrap();
+    assert!(matches!(after, Answer::Denied(_)), "{after:?}");
+}
+
 #[tokio::test]
 async fn a_stale_record_is_not_restored_after_the_change() {
     let world = World::new();

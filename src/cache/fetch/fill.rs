@@ -63,6 +63,9 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 None => {
                     let tenant = tenant.to_owned();
                     let second = self.send();
+                    let noted = self
+                        .engine
+                        .is_unconfirmed(&self.lookup, Some(tenant.as_str()));
                     let read = self
                         .engine
                         .store
@@ -87,7 +90,14 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     // A missing E is taken for a changed one: it may have been deleted twice.
                     // guard: G1, G4
                     if lease.epoch.is_some() && now == lease.epoch {
-                        Fence::EpochUnchanged(generation, second.number)
+                        // The load may have begun before a change whose invalidation is not confirmed, and be answered
+                        // from after its confirmation.
+                        // guard: I6g
+                        if noted {
+                            Fence::KnownBefore(generation)
+                        } else {
+                            Fence::EpochUnchanged(generation, second.number)
+                        }
                     } else {
                         load = self.send();
                         checked = match self.load(lease.deadline).await {

@@ -47,7 +47,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
             lookup,
             is_finished: false,
         };
-        let sent = Sent::after(self, SendNumber::BEFORE, now);
+        let sent = Sent::after(self, lookup, SendNumber::BEFORE, now);
         let look = pin!(async {
             match self.read(key, lookup, sent).await {
                 Step::Valid(found) => Looked::Answer(self.found(lookup, found)),

@@ -131,8 +131,8 @@ impl<M: Send + Sync + 'static> Engine<M> {
             }
             Seen::Value(value, old, left) => (value, old, left),
         };
-        // guard: I6
-        if self.is_unconfirmed(lookup, value.tenant_id()) {
+        // guard: I6, I6f
+        if sent.noted || self.is_unconfirmed(lookup, value.tenant_id()) {
             return Step::LoadUncached;
         }
         let cell = match self.validate(&value, all).await {

@@ -33,6 +33,9 @@ pub(in crate::cache) struct Sent {
     pub(super) moment: LogicalTime,
     /// Whether the local level may cache its result.
     pub(super) published: Published,
+    /// Whether an invalidation of the token, or of all, was not confirmed yet: what the store runs then may be from before
+    /// it, even if the reply arrives after its confirmation.
+    pub(super) noted: bool,
 }
 
 /// The state of the store as of which a value is known to be valid.
@@ -58,9 +61,10 @@ impl AsOf {
 }
 
 impl Sent {
-    /// Returns the send of a command that is sent after the clock showed `tick`.
+    /// Returns the send of a command about `lookup` that is sent after the clock showed `tick`.
     pub(super) fn after<M: Send + Sync + 'static>(
         engine: &Engine<M>,
+        lookup: &Lookup,
         number: SendNumber,
         tick: Tick,
     ) -> Self {
@@ -69,6 +73,7 @@ impl Sent {
             number,
             tick,
             moment: engine.order.next(),
+            noted: engine.is_unconfirmed(lookup, None),
         }
     }
 
@@ -160,7 +165,8 @@ pub(super) struct Lease<M> {
 impl<M: Send + Sync + 'static> Fetch<'_, M> {
     /// Counts a send. Must be called immediately before each send that may become a proof.
     pub(super) fn send(&self) -> Sent {
-        Sent::after(self.engine, self.leader.send(), self.engine.clock.now())
+        let number = self.leader.send();
+        Sent::after(self.engine, &self.lookup, number, self.engine.clock.now())
     }
 
     /// Releases a lease.

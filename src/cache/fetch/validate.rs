@@ -97,11 +97,11 @@ impl<M: Send + Sync + 'static> Engine<M> {
         self: &Arc<Self>,
         lookup: &Lookup,
     ) -> Result<Option<Resolved<M>>, StoreError> {
-        let sent = self.clock.now();
+        let (sent, noted) = (self.clock.now(), self.is_unconfirmed(lookup, None));
         let Seen::Value(value, _, left) = self.store.get(&self.key(lookup)).await? else {
             return Ok(None);
         };
-        if self.is_unconfirmed(lookup, value.tenant_id()) {
+        if noted || self.is_unconfirmed(lookup, value.tenant_id()) {
             return Ok(None);
         }
         if left.is_some_and(|left| left <= value.grace()) {
