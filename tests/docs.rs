@@ -267,6 +267,26 @@ fn the_settings_of_proxies_in_the_guide_are_those_that_are_tested() {
     }
 }
 
+/// Returns the first cells of the table under a heading.
+fn first_cells(document: &str, heading: &str) -> Vec<String> {
+    let text = read(Path::new(document));
+    let part = text.split_once(heading).expect("the heading").1;
+    let rows = part.lines().skip_while(|line| !line.starts_with('|'));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| row.split('|').nth(1).unwrap().trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_promise_has_a_row_about_what_shows_it() {
+    let promises = first_cells("README.md", "## What is promised\n");
+    let shown = first_cells("model/README.md", "## What shows each promise\n");
+    assert!(promises.len() == shown.len() && shown.len() >= 10);
+    for (promise, shown) in promises.iter().zip(&shown) {
+        assert!(promise.starts_with(shown), "{promise:?}: {shown:?}");
+    }
+}
+
 #[test]
 fn every_link_of_the_documents_resolves() {
     for document in documents() {

@@ -58,6 +58,11 @@ pub struct Config {
     /// The token's type, 0 or 1, in its first, second, … version. Each request then demands one of the two. `None`: no
     /// request demands a type.
     pub type_of: Option<[u8; 4]>,
+    /// The tenant is the group of all entries, and T is A.
+    pub all: bool,
+    /// Operators act through the first instance, and may not be confirmed (I6). They do not wait, because the promise is that
+    /// instance's: from the end of an attempt on, confirmed or not, it does not answer from before the change.
+    pub own: bool,
     /// True if E exists. Without it, a generation that was not known before the load costs a second load.
     pub e: bool,
     /// The local level, if there is one.
@@ -100,6 +105,8 @@ impl Config {
         requests: Requests::Observed(1),
         tenant_of: [None; 4],
         type_of: None,
+        all: false,
+        own: false,
         e: false,
         local: None,
         longer: None,
@@ -121,6 +128,21 @@ impl Config {
         operators: &[Operator::Tenant(0)],
         tenant_of: [Some(0); 4],
         e: true,
+        ..Self::KEY
+    };
+    /// K and A, two instances, every fault.
+    pub const ALL: Self = Self {
+        operators: &[Operator::Tenant(0)],
+        tenant_of: [Some(0); 4],
+        all: true,
+        ..Self::KEY
+    };
+    /// K, and an instance through which two operators act.
+    pub const OWN: Self = Self {
+        operators: &[Operator::Token, Operator::Token],
+        own: true,
+        late: 0,
+        crash: false,
         ..Self::KEY
     };
     /// K and the local level, S = 2.

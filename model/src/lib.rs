@@ -23,8 +23,8 @@
 //!   show nothing about their order, which matters for liveness and load, not for safety.
 //! * **Operators commit once each**, and at most three act.
 //! * **Not modelled**: a registry that is lost while a local entry is usable, the Dify layout, a change of pepper,
-//!   `wait_for_replicas` and failovers, replicas, the limit on loads, the breaker, the limit on negative writes, unconfirmed
-//!   invalidations, several tokens (except their reads of T), expiry of the record.
+//!   `wait_for_replicas` and failovers, replicas, the limit on loads, the breaker, the limit on negative writes, the end of
+//!   a note with time, several tokens (except their reads of T), expiry of the record.
 
 pub mod catalog;
 mod config;

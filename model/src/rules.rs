@@ -68,6 +68,32 @@ pub enum Rule {
     OtherTypeIsStored,
     /// A value is valid whatever type it has. Without: a call for another type replaces it.
     OtherTypeIsValid,
+    /// A value without a generation of all entries is not valid. Without: it is.
+    WithoutAllIsInvalid,
+    /// A fill proves nothing of A: later waiters share it only if a local entry of A is usable after it. Without: always.
+    AllProofPoint,
+    /// A local entry needs A's proof beside its own. Without: its own is enough.
+    EntryNeedsAll,
+    /// The A of a fill was read before the load began. Without: after it.
+    AllBeforeLoad,
+    /// The GET of A that confirms a value is sent with K's, or later. Without: before it.
+    AllReadWithK,
+    /// A missing A counts as changed. Without: as unchanged.
+    MissingAllIsChanged,
+    /// The instance that was told ends its own entries, also if the invalidation is not confirmed. Without: only its entry of A
+    /// ends.
+    OwnEntriesEnd,
+    /// While an own invalidation is not confirmed, K is not answered from. Without: it is.
+    NotedIsNotRead,
+    /// A note that was there when the answer's proof point was sent counts, even if it has ended since. Without: only one that is
+    /// there when the reply arrives.
+    NotedWhenSent,
+    /// Nor is it filled. Without: it is.
+    NotedIsNotFilled,
+    /// Nor is a stale value restored. Without: it is.
+    NotedIsNotRestored,
+    /// A note ends with a confirmation whose attempt began after the noted one. Without: with any.
+    NoteOutlivesEarlier,
 
     // Client tracking.
     /// A repeated self-test begins another session. Without: it revives the session that ended.
@@ -154,6 +180,18 @@ impl Rule {
         (Self::TypePerRequest, "K1"),
         (Self::OtherTypeIsStored, "K2"),
         (Self::OtherTypeIsValid, "K3"),
+        (Self::WithoutAllIsInvalid, "AL1"),
+        (Self::AllProofPoint, "AL2"),
+        (Self::EntryNeedsAll, "AL4"),
+        (Self::AllBeforeLoad, "AL5"),
+        (Self::AllReadWithK, "section 5, A"),
+        (Self::MissingAllIsChanged, "section 5, A"),
+        (Self::OwnEntriesEnd, "AL3"),
+        (Self::NotedIsNotRead, "I6"),
+        (Self::NotedWhenSent, "I6"),
+        (Self::NotedIsNotFilled, "I6"),
+        (Self::NotedIsNotRestored, "I6"),
+        (Self::NoteOutlivesEarlier, "I6"),
         (Self::NeverRevived, "TR3"),
         (Self::EndedIsNotCredited, "TR3"),
         (Self::InlinePush, "TR4"),
@@ -192,7 +230,7 @@ impl Rule {
 /// The rules that hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    broken: u64,
+    broken: u128,
 }
 
 impl Rules {
@@ -203,12 +241,12 @@ impl Rules {
     #[must_use]
     pub const fn without(self, rule: Rule) -> Self {
         Self {
-            broken: self.broken | 1 << rule as u64,
+            broken: self.broken | 1 << rule as u128,
         }
     }
 
     pub(crate) fn hold(self, rule: Rule) -> bool {
-        self.broken & 1 << rule as u64 == 0
+        self.broken & 1 << rule as u128 == 0
     }
 }
 

@@ -167,6 +167,59 @@ fn a_registry_that_is_lost_while_nothing_kept_is_usable() {
 }
 
 #[test]
+fn a_generation_of_all_entries() {
+    let steps = [
+        "A is read with K",
+        "A is read before the load",
+        "A is created before the load",
+        "A can be neither read nor created: not cached",
+        "the generation that was read with K, or before, confirms the value",
+        "GET T: another generation, so the value is old",
+        "GET T: nothing, so the value is old; T is created",
+        "compare-and-acquire returns 0",
+        "the CAS returns 1",
+        "DEL T",
+    ];
+    holds("all", &steps);
+    holds(
+        "all-late",
+        &["a creation of T runs late", "a CAS runs late"],
+    );
+}
+
+#[test]
+fn a_generation_of_all_entries_in_the_local_level() {
+    let steps = [
+        "A is read with K",
+        "the local entry of T confirms the value",
+        "the request is answered by the local entries",
+        "the T read for another token arrives",
+        "has waited S: Ok",
+    ];
+    holds("all-local", &steps);
+}
+
+const NOT_CONFIRMED: [&str; 4] = [
+    "is not confirmed: Err",
+    "the deletion runs",
+    "is confirmed: Ok",
+    "the token is noted: K is not filled",
+];
+
+#[test]
+fn an_invalidation_that_is_not_confirmed() {
+    let noted = "the token is noted: K is not answered from";
+    for name in ["own", "own-tenant", "own-all"] {
+        holds(name, &[&NOT_CONFIRMED[..], &[noted]].concat());
+    }
+    let steps = [
+        "the token is noted: nothing is restored",
+        "the request is answered by the local entries",
+    ];
+    holds("own-local", &[&NOT_CONFIRMED[..], &steps].concat());
+}
+
+#[test]
 fn requests_for_two_types() {
     holds("types", &["GET K: a value", "a CAS runs late"]);
     holds(
@@ -179,6 +232,10 @@ fn requests_for_two_types() {
 #[test]
 fn one_load_for_many_requests_on_many_instances() {
     holds("loads", &["GET K: a lease, to be polled"]);
+    holds(
+        "loads-all",
+        &["GET T: nothing, so the value is old; T is created"],
+    );
     holds(
         "loads-own-tenant",
         &["GET T: nothing, so the value is old; T is created"],

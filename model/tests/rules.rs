@@ -185,6 +185,66 @@ fn each_request_loads_again_if_a_value_of_another_type_is_replaced() {
 }
 
 #[test]
+fn what_a_former_release_wrote_outlives_an_invalidation_of_all_if_it_is_valid() {
+    is_needed(Rule::WithoutAllIsInvalid);
+}
+
+#[test]
+fn a_successful_cas_proves_nothing_about_all() {
+    is_needed(Rule::AllProofPoint);
+}
+
+#[test]
+fn an_entry_outlives_the_wait_if_it_needs_no_proof_of_a() {
+    is_needed(Rule::EntryNeedsAll);
+}
+
+#[test]
+fn an_old_record_gets_the_new_a_if_that_is_read_after_the_load() {
+    is_needed(Rule::AllBeforeLoad);
+}
+
+#[test]
+fn an_a_read_before_k_confirms_a_value_that_was_revoked_between() {
+    is_needed(Rule::AllReadWithK);
+}
+
+#[test]
+fn a_missing_a_hides_an_invalidation_if_it_counts_as_unchanged() {
+    is_needed(Rule::MissingAllIsChanged);
+}
+
+#[test]
+fn the_instance_that_was_told_answers_from_its_entries_if_they_do_not_end() {
+    is_needed(Rule::OwnEntriesEnd);
+}
+
+#[test]
+fn the_instance_that_was_told_answers_from_k_if_it_notes_nothing() {
+    is_needed(Rule::NotedIsNotRead);
+}
+
+#[test]
+fn a_value_read_before_the_confirmation_is_answered_after_it() {
+    is_needed(Rule::NotedWhenSent);
+}
+
+#[test]
+fn a_load_from_before_the_change_is_shared_if_a_noted_token_is_filled() {
+    is_needed(Rule::NotedIsNotFilled);
+}
+
+#[test]
+fn a_stale_value_comes_back_if_that_of_a_noted_token_is_restored() {
+    is_needed(Rule::NotedIsNotRestored);
+}
+
+#[test]
+fn the_confirmation_of_an_earlier_attempt_ends_the_note_of_a_later_change() {
+    is_needed(Rule::NoteOutlivesEarlier);
+}
+
+#[test]
 fn a_lost_table_is_missed_if_a_self_test_revives_the_session() {
     is_needed(Rule::NeverRevived);
 }

@@ -1,7 +1,10 @@
 //! The models that `scripts/model` explores.
 
 use super::named::{Named, whole};
-use super::parts::{BOUNDS, LOCAL_TENANT, MOVES, SHORT, TENANT, TOKEN_AND_TENANT, TWO_TOKENS};
+use super::parts::{
+    ALL, ALL_LOCAL, BOUNDS, LOCAL_TENANT, MOVES, OWN_ALL, OWN_TENANT, SHORT, TENANT,
+    TOKEN_AND_TENANT, TWO_TOKENS,
+};
 use super::small::LOADS_LOCAL;
 use crate::config::{Config, Operator};
 use crate::search::Limits;
@@ -48,6 +51,54 @@ pub const LARGE: &[Named] = &[
             tenant_of: MOVES,
             operators: &[Operator::Token, Operator::Tenant(1)],
             ..TENANT
+        },
+    ),
+    whole(
+        "all-stale",
+        "all with stale-if-error",
+        Config { stale: true, ..ALL },
+    ),
+    whole(
+        "all-two-late",
+        "K and A; two instances, an operator of all entries, one late command",
+        Config::ALL,
+    ),
+    Named {
+        limits: Limits {
+            states: 20_000_000,
+            depth: usize::MAX,
+        },
+        ..whole(
+            "all-local-two",
+            "all-local with two instances, and A is not read for other tokens",
+            Config {
+                instances: 2,
+                reader: false,
+                ..ALL_LOCAL
+            },
+        )
+    },
+    whole(
+        "own-two",
+        "own with two instances, nothing late",
+        Config::OWN,
+    ),
+    whole(
+        "own-tenant-two",
+        "own-tenant with two instances",
+        Config {
+            instances: 2,
+            ..OWN_TENANT
+        },
+    ),
+    whole(
+        "own-all-reads",
+        "own-all, with A read for other tokens at any time, stale-if-error and one late command",
+        Config {
+            reader: true,
+            stale: true,
+            late: 1,
+            ..OWN_ALL
         },
     ),
     whole(

@@ -1,6 +1,8 @@
 //! For each rule, a model that shows why it is needed.
 
-use super::parts::{BOUNDS, LOCAL_TENANT, SHORT, TENANT, TYPES};
+use super::parts::{
+    ALL, ALL_LOCAL, BOUNDS, LOCAL_TENANT, OWN, OWN_ALL, OWN_LOCAL, SHORT, TENANT, TYPES,
+};
 use super::small::LOADS_TYPES;
 use super::tracking::needing_tracking;
 use crate::config::Config;
@@ -67,6 +69,18 @@ fn protocol(rule: Rule) -> Config {
         },
         Rule::TypePerRequest | Rule::OtherTypeIsStored => TYPES,
         Rule::OtherTypeIsValid => LOADS_TYPES,
+        Rule::WithoutAllIsInvalid
+        | Rule::AllProofPoint
+        | Rule::AllBeforeLoad
+        | Rule::AllReadWithK
+        | Rule::MissingAllIsChanged => ALL,
+        Rule::EntryNeedsAll => ALL_LOCAL,
+        Rule::OwnEntriesEnd => OWN_ALL,
+        Rule::NotedIsNotRead
+        | Rule::NotedWhenSent
+        | Rule::NotedIsNotFilled
+        | Rule::NoteOutlivesEarlier => OWN,
+        Rule::NotedIsNotRestored => OWN_LOCAL,
         _ => unreachable!("a rule of client tracking"),
     }
 }

@@ -35,6 +35,41 @@ pub(super) const TENANT: Config = Config {
     late: 0,
     ..Config::TENANT
 };
+pub(super) const ALL: Config = Config {
+    late: 0,
+    ..Config::ALL
+};
+/// A is read for other tokens at any time.
+pub(super) const ALL_LOCAL: Config = Config {
+    instances: 1,
+    local: Some(SHORT),
+    reader: true,
+    ..ALL
+};
+pub(super) const OWN: Config = Config {
+    instances: 1,
+    ..Config::OWN
+};
+/// The one instance, with a local level and stale-if-error.
+pub(super) const OWN_LOCAL: Config = Config {
+    instances: 1,
+    operators: &[Operator::Token],
+    local: Some(SHORT),
+    stale: true,
+    ..Config::OWN
+};
+pub(super) const OWN_TENANT: Config = Config {
+    instances: 1,
+    own: true,
+    crash: false,
+    ..TENANT
+};
+pub(super) const OWN_ALL: Config = Config {
+    own: true,
+    crash: false,
+    reader: false,
+    ..ALL_LOCAL
+};
 pub(super) const CALM: Config = Config {
     evict: false,
     lose: false,

@@ -1,7 +1,10 @@
 //! The models that `cargo test` explores.
 
 use super::named::{Named, whole};
-use super::parts::{BOUNDS, CALM, EVERYBODY, LOCAL_TENANT, MOVES, SHORT, TENANT, TYPES};
+use super::parts::{
+    ALL, ALL_LOCAL, BOUNDS, CALM, EVERYBODY, LOCAL_TENANT, MOVES, OWN, OWN_ALL, OWN_LOCAL,
+    OWN_TENANT, SHORT, TENANT, TYPES,
+};
 use crate::config::{Config, Operator, Requests};
 
 /// Here a local entry of T makes a generation known at any age, which is safe but may cost a second load.
@@ -192,6 +195,55 @@ pub const SMALL: &[Named] = &[
             registry_lost: true,
             late: 0,
             ..BOUNDS
+        },
+    ),
+    whole(
+        "all",
+        "K and A; two instances, an operator of all entries, nothing late",
+        ALL,
+    ),
+    whole(
+        "all-late",
+        "K and A; one instance, one late command",
+        Config {
+            instances: 1,
+            ..Config::ALL
+        },
+    ),
+    whole(
+        "all-local",
+        "K, A and the local level; one instance, S = 1, A is read for other tokens at any time",
+        ALL_LOCAL,
+    ),
+    whole(
+        "own",
+        "K; one instance, two operators of the token through it, whose attempts may not be confirmed, one late command",
+        Config { late: 1, ..OWN },
+    ),
+    whole(
+        "own-local",
+        "K and the local level; one instance, an operator whose attempts may not be confirmed, stale-if-error, S = 1",
+        OWN_LOCAL,
+    ),
+    whole(
+        "own-tenant",
+        "K, T and E; one instance, an operator of the tenant whose attempts may not be confirmed",
+        OWN_TENANT,
+    ),
+    whole(
+        "own-all",
+        "K, A and the local level; one instance, an operator of all entries whose attempts may not be confirmed, S = 1",
+        OWN_ALL,
+    ),
+    whole(
+        "loads-all",
+        "no fault, all was invalidated before: two instances load once",
+        Config {
+            all: true,
+            e: false,
+            most_loads: Some(1),
+            loads_after_operators: true,
+            ..CALM
         },
     ),
     whole(

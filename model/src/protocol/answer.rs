@@ -1,6 +1,6 @@
 //! Completion: who receives an answer, and whether it keeps the promise.
 
-use super::state::{At, Call, Entry, Record, Stage, State, Value, Versions};
+use super::state::{At, Call, Entry, Proof, Record, Stage, State, Value, Versions};
 use super::steps::Steps;
 use crate::rules::Rule;
 
@@ -20,7 +20,9 @@ impl Steps<'_> {
             }
             if before & call.proof as u8 != 0 || !self.holds(Rule::ProofPoints) {
                 // For the tenant, an answer that a local entry of T confirms comes from the local level.
-                let tenant = if call.by_local_t {
+                // A fill's is one too for those who joined after the load.
+                let loaded_since = call.proof == Proof::Fill && before & Proof::Load as u8 != 0;
+                let tenant = if call.by_local_t && !loaded_since {
                     request.waited.tenant
                 } else {
                     request.now.tenant

@@ -7,10 +7,15 @@ impl Steps<'_> {
     pub(super) fn advance(&mut self, i: usize) {
         let call = *self.call(i);
         self.read_e_before_load(i);
+        self.read_all(i);
+        if self.waits_for_all(&call) || self.gives_up_noted(i) {
+            return;
+        }
+        if call.at == At::CheckT && !call.sent {
+            self.check_known(i);
+            self.check_t_locally(i);
+        }
         if self.sends_first(call.at) && !call.sent {
-            if call.at == At::CheckT {
-                self.check_t_locally(i);
-            }
             let mut state = *self.from;
             self.send(&mut state, i);
             self.by(i, sending(call.at), state);
@@ -19,6 +24,7 @@ impl Steps<'_> {
         match call.at {
             At::Idle => {}
             At::Get => self.get(i),
+            At::Replied => self.replied(i),
             At::CheckT => self.check_t(i),
             At::Acquire => self.acquire(i),
             At::Load => self.load(i),
@@ -32,14 +38,17 @@ impl Steps<'_> {
     }
 
     /// True where sending and running are two steps: with a local level, for commands whose sending an age counts from, and
-    /// for the load, before whose sending a copy of T must have arrived.
-    fn sends_first(&self, at: At) -> bool {
-        self.config.local.is_some()
-            && match at {
-                At::Get | At::CheckT | At::Acquire | At::ReadT | At::Fill | At::Restore => true,
-                At::Load => self.config.has_tenants(),
-                At::Idle | At::Loaded | At::ReadE | At::Answer => false,
-            }
+    /// for the load, before whose sending a copy of T must have arrived. A runs between them if it is read with K, and a note
+    /// is looked for before a CAS is sent.
+    pub(super) fn sends_first(&self, at: At) -> bool {
+        let local = self.config.local.is_some();
+        match at {
+            At::Get => local || self.config.all,
+            At::CheckT | At::Acquire | At::ReadT => local,
+            At::Fill | At::Restore => local || self.config.own,
+            At::Load => local && self.config.has_tenants() && !self.config.all,
+            At::Idle | At::Replied | At::Loaded | At::ReadE | At::Answer => false,
+        }
     }
 
     /// The state in which instance `i`'s command runs.
@@ -67,10 +76,13 @@ impl Steps<'_> {
             At::Fill => Some(Proof::Fill),
             _ => None,
         };
+        if matches!(call.at, At::Get | At::Acquire) {
+            call.noted = self.is_noted_when_sent(i);
+        }
         match call.at {
             At::Get | At::Acquire | At::Fill | At::Restore => call.age = age,
             At::CheckT | At::ReadT => call.t_age = age,
-            At::Load => {
+            At::Load if !self.config.all => {
                 let fresh = self
                     .config
                     .local
@@ -126,6 +138,6 @@ fn sending(at: At) -> &'static str {
         At::ReadT => "reads the clock and sends SET T NX GET",
         At::Fill => "reads the clock and sends the CAS",
         At::Restore => "reads the clock and sends the CAS that puts the stale value back",
-        At::Idle | At::Loaded | At::ReadE | At::Answer => "",
+        At::Idle | At::Replied | At::Loaded | At::ReadE | At::Answer => "",
     }
 }

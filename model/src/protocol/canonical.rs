@@ -75,7 +75,7 @@ fn forget_useless_ages(state: &mut State) {
         let Call { at, sent, keep, .. } = instance.call;
         let of_k = match at {
             At::Get | At::Acquire | At::Fill | At::Restore => sent,
-            At::CheckT => true,
+            At::Replied | At::CheckT => true,
             At::Answer => keep,
             _ => false,
         };

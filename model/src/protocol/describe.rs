@@ -24,13 +24,17 @@ fn write(line: &mut String, config: &Config, state: &State) -> std::fmt::Result 
         )?,
     }
     if tenants {
-        write!(line, "  T {}", bits('g', state.t[0]))?;
+        let name = if config.all { 'A' } else { 'T' };
+        write!(line, "  {name} {}", bits('g', state.t[0]))?;
         if config.tenant_of.contains(&Some(1)) {
             write!(line, ",{}", bits('g', state.t[1]))?;
         }
     }
     if config.e {
         write!(line, "  E {}", bits('e', state.e))?;
+    }
+    if state.noted {
+        write!(line, "  noted")?;
     }
     if config.longer.is_some() {
         write!(

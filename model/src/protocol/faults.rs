@@ -13,7 +13,8 @@ impl Steps<'_> {
             self.run_late(slot);
         }
         if self.config.crash {
-            for i in 0..self.config.instances {
+            let first = usize::from(self.config.own);
+            for i in first..self.config.instances {
                 self.crash(i);
             }
         }

@@ -25,6 +25,7 @@ impl Steps<'_> {
             let mut lost = leased;
             let mine = &mut leased.instances[i].call;
             mine.nonce = nonce;
+            mine.noted = false;
             mine.fills = true;
             // A call that loads before it acquires already has its record.
             mine.at = if mine.record.is_some() {
@@ -50,6 +51,8 @@ impl Steps<'_> {
         } else {
             match (call.old, state.key) {
                 (None, Key::Value(value)) => {
+                    let mut state = state;
+                    state.instances[i].call.known = None;
                     self.found(i, state, value, "the acquire returns a value")
                 }
                 (None, _) => self.leased(
@@ -157,10 +160,10 @@ impl Steps<'_> {
             let mut lost = state;
             answer(&mut lost);
             let age = state.instances[i].call.age;
-            let proof = if self.config.simple_proof {
-                Proof::Load
+            let (proof, by_local_t) = if self.config.simple_proof {
+                (Proof::Load, false)
             } else {
-                call.proof
+                self.proof_of_fill(i)
             };
             state.instances[i].call = Call {
                 at: At::Answer,
@@ -169,6 +172,7 @@ impl Steps<'_> {
                 generation: call.generation,
                 proof,
                 keep: self.config.local.is_some(),
+                by_local_t,
                 ..Call::default()
             };
             self.by(i, "the CAS returns 1", state);

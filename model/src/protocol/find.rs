@@ -12,7 +12,8 @@ impl Steps<'_> {
             state.instances[i].call.known = Some((0, state.t[0]));
             self.by(i, "GET T, before K is read", state);
         }
-        let state = self.running(i);
+        let mut state = self.running(i);
+        self.learn_all(&mut state, i);
         match state.key {
             Key::Empty => {
                 let mut state = state;
@@ -76,13 +77,42 @@ impl Steps<'_> {
         let before = state.instances[i].call;
         state.instances[i].call = Call {
             age: before.age,
-            known: before.known.filter(|_| !self.holds(Rule::TReadAfterK)),
+            known: before
+                .known
+                .filter(|_| self.config.all || !self.holds(Rule::TReadAfterK)),
             record: Some(value.record),
             generation: value.generation,
             t_was_usable: before.t_was_usable,
             ..Call::default()
         };
-        if self.replaces_other_type(i, value.record) {
+        if self.config.own {
+            state.instances[i].call.noted = before.noted;
+            state.instances[i].call.at = At::Replied;
+            self.by(i, what, state);
+        } else {
+            self.looks_valid(i, state, value, what);
+        }
+    }
+
+    /// The reply with a value has arrived. Notes are read now.
+    pub(super) fn replied(&mut self, i: usize) {
+        let mut state = *self.from;
+        let call = &mut state.instances[i].call;
+        let noted = std::mem::take(&mut call.noted) || self.is_noted(i);
+        if noted && self.holds(Rule::NotedIsNotRead) {
+            self.load_uncached(&mut state, i);
+            self.by(i, "the token is noted: K is not answered from", state);
+        } else if let Some(record) = call.record {
+            let generation = call.generation;
+            let value = Value { record, generation };
+            self.looks_valid(i, state, value, "the value arrives");
+        }
+    }
+
+    fn looks_valid(&mut self, i: usize, mut state: State, value: Value, what: &'static str) {
+        if self.is_former(value) {
+            self.confirmed(i, state, what);
+        } else if self.replaces_other_type(i, value.record) {
             state.instances[i].call = Call {
                 at: At::Acquire,
                 old: Some(value),
@@ -109,6 +139,7 @@ impl Steps<'_> {
         if let Some(record) = call.record.filter(|_| self.config.stale) {
             let mut past = state;
             let known = self.tenant(record).map(|t| (t as u8, call.generation));
+            let known = known.filter(|_| !self.config.all);
             past.instances[i].call = Call {
                 at: At::Acquire,
                 known,
@@ -124,6 +155,15 @@ impl Steps<'_> {
         }
     }
 
+    /// T was read before K's reply arrived: only A is, as long as every rule holds.
+    pub(super) fn check_known(&mut self, i: usize) {
+        let call = *self.call(i);
+        if call.known.is_some_and(|(_, read)| read == call.generation) {
+            let what = "the generation that was read with K, or before, confirms the value";
+            self.confirmed(i, *self.from, what);
+        }
+    }
+
     /// A usable local entry of T confirms a value of the same generation. One that differs shows nothing.
     pub(super) fn check_t_locally(&mut self, i: usize) {
         let Some(clock) = self.config.local else {
@@ -135,7 +175,7 @@ impl Steps<'_> {
         };
         let cell = self.instance(i).cells[t];
         let usable = cell.age < self.config.staleness(i, clock) || call.t_was_usable;
-        if usable && cell.generation == call.generation {
+        if usable && cell.generation != 0 && cell.generation == call.generation {
             let mut state = *self.from;
             state.instances[i].call.by_local_t = true;
             self.confirmed(i, state, "the local entry of T confirms the value");
@@ -149,12 +189,17 @@ impl Steps<'_> {
             return;
         };
         let Some(t) = self.tenant(record) else { return };
-        if call.known.is_some_and(|(_, early)| early == generation) {
-            self.confirmed(i, *self.from, "the T read early confirms the value");
-        }
         let mut state = self.running(i);
         let found = state.t[t];
-        if found == generation {
+        if found == 0 && self.config.all && !self.holds(Rule::MissingAllIsChanged) {
+            self.confirmed(
+                i,
+                state,
+                "GET T: nothing, so the value is not known to be old",
+            );
+            return;
+        }
+        if found != 0 && found == generation {
             self.learn(&mut state, i, t, found, call.t_age);
             self.confirmed(i, state, "GET T: the value's generation");
         } else {
@@ -162,7 +207,8 @@ impl Steps<'_> {
             let replace = |state: &mut State, now: u8| {
                 state.instances[i].call = Call {
                     at: At::Acquire,
-                    known: Some((t as u8, now)),
+                    // The acquire reads A again.
+                    known: (!self.config.all).then_some((t as u8, now)),
                     old: Some(old),
                     ..Call::default()
                 };

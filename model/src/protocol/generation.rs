@@ -127,7 +127,7 @@ impl Steps<'_> {
         self.learn(&mut state, i, t, generation, call.t_age);
         let e_was_compared_first = !self.holds(Rule::FillReadsTFirst) && call.e != 0;
         let mine = &mut state.instances[i].call;
-        if !self.holds(Rule::GenerationBeforeLoad) || e_was_compared_first {
+        if !self.holds(Rule::GenerationBeforeLoad) || e_was_compared_first || self.config.all {
             mine.generation = generation;
             mine.proof = self.tenant_proof(Proof::Load);
             mine.e = 0;
@@ -192,6 +192,7 @@ impl Steps<'_> {
         let e = state.e;
         let mine = &mut state.instances[i].call;
         let missing_both = e == 0 && (mine.e != 0 || mine.e_missing);
+        let noted = self.is_noted(i) && self.holds(Rule::NotedWhenSent);
         let unchanged =
             e != 0 && e == mine.e || missing_both && !self.holds(Rule::MissingEIsChanged);
         if !self.holds(Rule::FillReadsTFirst) {
@@ -214,7 +215,8 @@ impl Steps<'_> {
             mine.known = None;
             mine.e = 0;
             mine.e_missing = false;
-            mine.proof = self.tenant_proof(Proof::SecondE);
+            let proof = if noted { Proof::Load } else { Proof::SecondE };
+            mine.proof = self.tenant_proof(proof);
             mine.at = At::Fill;
             self.by(
                 i,

@@ -62,6 +62,7 @@ impl Steps<'_> {
         let value = instance.entry.filter(|entry| usable(entry.age))?.value;
         let confirmed = match self.tenant(value.record) {
             None => true,
+            Some(_) if self.config.all && !self.holds(Rule::EntryNeedsAll) => true,
             Some(t) => {
                 instance.cells[t].generation == value.generation && usable(instance.cells[t].age)
             }

@@ -4,6 +4,7 @@
 //! sends the next. Sending and running are one step unless others can tell them apart. With a local level they are two,
 //! because an entry's age counts from the sending. Any time may pass between two steps, which models pauses.
 
+mod all;
 mod answer;
 mod call;
 mod canonical;
@@ -14,6 +15,7 @@ mod find;
 mod generation;
 mod local;
 mod operator;
+mod own;
 mod registry;
 mod request;
 mod state;
@@ -23,7 +25,7 @@ mod types;
 pub use self::state::State;
 
 use self::canonical::normalise;
-use self::state::Stage;
+use self::state::{Key, Stage, Value};
 use self::steps::Steps;
 use crate::config::{Config, Requests};
 use crate::search::{Model, Step, fingerprint};
@@ -39,7 +41,12 @@ impl Model for Protocol {
     type State = State;
 
     fn initial(&self) -> State {
-        State::default()
+        let mut state = State::default();
+        if self.config.all {
+            // What a former release wrote carries no generation of all entries.
+            state.key = Key::Value(Value::default());
+        }
+        state
     }
 
     fn successors(&self, from: &State, into: &mut Vec<(Step, State)>) {
@@ -55,7 +62,11 @@ impl Model for Protocol {
             from,
             into,
         };
-        steps.operators();
+        if self.config.own {
+            steps.own_operators();
+        } else {
+            steps.operators();
+        }
         steps.requests();
         for i in 0..self.config.instances {
             steps.advance(i);
@@ -108,6 +119,7 @@ impl Protocol {
             instances,
             requests,
             operators,
+            noted,
             late,
             old_writer,
             now,
@@ -118,6 +130,7 @@ impl Protocol {
         let one = (
             database, key, t, e, registry, late, old_writer, now, waited, loads, broken,
         );
+        let one = (one, noted);
         let many = (
             &instances[..self.config.instances],
             &requests[..self.requests()],

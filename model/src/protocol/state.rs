@@ -62,6 +62,8 @@ pub(crate) enum At {
     Idle,
     /// Before the GET of K is sent or, with `sent`, before it runs.
     Get,
+    /// A value was found, and its reply is under way (only where a note may end meanwhile).
+    Replied,
     /// A value with a tenant was found. Before the GET of T.
     CheckT,
     /// Before R4, or compare-and-acquire if there is an `old`.
@@ -128,6 +130,8 @@ pub(crate) struct Call {
     pub(crate) proof: Proof,
     /// The answer may enter the local level.
     pub(crate) keep: bool,
+    /// The token was noted when the GET of K or R4 was sent.
+    pub(crate) noted: bool,
     /// The tenant's generation was confirmed by a local entry of T.
     pub(crate) by_local_t: bool,
     /// T's local entry was usable by a clock read at the call's start (only with `FreshClockForT` broken).
@@ -215,6 +219,10 @@ pub(crate) struct OperatorState {
     pub(crate) saw_longer: bool,
     /// It is counting S.
     pub(crate) waiting: bool,
+    /// Its attempt, if confirmed, ends the note: no noted attempt began after it.
+    pub(crate) ends_note: bool,
+    /// The operators whose attempts were under way when this one's began, as bits.
+    pub(crate) after: u8,
     /// Ticks of each instance's clock since the operator began to count.
     pub(crate) elapsed: [u8; MAX_INSTANCES],
 }
@@ -238,6 +246,8 @@ pub struct State {
     pub(crate) instances: [Instance; MAX_INSTANCES],
     pub(crate) requests: [Request; MAX_REQUESTS],
     pub(crate) operators: [OperatorState; MAX_OPERATORS],
+    /// The first instance has noted an invalidation that was not confirmed.
+    pub(crate) noted: bool,
     pub(crate) late: [Late; MAX_LATE],
     pub(crate) old_writer: OldWriter,
     /// The versions of the completed invalidations: of all, and of those that waited.
@@ -255,6 +265,6 @@ mod tests {
     #[test]
     fn a_state_is_small() {
         // Millions of states are in memory at a time.
-        assert!(size_of::<State>() <= 208, "{}", size_of::<State>());
+        assert!(size_of::<State>() <= 218, "{}", size_of::<State>());
     }
 }
