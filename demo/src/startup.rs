@@ -317,7 +317,7 @@ fn next_steps(tenant: Option<&str>, base: &str, admin: &str) -> String {
 
 fn create_token(tenant: &str, base: &str, admin: &str) -> String {
     // An operator may have written any text into the table, so it is quoted for JSON and for the shell.
-    let body = serde_json::json!({ "tenant_id": tenant, "type": "app" })
+    let body = serde_json::json!({ "tenant_id": tenant, "token_type": "app" })
         .to_string()
         .replace('\'', r"'\''");
     format!("\n# create a token\ncurl -i -X POST -H {admin} -d '{body}' {base}/admin/tokens\n")

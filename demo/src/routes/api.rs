@@ -35,7 +35,7 @@ async fn describe(State(state): State<AppState>, token: CachedApiToken) -> Json<
         "id": token.id(),
         "app_id": token.app_id(),
         "tenant_id": token.tenant_id(),
-        "type": token.token_type(),
+        "token_type": token.token_type(),
         "origin": token.origin().to_string(),
         "last_used_at": token.last_used_at().map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
     }))

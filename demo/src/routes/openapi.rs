@@ -35,7 +35,8 @@ fn document() -> Value {
             }
         }
     }
-    document["components"]["schemas"]["TokenRequest"]["required"] = json!(["tenant_id", "type"]);
+    document["components"]["schemas"]["TokenRequest"]["required"] =
+        json!(["tenant_id", "token_type"]);
     document
 }
 

@@ -10,7 +10,7 @@ use super::server::{ADMIN, Database, Demo, rfc3339, unknown};
 fn new_tenant_can_have_tokens() {
     for database in [Database::sqlite(), Database::postgres()] {
         let demo = Demo::on(&database, &[]);
-        let token = json!({ "tenant_id": "initech", "type": "app" });
+        let token = json!({ "tenant_id": "initech", "token_type": "app" });
         create(&demo, &token).expect(422);
         let tenant = |body: Value| demo.admin("POST", "/admin/tenants", Some(&body.to_string()));
         let made = tenant(json!({ "id": "initech", "name": "Initech" })).expect(201);
@@ -106,7 +106,8 @@ fn create_after_a_negative_entry(database: &Database, layout: &str, redis: Optio
         "the null was cached"
     );
 
-    let body = json!({ "tenant_id": "globex", "app_id": "billing", "type": "app", "token": text });
+    let body =
+        json!({ "tenant_id": "globex", "app_id": "billing", "token_type": "app", "token": text });
     let created = create(&demo, &body).expect(201);
     assert_eq!(created.header("cache-control"), "no-store");
     assert_eq!(created.json()["token"], text);
@@ -146,9 +147,12 @@ fn created_token_works_after_a_negative_entry_in_dify_layout() {
 fn random_token_works_only_for_its_type() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
-    let created = create(&demo, &json!({ "tenant_id": "acme", "type": "dataset" }))
-        .expect(201)
-        .json();
+    let created = create(
+        &demo,
+        &json!({ "tenant_id": "acme", "token_type": "dataset" }),
+    )
+    .expect(201)
+    .json();
     let text = created["token"].as_str().unwrap();
     assert_eq!(text.len(), "demo_dataset_".len() + 30 + 6);
     assert!(created["expires_at"].is_null() && created["app_id"].is_null());
@@ -164,7 +168,7 @@ fn expired_token_is_rejected() {
     let soon = rfc3339(soon);
     let created = create(
         &demo,
-        &json!({ "tenant_id": "acme", "type": "app", "expires_at": soon }),
+        &json!({ "tenant_id": "acme", "token_type": "app", "expires_at": soon }),
     )
     .expect(201)
     .json();
@@ -180,40 +184,43 @@ fn invalid_requests_change_nothing_and_are_not_shown() {
     let database = Database::postgres();
     let demo = Demo::on(&database, &[]);
     let refused = [
-        (422, json!({ "type": "app" })),
+        (422, json!({ "token_type": "app" })),
         (422, json!({ "tenant_id": "acme" })),
         (
             422,
-            json!({ "tenant_id": "hunter22hunter22", "type": "app" }),
-        ),
-        (422, json!({ "tenant_id": "acme\u{0}", "type": "app" })),
-        (
-            422,
-            json!({ "tenant_id": "acme", "type": "hunter22hunter22" }),
+            json!({ "tenant_id": "hunter22hunter22", "token_type": "app" }),
         ),
         (
             422,
-            json!({ "tenant_id": "acme", "type": "app", "token": "hunter22" }),
+            json!({ "tenant_id": "acme\u{0}", "token_type": "app" }),
         ),
         (
             422,
-            json!({ "tenant_id": "acme", "type": "app", "token": "hunter22 hunter22" }),
+            json!({ "tenant_id": "acme", "token_type": "hunter22hunter22" }),
         ),
         (
             422,
-            json!({ "tenant_id": "acme", "type": "app", "token": "x".repeat(513) }),
+            json!({ "tenant_id": "acme", "token_type": "app", "token": "hunter22" }),
         ),
         (
             422,
-            json!({ "tenant_id": "acme", "type": "app", "expires_at": "2001-01-01T00:00:00Z" }),
+            json!({ "tenant_id": "acme", "token_type": "app", "token": "hunter22 hunter22" }),
         ),
         (
             422,
-            json!({ "tenant_id": "acme", "type": "app", "expires_at": "tomorrow" }),
+            json!({ "tenant_id": "acme", "token_type": "app", "token": "x".repeat(513) }),
         ),
         (
             422,
-            json!({ "tenant_id": "acme", "type": "app", "hunter22": 1 }),
+            json!({ "tenant_id": "acme", "token_type": "app", "expires_at": "2001-01-01T00:00:00Z" }),
+        ),
+        (
+            422,
+            json!({ "tenant_id": "acme", "token_type": "app", "expires_at": "tomorrow" }),
+        ),
+        (
+            422,
+            json!({ "tenant_id": "acme", "token_type": "app", "hunter22": 1 }),
         ),
         (400, json!("hunter22hunter22")),
     ];

@@ -114,7 +114,7 @@ async fn server_works_behind_a_pooler_in_transaction_mode() {
     let (others, token) = ([start(), start()], demo.token("acme", "app"));
     let use_it = |demo: &Demo| {
         for _ in 0..10 {
-            let body = r#"{"tenant_id":"acme","type":"app"}"#;
+            let body = r#"{"tenant_id":"acme","token_type":"app"}"#;
             let made = demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
             let made = made.json();
             let (id, text) = (
@@ -168,7 +168,7 @@ async fn every_time_in_a_row_can_be_read() {
     ] {
         let demo = Demo::on(&database, &[]);
         for (value, status) in values {
-            let body = r#"{"tenant_id":"acme","type":"app"}"#;
+            let body = r#"{"tenant_id":"acme","token_type":"app"}"#;
             let made = demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
             let made = made.json();
             let id = made["id"].as_str().unwrap();
@@ -191,7 +191,8 @@ async fn every_time_in_a_row_can_be_read() {
 #[test]
 fn expiry_in_another_year_in_utc_is_accepted() {
     let demo = Demo::on(&Database::sqlite(), &[]);
-    let body = r#"{"tenant_id":"acme","type":"app","expires_at":"9999-12-31T23:59:59-02:00"}"#;
+    let body =
+        r#"{"tenant_id":"acme","token_type":"app","expires_at":"9999-12-31T23:59:59-02:00"}"#;
     let made = demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
     // A year that cannot be written with four digits is as good as never.
     assert_eq!(made.json()["expires_at"], serde_json::Value::Null);

@@ -144,7 +144,7 @@ fn transcript_behind_sentinels_and_through_a_failover() {
 
     let good = demo.token("globex", "app").text;
     let text = unknown("app");
-    let body = json!({ "tenant_id": "acme", "type": "app", "token": text });
+    let body = json!({ "tenant_id": "acme", "token_type": "app", "token": text });
     let revoked = demo
         .admin("POST", "/admin/tokens", Some(&body.to_string()))
         .json();

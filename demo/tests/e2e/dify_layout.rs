@@ -271,7 +271,7 @@ fn one_token_without_its_text_is_rejected() {
     let database = Database::sqlite();
     drop(Demo::with(&database, "dify", None));
     let demo = Demo::with(&database, "digest", None);
-    let body = r#"{"tenant_id":"acme","type":"app"}"#;
+    let body = r#"{"tenant_id":"acme","token_type":"app"}"#;
     demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
     drop(demo);
     refused(&database, "1 of its 5 tokens");
@@ -335,7 +335,7 @@ fn logs_have_no_text_of_a_token() {
     let token = demo.token("acme", "app");
     demo.whoami(&token.text).expect(200);
     demo.whoami("a-token-that-never-existed").expect(401);
-    let body = r#"{"tenant_id":"acme","type":"app","token":"an-imported-token"}"#;
+    let body = r#"{"tenant_id":"acme","token_type":"app","token":"an-imported-token"}"#;
     demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
     demo.admin("POST", "/admin/tokens", Some(body)).expect(409);
     demo.whoami("an-imported-token").expect(200);

@@ -298,7 +298,7 @@ fn hit(worker: u32, demo: &Demo, over: &AtomicBool) {
 /// Uses a token of a tenant that is invalidated before each request, so that it is loaded, or read from
 /// Redis if another instance loads it first.
 fn miss(demo: &Demo, first: Option<&Demo>, tenant: &str, over: &AtomicBool) {
-    let body = json!({ "tenant_id": tenant, "type": "app" }).to_string();
+    let body = json!({ "tenant_id": tenant, "token_type": "app" }).to_string();
     let made = demo.admin("POST", "/admin/tokens", Some(&body)).expect(201);
     let token = made.json()["token"].as_str().expect("a text").to_owned();
     while !over.load(Ordering::Relaxed) {

@@ -195,7 +195,7 @@ fn all_kinds_of_answers(answers: &mut Answers) -> Value {
         answers.keep("POST", tenants, status, answer);
     }
     let text = unknown("app");
-    let body = json!({ "tenant_id": "acme", "type": "app", "token": text, "expires_at": "2100-01-01T00:00:00Z" });
+    let body = json!({ "tenant_id": "acme", "token_type": "app", "token": text, "expires_at": "2100-01-01T00:00:00Z" });
     let made = answers
         .keep(
             "POST",
@@ -293,7 +293,8 @@ fn all_kinds_of_answers(answers: &mut Answers) -> Value {
             list,
             "",
             Some(
-                &json!({ "tenant_id": "acme", "type": "app", "token": unknown("app") }).to_string(),
+                &json!({ "tenant_id": "acme", "token_type": "app", "token": unknown("app") })
+                    .to_string(),
             ),
         )
         .expect_unconfirmed(),

@@ -133,11 +133,11 @@ fn creation_while_redis_is_down_returns_the_text() {
     let demo = Demo::on(&database, &[("REDIS_URL", &redis.url())]);
     redis.kill();
     // Nobody can have tried a text that is random.
-    let body = r#"{"tenant_id":"acme","type":"app"}"#;
+    let body = r#"{"tenant_id":"acme","token_type":"app"}"#;
     let issued = demo.admin("POST", "/admin/tokens", Some(body)).expect(201);
     demo.whoami(issued.json()["token"].as_str().unwrap())
         .expect(200);
-    let body = json!({ "tenant_id": "acme", "type": "app", "token": unknown("app") });
+    let body = json!({ "tenant_id": "acme", "token_type": "app", "token": unknown("app") });
     let answer = demo.admin("POST", "/admin/tokens", Some(&body.to_string()));
     let created = answer.expect_unconfirmed().json();
     redis.restart();

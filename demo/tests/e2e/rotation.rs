@@ -188,7 +188,7 @@ fn refusals(database: &Database) {
 
     let soon = chrono::Utc::now() + std::time::Duration::from_millis(1500);
     let soon = rfc3339(soon);
-    let body = json!({ "tenant_id": "acme", "type": "app", "expires_at": soon }).to_string();
+    let body = json!({ "tenant_id": "acme", "token_type": "app", "expires_at": soon }).to_string();
     let short = demo
         .admin("POST", "/admin/tokens", Some(&body))
         .expect(201)
@@ -231,7 +231,8 @@ fn rotation_extends_neither_tokens_life() {
         let demo = Demo::on(&database, &[]);
         let end = chrono::Utc::now() + std::time::Duration::from_secs(600);
         let end = rfc3339(end);
-        let body = json!({ "tenant_id": "acme", "type": "app", "expires_at": end }).to_string();
+        let body =
+            json!({ "tenant_id": "acme", "token_type": "app", "expires_at": end }).to_string();
         let old = demo
             .admin("POST", "/admin/tokens", Some(&body))
             .expect(201)

@@ -107,7 +107,7 @@ impl Run {
 
     /// Creates or imports a token.
     fn make(&mut self, tenant: &str, import: Option<&str>, status: u16) -> Made {
-        let body = serde_json::json!({ "tenant_id": tenant, "type": "app", "token": import });
+        let body = serde_json::json!({ "tenant_id": tenant, "token_type": "app", "token": import });
         let answer = self
             .demo
             .admin("POST", "/admin/tokens", Some(&body.to_string()));
@@ -200,13 +200,13 @@ impl Run {
         for body in [
             text.to_owned(),
             format!(r#"["{text}"]"#),
-            format!(r#"{{"tenant_id":"acme","type":"{text}"}}"#),
-            format!(r#"{{"tenant_id":"{text}","type":"app"}}"#),
-            format!(r#"{{"tenant_id":"acme","type":"app","expires_at":"{text}"}}"#),
-            format!(r#"{{"tenant_id":"acme","type":"app","{text}":1}}"#),
-            format!(r#"{{"tenant_id":"acme","type":"app","token":"{text} "}}"#),
+            format!(r#"{{"tenant_id":"acme","token_type":"{text}"}}"#),
+            format!(r#"{{"tenant_id":"{text}","token_type":"app"}}"#),
+            format!(r#"{{"tenant_id":"acme","token_type":"app","expires_at":"{text}"}}"#),
+            format!(r#"{{"tenant_id":"acme","token_type":"app","{text}":1}}"#),
+            format!(r#"{{"tenant_id":"acme","token_type":"app","token":"{text} "}}"#),
             // Imported before, so it is a duplicate.
-            format!(r#"{{"tenant_id":"acme","type":"app","token":"{text}"}}"#),
+            format!(r#"{{"tenant_id":"acme","token_type":"app","token":"{text}"}}"#),
         ] {
             let answer = self.admin("POST", "/admin/tokens", Some(&body));
             assert!(answer.status >= 400, "{answer:?}");
@@ -316,7 +316,7 @@ impl Run {
 
     /// Sends texts while the database is down, whose errors must not contain them.
     fn slip_without_database(&self, text: &str) {
-        let body = format!(r#"{{"tenant_id":"acme","type":"app","token":"{text}"}}"#);
+        let body = format!(r#"{{"tenant_id":"acme","token_type":"app","token":"{text}"}}"#);
         self.admin("POST", "/admin/tokens", Some(&body)).expect(503);
     }
 

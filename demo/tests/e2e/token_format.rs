@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::server::{Database, Demo, unknown};
 
 fn import(demo: &Demo, kind: &str, token: &str) -> Answer {
-    let body = json!({ "tenant_id": "acme", "type": kind, "token": token }).to_string();
+    let body = json!({ "tenant_id": "acme", "token_type": kind, "token": token }).to_string();
     demo.admin("POST", "/admin/tokens", Some(&body))
 }
 
@@ -95,7 +95,7 @@ fn new_tokens_have_the_prefix_of_their_type() {
     let database = Database::sqlite();
     let demo = Demo::on(&database, &[]);
     for kind in ["app", "dataset"] {
-        let body = json!({ "tenant_id": "acme", "type": kind }).to_string();
+        let body = json!({ "tenant_id": "acme", "token_type": kind }).to_string();
         let made = demo.admin("POST", "/admin/tokens", Some(&body)).expect(201);
         let format = TokenFormat::new(&format!("demo_{kind}_")).unwrap();
         assert!(

@@ -8,7 +8,7 @@ use tower_api_token::TokenDigest;
 
 use super::server::{Database, Demo};
 
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 16] = [
     "app_id",
     "created_at",
     "expires_at",
@@ -20,10 +20,11 @@ const MEMBERS: [&str; 15] = [
     "revoked_at",
     "rotated_at",
     "scopes",
+    "status",
     "successor_id",
     "tenant_id",
     "tenant_status",
-    "type",
+    "token_type",
 ];
 
 fn list(demo: &Demo, query: &str) -> Value {
@@ -61,7 +62,7 @@ fn tokens_are_listed_with_their_state(database: &Database, layout: &str) {
     let end = "2100-01-31T12:00:00.000001Z";
     let (expiring, text) = create(
         &demo,
-        &json!({ "tenant_id": "acme", "type": "dataset", "expires_at": end }),
+        &json!({ "tenant_id": "acme", "token_type": "dataset", "expires_at": end }),
     );
 
     let page = list(&demo, "");
@@ -75,16 +76,17 @@ fn tokens_are_listed_with_their_state(database: &Database, layout: &str) {
     let of = |id: &str| tokens.iter().find(|token| token["id"] == id).unwrap();
     let plain = of(&seeded.id);
     assert_eq!(
-        (&plain["tenant_id"], &plain["app_id"], &plain["type"]),
+        (&plain["tenant_id"], &plain["app_id"], &plain["token_type"]),
         (&json!("acme"), &json!("acme-chat"), &json!("app"))
     );
-    assert_eq!(plain["tenant_status"], "active");
+    assert_eq!([&plain["tenant_status"], &plain["status"]], ["active"; 2]);
     assert!(plain["created_at"].is_string());
     for name in ["expires_at", "revoked_at", "last_used_at"] {
         assert_eq!(plain[name], Value::Null, "{name}");
     }
     assert_eq!(of(&expiring)["expires_at"], end);
     assert!(of(&revoked.id)["revoked_at"].is_string());
+    assert_eq!(of(&revoked.id)["status"], "revoked");
     assert_eq!(of(&revoked.id)["tenant_status"], "suspended");
 
     let shown = page.to_string();
@@ -113,7 +115,7 @@ fn tokens_are_listed_without_their_text_in_the_dify_layout() {
 /// Reads page after page, with tokens added in between.
 fn pages_while_tokens_are_added(database: &Database) {
     let demo = Demo::on(database, &[]);
-    let more = || create(&demo, &json!({ "tenant_id": "acme", "type": "app" })).0;
+    let more = || create(&demo, &json!({ "tenant_id": "acme", "token_type": "app" })).0;
     for _ in 0..3 {
         more();
     }

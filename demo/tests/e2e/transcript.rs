@@ -113,7 +113,7 @@ fn transcript(database: &Database, layout: &str, redis: Option<&RedisServer>) {
     assert_eq!(loaded["id"], token.id);
     assert_eq!(loaded["tenant_id"], "acme");
     assert_eq!(loaded["app_id"], "acme-chat");
-    assert_eq!(loaded["type"], "app");
+    assert_eq!(loaded["token_type"], "app");
     assert!(loaded["last_used_at"].is_null());
     demo.whoami(&token.text).expect_origin("local");
 

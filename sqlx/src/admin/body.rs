@@ -28,11 +28,11 @@ impl NewKeyRequest {
     pub(crate) fn parse(body: &[u8], admin: &Admin) -> Result<Self, Problem> {
         let mut members = members(body)?;
         let tenant = id(&mut members, "tenant_id")?.ok_or_else(|| missing("tenant_id"))?;
-        let token_type = id(&mut members, "type")?;
+        let token_type = id(&mut members, "token_type")?;
         if let Some(types) = &admin.settings.token_types {
-            let token_type = token_type.as_ref().ok_or_else(|| missing("type"))?;
+            let token_type = token_type.as_ref().ok_or_else(|| missing("token_type"))?;
             if !types.contains(token_type) {
-                let detail = format!("type: not {}", types.join(" or "));
+                let detail = format!("token_type: not {}", types.join(" or "));
                 return Err(Problem::unprocessable(detail));
             }
         }
@@ -60,7 +60,7 @@ impl NewKeyRequest {
             Ok(Self { tenant, key, token })
         } else {
             Err(Problem::unprocessable(
-                "unknown member; expected tenant_id, app_id, type, name, scopes, metadata, token and expires_at",
+                "unknown member; expected tenant_id, app_id, token_type, name, scopes, metadata, token and expires_at",
             ))
         }
     }

@@ -33,7 +33,7 @@ pub(crate) async fn create(
         let issued = committed.value().clone();
         admin.committed("issued", Some(&issued.key.id), &issued.key.tenant);
         // Nothing has to be invalidated: no cache has an answer to a text that is random.
-        return Ok(created(&issued.key, &issued.token));
+        return Ok(created(&admin, &issued.key, &issued.token));
     };
     let import = admin.keys.import_text(text.clone(), request.key);
     let committed = admin.commit(import, by, wait).await?;
@@ -48,11 +48,11 @@ pub(crate) async fn create(
             .with("id", key.id)
             .with("token", text.expose()));
     }
-    Ok(created(&key, &text))
+    Ok(created(&admin, &key, &text))
 }
 
-fn created(key: &Key, text: &BearerToken) -> Response {
-    let mut body = show::key(key);
+fn created(admin: &Admin, key: &Key, text: &BearerToken) -> Response {
+    let mut body = show::key(key, admin.now());
     body["token"] = json!(text.expose());
     show::response(StatusCode::CREATED, body)
 }

@@ -27,7 +27,8 @@ pub(crate) async fn list(
         query = query.tenant(tenant);
     }
     let page = with_timeout(admin.keys.list(query)).await?;
-    let tokens: Vec<_> = page.keys.iter().map(show::key).collect();
+    let now = admin.now();
+    let tokens: Vec<_> = page.keys.iter().map(|key| show::key(key, now)).collect();
     let next = page.next.map(|next| next.to_string());
     let body = json!({ "tokens": tokens, "next": next });
     Ok(show::response(StatusCode::OK, body))
@@ -39,7 +40,7 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     let key = with_timeout(admin.keys.get(&id)).await?;
     let key = key.ok_or_else(|| Problem::not_found("token"))?;
-    Ok(show::response(StatusCode::OK, show::key(&key)))
+    Ok(show::response(StatusCode::OK, show::key(&key, admin.now())))
 }
 
 pub(crate) async fn revoke(

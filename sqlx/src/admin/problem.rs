@@ -83,7 +83,6 @@ impl From<Error> for Problem {
             Error::Invalid { field, reason } => {
                 let member = match field {
                     "tenant" => "tenant_id",
-                    "token_type" => "type",
                     other => other,
                 };
                 Self::unprocessable(format!("{member}: {reason}"))

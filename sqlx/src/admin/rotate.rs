@@ -50,7 +50,7 @@ pub(crate) async fn rotate(
             .with("token", text)
             .with("predecessor", predecessor));
     }
-    let mut body = show::key(key);
+    let mut body = show::key(key, admin.now());
     body["token"] = json!(text);
     body["predecessor"] = predecessor;
     Ok(show::response(StatusCode::CREATED, body))
@@ -63,9 +63,10 @@ pub(crate) async fn state(
 ) -> Result<Response, Problem> {
     let rotation = with_timeout(admin.keys.rotation(&id)).await?;
     let rotation = rotation.ok_or_else(|| Problem::not_found("rotation"))?;
+    let now = admin.now();
     let body = json!({
-        "predecessor": show::key(&rotation.predecessor),
-        "successor": show::key(&rotation.successor),
+        "predecessor": show::key(&rotation.predecessor, now),
+        "successor": show::key(&rotation.successor, now),
         "still_used_at": rotation.still_used_at().map(show::time),
     });
     Ok(show::response(StatusCode::OK, body))

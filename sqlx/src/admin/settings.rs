@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use chrono::{DateTime, Utc};
 use tower_api_token::BoxError;
 
 use crate::admin::events::AdminChange;
@@ -103,6 +104,11 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// Returns the time by which a key's status is shown.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.keys.core().now()
+    }
+
     /// Commits a change in the name of the operator.
     pub(crate) async fn commit<T: Send + 'static>(
         &self,

@@ -24,8 +24,9 @@ pub(crate) fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-pub(crate) fn key(key: &Key) -> Value {
-    let status = if key.tenant_suspended {
+/// Returns a key as JSON. `api-token` has the same names.
+pub(crate) fn key(key: &Key, now: DateTime<Utc>) -> Value {
+    let tenant_status = if key.tenant_suspended {
         "suspended"
     } else {
         "active"
@@ -33,9 +34,10 @@ pub(crate) fn key(key: &Key) -> Value {
     json!({
         "id": key.id,
         "tenant_id": key.tenant,
-        "tenant_status": status,
+        "tenant_status": tenant_status,
+        "status": key.status_at(now).as_str(),
         "app_id": key.app_id,
-        "type": key.token_type,
+        "token_type": key.token_type,
         "name": key.name,
         "scopes": key.scopes,
         "metadata": key.metadata,

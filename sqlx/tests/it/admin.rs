@@ -25,7 +25,7 @@ crate::on_both!(
 );
 
 /// A response.
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     media_type: String,
     body: String,
@@ -33,7 +33,7 @@ struct Answer {
 
 impl Answer {
     #[track_caller]
-    fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         let error = status >= 400 && status != 413;
         assert_eq!(self.media_type == "application/problem+json", error);
@@ -41,7 +41,7 @@ impl Answer {
     }
 }
 
-async fn send(router: &Router, method: &str, path: &str, body: &str) -> Answer {
+pub(crate) async fn send(router: &Router, method: &str, path: &str, body: &str) -> Answer {
     let request = Request::builder()
         .method(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap())
         .uri(path)
@@ -196,7 +196,7 @@ async fn key_is_made_rotated_and_revoked_in_the_name_of_the_operator(world: Worl
     let cache = keys.cache().build().unwrap();
     let router = behind_an_authentication(&keys);
     let body = json!({
-        "tenant_id": "acme", "app_id": "chat", "type": "app", "name": "ci", "scopes": ["a:read"],
+        "tenant_id": "acme", "app_id": "chat", "token_type": "app", "name": "ci", "scopes": ["a:read"],
         "metadata": { "plan": "gold" }, "expires_at": "2100-01-01T02:00:01+01:00",
     });
     let made = send(&router, "post", "/admin/tokens", &body.to_string()).await;
@@ -204,7 +204,14 @@ async fn key_is_made_rotated_and_revoked_in_the_name_of_the_operator(world: Worl
     let text = made.as_object_mut().unwrap().remove("token").unwrap();
     let text = BearerToken::new(text.as_str().unwrap());
     assert_eq!(answer(&cache, &text).await, "valid");
-    for member in ["tenant_id", "app_id", "type", "name", "scopes", "metadata"] {
+    for member in [
+        "tenant_id",
+        "app_id",
+        "token_type",
+        "name",
+        "scopes",
+        "metadata",
+    ] {
         assert_eq!(made[member], body[member], "{member}");
     }
     assert_eq!(made["expires_at"], "2100-01-01T01:00:01Z");
@@ -317,8 +324,8 @@ async fn errors_show_no_value_of_the_request(world: World) {
         (422, "tenant_id", json!({ "tenant_id": ["hunter22"] })),
         (
             422,
-            "type",
-            json!({ "tenant_id": "acme", "type": "hunter22\n" }),
+            "token_type",
+            json!({ "tenant_id": "acme", "token_type": "hunter22\n" }),
         ),
         (422, "app_id", json!({ "tenant_id": "acme", "app_id": "" })),
         (422, "name", json!({ "tenant_id": "acme", "name": long })),
@@ -416,19 +423,25 @@ async fn settings_limit_new_keys_and_report_commits(world: World) {
     let router = keys.admin_router_with(settings);
     let text = TokenFormat::from_static("acme_").generate().unwrap();
     for (member, body) in [
-        ("tenant_id", json!({ "tenant_id": "globex", "type": "app" })),
-        ("type", json!({ "tenant_id": "acme" })),
-        ("type", json!({ "tenant_id": "acme", "type": "operator" })),
+        (
+            "tenant_id",
+            json!({ "tenant_id": "globex", "token_type": "app" }),
+        ),
+        ("token_type", json!({ "tenant_id": "acme" })),
+        (
+            "token_type",
+            json!({ "tenant_id": "acme", "token_type": "operator" }),
+        ),
         (
             "token",
-            json!({ "tenant_id": "acme", "type": "app", "token": "a-text-without-checksum" }),
+            json!({ "tenant_id": "acme", "token_type": "app", "token": "a-text-without-checksum" }),
         ),
     ] {
         let answer = send(&router, "post", "/tokens", &body.to_string()).await;
         let detail = answer.expect(422)["detail"].as_str().unwrap().to_owned();
         assert!(detail.starts_with(member), "{detail}");
     }
-    let body = json!({ "tenant_id": "acme", "type": "app", "token": text.expose() });
+    let body = json!({ "tenant_id": "acme", "token_type": "app", "token": text.expose() });
     let made = send(&router, "post", "/tokens", &body.to_string())
         .await
         .expect(201);

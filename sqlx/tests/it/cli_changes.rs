@@ -9,6 +9,7 @@ use test_support::RedisServer;
 use tower_api_token::{BearerToken, RedisStore};
 use tower_api_token_sqlx::AuditQuery;
 
+use crate::admin::send;
 use crate::cli::{Cli, Ran, ended};
 use crate::world::{World, answer};
 
@@ -64,7 +65,7 @@ async fn issue_takes_everything_that_a_key_has(world: World) {
     assert!(issued["token"].as_str().unwrap().starts_with("acme_"));
     assert!(key["id"].as_str().unwrap().starts_with("tok_"));
     let expected = [
-        ("tenant", json!("acme")),
+        ("tenant_id", json!("acme")),
         ("status", json!("active")),
         ("name", json!("ci")),
         ("token_type", json!("app")),
@@ -191,10 +192,16 @@ async fn objects_have_these_names(world: World) {
         "scopes",
         "status",
         "successor_id",
-        "tenant",
+        "tenant_id",
+        "tenant_status",
         "token_type",
     ];
     assert_eq!(key, expected);
+    // The router of the administration has the same.
+    let router = world.keys().await.admin_router();
+    let path = format!("/tokens/{}", issued["key"]["id"].as_str().unwrap());
+    let shown = send(&router, "get", &path, "").await.expect(200);
+    assert_eq!(names(&shown), expected);
 
     let id = issued["key"]["id"].as_str().unwrap();
     let rotated = cli.json(0, &["rotate", id, "--overlap", "1h"]);
@@ -243,12 +250,12 @@ async fn objects_have_these_names(world: World) {
         (
             &["suspend", "acme"],
             "suspended",
-            ["action", "confirmation", "tenant"],
+            ["action", "confirmation", "tenant_id"],
         ),
         (
             &["resume", "acme"],
             "resumed",
-            ["action", "confirmation", "tenant"],
+            ["action", "confirmation", "tenant_id"],
         ),
     ] {
         let object = cli.json(0, arguments);

@@ -249,19 +249,19 @@ async fn watch_prints_changes_and_confirmations(world: World) {
     let change = watch.next("change");
     let expected = [
         ("action", "revoked"),
-        ("key_id", id.as_str()),
-        ("tenant", "acme"),
+        ("token_id", id.as_str()),
+        ("tenant_id", "acme"),
         ("actor", "bob"),
     ];
     for (name, value) in expected {
         assert_eq!(change[name], value, "{name}");
     }
-    assert_eq!(watch.next("waiting")["subject"], id.as_str());
+    assert_eq!(watch.next("waiting")["token_id"], id.as_str());
     redis.restart();
     // Another change of the key gives its row another id, and the watch does not take the first for confirmed before.
     cli.ok(&["revoke", &id, "--wait", "10m"]);
     let confirmed = watch.next("confirmed");
-    assert_eq!(confirmed["subject"], id.as_str());
+    assert_eq!(confirmed["token_id"], id.as_str());
     assert!(confirmed["age_ms"].as_i64().is_some());
     assert_eq!(watch.interrupt(), 0);
 }
@@ -273,7 +273,7 @@ async fn watch_begins_where_it_is_told(world: World) {
     }
     let all = lines(&cli.ok(&["watch", "--json", "--after", "0", "--for", "100ms"]));
     assert_eq!(all.len(), 5);
-    let third = all[2]["number"].to_string();
+    let third = all[2]["id"].to_string();
     let rest = lines(&cli.ok(&["watch", "--json", "--after", &third, "--for", "100ms"]));
     assert_eq!(rest, all[3..]);
     // By default after the last.

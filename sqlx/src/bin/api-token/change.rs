@@ -210,7 +210,7 @@ pub(crate) async fn set_suspended(
     )
     .await;
     let text = format!("{action} {}; {}", clean(&tenant), done.text());
-    print_change(out, action, &done, &text, json!({ "tenant": tenant }))
+    print_change(out, action, &done, &text, json!({ "tenant_id": tenant }))
 }
 
 fn print_change<T>(

@@ -1,4 +1,5 @@
-//! A key as JSON and as text. The names in JSON are stable: fields are added, never renamed.
+//! A key as JSON and as text. The names in JSON are those of the router of the administration, and stable: fields are added,
+//! never renamed.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -13,9 +14,15 @@ pub(crate) fn optional_time(moment: Option<DateTime<Utc>>) -> Value {
 
 /// Returns a key as JSON. Its digest is not shown: it would find the text of a key that was imported and is short.
 pub(crate) fn key(key: &Key, now: DateTime<Utc>) -> Value {
+    let tenant_status = if key.tenant_suspended {
+        "suspended"
+    } else {
+        "active"
+    };
     json!({
         "id": key.id,
-        "tenant": key.tenant,
+        "tenant_id": key.tenant,
+        "tenant_status": tenant_status,
         "status": key.status_at(now).as_str(),
         "name": key.name,
         "token_type": key.token_type,

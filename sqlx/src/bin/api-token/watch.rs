@@ -79,7 +79,20 @@ struct Watched {
 /// A row of the outbox that was printed.
 struct Waiting {
     row: Pending,
-    subject: String,
+    /// The id of its key, unless that was purged.
+    key_id: Option<String>,
+}
+
+impl Waiting {
+    /// Returns the id of the key or the tenant, for people.
+    fn text(&self) -> String {
+        match (&self.row.subject, &self.key_id) {
+            (Subject::Tenant(id), _) => format!("tenant {}", clean(id)),
+            (_, Some(id)) => clean(id),
+            (Subject::Key(_), None) => "a key that was purged".to_owned(),
+            _ => "another subject".to_owned(),
+        }
+    }
 }
 
 impl Watched {
@@ -114,8 +127,8 @@ impl Watched {
             let name = name(&row.subject);
             let is_known = self.waiting.get(&name).is_some_and(|it| it.row == row);
             if !is_known {
-                let subject = self.subject(&row.subject).await?;
-                let waiting = Waiting { subject, row };
+                let key_id = self.key_id(&row.subject).await?;
+                let waiting = Waiting { row, key_id };
                 self.print_waiting("waiting", &waiting)?;
                 self.waiting.insert(name, waiting);
             }
@@ -135,16 +148,12 @@ impl Watched {
         Ok(())
     }
 
-    /// Returns the id of the key or the tenant.
-    async fn subject(&self, subject: &Subject) -> Result<String, Error> {
-        Ok(match subject {
-            Subject::Tenant(id) => format!("tenant {}", clean(id)),
-            Subject::Key(digest) => {
-                let key = self.keys.find(*digest).await?;
-                key.map_or("a key that was purged".to_owned(), |key| clean(&key.id))
-            }
-            _ => "another subject".to_owned(),
-        })
+    async fn key_id(&self, subject: &Subject) -> Result<Option<String>, Error> {
+        let Subject::Key(digest) = subject else {
+            return Ok(None);
+        };
+        let key = self.keys.find(*digest).await?;
+        Ok(key.map(|key| key.id))
     }
 
     fn print_entry(&self, entry: &AuditEntry) -> Result<(), Failure> {
@@ -166,11 +175,11 @@ impl Watched {
         self.out.json(|| {
             json!({
                 "event": "change",
-                "number": entry.id,
+                "id": entry.id,
                 "at": time(entry.at),
                 "action": entry.action,
-                "key_id": entry.key_id,
-                "tenant": entry.tenant,
+                "token_id": entry.key_id,
+                "tenant_id": entry.tenant,
                 "actor": entry.actor,
                 "detail": entry.detail,
             })
@@ -179,7 +188,11 @@ impl Watched {
     }
 
     fn print_waiting(&self, event: &str, waiting: &Waiting) -> Result<(), Failure> {
-        let Waiting { row, subject } = waiting;
+        let (row, subject) = (&waiting.row, waiting.text());
+        let tenant = match &row.subject {
+            Subject::Tenant(id) => Some(id),
+            _ => None,
+        };
         let now = Utc::now();
         let age = (now - row.since).max(TimeDelta::zero());
         let text = if event == "waiting" {
@@ -197,7 +210,8 @@ impl Watched {
             json!({
                 "event": event,
                 "at": time(now),
-                "subject": subject,
+                "token_id": waiting.key_id,
+                "tenant_id": tenant,
                 "since": time(row.since),
                 "attempts": row.attempts,
                 "age_ms": age.num_milliseconds(),
