@@ -200,6 +200,58 @@ fn every_test_that_a_document_names_exists() {
     assert!(named >= 100, "{named}");
 }
 
+/// The words of a text that are names: not digits, and not single letters, which stand for arguments.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|one: char| one != '_' && !one.is_ascii_alphanumeric());
+    words.filter(|word| word.len() > 1 && !word.starts_with(|one: char| one.is_ascii_digit()))
+}
+
+#[test]
+fn every_new_name_of_the_changelog_is_compiled_or_written_by_a_program() {
+    let compiled = read(Path::new("tests/it/renames.rs"));
+    let compiled: BTreeSet<&str> = names(&compiled).collect();
+    // Labels, metrics, settings and keys are no items: they are in texts.
+    let mut all = String::new();
+    for directory in ["src", "demo/src", "sqlx/src/admin"] {
+        sources(&root().join(directory), &mut all);
+    }
+    let texts = all.lines().filter(|line| line.contains('"'));
+    let written: BTreeSet<&str> = texts.flat_map(names).collect();
+
+    let text = read(Path::new("CHANGELOG.md"));
+    let (_, table) = text.split_once("### Renames").expect("a table");
+    let mut rows = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let new = row.split(" | ").nth(1).expect("two columns");
+        let is_text = |name: &str| {
+            name.contains("api_token_")
+                || name.starts_with('_')
+                || row.starts_with("| Redis keys")
+                || row.starts_with("| demo")
+        };
+        let quoted = quoted(new);
+        for words in quoted.iter().flat_map(|words| expand_braces(words)) {
+            let is_label = words.contains("=\"");
+            for name in names(&words) {
+                let known = if is_label || is_text(name) {
+                    &written
+                } else {
+                    &compiled
+                };
+                // `last_uses_*_total` stands for several.
+                let is_known = known.iter().any(|known| {
+                    *known == name
+                        || name.ends_with('_') && known.starts_with(name)
+                        || name.starts_with('_') && known.ends_with(name)
+                });
+                assert!(is_known, "{name} in {row}");
+            }
+        }
+        rows += 1;
+    }
+    assert!(rows >= 50, "{rows}");
+}
+
 /// The lines of each Rust block, without indentation.
 fn rust_blocks(text: &str) -> Vec<Vec<&str>> {
     let parts = text.split("```").skip(1).step_by(2);

@@ -40,6 +40,8 @@ mod metrics;
 mod one_address;
 mod outages;
 mod pepper;
+#[cfg(feature = "axum")]
+mod renames;
 mod replays;
 mod round_trips;
 mod scopes;
