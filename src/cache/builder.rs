@@ -233,8 +233,8 @@ impl<M: Send + Sync + 'static> ApiTokenCacheBuilder<M> {
     ///
     /// Defaults to 3 seconds, which is longer than a healthy primary-key query takes and shorter than most clients
     /// wait. Another instance waits for the load for a second longer, and its lease lasts two seconds longer.
-    pub fn load_timeout(mut self, deadline: Duration) -> Self {
-        self.load_timeout = deadline;
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.load_timeout = timeout;
         self
     }
 
