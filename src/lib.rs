@@ -114,6 +114,8 @@ pub mod fuzzing;
         )
     )
 ))]
+// Or each page would say that it needs these features.
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod guide;
 pub mod last_use;
 mod loader;

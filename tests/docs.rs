@@ -357,6 +357,9 @@ fn the_guides_link_to_modules_in_rustdoc() {
         .into_iter()
         .map(|(label, _)| label)
         .collect();
+    // Of labels that differ in case alone, Markdown takes the first for both.
+    let distinct: BTreeSet<_> = modules.iter().map(|label| label.to_lowercase()).collect();
+    assert_eq!(distinct.len(), modules.len(), "{modules:?}");
     let guides = guides();
     assert!(guides.len() >= 13, "{guides:?}");
     for guide in guides {
