@@ -9,14 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use redis::PushInfo;
 
+use crate::clock::Tick;
 use crate::middleware::credentials::{Limits, Presented, scheme};
-use crate::store::entry::{Entry as StoredEntry, Generation, Value};
+use crate::store::entry::{Entry as StoredEntry, Generation, ShortGeneration, Value};
 use crate::store::keys::{EntryKey, Keys};
 use crate::store::layout::KeyLayout;
 use crate::store::redis::codec::shared::Decoded;
 use crate::store::redis::codec::{digest, times};
 use crate::store::redis::dify::codec;
+use crate::store::redis::transport::{pushes, tracking};
+use crate::store::watch::{Tracker, TrackingSession, Watch};
 use crate::{BearerToken, TokenRecord};
 
 /// What an `Authorization` field was read as.
@@ -69,9 +73,12 @@ pub fn to_rfc3339(at: DateTime<Utc>) -> String {
 pub enum Entry {
     Lease,
     Corrupt,
-    Absent,
+    Absent {
+        all: Option<String>,
+    },
     Found {
         record: Box<TokenRecord<serde_json::Value>>,
+        all: Option<String>,
         generation: Option<String>,
         grace: Duration,
     },
@@ -122,12 +129,13 @@ pub fn has_id(record: &TokenRecord<serde_json::Value>) -> bool {
 }
 
 fn entry(value: &Value<serde_json::Value>) -> Entry {
-    let written = |generation: Option<Generation>| generation.map(|it| it.to_string());
+    let all = value.all().map(|it| it.to_string());
     match value {
-        Value::Absent(_) => Entry::Absent,
+        Value::Absent(_) => Entry::Absent { all },
         Value::Found(entry) => Entry::Found {
             record: Box::new(entry.value.clone()),
-            generation: written(entry.generation),
+            all,
+            generation: entry.generation.map(|it| it.to_string()),
             grace: entry.grace(),
         },
     }
@@ -135,15 +143,73 @@ fn entry(value: &Value<serde_json::Value>) -> Entry {
 
 fn value(entry: &Entry) -> Option<Value<serde_json::Value>> {
     let parsed = |text: &Option<String>| text.as_deref().and_then(Generation::parse);
+    let short = |text: &Option<String>| text.as_deref().and_then(ShortGeneration::parse);
     Some(match entry {
         Entry::Lease | Entry::Corrupt => return None,
-        Entry::Absent => Value::Absent(Arc::new(StoredEntry::new((), None))),
+        Entry::Absent { all } => {
+            Value::Absent(Arc::new(StoredEntry::new((), None).under(short(all))))
+        }
         Entry::Found {
             record,
+            all,
             generation,
             grace,
-        } => Value::Found(Arc::new(
-            StoredEntry::new(TokenRecord::clone(record), parsed(generation)).with_grace(*grace),
-        )),
+        } => {
+            let entry = StoredEntry::new(TokenRecord::clone(record), parsed(generation));
+            Value::Found(Arc::new(entry.under(short(all)).with_grace(*grace)))
+        }
     })
+}
+
+/// What takes the pushes of one connection, in a session of tracking.
+#[derive(Debug)]
+pub struct Pushes {
+    tracker: Arc<Tracker>,
+    session: Arc<TrackingSession>,
+    pushes: pushes::Pushes,
+}
+
+/// The watch of one key.
+#[derive(Debug)]
+pub struct WatchedKey(Watch);
+
+impl Pushes {
+    /// `all` is the key of the generation of all entries, and `tenants` what tenants' keys begin with.
+    pub fn new(all: &str, tenants: &str) -> Self {
+        let tracker = Tracker::new(all.to_owned(), tenants.to_owned());
+        Self {
+            session: tracker.begin(Tick::ZERO),
+            pushes: pushes::Pushes::new(Arc::clone(&tracker)),
+            tracker,
+        }
+    }
+
+    pub fn watch(&self, name: &str) -> WatchedKey {
+        let session = Arc::clone(&self.session);
+        WatchedKey(Watch::new(session, self.tracker.mark(name)))
+    }
+
+    pub fn begin_test(&self, name: &str) {
+        self.pushes.begin_test(name);
+    }
+
+    pub fn saw_probe(&self) -> bool {
+        self.pushes.saw_probe()
+    }
+
+    pub fn take(&self, push: &PushInfo) {
+        self.pushes.take(push);
+    }
+}
+
+impl WatchedKey {
+    /// Returns whether no push for the key has arrived.
+    pub fn is_current(&self) -> bool {
+        self.0.is_current()
+    }
+}
+
+/// Returns whether a server that answers `HELLO` like this is known to send each push before later replies.
+pub fn is_known(hello: redis::Value) -> bool {
+    tracking::is_known(Ok(hello))
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use crate::cache::ttl::Ttls;
-use crate::store::entry::{Entry, Generation, Value};
+use crate::store::entry::{Entry, Generation, ShortGeneration, Value};
 use crate::store::keys::{KeyDigest, Keys};
 use crate::store::layout::KeyLayout;
 use crate::store::redis::codec::shared::{Decoded, EncodeError};
@@ -99,9 +99,19 @@ fn generation() -> impl Strategy<Value = Option<Generation>> {
     option::of(any::<u128>().prop_map(|n| Generation::parse(&format!("{n:032x}")).unwrap()))
 }
 
-fn found(record: TokenRecord<Json>, generation: Option<Generation>, grace: u64) -> Value<Json> {
-    let entry = Entry::new(record, generation).with_grace(Duration::from_millis(grace));
-    Value::Found(Arc::new(entry))
+/// The generation of all entries, as entries name it.
+fn all() -> impl Strategy<Value = Option<ShortGeneration>> {
+    option::of(any::<u64>().prop_map(ShortGeneration))
+}
+
+fn found(
+    record: TokenRecord<Json>,
+    all: Option<ShortGeneration>,
+    generation: Option<Generation>,
+    grace: u64,
+) -> Value<Json> {
+    let entry = Entry::new(record, generation).under(all);
+    Value::Found(Arc::new(entry.with_grace(Duration::from_millis(grace))))
 }
 
 fn key_digest(token: &BearerToken) -> KeyDigest {
@@ -116,6 +126,7 @@ fn assert_same(decoded: Decoded<Json>, value: &Value<Json>) {
             // `Debug` of a record does not show it.
             assert_eq!(read.value.metadata, written.value.metadata);
             assert!(read.value == written.value, "{:?}", read.value);
+            assert_eq!(read.all, written.all);
             assert_eq!(read.generation, written.generation);
             assert_eq!(read.grace(), written.grace());
         }
@@ -129,12 +140,13 @@ proptest! {
     #[test]
     fn a_record_is_read_as_it_was_written(
         record in record(|| time().boxed()),
+        all in all(),
         generation in generation(),
         grace in any::<u32>(),
         token in text(),
     ) {
         let digest = key_digest(&BearerToken::new(token));
-        let value = found(record, generation, grace.into());
+        let value = found(record, all, generation, grace.into());
         match digest::encode(&value, &digest) {
             Ok(bytes) => assert_same(digest::decode(&bytes, &digest), &value),
             Err(error) => prop_assert_eq!(error, EncodeError::TooLarge),
@@ -145,13 +157,25 @@ proptest! {
     fn a_denied_record_is_read_as_it_was_written(
         record in record(|| time().boxed()),
         reason in text(),
+        all in all(),
         generation in generation(),
     ) {
         let digest = key_digest(&BearerToken::new("app-0123456789abcdef"));
-        let value = found(record.denied(reason), generation, 0);
+        let value = found(record.denied(reason), all, generation, 0);
         match digest::encode(&value, &digest) {
             Ok(bytes) => assert_same(digest::decode(&bytes, &digest), &value),
             Err(error) => prop_assert_eq!(error, EncodeError::TooLarge),
+        }
+    }
+
+    #[test]
+    fn a_negative_is_read_as_it_was_written(all in all()) {
+        let digest = key_digest(&BearerToken::new("app-0123456789abcdef"));
+        let value = Value::<Json>::Absent(Arc::new(Entry::new((), None).under(all)));
+        let bytes = digest::encode(&value, &digest).unwrap();
+        match digest::decode::<Json>(&bytes, &digest) {
+            Decoded::Value(Value::Absent(read)) => prop_assert_eq!(read.all, all),
+            decoded => panic!("{decoded:?}"),
         }
     }
 
@@ -162,7 +186,8 @@ proptest! {
         token in text(),
     ) {
         let token = BearerToken::new(token);
-        let value = found(record, generation, 0);
+        // It has no generation of all entries.
+        let value = found(record, None, generation, 0);
         match codec::encode(&value, &token, None).unwrap() {
             Ok(bytes) => assert_same(codec::decode(&bytes, &token), &value),
             Err(error) => prop_assert_eq!(error, EncodeError::TooLarge),

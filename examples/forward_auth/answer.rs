@@ -7,7 +7,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower_api_token::middleware::Verification;
-use tower_api_token::{ApiTokenLayer, CachedApiToken};
+use tower_api_token::{ApiTokenCache, ApiTokenLayer, CachedApiToken, ConfigError, TokenSource};
 
 const FORWARDED_METHOD: &str = "x-forwarded-method";
 
@@ -23,7 +23,7 @@ pub(crate) enum Preflights {
 }
 
 impl Preflights {
-    pub(crate) fn may_pass(self) -> bool {
+    fn may_pass(self) -> bool {
         !matches!(self, Self::Refuse)
     }
 
@@ -42,6 +42,15 @@ impl Preflights {
     }
 }
 
+/// Which requests may pass.
+pub(crate) struct Rules {
+    /// The type of token that is good. `None` accepts any type.
+    pub(crate) token_type: Option<String>,
+    /// The header that has the token instead of `Authorization: Bearer`.
+    pub(crate) token_header: Option<String>,
+    pub(crate) preflights: Preflights,
+}
+
 /// Answers whether a request may pass, and whose it is.
 #[derive(Clone)]
 pub(crate) struct Verifier {
@@ -50,8 +59,22 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
-    pub(crate) fn new(layer: ApiTokenLayer, preflights: Preflights) -> Self {
-        Self { layer, preflights }
+    pub(crate) fn new(cache: ApiTokenCache, rules: Rules) -> Result<Self, ConfigError> {
+        // A proxy decides by the HTTP status, and gRPC's is always 200.
+        let mut builder = ApiTokenLayer::builder(cache).grpc_status(false);
+        if let Some(token_type) = rules.token_type {
+            builder = builder.token_type(token_type);
+        }
+        if let Some(name) = rules.token_header {
+            builder = builder.sources([TokenSource::header(&name)]);
+        }
+        if rules.preflights.may_pass() {
+            builder = builder.allow_cors_preflight();
+        }
+        Ok(Self {
+            layer: builder.build()?,
+            preflights: rules.preflights,
+        })
     }
 
     /// Answers by the head of the request. The body, which a proxy should not send, is not read.

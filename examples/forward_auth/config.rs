@@ -3,15 +3,13 @@
 use std::env;
 use std::net::SocketAddr;
 
-use crate::answer::Preflights;
+use crate::answer::{Preflights, Rules};
 
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) database_url: String,
     pub(crate) redis_url: Option<String>,
-    pub(crate) token_type: Option<String>,
-    pub(crate) token_header: Option<String>,
-    pub(crate) preflights: Preflights,
+    pub(crate) rules: Rules,
 }
 
 impl Config {
@@ -25,17 +23,20 @@ impl Config {
             database_url: optional("DATABASE_URL")?
                 .ok_or("DATABASE_URL: not set; postgres://USER@HOST/DATABASE")?,
             redis_url: optional("REDIS_URL")?,
-            token_type: optional("TOKEN_TYPE")?,
-            token_header: optional("TOKEN_HEADER")?,
-            preflights: match optional("CORS_PREFLIGHTS")?.as_deref() {
-                None | Some("refuse") => Preflights::Refuse,
-                Some("x-forwarded-method") => Preflights::ByXForwardedMethod,
-                Some("method") => Preflights::ByMethod,
-                Some(_) => {
-                    return Err(
-                        "CORS_PREFLIGHTS: neither refuse, x-forwarded-method nor method".to_owned(),
-                    );
-                }
+            rules: Rules {
+                token_type: optional("TOKEN_TYPE")?,
+                token_header: optional("TOKEN_HEADER")?,
+                preflights: match optional("CORS_PREFLIGHTS")?.as_deref() {
+                    None | Some("refuse") => Preflights::Refuse,
+                    Some("x-forwarded-method") => Preflights::ByXForwardedMethod,
+                    Some("method") => Preflights::ByMethod,
+                    Some(_) => {
+                        return Err(
+                            "CORS_PREFLIGHTS: neither refuse, x-forwarded-method nor method"
+                                .to_owned(),
+                        );
+                    }
+                },
             },
         })
     }

@@ -22,7 +22,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tower_api_token::{ApiTokenCache, ApiTokenLayer, ConfigError, RedisStore, TokenSource};
+use tower_api_token::{ApiTokenCache, RedisStore};
 
 use crate::answer::Verifier;
 use crate::config::Config;
@@ -40,21 +40,6 @@ fn cache(database: PgPool, config: &Config) -> Result<ApiTokenCache, Box<dyn Err
     Ok(builder.build()?)
 }
 
-fn verifier(cache: ApiTokenCache, config: Config) -> Result<Verifier, ConfigError> {
-    // A proxy decides by the HTTP status, and gRPC's is always 200.
-    let mut builder = ApiTokenLayer::builder(cache).grpc_status(false);
-    if let Some(token_type) = config.token_type {
-        builder = builder.token_type(token_type);
-    }
-    if let Some(name) = config.token_header {
-        builder = builder.sources([TokenSource::header(&name)]);
-    }
-    if config.preflights.may_pass() {
-        builder = builder.allow_cors_preflight();
-    }
-    Ok(Verifier::new(builder.build()?, config.preflights))
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let config = Config::from_environment()?;
@@ -65,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(config.listen).await?;
     let address = listener.local_addr()?;
     let cache = cache(database.clone(), &config)?;
-    let verifier = verifier(cache.clone(), config)?;
+    let verifier = Verifier::new(cache.clone(), config.rules)?;
     tokio::spawn(invalidations::work_off(database, cache));
 
     let mut terminate = signal(SignalKind::terminate())?;

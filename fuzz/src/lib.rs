@@ -5,6 +5,8 @@
 
 mod bearer;
 mod entry;
+mod forward_auth;
+mod pushes;
 mod redis_url;
 mod times;
 mod token_format;
@@ -13,10 +15,12 @@ mod token_format;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("bearer", bearer::target),
     ("entry", entry::digest),
     ("entry_dify", entry::dify),
+    ("forward_auth", forward_auth::target),
+    ("pushes", pushes::target),
     ("redis_url", redis_url::target),
     ("times", times::target),
     ("token_format", token_format::target),

@@ -120,6 +120,16 @@ fn entry_dify() {
 }
 
 #[test]
+fn forward_auth() {
+    smoke("forward_auth");
+}
+
+#[test]
+fn pushes() {
+    smoke("pushes");
+}
+
+#[test]
 fn redis_url() {
     smoke("redis_url");
 }

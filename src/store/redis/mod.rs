@@ -22,7 +22,7 @@ mod settings;
 mod store;
 #[cfg(feature = "redis-rustls")]
 mod tls;
-mod transport;
+pub(crate) mod transport;
 
 pub use store::RedisStore;
 #[cfg(feature = "redis-rustls")]

@@ -8,7 +8,7 @@ pub(super) mod heartbeat;
 pub(super) mod link;
 pub(super) mod login;
 pub(super) mod node;
-mod pushes;
+pub(crate) mod pushes;
 pub(super) mod read_batcher;
 pub(super) mod reply;
 #[cfg(feature = "redis-sentinel")]
@@ -16,5 +16,5 @@ pub(super) mod sentinel;
 pub(super) mod server;
 mod stealable;
 mod supervisor;
-pub(super) mod tracking;
+pub(crate) mod tracking;
 pub(super) mod url;

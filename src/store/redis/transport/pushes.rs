@@ -8,20 +8,21 @@ use crate::store::watch::Tracker;
 use crate::util::lock;
 
 /// Takes the pushes of one connection.
+#[derive(Debug)]
 pub(crate) struct Pushes {
     tracker: Arc<Tracker>,
     probe: Mutex<Probe>,
 }
 
 /// The key that the latest test of the connection writes.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Probe {
     name: String,
     is_reported: bool,
 }
 
 impl Pushes {
-    pub(super) fn new(tracker: Arc<Tracker>) -> Self {
+    pub(crate) fn new(tracker: Arc<Tracker>) -> Self {
         Self {
             tracker,
             probe: Mutex::default(),
@@ -30,7 +31,7 @@ impl Pushes {
 
     /// Begins a test, which writes the key `name` and no former one did: a late push of that one would pass for its
     /// own.
-    pub(super) fn begin_test(&self, name: &str) {
+    pub(crate) fn begin_test(&self, name: &str) {
         *lock(&self.probe) = Probe {
             name: name.to_owned(),
             is_reported: false,
@@ -38,13 +39,13 @@ impl Pushes {
     }
 
     /// Returns whether a push for the test's key has arrived.
-    pub(super) fn saw_probe(&self) -> bool {
+    pub(crate) fn saw_probe(&self) -> bool {
         lock(&self.probe).is_reported
     }
 
     /// Takes a push. It is called by the connection's driver, before that reads the next frame: a reply that
     /// follows the push finds it counted.
-    pub(super) fn take(&self, push: &PushInfo) {
+    pub(crate) fn take(&self, push: &PushInfo) {
         if push.kind != PushKind::Invalidate {
             return;
         }

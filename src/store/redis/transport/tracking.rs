@@ -228,7 +228,7 @@ async fn send<const N: usize>(link: &mut Link, batch: &Batch) -> Result<[Reply; 
 
 /// Returns whether the reply to `HELLO` is that of a server which sends each push before later replies: Redis from
 /// 7.0 on, and Valkey.
-fn is_known(hello: Reply) -> bool {
+pub(crate) fn is_known(hello: Reply) -> bool {
     let Ok(Value::Map(fields)) = hello else {
         return false;
     };
