@@ -1,10 +1,11 @@
 //! Tests of a cluster behind one address, with a URL that does not say so: a cluster of one node, or a
 //! "serverless" service. It rejects commands with keys of several slots.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::common::{Cache, Db, Row, ask, cached, found, is_invalid, redis_at, until};
-use test_support::{RedisServer, RoundTrips};
+use test_support::{FrameProxy, RedisServer, RoundTrips};
 use tower_api_token::store::KeyLayout;
 use tower_api_token::{Answer, Origin};
 
@@ -39,6 +40,11 @@ impl World {
     }
 
     async fn behind(server: RedisServer, layout: KeyLayout) -> Self {
+        let addr = server.addr();
+        Self::at(addr, server, layout).await
+    }
+
+    async fn at(addr: SocketAddr, server: RedisServer, layout: KeyLayout) -> Self {
         let soundly = || {
             server
                 .command(&["CLUSTER", "INFO"])
@@ -50,7 +56,7 @@ impl World {
         for n in 0..TOKENS {
             db.insert(&token(n), Row::new("app").of_tenant("t-1"));
         }
-        let wire = RoundTrips::start(server.addr());
+        let wire = RoundTrips::start(addr);
         let url = format!("redis://{}/", wire.addr());
         let builder = db
             .cache()
@@ -151,6 +157,18 @@ async fn a_server_that_hides_its_mode_is_treated_as_a_cluster() {
     grant.extend(rights.iter().map(String::as_str));
     server.command(&grant).ok();
     let world = World::behind(server, KeyLayout::digest()).await;
+    world.writes();
+    world.cache.invalidate_tenant("t-1").await.unwrap();
+    assert_eq!(world.writes(), ["DEL tenants", "DEL tenant:{t-1}"]);
+}
+
+/// Redis Software without the cluster API accepts some commands with keys of several slots, and no scripts.
+#[tokio::test]
+async fn a_proxy_that_takes_a_del_apart_is_treated_as_a_cluster() {
+    let server = server([0, 16_383]);
+    let proxy = FrameProxy::start(server.addr());
+    proxy.answer("DEL api_token:fence:heartbeat:{1}", ":0");
+    let world = World::at(proxy.addr(), server, KeyLayout::digest()).await;
     world.writes();
     world.cache.invalidate_tenant("t-1").await.unwrap();
     assert_eq!(world.writes(), ["DEL tenants", "DEL tenant:{t-1}"]);
