@@ -34,6 +34,7 @@ mod http_conformance;
 mod last_use;
 mod leases;
 mod local_level;
+mod managed;
 mod metadata;
 #[cfg(feature = "metrics")]
 mod metrics;
