@@ -139,10 +139,14 @@ impl<M> Slot<M> {
 struct RevokeOnEvict;
 
 impl<M> Lifecycle<EntryKey, Slot<M>> for RevokeOnEvict {
-    type RequestState = ();
+    /// What is evicted. It is dropped after the insertion: to drop a record may run the user's code, and a panic in it would
+    /// leave the map half changed.
+    type RequestState = Vec<Slot<M>>;
 
-    fn on_evict(&self, (): &mut (), _: EntryKey, slot: Slot<M>) {
+    // guard: M4
+    fn on_evict(&self, evicted: &mut Vec<Slot<M>>, _: EntryKey, slot: Slot<M>) {
         slot.revoke();
+        evicted.push(slot);
     }
 }
 
@@ -460,6 +464,21 @@ mod tests {
     fn records_and_nulls_have_budgets_of_their_own() {
         let store = MemoryStore::new().capacity(7).negative_capacity(8);
         assert_eq!((store.capacity, store.negative_capacity), (7, 8));
+    }
+
+    #[test]
+    fn what_is_evicted_is_revoked_at_once_and_dropped_later() {
+        let keys = Keys::new("memory".to_owned(), KeyLayout::digest()).unwrap();
+        let token = BearerToken::new("abc");
+        let entry = Arc::new(Entry::new(TokenRecord::new("1"), None));
+        let slot = Slot {
+            version: 1,
+            value: Value::Found(Arc::clone(&entry)),
+        };
+        let (key, mut evicted) = (keys.key(&token, &token.digest(), None), Default::default());
+        RevokeOnEvict.on_evict(&mut evicted, key, slot);
+        assert!(entry.revoked.load(Ordering::Acquire));
+        assert_eq!(Arc::strong_count(&entry), 2);
     }
 
     #[test]

@@ -23,9 +23,11 @@ impl Evictions {
 /// The state of one insertion.
 pub(super) struct Inserting<K, V> {
     key: Option<K>,
-    /// The evicted entries, which are dropped after the map's lock is released, because dropping a record may
-    /// run the user's code. There are seldom more than two.
+    /// The evicted entries. They are dropped after the map's lock is released: to drop a record may run the user's code, and
+    /// a panic in it would leave the map half changed.
     out: [Option<V>; 2],
+    /// Further ones, of which there are many if the new entry is a large one.
+    more: Vec<V>,
 }
 
 impl<K, V> Inserting<K, V> {
@@ -42,6 +44,7 @@ impl<K, V> Default for Inserting<K, V> {
         Self {
             key: None,
             out: [None, None],
+            more: Vec::new(),
         }
     }
 }
@@ -53,8 +56,27 @@ impl<K: PartialEq, V> Lifecycle<K, V> for Evictions {
         if state.key.as_ref() != Some(&key) {
             self.count.add();
         }
-        if let Some(place) = state.out.iter_mut().find(|place| place.is_none()) {
-            *place = Some(value);
+        match state.out.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(value),
+            // guard: M4b
+            None => state.more.push(value),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_evicted_is_dropped_later_however_much_it_is() {
+        let (evictions, value) = (Evictions::counted_by(&Arc::default()), Arc::new(()));
+        let mut inserting = Inserting::of(0);
+        for key in 1..=16 {
+            evictions.on_evict(&mut inserting, key, Arc::clone(&value));
+        }
+        assert_eq!(Arc::strong_count(&value), 17);
+        drop(inserting);
+        assert_eq!(Arc::strong_count(&value), 1);
     }
 }
