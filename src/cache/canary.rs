@@ -14,6 +14,7 @@ use super::cached_token::CachedApiToken;
 use super::error::{InvalidateError, Unavailable};
 use super::handle::ApiTokenCache;
 use super::invalidation::InvalidationReceipt;
+use super::local::Freshness;
 use crate::error::{BoxError, ConfigError};
 use crate::loader::{Lookup, TokenLoader};
 use crate::metrics::Timer;
@@ -23,7 +24,7 @@ use crate::token::{BearerToken, TokenDigest, TokenRecord};
 use crate::trace::{chain, limited};
 use crate::util::lock;
 
-/// How long after its bound a revocation is still waited for, so that a miss of the bound is measured.
+/// How long after twice the bound a revocation is still waited for, so that a miss of the bound is measured.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Revokes a token of its own again and again, and measures how long it takes until another instance rejects it.
@@ -188,10 +189,13 @@ impl<M: Send + Sync + 'static> RevocationCanary<M> {
         let mut builder = ApiTokenCache::builder(loader)
             .namespace(namespace)
             .label(format!("{namespace}.canary"))
-            .store(store)
-            .max_staleness(engine.bounds.longest());
-        if engine.local.freshness().is_off() {
-            builder = builder.local_capacity(0);
+            .store(store);
+        // The cache's own bound, and not the longest that it has read: the observer registers it, and so would bring back
+        // the bound of an instance that is gone.
+        match engine.local.freshness() {
+            Freshness::Within(bound) => builder = builder.max_staleness(bound),
+            Freshness::Off => builder = builder.local_capacity(0),
+            Freshness::Own => {}
         }
         if let Some(token_type) = &token_type {
             builder = builder.token_types([&**token_type]);
@@ -234,7 +238,7 @@ impl<M: Send + Sync + 'static> RevocationCanary<M> {
 
     /// Measures a revocation once in this time. The future never completes; the canary ends when it is dropped.
     ///
-    /// What cannot be measured is logged, and counted by the histogram's label `result`.
+    /// An error is logged, and the histogram counts it as `failed` if the token had been accepted.
     ///
     /// # Panics
     /// The future panics outside of a tokio runtime with its timer enabled.

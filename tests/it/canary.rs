@@ -79,6 +79,24 @@ async fn the_canary_asks_no_loader_and_leaves_no_token() {
 }
 
 #[tokio::test]
+async fn the_canary_does_not_bring_back_the_bound_of_an_instance_that_is_gone() {
+    let server = RedisServer::start();
+    let registry = |command, bound| server.command(&[command, "api_token:bounds", bound]).int();
+    let cache = cache(redis(&server));
+    registry("SADD", "3000");
+    // It reads the registry.
+    cache
+        .authenticate_typed("app-unknown", "app")
+        .await
+        .unwrap();
+    registry("SREM", "3000");
+    let canary = RevocationCanary::new(&cache, redis(&server)).unwrap();
+    canary.measure().await.unwrap();
+    assert_eq!(registry("SISMEMBER", "400"), 1);
+    assert_eq!(registry("SISMEMBER", "3000"), 0);
+}
+
+#[tokio::test]
 async fn a_store_with_other_keys_is_found_out() {
     let server = RedisServer::start();
     let other = redis(&server).key_layout(KeyLayout::peppered(
