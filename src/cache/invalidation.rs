@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::attempt::Attempt;
 use super::engine::Engine;
 use super::error::InvalidateError;
 use super::sync_points::SyncPoint;
-use super::unconfirmed::{self, Subject};
-use crate::clock::{LogicalTime, Tick};
+use super::unconfirmed::Subject;
+use crate::clock::Tick;
 use crate::metrics::Timer;
 use crate::store::backend::{Deletion, Durability};
 use crate::store::entry::Bounds;
@@ -39,77 +40,6 @@ const RETRIES: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// How long one attempt of `wait_for_replicas` waits.
 const REPLICAS_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// An attempt that has begun. If it is dropped before it is confirmed, because it failed or because its caller
-/// dropped the future, it is noted, so that this instance does not answer from before the change.
-struct Attempt<M: Send + Sync + 'static> {
-    engine: Arc<Engine<M>>,
-    subject: Subject,
-    token_type: Option<Arc<str>>,
-    begun: LogicalTime,
-    confirmed: bool,
-}
-
-impl<M: Send + Sync + 'static> Attempt<M> {
-    fn begin(engine: &Arc<Engine<M>>, subject: Subject, token_type: Option<Arc<str>>) -> Self {
-        Self {
-            engine: Arc::clone(engine),
-            subject,
-            token_type,
-            begun: engine.order.next(),
-            confirmed: false,
-        }
-    }
-
-    /// Confirms the attempt, and returns the time from which this instance does not answer from before the change.
-    fn confirm(mut self) -> Tick {
-        self.confirmed = true;
-        // First, so that what is known locally is not used in between.
-        let now = self.forget_locally();
-        let unconfirmed = &self.engine.unconfirmed;
-        unconfirmed.confirm(&self.subject, self.token_type.as_ref(), self.begun);
-        now
-    }
-
-    /// Invalidates the local level's entries as of the time that it returns.
-    fn forget_locally(&self) -> Tick {
-        let now = self.engine.clock.now();
-        match &self.subject {
-            Subject::Token(digest) => self.engine.local.invalidate(*digest, now),
-            Subject::Tenant(tenant) => self.engine.generations.invalidate(tenant, now),
-            Subject::All => self.engine.local.all().invalidate(now),
-        }
-        self.engine.wakeups.of(&self.subject).notify_waiters();
-        now
-    }
-}
-
-impl<M: Send + Sync + 'static> Drop for Attempt<M> {
-    fn drop(&mut self) {
-        let engine = &self.engine;
-        // In this process's memory a deletion fails only if it is unsupported, and then nothing changed.
-        // guard: I6d
-        if self.confirmed || engine.store.is_local() {
-            return;
-        }
-        let (subject, token_type) = (self.subject.clone(), self.token_type.take());
-        let until = engine.until_all_has_ended();
-        let fits =
-            engine
-                .unconfirmed
-                .note(subject, token_type, self.begun, engine.clock.now(), until);
-        self.forget_locally();
-        // No push ends what is watched, if the deletion did not run. guard: TR16
-        engine.end_watches(&self.subject);
-        if !fits {
-            limited!(
-                error,
-                "too many invalidations are not confirmed; for one TTL nothing is answered from the token store",
-                capacity = unconfirmed::CAPACITY
-            );
-        }
-    }
-}
 
 /// What an invalidation deletes.
 #[derive(Debug, Clone)]

@@ -8,11 +8,12 @@
 //! | `single_flight` | calls that concurrent callers share |
 //! | `fetch` | the work of a call: read, load, fill |
 //! | `local` | answers in this process's memory |
-//! | `invalidation`, `unconfirmed` | what makes a change in the database hold |
+//! | `invalidation`, `attempt`, `unconfirmed` | what makes a change in the database hold |
 //! | `canary` | measures how long a revocation takes |
-//! | `bounds`, `generations` | what this process knows of other instances' bounds, and of tenants |
+//! | `bounds`, `generations` | what this process knows of other instances' bounds, and of generations |
 
 mod answer;
+mod attempt;
 mod bounds;
 mod builder;
 mod bulkhead;
