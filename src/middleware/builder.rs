@@ -351,7 +351,8 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// It shows what a [policy](Self::policy) would reject before it does.
     /// [`Stats::report_only_rejections`](crate::metrics::Stats::report_only_rejections) counts, and each one is an event
     /// with the token's id, under the target `tower_api_token::report_only` at the level `DEBUG`. It is called for
-    /// requests that pass. Of two layers inside each other, such as a
+    /// requests that pass. As for enforced ones, the first that disagrees is the one that is reported, and
+    /// [scopes](Self::require_scopes_report_only) come first. Of two layers inside each other, such as a
     /// [stricter copy](crate::ApiTokenLayer::require_scopes), each counts and logs.
     ///
     /// # Examples
@@ -727,11 +728,13 @@ impl<M: Send + Sync + 'static> ApiTokenLayerBuilder<M> {
     /// Checks all settings.
     pub(crate) fn authenticator(self) -> Result<Authenticator<M>, ConfigError> {
         let required_scopes = self.checked_scopes()?;
-        let mut reported = self.reported.clone();
+        // Scopes first, as where they are enforced.
+        let mut reported: Vec<Policy<M>> = Vec::new();
         for scopes in &self.reported_scopes {
             let scopes = RequiredScopes::new("require_scopes_report_only", scopes)?;
             reported.push(Arc::new(move |token, _| scopes.check(token)));
         }
+        reported.extend(self.reported.iter().cloned());
         let token_type = self.checked_token_type()?;
         let sources = Sources::new(&self.sources, self.multiple_tokens)?;
         let mut limits = Limits::new(

@@ -268,14 +268,16 @@ async fn what_is_report_only_is_counted_and_logged_with_the_token() {
     let _guard = capture.install();
     let db = Db::with(TOKEN, Row::new("app"));
     let cache = db.cache().build().unwrap();
-    let layer = ApiTokenLayer::builder(cache.clone())
-        .policy_report_only(|_, request| match request.path() {
+    let builder = || {
+        let builder = ApiTokenLayer::builder(cache.clone());
+        builder.policy_report_only(|_, request| match request.path() {
             "/never" => Err(Rejection::Denied("no".into())),
             _ => Ok(()),
         })
-        .require_scopes_report_only("orders:read orders:write")
-        .build()
-        .unwrap();
+    };
+    let scopes = "orders:read orders:write";
+    let layer = builder().require_scopes_report_only(scopes).build();
+    let (layer, without_scopes) = (layer.unwrap(), builder().build().unwrap());
     let strict = layer.require_scopes("orders:read").unwrap();
     let verify = async |layer: &ApiTokenLayer<u64>, token: &str, path: &str| {
         let request = Request::get(path).header("authorization", format!("Bearer {token}"));
@@ -283,7 +285,10 @@ async fn what_is_report_only_is_counted_and_logged_with_the_token() {
         layer.verify(&parts).await.is_ok()
     };
     assert!(verify(&layer, TOKEN, "/").await);
+    // One for both, and of the scopes, which are asked for first where both are enforced.
     assert!(verify(&layer, TOKEN, "/never").await);
+    assert!(verify(&without_scopes, TOKEN, "/").await);
+    assert!(verify(&without_scopes, TOKEN, "/never").await);
     assert!(!verify(&layer, UNKNOWN, "/").await);
     // What is rejected is not reported.
     assert!(!verify(&strict, TOKEN, "/never").await);
@@ -293,12 +298,14 @@ async fn what_is_report_only_is_counted_and_logged_with_the_token() {
         .filter(|event| event.target == "tower_api_token::report_only")
         .collect();
     let field = |at: usize, name: &str| reported[at].fields.get(name).map(String::as_str);
-    assert_eq!(reported.len(), 2);
-    assert_eq!(field(0, "reason"), Some("insufficient_scope"));
-    assert_eq!(field(0, "scope"), Some("orders:read orders:write"));
-    assert_eq!(field(0, "token_id"), Some("tok-1"));
-    assert_eq!(field(1, "reason"), Some("denied"));
-    assert_eq!(cache.stats().report_only_rejections, 2);
+    assert_eq!(reported.len(), 3);
+    for of_scopes in [0, 1] {
+        assert_eq!(field(of_scopes, "reason"), Some("insufficient_scope"));
+        assert_eq!(field(of_scopes, "scope"), Some(scopes));
+        assert_eq!(field(of_scopes, "token_id"), Some("tok-1"));
+    }
+    assert_eq!(field(2, "reason"), Some("denied"));
+    assert_eq!(cache.stats().report_only_rejections, 3);
 }
 
 #[tokio::test]
