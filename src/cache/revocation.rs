@@ -164,9 +164,12 @@ impl<M: Send + Sync + 'static> Engine<M> {
         (!left.is_zero()).then(|| self.clock.now().after(left))
     }
 
-    /// Reads the generation of all entries, if it is lacking. Returns whether it was read.
+    /// Reads the generation of all entries, if it is lacking. Returns whether it was read. Without a local level it would
+    /// prove nothing.
     async fn renews_all(self: &Arc<Self>) -> bool {
-        self.lacks_all() && self.read_generation(&Group::All).await.is_ok()
+        !self.local.freshness().is_off()
+            && self.lacks_all()
+            && self.read_generation(&Group::All).await.is_ok()
     }
 
     /// Looks the token up again. It is not a use of the token.

@@ -314,6 +314,24 @@ async fn streams_of_a_tenant_share_what_a_change_of_it_costs() {
 }
 
 #[tokio::test]
+async fn without_a_local_level_a_stream_costs_one_read_in_a_bound() {
+    let (clock, server) = (ManualClock::new(), RedisServer::start());
+    let builder = builder(&Db::with(TOKEN, Row::new("app")), &clock);
+    let cache = builder.store(redis(&server)).local_capacity(0);
+    let _stream = open(&cache.build().unwrap()).await;
+    let asks = async || until(|| clock.sleepers() == 1).await;
+    let counts = || ["mget", "get", "pttl"].map(|command| server.command_count(command));
+    asks().await;
+    let [of_both, of_one, of_ttl] = counts();
+    for n in 1..=3 {
+        clock.advance(SECOND);
+        eventually("it asks", async || counts()[0] >= of_both + n).await;
+        asks().await;
+    }
+    assert_eq!(counts(), [of_both + 3, of_one, of_ttl]);
+}
+
+#[tokio::test]
 async fn dropped_streams_leave_nothing() {
     let clock = ManualClock::new();
     let db = Db::with(TOKEN, Row::new("app").of_tenant(TENANT));
