@@ -107,7 +107,9 @@ impl fmt::Display for Unavailable {
             UnavailableKind::LoaderFailed => "the token loader failed",
             UnavailableKind::LoaderTimedOut => "the token loader did not answer in time",
             UnavailableKind::LoaderPanicked => "the token loader panicked",
-            UnavailableKind::LoaderMismatch => "the token loader answered for another token",
+            UnavailableKind::LoaderMismatch => {
+                "the token loader answered for another token, or without an id"
+            }
             UnavailableKind::Overloaded => "too many tokens are being loaded",
             UnavailableKind::UnknownTokenType => "the token type is not declared",
             UnavailableKind::Internal => "the lookup was interrupted",

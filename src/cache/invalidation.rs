@@ -358,8 +358,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                 attempt = Attempt::begin(engine, Subject::Token(*digest), token_type.cloned());
                 let token = token.as_ref();
                 if engine.keys.is_dify() && token.is_none() {
-                    // The keys hold the text, and a digest does not give it back.
-                    return Err(InvalidateError::store(StoreError::unsupported()));
+                    return Err(InvalidateError::store(StoreError::needs_text()));
                 }
                 let types = match token_type {
                     Some(one) => vec![Some(Arc::clone(one))],
@@ -380,7 +379,7 @@ impl<M: Send + Sync + 'static> Invalidation<M> {
                 // guard: AL7
                 if engine.keys.is_dify() && engine.store.is_divided() {
                     // Nothing could ever confirm it, so it must not keep this instance from answering from the store.
-                    return Err(InvalidateError::store(StoreError::unsupported()));
+                    return Err(InvalidateError::store(StoreError::needs_one_server()));
                 }
                 attempt = Attempt::begin(engine, Subject::All, None);
                 engine.store.delete(Deletion::All, self.wait, durable).await

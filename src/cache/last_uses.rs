@@ -92,7 +92,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         tokens: impl IntoIterator<Item = TokenDigest>,
     ) -> Result<Vec<Option<DateTime<Utc>>>, StoreError> {
         if self.engine.keys.is_dify() {
-            return Err(StoreError::unsupported());
+            return Err(StoreError::needs_text());
         }
         let asked: Vec<_> = tokens.into_iter().map(|digest| (None, digest)).collect();
         self.engine.recorded_uses(&asked).await

@@ -30,7 +30,7 @@ pub(super) const COUNTERS: [Counted; 20] = [
     }),
     (
         "api_token_load_failures_total",
-        "Loads that failed, timed out or panicked, or that answered for another token.",
+        "Loads that failed, timed out or panicked, or that answered for another token or without an id.",
         |stats| stats.load_failures,
     ),
     (

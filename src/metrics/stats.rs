@@ -30,7 +30,7 @@ use super::label::{Origin, Outcome, Reason};
 pub struct Stats {
     /// Calls of the loader.
     pub loads: u64,
-    /// Loads that failed, timed out or panicked, or that answered for another token.
+    /// Loads that failed, timed out or panicked, or that answered for another token or without an id.
     pub load_failures: u64,
     /// Lookups that joined another one of the same token.
     pub joined: u64,

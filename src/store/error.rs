@@ -59,8 +59,31 @@ impl StoreError {
         Self::of(StoreErrorKind::TooFewReplicas)
     }
 
-    pub(crate) fn unsupported() -> Self {
-        Self::of(StoreErrorKind::Unsupported)
+    /// There are no replicas to wait for.
+    pub(crate) fn has_no_replicas() -> Self {
+        Self::unsupported("the memory of one process has no replicas")
+    }
+
+    /// A digest was given, and the text is needed.
+    pub(crate) fn needs_text() -> Self {
+        Self::unsupported(
+            "the keys of this layout hold the token's text, which a digest does not give back",
+        )
+    }
+
+    /// The store is a cluster, and one server is needed.
+    pub(crate) fn needs_one_server() -> Self {
+        Self::unsupported(
+            "in this layout entries are searched for on one server, and this is a cluster",
+        )
+    }
+
+    fn unsupported(why: &'static str) -> Self {
+        let why: Box<dyn Error + Send + Sync> = why.into();
+        Self {
+            kind: StoreErrorKind::Unsupported,
+            source: Some(Arc::from(why)),
+        }
     }
 
     fn of(kind: StoreErrorKind) -> Self {

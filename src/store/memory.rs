@@ -414,7 +414,7 @@ impl<M: Send + Sync + 'static> Backend<M> for Memory<M> {
         }
         Box::pin(ready(match durable {
             None => Ok(None),
-            Some(_) => Err(StoreError::unsupported()),
+            Some(_) => Err(StoreError::has_no_replicas()),
         }))
     }
 

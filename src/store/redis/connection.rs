@@ -150,7 +150,7 @@ impl Connection {
             To::Server(node, _) if dedicated => node.dedicated_session().await,
             To::Server(node, _) => node.session().await,
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(_) => Err(StoreError::unsupported()),
+            To::Cluster(_) => Err(StoreError::needs_one_server()),
         }
     }
 
