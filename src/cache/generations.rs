@@ -31,7 +31,8 @@ pub(crate) struct GenerationCell {
 /// the observation costs a hit more than all else that it does with the cell.
 ///
 /// Its parts are written and read one by one. `until` is written last, is zero meanwhile, and is read first and again at the
-/// end. So what is read in between is of its own check.
+/// end. So what is read in between is of its own check. Otherwise a hit that stood still after the first reading could find
+/// the next check's generation, and use it beyond that one's proof: an observation may replace one with a later proof.
 #[derive(Default)]
 struct LastCheck {
     until: AtomicU64,
@@ -150,8 +151,8 @@ impl GenerationCell {
         observed.check(generation, check, now)
     }
 
-    /// Returns the same for a hit, which needs no more than whether it is usable, and refreshes what is to be read again.
-    /// `pushes` is how many had arrived when the hit began.
+    /// Returns whether a hit may use `generation`, and whether it refreshes the cell: by the last check if that holds, else
+    /// by `check`. `pushes` is how many had arrived when the hit began.
     #[inline]
     pub(crate) fn check_for_hit(
         &self,

@@ -270,7 +270,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
         self.engine.publish_metrics();
     }
 
-    /// Returns how many calls are in flight, for tokens and for tenants' generations.
+    /// Returns how many calls are in flight, for tokens and for generations.
     #[cfg(feature = "test-util")]
     pub fn in_flight(&self) -> usize {
         self.engine.entry_calls.len() + self.engine.generation_calls.len()

@@ -1,4 +1,4 @@
-//! The end of a token's validity, for streams that are open (protocol.md section 9).
+//! The end of a token's validity, for streams that are open (semantics.md, "Responses under way").
 
 use std::pin::Pin;
 use std::sync::Arc;

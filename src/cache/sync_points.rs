@@ -1,4 +1,4 @@
-//! The points at which a test can hold a lookup (docs/internals/protocol.md, section 8).
+//! The points at which a test can hold a lookup or an invalidation (docs/internals/protocol.md, section 8).
 
 #[cfg(feature = "test-util")]
 pub use on::SyncPoints;

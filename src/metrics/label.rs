@@ -38,7 +38,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why a request was rejected. The client is told less: http.md, lines 18 to 22.
+/// Why a request was rejected. The client is told less (http.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     MissingToken,

@@ -159,7 +159,7 @@ pub(super) fn describe() {
         ),
         (
             WATCHED,
-            "Local records and tenants' generations whose next change Redis reports.",
+            "Local records and generations whose next change Redis reports.",
         ),
         (
             BREAKERS,

@@ -79,8 +79,8 @@ pub struct Stats {
     pub evicted_negatives: u64,
     /// Whether Redis reports changes of what is cached locally (client tracking).
     pub client_tracking: bool,
-    /// Records, and generations of tenants, of which Redis reports the next change: those in the local level, and
-    /// those that handlers and streams still hold.
+    /// Records, and generations of tenants and of all entries, of which Redis reports the next change: those in the
+    /// local level, and those that handlers and streams still hold.
     pub watched: u64,
     /// Reads and fills whose keys Redis was asked to report the next change of.
     pub tracked_reads: u64,

@@ -93,7 +93,7 @@ impl Failure {
     }
 }
 
-/// A policy's rejection.
+/// For a rejection that has one reason, and for a policy's, which may be any.
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
         let reason = match rejection {

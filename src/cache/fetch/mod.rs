@@ -1,7 +1,7 @@
 //! The work of a call: steps R3 to R6 of protocol.md section 2, with the tenants of section 5.
 //!
 //! [`read`] reads the entry and decides what follows, [`fill`] loads and fills under a lease or answers
-//! uncached, [`validate`] says whether a stored value is valid, and [`generation`] reads tenants' generations.
+//! uncached, [`validate`] says whether a stored value is valid, and [`generation`] reads generations.
 
 mod answer;
 mod fill;

@@ -303,13 +303,13 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
         if engine.keys.is_dify() {
             return Ok(None);
         }
-        let is_watched = |all: &Generation| engine.is_current(all.short());
+        let is_current = |all: &Generation| engine.is_current(all.short());
         let generation = match reply.all {
             Some(generation) if !engine.tracks() => {
                 engine.observe_all(generation, sent);
                 generation
             }
-            Some(generation) if is_watched(&generation) => generation,
+            Some(generation) if is_current(&generation) => generation,
             _ => {
                 let read = engine.read_generation(&Group::All).await;
                 read.inspect_err(|error| self.store_failed(error))?

@@ -17,7 +17,7 @@ use crate::store::keys::{EntryKey, Keys};
 use crate::store::watch::TrackingSession;
 use crate::util::task::spawn_stealable;
 
-/// The TTL of a tenant's generation and of the epoch. To lose one costs loads, and is safe.
+/// The TTL of generations and of the epoch. To lose one costs loads, and is safe.
 pub(super) const GENERATION_TTL: Duration = Duration::from_secs(86_400);
 
 pub(super) struct Commands {
