@@ -132,11 +132,14 @@ mod manual {
     use chrono::{DateTime, Utc};
     use tokio::sync::Notify;
 
-    use super::Tick;
+    use super::{Tick, monotonic};
     use crate::util::lock;
 
     /// The first reading. `Tick::ZERO` means "before everything".
     const START: Duration = Duration::from_secs(1);
+
+    /// The rate of the system's clock, in millionths of itself.
+    const EXACT: u32 = 1_000_000;
 
     /// A clock that only moves when it is told to. Clones share the time.
     #[derive(Debug, Clone)]
@@ -150,17 +153,30 @@ mod manual {
         start: Mutex<DateTime<Utc>>,
         moved: Notify,
         sleepers: AtomicUsize,
+        /// If it moves by itself: from when on, and its rate in millionths.
+        runs: Option<(Tick, u32)>,
     }
 
     impl ManualClock {
         /// Creates a clock that shows the present time.
         pub fn new() -> Self {
+            Self::started(None)
+        }
+
+        /// Creates a clock that also moves by itself, with a rate in millionths of the system clock's.
+        #[doc(hidden)]
+        pub fn running(rate: u32) -> Self {
+            Self::started(Some((monotonic(), rate.max(1))))
+        }
+
+        fn started(runs: Option<(Tick, u32)>) -> Self {
             Self {
                 shared: Arc::new(Shared {
                     nanos: AtomicU64::new(nanos(START)),
                     start: Mutex::new(Utc::now()),
                     moved: Notify::new(),
                     sleepers: AtomicUsize::new(0),
+                    runs,
                 }),
             }
         }
@@ -189,7 +205,11 @@ mod manual {
         }
 
         pub(crate) fn tick(&self) -> Tick {
-            Tick(self.shared.nanos.load(Ordering::SeqCst))
+            let set = Tick(self.shared.nanos.load(Ordering::SeqCst));
+            match self.shared.runs {
+                None => set,
+                Some((from, rate)) => set.after(scaled(monotonic().since(from), rate, EXACT)),
+            }
         }
 
         /// Returns how many tasks sleep by this clock.
@@ -213,16 +233,30 @@ mod manual {
                 tokio::pin!(moved);
                 // Enabled before the time is read, so that no move between the two is missed.
                 moved.as_mut().enable();
-                if self.tick() >= until {
+                let left = until.since(self.tick());
+                if left.is_zero() {
                     return;
                 }
-                moved.await;
+                match self.shared.runs {
+                    None => moved.await,
+                    Some((_, rate)) => {
+                        let left = scaled(left, EXACT, rate) + Duration::from_nanos(1);
+                        // It moved, or the time is over: either way it is read again.
+                        let _ = tokio::time::timeout(left, moved).await;
+                    }
+                }
             }
         }
     }
 
     fn nanos(duration: Duration) -> u64 {
         u64::try_from(duration.as_nanos()).expect("less than five hundred years")
+    }
+
+    /// Returns `duration * by / of`.
+    fn scaled(duration: Duration, by: u32, of: u32) -> Duration {
+        let scaled = duration.as_nanos() * u128::from(by) / u128::from(of);
+        Duration::from_nanos(u64::try_from(scaled).unwrap_or(u64::MAX))
     }
 
     struct Asleep<'a>(&'a AtomicUsize);
@@ -248,5 +282,20 @@ mod tests {
     fn the_system_clock_is_never_at_zero() {
         let earlier = Clock::System.now();
         assert!(earlier > Tick::ZERO && earlier <= Clock::System.now());
+    }
+
+    #[cfg(feature = "test-util")]
+    #[tokio::test]
+    async fn a_running_clock_has_its_own_rate_and_ends_sleeps() {
+        let fast = ManualClock::running(2_000_000);
+        let slow = ManualClock::running(500_000);
+        // Read from the outside in, so that a pause between two readings makes none of this wrong.
+        let (real, ticks) = (monotonic(), [fast.tick(), slow.tick()]);
+        fast.sleep(Duration::from_millis(40)).await;
+        let slow = slow.tick().since(ticks[1]);
+        let fast = fast.tick().since(ticks[0]);
+        let real = monotonic().since(real);
+        assert!(fast >= Duration::from_millis(40) && fast <= 2 * real);
+        assert!(4 * slow <= fast);
     }
 }
