@@ -1,6 +1,7 @@
-//! `chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel] [tracked|untracked]`: see the library. It starts its workers with
-//! `chaos worker …`.
+//! `chaos [SECONDS] [SEED] [WORKERS] [MODE] [tracked|untracked]`: see the library. It starts its workers with
+//! `chaos worker …`. `CHAOS_FORMER` is the path of a former release's program, for the mode `releases`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,20 +55,28 @@ fn plan(words: &[String]) -> Option<Plan> {
         .map(|word| word.parse().ok())
         .collect::<Option<_>>()?;
     let number = |place: usize| numbers.get(place).copied();
-    if numbers.len() > 3 {
+    let mode = mode.unwrap_or(Mode::Faults);
+    let former = std::env::var_os("CHAOS_FORMER").map(PathBuf::from);
+    let is_possible = match mode {
+        Mode::Releases => former.is_some(),
+        Mode::Clocks => cfg!(feature = "clocks"),
+        _ => true,
+    };
+    if numbers.len() > 3 || !is_possible {
         return None;
     }
     Some(Plan {
         lasts: Duration::from_secs(number(0).unwrap_or(600)),
         seed: number(1).unwrap_or_else(Dice::any_seed),
         workers: usize::try_from(number(2).unwrap_or(3).max(1)).ok()?,
-        mode: mode.unwrap_or(Mode::Faults),
+        mode,
         tracking: tracking.unwrap_or(Tracking::Mixed),
         program: std::env::current_exe().ok()?,
+        former,
     })
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: chaos [SECONDS] [SEED] [WORKERS] [calm|bounds|sentinel] [tracked|untracked]");
+    eprintln!("usage: chaos [SECONDS] [SEED] [WORKERS] [MODE] [tracked|untracked]");
     ExitCode::from(2)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::chaos::clock::Stamp;
 use crate::chaos::instance::Instance;
-use crate::chaos::ledger::{Confirmed, Ledger, Target};
+use crate::chaos::ledger::{Confirmed, Covered, Ledger, Target};
 use crate::chaos::oracle::judge;
 use crate::chaos::timeline::{Injected, describe};
 use crate::chaos::wire::{Answered, Counted, Origin, Said};
@@ -76,6 +76,8 @@ pub struct Invalidations {
     pub tokens: u64,
     /// `Ok` for a tenant.
     pub tenants: u64,
+    /// `Ok` for everything.
+    pub all: u64,
     /// Confirmed with `wait_for_all_instances`.
     pub waited: u64,
     /// Confirmed by a worker's own engine.
@@ -122,14 +124,15 @@ impl Books {
     }
 
     /// Records an invalidation that returned `Ok`.
-    pub fn confirmed(&mut self, target: Target, confirmed: Confirmed) {
+    pub fn confirmed(&mut self, covered: &Covered, confirmed: Confirmed) {
         let counts = &mut self.invalidations;
-        match target {
-            Target::Token(_) => counts.tokens += 1,
-            Target::Tenant(_) => counts.tenants += 1,
+        match covered.first() {
+            _ if confirmed.all => counts.all += 1,
+            Some((Target::Tenant(_), _)) => counts.tenants += 1,
+            _ => counts.tokens += 1,
         }
         counts.waited += u64::from(confirmed.waited);
         counts.own += u64::from(confirmed.instance.is_some());
-        self.ledger.confirm(target, confirmed);
+        self.ledger.confirm(covered, confirmed);
     }
 }

@@ -1,17 +1,23 @@
 //! Judges an answer by the ledger: by protocol.md section 1, and by the rule that an answer is a state that the
 //! database once had.
 //!
-//! It is deliberately lenient in three cases. A request that started before an invalidation returned may be
+//! It is deliberately lenient in four cases. A request that started before an invalidation returned may be
 //! answered from before or after it, even long after the return. An engine does not report the origin of an
 //! invalid or denied token, so in an instance with a local level they are judged like local answers. An
-//! invalidation that is reported after an answer is not applied to it.
+//! invalidation that is reported after an answer is not applied to it. On a machine that gives a worker no time for
+//! seconds, a lookup may be given up as stalled (section 3).
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::chaos::clock::nanos;
 use crate::chaos::instance::Instance;
 use crate::chaos::ledger::{History, Ledger, Row, Standing, Version};
 use crate::chaos::settings::{NEVER_CREATED, TOKENS};
 use crate::chaos::wire::{Answered, Origin, Said, Wrong};
+
+/// A lookup that took less was not stalled.
+const STALLED: Duration = Duration::from_secs(3);
 
 /// A violation of the promise by an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +71,10 @@ impl fmt::Display for Violation {
 /// # Errors
 /// Returns the violation, if there is one.
 pub fn judge(ledger: &Ledger, by: Instance, answered: &Answered) -> Result<(), Violation> {
+    let took = answered.end.saturating_sub(answered.start);
+    if answered.said == Said::Wrong(Wrong::Unavailable) && took >= nanos(STALLED) {
+        return Ok(());
+    }
     let Some(token) = answered.token else {
         return match answered.said {
             Said::Absent | Said::Unavailable => Ok(()),
@@ -109,7 +119,9 @@ fn read_from(
         return Err(Violation::NeverSo);
     };
     let may_be_local = matches!(origin, None | Some(Origin::Local));
-    let oldest_allowed = history.oldest_allowed(answered.start, by, may_be_local);
+    // A value from Redis is checked against the local level's copies of the generations.
+    let may_be_confirmed = origin != Some(Origin::Loaded);
+    let oldest_allowed = history.oldest_allowed(answered.start, by, may_be_local, may_be_confirmed);
     if version.token < oldest_allowed {
         return Err(Violation::OldToken {
             read: version.token,
@@ -129,9 +141,8 @@ fn read_from(
     if !existed || history.state(version.tenant) != Some(standing) {
         return Err(Violation::NeverSo);
     }
-    // A value from Redis is checked against the local level's copy of the tenant.
-    let may_be_local = origin != Some(Origin::Loaded);
-    let oldest_allowed = history.oldest_allowed(answered.start, by, may_be_local);
+    let oldest_allowed =
+        history.oldest_allowed(answered.start, by, may_be_confirmed, may_be_confirmed);
     if version.tenant < oldest_allowed {
         return Err(Violation::OldTenant {
             read: version.tenant,
@@ -151,7 +162,7 @@ fn absent(
         return Ok(());
     }
     let history = ledger.token(token);
-    let oldest_allowed = history.oldest_allowed(answered.start, by, true);
+    let oldest_allowed = history.oldest_allowed(answered.start, by, true, true);
     let was_absent = history.commits()[oldest_allowed..]
         .iter()
         .take_while(|commit| commit.at <= answered.end)
@@ -170,10 +181,8 @@ fn committed_by<S: Copy>(history: &History<S>, version: usize, answered: &Answer
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::chaos::clock::{Stamp, nanos, now};
+    use crate::chaos::clock::{Stamp, now};
     use crate::chaos::ledger::{Confirmed, Target};
     use crate::chaos::settings::BOUND;
 
@@ -197,14 +206,16 @@ mod tests {
 
     fn confirm(ledger: &mut Ledger, target: Target, waited: bool, instance: Option<u64>) -> Stamp {
         let returned = now();
+        let covered = ledger.covered(target);
         let confirmed = Confirmed {
-            version: ledger.newest(target),
             started: returned,
             returned,
             waited,
+            all: target == Target::All,
+            by_generation: target == Target::All,
             instance,
         };
-        ledger.confirm(target, confirmed);
+        ledger.confirm(&covered, confirmed);
         returned
     }
 
@@ -280,6 +291,17 @@ mod tests {
     }
 
     #[test]
+    fn only_a_lookup_that_stalled_may_be_interrupted() {
+        let (ledger, returned) = changed(true, None);
+        let mut answered = answer(returned, Said::Wrong(Wrong::Unavailable));
+        answered.end = answered.start + nanos(STALLED);
+        assert_eq!(judge(&ledger, HERE, &answered), Ok(()));
+        answered.end -= 1;
+        let wrong = Err(Violation::Wrong(Wrong::Unavailable));
+        assert_eq!(judge(&ledger, HERE, &answered), wrong);
+    }
+
+    #[test]
     fn existing_token_must_not_be_invalid() {
         let mut ledger = Ledger::new();
         let before = now();
@@ -322,6 +344,34 @@ mod tests {
             })
         );
         assert_eq!(judged(found(1, 1, Origin::Loaded)), Err(Violation::NeverSo));
+    }
+
+    #[test]
+    fn after_everything_was_invalidated_no_token_and_no_tenant_may_be_old() {
+        let mut ledger = Ledger::new();
+        ledger.commit_token(0, Row::Good(Some(0)));
+        ledger.commit_token(0, Row::Good(Some(0)));
+        ledger.commit_tenant(0, Standing::Active);
+        let returned = confirm(&mut ledger, Target::All, true, None);
+        let judged = |token, tenant| {
+            let said = found(token, tenant, Origin::Local);
+            judge(&ledger, HERE, &answer(returned + 1, said))
+        };
+        assert_eq!(judged(1, 1), OLD);
+        assert!(matches!(judged(2, 0), Err(Violation::OldTenant { .. })));
+        assert_eq!(judged(2, 1), Ok(()));
+    }
+
+    #[test]
+    fn value_from_redis_may_use_a_generation_of_all_as_old_as_the_bound() {
+        let mut ledger = Ledger::new();
+        ledger.commit_token(0, Row::Good(None));
+        ledger.commit_token(0, Row::Good(None));
+        let returned = confirm(&mut ledger, Target::All, false, None);
+        let judged = |start, origin| judge(&ledger, HERE, &answer(start, found(1, 0, origin)));
+        assert_eq!(judged(returned + 1, Origin::Shared), Ok(()));
+        assert_eq!(judged(returned + 1, Origin::Loaded), OLD);
+        assert_eq!(judged(returned + nanos(BOUND) + 1, Origin::Shared), OLD);
     }
 
     #[test]

@@ -14,13 +14,55 @@ pub enum Mode {
     Bounds,
     /// A master with replicas and sentinels, and durable invalidations.
     Sentinel,
+    /// A cluster of three masters with a replica each, and durable invalidations.
+    Cluster,
+    /// One Redis, in the layout that is shared with Dify's Python service.
+    Dify,
+    /// One Redis, and instances whose clocks run at different rates.
+    Clocks,
+    /// One Redis, and workers of a former release beside the others.
+    Releases,
 }
 
 impl Mode {
     /// Reads the word for a mode.
     pub fn from_word(word: &str) -> Option<Self> {
-        let all = [Self::Calm, Self::Bounds, Self::Sentinel];
+        let all = [
+            Self::Calm,
+            Self::Bounds,
+            Self::Sentinel,
+            Self::Cluster,
+            Self::Dify,
+            Self::Clocks,
+            Self::Releases,
+        ];
         all.into_iter().find(|mode| mode.to_string() == word)
+    }
+
+    /// Returns the staleness bound of the operator and of most workers.
+    pub fn bound(self) -> Duration {
+        match self {
+            // The margin of a shorter one would be more than a twentieth.
+            Self::Clocks => Duration::from_secs(2),
+            _ => BOUND,
+        }
+    }
+
+    /// Returns the rate of the operator's clock.
+    pub fn operators_rate(self) -> Rate {
+        match self {
+            Self::Clocks => FAST,
+            _ => Rate::EXACT,
+        }
+    }
+
+    /// Returns the rate of the clock of the worker in this place.
+    pub fn rate(self, place: usize) -> Rate {
+        match (self, place % 3) {
+            (Self::Clocks, 0) => SLOW,
+            (Self::Clocks, 1) => FAST,
+            _ => Rate::EXACT,
+        }
     }
 }
 
@@ -31,9 +73,31 @@ impl fmt::Display for Mode {
             Self::Calm => "calm",
             Self::Bounds => "bounds",
             Self::Sentinel => "sentinel",
+            Self::Cluster => "cluster",
+            Self::Dify => "dify",
+            Self::Clocks => "clocks",
+            Self::Releases => "releases",
         })
     }
 }
+
+/// The rate of a clock, in millionths of the system clock's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(pub u32);
+
+impl Rate {
+    /// The system clock's.
+    pub const EXACT: Self = Self(1_000_000);
+
+    /// Returns how long a clock of this rate takes to show that `time` has passed.
+    pub fn real(self, time: Duration) -> Duration {
+        time.mul_f64(1e6 / f64::from(self.0))
+    }
+}
+
+/// The rates of a run of [`Mode::Clocks`]. Their ratio is 1.045, just within the twentieth that the margin covers.
+const SLOW: Rate = Rate(976_000);
+const FAST: Rate = Rate(1_020_000);
 
 /// Which workers have Redis report changes of their local entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -97,7 +97,8 @@ fn story<S: Copy + Debug>(name: &str, history: &History<S>) -> Vec<(Stamp, Strin
             (commit.at, text)
         })
         .collect();
-    for confirmed in history.confirmed() {
+    for (version, confirmed) in history.confirmed() {
+        let all = if confirmed.all { "everything, " } else { "" };
         let kind = if confirmed.waited {
             "wait_for_all_instances"
         } else {
@@ -107,7 +108,7 @@ fn story<S: Copy + Debug>(name: &str, history: &History<S>) -> Vec<(Stamp, Strin
             Some(instance) => format!("instance {instance}"),
             None => "the operator".to_owned(),
         };
-        let what = format!("of version {}, {kind}, by {by}", confirmed.version);
+        let what = format!("of {all}version {version}, {kind}, by {by}");
         events.push((
             confirmed.started,
             format!("{name}: invalidation {what} starts"),

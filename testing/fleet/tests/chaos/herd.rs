@@ -11,7 +11,7 @@ use fleet::chaos::books::Shared;
 use fleet::chaos::database::{Database, Pace};
 use fleet::chaos::ledger::Row;
 use fleet::chaos::process::Process;
-use fleet::chaos::settings::{BOUND, TOKENS};
+use fleet::chaos::settings::{BOUND, Rate, TOKENS};
 use fleet::chaos::wire::{Order, Report};
 use fleet::chaos::worker::Options;
 use test_support::RedisServer;
@@ -53,6 +53,8 @@ impl World {
                 replicas: 0,
                 patient: true,
                 tracking: true,
+                dify: false,
+                rate: Rate::EXACT,
             };
             let (sender, reports) = mpsc::channel();
             let program = Path::new(env!("CARGO_BIN_EXE_chaos"));

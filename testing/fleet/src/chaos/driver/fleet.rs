@@ -15,9 +15,9 @@ use super::redis::{Redis, Wire};
 use crate::chaos::books::{Shared, lock};
 use crate::chaos::clock::Stamp;
 use crate::chaos::instance::Instance;
-use crate::chaos::ledger::{Confirmed, Target};
+use crate::chaos::ledger::{Confirmed, Covered, Target};
 use crate::chaos::process::Process;
-use crate::chaos::settings::{BOUND, Mode, longer_bound};
+use crate::chaos::settings::{Mode, longer_bound};
 use crate::chaos::wire::{Order, Report};
 use crate::chaos::worker::Options;
 
@@ -53,10 +53,11 @@ type Pending = Arc<Mutex<Option<HashMap<u64, Waiting>>>>;
 /// An invalidation that was ordered.
 #[derive(Debug)]
 struct Waiting {
-    target: Target,
-    version: usize,
+    covered: Covered,
     started: Stamp,
     waited: bool,
+    all: bool,
+    by_generation: bool,
     done: oneshot::Sender<bool>,
 }
 
@@ -74,7 +75,7 @@ impl Fleet {
             } else if plan.mode == Mode::Bounds && index % 2 == 0 {
                 longer_bound(index)
             } else {
-                BOUND
+                plan.mode.bound()
             }
         };
         let place = |index| Place {
@@ -113,9 +114,11 @@ impl Fleet {
     /// Starts a worker in this place.
     pub(super) fn employ(&self, index: usize) -> io::Result<()> {
         let place = &self.places[index];
+        let rate = self.plan.mode.rate(index);
         let instance = Instance {
             id: self.instances.fetch_add(1, Ordering::Relaxed),
-            bound: place.bound,
+            // By the oracle's clock.
+            bound: rate.real(place.bound),
         };
         let options = Options {
             redis: place.wire.url.clone(),
@@ -125,6 +128,8 @@ impl Fleet {
             replicas: self.replicas,
             patient: false,
             tracking: self.plan.tracking.of(instance.id),
+            dify: self.plan.mode == Mode::Dify,
+            rate,
         };
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let clerk = Clerk {
@@ -132,7 +137,7 @@ impl Fleet {
             books: Arc::clone(&self.books),
             pending: Arc::clone(&pending),
         };
-        let program = &self.plan.program;
+        let program = self.plan.program_of(index);
         let process = Process::start(program, &options, move |report| clerk.take(report))?;
         process.order(Order::Load)?;
         let worker = Worker { process, pending };
@@ -176,7 +181,7 @@ impl Fleet {
         &self,
         index: usize,
         target: Target,
-        (version, started): (usize, Stamp),
+        (covered, started): (Covered, Stamp),
         by_digest: bool,
         wait: bool,
     ) -> bool {
@@ -186,10 +191,11 @@ impl Fleet {
         let id = self.orders.fetch_add(1, Ordering::Relaxed);
         let (done, answer) = oneshot::channel();
         let waiting = Waiting {
-            target,
-            version,
+            covered,
             started,
             waited: wait,
+            all: target == Target::All,
+            by_generation: target == Target::All && self.plan.mode != Mode::Dify,
             done,
         };
         match lock(&worker.pending).as_mut() {
@@ -233,13 +239,14 @@ impl Clerk {
                 // Recorded before the next report is read, because later answers are judged by it.
                 if let Some(waiting) = self.waiting(id) {
                     let confirmed = Confirmed {
-                        version: waiting.version,
                         started: waiting.started,
                         returned: at,
                         waited: waiting.waited,
+                        all: waiting.all,
+                        by_generation: waiting.by_generation,
                         instance: Some(self.instance.id),
                     };
-                    books.confirmed(waiting.target, confirmed);
+                    books.confirmed(&waiting.covered, confirmed);
                     let _ = waiting.done.send(true);
                 }
             }

@@ -1,5 +1,6 @@
 //! The driver: Redis, the database, the operator, the workers, the faults, and the verdict.
 
+mod breaker;
 mod faults;
 mod fleet;
 mod operator;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use test_support::Dice;
 
-use self::faults::Breaker;
+use self::breaker::Breaker;
 use self::fleet::Fleet;
 use self::operator::Operator;
 pub use self::plan::Plan;

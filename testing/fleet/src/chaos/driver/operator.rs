@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use test_support::Dice;
-use tower_api_token::{ApiTokenCache, BoxError, Lookup, RedisStore, TokenRecord};
+use tower_api_token::{ApiTokenCache, BoxError, Lookup, TokenRecord};
 
 use super::fleet::Fleet;
 use crate::chaos::books::{Shared, lock};
 use crate::chaos::clock::now;
 use crate::chaos::ledger::{Confirmed, Ledger, Row, Standing, Target};
-use crate::chaos::settings::{BOUND, Mode, NEVER_CREATED, TENANTS, TOKEN_TYPE, TOKENS};
-use crate::chaos::worker::invalidate;
+use crate::chaos::settings::{Mode, NEVER_CREATED, TENANTS, TOKEN_TYPE, TOKENS};
+use crate::chaos::worker::{invalidate, store, with_clock};
 
 /// The mean pause between two commits, in milliseconds.
 const PAUSE: u64 = 25;
+
+/// Every so many changes are invalidated as everything.
+const ALL: u64 = 200;
 
 /// The maximum number of unconfirmed changes. Sentinels take ten seconds for a failover.
 const AT_ONCE: usize = 100;
@@ -24,6 +27,7 @@ const AT_ONCE: usize = 100;
 pub(super) struct Operator {
     books: Shared,
     fleet: Arc<Fleet>,
+    mode: Mode,
     /// The URLs of Redis itself, and of a proxy.
     ways: [String; 2],
     /// An engine for each URL. In a run of [`Mode::Bounds`] each invalidation has a new engine instead, because
@@ -45,7 +49,8 @@ impl Operator {
         Arc::new(Self {
             books: Arc::clone(books),
             fleet: Arc::clone(fleet),
-            engines: (mode != Mode::Bounds).then(|| ways.each_ref().map(|way| engine(way))),
+            mode,
+            engines: (mode != Mode::Bounds).then(|| ways.each_ref().map(|way| engine(way, mode))),
             ways,
             replicas,
             unconfirmed: AtomicUsize::new(0),
@@ -56,7 +61,7 @@ impl Operator {
     /// Commits changes until it is stopped.
     pub(super) async fn work(self: Arc<Self>, seed: u64) {
         let mut dice = Dice::new(seed, 1);
-        for change in 0.. {
+        for change in 0_u64.. {
             tokio::time::sleep(dice.millis(0, 2 * PAUSE)).await;
             if self.ended.load(Ordering::SeqCst) {
                 return;
@@ -66,7 +71,11 @@ impl Operator {
             }
             let target = {
                 let mut books = lock(&self.books);
-                commit(&mut books.ledger, &mut dice)
+                match change % ALL {
+                    // Early, so that a short run has one too. A former release's entries are not reached.
+                    50 if self.mode != Mode::Releases => commit_many(&mut books.ledger, &mut dice),
+                    _ => commit(&mut books.ledger, &mut dice),
+                }
             };
             // Counted before it can end.
             self.unconfirmed.fetch_add(1, Ordering::SeqCst);
@@ -93,13 +102,15 @@ impl Operator {
     async fn confirm(&self, target: Target, mut dice: Dice) {
         loop {
             let (wait, by_digest) = (dice.percent(50), dice.percent(50));
-            let (version, started) = {
+            // The Dify layout has no digests.
+            let by_digest = by_digest && self.mode != Mode::Dify;
+            let (covered, started) = {
                 let books = lock(&self.books);
-                (books.ledger.newest(target), now())
+                (books.ledger.covered(target), now())
             };
             let confirmed = if dice.percent(25) {
                 let worker = dice.below(self.fleet.len());
-                let about = (version, started);
+                let about = (covered, started);
                 self.fleet
                     .invalidate(worker, target, about, by_digest, wait)
                     .await
@@ -107,7 +118,7 @@ impl Operator {
                 let way = dice.below(self.ways.len());
                 let engine = match &self.engines {
                     Some(engines) => engines[way].clone(),
-                    None => engine(&self.ways[way]),
+                    None => engine(&self.ways[way], self.mode),
                 };
                 let replicas = self.replicas;
                 let confirmed = invalidate(&engine, target, by_digest, wait, replicas).await;
@@ -115,14 +126,15 @@ impl Operator {
                 let returned = now();
                 if confirmed {
                     let confirmed = Confirmed {
-                        version,
                         started,
                         returned,
                         waited: wait,
+                        all: target == Target::All,
+                        by_generation: target == Target::All && self.mode != Mode::Dify,
                         instance: None,
                     };
                     let mut books = lock(&self.books);
-                    books.confirmed(target, confirmed);
+                    books.confirmed(&covered, confirmed);
                 }
                 confirmed
             };
@@ -139,16 +151,23 @@ impl Operator {
 }
 
 /// Builds an engine that only invalidates. Its settings are those of the workers, apart from longer bounds.
-fn engine(url: &str) -> ApiTokenCache<u64> {
+fn engine(url: &str, mode: Mode) -> ApiTokenCache<u64> {
     let never =
         |_: Lookup| async { Err::<Option<TokenRecord<u64>>, BoxError>("nobody asks here".into()) };
-    let store = RedisStore::new(url).expect("a good URL");
-    ApiTokenCache::builder(never)
-        .store(store)
+    with_clock(ApiTokenCache::builder(never), mode.operators_rate())
+        .store(store(url, mode == Mode::Dify))
         .token_types([TOKEN_TYPE])
-        .max_staleness(BOUND)
+        .max_staleness(mode.bound())
         .build()
         .expect("good settings")
+}
+
+/// Commits several changes.
+fn commit_many(ledger: &mut Ledger, dice: &mut Dice) -> Target {
+    for _ in 0..10 {
+        commit(ledger, dice);
+    }
+    Target::All
 }
 
 /// Commits a change that is possible in the current state.

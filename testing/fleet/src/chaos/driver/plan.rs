@@ -1,6 +1,6 @@
 //! The parameters of a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::chaos::settings::{Mode, Tracking};
@@ -20,4 +20,16 @@ pub struct Plan {
     pub tracking: Tracking,
     /// This program, which also runs as a worker.
     pub program: PathBuf,
+    /// The same program of a former release, for a run of [`Mode::Releases`].
+    pub former: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Returns the program of the worker in this place.
+    pub(super) fn program_of(&self, place: usize) -> &Path {
+        match &self.former {
+            Some(former) if self.mode == Mode::Releases && place.is_multiple_of(2) => former,
+            _ => &self.program,
+        }
+    }
 }

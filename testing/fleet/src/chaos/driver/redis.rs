@@ -2,7 +2,9 @@
 
 use std::slice;
 
-use test_support::{FaultProxy, RedisSentinel, RedisServer, Reply};
+use std::time::Duration;
+
+use test_support::{FaultProxy, RedisCluster, RedisSentinel, RedisServer, Reply};
 
 use crate::chaos::settings::{Mode, REGISTRY};
 
@@ -15,26 +17,32 @@ pub(super) enum Redis {
     Lasting(RedisServer),
     /// A master with replicas.
     Watched(RedisSentinel),
+    /// Masters with a replica each.
+    Clustered(RedisCluster),
 }
+
+/// Longer than a node is frozen, so that none is replaced before it goes on: it would not know that for a moment.
+const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connection of one client to Redis.
 #[derive(Debug)]
 pub(super) struct Wire {
     /// The URL that the client connects to.
     pub(super) url: String,
-    /// The proxy in between. `None` with sentinels, which name the servers themselves.
+    /// The proxy in between. `None` with sentinels and clusters, which name the servers themselves.
     pub(super) proxy: Option<FaultProxy>,
 }
 
 impl Redis {
     pub(super) fn start(mode: Mode) -> Self {
         match mode {
-            Mode::Faults | Mode::Calm => Self::Fleeting(RedisServer::start()),
             Mode::Bounds => {
                 let kept = ["--appendonly", "yes", "--appendfsync", "always"];
                 Self::Lasting(RedisServer::start_with(&kept))
             }
             Mode::Sentinel => Self::Watched(RedisSentinel::start()),
+            Mode::Cluster => Self::Clustered(RedisCluster::start_with(NODE_TIMEOUT, &[])),
+            _ => Self::Fleeting(RedisServer::start()),
         }
     }
 
@@ -48,10 +56,14 @@ impl Redis {
                 let (sentinels, name) = (sentinels.join(","), redis.master_name());
                 format!("redis+sentinel://{sentinels}/{name}")
             }
+            Self::Clustered(cluster) => {
+                let nodes: Vec<_> = cluster.addrs().iter().map(ToString::to_string).collect();
+                format!("redis+cluster://{}", nodes.join(","))
+            }
         }
     }
 
-    /// Returns a new connection to Redis, through a proxy unless there are sentinels.
+    /// Returns a new connection to Redis, through a proxy if there is one server.
     pub(super) fn wire(&self) -> Wire {
         match self {
             Self::Fleeting(server) | Self::Lasting(server) => {
@@ -61,18 +73,28 @@ impl Redis {
                     proxy: Some(proxy),
                 }
             }
-            Self::Watched(_) => Wire {
+            Self::Watched(_) | Self::Clustered(_) => Wire {
                 url: self.url(),
                 proxy: None,
             },
         }
     }
 
-    /// Returns the server that takes reads and writes.
-    pub(super) fn master(&self) -> &RedisServer {
+    /// Returns a server that takes reads and writes. On a cluster `which` chooses the master.
+    pub(super) fn master(&self, which: usize) -> &RedisServer {
+        let masters = self.masters();
+        masters[which % masters.len()]
+    }
+
+    /// Returns all servers that take reads and writes.
+    pub(super) fn masters(&self) -> Vec<&RedisServer> {
         match self {
-            Self::Fleeting(server) | Self::Lasting(server) => server,
-            Self::Watched(redis) => redis.master(),
+            Self::Fleeting(server) | Self::Lasting(server) => vec![server],
+            Self::Watched(redis) => vec![redis.master()],
+            Self::Clustered(cluster) => {
+                let masters = cluster.masters().into_iter();
+                masters.map(|index| cluster.node(index)).collect()
+            }
         }
     }
 
@@ -81,48 +103,101 @@ impl Redis {
         match self {
             Self::Fleeting(server) | Self::Lasting(server) => slice::from_ref(server),
             Self::Watched(redis) => redis.servers(),
+            Self::Clustered(cluster) => cluster.nodes(),
         }
     }
 
-    /// Returns how many servers replicate the master.
+    /// Returns how many servers replicate a master.
     pub(super) fn replicas(&self) -> usize {
-        self.servers().len() - 1
-    }
-
-    /// Kills the master. With sentinels it first waits for the end of the previous failover.
-    pub(super) fn kill_master(&self) {
-        if let Self::Watched(redis) = self {
-            redis.wait_until_ok();
+        match self {
+            Self::Clustered(_) => 1,
+            _ => self.servers().len() - 1,
         }
-        self.master().kill();
     }
 
-    /// Restarts it: empty, with everything that it had, or as a replica of its successor.
+    /// Waits for the end of the previous failover, if there are replicas.
+    pub(super) fn wait_until_ok(&self) {
+        match self {
+            Self::Fleeting(_) | Self::Lasting(_) => {}
+            Self::Watched(redis) => redis.wait_until_ok(),
+            Self::Clustered(cluster) => cluster.wait_until_ok(),
+        }
+    }
+
+    /// Restarts the server that was killed: empty, with everything that it had, or as a replica of its successor.
     pub(super) fn restart(&self) {
+        let mut servers = self.servers().iter();
+        let old = servers.position(|server| server.pid().is_none());
+        let old = old.expect("it was killed");
         match self {
             Self::Fleeting(server) => server.restart(),
             Self::Lasting(server) => server.restart_from_file(),
             Self::Watched(redis) => {
-                let mut servers = redis.servers().iter();
-                let old = servers.find(|server| server.pid().is_none());
-                let old = old.expect("it was killed");
+                let old = &redis.servers()[old];
                 let new = redis.wait_for_failover(old).port().to_string();
                 old.restart();
                 // The sentinels do not reconfigure it for ten seconds, in which it may be an empty master.
                 let follow = ["REPLICAOF", "127.0.0.1", &new];
                 assert!(old.command(&follow).text().starts_with("OK"));
             }
+            Self::Clustered(cluster) => {
+                // Its replica has every deletion that was confirmed.
+                cluster.failover(old);
+                cluster.node(old).restart();
+                cluster.wait_until_ok();
+            }
+        }
+    }
+
+    /// Moves a slot that holds a key to another master, if there is a cluster with keys.
+    pub(super) fn move_slot(&self, which: usize) {
+        let Self::Clustered(cluster) = self else {
+            return;
+        };
+        cluster.wait_until_ok();
+        let (keys, masters) = (cluster.keys("*"), cluster.masters());
+        let Some(key) = keys.get(which % keys.len().max(1)) else {
+            return;
+        };
+        let from = cluster.master_for(key);
+        let others: Vec<_> = masters.into_iter().filter(|&to| to != from).collect();
+        let to = others[which % others.len()];
+        cluster.migrate_slot(cluster.slot_for(key), from, to);
+    }
+
+    /// Promotes a replica of a master that is up.
+    pub(super) fn fail_over(&self, which: usize) {
+        self.wait_until_ok();
+        match self {
+            Self::Fleeting(_) | Self::Lasting(_) => {}
+            Self::Watched(redis) => {
+                redis.failover();
+            }
+            Self::Clustered(cluster) => {
+                let masters = cluster.masters();
+                cluster.failover(masters[which % masters.len()]);
+            }
         }
     }
 
     /// Returns all keys that may be lost.
     pub(super) fn keys(&self) -> Vec<String> {
-        let Ok(Reply::Array(keys)) = self.master().try_command(&["KEYS", "*"]) else {
-            return Vec::new();
+        let of = |server: &RedisServer| match server.try_command(&["KEYS", "*"]) {
+            Ok(Reply::Array(keys)) => keys.into_iter().map(Reply::text).collect(),
+            _ => Vec::new(),
         };
-        let keys = keys.into_iter().map(Reply::text);
+        let keys = self.masters().into_iter().flat_map(of);
         let is_kept = |key: &String| matches!(self, Self::Lasting(_)) && key == REGISTRY;
         keys.filter(|key| !is_kept(key)).collect()
+    }
+
+    /// Deletes keys: at once, or one by one on a cluster, where other masters refuse them.
+    pub(super) fn delete(&self, keys: &[&str]) {
+        if let Self::Clustered(_) = self {
+            keys.iter().for_each(|key| self.command(&["DEL", key]));
+        } else {
+            self.command(&[&["DEL"], keys].concat());
+        }
     }
 
     /// Deletes every key that may be lost.
@@ -131,25 +206,37 @@ impl Redis {
             return self.command(&["FLUSHALL"]);
         }
         let keys = self.keys();
-        let mut command = vec!["DEL"];
-        command.extend(keys.iter().map(String::as_str));
-        self.command(&command);
+        self.delete(&keys.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     /// Pauses writes, for longer than any fault lasts.
-    pub(super) fn pause_writes(&self) {
-        self.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    pub(super) fn pause_writes(&self, which: usize) {
+        let pause = ["CLIENT", "PAUSE", "60000", "WRITE"];
+        let _ = self.master(which).try_command(&pause);
     }
 
     /// Resumes writes at every server, because another may be the master by now.
     pub(super) fn resume_writes(&self) {
-        for server in self.servers().iter().filter(|server| server.is_up()) {
-            let _ = server.try_command(&["CLIENT", "UNPAUSE"]);
+        self.command_everywhere(&["CLIENT", "UNPAUSE"]);
+    }
+
+    /// Changes the rights of all clients at every server, such as `-get`.
+    pub(super) fn change_rights(&self, rights: &[String]) {
+        let mut command = vec!["ACL", "SETUSER", "default"];
+        command.extend(rights.iter().map(String::as_str));
+        self.command_everywhere(&command);
+    }
+
+    /// Sends a command to the masters, and ignores the replies.
+    pub(super) fn command(&self, words: &[&str]) {
+        for master in self.masters() {
+            let _ = master.try_command(words);
         }
     }
 
-    /// Sends a command to the master, and ignores the reply.
-    pub(super) fn command(&self, words: &[&str]) {
-        let _ = self.master().try_command(words);
+    fn command_everywhere(&self, words: &[&str]) {
+        for server in self.servers().iter().filter(|server| server.is_up()) {
+            let _ = server.try_command(words);
+        }
     }
 }

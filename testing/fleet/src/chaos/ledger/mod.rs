@@ -69,7 +69,12 @@ pub enum Target {
     Token(usize),
     /// The tenant with this index.
     Tenant(usize),
+    /// Everything.
+    All,
 }
+
+/// The newest version of each token and tenant that an invalidation covers.
+pub type Covered = Vec<(Target, usize)>;
 
 /// All rows.
 #[derive(Debug)]
@@ -134,19 +139,29 @@ impl Ledger {
         self.tenants[index].commit(now(), standing);
     }
 
-    /// Returns the newest version of a target, which an invalidation that starts now covers.
-    pub fn newest(&self, target: Target) -> usize {
+    /// Returns what an invalidation of this target that starts now covers.
+    pub fn covered(&self, target: Target) -> Covered {
+        let tokens = || (0..self.tokens.len()).map(Target::Token);
+        let tenants = || (0..self.tenants.len()).map(Target::Tenant);
+        let of = |target| match target {
+            Target::Token(index) => vec![(target, self.tokens[index].newest())],
+            Target::Tenant(index) => vec![(target, self.tenants[index].newest())],
+            Target::All => Vec::new(),
+        };
         match target {
-            Target::Token(index) => self.tokens[index].newest(),
-            Target::Tenant(index) => self.tenants[index].newest(),
+            Target::All => tokens().chain(tenants()).flat_map(of).collect(),
+            one => of(one),
         }
     }
 
     /// Records an invalidation that returned `Ok`.
-    pub fn confirm(&mut self, target: Target, confirmed: Confirmed) {
-        match target {
-            Target::Token(index) => self.tokens[index].confirm(confirmed),
-            Target::Tenant(index) => self.tenants[index].confirm(confirmed),
+    pub fn confirm(&mut self, covered: &Covered, confirmed: Confirmed) {
+        for &(target, version) in covered {
+            match target {
+                Target::Token(index) => self.tokens[index].confirm(version, confirmed),
+                Target::Tenant(index) => self.tenants[index].confirm(version, confirmed),
+                Target::All => {}
+            }
         }
     }
 }

@@ -47,6 +47,12 @@ mod tests {
                 by_digest: false,
                 wait: true,
             },
+            Order::Invalidate {
+                id: 6,
+                target: Target::All,
+                by_digest: false,
+                wait: false,
+            },
         ];
         for order in orders {
             assert_eq!(order.to_string().parse(), Ok(order));

@@ -36,6 +36,7 @@ impl fmt::Display for Order {
                 let (kind, index) = match target {
                     Target::Token(index) => ("token", index),
                     Target::Tenant(index) => ("tenant", index),
+                    Target::All => ("all", &0),
                 };
                 write!(f, "invalidate {id} {kind} {index} {by_digest} {wait}")
             }
@@ -56,9 +57,10 @@ impl FromStr for Order {
             }),
             "invalidate" => Ok(Self::Invalidate {
                 id: words.value()?,
-                target: match words.next()? {
-                    "token" => Target::Token(words.value()?),
-                    "tenant" => Target::Tenant(words.value()?),
+                target: match (words.next()?, words.value()?) {
+                    ("token", index) => Target::Token(index),
+                    ("tenant", index) => Target::Tenant(index),
+                    ("all", _) => Target::All,
                     _ => return Err(Unreadable),
                 },
                 by_digest: words.value()?,

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tower_api_token::{ApiTokenCache, TokenDigest};
 
 pub use self::options::Options;
+pub(crate) use self::options::{store, with_clock};
 use self::reports::Reports;
 use crate::chaos::clock::now;
 use crate::chaos::ledger::Target;
@@ -170,6 +171,7 @@ pub(crate) async fn invalidate(
         }
         Target::Token(index) => cache.invalidate(&token_text(index)),
         Target::Tenant(index) => cache.invalidate_tenant(&tenant_name(index)),
+        Target::All => cache.invalidate_all(),
     };
     if replicas > 0 {
         invalidation = invalidation.wait_for_replicas(replicas);

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tower_api_token::{ApiTokenCache, RedisStore};
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, RedisStore};
 
 use super::loader::FromDriver;
-use crate::chaos::settings::{BOUND, LOAD_TIMEOUT, NEGATIVE_TTL, TOKEN_TYPE, TTL};
+use crate::chaos::settings::{BOUND, LOAD_TIMEOUT, NEGATIVE_TTL, Rate, TOKEN_TYPE, TTL};
 
 /// The options on a worker's command line.
 #[derive(Debug, Clone)]
@@ -26,12 +27,16 @@ pub struct Options {
     pub patient: bool,
     /// Whether Redis reports changes of its local entries.
     pub tracking: bool,
+    /// Whether the layout is Dify's.
+    pub dify: bool,
+    /// The rate of its clock.
+    pub rate: Rate,
 }
 
 impl Options {
     /// Formats the options for a command line.
     pub fn to_words(&self) -> Vec<String> {
-        vec![
+        let mut words = vec![
             "worker".to_owned(),
             self.redis.clone(),
             self.database.to_string(),
@@ -40,7 +45,12 @@ impl Options {
             self.replicas.to_string(),
             self.patient.to_string(),
             self.tracking.to_string(),
-        ]
+        ];
+        // Otherwise left out, because a former release's worker does not know them.
+        if self.dify || self.rate != Rate::EXACT {
+            words.extend([self.dify.to_string(), self.rate.0.to_string()]);
+        }
+        words
     }
 
     /// Parses the output of [`to_words`](Self::to_words) without its first word.
@@ -48,8 +58,23 @@ impl Options {
         fn read<T: FromStr>(word: &str) -> Option<T> {
             word.parse().ok()
         }
-        let [redis, database, seed, bound, replicas, patient, tracking] = words else {
+        let [
+            redis,
+            database,
+            seed,
+            bound,
+            replicas,
+            patient,
+            tracking,
+            rest @ ..,
+        ] = words
+        else {
             return None;
+        };
+        let (dify, rate) = match rest {
+            [] => (false, Rate::EXACT),
+            [dify, rate] => (read(dify)?, Rate(read(rate)?)),
+            _ => return None,
         };
         Some(Self {
             redis: redis.clone(),
@@ -59,15 +84,18 @@ impl Options {
             replicas: read(replicas)?,
             patient: read(patient)?,
             tracking: read(tracking)?,
+            dify,
+            rate,
         })
     }
 
     pub(super) fn cache(&self) -> ApiTokenCache<u64> {
-        let mut store = RedisStore::new(&self.redis).expect("a good URL");
+        let mut store = store(&self.redis, self.dify);
         if !self.tracking {
             store = store.client_tracking(false);
         }
-        let mut builder = ApiTokenCache::builder(FromDriver::new(self.database));
+        let builder = ApiTokenCache::builder(FromDriver::new(self.database));
+        let mut builder = with_clock(builder, self.rate);
         if self.patient {
             let patience = Duration::from_secs(10);
             store = store.response_timeout(patience).connect_timeout(patience);
@@ -89,4 +117,31 @@ impl Options {
             .build()
             .expect("good settings")
     }
+}
+
+/// Describes a store in one of the two layouts.
+pub(crate) fn store(url: &str, dify: bool) -> RedisStore {
+    let store = RedisStore::new(url).expect("a good URL");
+    if dify {
+        store.key_layout(KeyLayout::dify())
+    } else {
+        store
+    }
+}
+
+/// Sets a clock of this rate.
+///
+/// # Panics
+/// Panics if it is not the system clock's, and the feature `clocks` is off.
+pub(crate) fn with_clock(
+    builder: ApiTokenCacheBuilder<u64>,
+    rate: Rate,
+) -> ApiTokenCacheBuilder<u64> {
+    if rate == Rate::EXACT {
+        return builder;
+    }
+    #[cfg(feature = "clocks")]
+    return builder.clock(tower_api_token::test_util::ManualClock::running(rate.0));
+    #[cfg(not(feature = "clocks"))]
+    panic!("clocks of other rates need the feature `clocks`");
 }
