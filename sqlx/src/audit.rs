@@ -25,7 +25,7 @@ pub struct AuditEntry {
     /// The key that was changed, if it was one.
     pub key_id: Option<String>,
     /// The tenant that was changed, or that the key belongs to.
-    pub tenant: Option<String>,
+    pub tenant_id: Option<String>,
     /// Who changed it, if [`Change::by`](crate::Change::by) said so.
     pub actor: Option<String>,
     /// The successor of a rotation, a number of keys, or the subject of an invalidation.
@@ -107,12 +107,12 @@ impl Core {
             }
             statement.fetch_all(connection).await
         });
-        let entry = |(id, at, action, key_id, tenant, actor, detail): Columns| AuditEntry {
+        let entry = |(id, at, action, key_id, tenant_id, actor, detail): Columns| AuditEntry {
             id,
             at: at.into(),
             action,
             key_id,
-            tenant,
+            tenant_id,
             actor,
             detail,
         };

@@ -21,7 +21,7 @@ pub struct Key {
     /// The key's id, which is public.
     pub id: String,
     /// The tenant it belongs to.
-    pub tenant: String,
+    pub tenant_id: String,
     /// Whether the tenant is suspended.
     pub tenant_suspended: bool,
     /// The application it belongs to, if any.
@@ -127,7 +127,7 @@ macro_rules! from_row {
                 let metadata: Option<String> = row.try_get(6)?;
                 Ok(Self(Key {
                     id: row.try_get(0)?,
-                    tenant: row.try_get(1)?,
+                    tenant_id: row.try_get(1)?,
                     app_id: row.try_get(2)?,
                     token_type: row.try_get(3)?,
                     name: row.try_get(4)?,

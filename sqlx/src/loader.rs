@@ -81,7 +81,7 @@ fn record<M: DeserializeOwned + 'static>(
         .token_type(key.token_type)
         // The row's own digest, not the requested one: the cache compares the two.
         .digest(key.digest)
-        .tenant_id(key.tenant)
+        .tenant_id(key.tenant_id)
         .app_id(key.app_id)
         .scopes(key.scopes)
         .created_at(key.created_at)

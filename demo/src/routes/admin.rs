@@ -52,8 +52,8 @@ fn settings(state: &AppState) -> AdminSettings {
             match &change.key_id {
                 Some(id) => live.changed(name, "id", id),
                 // The page reads the list again, and does not take it as a status of the tenant.
-                None if name == "all_revoked" => live.changed(name, "tenant", &change.tenant),
-                None => live.changed(name, "tenant_id", &change.tenant),
+                None if name == "all_revoked" => live.changed(name, "tenant", &change.tenant_id),
+                None => live.changed(name, "tenant_id", &change.tenant_id),
             }
         })
 }

@@ -9,5 +9,5 @@ pub struct AdminChange {
     /// The key that was changed, if it was one.
     pub key_id: Option<String>,
     /// The tenant that was changed, or that the key belongs to.
-    pub tenant: String,
+    pub tenant_id: String,
 }

@@ -31,14 +31,14 @@ pub(crate) async fn create(
             .commit(admin.keys.issue(request.key), by, wait)
             .await?;
         let issued = committed.value().clone();
-        admin.committed("issued", Some(&issued.key.id), &issued.key.tenant);
+        admin.committed("issued", Some(&issued.key.id), &issued.key.tenant_id);
         // Nothing has to be invalidated: no cache has an answer to a text that is random.
         return Ok(created(&admin, &issued.key, &issued.token));
     };
     let import = admin.keys.import_text(text.clone(), request.key);
     let committed = admin.commit(import, by, wait).await?;
     let key = committed.value().clone();
-    admin.committed("imported", Some(&key.id), &key.tenant);
+    admin.committed("imported", Some(&key.id), &key.tenant_id);
     // Somebody may have tried the text before it was a key, so that "unknown" is cached.
     if let Err(error) = committed.confirm().await {
         show::warn(&error);

@@ -51,7 +51,7 @@ pub(crate) async fn revoke(
 ) -> Result<Response, Problem> {
     let wait = query::wait(parameters)?;
     let revoked = admin.commit(admin.keys.revoke(&id), by, wait).await?;
-    admin.committed("revoked", Some(&id), &revoked.value().tenant);
+    admin.committed("revoked", Some(&id), &revoked.value().tenant_id);
     let done = "the token is revoked in the database";
     show::confirm(revoked, (done, show::REPEAT), json!({})).await
 }
@@ -84,7 +84,7 @@ fn entry(entry: &AuditEntry) -> Value {
         "at": show::time(entry.at),
         "action": entry.action,
         "token_id": entry.key_id,
-        "tenant_id": entry.tenant,
+        "tenant_id": entry.tenant_id,
         "actor": entry.actor,
         "detail": entry.detail,
     })

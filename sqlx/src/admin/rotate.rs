@@ -38,7 +38,7 @@ pub(crate) async fn rotate(
     let rotated = committed.value().clone();
     let (key, text) = (&rotated.successor.key, rotated.successor.token.expose());
     let predecessor = show::predecessor(&rotated.predecessor);
-    admin.committed("rotated", Some(&id), &key.tenant);
+    admin.committed("rotated", Some(&id), &key.tenant_id);
 
     if let Err(error) = committed.confirm().await {
         show::warn(&error);
@@ -82,7 +82,7 @@ pub(crate) async fn undo(
     let undone = admin
         .commit(admin.keys.undo_rotation(&id), by, wait)
         .await?;
-    admin.committed("rotation_undone", Some(&id), &undone.value().tenant);
+    admin.committed("rotation_undone", Some(&id), &undone.value().tenant_id);
     let done = "the rotation is undone in the database";
     // Repeated, it would find no rotation.
     let next = "the server keeps retrying until it is confirmed";

@@ -131,7 +131,7 @@ impl Admin {
             on_commit(&AdminChange {
                 action,
                 key_id: key_id.map(str::to_owned),
-                tenant: tenant.to_owned(),
+                tenant_id: tenant.to_owned(),
             });
         }
     }

@@ -33,7 +33,7 @@ pub(crate) fn key(key: &Key, now: DateTime<Utc>) -> Value {
     };
     json!({
         "id": key.id,
-        "tenant_id": key.tenant,
+        "tenant_id": key.tenant_id,
         "tenant_status": tenant_status,
         "status": key.status_at(now).as_str(),
         "app_id": key.app_id,

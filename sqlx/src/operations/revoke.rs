@@ -33,7 +33,7 @@ pub(crate) async fn revoke(core: &Core, id: &str, actor: Actor) -> Result<Commit
             at: now,
             action: "revoked",
             key_id: Some(id),
-            tenant: Some(&key.tenant),
+            tenant: Some(&key.tenant_id),
             actor: actor.as_deref(),
             detail: None,
         })?;

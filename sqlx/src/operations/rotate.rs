@@ -109,7 +109,7 @@ pub(crate) async fn rotate(
             at: now,
             action: "rotated",
             key_id: Some(id),
-            tenant: Some(&old.tenant),
+            tenant: Some(&old.tenant_id),
             actor: actor.as_deref(),
             detail: Some(&row.id),
         })?;
@@ -156,7 +156,7 @@ fn successor_of(
 ) -> NewRow {
     NewRow {
         id,
-        tenant: old.tenant.clone(),
+        tenant: old.tenant_id.clone(),
         app_id: old.app_id.clone(),
         token_type: old.token_type.clone(),
         name: old.name.clone(),
@@ -237,7 +237,7 @@ pub(crate) async fn undo(core: &Core, id: &str, actor: Actor) -> Result<Committe
             at: now,
             action: "rotation_undone",
             key_id: Some(id),
-            tenant: Some(&key.tenant),
+            tenant: Some(&key.tenant_id),
             actor: actor.as_deref(),
             detail: Some(&successor_id),
         })?;
@@ -279,7 +279,7 @@ mod tests {
     fn key_at(now: DateTime<Utc>) -> Key {
         Key {
             id: "key_1".to_owned(),
-            tenant: "acme".to_owned(),
+            tenant_id: "acme".to_owned(),
             tenant_suspended: false,
             app_id: None,
             token_type: None,

@@ -196,7 +196,7 @@ impl<T> InDoubt<T> {
 async fn check_tenant(core: &Core, of: &Of, tenant: &str) -> Result<(), Error> {
     match of {
         Of::Key(id) => match get(core, id).await? {
-            Some(key) if key.tenant == tenant => Ok(()),
+            Some(key) if key.tenant_id == tenant => Ok(()),
             _ => Err(Error::UnknownKey),
         },
         Of::Tenant(id) if id == tenant => Ok(()),

@@ -417,7 +417,7 @@ async fn settings_limit_new_keys_and_report_commits(world: World) {
             let id = change
                 .key_id
                 .clone()
-                .unwrap_or_else(|| change.tenant.clone());
+                .unwrap_or_else(|| change.tenant_id.clone());
             sink.lock().unwrap().push((change.action, id));
         });
     let router = keys.admin_router_with(settings);

@@ -31,7 +31,7 @@ async fn id_of(keys: &ApiKeys, token: &BearerToken) -> Result<String, BoxError> 
 
 async fn tenant_of(keys: &ApiKeys, token: &BearerToken) -> Result<String, BoxError> {
     let key = keys.find(token.digest()).await?.ok_or("no such key")?;
-    Ok(key.tenant)
+    Ok(key.tenant_id)
 }
 
 /// Begins a contract for a cache of these keys, with an outbox that is worked if `recovers`.

@@ -64,7 +64,7 @@ async fn pages_of_a_tenant_have_its_keys_alone(world: World) {
     let first = keys.list(query()).await.unwrap();
     let last = keys.list(query().after(first.next)).await.unwrap();
     let of_acme = first.keys.iter().chain(&last.keys);
-    assert!(of_acme.clone().all(|key| key.tenant == "acme"));
+    assert!(of_acme.clone().all(|key| key.tenant_id == "acme"));
     assert_eq!((of_acme.count(), last.next), (3, None));
     let none = keys.list(KeyQuery::new().tenant("\0")).await.unwrap();
     assert!(none.keys.is_empty());

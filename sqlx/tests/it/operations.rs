@@ -44,7 +44,7 @@ async fn key_is_read_as_it_was_issued(world: World) {
         Some(read.clone())
     );
     assert_eq!(
-        (read.tenant.as_str(), read.app_id.as_deref()),
+        (read.tenant_id.as_str(), read.app_id.as_deref()),
         ("acme", Some("chat"))
     );
     assert_eq!(read.scopes, ["orders:read", "orders:write"]);
@@ -84,7 +84,7 @@ async fn text_that_was_tried_before_is_accepted_once_it_is_imported(world: World
     let token = BearerToken::new("a-key-from-before-0123456789");
     assert_eq!(answer(&cache, &token).await, "invalid");
     let imported = keys.import(token.digest(), NewKey::new("acme")).await;
-    assert_eq!(imported.unwrap().tenant, "acme");
+    assert_eq!(imported.unwrap().tenant_id, "acme");
     assert_eq!(answer(&cache, &token).await, "valid");
     assert_eq!(keys.pending_count().await.unwrap(), 0);
 }

@@ -35,7 +35,7 @@ pub(crate) async fn issue(
         note(&format!(
             "issued {} of {}; it {end}",
             key.id,
-            clean(&key.tenant)
+            clean(&key.tenant_id)
         ));
     }
     Ok(())
@@ -176,7 +176,7 @@ pub(crate) async fn revoke(
     let text = format!(
         "revoked {} of {}; {}",
         key.id,
-        clean(&key.tenant),
+        clean(&key.tenant_id),
         done.text()
     );
     print_change(

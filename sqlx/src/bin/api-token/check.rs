@@ -130,7 +130,7 @@ async fn peek(session: &Session, token: &BearerToken) -> Cached {
 async fn is_pending(session: &Session, key: &Key) -> Result<bool, Error> {
     let subjects = [
         Subject::Key(key.digest),
-        Subject::Tenant(key.tenant.clone()),
+        Subject::Tenant(key.tenant_id.clone()),
     ];
     let rows = session.keys.pending(MOST_ROWS).await?;
     Ok(rows.iter().any(|row| subjects.contains(&row.subject)))

@@ -54,7 +54,7 @@ fn print_page(out: Output, keys: &[Key]) -> Result<(), Failure> {
         .map(|key| {
             [
                 clean(&key.id),
-                clean(&key.tenant),
+                clean(&key.tenant_id),
                 key.status_at(now).as_str().to_owned(),
                 or_dash(key.last_used_at.map(time)),
                 or_dash(key.expires_at.map(time)),

@@ -21,7 +21,7 @@ pub(crate) fn key(key: &Key, now: DateTime<Utc>) -> Value {
     };
     json!({
         "id": key.id,
-        "tenant_id": key.tenant,
+        "tenant_id": key.tenant_id,
         "tenant_status": tenant_status,
         "status": key.status_at(now).as_str(),
         "name": key.name,
@@ -58,7 +58,7 @@ pub(crate) fn fields(key: &Key, now: DateTime<Utc>) -> Vec<(&'static str, String
     let scopes = Some(clean(&key.scopes.join(" "))).filter(|all| !all.is_empty());
     let all = [
         ("id", Some(clean(&key.id))),
-        ("tenant", Some(clean(&key.tenant))),
+        ("tenant", Some(clean(&key.tenant_id))),
         ("status", Some(key.status_at(now).as_str().to_owned())),
         ("name", text(&key.name)),
         ("token type", text(&key.token_type)),

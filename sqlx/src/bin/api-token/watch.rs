@@ -159,7 +159,7 @@ impl Watched {
     fn print_entry(&self, entry: &AuditEntry) -> Result<(), Failure> {
         let texts = [
             ("", &entry.key_id),
-            ("of ", &entry.tenant),
+            ("of ", &entry.tenant_id),
             ("by ", &entry.actor),
             ("to ", &entry.detail),
         ];
@@ -179,7 +179,7 @@ impl Watched {
                 "at": time(entry.at),
                 "action": entry.action,
                 "token_id": entry.key_id,
-                "tenant_id": entry.tenant,
+                "tenant_id": entry.tenant_id,
                 "actor": entry.actor,
                 "detail": entry.detail,
             })
