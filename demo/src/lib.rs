@@ -4,6 +4,7 @@
 //! `tower_api_token_sqlx`. The parts to copy into a service of your own are `routes` (the layers, and the keys' admin
 //! router behind an authentication) and [`startup`] (wiring, and draining on SIGTERM).
 
+mod canary;
 pub mod config;
 mod latency;
 mod live;

@@ -141,8 +141,9 @@ impl Live {
         }
     }
 
-    /// Publishes a sample. `before` is the histogram at the previous sample, and is updated.
-    pub(crate) fn sample(&self, stats: &Stats, before: &mut Counts) {
+    /// Publishes a sample, with the canary's `revocations`. `before` is the histogram at the previous sample, and is
+    /// updated.
+    pub(crate) fn sample(&self, stats: &Stats, revocations: Option<Value>, before: &mut Counts) {
         let counts = self.latencies.counts();
         let latency = Percentiles::between(before, &counts);
         *before = counts;
@@ -161,6 +162,7 @@ impl Live {
             "watched": stats.watched,
             "pushes": stats.tracking_pushes,
         });
+        sample["revocations"] = revocations.unwrap_or_default();
         sample["health"] = self.take_health().map_or(Value::Null, |health| {
             json!({
                 "database": health.database,
@@ -302,7 +304,7 @@ mod tests {
 
     fn sampled(live: &Live) {
         let mut before = live.latencies.counts();
-        live.sample(&Stats::default(), &mut before);
+        live.sample(&Stats::default(), None, &mut before);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::{ApiTokenCache, ApiTokenCacheBuilder, TokenLoader as _};
 use tower_api_token_sqlx::{ApiKeys, Database, Error};
 
+use crate::canary::Canary;
 use crate::config::{self, Config, Redis, StartError, TYPES};
 use crate::live::Live;
 use crate::metrics;
@@ -82,6 +83,15 @@ impl Server {
             None => None,
         };
 
+        let canary = match (&config.redis, config.canary) {
+            (Some(redis), Some(every)) => {
+                let store = redis.store().key_layout(config.layout.keys());
+                let canary = Canary::new(&cache, store, every, config.max_staleness);
+                Some(canary.map_err(config::refused_setting)?)
+            }
+            _ => None,
+        };
+
         let tenant = tables.any_tenant().await.map_err(database_error)?;
         let banner = banner(&config, address, seeded.as_deref(), tenant.as_deref());
 
@@ -95,6 +105,7 @@ impl Server {
             redis: config.redis.as_ref().map(Redis::kind),
             live: Arc::new(Live::new()),
             observer,
+            canary,
             client_timeout: config.client_timeout,
         });
         Ok(Self {
@@ -128,6 +139,12 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let live = tokio::spawn(routes::live::run(Arc::clone(&self.state)));
         let upkeep = tokio::spawn(metrics::keep_up(self.metrics));
+        let canary = Arc::clone(&self.state);
+        let canary = tokio::spawn(async move {
+            if let Some(canary) = &canary.canary {
+                canary.run().await;
+            }
+        });
         let (draining, begun) = tokio::sync::oneshot::channel();
         let serve = serve(self.listener, self.router, self.client_timeout, async {
             shutdown.await;
@@ -148,6 +165,7 @@ impl Server {
         }
         live.abort();
         upkeep.abort();
+        canary.abort();
         let close = async {
             let unwritten = self.keys.shutdown().await;
             if unwritten > 0 {

@@ -58,6 +58,8 @@ pub struct Config {
     pub last_use_interval: Duration,
     /// How often recorded uses are written to the database.
     pub last_use_flush: Duration,
+    /// How often the canary measures a revocation; `None` turns it off. Without Redis there is none.
+    pub canary: Option<Duration>,
     /// How long each answer of the database is delayed.
     pub load_delay: Duration,
     /// The bearer token for `/admin`.
@@ -152,6 +154,10 @@ impl Values {
                 self.number("LAST_USE_INTERVAL_SECONDS", 1..=3600)?,
             ),
             last_use_flush: Duration::from_secs(self.number("LAST_USE_FLUSH_SECONDS", 1..=3600)?),
+            canary: match self.number("CANARY_SECONDS", 0..=3600)? {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds)),
+            },
             load_delay: Duration::from_millis(self.number("LOAD_DELAY_MS", 0..=60_000)?),
             admin_token: match self.optional("ADMIN_TOKEN")? {
                 Some(text) => AdminToken::given(text)?,

@@ -11,7 +11,7 @@ type Variable = (
     &'static str,
 );
 
-const VARIABLES: [Variable; 24] = [
+const VARIABLES: [Variable; 25] = [
     (
         "LISTEN",
         "listen",
@@ -113,6 +113,12 @@ const VARIABLES: [Variable; 24] = [
         "last-use-flush-seconds",
         Some("10"),
         "How often recorded uses are written to the database",
+    ),
+    (
+        "CANARY_SECONDS",
+        "canary-seconds",
+        Some("60"),
+        "With REDIS_URL: how often a canary measures how long a revocation takes; 0 turns it off",
     ),
     (
         "LOAD_DELAY_MS",

@@ -19,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 use super::ops::health;
 use super::problem::Problem;
 use super::{AppState, NO_STORE};
+use crate::canary::Canary;
 use crate::live::{Audience, Message};
 
 /// The whole page, which loads nothing else from any server.
@@ -132,7 +133,10 @@ async fn sample(state: &AppState) {
     let mut before = state.live.counts();
     loop {
         ticks.tick().await;
-        state.live.sample(&state.cache.stats(), &mut before);
+        let revocations = state.canary.as_ref().map(Canary::last_hour);
+        state
+            .live
+            .sample(&state.cache.stats(), revocations, &mut before);
     }
 }
 

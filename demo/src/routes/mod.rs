@@ -19,6 +19,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_api_token::{ApiTokenCache, TokenDigest};
 use tower_api_token_sqlx::ApiKeys;
 
+use crate::canary::Canary;
 use crate::config::{Format, RedisKind};
 use crate::live::Live;
 use crate::observer::Observer;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) live: Arc<Live>,
     /// The other instance that the live page compares with; `None` for a store in memory.
     pub(crate) observer: Option<Observer>,
+    /// What measures revocations; `None` for a store in memory, or if it is turned off.
+    pub(crate) canary: Option<Canary>,
     /// How long a client may take to send a body.
     pub(crate) client_timeout: Duration,
 }

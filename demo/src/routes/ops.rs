@@ -69,6 +69,14 @@ pub(super) async fn health(state: &AppState) -> Health {
 async fn metrics(State(state): State<AppState>) -> Response {
     state.cache.publish_metrics();
     let mut text = state.metrics.render();
+    let tasks = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "# HELP demo_tasks Tasks of the runtime that have not ended.\n# TYPE demo_tasks gauge\ndemo_tasks {tasks}"
+    );
     // Unconfirmed invalidations are worth an alert. Without the database their number is unknown, and is
     // left out.
     if let Ok(Ok(pending)) = tokio::time::timeout(PROBE_TIMEOUT, state.keys.pending_count()).await {
@@ -76,7 +84,6 @@ async fn metrics(State(state): State<AppState>) -> Response {
             "# HELP demo_pending_invalidations Committed changes whose invalidation is not confirmed yet.\n\
              # TYPE demo_pending_invalidations gauge\n",
         );
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "demo_pending_invalidations {pending}");
     }
     (

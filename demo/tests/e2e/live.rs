@@ -66,6 +66,7 @@ fn samples_have_counts_by_origin_and_latencies() {
         "{sample}"
     );
     assert_eq!(sample["health"]["breaker_open"], false, "{sample}");
+    assert!(sample["revocations"].is_null(), "no canary: {sample}");
 }
 
 #[test]
@@ -188,6 +189,29 @@ fn another_instance_reports_how_soon_it_rejects_a_revoked_token() {
             assert!(seen["after_us"].as_u64().is_some(), "{seen}");
         }
     }
+}
+
+#[test]
+fn samples_have_the_canarys_measurements_and_its_failures() {
+    let (database, redis) = (Database::sqlite(), RedisServer::start());
+    let variables = [("REDIS_URL", &*redis.url()), ("CANARY_SECONDS", "1")];
+    let demo = Demo::on(&database, &variables);
+    let mut stream = demo.stream("/live");
+    let sample = until(&mut stream, "sample", |sample| {
+        sample["revocations"]["last_us"].is_u64()
+    });
+    let revocations = &sample["revocations"];
+    assert_eq!(revocations["bound_us"], 1_000_000, "{sample}");
+    assert!(
+        revocations["slowest_us"].as_u64() >= revocations["last_us"].as_u64(),
+        "{sample}"
+    );
+    redis.kill();
+    until(&mut stream, "sample", |sample| {
+        sample["revocations"]["last_us"].is_null() && sample["revocations"]["failed"] != 0
+    });
+    let failed = ["result=\"failed\""];
+    assert!(demo.metric("api_token_revocation_seconds_count", &failed) > 0);
 }
 
 #[cfg(unix)]

@@ -58,6 +58,12 @@ fn make_token_of(browser: &Browser, tenant: &str) -> (String, String) {
     (id.as_str().expect("an id").to_owned(), text)
 }
 
+/// Starts an instance that measures a revocation once in this number of seconds.
+fn with_canary(database: &Database, redis: &RedisServer, seconds: &str) -> Demo {
+    let variables = [("REDIS_URL", &*redis.url()), ("CANARY_SECONDS", seconds)];
+    Demo::on(database, &variables)
+}
+
 fn in_row(id: &str, what: &str) -> String {
     format!("tr[data-token=\"{id}\"] {what}")
 }
@@ -136,9 +142,13 @@ fn revoke_and_suspend_take_effect_on_a_second_instance() {
         return;
     };
     let (database, redis) = (Database::sqlite(), RedisServer::start());
-    let [demo, other] = [(); 2].map(|()| Demo::with(&database, "digest", Some(&redis)));
+    let other = Demo::with(&database, "digest", Some(&redis));
+    let demo = with_canary(&database, &redis, "1");
     browser.open(&demo.base);
     become_operator(&browser);
+    browser.wait_for("#canary", |text| {
+        text.contains("the last took ") && text.ends_with(", the bound is 1 s.")
+    });
     let (id, text) = make_token(&browser);
     // The other instance has it in its local level, from which only an invalidation removes it.
     other.whoami(&text).expect(200);
@@ -191,6 +201,7 @@ fn visitor_sees_figures_and_can_use_a_token() {
     let token = demo.token("acme", "dataset");
     browser.open(&demo.base);
     browser.wait_for("#store", |text| text == "in memory");
+    assert_eq!(browser.text("#canary"), "", "one instance has none");
     assert_eq!(browser.text("#tokens"), "");
 
     browser.type_into("#admin-token", "not-the-admin-token");
@@ -220,7 +231,7 @@ fn visitor_sees_figures_and_can_use_a_token() {
 async fn screenshot_of_the_page_under_load() {
     let browser = Browser::start("screenshot_of_the_page_under_load").expect("a browser");
     let (database, redis) = (Database::sqlite(), RedisServer::start());
-    let demo = Demo::with(&database, "digest", Some(&redis));
+    let demo = with_canary(&database, &redis, "5");
     // Without a local level, so that invalidations through Redis take effect immediately.
     let variables = [
         ("REDIS_URL", redis.url()),
