@@ -27,18 +27,18 @@ fn run(words: &[&str], faults: &[&str]) {
 /// Long enough for several faults, and short enough for a test.
 #[test]
 fn no_answer_is_older_than_a_confirmed_change() {
-    run(&["10"], &["writes paused", "rights lost"]);
+    run(&["8"], &["writes paused", "rights lost"]);
 }
 
 #[test]
 fn no_answer_is_older_than_a_confirmed_change_in_the_dify_layout() {
-    run(&["5", "dify"], &["writes paused", "rights lost"]);
+    run(&["3", "dify"], &["writes paused", "rights lost"]);
 }
 
 #[cfg(feature = "clocks")]
 #[test]
 fn the_margin_covers_clocks_of_different_rates() {
-    run(&["5", "clocks"], &["writes paused", "rights lost"]);
+    run(&["3", "clocks"], &["writes paused", "rights lost"]);
 }
 
 #[test]
