@@ -28,10 +28,10 @@ impl RateLimiter {
         let counted = self
             .window
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
-                let count = if window >> 32 == second {
-                    window & u64::from(u32::MAX)
-                } else {
-                    0
+                // Whoever read the clock before another thread began the next second counts in that one.
+                let (second, count) = match window >> 32 {
+                    present if present >= second => (present, window & u64::from(u32::MAX)),
+                    _ => (second, 0),
                 };
                 (count < u64::from(self.per_second)).then_some(second << 32 | (count + 1))
             });
@@ -61,5 +61,13 @@ mod tests {
         assert_eq!(allowed, [true, true, false, true, true, false, true]);
         assert_eq!(limiter.take_rejected(), 2);
         assert_eq!(limiter.take_rejected(), 0);
+    }
+
+    #[test]
+    fn a_thread_that_read_the_clock_earlier_does_not_begin_the_second_again() {
+        let limiter = RateLimiter::new(2);
+        let at = |millis: u64| Tick(millis * 1_000_000);
+        let allowed = [6_000, 6_001, 5_999, 6_002].map(|t| limiter.allows(at(t)));
+        assert_eq!(allowed, [true, true, false, false]);
     }
 }
