@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-
-use arc_swap::ArcSwapOption;
 
 use super::local::freshness::{Proof, Usable};
 use crate::clock::{LogicalTime, Tick};
 use crate::store::entry::{Generation, Group, ReadGeneration, ShortGeneration};
 use crate::store::watch::Watch;
-use crate::util::lock;
+use crate::util::sync::atomic::{AtomicU64, Ordering};
+use crate::util::sync::{ArcSwapOption, Mutex, MutexGuard};
+use crate::util::unpoisoned;
 
 /// The last known generation of one group. All local entries of the group share it, so that a hit costs an atomic load
 /// and no lookup in a map.
@@ -23,16 +23,17 @@ pub(crate) struct GenerationCell {
     invalidated: AtomicU64,
     pub(crate) refreshing: AtomicBool,
     last: LastCheck,
-    /// Held while `observed` is replaced.
-    writer: Mutex<()>,
+    /// Held while `observed` is replaced. The latest end of a check that was noted.
+    writer: Mutex<Tick>,
 }
 
 /// The last check of a cell that had nothing to find fault with, for the hits that follow within a millisecond: to load
 /// the observation costs a hit more than all else that it does with the cell.
 ///
 /// Its parts are written and read one by one. `until` is written last, is zero meanwhile, and is read first and again at the
-/// end. So what is read in between is of its own check. Otherwise a hit that stood still after the first reading could find
-/// the next check's generation, and use it beyond that one's proof: an observation may replace one with a later proof.
+/// end, and is never the same twice, apart from a store's that counts no pushes. So what is read in between is of its own
+/// check. Otherwise a hit that stood still after the first reading could find the next check's generation, and use it beyond
+/// that one's proof: an observation may replace one with a later proof.
 #[derive(Default)]
 struct LastCheck {
     until: AtomicU64,
@@ -48,6 +49,7 @@ impl LastCheck {
             && self.generation.load(Ordering::Acquire) == generation.0
             // guard: TR10b
             && self.pushes.load(Ordering::Acquire) == pushes
+            // guard: IL4
             && self.until.load(Ordering::Relaxed) == until
     }
 
@@ -130,7 +132,7 @@ impl GenerationCell {
             invalidated: AtomicU64::new(invalidated.map_or(0, |tick| tick.0)),
             refreshing: AtomicBool::new(false),
             last: LastCheck::default(),
-            writer: Mutex::default(),
+            writer: Mutex::new(Tick::ZERO),
         }
     }
 
@@ -183,9 +185,9 @@ impl GenerationCell {
             let is_same = |present: &Arc<Observation>| Arc::ptr_eq(present, observed);
             present.as_ref().is_some_and(is_same)
         };
-        // If another thread writes, a later hit notes its own check.
+        // If another thread writes, a later hit notes its own check. guard: IL1 IL2
         if !usable.refresh
-            && let Ok(_writer) = self.writer.try_lock()
+            && let Ok(mut latest) = self.writer.try_lock()
             && is_present()
         {
             let until = if usable.until == Tick::NEVER {
@@ -193,7 +195,11 @@ impl GenerationCell {
             } else {
                 now.after(AS_GOOD_AS_NOW.min(usable.until.since(now) / 8))
             };
-            self.last.note(generation, pushes, until);
+            // guard: IL3
+            if until > *latest || until == Tick::NEVER {
+                self.last.note(generation, pushes, until);
+                *latest = until;
+            }
         }
         Some(usable)
     }
@@ -218,6 +224,7 @@ impl GenerationCell {
 
     /// Takes a reply with the generation. `sent` is the clock before the command was sent.
     pub(crate) fn observe(&self, read: ReadGeneration, sent: Tick, arrived: LogicalTime) {
+        // guard: IL5
         let _writer = self.lock();
         let present = self.observed.load_full();
         let is_newer = |present: &Arc<Observation>| present.sent >= sent;
@@ -256,8 +263,8 @@ impl GenerationCell {
         self.observed.store(None);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
-        lock(&self.writer)
+    fn lock(&self) -> MutexGuard<'_, Tick> {
+        unpoisoned(self.writer.lock())
     }
 }
 
@@ -301,6 +308,7 @@ impl Generations {
             cells.by_name.retain(|_, cell| cell.strong_count() > 0);
             cells.swept_at = (2 * cells.by_name.len()).max(64);
         }
+        // guard: IL6
         let cell = Arc::new(GenerationCell::new(Group::tenant(name), cells.invalidated));
         cells.by_name.insert(name.into(), Arc::downgrade(&cell));
         cell
@@ -314,10 +322,13 @@ impl Generations {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cells> {
-        lock(&self.cells)
+    fn lock(&self) -> MutexGuard<'_, Cells> {
+        unpoisoned(self.cells.lock())
     }
 }
+
+#[cfg(all(test, interleavings))]
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::answer::Answer;
@@ -14,6 +13,7 @@ use super::unconfirmed::Subject;
 use crate::clock::Tick;
 use crate::metrics::Origin;
 use crate::store::entry::Group;
+use crate::util::sync::Notify;
 use crate::util::{BoxFuture, random_fraction};
 
 /// The longest time between two attempts while neither the store nor the loader answers.

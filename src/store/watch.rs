@@ -7,21 +7,20 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use crate::clock::Tick;
+use crate::util::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::util::sync::{Notify, number_of};
 use crate::util::wakeups::Wakeups;
 
 /// The number of counters for entries: 256 KiB. Two keys that share one end each other's watch, which costs a
 /// read.
-const ENTRIES: usize = 65_536;
+const ENTRIES: usize = number_of(65_536);
 
 /// The number of counters for tenants' generations. They are apart from those of entries, of which every token's
 /// change moves one: the end of a tenant's watch concerns all of its tokens.
-const GENERATIONS: usize = 4_096;
+const GENERATIONS: usize = number_of(4_096);
 
 /// The counter for the generation of all entries, which shares it with nothing: its end concerns every entry.
 const ALL: usize = ENTRIES + GENERATIONS;
@@ -146,7 +145,7 @@ impl Tracker {
     pub(crate) fn changed(&self, name: &[u8]) {
         let slot = self.slot(name);
         self.counters[slot].fetch_add(1, Ordering::Relaxed);
-        // Release, and last: whoever sees it sees the counter.
+        // Release, and last: whoever sees it sees the counter. guard: IL9 IL10
         self.pushes.fetch_add(1, Ordering::Release);
         self.waiting(slot).notify_waiters();
     }
@@ -201,7 +200,7 @@ impl TrackingSession {
     /// Takes the answer to a heartbeat that was sent in this session, with tracking on, after the clock showed
     /// `sent`.
     pub(crate) fn prove(&self, sent: Tick) {
-        // Release: whoever sees the proof sees every push that preceded the answer.
+        // Release: whoever sees the proof sees every push that preceded the answer. guard: IL7
         self.proved.fetch_max(sent.0, Ordering::Release);
         self.tracker.latest.fetch_max(sent.0, Ordering::Relaxed);
     }
@@ -237,7 +236,7 @@ impl Watch {
     /// Returns when the key last had the value that was read: after the clock showed this. Returns `None` if it
     /// changed since.
     pub(crate) fn proved(&self) -> Option<Tick> {
-        // In this order: in the other one, the push and the heartbeat's answer could both arrive in between.
+        // In this order: in the other one, the push and the heartbeat's answer could both arrive in between. guard: IL8
         let proved = self.session.proved.load(Ordering::Acquire);
         self.is_current().then_some(Tick(proved))
     }
@@ -260,6 +259,9 @@ impl Drop for Watch {
         watches.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, interleavings))]
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
 pub(crate) mod backoff;
+pub(crate) mod sync;
 pub(crate) mod task;
 pub(crate) mod wakeups;
 

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 
-use tokio::sync::Notify;
+use crate::util::sync::{Notify, number_of};
 
 /// The number of places.
-const PLACES: usize = 1_024;
+const PLACES: usize = number_of(1_024);
 
 /// Keys share places, so that nothing grows with the keys, and whoever is woken checks whether the event was its own.
 pub(crate) struct Wakeups {

@@ -5,12 +5,12 @@
 //! invalidation does not search for the entry: each hit looks up its entry's digest here.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::token::TokenDigest;
+use crate::util::sync::RwLock;
+use crate::util::sync::atomic::{AtomicU64, Ordering};
 use crate::util::unpoisoned;
 
 pub(crate) struct Invalidated {
@@ -55,6 +55,7 @@ impl Invalidated {
         let at = noted.at.entry(digest).or_insert(now);
         *at = (*at).max(now);
         noted.order.push_back((now, digest));
+        // guard: IL16
         self.latest.fetch_max(now.0, Ordering::Release);
     }
 
@@ -68,6 +69,9 @@ impl Invalidated {
         noted.at.get(digest).is_some_and(|at| sent <= *at)
     }
 }
+
+#[cfg(all(test, interleavings))]
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

@@ -416,6 +416,9 @@ impl Hasher for Half {
     }
 }
 
+#[cfg(all(test, interleavings))]
+mod interleavings;
+
 #[cfg(test)]
 mod tests {
     use std::sync::Weak;

@@ -8,21 +8,22 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::work::Work;
-use crate::util::lock;
-use crate::util::task::spawn_stealable;
+use crate::util::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::util::sync::{
+    Mutex, MutexGuard, Notify, OnceLock, number_of, spawn_stealable, timeout_at,
+};
+use crate::util::unpoisoned;
 
-const SHARDS: usize = 16;
+const SHARDS: usize = number_of(16);
 
 /// The number of counters of lookups: 16 KiB. Two keys that share one are taken for each other, which costs a call.
-const STRIPES: usize = 4_096;
+const STRIPES: usize = number_of(4_096);
 
 /// The number of a send within its call. The counter is incremented immediately *before* the send, so that
 /// a waiter with a smaller number joined before it.
@@ -124,7 +125,7 @@ impl<T, E> Call<T, E> {
     }
 
     fn finish(&self, completion: Completion<T, E>, next: Option<Arc<Self>>) {
-        // A call completes once.
+        // A call completes once. guard: IL14
         let _ = self.done.set(Done { completion, next });
         self.completed.notify_waiters();
     }
@@ -132,7 +133,7 @@ impl<T, E> Call<T, E> {
     /// Waits for the completion. `None`: the call stalled.
     async fn done(&self) -> Option<&Done<T, E>> {
         loop {
-            // Before the look, so that a completion between the two is not missed.
+            // Before the look, so that a completion between the two is not missed. guard: IL13
             let completed = self.completed.notified();
             if let Some(done) = self.done.get() {
                 return Some(done);
@@ -253,7 +254,7 @@ impl<K: Hash + Eq + Clone, T, E> SingleFlight<K, T, E> {
     /// before its proof was sent.
     fn join(self: &Arc<Self>, key: &K) -> Joined<K, T, E> {
         let mut shard = self.shard(key);
-        // guard: O11
+        // guard: O11 IL11
         if let Some(call) = shard.get(key).filter(|call| !call.is_stalled()) {
             return Joined::Existing(call.join());
         }
@@ -310,7 +311,8 @@ impl<K: Hash + Eq, T, E> SingleFlight<K, T, E> {
     fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Arc<Call<T, E>>>> {
         let hash = self.hasher.hash_one(key);
         // No user code runs under the lock.
-        lock(&self.shards[usize::try_from(hash >> 57).unwrap_or(0) % SHARDS])
+        let shard = &self.shards[usize::try_from(hash >> 57).unwrap_or(0) % SHARDS];
+        unpoisoned(shard.lock())
     }
 }
 
@@ -346,11 +348,12 @@ impl<K: Hash + Eq, T, E> Leader<K, T, E> {
     /// Closes the call: later callers join the next one. It is created here if `leaves_some` returns `true` for
     /// the highest count that a waiter joined at.
     fn close(&self, leaves_some: impl FnOnce(u32) -> bool) -> Option<Arc<Call<T, E>>> {
+        // guard: IL12
         let mut shard = self.calls.shard(&self.key);
         let leaves_some = leaves_some(self.call.joined.load(Ordering::SeqCst));
         // The task of this call goes on with the next one.
         let next = leaves_some.then(|| Call::new(1, self.call.stall_after));
-        // If this one stalled, another may have taken its place: then nobody finds the next one.
+        // If this one stalled, another may have taken its place: then nobody finds the next one. guard: IL15
         if let Some(present) = shard.get_mut(&self.key)
             && Arc::ptr_eq(present, &self.call)
         {
@@ -399,6 +402,9 @@ impl<K, T, E> fmt::Debug for SingleFlight<K, T, E> {
         f.debug_struct("SingleFlight").finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, interleavings))]
+mod interleavings;
 
 #[cfg(test)]
 mod tests {
