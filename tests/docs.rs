@@ -21,6 +21,7 @@ fn documents() -> impl Iterator<Item = PathBuf> {
         "README.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "docs/internals/fuzzing.md",
         "docs/internals/interleavings.md",
         "docs/internals/mutants.md",
         "examples/README.md",
