@@ -37,7 +37,7 @@ pub struct PostgresServer {
     process: Process,
     port: u16,
     /// Removed when dropped.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl PostgresServer {
@@ -58,14 +58,32 @@ impl PostgresServer {
         for _ in 0..10 {
             let port = free_port();
             if let Some(process) = launch(&bin, user.as_ref(), port, dir.path()) {
-                return Self {
-                    process,
-                    port,
-                    _dir: dir,
-                };
+                return Self { process, port, dir };
             }
         }
         panic!("all ports that were tried for postgres are in use");
+    }
+
+    /// Stops the server as an operator does (a fast shutdown): clients are disconnected, and no data is lost.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not end in time.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::INT);
+        let ended = self.process.wait_for(PATIENCE);
+        assert!(ended.is_some(), "postgres does not end");
+    }
+
+    /// Starts a [stopped](Self::stop) server again, on the same port.
+    ///
+    /// # Panics
+    ///
+    /// Panics if another process has taken the port, and when the server is not ready in time.
+    pub fn start_again(&mut self) {
+        let (bin, user) = (Programs::find(), User::for_postgres());
+        let process = launch(&bin, user.as_ref(), self.port, self.dir.path());
+        self.process = process.expect("the port of postgres is free");
     }
 
     /// Returns `postgres://postgres@127.0.0.1:PORT/postgres`.
@@ -335,12 +353,23 @@ mod tests {
         assert!(answer.contains("forty-two"), "{answer:?}");
 
         let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
-        let (dir, port) = (server._dir.path().to_owned(), server.port());
+        let (dir, port) = (server.dir.path().to_owned(), server.port());
         assert!(dir.exists());
         drop(server);
         assert!(rustix::process::test_kill_process(pid).is_err());
         assert!(!dir.exists());
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free again");
+    }
+
+    #[test]
+    fn stopped_server_starts_again_with_its_data() {
+        let mut server = PostgresServer::start();
+        query(&server, "create table kept as select 'forty-two' as answer");
+        server.stop();
+        TcpStream::connect(server.addr()).unwrap_err();
+        server.start_again();
+        let answer = query(&server, "select answer from kept");
+        assert!(answer.contains("forty-two"), "{answer:?}");
     }
 
     #[test]
