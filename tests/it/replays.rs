@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::{
     Cache, Db, Points, Row, ask, entry, found, is_invalid, redis, redis_at, start, until,
 };
-use test_support::{Direction, FaultProxy, RedisServer};
+use test_support::{Direction, FaultProxy, Feature, RedisServer};
 use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, Origin};
 
@@ -220,6 +220,10 @@ async fn a_token_that_changes_tenant_between_two_loads_is_not_filled() {
 
 #[tokio::test]
 async fn g2_a_fill_does_not_validate_the_tenant_for_later_waiters() {
+    if Feature::Tracking.is_missing() {
+        // What is read after the fill is then as old as the staleness bound allows.
+        return;
+    }
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let fill = world.points.at(SyncPoint::BeforeFill);
     fill.close();
