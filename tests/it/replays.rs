@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::{
     Cache, Db, Points, Row, ask, entry, found, is_invalid, redis, redis_at, start, until,
 };
-use test_support::{Direction, FaultProxy, Feature, RedisServer};
+use test_support::{Direction, FaultProxy, RedisServer};
 use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, Origin};
 
@@ -220,28 +220,19 @@ async fn a_token_that_changes_tenant_between_two_loads_is_not_filled() {
 
 #[tokio::test]
 async fn g2_a_fill_does_not_validate_the_tenant_for_later_waiters() {
-    if Feature::Tracking.is_missing() {
-        // What is read after the fill is then as old as the staleness bound allows.
-        return;
-    }
     let world = World::new(Row::new("app").of_tenant(TENANT));
     let fill = world.points.at(SyncPoint::BeforeFill);
     fill.close();
-    // Without a local level the generation of all entries proves no fill for others.
-    let builder = world.db.cache().store(redis(&world.server));
-    let builder = builder.max_staleness(BOUND * 60).load_timeout(BOUND * 60);
-    let points = world.points.sync_points();
-    let instance = builder.sync_points(points).build().unwrap();
-    let early = start(&instance, TOKEN);
+    let early = start(&world.instance, TOKEN);
     fill.reached(1).await;
     world.db.change(TOKEN, |_| {});
     world.operator.invalidate_tenant(TENANT).await.unwrap();
-    let late = start(&instance, TOKEN);
-    until(|| instance.stats().joined == 1).await;
+    let late = start(&world.instance, TOKEN);
+    until(|| world.instance.stats().joined == 1).await;
     fill.open();
     early.await.unwrap().unwrap();
     assert_eq!(
-        instance.stats().fills_refused,
+        world.instance.stats().fills_refused,
         0,
         "the key of the token was left alone"
     );

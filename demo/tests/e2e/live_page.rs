@@ -152,7 +152,7 @@ fn revoke_and_suspend_take_effect_on_a_second_instance() {
     let (id, text) = make_token(&browser);
     // The other instance has it in its local level, from which only an invalidation removes it.
     other.whoami(&text).expect(200);
-    other.whoami(&text).expect_origin("local");
+    other.whoami_locally(&text);
 
     browser.click(&in_row(&id, "button.send"));
     browser.wait_for(&in_row(&id, ".answers"), |text| text == "200: 100");

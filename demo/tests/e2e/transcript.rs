@@ -115,7 +115,7 @@ fn transcript(database: &Database, layout: &str, redis: Option<&RedisServer>) {
     assert_eq!(loaded["app_id"], "acme-chat");
     assert_eq!(loaded["token_type"], "app");
     assert!(loaded["last_used_at"].is_null());
-    demo.whoami(&token.text).expect_origin("local");
+    demo.whoami_locally(&token.text);
 
     let missing = demo.get("/v1/whoami").expect(401);
     assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"api\"");
