@@ -181,6 +181,8 @@ async fn a_load_from_before_the_change_is_not_filled_after_it() {
     let after = after.await.unwrap().unwrap();
     assert!(matches!(after, Answer::Invalid(_)), "{after:?}");
     assert!(is_invalid(&cache, TOKEN).await);
+    let other = world.builder().build().unwrap();
+    assert!(is_invalid(&other, TOKEN).await, "Redis does not have it");
 }
 
 /// Which lookups began before the confirmation, and would be answered after it by what Redis returned before.
