@@ -11,27 +11,29 @@ const BUCKETS: usize = 25 * STEPS;
 
 /// Counts since the start, by latency in microseconds.
 #[derive(Debug)]
-pub(crate) struct Latencies([AtomicU64; BUCKETS]);
+pub struct Latencies([AtomicU64; BUCKETS]);
 
 /// A snapshot of the counts. The difference of two yields the percentiles of the time between them.
-pub(crate) type Counts = [u64; BUCKETS];
+pub type Counts = [u64; BUCKETS];
 
 /// Percentiles in microseconds. Each is the upper end of a bucket: never too low, and at most 12.5 % too
 /// high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Percentiles {
-    pub(crate) p50: u64,
-    pub(crate) p95: u64,
-    pub(crate) p99: u64,
+pub struct Percentiles {
+    pub p50: u64,
+    pub p95: u64,
+    pub p99: u64,
 }
 
 impl Latencies {
-    pub(crate) fn record(&self, latency: Duration) {
+    /// Counts a latency.
+    pub fn record(&self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.0[bucket(micros)].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    /// Returns a snapshot.
+    pub fn counts(&self) -> Counts {
         std::array::from_fn(|bucket| self.0[bucket].load(Ordering::Relaxed))
     }
 }
@@ -44,7 +46,7 @@ impl Default for Latencies {
 
 impl Percentiles {
     /// Returns the percentiles of what was recorded between two snapshots; `None` if nothing was.
-    pub(crate) fn between(before: &Counts, after: &Counts) -> Option<Self> {
+    pub fn between(before: &Counts, after: &Counts) -> Option<Self> {
         let counts: Counts = std::array::from_fn(|bucket| after[bucket] - before[bucket]);
         let total: u64 = counts.iter().sum();
         if total == 0 {

@@ -6,7 +6,7 @@
 
 mod canary;
 pub mod config;
-mod latency;
+pub mod latency;
 mod live;
 pub mod metrics;
 mod observer;

@@ -18,6 +18,8 @@ mod outage;
 mod rotation;
 mod secrets;
 mod server;
+#[cfg(target_os = "linux")]
+mod soak;
 mod spans;
 mod token_format;
 mod token_list;

@@ -3,9 +3,7 @@
 //! | module | |
 //! |---|---|
 //! | [`chaos`] | instances in several processes, during random faults of the network, servers and workers |
-//! | [`soak`] | the demo server for an hour, with load and restarts |
 //! | [`interop`] | instances and nodes of the Python service that share their keys |
 
 pub mod chaos;
 pub mod interop;
-pub mod soak;

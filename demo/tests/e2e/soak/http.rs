@@ -8,22 +8,20 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection that is opened when it is first used, and again after an error.
-#[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     address: SocketAddr,
     stream: Option<TcpStream>,
     read: Vec<u8>,
 }
 
 /// A response.
-#[derive(Debug)]
-pub struct Response<'a> {
-    pub status: u16,
-    pub body: &'a [u8],
+pub(super) struct Response<'a> {
+    pub(super) status: u16,
+    pub(super) body: &'a [u8],
 }
 
 impl Connection {
-    pub fn to(address: SocketAddr) -> Self {
+    pub(super) fn to(address: SocketAddr) -> Self {
         Self {
             address,
             stream: None,
@@ -35,7 +33,7 @@ impl Connection {
     ///
     /// # Errors
     /// Returns an error if there is no server, or if it closes the connection.
-    pub fn send(&mut self, request: &[u8]) -> Result<Response<'_>> {
+    pub(super) fn send(&mut self, request: &[u8]) -> Result<Response<'_>> {
         let Some(mut stream) = self.stream.take().or_else(|| open(self.address)) else {
             return Err(ErrorKind::ConnectionRefused.into());
         };
@@ -84,7 +82,7 @@ fn head(read: &[u8]) -> Result<Option<(u16, usize, usize)>> {
 }
 
 /// Returns the bytes of a request.
-pub fn request(method: &str, path: &str, bearer: &str, body: &str) -> Vec<u8> {
+pub(super) fn request(method: &str, path: &str, bearer: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "{method} {path} HTTP/1.1\r\nhost: soak\r\nauthorization: Bearer {bearer}\r\n\

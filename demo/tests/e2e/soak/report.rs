@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use demo::latency::{Latencies, Percentiles};
+
 use super::figures::Figures;
 use super::load::Tally;
 use super::operator::Done;
@@ -11,27 +13,25 @@ use super::operator::Done;
 /// By how much the memory of the first instance may grow after the first period, in KiB.
 const GROWTH: u64 = 8 * 1024;
 
-pub const HEADER: &str = "\
+pub(super) const HEADER: &str = "\
 | minute | first: MiB, descriptors, threads, tasks | second | requests/s | p50 | p99 | 503 | no answer | in this period |\n\
 |---|---|---|---|---|---|---|---|---|";
 
 /// A period, with the figures at its end.
-#[derive(Debug)]
-pub struct Row<'a> {
-    pub end: Duration,
-    pub period: Duration,
-    pub figures: [Figures; 2],
-    pub tally: &'a Tally,
-    pub event: &'static str,
+pub(super) struct Row<'a> {
+    pub(super) end: Duration,
+    pub(super) period: Duration,
+    pub(super) figures: [Figures; 2],
+    pub(super) tally: &'a Tally,
+    pub(super) event: &'static str,
 }
 
 impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tally, latencies) = (self.tally, &self.tally.latencies);
         let [first, second] = self.figures;
-        let rate = latencies.count() as f64 / self.period.as_secs_f64();
-        let [p50, p99] =
-            [50.0, 99.0].map(|percent| latencies.percentile(percent).as_secs_f64() * 1e3);
+        let rate = count(latencies) as f64 / self.period.as_secs_f64();
+        let [p50, p99] = p50_and_p99(latencies);
         write!(
             f,
             "| {:.1} | {first} | {second} | {rate:.0} | {p50:.2} ms | {p99:.1} ms | {} | {} | {} |",
@@ -56,17 +56,16 @@ impl fmt::Display for Figures {
 }
 
 /// The whole run.
-#[derive(Debug)]
-pub struct Report<'a> {
-    pub rows: Vec<Row<'a>>,
-    pub done: &'a Done,
+pub(super) struct Report<'a> {
+    pub(super) rows: Vec<Row<'a>>,
+    pub(super) done: &'a Done,
     /// Without load, before and after.
-    pub idle: [[Figures; 2]; 2],
+    pub(super) idle: [[Figures; 2]; 2],
 }
 
 impl Report<'_> {
     /// Returns whether nothing is left over, in comparison with `before`.
-    pub fn is_clean(before: &[Figures; 2], after: &[Figures; 2]) -> bool {
+    pub(super) fn is_clean(before: &[Figures; 2], after: &[Figures; 2]) -> bool {
         before.iter().zip(after).all(|(before, after)| {
             after.tasks <= before.tasks
                 && after.descriptors - after.pool <= before.descriptors - before.pool
@@ -74,7 +73,7 @@ impl Report<'_> {
     }
 
     /// Returns what is wrong.
-    pub fn faults(&self) -> Vec<String> {
+    pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |is_one: bool, what: String| faults.extend(is_one.then_some(what));
         let memory = |row: Option<&Row<'_>>| row.map_or(0, |row| row.figures[0].memory);
@@ -102,7 +101,7 @@ impl Report<'_> {
             format!("valid keys were refused {refused} times"),
         );
         fault(
-            self.done.revocations.count() == 0 || load(&self.done.rotations) == 0,
+            count(&self.done.revocations) == 0 || load(&self.done.rotations) == 0,
             "nothing was revoked, or nothing was rotated".to_owned(),
         );
         faults
@@ -115,12 +114,12 @@ impl fmt::Display for Report<'_> {
         writeln!(f, "\nidle before: {}; {}", before[0], before[1])?;
         writeln!(f, "idle after:  {}; {}", after[0], after[1])?;
         let (done, took) = (self.done, &self.done.revocations);
-        let [p50, p99, most] = [50.0, 99.0, 100.0].map(|percent| took.percentile(percent));
+        let ([p50, p99], most) = (p50_and_p99(took), millis(load(&done.slowest)));
         writeln!(
             f,
-            "{} revocations, rejected by the other instance after: p50 {p50:.1?}, p99 {p99:.1?}, at most {most:.1?}; \
+            "{} revocations, rejected by the other instance after: p50 {p50:.1} ms, p99 {p99:.1} ms, at most {most:.1} ms; \
              {} rotations; {} requests of the operator repeated",
-            took.count(),
+            count(took),
             load(&done.rotations),
             load(&done.repeated)
         )?;
@@ -138,6 +137,22 @@ impl fmt::Display for Report<'_> {
             }
         )
     }
+}
+
+/// Returns the number of latencies.
+pub(super) fn count(latencies: &Latencies) -> u64 {
+    latencies.counts().iter().sum()
+}
+
+/// Returns percentiles in milliseconds.
+fn p50_and_p99(latencies: &Latencies) -> [f64; 2] {
+    let none = Latencies::default().counts();
+    let percentiles = Percentiles::between(&none, &latencies.counts());
+    percentiles.map_or([0.0; 2], |of| [of.p50, of.p99].map(millis))
+}
+
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1e3
 }
 
 fn load(count: &AtomicU64) -> u64 {

@@ -1,24 +1,18 @@
 //! The course of a run.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use test_support::{PostgresServer, RedisServer, free_port};
 
 use super::figures::Figures;
 use super::keys::Keys;
 use super::load::{CLIENTS, Pace, Tally, client, send_unknown};
 use super::operator::{Done, Operator};
-use super::parts::Parts;
-use super::report::{HEADER, Report, Row};
-
-/// The number of keys that are valid at a time.
-const KEYS: usize = 2_000;
-
-/// More unknown tokens than an instance keeps in its memory (`local_negative_capacity`), for the same reason as
-/// `LOCAL_CAPACITY`.
-const UNKNOWN: usize = 26_000;
+use super::report::{HEADER, Report, Row, count};
+use crate::server::Demo;
 
 /// The number of periods; of an hour, each is five minutes.
 const PERIODS: u32 = 12;
@@ -26,23 +20,87 @@ const PERIODS: u32 = 12;
 /// The offered load, as a part of the highest rate.
 const SHARE: f64 = 0.6;
 
-/// How long the highest rate is measured: three times this, after once this.
-const SPRINT: Duration = Duration::from_secs(5);
-
 /// How long tasks and connections may take to end after the load.
 const SETTLING: Duration = Duration::from_secs(60);
 
-/// Runs the demo with at most `most` requests per second, prints the table, and returns whether all is good.
-pub fn run(program: &Path, directory: &Path, lasts: Duration, most: f64) -> bool {
-    let mut parts = Parts::start(program, directory);
+/// The records in an instance's memory: little more than there are keys in an hour, so that it is full after a minute.
+/// Before that, memory grows with each key, because one that has ended is in memory until its place is needed.
+const LOCAL_CAPACITY: &str = "2500";
+
+/// How long a run is, and how much there is in it.
+pub(super) struct Extent {
+    pub(super) lasts: Duration,
+    /// The highest rate that is offered, in requests per second.
+    pub(super) most: f64,
+    /// The number of keys that are valid at a time.
+    pub(super) keys: usize,
+    /// The number of unknown tokens that each instance is asked for before.
+    pub(super) unknown: usize,
+    /// How long the highest rate is measured: three times this, after once this.
+    pub(super) sprint: Duration,
+}
+
+/// Redis, PostgreSQL and two instances of the demo.
+struct Parts {
+    // Before the servers, so that they end first.
+    demos: [Demo; 2],
+    redis: RedisServer,
+    postgres: PostgresServer,
+    listen: [String; 2],
+}
+
+impl Parts {
+    fn start() -> Self {
+        let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
+        let listen = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+        let demos = listen
+            .each_ref()
+            .map(|listen| start(listen, &redis, &postgres));
+        Self {
+            demos,
+            redis,
+            postgres,
+            listen,
+        }
+    }
+
+    fn addresses(&self) -> [SocketAddr; 2] {
+        let parsed = |listen: &String| listen.parse().expect("an address");
+        self.listen.each_ref().map(parsed)
+    }
+
+    /// Ends the second instance as an orchestrator does, and starts it again at the same address.
+    fn restart_the_second(&mut self) {
+        let second = &mut self.demos[1];
+        second.signal("TERM");
+        assert!(second.wait().success(), "it does not end in order");
+        *second = start(&self.listen[1], &self.redis, &self.postgres);
+    }
+}
+
+fn start(listen: &str, redis: &RedisServer, postgres: &PostgresServer) -> Demo {
+    Demo::start(&[
+        ("LISTEN", listen),
+        ("REDIS_URL", &redis.url()),
+        ("DATABASE_URL", &postgres.url()),
+        ("CANARY_SECONDS", "5"),
+        ("LOCAL_CAPACITY", LOCAL_CAPACITY),
+        ("RUST_LOG", "warn"),
+    ])
+}
+
+/// Runs the demo under load, prints the table, and returns what is wrong.
+pub(super) fn run(extent: &Extent) -> Vec<String> {
+    let lasts = extent.lasts;
+    let mut parts = Parts::start();
     let (keys, done) = (Keys::default(), Done::default());
-    let addresses = parts.demos.each_ref().map(|demo| demo.address);
-    Operator::new(addresses, &keys, &done).issue_many(KEYS);
-    fill(addresses);
-    let highest = highest_rate(addresses, &keys);
-    let rate = most.min(highest * SHARE);
+    let addresses = parts.addresses();
+    Operator::new(addresses, &keys, &done).issue_many(extent.keys);
+    fill(addresses, extent.unknown);
+    let highest = highest_rate(addresses, &keys, extent.sprint);
+    let rate = extent.most.min(highest * SHARE);
     println!("highest rate: {highest:.0} requests/s; offered: {rate:.0}\n\n{HEADER}");
-    thread::sleep(SPRINT);
+    thread::sleep(extent.sprint);
     let before = figures(&parts);
 
     let period = lasts / PERIODS;
@@ -89,7 +147,7 @@ pub fn run(program: &Path, directory: &Path, lasts: Duration, most: f64) -> bool
         idle,
     };
     print!("{report}");
-    report.faults().is_empty()
+    report.faults()
 }
 
 /// Restarts a part in the middle of some periods. The periods before the fifth, 20th, 40th and 60th minute are calm.
@@ -109,7 +167,7 @@ fn disturb(parts: &mut Parts, period: u32, lasts: Duration) -> &'static str {
             "PostgreSQL restarted"
         }
         10 => {
-            parts.demos[1].restart();
+            parts.restart_the_second();
             "the second instance restarted"
         }
         _ => "",
@@ -117,33 +175,33 @@ fn disturb(parts: &mut Parts, period: u32, lasts: Duration) -> &'static str {
 }
 
 /// Fills the memory for unknown tokens.
-fn fill(addresses: [SocketAddr; 2]) {
+fn fill(addresses: [SocketAddr; 2], unknown: usize) {
     thread::scope(|scope| {
         for nth in 0..CLIENTS as usize {
             let address = addresses[nth % 2];
-            scope.spawn(move || send_unknown(address, UNKNOWN * 2 / CLIENTS as usize));
+            scope.spawn(move || send_unknown(address, unknown * 2 / CLIENTS as usize));
         }
     });
 }
 
 /// Lets each client send one request after the other, and returns the highest rate of three measurements.
-fn highest_rate(addresses: [SocketAddr; 2], keys: &Keys) -> f64 {
+fn highest_rate(addresses: [SocketAddr; 2], keys: &Keys, sprint: Duration) -> f64 {
     let tallies: Vec<_> = (0..4).map(|_| Tally::default()).collect();
     let begin = Instant::now();
     let pace = Pace {
         begin,
-        until: begin + SPRINT * 4,
+        until: begin + sprint * 4,
         rate: None,
     };
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         for nth in 0..CLIENTS {
             let (address, tallies, over) = (addresses[nth as usize % 2], &tallies, &over);
-            scope.spawn(move || client(nth, address, pace, over, keys, tallies, SPRINT));
+            scope.spawn(move || client(nth, address, pace, over, keys, tallies, sprint));
         }
     });
-    let counts = tallies[1..].iter().map(|tally| tally.latencies.count());
-    counts.max().unwrap_or(0) as f64 / SPRINT.as_secs_f64()
+    let counts = tallies[1..].iter().map(|tally| count(&tally.latencies));
+    counts.max().unwrap_or(0) as f64 / sprint.as_secs_f64()
 }
 
 fn figures(parts: &Parts) -> [Figures; 2] {

@@ -3,23 +3,22 @@
 use std::collections::HashSet;
 use std::fs;
 
-use super::http::{Connection, request};
-use super::parts::Demo;
+use crate::server::Demo;
 
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Figures {
+#[derive(Clone, Copy, Default)]
+pub(super) struct Figures {
     /// Resident memory, in KiB.
-    pub memory: u64,
-    pub threads: u64,
-    pub descriptors: usize,
+    pub(super) memory: u64,
+    pub(super) threads: u64,
+    pub(super) descriptors: usize,
     /// Those of them that are connections to the database, whose pool grows and shrinks.
-    pub pool: usize,
-    pub tasks: u64,
+    pub(super) pool: usize,
+    pub(super) tasks: u64,
 }
 
 impl Figures {
-    /// Reads them from `/proc` and from the instance's `/metrics`, whose connection they contain.
-    pub fn of(demo: &Demo, database: u16) -> Self {
+    /// Reads them from `/proc` and from the instance's `/metrics`.
+    pub(super) fn of(demo: &Demo, database: u16) -> Self {
         let process = format!("/proc/{}", demo.id());
         let status = fs::read_to_string(format!("{process}/status")).unwrap_or_default();
         let number = |name: &str| {
@@ -27,15 +26,6 @@ impl Figures {
             let word = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
             word.unwrap_or(0)
         };
-        let mut connection = Connection::to(demo.address);
-        let tasks = connection.send(&request("GET", "/metrics", "", "")).ok();
-        let tasks = tasks.and_then(|answer| {
-            let text = String::from_utf8_lossy(answer.body);
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("demo_tasks "));
-            line?.parse().ok()
-        });
         let open = links(&process);
         let of_pool = sockets(&process, database);
         Self {
@@ -43,7 +33,7 @@ impl Figures {
             threads: number("Threads:"),
             descriptors: open.len(),
             pool: open.iter().filter(|link| of_pool.contains(*link)).count(),
-            tasks: tasks.unwrap_or(0),
+            tasks: demo.metric("demo_tasks", &[]),
         }
     }
 }

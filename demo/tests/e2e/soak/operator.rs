@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use demo::latency::Latencies;
 use serde_json::Value;
 use test_support::Dice;
 
-use super::histogram::Histogram;
 use super::http::{Connection, request};
 use super::keys::{Key, Keys};
-use super::parts::ADMIN;
+use crate::server::ADMIN;
 
 /// Within this time after a confirmed revocation, every instance rejects the key: `max_staleness` of docs/semantics.md.
-pub const BOUND: Duration = Duration::from_secs(1);
+pub(super) const BOUND: Duration = Duration::from_secs(1);
 
 /// How long a rotated key stays valid.
 const OVERLAP: Duration = Duration::from_secs(1);
@@ -27,20 +27,29 @@ const PAUSE: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// What the operator did.
-#[derive(Debug, Default)]
-pub struct Done {
+#[derive(Default)]
+pub(super) struct Done {
     /// From before a revocation at one instance until the other one rejected the key.
-    pub revocations: Histogram,
-    pub rotations: AtomicU64,
+    pub(super) revocations: Latencies,
+    /// The slowest of them, in microseconds.
+    pub(super) slowest: AtomicU64,
+    pub(super) rotations: AtomicU64,
     /// Requests that were repeated.
-    pub repeated: AtomicU64,
+    pub(super) repeated: AtomicU64,
     /// Revoked keys that were accepted after the bound. Must be zero.
-    pub late: AtomicU64,
+    pub(super) late: AtomicU64,
+}
+
+impl Done {
+    fn revoked(&self, took: Duration) {
+        self.revocations.record(took);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.slowest.fetch_max(micros, Ordering::Relaxed);
+    }
 }
 
 /// One connection to each instance.
-#[derive(Debug)]
-pub struct Operator<'a> {
+pub(super) struct Operator<'a> {
     connections: [Connection; 2],
     /// The instance of the next change.
     at: usize,
@@ -50,7 +59,7 @@ pub struct Operator<'a> {
 }
 
 impl<'a> Operator<'a> {
-    pub fn new(addresses: [SocketAddr; 2], keys: &'a Keys, done: &'a Done) -> Self {
+    pub(super) fn new(addresses: [SocketAddr; 2], keys: &'a Keys, done: &'a Done) -> Self {
         Self {
             connections: addresses.map(Connection::to),
             at: 0,
@@ -61,14 +70,14 @@ impl<'a> Operator<'a> {
     }
 
     /// Issues the first keys.
-    pub fn issue_many(&mut self, number: usize) {
+    pub(super) fn issue_many(&mut self, number: usize) {
         for _ in 0..number {
             self.issue();
         }
     }
 
     /// Changes keys until `over`.
-    pub fn work(&mut self, over: &AtomicBool) {
+    pub(super) fn work(&mut self, over: &AtomicBool) {
         for nth in 0_u64.. {
             if over.load(Ordering::Relaxed) {
                 return;
@@ -87,12 +96,12 @@ impl<'a> Operator<'a> {
 
     fn issue(&mut self) {
         loop {
-            let body = r#"{"tenant_id":"acme","type":"app"}"#;
+            let body = r#"{"tenant_id":"acme","token_type":"app"}"#;
             let (status, answer) = self.admin("POST", "/admin/tokens", body);
             if status == 201 {
                 return self.keys.add(key_in(&answer));
             }
-            self.retry();
+            self.retry(status, &answer);
         }
     }
 
@@ -107,7 +116,7 @@ impl<'a> Operator<'a> {
         loop {
             let sent = Instant::now();
             match self.other().send(&key.request).map(|answer| answer.status) {
-                Ok(401) => break self.done.revocations.record(begun.elapsed()),
+                Ok(401) => break self.done.revoked(begun.elapsed()),
                 Ok(200) if sent >= from => {
                     self.done.late.fetch_add(1, Ordering::Relaxed);
                     break;
@@ -123,8 +132,12 @@ impl<'a> Operator<'a> {
 
     fn delete(&mut self, key: &Key) {
         let path = format!("/admin/tokens/{}", key.id);
-        while self.admin("DELETE", &path, "").0 != 200 {
-            self.retry();
+        loop {
+            let (status, answer) = self.admin("DELETE", &path, "");
+            if status == 200 {
+                return;
+            }
+            self.retry(status, &answer);
         }
     }
 
@@ -162,7 +175,9 @@ impl<'a> Operator<'a> {
         }
     }
 
-    fn retry(&mut self) {
+    /// Lets the other instance try it, unless a request is refused for another reason than an outage.
+    fn retry(&mut self, status: u16, answer: &Value) {
+        assert!(matches!(status, 0 | 503), "{status}: {answer}");
         self.done.repeated.fetch_add(1, Ordering::Relaxed);
         self.at = 1 - self.at;
         thread::sleep(RETRY);

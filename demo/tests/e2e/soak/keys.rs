@@ -13,16 +13,15 @@ use super::http::request;
 const ENDED: usize = 2_000;
 
 /// A key, and a request with it.
-#[derive(Debug)]
-pub struct Key {
-    pub id: String,
-    pub request: Vec<u8>,
+pub(super) struct Key {
+    pub(super) id: String,
+    pub(super) request: Vec<u8>,
     /// Set before its revocation begins: from then on either answer is right, until no instance may accept it.
     is_ending: AtomicBool,
 }
 
 impl Key {
-    pub fn new(id: &str, text: &str) -> Arc<Self> {
+    pub(super) fn new(id: &str, text: &str) -> Arc<Self> {
         Arc::new(Self {
             id: id.to_owned(),
             request: request("GET", "/v1/whoami", text, ""),
@@ -30,31 +29,31 @@ impl Key {
         })
     }
 
-    pub fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.is_ending.load(Ordering::SeqCst)
     }
 }
 
 /// The keys that are valid, and those that ended, with the time from which no instance may accept them.
-#[derive(Debug, Default)]
-pub struct Keys {
+#[derive(Default)]
+pub(super) struct Keys {
     live: RwLock<Vec<Arc<Key>>>,
     ended: RwLock<VecDeque<(Instant, Arc<Key>)>>,
 }
 
 impl Keys {
-    pub fn add(&self, key: Arc<Key>) {
+    pub(super) fn add(&self, key: Arc<Key>) {
         write(&self.live).push(key);
     }
 
     /// Returns any valid key.
-    pub fn any(&self, dice: &mut Dice) -> Arc<Key> {
+    pub(super) fn any(&self, dice: &mut Dice) -> Arc<Key> {
         let live = read(&self.live);
         Arc::clone(&live[dice.below(live.len())])
     }
 
     /// Takes any valid key out, to be revoked.
-    pub fn take(&self, dice: &mut Dice) -> Arc<Key> {
+    pub(super) fn take(&self, dice: &mut Dice) -> Arc<Key> {
         let mut live = write(&self.live);
         let nth = dice.below(live.len());
         let key = live.swap_remove(nth);
@@ -63,7 +62,7 @@ impl Keys {
     }
 
     /// Notes that no instance may accept the key in a request that begins at `from` or later.
-    pub fn ended(&self, from: Instant, key: Arc<Key>) {
+    pub(super) fn ended(&self, from: Instant, key: Arc<Key>) {
         let mut ended = write(&self.ended);
         if ended.len() == ENDED {
             ended.pop_front();
@@ -72,7 +71,7 @@ impl Keys {
     }
 
     /// Returns any key that no instance may accept at `now`.
-    pub fn any_ended(&self, dice: &mut Dice, now: Instant) -> Option<Arc<Key>> {
+    pub(super) fn any_ended(&self, dice: &mut Dice, now: Instant) -> Option<Arc<Key>> {
         let ended = read(&self.ended);
         let (from, key) = ended.get(dice.below(ended.len()))?;
         (*from <= now).then(|| Arc::clone(key))

@@ -6,37 +6,37 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use demo::latency::Latencies;
 use test_support::Dice;
-use tower_api_token::TokenFormat;
 
-use super::histogram::Histogram;
 use super::http::{Connection, request};
 use super::keys::{Key, Keys};
+use crate::server::unknown;
 
 /// The number of connections, of which each instance gets half.
-pub const CLIENTS: u32 = 32;
+pub(super) const CLIENTS: u32 = 32;
 
 /// What clients counted in a period of time.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub latencies: Histogram,
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) latencies: Latencies,
     /// Answers with status 503.
-    pub unavailable: AtomicU64,
+    pub(super) unavailable: AtomicU64,
     /// Connections that were refused, or closed during a request.
-    pub unanswered: AtomicU64,
+    pub(super) unanswered: AtomicU64,
     /// Ended or unknown keys that were accepted. Must be zero.
-    pub accepted: AtomicU64,
+    pub(super) accepted: AtomicU64,
     /// Valid keys that were refused. Must be zero.
-    pub refused: AtomicU64,
+    pub(super) refused: AtomicU64,
 }
 
 /// When requests are due.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    pub begin: Instant,
-    pub until: Instant,
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) begin: Instant,
+    pub(super) until: Instant,
     /// Requests per second of all clients; `None`: each follows the one before.
-    pub rate: Option<f64>,
+    pub(super) rate: Option<f64>,
 }
 
 impl Pace {
@@ -62,7 +62,7 @@ impl Asked {
     /// One of a thousand is unknown, 20 of a thousand have ended.
     fn any(keys: &Keys, dice: &mut Dice) -> Self {
         match dice.below(1_000) {
-            0 => Self::Unknown(unknown()),
+            0 => Self::Unknown(of_nobody()),
             1..=20 => match keys.any_ended(dice, Instant::now()) {
                 Some(key) => Self::Ended(key),
                 None => Self::Live(keys.any(dice)),
@@ -91,23 +91,21 @@ impl Asked {
 }
 
 /// Returns a request with a token that nobody has issued.
-fn unknown() -> Vec<u8> {
-    let format = TokenFormat::new("demo_app_").expect("a prefix");
-    let token = format.generate().expect("random bytes");
-    request("GET", "/v1/whoami", token.expose(), "")
+fn of_nobody() -> Vec<u8> {
+    request("GET", "/v1/whoami", &unknown("app"), "")
 }
 
 /// Sends this number of requests with unknown tokens, which fill a part of the local level that has a size of its own.
-pub fn send_unknown(address: SocketAddr, requests: usize) {
+pub(super) fn send_unknown(address: SocketAddr, requests: usize) {
     let mut connection = Connection::to(address);
     for _ in 0..requests {
-        let _ = connection.send(&unknown());
+        let _ = connection.send(&of_nobody());
     }
 }
 
 /// Sends the requests of one client, until `over` at the latest. A request counts in the period, of `period` each, in
 /// which it is due.
-pub fn client(
+pub(super) fn client(
     client: u32,
     address: SocketAddr,
     pace: Pace,
