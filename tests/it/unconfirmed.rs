@@ -2,6 +2,7 @@
 //! entries that the store may still hold.
 
 use std::future::IntoFuture as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -52,6 +53,13 @@ impl World {
             found(&cache, token).await;
         }
         cache
+    }
+
+    /// Creates an instance that can be held at these points.
+    fn held(&self) -> (Points, Cache) {
+        let points = Points::default();
+        let builder = self.builder().sync_points(points.sync_points());
+        (points, builder.build().unwrap())
     }
 
     /// Runs `then` while Redis cannot be reached.
@@ -159,12 +167,7 @@ async fn an_invalidation_whose_caller_hangs_up_is_not_confirmed() {
 #[tokio::test]
 async fn a_load_from_before_the_change_is_not_filled_after_it() {
     let world = World::new();
-    let points = Points::default();
-    let cache = world
-        .builder()
-        .sync_points(points.sync_points())
-        .build()
-        .unwrap();
+    let (points, cache) = world.held();
     let loaded = points.at(SyncPoint::Loaded);
     loaded.close();
     let before = start(&cache, TOKEN);
@@ -190,9 +193,7 @@ async fn a_load_from_before_the_change_is_not_filled_after_it() {
 async fn a_value_that_was_read_before_the_confirmation_is_not_an_answer() {
     for all in [false, true] {
         let world = World::new();
-        let points = Points::default();
-        let builder = world.builder().sync_points(points.sync_points());
-        let cache = builder.build().unwrap();
+        let (points, cache) = world.held();
         found(&cache, TOKEN).await;
         let invalidate = async || match all {
             true => cache.invalidate_all().await,
@@ -212,13 +213,25 @@ async fn a_value_that_was_read_before_the_confirmation_is_not_an_answer() {
     }
 }
 
+#[tokio::test]
+async fn a_peek_that_began_before_the_confirmation_finds_nothing() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.revoke_unconfirmed(&cache).await;
+    let mut peek = pin!(cache.peek(TOKEN));
+    // It has sent its GET, and sees the reply after the confirmation.
+    let polled = peek.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending());
+    cache.invalidate(TOKEN).await.unwrap();
+    let found = peek.await.unwrap();
+    assert!(found.is_none(), "{found:?}");
+}
+
 /// The tenant's generation was read before the confirmation, and the fill follows it.
 #[tokio::test]
 async fn a_load_from_before_the_change_is_not_shared_after_the_confirmation() {
     let world = World::new();
-    let points = Points::default();
-    let builder = world.builder().sync_points(points.sync_points());
-    let cache = builder.build().unwrap();
+    let (points, cache) = world.held();
     let (loaded, read) = (
         points.at(SyncPoint::Loaded),
         points.at(SyncPoint::TenantRead),

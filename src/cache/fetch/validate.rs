@@ -101,6 +101,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let Seen::Value(value, _, left) = self.store.get(&self.key(lookup)).await? else {
             return Ok(None);
         };
+        // guard: I6i
         if noted || self.is_unconfirmed(lookup, value.tenant_id()) {
             return Ok(None);
         }

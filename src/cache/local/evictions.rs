@@ -24,10 +24,8 @@ impl Evictions {
 pub(super) struct Inserting<K, V> {
     key: Option<K>,
     /// The evicted entries. They are dropped after the map's lock is released: to drop a record may run the user's code, and
-    /// a panic in it would leave the map half changed.
-    out: [Option<V>; 2],
-    /// Further ones, of which there are many if the new entry is a large one.
-    more: Vec<V>,
+    /// a panic in it would leave the map half changed. There are many if the new entry is a large one.
+    evicted: Vec<V>,
 }
 
 impl<K, V> Inserting<K, V> {
@@ -43,8 +41,7 @@ impl<K, V> Default for Inserting<K, V> {
     fn default() -> Self {
         Self {
             key: None,
-            out: [None, None],
-            more: Vec::new(),
+            evicted: Vec::new(),
         }
     }
 }
@@ -56,11 +53,8 @@ impl<K: PartialEq, V> Lifecycle<K, V> for Evictions {
         if state.key.as_ref() != Some(&key) {
             self.count.add();
         }
-        match state.out.iter_mut().find(|place| place.is_none()) {
-            Some(place) => *place = Some(value),
-            // guard: M4b
-            None => state.more.push(value),
-        }
+        // guard: M4b
+        state.evicted.push(value);
     }
 }
 
