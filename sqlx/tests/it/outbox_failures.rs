@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use test_support::RedisServer;
+use tokio::task::JoinHandle;
 use tower_api_token::test_util::ManualClock;
 use tower_api_token::{BearerToken, BoxError, RedisStore, TokenDigest};
 use tower_api_token_sqlx::{ApiKeys, ChangeError, Subject, UnconfirmedCause};
@@ -147,6 +148,17 @@ async fn keys_with_a_lock(
     (builder.build().await.unwrap(), locks)
 }
 
+/// Lets the time limits of a task's steps pass until it ends. One alone may be that of a step which is just ending.
+async fn until_ended<T>(task: &JoinHandle<T>, clock: &ManualClock) {
+    eventually("the task ends", async || {
+        if clock.sleepers() == 1 {
+            clock.advance(Duration::from_secs(5));
+        }
+        task.is_finished()
+    })
+    .await;
+}
+
 /// PostgreSQL, as it can be locked: neither the change nor the outbox waits forever.
 #[tokio::test(flavor = "multi_thread")]
 async fn database_that_does_not_answer_holds_neither_a_change_nor_the_outbox() {
@@ -156,25 +168,12 @@ async fn database_that_does_not_answer_holds_neither_a_change_nor_the_outbox() {
     let issued = issue(&keys).await;
     let change = tokio::spawn(keys.revoke(&issued.key.id).into_future());
     let lock = locks.recv().await.unwrap();
-    // The limit that is seen may be that of a step which is just ending.
-    let ends = async |is_finished: &dyn Fn() -> bool| {
-        if clock.sleepers() == 1 {
-            clock.advance(Duration::from_secs(5));
-        }
-        is_finished()
-    };
-    eventually("it deletes the row", async || {
-        ends(&|| change.is_finished()).await
-    })
-    .await;
+    until_ended(&change, &clock).await;
     change.await.unwrap().expect("it is confirmed");
 
     let working = keys.clone();
     let round = tokio::spawn(async move { working.work_outbox().await });
-    eventually("it reads the outbox", async || {
-        ends(&|| round.is_finished()).await
-    })
-    .await;
+    until_ended(&round, &clock).await;
     let error = round.await.unwrap().unwrap_err();
     assert!(matches!(error, ChangeError::Failed(_)), "{error}");
     drop(lock);
