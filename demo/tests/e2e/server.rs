@@ -23,19 +23,22 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The operator's token in these tests.
 pub(crate) const ADMIN: &str = "an-admin-token-for-tests";
 
-/// A database for one test.
+/// A database for one test. It is there until each clone is dropped.
+#[derive(Clone)]
 pub(crate) enum Database {
-    Sqlite(TempDir),
-    Postgres(PostgresServer),
+    Sqlite(Arc<TempDir>),
+    Postgres(Arc<PostgresServer>),
 }
 
 impl Database {
     pub(crate) fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().expect("a temporary directory"))
+        Self::Sqlite(Arc::new(
+            tempfile::tempdir().expect("a temporary directory"),
+        ))
     }
 
     pub(crate) fn postgres() -> Self {
-        Self::Postgres(PostgresServer::start())
+        Self::Postgres(Arc::new(PostgresServer::start()))
     }
 
     pub(crate) fn url(&self) -> String {
@@ -106,6 +109,8 @@ pub(crate) struct Demo {
     /// The standard output after the banner.
     printed: Arc<Mutex<String>>,
     _directory: TempDir,
+    /// What `on` was given, which is not deleted while the server runs.
+    _database: Option<Database>,
 }
 
 impl Demo {
@@ -171,12 +176,17 @@ impl Demo {
             logs,
             printed,
             _directory: directory,
+            _database: None,
         }
     }
 
+    /// Starts an instance on this database, and keeps the database.
+    #[track_caller]
     pub(crate) fn on(database: &Database, more: &[(&str, &str)]) -> Self {
         let url = database.url();
-        Self::start(&[&[("DATABASE_URL", url.as_str())], more].concat())
+        let mut demo = Self::start(&[&[("DATABASE_URL", url.as_str())], more].concat());
+        demo._database = Some(database.clone());
+        demo
     }
 
     /// Starts an instance with this `KEY_LAYOUT`, and with Redis or a store in memory.
