@@ -28,7 +28,7 @@ impl RateLimiter {
         let counted = self
             .window
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
-                // Whoever read the clock before another thread began the next second counts in that one.
+                // A thread that read the clock before another one began the next second counts in that one.
                 let (second, count) = match window >> 32 {
                     present if present >= second => (present, window & u64::from(u32::MAX)),
                     _ => (second, 0),

@@ -139,7 +139,7 @@ impl<M> Slot<M> {
 struct RevokeOnEvict;
 
 impl<M> Lifecycle<EntryKey, Slot<M>> for RevokeOnEvict {
-    /// What is evicted. It is dropped after the insertion: to drop a record may run the user's code, and a panic in it would
+    /// What is evicted. It is dropped after the insertion: dropping a record may run the user's code, and a panic in it would
     /// leave the map half changed.
     type RequestState = Vec<Slot<M>>;
 

@@ -21,7 +21,7 @@ enum Fence {
     /// T was known before the load, by (a) or (c). The fill confirms nothing about the tenant, so the answer is
     /// for those who joined before the load.
     KnownBefore(Generation),
-    /// E is unchanged (b). The answer is for those who joined before the second GET of E.
+    /// E is unchanged (b). The answer is for those who joined before this send: the second GET of E, or the load.
     EpochUnchanged(Generation, SendNumber),
 }
 
@@ -42,7 +42,7 @@ impl Fence {
             Self::NoTenant => fill,
             Self::KnownBefore(_) => load,
             // guard: G2
-            Self::EpochUnchanged(_, second) => *second,
+            Self::EpochUnchanged(_, proof) => *proof,
         }
     }
 }
@@ -63,9 +63,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                 None => {
                     let tenant = tenant.to_owned();
                     let second = self.send();
-                    let noted = self
-                        .engine
-                        .is_unconfirmed(&self.lookup, Some(tenant.as_str()));
+                    let noted = self.engine.is_unconfirmed(&self.lookup, Some(&*tenant));
                     let read = self
                         .engine
                         .store
@@ -90,14 +88,11 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     // A missing E is taken for a changed one: it may have been deleted twice.
                     // guard: G1, G4
                     if lease.epoch.is_some() && now == lease.epoch {
-                        // The load may have begun before a change whose invalidation is not confirmed, and be answered
-                        // from after its confirmation.
+                        // If an invalidation is not confirmed, the load may have begun before its change, and be
+                        // answered from after its confirmation.
                         // guard: I6g
-                        if noted {
-                            Fence::KnownBefore(generation)
-                        } else {
-                            Fence::EpochUnchanged(generation, second.number)
-                        }
+                        let proof = if noted { load.number } else { second.number };
+                        Fence::EpochUnchanged(generation, proof)
                     } else {
                         load = self.send();
                         checked = match self.load(lease.deadline).await {

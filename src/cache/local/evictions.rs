@@ -23,7 +23,7 @@ impl Evictions {
 /// The state of one insertion.
 pub(super) struct Inserting<K, V> {
     key: Option<K>,
-    /// The evicted entries. They are dropped after the map's lock is released: to drop a record may run the user's code, and
+    /// The evicted entries. They are dropped after the map's lock is released: dropping a record may run the user's code, and
     /// a panic in it would leave the map half changed. There are many if the new entry is a large one.
     evicted: Vec<V>,
 }

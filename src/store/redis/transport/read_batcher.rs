@@ -18,7 +18,7 @@ use crate::util::lock;
 use crate::util::task::spawn_stealable;
 
 /// The largest number of reads that share a command, which delays all commands behind it.
-const MOST_READS: usize = 64;
+const MAX_READS: usize = 64;
 
 /// The reads of one server.
 pub(crate) struct ReadBatcher {
@@ -126,7 +126,7 @@ impl ReadBatcher {
             let (batcher, mut pending) = guard.take();
             pending.retain(|read| !read.reply.is_closed());
             while !pending.is_empty() {
-                let rest = pending.split_off(pending.len().min(MOST_READS));
+                let rest = pending.split_off(pending.len().min(MAX_READS));
                 let now = std::mem::replace(&mut pending, rest);
                 if pending.is_empty() {
                     batcher.send(now).await;
