@@ -64,7 +64,9 @@ impl<'a> Place<'a> {
         let taken = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
             (waiting < queue).then_some(waiting + 1)
         });
-        taken.is_ok().then_some(Self(waiting))
+        // Only a place that was taken exists, because one that is dropped is given back.
+        // guard: BH1
+        taken.is_ok().then(|| Self(waiting))
     }
 }
 
@@ -76,6 +78,8 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -95,5 +99,27 @@ mod tests {
             bulkhead.enter().await.is_ok(),
             "places and permits are returned"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_load_gives_no_place_back() {
+        let wait = Duration::from_secs(2);
+        let bulkhead = Arc::new(Bulkhead::new(1, 2, wait));
+        let _permit = bulkhead.enter().await.unwrap();
+        for _ in 0..2 {
+            let start = tokio::time::Instant::now();
+            let mut loads = JoinSet::new();
+            for _ in 0..5 {
+                let bulkhead = Arc::clone(&bulkhead);
+                loads.spawn(async move {
+                    bulkhead.enter().await.unwrap_err();
+                    start.elapsed()
+                });
+            }
+            let mut waited = loads.join_all().await;
+            waited.sort();
+            let at_once = Duration::ZERO;
+            assert_eq!(waited, [at_once, at_once, at_once, wait, wait]);
+        }
     }
 }
