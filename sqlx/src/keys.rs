@@ -83,13 +83,13 @@ impl ApiKeys {
     /// Starts building a cache of these keys: with their loader, and with a recorder of last uses that writes to their
     /// table.
     ///
+    /// Loads use at most half of the pool's connections, so that a flood of unknown tokens cannot keep a revocation from
+    /// the database. Another [`max_concurrent_loads`](ApiTokenCacheBuilder::max_concurrent_loads) replaces this.
+    ///
     /// When it is built it is [bound](Self::bind) to these keys. All caches that are bound to one table, in all instances,
     /// have to share a store and a namespace: an instance that confirms an invalidation does so for all of them.
     pub fn cache(&self) -> ApiTokenCacheBuilder<()> {
-        let keys = self.clone();
-        ApiTokenCache::builder(self.loader())
-            .last_use(LastUseRecorder::new(self.last_use_sink()))
-            .on_build(move |cache| keys.bind(cache))
+        self.cache_of(ApiTokenCache::builder(self.loader()))
     }
 
     /// Starts building a cache like [`cache`](Self::cache), whose handlers read the keys' metadata as `M`.
@@ -100,8 +100,18 @@ impl ApiKeys {
     where
         M: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
+        self.cache_of(ApiTokenCache::builder(self.loader_with_metadata::<M>()))
+    }
+
+    fn cache_of<M>(&self, builder: ApiTokenCacheBuilder<M>) -> ApiTokenCacheBuilder<M>
+    where
+        M: Send + Sync + 'static,
+    {
         let keys = self.clone();
-        ApiTokenCache::builder(self.loader_with_metadata::<M>())
+        let connections = self.database().max_connections() as usize;
+        builder
+            // guard: K28
+            .max_concurrent_loads((connections / 2).max(1))
             .last_use(LastUseRecorder::new(self.last_use_sink()))
             .on_build(move |cache| keys.bind(cache))
     }

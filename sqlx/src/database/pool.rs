@@ -53,6 +53,10 @@ impl Database {
         Ok(())
     }
 
+    pub(crate) fn max_connections(&self) -> u32 {
+        on_pool!(self, pool => pool.options().get_max_connections())
+    }
+
     /// Waits for connections in use, and closes all of them.
     pub async fn close(&self) {
         on_pool!(self, pool => pool.close().await);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chrono::Utc;
 use sqlx::PgPool;
-use tower_api_token::BearerToken;
+use tokio::task::JoinSet;
+use tower_api_token::{Answer, BearerToken, UnavailableKind};
 
 use crate::world::{World, answer, eventually, issue};
 
@@ -91,4 +92,31 @@ async fn purge_keeps_a_key_whose_expiry_is_restored_meanwhile() {
     undoing.commit().await.unwrap();
     assert_eq!(*purging.await.unwrap().unwrap(), 0);
     assert!(keys.get(&id).await.unwrap().is_some());
+}
+
+/// So that a flood of unknown tokens cannot keep a revocation from the database.
+#[tokio::test]
+async fn loads_leave_half_of_the_pool() {
+    let world = World::postgres();
+    let keys = world.keys().await;
+    let cache = keys.cache().max_queued_loads(0).build().unwrap();
+    let pool = pool(&world).await;
+    let mut lock = pool.begin().await.unwrap();
+    let statement = "LOCK TABLE api_token_keys IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(statement).execute(&mut *lock).await.unwrap();
+    let mut lookups = JoinSet::new();
+    for number in 0..12 {
+        let cache = cache.clone();
+        let text = format!("an-invented-token-{number:020}");
+        lookups.spawn(async move { cache.authenticate(&text).await });
+    }
+    for _ in 0..2 {
+        let refused = lookups.join_next().await.unwrap().unwrap().unwrap_err();
+        assert_eq!(refused.kind(), UnavailableKind::Overloaded);
+    }
+    keys.database().check().await.expect("a connection is left");
+    lock.rollback().await.unwrap();
+    while let Some(answered) = lookups.join_next().await {
+        assert!(matches!(answered.unwrap(), Ok(Answer::Invalid(_))));
+    }
 }
