@@ -88,6 +88,7 @@ mod tests {
     use std::pin::pin;
     use std::sync::Mutex;
     use std::task::{Context, Wake, Waker};
+    use std::time::Duration;
 
     use super::*;
     use crate::cache::ApiTokenCache;
@@ -109,10 +110,25 @@ mod tests {
         }
     }
 
+    fn engine() -> Arc<Engine<()>> {
+        let loader = |_: Lookup| async { Ok::<_, BoxError>(None::<TokenRecord>) };
+        ApiTokenCache::builder(loader).build().unwrap().engine
+    }
+
+    /// What a load from before the attempt fills, has expired when the note ends, even on a server whose clock is 5 % slow.
+    #[test]
+    fn a_note_lasts_a_twentieth_longer_than_a_lease_and_a_ttl() {
+        let engine = engine();
+        let before = engine.clock.now();
+        let lasts = engine.until_all_has_ended().since(before);
+        let longest = engine.ttls.longest() + engine.waits.lease;
+        assert!(lasts >= longest + longest / 20);
+        assert!(longest > Duration::from_secs(600));
+    }
+
     #[test]
     fn the_local_level_forgets_before_the_note_ends() {
-        let loader = |_: Lookup| async { Ok::<_, BoxError>(None::<TokenRecord>) };
-        let engine = ApiTokenCache::builder(loader).build().unwrap().engine;
+        let engine = engine();
         let (begun, now) = (engine.order.next(), engine.clock.now());
         let unconfirmed = &engine.unconfirmed;
         unconfirmed.note(Subject::All, None, begun, now, Tick::NEVER);

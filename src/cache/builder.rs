@@ -526,3 +526,22 @@ impl<M> fmt::Debug for ApiTokenCacheBuilder<M> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_store_is_as_large_as_the_local_level_and_without_one_as_its_own_defaults() {
+        let sizes = |records, negatives| {
+            let store = embedded(records, negatives);
+            (store.capacity, store.negative_capacity)
+        };
+        let MemoryStore {
+            capacity,
+            negative_capacity,
+        } = MemoryStore::new();
+        assert_eq!(sizes(0, 7), (capacity, negative_capacity));
+        assert_eq!((sizes(20, 7), sizes(20, 0)), ((20, 7), (20, 1)));
+    }
+}

@@ -301,3 +301,18 @@ impl<M> fmt::Debug for RevocationCanary<M> {
         f.debug_struct("RevocationCanary").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_valid_until_it_is_revoked_or_dropped() {
+        let valid = Valid::default();
+        let [revoked, dropped] = [Issued::new(&valid), Issued::new(&valid)];
+        assert_eq!(lock(&valid).len(), 2);
+        revoked.revoke();
+        drop(dropped);
+        assert!(lock(&valid).is_empty());
+    }
+}

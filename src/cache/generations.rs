@@ -334,6 +334,7 @@ mod interleavings;
 mod tests {
     use super::*;
     use crate::clock::LogicalClock;
+    use crate::store::watch::Tracker;
 
     fn generation(n: u64) -> Generation {
         Generation::parse(&format!("{n:016x}{n:016x}")).unwrap()
@@ -397,7 +398,6 @@ mod tests {
         assert_eq!(cell.as_of(generation(2)), Some(Tick(8)));
     }
 
-    /// For a hit at the same time, whatever was found for one before.
     #[test]
     fn a_hit_uses_no_check_from_before_another_generation() {
         let (cell, order) = (
@@ -408,18 +408,21 @@ mod tests {
             until: Tick(1_000),
             refresh: false,
         };
-        let hits = |n: u64, pushes| {
+        let hits = |n: u64, pushes, now| {
             let check = |_: Proof<'_>| Some(usable);
-            cell.check_for_hit(generation_of(n), pushes, check, Tick(10))
+            cell.check_for_hit(generation_of(n), pushes, check, Tick(now))
         };
+        let by_the_check_before = Some(Usable::ALWAYS);
         cell.observe(read(1), Tick(5), order.next());
-        assert_eq!(hits(1, 0), Some(usable));
-        assert_eq!(hits(1, 0), Some(Usable::ALWAYS), "by the check before");
-        assert_eq!((hits(2, 0), hits(1, 1)), (None, Some(usable)));
+        assert_eq!(hits(1, 0, 10), Some(usable));
+        assert_eq!(hits(1, 0, 11), by_the_check_before);
+        assert_eq!((hits(2, 0, 11), hits(1, 1, 20)), (None, Some(usable)));
+        assert_eq!(hits(1, 1, 21), by_the_check_before);
         cell.observe(read(2), Tick(6), order.next());
-        assert_eq!((hits(1, 1), hits(2, 1)), (None, Some(usable)));
+        assert_eq!((hits(1, 1, 21), hits(2, 1, 30)), (None, Some(usable)));
+        assert_eq!(hits(2, 1, 31), by_the_check_before);
         cell.invalidate(Tick(7));
-        assert_eq!(hits(2, 1), None);
+        assert_eq!(hits(2, 1, 31), None);
     }
 
     #[test]
@@ -443,6 +446,27 @@ mod tests {
         assert_ne!(hit(far, Tick(15)), noted);
         assert_eq!(hit(far, Tick(1_000_014)), noted);
         assert_ne!(hit(far, Tick(1_000_015)), noted);
+    }
+
+    #[test]
+    fn a_watched_generation_is_kept_when_a_later_reply_has_no_watch() {
+        let tracker = Tracker::new("all".to_owned(), "tenant:".to_owned());
+        let session = tracker.begin(Tick(1));
+        session.enter();
+        let (cell, order) = (
+            GenerationCell::new(Group::tenant("t"), None),
+            LogicalClock::default(),
+        );
+        let watched = ReadGeneration {
+            watch: Some(Watch::new(session, tracker.mark("tenant:t"))),
+            ..read(1)
+        };
+        cell.observe(watched, Tick(5), order.next());
+        cell.observe(read(1), Tick(6), order.next());
+        assert_eq!(cell.as_of(generation(1)), Some(Tick(5)));
+        tracker.all_changed();
+        cell.observe(read(1), Tick(7), order.next());
+        assert_eq!(cell.as_of(generation(1)), Some(Tick(7)));
     }
 
     #[test]

@@ -207,7 +207,8 @@ mod tests {
         assert!(!covered_after(&app));
         note(Some(&app));
         note(Some(&dataset));
-        assert!(covered_after(&app));
+        // One note, now of both types.
+        assert!(covered_after(&app) && covered_after(&dataset));
         unconfirmed.confirm(&subject, None, order.next());
         assert!(!unconfirmed.covers(&token(1), None, Tick(2)));
     }

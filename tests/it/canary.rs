@@ -131,3 +131,31 @@ async fn memory_is_refused_because_no_other_instance_shares_it() {
     let error = RevocationCanary::new(&cache, MemoryStore::new()).unwrap_err();
     assert_eq!(error.setting(), "store");
 }
+
+#[tokio::test]
+async fn a_running_canary_measures_again_and_again_and_goes_on_after_an_error() {
+    let server = RedisServer::start();
+    let cache = cache(redis(&server));
+    let canary = RevocationCanary::new(&cache, redis(&server)).unwrap();
+    let running = tokio::spawn(canary.run(Duration::from_millis(1)));
+    let measured = async |times| {
+        let before = cache.stats().invalidations;
+        crate::common::eventually("it measures", async || {
+            cache.stats().invalidations >= before + times
+        })
+        .await;
+    };
+    measured(2).await;
+    server.flushall();
+    server
+        .command(&["ACL", "SETUSER", "default", "-@write"])
+        .ok();
+    crate::common::eventually("it fails", async || {
+        cache.stats().invalidation_failures > 0 || cache.stats().store_errors > 0
+    })
+    .await;
+    server.command(&["ACL", "SETUSER", "default", "+@all"]).ok();
+    measured(2).await;
+    assert!(!running.is_finished());
+    running.abort();
+}

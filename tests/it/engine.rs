@@ -1060,6 +1060,31 @@ async fn peek_answers_from_the_caches_and_loads_nothing() {
     .await;
 }
 
+#[test]
+fn a_cache_tells_its_namespace_its_clones_and_whether_its_store_is_shared() {
+    let db = Db::new();
+    let own = db.cache().namespace("keys").build().unwrap();
+    // The server is never asked.
+    let store = RedisStore::new("redis://127.0.0.1:1").unwrap();
+    let shared = db.cache().namespace("keys").store(store).build().unwrap();
+    assert_eq!((own.namespace(), shared.namespace()), ("keys", "keys"));
+    assert!(own.is_clone_of(&own.clone()) && !own.is_clone_of(&shared));
+    assert!(shared.has_shared_store() && !own.has_shared_store());
+}
+
+#[tokio::test]
+async fn what_the_row_says_is_the_tokens() {
+    let used_at = Utc::now() - Duration::from_secs(60);
+    let record = TokenRecord::new("tok-1")
+        .app_id("chat")
+        .last_used_at(used_at);
+    let loader = move |_: Lookup| std::future::ready(Ok::<_, BoxError>(Some(record.clone())));
+    let cache: ApiTokenCache = ApiTokenCache::builder(loader).build().unwrap();
+    let token = cache.authenticate(TOKEN).await.unwrap().valid().unwrap();
+    assert_eq!(token.app_id(), Some("chat"));
+    assert_eq!(token.last_used_at(), Some(used_at));
+}
+
 #[tokio::test]
 async fn an_undeclared_type_is_unavailable_and_not_invalid() {
     let db = Db::with(TOKEN, Row::new("app"));

@@ -8,7 +8,7 @@ use crate::common::{
 };
 use test_support::{Direction, FaultProxy, RedisServer};
 use tower_api_token::test_util::{ManualClock, SyncPoint};
-use tower_api_token::{Answer, Origin};
+use tower_api_token::{Answer, InvalidateErrorKind, Origin};
 
 const TOKEN: &str = "app-0123456789abcdef";
 const TENANT: &str = "t-1";
@@ -611,6 +611,7 @@ async fn f2_a_deletion_of_nothing_does_not_count_as_replicated() {
     let done = operator.invalidate(TOKEN).wait_for_replicas(1).await;
     let error = done.expect_err(&world.server.replication());
     assert!(error.is_retryable(), "{error:?}");
+    assert_eq!(error.kind(), InvalidateErrorKind::TooFewReplicas);
     operator.invalidate(TOKEN).await.unwrap();
     replica.resume();
     operator

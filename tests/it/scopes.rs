@@ -2,12 +2,15 @@
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::time::Duration;
 
 use http::{Request, Response};
 use test_support::RedisServer;
+use tower::util::MapRequestLayer;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_api_token::middleware::Verification;
 use tower_api_token::store::KeyLayout;
+use tower_api_token::test_util::ManualClock;
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, CachedApiToken, Lookup, MemoryStore,
     RedisStore, TokenRecord,
@@ -81,6 +84,37 @@ async fn a_stricter_copy_inside_looks_nothing_up() {
     let both = reading.require_scopes("orders:write").unwrap();
     assert_eq!(through(&reading, &both, Some(READER)).await.0, 403);
     assert_eq!(through(&layer, &reading, Some(READER)).await.0, 200);
+}
+
+/// While the request was between the two layers.
+#[tokio::test]
+async fn a_token_that_expired_since_the_outer_layer_is_refused_by_the_inner_one() {
+    let clock = ManualClock::new();
+    let expires_at = clock.now() + Duration::from_secs(10);
+    let record = TokenRecord::new("reader")
+        .scopes(["orders:read"])
+        .expires_at(expires_at);
+    let loader = move |_: Lookup| ready(Ok::<_, Infallible>(Some(record.clone())));
+    let cache = ApiTokenCache::builder(loader)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let outer = ApiTokenLayer::new(cache.clone());
+    let inner = outer.require_scopes("orders:read").unwrap();
+    for (waits, status) in [(9, 200), (1, 401)] {
+        let clock = clock.clone();
+        let waiting = MapRequestLayer::new(move |request: Request<()>| {
+            clock.advance(Duration::from_secs(waits));
+            request
+        });
+        let service = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
+        let service = outer.layer(waiting.layer(inner.layer(service)));
+        let mut request = Request::new(());
+        let line = format!("Bearer {READER}").parse().unwrap();
+        request.headers_mut().insert("authorization", line);
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "after {waits} s");
+    }
 }
 
 /// Each of the two layers asks what is report-only: a request is counted twice, and once if it gets no further.

@@ -332,6 +332,16 @@ async fn an_invalidation_is_repeated_only_as_long_as_it_is_told() {
     assert_eq!(cache.stats().invalidation_failures, 4);
 }
 
+/// The time that it is told is none, which has not passed: the clock stands still.
+#[tokio::test]
+async fn an_invalidation_is_not_repeated_unless_it_is_told() {
+    let world = World::new();
+    let cache = world.instance().await;
+    world.proxy.cut();
+    cache.invalidate(TOKEN).await.unwrap_err();
+    assert_eq!(cache.stats().invalidation_failures, 1);
+}
+
 #[tokio::test]
 async fn a_caller_that_hangs_up_does_not_end_the_repetitions() {
     let world = World::new();

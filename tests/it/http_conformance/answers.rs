@@ -218,6 +218,7 @@ impl ResponseForRejection for Elsewhere {
         let seen = format!("{method} {path} {query:?} {fields:?} {request:?} {request:#?}");
         self.0.lock().unwrap().push(seen);
         let mut response = StatusOnly.response_for_rejection(rejection, request);
+        assert_eq!(response.status(), rejection.status());
         *response.status_mut() = StatusCode::SEE_OTHER;
         let there = HeaderValue::from_static("/log-in");
         response.headers_mut().insert(LOCATION, there);

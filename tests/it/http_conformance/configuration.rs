@@ -3,7 +3,11 @@
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 
-use tower_api_token::{ApiTokenLayer, ApiTokenLayerBuilder, ConfigError, TokenFormat, TokenSource};
+use tower_api_token::store::KeyLayout;
+use tower_api_token::{
+    ApiTokenCache, ApiTokenLayer, ApiTokenLayerBuilder, BoxError, ConfigError, Lookup, RedisStore,
+    TokenFormat, TokenSource,
+};
 
 use crate::http_conformance::world::*;
 
@@ -188,4 +192,23 @@ fn a_layer_must_name_a_declared_token_type() {
     rejects("token_type", layer());
     rejects("token_type", layer().token_type("dataset"));
     accepts(layer().token_type("app"));
+    accepts(layer().any_token_type());
+    let why = |layer| rejects("token_type", layer).to_string();
+    assert!(why(layer().token_type("")).contains("must not be empty"));
+    let undeclared = why(layer().token_type("app, dataset"));
+    assert!(
+        undeclared.contains("\"app, dataset\" is not a token type"),
+        "{undeclared}"
+    );
+    let names_none = why(ApiTokenLayer::builder(cache_of_dify()).any_token_type());
+    assert!(names_none.contains("name one"), "{names_none}");
+}
+
+/// The server is never asked.
+fn cache_of_dify() -> ApiTokenCache {
+    let store = RedisStore::new("redis://127.0.0.1:1").unwrap();
+    let nobody = |_: Lookup| async { Ok::<_, BoxError>(None) };
+    let builder = ApiTokenCache::builder(nobody).token_types(["app"]);
+    let builder = builder.store(store.key_layout(KeyLayout::dify()));
+    builder.build().unwrap()
 }

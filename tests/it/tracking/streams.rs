@@ -96,6 +96,26 @@ async fn an_own_invalidation_ends_a_stream_at_once() {
     }
 }
 
+/// A stream was opened for a row and a type.
+#[tokio::test]
+async fn a_stream_ends_when_its_token_is_of_another_row_or_type() {
+    let clock = ManualClock::new();
+    let changes: [fn(&mut Row); 2] = [
+        |row| row.id = "tok-2".to_owned(),
+        |row| row.token_type = "job".to_owned(),
+    ];
+    for change in changes {
+        let db = Db::with(TOKEN, Row::new("app"));
+        let builder = builder(&db, &clock).token_types(["app", "job"]);
+        let cache = builder.build().unwrap();
+        let stream = open(&cache).await;
+        clock.advance(Duration::from_millis(1));
+        db.change(TOKEN, change);
+        cache.invalidate(TOKEN).await.unwrap();
+        ends(stream).await;
+    }
+}
+
 /// Each stream asks again, and goes on if its token is still good.
 #[tokio::test]
 async fn an_invalidation_of_all_ends_the_streams_whose_tokens_are_revoked() {
