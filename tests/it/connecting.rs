@@ -281,6 +281,8 @@ async fn a_proxy_that_hangs_up_on_hello_is_used_with_resp2() {
     works(&cache(&db, patient(&format!("redis://{proxy}")))).await;
     let url = format!("redis://{proxy}?protocol=resp2");
     works(&cache(&db, patient(&url))).await;
+    let resp3_alone = cache(&db, patient(&format!("redis://{proxy}?protocol=resp3")));
+    says(&resp3_alone, "no connection to the store").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

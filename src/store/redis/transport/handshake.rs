@@ -370,3 +370,56 @@ fn tcp_settings() -> TcpSettings {
     let settings = settings.set_user_timeout(TIMEOUT);
     settings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::chain;
+
+    /// Returns whether RESP2 is tried after this reply to `HELLO`, and the error.
+    fn after(reply: &str, has_password: bool) -> (bool, String) {
+        let reply = format!("-{reply}\r\n");
+        let reply = redis::parse_redis_value(reply.as_bytes()).unwrap();
+        match refused_hello(reply.extract_error().unwrap_err(), has_password) {
+            Failed::Hello(error) => (true, chain(&error)),
+            Failed::Dropped(error) | Failed::Other(error) => (false, chain(&error)),
+        }
+    }
+
+    #[test]
+    fn a_refused_hello_is_tried_with_resp2_unless_that_would_be_refused_too() {
+        for (reply, has_password, tries_resp2, says) in [
+            ("NOPROTO unsupported protocol version", true, true, ""),
+            (
+                "ERR unknown command 'HELLO'",
+                true,
+                true,
+                "does not know HELLO",
+            ),
+            (
+                "NOPERM this user has no permissions",
+                true,
+                true,
+                "answered NOPERM to HELLO",
+            ),
+            (
+                "NOAUTH HELLO must be called",
+                true,
+                true,
+                "answered NOAUTH to HELLO",
+            ),
+            ("NOAUTH HELLO must be called", false, false, ""),
+            ("WRONGPASS invalid username-password pair", true, false, ""),
+            (
+                "ERR max number of clients reached",
+                true,
+                false,
+                "accepts no more clients",
+            ),
+        ] {
+            let (tried, said) = after(reply, has_password);
+            assert_eq!(tried, tries_resp2, "{reply}: {said}");
+            assert!(said.contains(says), "{reply}: {said}");
+        }
+    }
+}
