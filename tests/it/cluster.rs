@@ -181,14 +181,25 @@ async fn a_frozen_master_delays_only_requests_for_its_own_keys() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_epoch_master_leaves_no_lease_behind() {
-    let world = World::new(|store| store.response_timeout(Duration::from_millis(500))).await;
+    let world = World::new(|store| store).await;
     let of_epoch = world.cluster.master_for(EPOCH);
     let token = world.token_of(|node| node != of_epoch);
     world.db.insert(&token, Row::new("app"));
     let entry = entry(&token);
     let master = world.cluster.node(world.cluster.master_for(&entry));
+    // The generation of all entries, without which nothing is acquired, has the same master.
+    let store = redis_at(&world.url).response_timeout(Duration::from_millis(500));
+    let builder = world.db.cache().store(store).token_types(["app"]);
+    let cache = builder
+        .max_staleness(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    eventually("it knows the generation", async || {
+        found(&cache, &world.tokens[0]).await.origin() == Origin::Local
+    })
+    .await;
     world.cluster.node(of_epoch).pause();
-    found(&world.cache, &token).await;
+    found(&cache, &token).await;
     // The record or nothing, but never the lease of a call that has ended.
     assert!(
         master

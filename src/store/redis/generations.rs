@@ -33,6 +33,7 @@ impl Commands {
             // If the key holds anything else, its creation fails.
             if let Ok(Some(generation)) = generation(present) {
                 let left = time_left(left)?;
+                // guard: TR11
                 if is_changed || left >= GENERATION_TTL / 2 {
                     return Ok(ReadGeneration {
                         generation,
@@ -50,7 +51,7 @@ impl Commands {
                 return Ok(self.create_generation(name, another, false).await?.0);
             }
             // The push for our own change follows the reply to it, and precedes the next one. The read that is kept
-            // comes after it, or the push would end its watch. guard: TR11
+            // comes after it, or the push would end its watch.
             change.cmd("PTTL").arg(name);
             self.connection.send(&change).await?;
             is_changed = true;

@@ -149,6 +149,8 @@ async fn a_reply_of_the_old_connection_is_not_proved_by_the_new_one() {
     })
     .await;
     cache.beats().await;
+    // So that the new connection proves the generation of all entries.
+    assert!(is_invalid(&cache, "app-nobodys-0123456789").await);
     cache.proxy.drop_pushes();
     world.change();
     cache.proxy.deliver();
