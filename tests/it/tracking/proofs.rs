@@ -155,6 +155,9 @@ async fn a_reply_of_the_old_connection_is_not_proved_by_the_new_one() {
     world.change();
     cache.proxy.deliver();
     asked.await.unwrap().unwrap();
+    // A hit within the bound reads again what the new connection does not prove.
+    found(&cache, TOKEN).await;
+    cache.settles().await;
     cache.advance(BOUND).await;
     assert_eq!(*found(&cache, TOKEN).await.metadata(), 1);
 }
