@@ -34,6 +34,15 @@ fn cache() -> ApiTokenCache {
     builder().store(MemoryStore::new()).build().unwrap()
 }
 
+fn with(token: Option<&str>) -> Request<()> {
+    let mut request = Request::new(());
+    if let Some(token) = token {
+        let line = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("authorization", line);
+    }
+    request
+}
+
 /// Sends a request with this token through `outer` and then `inner`. Returns the status, and the
 /// id of the token in the service.
 async fn through(
@@ -49,12 +58,7 @@ async fn through(
         assert_eq!(verified.is_some(), token.is_some());
         ready(Ok::<_, Infallible>(Response::new(id)))
     })));
-    let mut request = Request::new(());
-    if let Some(token) = token {
-        let line = format!("Bearer {token}").parse().unwrap();
-        request.headers_mut().insert("authorization", line);
-    }
-    let response = service.oneshot(request).await.unwrap();
+    let response = service.oneshot(with(token)).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = http_body_util::BodyExt::collect(body).await.unwrap();
     let text = String::from_utf8(body.to_bytes().into()).unwrap();
@@ -109,10 +113,7 @@ async fn a_token_that_expired_since_the_outer_layer_is_refused_by_the_inner_one(
         });
         let service = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
         let service = outer.layer(waiting.layer(inner.layer(service)));
-        let mut request = Request::new(());
-        let line = format!("Bearer {READER}").parse().unwrap();
-        request.headers_mut().insert("authorization", line);
-        let response = service.oneshot(request).await.unwrap();
+        let response = service.oneshot(with(Some(READER))).await.unwrap();
         assert_eq!(response.status().as_u16(), status, "after {waits} s");
     }
 }

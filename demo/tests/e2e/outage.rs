@@ -47,6 +47,7 @@ fn revocation_while_redis_is_down(database: &Database, layout: &str) {
         1,
         "one row a subject"
     );
+    assert!(!demo.logs().contains("too many invalidations"));
 
     redis.restart();
     eventually("the outbox is empty", || {

@@ -166,7 +166,6 @@ mod parts {
     #[cfg(test)]
     mod tests {
         use super::*;
-        use crate::store::error::StoreError;
 
         #[test]
         fn commands_for_one_place_stay_together_and_in_their_order() {
@@ -185,22 +184,28 @@ mod parts {
             let second = batch.only(1);
             assert_eq!((second.len(), second.place(|key| key[0])), (1, Some(b'b')));
         }
+    }
+}
 
-        #[test]
-        fn after_a_stage_with_an_error_no_other_is_sent() {
-            let mut batch = Batch::new();
-            batch.cmd("DEL").arg("a");
-            batch.begin_stage();
-            batch.cmd("DEL").arg("b");
-            let done = || Ok(Value::Okay);
-            let refused = || Err(ReplyError::NoReply(StoreError::timeout()));
-            let is_done = |mut replies: Replies| {
-                let is_done = batch.is_done(&mut replies);
-                (is_done, replies.iter().filter(|it| it.is_err()).count())
-            };
-            assert_eq!(is_done(vec![done()]), (false, 0));
-            assert_eq!(is_done(vec![refused()]), (true, 2));
-            assert_eq!(is_done(vec![done(), done()]), (true, 0));
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::error::StoreError;
+
+    #[test]
+    fn after_a_stage_with_an_error_no_other_is_sent() {
+        let mut batch = Batch::new();
+        batch.cmd("DEL").arg("a");
+        batch.begin_stage();
+        batch.cmd("DEL").arg("b");
+        let done = || Ok(Value::Okay);
+        let refused = || Err(ReplyError::NoReply(StoreError::timeout()));
+        let is_done = |mut replies: Replies| {
+            let is_done = batch.is_done(&mut replies);
+            (is_done, replies.iter().filter(|it| it.is_err()).count())
+        };
+        assert_eq!(is_done(vec![done()]), (false, 0));
+        assert_eq!(is_done(vec![refused()]), (true, 2));
+        assert_eq!(is_done(vec![done(), done()]), (true, 0));
     }
 }

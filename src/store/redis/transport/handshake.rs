@@ -421,7 +421,7 @@ mod tests {
             assert_eq!(tried, tries_resp2, "{reply}: {said}");
             assert!(said.contains(says), "{reply}: {said}");
         }
-        // As redis-rs has it from Redis 6.
+        // redis-rs makes it of what Redis 6 answers.
         let unknown = RedisError::from((ErrorKind::RESP3NotSupported, "no HELLO"));
         assert!(matches!(refused_hello(unknown, true), Failed::Hello(_)));
     }
