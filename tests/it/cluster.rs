@@ -11,8 +11,9 @@ use crate::common::{
 };
 use test_support::{Direction, FaultProxy, Feature, RedisCluster, RedisServer};
 use tower_api_token::last_use::LastUseRecorder;
+use tower_api_token::store::KeyLayout;
 use tower_api_token::test_util::SyncPoint;
-use tower_api_token::{Answer, Origin, RedisStore, TokenDigest};
+use tower_api_token::{Answer, InvalidateErrorKind, Origin, RedisStore, TokenDigest};
 
 const EPOCH: &str = "api_token:tenants";
 const BOUNDS: &str = "api_token:bounds";
@@ -237,6 +238,33 @@ async fn after_failover_a_frozen_masters_slots_are_cached_again() {
     world.db.revoke(frozen[0]);
     world.cache.invalidate(frozen[0]).await.unwrap();
     assert!(is_invalid(&world.cache, frozen[0]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invalidation_is_confirmed_by_the_heir_of_a_frozen_master() {
+    let timeout = Duration::from_millis(500);
+    let world = World::new(|store| store.response_timeout(timeout).connect_timeout(timeout)).await;
+    let victim = world.bystander();
+    let (frozen, _) = world.partition(victim);
+    let heir = world.cluster.node(world.replica(victim));
+    world.cluster.node(victim).pause();
+    heir.command(&["CLUSTER", "FAILOVER", "TAKEOVER"]).ok();
+    world.db.revoke(frozen[0]);
+    // One attempt: the slots that are known here are those of before.
+    world.cache.invalidate(frozen[0]).await.unwrap();
+    assert!(is_invalid(&world.cache, frozen[0]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_dify_layout_tokens_can_be_revoked_and_tenants_cannot() {
+    let world = World::new(|store| store.key_layout(KeyLayout::dify())).await;
+    let token = &world.tokens[0];
+    assert_eq!(found(&world.cache, token).await.origin(), Origin::Shared);
+    world.db.revoke(token);
+    world.cache.invalidate(token).await.unwrap();
+    assert!(is_invalid(&world.cache, token).await);
+    let error = world.cache.invalidate_tenant("t-1").await.unwrap_err();
+    assert_eq!(error.kind(), InvalidateErrorKind::Unsupported);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

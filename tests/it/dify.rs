@@ -242,7 +242,7 @@ async fn pythons_lock_is_waited_for_so_that_both_share_one_load() {
     let held = "0123456789abcdef0123456789abcdef";
     world
         .server
-        .command(&["SET", LOCK, held, "NX", "PX", "10000"])
+        .command(&["SET", LOCK, held, "NX", "PX", "5000"])
         .ok();
     let waiting = start(&instance, TOKEN);
     // It has tried for the lock, and has read the entry again.
@@ -256,6 +256,18 @@ async fn pythons_lock_is_waited_for_so_that_both_share_one_load() {
         held,
         "the lock is Python's to release"
     );
+    let left = world.server.command(&["PTTL", LOCK]).int();
+    assert!((1..=5_000).contains(&left), "it is not prolonged: {left}");
+}
+
+#[tokio::test]
+async fn a_lock_without_a_ttl_gets_one() {
+    let world = World::new(Row::new("app"));
+    world.server.command(&["SET", LOCK, "no lock"]).ok();
+    let waiting = start(&world.instance(), TOKEN);
+    until(|| world.server.command(&["PTTL", LOCK]).int() > 0).await;
+    world.server.command(&["DEL", LOCK]).int();
+    waiting.await.unwrap().unwrap().valid().unwrap();
 }
 
 #[tokio::test]

@@ -145,6 +145,13 @@ impl RedisStore {
         })
     }
 
+    /// Returns the time between two heartbeats, of a connection that is tracked for this bound or of one that is not.
+    fn time_between_heartbeats(&self, tracked_bound: Option<Duration>) -> Duration {
+        let quarter = tracked_bound.map_or(HEARTBEAT, |bound| bound / 4);
+        let default = quarter.clamp(LEAST_HEARTBEAT, HEARTBEAT);
+        self.heartbeat_interval.unwrap_or(default)
+    }
+
     /// Sets how keys and values are written.
     ///
     /// Defaults to [`KeyLayout::digest`], without a pepper.
@@ -302,20 +309,35 @@ where
 
     fn into_store(self, parts: Parts) -> sealed::Erased<M> {
         let tracking = self.tracking(&parts);
-        let quarter = match &tracking {
-            Some(tracking) => tracking.bound / 4,
-            None => HEARTBEAT,
-        };
-        let interval = self.heartbeat_interval;
+        let tracked_bound = tracking.as_ref().map(|tracking| tracking.bound);
+        let heartbeat_interval = self.time_between_heartbeats(tracked_bound);
         let settings = Settings {
             timeouts: self.timeouts,
             access: Arc::new(self.access),
             breaker: self.breaker,
             keys: Arc::clone(&parts.keys),
-            heartbeat_interval: interval.unwrap_or(quarter.clamp(LEAST_HEARTBEAT, HEARTBEAT)),
+            heartbeat_interval,
             tracking,
         };
         let connection = Connection::new(self.endpoint, settings);
         sealed::Erased(Arc::new(RedisBackend::<M>::new(connection, parts)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_of_tracked_connections_are_four_in_a_bound() {
+        let millis = Duration::from_millis;
+        let store = RedisStore::new("redis://host").unwrap();
+        let between = |bound| store.time_between_heartbeats(bound);
+        assert_eq!(between(Some(millis(400))), millis(100));
+        assert_eq!(between(Some(millis(10))), LEAST_HEARTBEAT);
+        assert_eq!(between(Some(millis(4_000))), HEARTBEAT);
+        assert_eq!(between(None), HEARTBEAT);
+        let store = store.heartbeat_interval(millis(700));
+        assert_eq!(store.time_between_heartbeats(None), millis(700));
     }
 }

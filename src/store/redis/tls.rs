@@ -91,10 +91,10 @@ impl RedisTls {
             identity: None,
         };
         authority.check_texts("ca_certificate")?;
-        let is_pair = |(certificate, key): &(Pem, Pem)| is_text(certificate) && is_text(key);
+        // Both parts of an identity are texts, or both are files.
         let identity = Self {
             authority: None,
-            identity: self.identity.clone().filter(is_pair),
+            identity: self.identity.clone().filter(|(part, _)| is_text(part)),
         };
         identity.check_texts("identity")
     }
@@ -182,5 +182,18 @@ impl fmt::Debug for RedisTls {
             .field("ca_certificate", authority)
             .field("identity", identity)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pem_has_to_have_the_wanted_part() {
+        let pem = Pem::text("-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n");
+        assert!(pem.read("PRIVATE KEY-----").is_ok());
+        let error = pem.read("-----BEGIN CERTIFICATE-----").unwrap_err();
+        assert_eq!(error, "a PEM text for Redis has no CERTIFICATE in PEM");
     }
 }

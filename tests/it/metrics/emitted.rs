@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use http::{Request, Response};
-use test_support::RedisServer;
+use test_support::{RedisCluster, RedisServer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_api_token::test_util::ManualClock;
 use tower_api_token::{ApiTokenLayer, RedisStore, RevocationCanary};
 
-use crate::common::{Cache, Db, Mode, Row, ask, found, is_invalid, redis, start, until};
+use crate::common::{Cache, Db, Mode, Row, ask, found, is_invalid, redis, redis_at, start, until};
 use crate::metrics::recorded::{Recorder, Sample, value};
 use crate::metrics::table;
 
@@ -261,6 +261,20 @@ async fn an_open_breaker_is_published() {
         .map(|state| value(&samples, "api_token_breakers", Some(("state", state))));
     assert_eq!(breakers, [0, 1, 0]);
     assert!(value(&samples, "api_token_store_errors_total", None) >= 1);
+}
+
+#[tokio::test]
+async fn the_breakers_of_a_clusters_nodes_are_published() {
+    let recorder = Recorder::install();
+    let cluster = RedisCluster::start();
+    let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+    let store = redis_at(&format!("redis+cluster://{}", hosts.join(",")));
+    let cache = database().cache().store(store).build().unwrap();
+    found(&cache, TOKEN).await;
+    let samples = recorder.scrape(&cache);
+    let closed = value(&samples, "api_token_breakers", Some(("state", "closed")));
+    let masters = u64::try_from(cluster.masters().len()).unwrap();
+    assert_eq!(closed, masters);
 }
 
 #[tokio::test]

@@ -123,14 +123,17 @@ impl Topology {
 
     /// Asks for the slots now.
     pub(crate) async fn refresh(&self) -> Result<Arc<Map>, StoreError> {
-        let round = {
-            let mut refreshes = lock(&self.refreshes);
-            refreshes.count += 1;
-            refreshes.last = Some(Instant::now());
-            refreshes.count
-        };
+        let round = self.begin_round();
         let answer = self.ask(round).await;
         self.apply(round, answer)
+    }
+
+    /// Returns the number of a new refresh, which is later than all before.
+    fn begin_round(&self) -> usize {
+        let mut refreshes = lock(&self.refreshes);
+        refreshes.count += 1;
+        refreshes.last = Some(Instant::now());
+        refreshes.count
     }
 
     /// Publishes the answer to a refresh, unless a later one is known.
@@ -322,6 +325,13 @@ mod tests {
         assert!(matches!(&*topology.state.borrow(), State::Known(map) if map.round == 2));
         let heir = topology.node(("heir".to_owned(), 6379));
         assert!(Arc::ptr_eq(&heir, &known.masters[0].node));
+    }
+
+    #[test]
+    fn each_refresh_is_later_than_those_before() {
+        let topology = topology();
+        let first = topology.begin_round();
+        assert!(topology.begin_round() > first);
     }
 
     #[test]
