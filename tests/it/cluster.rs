@@ -366,6 +366,13 @@ async fn nodes_without_a_hostname_are_found_by_their_address() {
     for token in &world.tokens {
         assert_eq!(found(&cache, token).await.origin(), Origin::Shared);
     }
+    // A redirection does not say where to.
+    let token = &world.tokens[0];
+    let (slot, from, to) = world.slot_and_masters(&entry(token));
+    world.cluster.migrate_slot(slot, from, to);
+    world.db.revoke(token);
+    cache.invalidate(token).await.unwrap();
+    assert!(is_invalid(&cache, token).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

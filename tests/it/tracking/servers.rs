@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::world::{BOUND, Instance, TENANT, TICK, TOKEN, World};
-use crate::common::{eventually, found, is_invalid};
+use crate::common::{eventually, found, is_invalid, until};
 use test_support::{Feature, FrameProxy, RedisServer};
-use tower_api_token::Origin;
+use tower_api_token::{Origin, RedisStore};
 
 /// Checks that a change is seen within the bound, and that the token is answered locally meanwhile.
 async fn works_untracked(world: &World, cache: &Instance) {
@@ -199,6 +199,23 @@ async fn a_half_open_connection_ends_the_entries_within_the_bound() {
     })
     .await;
     assert!(is_invalid(&cache, TOKEN).await);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_say_what_it_is_is_not_tracked_by_default() {
+    let Some(world) = World::new(None) else {
+        return;
+    };
+    let proxy = FrameProxy::start(world.server.addr());
+    proxy.answer("HELLO", "+OK");
+    let store = RedisStore::new(&format!("redis://{}", proxy.addr())).unwrap();
+    let cache = world.builder(store).build().unwrap();
+    found(&cache, TOKEN).await;
+    let beats = || proxy.received("DEL api_token:fence:heartbeat");
+    // One for the connection, and one for the test of tracking.
+    until(|| proxy.received("HELLO") >= 2 && beats() >= 2).await;
+    assert_eq!(proxy.received("CLIENT TRACKING"), 0);
+    assert!(!cache.stats().client_tracking);
 }
 
 #[tokio::test]
