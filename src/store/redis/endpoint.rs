@@ -128,28 +128,6 @@ mod tests {
         assert_eq!(endpoint.shown(), "host:6379");
     }
 
-    #[cfg(all(
-        feature = "redis-cluster",
-        feature = "redis-sentinel",
-        feature = "redis-rustls"
-    ))]
-    #[test]
-    fn a_url_says_where_it_leads_and_whether_over_tls() {
-        for (url, shown) in [
-            ("redis://u:31337@host", "host:6379"),
-            ("redis+sentinel://u:31337@a,b:1/name", "name of a:26379,b:1"),
-            ("redis+cluster://u:31337@a,b:1", "a:6379,b:1"),
-        ] {
-            for encrypted in [false, true] {
-                let url = url.replacen("redis", if encrypted { "rediss" } else { "redis" }, 1);
-                let endpoint = Endpoint::parse(&url).unwrap();
-                assert_eq!(endpoint.shown(), shown);
-                assert_eq!(endpoint.is_encrypted(), encrypted, "{url}");
-                assert_eq!(endpoint.is_cluster(), url.contains("cluster"));
-            }
-        }
-    }
-
     #[test]
     fn unknown_parts_of_a_url_are_refused_and_not_shown() {
         for (url, words) in [

@@ -193,6 +193,19 @@ mod tests {
     use crate::store::error::StoreError;
 
     #[test]
+    fn no_stage_is_empty() {
+        let mut batch = Batch::new();
+        batch.begin_stage();
+        batch.cmd("DEL").arg("a");
+        batch.begin_stage();
+        batch.begin_stage();
+        batch.cmd("DEL").arg("b");
+        batch.cmd("DEL").arg("c");
+        let lengths: Vec<usize> = batch.stages().map(|stage| stage.len()).collect();
+        assert_eq!(lengths, [1, 2]);
+    }
+
+    #[test]
     fn after_a_stage_with_an_error_no_other_is_sent() {
         let mut batch = Batch::new();
         batch.cmd("DEL").arg("a");
