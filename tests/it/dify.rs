@@ -790,6 +790,12 @@ async fn a_sweep_that_a_demoted_server_answers_is_not_confirmed() {
     invalidation.end().await.unwrap_err();
 }
 
+/// Returns the address of the client that sent the first command with this word.
+fn client<'a>(lines: &'a [String], word: &str) -> &'a str {
+    let line = lines.iter().find(|line| line.contains(word)).unwrap();
+    line.split(['[', ']']).nth(1).unwrap()
+}
+
 #[tokio::test]
 async fn wait_for_replicas_covers_a_tokens_scanned_entries() {
     let world = World::new(Row::new("app"));
@@ -804,14 +810,25 @@ async fn wait_for_replicas_covers_a_tokens_scanned_entries() {
         .await
         .unwrap();
     let lines = monitor.take();
-    // Returns the address of the client that sent it.
-    let client = |word: &str| {
-        let line = lines.iter().find(|line| line.contains(word)).unwrap();
-        line.split(['[', ']']).nth(1).unwrap().to_owned()
-    };
-    let deletion = client("api_token:python:");
-    assert_eq!(client("\"WAIT\""), deletion);
+    let deletion = client(&lines, "api_token:python:");
+    assert_eq!(client(&lines, "\"WAIT\""), deletion);
     assert!(world.text(&name).is_none());
+}
+
+/// `WAIT` blocks its connection.
+#[tokio::test]
+async fn requests_share_their_connection_with_an_invalidation_but_not_with_a_wait() {
+    let world = World::new(Row::new("app"));
+    let instance = world.instance();
+    let mut monitor = world.server.monitor();
+    found(&instance, TOKEN).await;
+    instance.invalidate(TOKEN).await.unwrap();
+    let durable = instance.invalidate(TOKEN).wait_for_replicas(0);
+    durable.await.unwrap();
+    let lines = monitor.take();
+    let reads = client(&lines, ENTRY);
+    assert_eq!(client(&lines, "\"SCAN\""), reads);
+    assert_ne!(client(&lines, "\"WAIT\""), reads);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::{
     Builder, Cache, Db, Points, Row, ask, entry, found, is_invalid, redis, redis_at, start, until,
 };
-use test_support::RedisServer;
+use test_support::{FrameProxy, RedisServer};
 use tower_api_token::test_util::{ManualClock, SyncPoint};
 use tower_api_token::{Answer, InvalidateErrorKind, Origin, RedisStore, TokenDigest};
 
@@ -407,6 +407,39 @@ async fn one_of_many_concurrent_lookups_registers_the_bound() {
         found(&reader, token).await;
     }
     assert_eq!(crate::common::local_entries(&reader).0, tokens.len());
+}
+
+#[tokio::test]
+async fn a_registration_is_not_repeated_while_its_reply_may_still_come() {
+    let world = World::new(Row::new("app"));
+    let filler = world.instance();
+    let other = "app-another-token";
+    world.db.insert(other, Row::new("app"));
+    for token in [TOKEN, other] {
+        found(&filler, token).await;
+    }
+    let proxy = FrameProxy::start(world.server.addr());
+    let store = redis_at(&format!("redis://{}", proxy.addr()));
+    let reader = world.builder().token_types(["app"]).store(store);
+    let reader = reader.build().unwrap();
+    reader.warm(other).await.unwrap();
+    world.clock.advance(Duration::from_secs(62));
+    let received = |command: &str| proxy.received(command);
+    let before = received("SADD");
+    proxy.hold("SADD");
+    let first = start(&reader, TOKEN);
+    until(|| received("SADD") == before + 1).await;
+    let reads = || received("GET") + received("MGET");
+    let read = reads();
+    // An operation may take 20 s.
+    world.clock.advance(Duration::from_secs(19));
+    let second = start(&reader, other);
+    until(|| reads() > read || received("SADD") > before + 1).await;
+    assert_eq!(received("SADD"), before + 1);
+    proxy.deliver();
+    for asked in [first, second] {
+        asked.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
