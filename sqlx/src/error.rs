@@ -217,3 +217,35 @@ impl<T: fmt::Debug> StdError for ChangeError<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_of_an_error_is_what_failed() {
+        let source = |error: &dyn StdError| error.source().map(ToString::to_string);
+        let database = || Error::Database(sqlx::Error::RowNotFound);
+        let shown = Some(sqlx::Error::RowNotFound.to_string());
+        assert_eq!(source(&database()), shown);
+        assert_eq!(source(&ChangeError::<()>::Failed(database())), shown);
+        let because = Some("because".to_owned());
+        assert_eq!(source(&Error::Text("because".into())), because);
+        assert_eq!(source(&Error::Randomness("because".into())), because);
+        assert_eq!(source(&Error::UnknownKey), None);
+    }
+
+    #[test]
+    fn result_of_an_unconfirmed_change_can_be_taken_from_its_error() {
+        let unconfirmed = Unconfirmed {
+            value: "text",
+            cause: UnconfirmedCause::NoCache,
+        };
+        let error = ChangeError::Unconfirmed(unconfirmed);
+        let cause = UnconfirmedCause::NoCache.to_string();
+        assert_eq!(error.source().map(ToString::to_string), Some(cause));
+        assert_eq!(error.into_committed(), Some("text"));
+        let failed = ChangeError::<()>::Failed(Error::UnknownKey);
+        assert_eq!(failed.into_committed(), None);
+    }
+}

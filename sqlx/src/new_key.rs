@@ -142,6 +142,13 @@ mod tests {
     }
 
     #[test]
+    fn scopes_and_what_separates_them_have_4_kib() {
+        let key = |scopes| NewKey::new("acme").scopes(vec!["a"; scopes]);
+        key(2_048).check(Utc::now()).unwrap();
+        assert!(rejected(&key(2_049)).starts_with("scopes"));
+    }
+
+    #[test]
     fn errors_name_the_field_and_not_its_value() {
         let key = || NewKey::new("acme");
         let long = "hunter22".repeat(4000);

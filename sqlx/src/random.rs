@@ -29,4 +29,13 @@ mod tests {
         let later = id("key_", now + chrono::TimeDelta::milliseconds(1)).unwrap();
         assert!(later > one && later > other);
     }
+
+    #[test]
+    fn each_of_80_bits_is_random() {
+        let random = |_| u128::from_str_radix(&id("", Utc::now()).unwrap()[12..], 16).unwrap();
+        let (any, all) = (0..100)
+            .map(random)
+            .fold((0, !0), |(any, all), random| (any | random, all & random));
+        assert_eq!((any, all), ((1 << 80) - 1, 0));
+    }
 }

@@ -91,3 +91,51 @@ pub(crate) async fn migrate(pool: &SqlitePool, tables: &Tables) -> Result<(), sq
     }
     transaction.commit().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_is_told_from_other_errors() {
+        // SQLITE_BUSY, SQLITE_BUSY_RECOVERY and SQLITE_BUSY_SNAPSHOT.
+        for busy in ["5", "261", "517"] {
+            assert!(is_busy(Some(busy)), "{busy}");
+        }
+        // SQLITE_ERROR, SQLITE_LOCKED, SQLITE_CANTOPEN_ISDIR and SQLITE_NOTADB.
+        for other in ["1", "6", "526", "26", "", "busy"] {
+            assert!(!is_busy(Some(other)), "{other}");
+        }
+        assert!(!is_busy(None));
+    }
+
+    #[tokio::test]
+    async fn file_of_another_kind_fails_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.db");
+        std::fs::write(&path, "no database".repeat(1_000)).unwrap();
+        let url = format!("sqlite://{}", path.display());
+        let opened = tokio::time::timeout(Duration::from_secs(4), open(&url));
+        opened.await.expect("no retry").unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn file_that_another_instance_holds_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/keys.db", directory.path().display());
+        let options = SqliteConnectOptions::from_str(&url).unwrap();
+        let options = options.create_if_missing(true);
+        // Two connections that change the mode at the same time have no timeout either.
+        let options = options.busy_timeout(Duration::ZERO);
+        let mut other = options.connect().await.unwrap();
+        other.execute("CREATE TABLE t (x)").await.unwrap();
+        let mut read = other.begin().await.unwrap();
+        read.execute("SELECT * FROM t").await.unwrap();
+        let mut connection = options.connect().await.unwrap();
+        let mut changing = Box::pin(write_ahead_log(&mut connection));
+        let held = tokio::time::timeout(Duration::from_millis(200), &mut changing);
+        assert!(held.await.is_err(), "it waits");
+        read.rollback().await.unwrap();
+        changing.await.unwrap();
+    }
+}

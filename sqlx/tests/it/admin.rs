@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request};
+use axum::http::{HeaderValue, Method, Request};
 use axum::middleware::{Next, from_fn};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -28,6 +28,7 @@ crate::on_both!(
 pub(crate) struct Answer {
     status: u16,
     media_type: String,
+    retry_after: Option<HeaderValue>,
     body: String,
 }
 
@@ -37,6 +38,7 @@ impl Answer {
         assert_eq!(self.status, status, "{}", self.body);
         let error = status >= 400 && status != 413;
         assert_eq!(self.media_type == "application/problem+json", error);
+        assert_eq!(self.retry_after.is_some(), status == 503);
         serde_json::from_str(&self.body).unwrap_or(Value::Null)
     }
 }
@@ -54,10 +56,12 @@ pub(crate) async fn send(router: &Router, method: &str, path: &str, body: &str) 
         assert_eq!(response.headers()["cache-control"], "no-store");
     }
     let (status, media_type) = (response.status().as_u16(), media_type.to_owned());
+    let retry_after = response.headers().get("retry-after").cloned();
     let body = axum::body::to_bytes(response.into_body(), 1 << 20).await;
     Answer {
         status,
         media_type,
+        retry_after,
         body: String::from_utf8(body.unwrap().to_vec()).unwrap(),
     }
 }

@@ -1,7 +1,9 @@
 //! Caches of keys: the loader, metadata and layers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tower_api_token::store::KeyLayout;
@@ -15,6 +17,7 @@ crate::on_both!(
     metadata_is_read_as_the_services_type,
     metadata_is_ignored_by_a_cache_without_it,
     every_bound_cache_is_invalidated,
+    change_waits_for_all_instances_if_it_is_to,
     text_is_looked_up_for_a_layout_that_needs_it,
 );
 
@@ -106,6 +109,27 @@ async fn every_bound_cache_is_invalidated(world: World) {
     assert_eq!(answers().await, ["valid"; 3]);
     keys.revoke(&issued.key.id).await.unwrap();
     assert_eq!(answers().await, ["invalid"; 3]);
+}
+
+async fn change_waits_for_all_instances_if_it_is_to(world: World) {
+    let redis = test_support::RedisServer::start();
+    let (keys, others) = (world.keys().await, world.keys().await);
+    let built = [&keys, &others].map(|keys| {
+        let store = RedisStore::new(&redis.url()).unwrap();
+        let builder = keys.cache().store(store.client_tracking(false));
+        builder.max_staleness(Duration::from_secs(2)).build()
+    });
+    let [_own, other] = built.map(Result::unwrap);
+    let (one, another) = (issue(&keys).await, issue(&keys).await);
+    for token in [&one.token, &another.token] {
+        assert_eq!(answer(&other, token).await, "valid");
+    }
+    let revoked = keys.revoke(&one.key.id).await.unwrap();
+    assert!(revoked.effective_at() > Utc::now(), "it did not wait");
+    assert_eq!(answer(&other, &another.token).await, "valid");
+    let revoked = keys.revoke(&another.key.id).wait_for_all_instances();
+    revoked.await.unwrap();
+    assert_eq!(answer(&other, &another.token).await, "invalid");
 }
 
 /// With Dify's layout the keys in Redis hold the text, which the service then keeps in a table of its own.

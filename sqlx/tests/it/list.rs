@@ -66,6 +66,8 @@ async fn pages_of_a_tenant_have_its_keys_alone(world: World) {
     let of_acme = first.keys.iter().chain(&last.keys);
     assert!(of_acme.clone().all(|key| key.tenant_id == "acme"));
     assert_eq!((of_acme.count(), last.next), (3, None));
+    let full = keys.list(KeyQuery::new().limit(6)).await.unwrap();
+    assert_eq!((full.keys.len(), full.next), (6, None));
     let none = keys.list(KeyQuery::new().tenant("\0")).await.unwrap();
     assert!(none.keys.is_empty());
 }

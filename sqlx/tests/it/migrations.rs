@@ -14,6 +14,7 @@ crate::on_both!(
     keys_live_beside_a_services_own_migrator,
     another_migrator_can_run_the_files,
     invalid_settings_are_named,
+    closed_database_fails_its_check,
 );
 
 async fn instances_that_start_together_migrate_once(world: World) {
@@ -123,6 +124,24 @@ async fn invalid_url_is_rejected_and_not_shown() {
         assert!(shown.starts_with("database_url: "), "{shown}");
         assert!(!shown.contains("hunter22"), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn readers_of_sqlite_do_not_wait_for_a_writer() {
+    let world = World::sqlite();
+    let keys = world.keys().await;
+    let issued = issue(&keys).await;
+    let pool = sqlx::SqlitePool::connect(&world.url()).await.unwrap();
+    let writer = pool.begin_with("BEGIN EXCLUSIVE").await.unwrap();
+    assert!(keys.get(&issued.key.id).await.unwrap().is_some());
+    writer.rollback().await.unwrap();
+}
+
+async fn closed_database_fails_its_check(world: World) {
+    let keys = world.keys().await;
+    keys.database().check().await.unwrap();
+    keys.database().close().await;
+    keys.database().check().await.unwrap_err();
 }
 
 /// The pooler has two server connections, so consecutive statements may use different ones.

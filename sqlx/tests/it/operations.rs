@@ -16,6 +16,7 @@ crate::on_both!(
     issued_text_has_the_format_of_its_type,
     text_that_was_tried_before_is_accepted_once_it_is_imported,
     imported_text_cannot_be_imported_again,
+    revoked_key_is_returned_as_it_was_issued,
     revoked_key_is_rejected_and_stays_revoked,
     revocation_without_a_cache_is_committed_and_not_confirmed,
     key_whose_metadata_cannot_be_read_is_revoked,
@@ -23,6 +24,8 @@ crate::on_both!(
     every_change_is_in_the_audit_with_its_actor,
     failed_change_leaves_neither_a_pending_invalidation_nor_an_audit_row,
     purge_deletes_what_ended_and_nothing_else,
+    purge_goes_on_after_a_full_statement,
+    failing_database_is_no_duplicate,
     every_time_in_a_row_can_be_read,
 );
 
@@ -100,6 +103,16 @@ async fn imported_text_cannot_be_imported_again(world: World) {
         again.unwrap_err(),
         ChangeError::Failed(Error::Duplicate)
     ));
+}
+
+async fn revoked_key_is_returned_as_it_was_issued(world: World) {
+    let keys = world.keys().await;
+    let _cache = keys.cache().build().unwrap();
+    let new = NewKey::new("acme").metadata(json!({ "plan": "gold" }));
+    let mut issued = keys.issue(new).await.unwrap().key.clone();
+    let revoked = keys.revoke(&issued.id).await.unwrap().into_inner();
+    issued.revoked_at = revoked.revoked_at;
+    assert_eq!(revoked, issued);
 }
 
 async fn revoked_key_is_rejected_and_stays_revoked(world: World) {
@@ -211,6 +224,8 @@ async fn every_change_is_in_the_audit_with_its_actor(world: World) {
 
     let of_key = keys.audit(AuditQuery::new().key(id)).await.unwrap();
     assert_eq!(of_key.len(), 4);
+    let of_tenant = keys.audit(AuditQuery::new().tenant("acme")).await.unwrap();
+    assert_eq!(of_tenant.len(), 7);
     let rest = AuditQuery::new().tenant("acme").after(of_key[2].id);
     let rest = keys.audit(rest.limit(2)).await.unwrap();
     assert_eq!(rest.len(), 2);
@@ -265,6 +280,34 @@ async fn purge_deletes_what_ended_and_nothing_else(world: World) {
     let left = keys.list(KeyQuery::new()).await.unwrap().keys;
     let left: Vec<_> = left.into_iter().map(|key| key.id).collect();
     assert!(left.contains(&kept.id) && left.contains(&later.id) && left.len() == 2);
+}
+
+async fn purge_goes_on_after_a_full_statement(world: World) {
+    let keys = world.keys().await;
+    // One more than a statement deletes.
+    let insert = match &world {
+        World::Sqlite(_) => {
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1001) \
+             INSERT INTO ~keys (id, tenant_id, digest, created_at, expires_at) \
+             SELECT 'key_' || n, 'acme', randomblob(32), 1, 1 FROM n"
+        }
+        World::Postgres(..) => {
+            "INSERT INTO ~keys (id, tenant_id, digest, created_at, expires_at) \
+             SELECT 'key_' || n, 'acme', sha256(n::text::bytea), '2001-01-01', '2001-01-01' \
+             FROM generate_series(1, 1001) AS n"
+        }
+    };
+    assert_eq!(world.execute(insert).await, 1_001);
+    assert_eq!(*keys.purge(Utc::now()).await.unwrap(), 1_001);
+}
+
+async fn failing_database_is_no_duplicate(world: World) {
+    let keys = world.keys().await;
+    world.execute("ALTER TABLE ~keys DROP COLUMN name").await;
+    let digest = TokenDigest::of("a-key-from-before-0123456789");
+    let error = keys.import(digest, NewKey::new("acme")).await.unwrap_err();
+    let failed = matches!(error, ChangeError::Failed(Error::Database(_)));
+    assert!(failed, "{error}");
 }
 
 /// A row that cannot be read would make every request for the list fail.

@@ -37,4 +37,8 @@ async fn change_of_another_tenant_fails(world: World) {
 
     keys.revoke(id).of_tenant("acme").await.unwrap();
     assert_eq!(answer(&cache, &issued.token).await, "invalid");
+    let other = issue(&keys).await;
+    let all = keys.revoke_all("acme").of_tenant("acme").await.unwrap();
+    assert_eq!(*all, 1);
+    assert_eq!(answer(&cache, &other.token).await, "invalid");
 }

@@ -131,6 +131,9 @@ async fn rotation_shows_who_still_uses_the_predecessor(world: World) {
         rotation.still_used_at().map(|at| at.timestamp()),
         Some(clock.now().timestamp())
     );
+    let mut rotation = rotation;
+    rotation.predecessor.last_used_at = rotation.predecessor.rotated_at;
+    assert_eq!(rotation.still_used_at(), None, "not after the rotation");
     assert!(
         keys.rotation(&issue(&keys).await.key.id)
             .await
