@@ -79,7 +79,7 @@ async fn run(shared: Arc<Shared>, interval: Duration) {
                 if pause == interval {
                     error.log();
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE.max(interval * 2));
+                pause = longer(pause, interval);
             }
         }
         if store_failed {
@@ -94,6 +94,11 @@ async fn run(shared: Arc<Shared>, interval: Duration) {
             }
         }
     }
+}
+
+/// Returns the pause after one more failure.
+fn longer(pause: Duration, interval: Duration) -> Duration {
+    (pause * 2).min(LONGEST_PAUSE.max(interval * 2))
 }
 
 /// Waits until an unavailable store answers again. From then on it may return what the pending
@@ -223,6 +228,24 @@ impl fmt::Display for Failed {
             Self::Invalidation(cause) => f.write_str(&cause.chain()),
             // The panic's message may contain what the service's code handled, such as a token.
             Self::Panicked(_) => f.write_str("the service's code panicked"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_eight_seconds_or_two_intervals() {
+        for (interval, expected) in [(1, [2, 4, 8, 8]), (5, [10, 10, 10, 10])] {
+            let interval = Duration::from_secs(interval);
+            let mut pause = interval;
+            let pauses = expected.map(|_| {
+                pause = longer(pause, interval);
+                pause.as_secs()
+            });
+            assert_eq!(pauses, expected);
         }
     }
 }

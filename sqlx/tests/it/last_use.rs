@@ -14,6 +14,7 @@ crate::on_both!(
     use_is_written_when_the_process_ends,
     time_never_moves_back,
     concurrent_batches_do_not_deadlock,
+    shutdown_counts_the_uses_that_were_not_written,
 );
 
 async fn use_is_shown_before_it_is_written(world: World) {
@@ -123,4 +124,19 @@ async fn concurrent_batches_do_not_deadlock(world: World) {
             written.unwrap().unwrap();
         }
     }
+}
+
+async fn shutdown_counts_the_uses_that_were_not_written(world: World) {
+    let keys = world.keys().await;
+    let builds = || {
+        let recorder = LastUseRecorder::new(|_: Vec<LastUse>| async { Err(std::fmt::Error) });
+        let recorder = recorder.shutdown_timeout(Duration::from_millis(100));
+        keys.cache().last_use(recorder).build().unwrap()
+    };
+    let used = issue(&keys).await;
+    let caches = [builds(), builds()];
+    for cache in &caches {
+        assert_eq!(answer(cache, &used.token).await, "valid");
+    }
+    assert_eq!(keys.shutdown().await, 2);
 }

@@ -10,6 +10,7 @@ use test_support::RedisServer;
 use tower_api_token::RedisStore;
 use tower_api_token_sqlx::{ApiKeys, AuditQuery, Database, KeyQuery, NewKey};
 
+use crate::admin::send;
 use crate::world::{World, answer, eventually, issue};
 
 crate::on_both!(
@@ -143,6 +144,15 @@ async fn keys_on_a_lazy_pool_start_without_the_database() {
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// Begins a log of what this thread does, until the guards are dropped.
+    fn begin() -> (Self, impl Drop) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let guard = tracing::subscriber::set_default(subscriber.finish());
+        (log, guard)
+    }
+
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -162,12 +172,9 @@ impl io::Write for Log {
 /// On one thread, so that the background task logs to this test's subscriber.
 #[tokio::test]
 async fn outbox_logs_why_an_invalidation_is_not_confirmed() {
-    let log = Log::default();
-    let writer = log.clone();
     // While there is only one subscriber, a log line that another test's thread reaches first is disabled for all.
     let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let (log, _guard) = Log::begin();
 
     let world = World::sqlite();
     let keys = world.keys().await;
@@ -183,6 +190,36 @@ async fn outbox_logs_why_an_invalidation_is_not_confirmed() {
     let line = text.lines().find(|one| one.contains(line)).unwrap();
     assert!(line.contains("tower_api_token_sqlx"), "{line}");
     assert!(line.contains("no connection to the store"), "{line}");
+}
+
+#[tokio::test]
+async fn router_logs_why_an_invalidation_is_not_confirmed() {
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
+    let (log, _guard) = Log::begin();
+    let world = World::sqlite();
+    let keys = world.keys().await;
+    let id = issue(&keys).await.key.id;
+    let (router, path) = (keys.admin_router(), format!("/tokens/{id}"));
+    send(&router, "delete", &path, "").await.expect(503);
+    let (text, line) = (log.text(), "an invalidation is not confirmed");
+    let line = text.lines().find(|one| one.contains(line)).expect(&text);
+    assert!(line.contains("no cache is bound to the keys"), "{line}");
+}
+
+#[tokio::test]
+async fn second_namespace_of_one_table_is_logged() {
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
+    let (log, _guard) = Log::begin();
+    let (world, redis) = (World::sqlite(), RedisServer::start());
+    for (namespace, logged) in [("one", false), ("two", true)] {
+        let keys = world.keys().await;
+        let store = RedisStore::new(&redis.url()).unwrap();
+        let cache = keys.cache().store(store).namespace(namespace);
+        let _cache = cache.build().unwrap();
+        issue(&keys).await;
+        let line = "cached in another namespace too";
+        assert_eq!(log.text().contains(line), logged, "{namespace}");
+    }
 }
 
 #[test]

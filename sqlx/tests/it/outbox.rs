@@ -19,6 +19,7 @@ crate::on_both!(
     failed_invalidation_is_sorted_behind_the_others,
     row_that_cannot_be_read_does_not_block_the_others,
     panic_in_the_services_code_ends_one_round_and_not_all,
+    round_works_more_rows_than_it_reads_at_once,
 );
 
 fn cache(keys: &ApiKeys, redis: &RedisServer) -> ApiTokenCache {
@@ -201,4 +202,22 @@ async fn panic_in_the_services_code_ends_one_round_and_not_all(world: World) {
     })
     .await;
     assert!(asked.load(Ordering::SeqCst) >= 2);
+}
+
+async fn round_works_more_rows_than_it_reads_at_once(world: World) {
+    let keys = world.builder().await.outbox_interval(None);
+    let keys = keys.build().await.unwrap();
+    let _cache = keys.cache().build().unwrap();
+    let insert = match &world {
+        World::Sqlite(_) => {
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 200) \
+             INSERT INTO ~outbox (id, kind, subject, created_at) SELECT n, 'tenant', n, n FROM n"
+        }
+        World::Postgres(..) => {
+            "INSERT INTO ~outbox (id, kind, subject, created_at) \
+             SELECT n, 'tenant', n, now() FROM generate_series(1, 200) AS n"
+        }
+    };
+    assert_eq!(world.execute(insert).await, 200);
+    assert_eq!(keys.work_outbox().await.unwrap(), 200);
 }

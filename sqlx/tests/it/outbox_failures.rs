@@ -1,5 +1,6 @@
 //! Invalidations that fail, and what they must not keep from others.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ crate::on_both!(
     text_of_another_digest_confirms_nothing,
     text_that_is_never_found_fails_the_invalidation,
     rows_that_never_succeed_do_not_delay_one_that_failed_once,
+    store_that_is_away_fails_one_row_of_a_round,
 );
 
 fn cause<T>(error: ChangeError<T>) -> UnconfirmedCause {
@@ -48,6 +50,30 @@ async fn cache_that_fails_does_not_keep_a_revocation_from_the_others(world: Worl
     keys.work_outbox().await.unwrap_err();
     assert_eq!(answer(&second, &issued[1].token).await, "invalid");
     assert_eq!(keys.pending_count().await.unwrap(), 2);
+}
+
+/// Each of the others would fail after a timeout.
+async fn store_that_is_away_fails_one_row_of_a_round(world: World) {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let builder = world.builder().await.outbox_interval(None);
+    let builder = builder.texts(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { Ok(None) }
+    });
+    let keys = builder.build().await.unwrap();
+    let redis = RedisServer::start();
+    let store = RedisStore::new(&redis.url()).unwrap();
+    let cache = keys.cache().store(store).build().unwrap();
+    let issued = [issue(&keys).await, issue(&keys).await];
+    assert_eq!(answer(&cache, &issued[0].token).await, "valid");
+    redis.kill();
+    for key in &issued {
+        keys.revoke(&key.key.id).await.unwrap_err();
+    }
+    let before = asked.load(Ordering::SeqCst);
+    keys.work_outbox().await.unwrap_err();
+    assert_eq!(asked.load(Ordering::SeqCst), before + 1);
 }
 
 async fn text_of_another_digest_confirms_nothing(world: World) {

@@ -16,6 +16,7 @@ crate::on_both!(
     outbox_waits_for_its_replicas,
     task_ends_with_the_last_cache_that_is_unbound,
     shutdown_ends_a_round,
+    change_after_a_shutdown_does_not_begin_the_task_again,
 );
 
 fn redis_cache(keys: &ApiKeys, redis: &RedisServer) -> ApiTokenCache {
@@ -129,6 +130,21 @@ async fn shutdown_ends_a_round(world: World) {
     eventually("the text is asked for", async || holders() == 3).await;
     keys.shutdown().await;
     eventually("the round has ended", async || holders() == 2).await;
+}
+
+async fn change_after_a_shutdown_does_not_begin_the_task_again(world: World) {
+    let job = world.keys().await;
+    let left = issue(&job).await;
+    let keys = world.keys().await;
+    let _cache = keys.cache().build().unwrap();
+    keys.shutdown().await;
+    job.revoke(&left.key.id).await.unwrap_err();
+    // The task would begin with what is pending.
+    for _ in 0..5 {
+        let issued = issue(&keys).await;
+        keys.revoke(&issued.key.id).await.unwrap();
+    }
+    assert!(!is_empty(&keys).await);
 }
 
 /// SQLite, whose connections are not bound to a runtime.
