@@ -325,10 +325,10 @@ impl<M: Send + Sync + 'static> Core<M> {
         self.pending.remove(written);
     }
 
-    /// Flushes until nothing is pending.
+    /// Flushes until nothing is pending, after nothing more can be noted.
     async fn drain(&self) {
         let (mut pause, longest) = LAST_PAUSES;
-        while !self.flush().await || self.pending.len() > 0 {
+        while !self.flush().await {
             sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
@@ -404,5 +404,21 @@ impl WriteError {
             Self::Panicked => "the sink of last uses panicked",
             Self::TimedOut => "the sink of last uses did not answer in time",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_use_is_due_once_an_interval() {
+        let (recorded, interval) = (AtomicU64::new(0), Duration::from_secs(60));
+        let due_at = |seconds| {
+            let now = Tick::ZERO.after(Duration::from_secs(seconds));
+            is_due(&recorded, now, interval)
+        };
+        let due = [1, 1, 60, 61, 61, 122].map(due_at);
+        assert_eq!(due, [true, false, false, true, false, true]);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::{Builder, Cache, Db, Row, found, is_invalid, redis, redis_at, until};
 use chrono::{DateTime, Utc};
 use test_support::{FaultProxy, Gate, RedisServer};
+use tokio::sync::mpsc;
 use tower_api_token::last_use::{LastUse, LastUseRecorder, LastUseSink};
 use tower_api_token::store::{KeyLayout, StoreErrorKind};
 use tower_api_token::test_util::ManualClock;
@@ -173,6 +174,25 @@ async fn the_first_use_is_written_and_then_one_per_interval() {
     assert_eq!(world.sink.0.at("tok-1"), Some(second));
     let stats = instance.stats();
     assert_eq!((stats.last_uses_recorded, stats.last_uses_written), (2, 2));
+}
+
+#[tokio::test]
+async fn a_closure_gets_what_is_known_of_a_use() {
+    let world = World::new();
+    world.db.insert(TOKEN, Row::new("app").of_tenant("t-1"));
+    let (sender, mut batches) = mpsc::unbounded_channel();
+    let recorder = LastUseRecorder::new(move |batch: Vec<LastUse>| {
+        let sent = sender.send(batch);
+        async { sent }
+    });
+    let instance = world.builder().last_use(recorder).build().unwrap();
+    found(&instance, TOKEN).await;
+    assert_eq!(instance.shutdown().await, 0);
+    let used = batches.try_recv().unwrap().remove(0);
+    assert_eq!(used.token_id(), "tok-1");
+    assert_eq!(used.token_type(), Some("app"));
+    assert_eq!(used.tenant_id(), Some("t-1"));
+    assert_eq!(used.digest(), TokenDigest::of(TOKEN));
 }
 
 #[tokio::test]
@@ -375,6 +395,20 @@ async fn a_shutdown_writes_pending_uses() {
     assert_eq!(world.sink.0.batches(), 1);
 }
 
+/// The pauses are tokio's, and pass at once.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_repeats_what_fails_more_and_more_slowly() {
+    let (db, sink) = (Db::with(TOKEN, Row::new("app")), Sink::default());
+    sink.0.mode(Mode::Fails);
+    let builder = db.cache().clock(ManualClock::new());
+    let instance = builder.last_use(recorder(&sink)).build().unwrap();
+    found(&instance, TOKEN).await;
+    assert_eq!(instance.shutdown().await, 1);
+    // In 5 s there are pauses of 50, 100, 200, 400 and 800 ms, and of a second. The task in the background tries once.
+    let batches = sink.0.batches();
+    assert!((8..=10).contains(&batches), "{batches}");
+}
+
 #[tokio::test]
 async fn a_shutdown_returns_how_many_uses_were_not_written() {
     let world = World::new();
@@ -394,6 +428,8 @@ async fn dropping_the_last_clone_flushes_once_more() {
     found(&instance, TOKEN).await;
     drop(instance);
     until(|| world.sink.0.changes() == 1).await;
+    // Then the task in the background ends.
+    until(|| Arc::strong_count(&world.sink.0) == 1).await;
 }
 
 #[tokio::test]
@@ -470,6 +506,29 @@ fn a_recorder_of_a_stalled_runtime_continues_in_another() {
         }
     });
     drop(still);
+}
+
+#[test]
+fn a_recorder_whose_runtime_has_ended_continues_in_another() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
+    let sink = Sink::default();
+    let builder = db.cache().clock(clock.clone());
+    let cache = builder.last_use(recorder(&sink)).build().unwrap();
+    runtime().block_on(async {
+        found(&cache, TOKEN).await;
+        until(|| clock.sleepers() == 1).await;
+    });
+    clock.advance(INTERVAL);
+    runtime().block_on(async {
+        found(&cache, TOKEN).await;
+        until(|| clock.sleepers() == 1).await;
+        clock.advance(FLUSH);
+        until(|| sink.0.changes() == 1).await;
+    });
 }
 
 /// The timeout uses tokio's clock, which only the test advances.
