@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::common::{Cache, Db, Row, found, start, until};
-use test_support::{Direction, FaultProxy, RedisServer};
+use test_support::{Direction, FaultProxy, FrameProxy, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tower_api_token::store::KeyLayout;
@@ -26,22 +26,26 @@ async fn world() -> (RedisServer, Cache) {
 
 async fn world_of(layout: KeyLayout) -> (RedisServer, Cache) {
     let server = RedisServer::start();
+    let cache = cache_of(&server.url(), layout);
+    for n in 0..TOKENS {
+        cache.warm(&token(n)).await.unwrap();
+    }
+    (server, cache)
+}
+
+fn cache_of(url: &str, layout: KeyLayout) -> Cache {
     let db = Db::with(&token(0), Row::new("app"));
     for n in 1..TOKENS {
         db.insert(&token(n), Row::new("app"));
     }
-    let store = RedisStore::new(&server.url()).unwrap();
+    let store = RedisStore::new(url).unwrap();
     let store = store.response_timeout(Duration::from_secs(5));
     let builder = db
         .cache()
         .store(store.key_layout(layout))
         .local_capacity(0)
         .token_types(["app"]);
-    let cache = builder.build().unwrap();
-    for n in 0..TOKENS {
-        cache.warm(&token(n)).await.unwrap();
-    }
-    (server, cache)
+    builder.build().unwrap()
 }
 
 /// Looks up all tokens at once, and returns the answers in the order of the tokens.
@@ -186,6 +190,21 @@ async fn a_user_without_mget_is_answered_and_stops_sending_it() {
     assert!(shared(&all(&cache).await));
     let denied = server.command(&["ACL", "LOG"]).array();
     assert!(denied.is_empty(), "{denied:?}");
+}
+
+#[tokio::test]
+async fn an_error_that_passes_does_not_end_shared_reads() {
+    let (server, _cache) = world().await;
+    let proxy = FrameProxy::start(server.addr());
+    let url = format!("redis://{}", proxy.addr());
+    let cache = cache_of(&url, KeyLayout::digest());
+    proxy.answer("MGET", "-LOADING Redis is loading the dataset in memory");
+    all(&cache).await;
+    assert!(proxy.received("MGET") > 0);
+    proxy.answer_none();
+    let before = server.command_count("mget");
+    all(&cache).await;
+    assert!(server.command_count("mget") > before);
 }
 
 /// Begins a lookup of the token, and blocks the thread until `until` receives. Returns whether it did.

@@ -128,6 +128,27 @@ mod tests {
         assert_eq!(endpoint.shown(), "host:6379");
     }
 
+    #[cfg(all(
+        feature = "redis-rustls",
+        feature = "redis-sentinel",
+        feature = "redis-cluster"
+    ))]
+    #[test]
+    fn a_url_says_which_servers_are_connected_to_and_whether_over_tls() {
+        for (rest, servers) in [
+            ("://user:31337@host", "host:6379"),
+            ("+cluster://:31337@a,b:7000", "a:6379,b:7000"),
+            ("+sentinel://user:31337@a:1,b/name", "name of a:1,b:26379"),
+            ("+sentinel://host/name/3", "name of host:26379"),
+        ] {
+            for (scheme, encrypted) in [("redis", false), ("rediss", true)] {
+                let endpoint = Endpoint::parse(&format!("{scheme}{rest}")).unwrap();
+                assert_eq!(endpoint.shown(), servers);
+                assert_eq!(endpoint.is_encrypted(), encrypted, "{scheme}{rest}");
+            }
+        }
+    }
+
     #[test]
     fn unknown_parts_of_a_url_are_refused_and_not_shown() {
         for (url, words) in [

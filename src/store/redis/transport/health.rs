@@ -89,6 +89,21 @@ mod tests {
     }
 
     #[test]
+    fn at_most_32_heartbeats_are_under_way() {
+        let mut health = Health::default();
+        for _ in 0..2 {
+            for _ in 0..32 {
+                assert!(health.has_room());
+                health.sends(false);
+            }
+            assert!(!health.has_room());
+            for _ in 0..32 {
+                assert!(health.takes(Beat::Unanswered, false));
+            }
+        }
+    }
+
+    #[test]
     fn two_refusals_in_a_row_replace_the_connection() {
         let mut health = Health::default();
         for (answer, keeps) in [

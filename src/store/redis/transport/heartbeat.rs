@@ -67,3 +67,31 @@ impl Heartbeat {
         }
     }
 }
+
+#[cfg(all(test, feature = "redis-cluster"))]
+mod tests {
+    use super::super::reply::ReplyError;
+    use super::*;
+
+    #[test]
+    fn only_a_node_of_a_cluster_may_say_that_the_key_is_elsewhere() {
+        let single = ServerKind::Single(["one", "other"].map(str::to_owned));
+        for (kind, elsewhere) in [(single, false), (ServerKind::Node, true)] {
+            let name = "never".to_owned();
+            let heartbeat = Heartbeat { name, kind };
+            for (line, is_well) in [
+                (":0", true),
+                ("-MOVED 1 127.0.0.1:1", elsewhere),
+                ("-ASK 1 127.0.0.1:1", elsewhere),
+                (
+                    "-READONLY You can't write against a read only replica.",
+                    false,
+                ),
+            ] {
+                let value = redis::parse_redis_value(format!("{line}\r\n").as_bytes());
+                let reply = value.unwrap().extract_error().map_err(ReplyError::Server);
+                assert_eq!(heartbeat.check(reply).is_ok(), is_well, "{line}");
+            }
+        }
+    }
+}

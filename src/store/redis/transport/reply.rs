@@ -174,6 +174,39 @@ mod tests {
     }
 
     #[test]
+    fn the_code_of_a_clusters_node_says_how_to_connect() {
+        for (code, advice) in [("MOVED", true), ("ASK", true), ("OOM", false)] {
+            let text = code_text(code);
+            assert!(text.starts_with(&format!("the server answered {code}")));
+            assert_eq!(text.contains("redis+cluster://"), advice, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_chain_goes_on_after_a_repetition() {
+        #[derive(Debug)]
+        struct Outer(io::Error);
+
+        impl fmt::Display for Outer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("outer")
+            }
+        }
+
+        impl Error for Outer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+
+        let inner = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let reason = inner.to_string();
+        let connecting = not_connected(io::Error::other(Outer(inner)).into());
+        let said = ["no connection to the store", "outer", &reason];
+        assert_eq!(chain(&connecting), said);
+    }
+
+    #[test]
     fn an_error_chain_says_each_thing_once() {
         let refusal = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let reason = refusal().to_string();

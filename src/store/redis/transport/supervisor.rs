@@ -503,11 +503,7 @@ mod tests {
         State::Down(StoreError::not_connected(None))
     }
 
-    #[tokio::test]
-    async fn a_stalled_task_does_not_enter_its_connection() {
-        let supervisor = supervisor();
-        let first = supervisor.take_over().unwrap();
-        let server = test_support::RedisServer::start();
+    async fn open(server: &test_support::RedisServer) -> Link {
         let info = connection_info(&server.url()).unwrap();
         let target = Target::new(info.addr().clone(), Login::new(&info, None));
         let options = ConnectOptions {
@@ -517,7 +513,45 @@ mod tests {
             tracking: None,
             must_be_master: false,
         };
-        let link = target.open(&options).await.unwrap();
+        target.open(&options).await.unwrap()
+    }
+
+    /// Returns whether the future waits.
+    async fn waits<T>(future: impl Future<Output = T>) -> bool {
+        tokio::select! {
+            biased;
+            _ = future => false,
+            () = std::future::ready(()) => true,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_broke_is_given_to_nobody() {
+        let supervisor = supervisor();
+        let running = supervisor.take_over().unwrap();
+        let link = open(&test_support::RedisServer::start()).await;
+        assert!(running.enter(&link));
+        assert!(!waits(supervisor.link(OnDisconnect::Fail)).await);
+        link.give_up();
+        assert!(waits(supervisor.link(OnDisconnect::Fail)).await);
+    }
+
+    #[tokio::test]
+    async fn an_invalidation_ends_the_pause_between_attempts_and_waits() {
+        let supervisor = supervisor();
+        let running = supervisor.take_over().unwrap();
+        assert!(running.publish(down()));
+        let ends = || waits(supervisor.shared.reconnect_now.notified());
+        assert!(!waits(supervisor.link(OnDisconnect::Fail)).await && ends().await);
+        assert!(waits(supervisor.link(OnDisconnect::Reconnect)).await);
+        assert!(!ends().await);
+    }
+
+    #[tokio::test]
+    async fn a_stalled_task_does_not_enter_its_connection() {
+        let supervisor = supervisor();
+        let first = supervisor.take_over().unwrap();
+        let link = open(&test_support::RedisServer::start()).await;
         assert!(first.enter(&link));
         supervisor.shared.watch.send_modify(|watch| {
             watch.active_at = Instant::now().checked_sub(supervisor.shared.stall_timeout());

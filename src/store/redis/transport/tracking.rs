@@ -327,6 +327,32 @@ mod tests {
     }
 
     #[test]
+    fn only_redis_from_7_on_and_valkey_are_known() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let hello = |fields: &[(&str, &str)]| {
+            let fields = fields.iter().map(|(name, it)| (text(name), text(it)));
+            is_known(Ok(Value::Map(fields.collect())))
+        };
+        for (server, version, known) in [
+            ("redis", "7.0.0", true),
+            ("redis", "10.1", true),
+            ("valkey", "7.2.4", true),
+            ("redis", "6.2.14", false),
+            ("redis", "", false),
+            ("dragonfly", "7.4.0", false),
+        ] {
+            let fields = [("server", server), ("version", version), ("proto", "3")];
+            assert_eq!(hello(&fields), known, "{server} {version}");
+        }
+        assert!(!hello(&[
+            ("server", "redis"),
+            ("version", "7.4.0"),
+            ("proxy", "1")
+        ]));
+        assert!(!is_known(Ok(Value::Okay)));
+    }
+
+    #[test]
     fn a_test_waits_only_for_heartbeats_that_prove_something() {
         let (mut health, now) = (Health::default(), Instant::now());
         let next = NextTest::at(now);

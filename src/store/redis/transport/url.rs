@@ -166,3 +166,17 @@ fn login(credentials: &str, database: &str) -> Result<Login, ConfigError> {
         None,
     ))
 }
+
+#[cfg(all(test, any(feature = "redis-sentinel", feature = "redis-cluster")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_without_a_port_have_the_default_one() {
+        let rest = "user:secret@a,b:7000,[::1],[::2]:7001/name";
+        let hosts = Hosts::parse("redis+sentinel", rest, 26379, &[]).unwrap();
+        let shown = Hosts::shown(&hosts.hosts);
+        assert_eq!(shown, "a:26379,b:7000,::1:26379,::2:7001");
+        assert_eq!(hosts.path, ["name"]);
+    }
+}
