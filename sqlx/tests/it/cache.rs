@@ -117,7 +117,7 @@ async fn change_waits_for_all_instances_if_it_is_to(world: World) {
     let built = [&keys, &others].map(|keys| {
         let store = RedisStore::new(&redis.url()).unwrap();
         let builder = keys.cache().store(store.client_tracking(false));
-        builder.max_staleness(Duration::from_secs(2)).build()
+        builder.max_staleness(Duration::from_secs(5)).build()
     });
     let [_own, other] = built.map(Result::unwrap);
     let (one, another) = (issue(&keys).await, issue(&keys).await);
