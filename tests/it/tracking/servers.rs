@@ -125,6 +125,34 @@ async fn a_right_that_is_taken_away_ends_the_entries_within_the_bound() {
     works_tracked(&world, &cache).await;
 }
 
+/// As by a master that was demoted.
+#[tokio::test]
+async fn a_heartbeat_that_is_refused_proves_nothing() {
+    let Some(world) = World::new(None) else {
+        return;
+    };
+    let slow = |store: RedisStore| store.heartbeat_interval(BOUND / 2);
+    let cache = world.connected(slow).await;
+    cache.is_tracked().await;
+    for _ in 0..2 {
+        found(&cache, TOKEN).await;
+        cache.settles().await;
+    }
+    let next = async || {
+        let before = cache.proxy.delivered("DEL");
+        let is_answered = async || cache.proxy.delivered("DEL") > before;
+        eventually("a heartbeat is answered", is_answered).await;
+    };
+    next().await;
+    let readonly = "-READONLY You can't write against a read only replica.";
+    cache.proxy.answer("DEL", readonly);
+    cache.proxy.drop_pushes();
+    world.change();
+    world.clock.advance(BOUND);
+    next().await;
+    assert_eq!(*found(&cache, TOKEN).await.metadata(), 1);
+}
+
 #[tokio::test]
 async fn a_redis_that_is_full_at_the_connect_is_tracked_later() {
     let Some(world) = World::new(None) else {
