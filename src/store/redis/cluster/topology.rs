@@ -288,7 +288,7 @@ mod tests {
     use crate::store::redis::settings::{BreakerSettings, Timeouts};
 
     fn topology() -> Topology {
-        let seeds = Seeds::parse("redis+cluster", "seed").unwrap();
+        let seeds = Seeds::parse("redis+cluster", "127.0.0.1:1").unwrap();
         let second = Duration::from_secs(1);
         let settings = Settings {
             timeouts: Timeouts {
@@ -325,6 +325,17 @@ mod tests {
         assert!(matches!(&*topology.state.borrow(), State::Known(map) if map.round == 2));
         let heir = topology.node(("heir".to_owned(), 6379));
         assert!(Arc::ptr_eq(&heir, &known.masters[0].node));
+    }
+
+    #[tokio::test]
+    async fn failed_requests_ask_for_the_slots_once_in_a_while() {
+        let topology = Arc::new(topology());
+        for _ in 0..3 {
+            topology.refresh_in_background();
+            // The task begins its refresh.
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(lock(&topology.refreshes).count, 1);
     }
 
     #[test]
