@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::time::Duration;
 
+use crate::common::redis;
 use http::{Request, Response};
 use test_support::RedisServer;
 use tower::util::MapRequestLayer;
@@ -13,7 +14,7 @@ use tower_api_token::store::KeyLayout;
 use tower_api_token::test_util::ManualClock;
 use tower_api_token::{
     ApiTokenCache, ApiTokenCacheBuilder, ApiTokenLayer, CachedApiToken, Lookup, MemoryStore,
-    RedisStore, TokenRecord,
+    TokenRecord,
 };
 
 const READER: &str = "app-reader-0123456789";
@@ -201,9 +202,8 @@ async fn scopes_come_back_from_redis() {
     let server = RedisServer::start();
     for layout in [KeyLayout::digest(), KeyLayout::dify()] {
         let instance = || {
-            let store = RedisStore::new(&server.url()).unwrap();
-            let builder = builder().token_types(["app"]);
-            let builder = builder.store(store.key_layout(layout.clone()));
+            let store = redis(&server).key_layout(layout.clone());
+            let builder = builder().token_types(["app"]).store(store);
             builder.build().unwrap()
         };
         let (first, second) = (instance(), instance());

@@ -525,6 +525,14 @@ mod tests {
         }
     }
 
+    /// All settings are a second.
+    #[test]
+    fn a_connection_may_be_silent_for_two_timeouts_and_a_period() {
+        let shared = supervisor().shared;
+        assert_eq!(shared.patience(), 3);
+        assert_eq!(shared.stall_timeout(), Duration::from_secs(6));
+    }
+
     #[tokio::test]
     async fn a_connection_that_broke_is_given_to_nobody() {
         let supervisor = supervisor();
