@@ -117,7 +117,7 @@ impl LastUseRecorder {
 
     /// Sets how many tokens may have a pending use. Beyond it a new use is dropped and counted
     /// ([`Stats::last_uses_dropped`](crate::metrics::Stats::last_uses_dropped)); older ones stay.
-    /// The last uses of as many tokens are remembered after they are written, in at most 120 bytes each.
+    /// The last uses of as many tokens are remembered after they are written, in some 125 bytes each.
     ///
     /// Defaults to 100,000, as many as the local level holds.
     #[must_use]

@@ -470,12 +470,13 @@ async fn the_stores_copy_only_moves_forward_and_lasts_an_hour() {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
 #[test]
 fn a_recorder_of_a_stalled_runtime_continues_in_another() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
     let short = Duration::from_millis(50);
     let (db, sink) = (Db::with(TOKEN, Row::new("app")), Sink::default());
     let recorder = recorder(&sink).flush_interval(short).write_timeout(short);
@@ -510,10 +511,6 @@ fn a_recorder_of_a_stalled_runtime_continues_in_another() {
 
 #[test]
 fn a_recorder_whose_runtime_has_ended_continues_in_another() {
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
     let (db, clock) = (Db::with(TOKEN, Row::new("app")), ManualClock::new());
     let sink = Sink::default();
     let builder = db.cache().clock(clock.clone());

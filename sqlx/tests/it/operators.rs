@@ -144,13 +144,15 @@ async fn keys_on_a_lazy_pool_start_without_the_database() {
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Begins a log of what this thread does, until the guards are dropped.
-    fn begin() -> (Self, impl Drop) {
+    /// Begins a log of what this thread does, until the guard is dropped.
+    fn begin() -> (Self, impl Sized) {
+        // While there is only one subscriber, a log line that another test's thread reaches first is disabled for all.
+        let second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
         let guard = tracing::subscriber::set_default(subscriber.finish());
-        (log, guard)
+        (log, (second, guard))
     }
 
     fn text(&self) -> String {
@@ -172,8 +174,6 @@ impl io::Write for Log {
 /// On one thread, so that the background task logs to this test's subscriber.
 #[tokio::test]
 async fn outbox_logs_why_an_invalidation_is_not_confirmed() {
-    // While there is only one subscriber, a log line that another test's thread reaches first is disabled for all.
-    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
     let (log, _guard) = Log::begin();
 
     let world = World::sqlite();
@@ -194,7 +194,6 @@ async fn outbox_logs_why_an_invalidation_is_not_confirmed() {
 
 #[tokio::test]
 async fn router_logs_why_an_invalidation_is_not_confirmed() {
-    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
     let (log, _guard) = Log::begin();
     let world = World::sqlite();
     let keys = world.keys().await;
@@ -208,7 +207,6 @@ async fn router_logs_why_an_invalidation_is_not_confirmed() {
 
 #[tokio::test]
 async fn second_namespace_of_one_table_is_logged() {
-    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
     let (log, _guard) = Log::begin();
     let (world, redis) = (World::sqlite(), RedisServer::start());
     for (namespace, logged) in [("one", false), ("two", true)] {
