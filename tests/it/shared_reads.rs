@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::common::{Cache, Db, Row, found, start, until};
+use crate::common::{Builder, Cache, Db, Row, found, start, until};
 use test_support::{Direction, FaultProxy, FrameProxy, RedisServer};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -26,26 +26,24 @@ async fn world() -> (RedisServer, Cache) {
 
 async fn world_of(layout: KeyLayout) -> (RedisServer, Cache) {
     let server = RedisServer::start();
-    let cache = cache_of(&server.url(), layout);
+    let cache = builder_of(&server.url(), layout).build().unwrap();
     for n in 0..TOKENS {
         cache.warm(&token(n)).await.unwrap();
     }
     (server, cache)
 }
 
-fn cache_of(url: &str, layout: KeyLayout) -> Cache {
+fn builder_of(url: &str, layout: KeyLayout) -> Builder {
     let db = Db::with(&token(0), Row::new("app"));
     for n in 1..TOKENS {
         db.insert(&token(n), Row::new("app"));
     }
     let store = RedisStore::new(url).unwrap();
     let store = store.response_timeout(Duration::from_secs(5));
-    let builder = db
-        .cache()
+    db.cache()
         .store(store.key_layout(layout))
         .local_capacity(0)
-        .token_types(["app"]);
-    builder.build().unwrap()
+        .token_types(["app"])
 }
 
 /// Looks up all tokens at once, and returns the answers in the order of the tokens.
@@ -197,7 +195,7 @@ async fn an_error_that_passes_does_not_end_shared_reads() {
     let (server, _cache) = world().await;
     let proxy = FrameProxy::start(server.addr());
     let url = format!("redis://{}", proxy.addr());
-    let cache = cache_of(&url, KeyLayout::digest());
+    let cache = builder_of(&url, KeyLayout::digest()).build().unwrap();
     proxy.answer("MGET", "-LOADING Redis is loading the dataset in memory");
     all(&cache).await;
     assert!(proxy.received("MGET") > 0);
@@ -224,22 +222,25 @@ async fn begin_and_block(call: impl Future<Output = ()>, until: Receiver<()>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_reader_that_blocks_its_thread_delays_no_others() {
-    a_reader_blocks(KeyLayout::digest()).await;
+    let (_server, cache) = world().await;
+    a_reader_blocks(&cache).await;
 }
 
-/// There the generation of all entries is not read, and a lookup that is alone sends a `GET`.
+/// With stale-if-error a lookup reads the TTL too, and shares no command.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_reader_of_one_key_that_blocks_its_thread_delays_no_others() {
-    a_reader_blocks(KeyLayout::dify()).await;
+async fn a_reader_of_a_ttl_that_blocks_its_thread_delays_no_others() {
+    let (server, _) = world().await;
+    let builder = builder_of(&server.url(), KeyLayout::digest());
+    let cache = builder.stale_if_error(Duration::from_secs(60)).build();
+    a_reader_blocks(&cache.unwrap()).await;
 }
 
-async fn a_reader_blocks(layout: KeyLayout) {
-    let (_server, cache) = world_of(layout).await;
+async fn a_reader_blocks(cache: &Cache) {
     for n in 0..20 {
         let (answered, is_answered) = channel();
         let blocks = tokio::spawn(ask_and_block(cache.clone(), n, is_answered));
         until(|| cache.in_flight() > 0).await;
-        let other = found(&cache, &token(n + 100)).await;
+        let other = found(cache, &token(n + 100)).await;
         assert_eq!(other.origin(), Origin::Shared);
         answered.send(()).unwrap();
         assert!(blocks.await.unwrap());

@@ -11,13 +11,13 @@ use serde::de::DeserializeOwned;
 
 use super::codec::digest;
 use super::codec::shared::{Decoded, EncodeError, lease as lease_text};
-use super::commands::{Commands, generation};
+use super::commands::Commands;
 use super::connection::Connection;
 #[cfg(feature = "dify")]
 use super::dify::{codec as dify_codec, hooks::Dify};
 use super::scripts::set_if_missing;
 use super::transport::batch::Batch;
-use super::transport::reply::{Reply, read, unexpected};
+use super::transport::reply::{Reply, generation_beside, read, unexpected};
 use super::transport::tracking::{begin_caching, watch};
 use crate::clock::Clock;
 #[cfg(feature = "metrics")]
@@ -131,8 +131,6 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
                 .ok()
                 .map(Duration::from_millis);
         }
-        // What cannot be read is read again.
-        let all = all.and_then(|all| generation(all).ok().flatten());
         Ok((seen, all))
     }
 
@@ -140,7 +138,7 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         &self,
         name: &str,
         with_all: bool,
-    ) -> Result<(Reply, Option<Reply>, Option<Reply>), StoreError> {
+    ) -> Result<(Reply, Option<Reply>, Option<Generation>), StoreError> {
         let mut batch = Batch::new();
         batch.cmd("GET").arg(name);
         batch.cmd("PTTL").arg(name);
@@ -149,7 +147,9 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
         }
         let mut replies = self.commands.connection.send(&batch).await?.into_iter();
         let present = replies.next().ok_or_else(unexpected)?;
-        Ok((present, replies.next(), replies.next()))
+        let left = replies.next();
+        let all = replies.next().and_then(generation_beside);
+        Ok((present, left, all))
     }
 
     async fn read_ttl(&self, key: &EntryKey) -> Result<Reply, StoreError> {
@@ -234,8 +234,8 @@ impl<M: Serialize + DeserializeOwned> RedisBackend<M> {
             Some(_) if read(taken)? => Acquired::Ours,
             Some(_) => Acquired::Gone,
         };
-        // What cannot be read is not a failure: an epoch costs a load, and the generation of all is read again.
-        let [epoch, all] = [epoch, all].map(|reply| generation(reply).ok().flatten());
+        // An epoch that cannot be read costs a load.
+        let [epoch, all] = [epoch, all].map(generation_beside);
         Ok(AcquireReply {
             acquired,
             epoch,

@@ -10,7 +10,7 @@ use super::scripts::{
     COMPARE_AND_SET, clear_unless_set, compare_and_delete, millis, set_if_missing,
 };
 use super::transport::batch::Batch;
-use super::transport::reply::{Reply, is_wrong_type, read, unexpected};
+use super::transport::reply::{Reply, generation, is_wrong_type, read, unexpected};
 use crate::store::entry::{Bounds, Generation};
 use crate::store::error::StoreError;
 use crate::store::keys::{EntryKey, Keys};
@@ -215,13 +215,6 @@ pub(super) fn delete_each(batch: &mut Batch, names: &[String]) {
     for name in names {
         batch.cmd("DEL").arg(name);
     }
-}
-
-/// Reads a generation. A key that holds another text counts as missing, which costs a load.
-pub(super) fn generation(reply: Reply) -> Result<Option<Generation>, StoreError> {
-    let bytes: Option<Vec<u8>> = read(reply)?;
-    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    Ok(text.and_then(|text| Generation::parse(&text)))
 }
 
 /// Reads a bound in milliseconds. Other members of the registry are ignored.

@@ -15,7 +15,7 @@ use super::transport::node::{DurableTarget, Node, OnDisconnect, Session};
 use super::transport::read_batcher::{ReadBatcher, ReadReply};
 use super::transport::reply::confirmed;
 #[cfg(feature = "redis-cluster")]
-use super::transport::reply::unexpected;
+use super::transport::reply::{generation_beside, unexpected};
 #[cfg(feature = "metrics")]
 use crate::store::backend::Breakers;
 use crate::store::error::StoreError;
@@ -168,7 +168,7 @@ impl Connection {
                 }
                 let mut replies = Box::pin(cluster.send(&batch)).await?.into_iter();
                 let reply = replies.next().ok_or_else(unexpected)?;
-                Ok((reply, replies.next()))
+                Ok((reply, replies.next().and_then(generation_beside)))
             }
         }
     }

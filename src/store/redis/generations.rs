@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::commands::{Commands, GENERATION_TTL, generation};
+use super::commands::{Commands, GENERATION_TTL};
 use super::scripts::millis;
 use super::transport::batch::Batch;
-use super::transport::reply::{Reply, read, unexpected};
+use super::transport::reply::{Reply, generation, read, unexpected};
 use super::transport::tracking::{begin_caching, watch};
 use crate::store::entry::{Generation, Group, ReadGeneration};
 use crate::store::error::StoreError;

@@ -26,6 +26,11 @@ impl Batch {
         self.commands.cmd(name)
     }
 
+    /// Adds a command that is made elsewhere.
+    pub(crate) fn add(&mut self, command: Cmd) {
+        self.commands.add_command(command);
+    }
+
     /// Begins a stage: on a cluster, the commands that follow are sent after the replies to those before,
     /// and not at all if one of these is an error.
     pub(crate) fn begin_stage(&mut self) {

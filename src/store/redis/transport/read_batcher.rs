@@ -4,15 +4,16 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redis::Value;
+use redis::{Cmd, Value};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::batch::{Batch, Replies};
 use super::node::Node;
-use super::reply::{Reply, unexpected};
+use super::reply::{Reply, generation_beside, unexpected};
 use super::stealable::{Stealable, yield_stealable};
+use crate::store::entry::Generation;
 use crate::store::error::StoreError;
 use crate::util::lock;
 use crate::util::task::spawn_stealable;
@@ -40,8 +41,8 @@ struct Pending {
     flushed_by: Option<Id>,
 }
 
-/// The reply for a key, and for the generation of all entries if that was asked for too.
-pub(crate) type ReadReply = (Reply, Option<Reply>);
+/// The reply for a key, and the generation of all entries if that was asked for too.
+pub(crate) type ReadReply = (Reply, Option<Generation>);
 
 struct PendingRead {
     name: String,
@@ -69,16 +70,9 @@ impl ReadBatcher {
     ) -> Result<ReadReply, StoreError> {
         let in_flight = InFlight::begin(&self.in_flight);
         if in_flight.is_first {
-            let mut replies = if with_all {
-                let names = [&name[..], &self.all].into_iter();
-                // guard: J10b
-                Stealable::new(Box::pin(self.read(names, 1))).await?
-            } else {
-                let mut batch = Batch::new();
-                batch.cmd("GET").arg(name);
-                self.node.send(&batch).await?
-            };
-            let all = if with_all { replies.pop() } else { None };
+            let read = Box::pin(self.read([&name[..]].into_iter(), with_all, 1));
+            // guard: J10b
+            let (mut replies, all) = Stealable::new(read).await?;
             return Ok((replies.pop().ok_or_else(unexpected)?, all));
         }
         let (reply, receiver) = oneshot::channel();
@@ -143,8 +137,10 @@ impl ReadBatcher {
     }
 
     async fn send(&self, reads: Vec<PendingRead>) {
+        let with_all = reads.iter().any(|read| read.with_all);
+        let names = reads.iter().map(|read| &read.name[..]);
         // A caller that was cancelled has dropped its receiver.
-        match self.replies(&reads).await {
+        match self.read(names, with_all, reads.len()).await {
             Err(error) => {
                 for read in reads {
                     let _ = read.reply.send(Err(error.clone()));
@@ -152,36 +148,41 @@ impl ReadBatcher {
             }
             Ok((replies, all)) => {
                 for (read, reply) in reads.into_iter().zip(replies) {
-                    let all = all.clone().filter(|_| read.with_all);
-                    let _ = read.reply.send(Ok((reply, all)));
+                    let _ = read.reply.send(Ok((reply, all.filter(|_| read.with_all))));
                 }
             }
         }
     }
 
-    /// Returns a reply for each read, and one for all of those who asked for the generation of all entries.
-    async fn replies(&self, reads: &[PendingRead]) -> Result<(Replies, Option<Reply>), StoreError> {
-        let with_all = reads.iter().any(|read| read.with_all);
-        let names = reads.iter().map(|read| &read.name[..]);
+    /// Reads the values of keys, and the generation of all entries if somebody asked for it, for a number of callers.
+    async fn read<'a>(
+        &'a self,
+        names: impl Iterator<Item = &'a str> + Clone,
+        with_all: bool,
+        callers: usize,
+    ) -> Result<(Replies, Option<Generation>), StoreError> {
         let all = with_all.then_some(&self.all[..]);
-        let mut replies = self.read(names.chain(all), reads.len()).await?;
+        let mut replies = self.read_each(names.chain(all), callers).await?;
         let all = if with_all { replies.pop() } else { None };
-        Ok((replies, all))
+        Ok((replies, all.and_then(generation_beside)))
     }
 
-    /// Reads the values of keys, for a number of callers.
-    async fn read<'a>(
+    async fn read_each<'a>(
         &self,
         names: impl Iterator<Item = &'a str> + Clone,
         callers: usize,
     ) -> Result<Replies, StoreError> {
         let count = names.clone().count();
         if count > 1 && !self.mget_refused.load(Ordering::Relaxed) {
-            let mut batch = Batch::new();
-            let command = batch.cmd("MGET");
+            // Of its final size from the beginning: it may be some kilobytes.
+            let bytes: usize = names.clone().map(str::len).sum();
+            let mut command = Cmd::with_capacity(1 + count, "MGET".len() + bytes);
+            command.arg("MGET");
             for name in names.clone() {
                 command.arg(name);
             }
+            let mut batch = Batch::new();
+            batch.add(command);
             match self.node.send_for(&batch, callers).await?.pop() {
                 Some(Ok(Value::Array(values))) if values.len() == count => {
                     return Ok(values.into_iter().map(Ok).collect());

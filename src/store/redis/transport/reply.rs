@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use redis::{FromRedisValue, RedisError, Value};
 
+use crate::store::entry::Generation;
 use crate::store::error::StoreError;
 
 /// The reply to one command.
@@ -54,6 +55,19 @@ impl From<ReplyError> for StoreError {
 /// Converts a reply into a value.
 pub(crate) fn read<T: FromRedisValue>(reply: Reply) -> Result<T, StoreError> {
     T::from_redis_value(reply?).map_err(|error| server_error(RedisError::from(error)))
+}
+
+/// Reads a generation. A key that holds another text counts as missing, which costs a load.
+pub(crate) fn generation(reply: Reply) -> Result<Option<Generation>, StoreError> {
+    let bytes: Option<Vec<u8>> = read(reply)?;
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(text.and_then(|text| Generation::parse(&text)))
+}
+
+/// Reads a generation that came with another reply. One that cannot be read counts as missing: whoever needs it reads it
+/// again, alone.
+pub(crate) fn generation_beside(reply: Reply) -> Option<Generation> {
+    generation(reply).ok().flatten()
 }
 
 pub(crate) fn is_wrong_type(reply: &Reply) -> bool {
