@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroizing, zeroize_stack};
 
 /// A bearer token's text (RFC 6750), which never shows itself.
 ///
@@ -79,9 +79,9 @@ pub struct TokenDigest([u8; 32]);
 impl TokenDigest {
     /// Computes the digest of a token's text.
     pub fn of(token: &str) -> Self {
-        let digest = Self(Sha256::digest(token.as_bytes()).into());
-        wipe_stack(); // guard: T4
-        digest
+        let digest = sha256(token.as_bytes());
+        zeroize_stack::<2_048>(); // guard: T4
+        Self(digest)
     }
 
     /// Creates a digest from its bytes, for example those of a database column.
@@ -154,13 +154,12 @@ pub(crate) fn same(own: &[u8], presented: &[u8]) -> bool {
     difference.ct_eq(&0).into()
 }
 
-/// Overwrites the part of the stack that the functions called before have used. `sha2` wipes its state and its buffer, and
-/// not the words of the text that are left of its calculation. A future that is moved into a box takes along what is
-/// below it on the stack, and there it would stay.
+/// Computes SHA-256 in a stack frame of its own. `sha2` wipes its state and its buffer, and not the words of the text that
+/// are left of its calculation. A future that is moved into a box takes along what is below it on the stack, and there it
+/// would stay.
 #[inline(never)]
-fn wipe_stack() {
-    let mut words = [0_u64; 256];
-    words.zeroize();
+fn sha256(text: &[u8]) -> [u8; 32] {
+    Sha256::digest(text).into()
 }
 
 /// Returns the digits of up to 32 bytes, followed by zeros.
@@ -185,18 +184,29 @@ pub(crate) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N {
         return None;
     }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    // Without a branch for each digit: `16` is none, and any of those is left in `seen`.
+    let (pairs, _) = text.as_bytes().as_chunks::<2>();
+    let (mut bytes, mut seen) = ([0; N], 0);
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        let [high, low] = pair.map(|digit| DIGITS[usize::from(digit)]);
+        *byte = high << 4 | low;
+        seen |= high | low;
     }
-    Some(bytes)
+    (seen < 16).then_some(bytes)
 }
+
+/// The value of each hexadecimal digit, and 16 for all other bytes.
+static DIGITS: [u8; 256] = {
+    let mut digits = [16; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = b"0123456789abcdef"[value as usize];
+        digits[digit as usize] = value;
+        digits[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
+    }
+    digits
+};
 
 #[cfg(test)]
 mod tests {
