@@ -169,8 +169,10 @@ impl Keys {
         // Of its final size from the beginning: it is written for each lookup.
         let length = self.namespace.len() + ":token:{}".len() + 2 * size_of::<KeyDigest>();
         let mut name = String::with_capacity(length);
-        write!(name, "{}:token:{{{}}}", self.namespace, key.digest)
-            .expect("a String can be written to");
+        name.push_str(&self.namespace);
+        name.push_str(":token:{");
+        key.digest.push_to(&mut name);
+        name.push('}');
         name
     }
 

@@ -226,6 +226,11 @@ impl KeyDigest {
         u64::from_ne_bytes(words[0])
     }
 
+    /// Appends it to a name, as `Display` writes it, without the cost of a formatter.
+    pub(super) fn push_to(&self, name: &mut String) {
+        write_hex(&self.0, name).expect("a String can be written to");
+    }
+
     /// Returns whether `hex` is this digest in lower-case hexadecimal, in constant time.
     pub(crate) fn is_written(&self, hex: &str) -> bool {
         same(&hex_digits(&self.0), hex.as_bytes())
