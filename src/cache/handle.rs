@@ -164,8 +164,8 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
     pub async fn warm(&self, token: &str) -> Result<(), Unavailable> {
         for in_key in self.engine.types_in_keys() {
             if self.engine.peek_locally(token, in_key.as_deref()).is_none() {
-                let engine = Arc::clone(&self.engine);
-                engine.look_up(BearerToken::new(token), in_key).await?;
+                let token = BearerToken::new(token);
+                self.engine.look_up(token, in_key.as_deref()).await?;
             }
         }
         Ok(())

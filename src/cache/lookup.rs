@@ -93,18 +93,18 @@ impl<M: Send + Sync + 'static> Engine<M> {
         token: BearerToken,
         asked: Option<Arc<str>>,
     ) -> Result<Answer<M>, Unavailable> {
-        let answer = Arc::clone(&self).look_up(token, asked.clone()).await?;
+        let answer = self.look_up(token, asked.as_deref()).await?;
         self.note_use(&answer, asked.as_deref(), || self.clock.now());
         Ok(answer)
     }
 
     /// Answers a caller that found no local answer. It is not a use of the token.
     pub(crate) async fn look_up(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         token: BearerToken,
-        asked: Option<Arc<str>>,
+        asked: Option<&str>,
     ) -> Result<Answer<M>, Unavailable> {
-        let (watch, span) = (Timer::start(), LookupSpan::start(asked.as_deref()));
+        let (watch, span) = (Timer::start(), LookupSpan::start(asked));
         let answered = span.around(self.answer(token, asked, &span)).await;
         let origin = answered.as_ref().ok().map(|(_, origin)| *origin);
         self.metrics.missed(watch, origin);
@@ -115,25 +115,22 @@ impl<M: Send + Sync + 'static> Engine<M> {
     async fn answer(
         self: &Arc<Self>,
         token: BearerToken,
-        asked: Option<Arc<str>>,
+        asked: Option<&str>,
         span: &LookupSpan,
     ) -> Result<(Answer<M>, Origin), Unavailable> {
-        let asked = asked.as_deref();
         let lookup = self.lookup(token, self.keys.type_in_key(asked));
         let key = self.key(&lookup);
-        let resolved = match self.look(&key, &lookup).await {
-            Ok(Looked::Answer(resolved)) => Ok(resolved),
-            // Boxed, so that a lookup that the store answers takes no memory for a call.
-            Ok(Looked::Call(first)) => Box::pin(self.share_call(key, lookup, first, span)).await,
-            Err(error) => Err(error),
-        };
-        match resolved {
-            Ok(resolved) => {
-                let origin = resolved.origin;
-                Ok((self.decide(resolved, asked), origin))
+        let looked = self.look(&key, &lookup).await;
+        let resolved = match looked.map_err(|error| self.unavailable(error))? {
+            Looked::Answer(resolved) => resolved,
+            Looked::Call(first) => {
+                // Boxed, so that a lookup that the store answers takes no memory for a call.
+                let called = Box::pin(self.share_call(key, lookup, first, span)).await;
+                called.map_err(|error| self.unavailable(error))?
             }
-            Err(error) => Err(self.unavailable(error)),
-        }
+        };
+        let origin = resolved.origin;
+        Ok((self.decide(resolved, asked), origin))
     }
 
     /// Joins the key's call, or begins one with `first`.

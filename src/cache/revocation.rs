@@ -179,10 +179,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         let token = principal.token.clone();
         let answer = match self.peek_locally(token.expose(), in_key) {
             Some(answer) => Ok(answer),
-            None => {
-                let engine = Arc::clone(self);
-                engine.look_up(token, in_key.map(Arc::from)).await
-            }
+            None => self.look_up(token, in_key).await,
         };
         match answer {
             Ok(Answer::Valid(token)) => {

@@ -49,7 +49,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         };
         let sent = Sent::after(self, lookup, SendNumber::BEFORE, now);
         let look = pin!(async {
-            match self.read(key, lookup, sent).await {
+            match self.read(key, lookup, &sent).await {
                 Step::Valid(found) => Looked::Answer(self.found(lookup, found)),
                 // Whether it may be answered depends on who waits for it.
                 Step::Acquire(Existing::Stale(_)) => Looked::Call(None),

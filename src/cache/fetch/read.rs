@@ -57,7 +57,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         self: &Arc<Self>,
         key: &EntryKey,
         lookup: &Lookup,
-        sent: Sent,
+        sent: &Sent,
     ) -> Step<M> {
         let timer = Timer::start();
         let mut all = None;
@@ -107,7 +107,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     /// Keeps the generation of all entries, from a reply to a command that was sent as `sent`.
-    fn observe_all(&self, generation: Generation, sent: Sent) {
+    fn observe_all(&self, generation: Generation, sent: &Sent) {
         let read = ReadGeneration::unwatched(generation, Duration::MAX);
         self.observe_generation(&Group::All, read, sent.tick, sent.published);
     }
@@ -120,7 +120,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         seen: Seen<M>,
         watch: Option<Watch>,
         all: Option<Generation>,
-        sent: Sent,
+        sent: &Sent,
     ) -> Step<M> {
         let (value, old, left) = match seen {
             Seen::Vacant => return Step::Acquire(Existing::Nothing),
@@ -161,7 +161,7 @@ impl<M: Send + Sync + 'static> Engine<M> {
         Step::Acquire(Existing::Stale(StaleEntry {
             value,
             observed: old,
-            read: sent,
+            read: *sent,
             left,
             _cell: cell,
         }))
@@ -221,7 +221,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             return Step::Fail(error);
         }
         let sent = self.send();
-        self.engine.read(&self.key, &self.lookup, sent).await
+        self.engine.read(&self.key, &self.lookup, &sent).await
     }
 
     /// Acquires a lease (R4), by compare-and-acquire if K holds an existing value.
@@ -253,7 +253,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
                     Some(epoch) => Some(epoch),
                     None => self.create_epoch().await,
                 };
-                let Ok(all) = self.all_before_load(&reply, sent).await else {
+                let Ok(all) = self.all_before_load(&reply, &sent).await else {
                     held.disarm();
                     self.release(nonce).await;
                     return Step::Complete(self.load_uncached(Some(permit)).await);
@@ -280,7 +280,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
             Acquired::Taken(seen) => {
                 drop(permit);
                 let (engine, lookup) = (self.engine, &self.lookup);
-                Box::pin(engine.follow(lookup, seen, None, None, sent)).await
+                Box::pin(engine.follow(lookup, seen, None, None, &sent)).await
             }
             Acquired::Gone => Step::Retry,
         }
@@ -297,7 +297,7 @@ impl<M: Send + Sync + 'static> Fetch<'_, M> {
     async fn all_before_load(
         &self,
         reply: &AcquireReply<M>,
-        sent: Sent,
+        sent: &Sent,
     ) -> Result<Option<ShortGeneration>, StoreError> {
         let engine = self.engine;
         if engine.keys.is_dify() {

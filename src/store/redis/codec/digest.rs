@@ -144,7 +144,7 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], digest: &KeyDigest) -> D
     }
     let value = match bytes.strip_prefix(ABSENT) {
         Some(all) => decode_absent(all).map(|entry| Value::Absent(Arc::new(entry))),
-        None => decode_record(bytes, digest).map(|entry| Value::Found(Arc::new(entry))),
+        None => guarded(|| Some(Value::Found(Arc::new(decode_record(bytes, digest)?)))),
     };
     value.map_or(Decoded::Corrupt, Decoded::Value)
 }
@@ -177,7 +177,7 @@ fn decode_record<M: DeserializeOwned>(
     };
     // Checked once, and not for each text in it.
     let json = std::str::from_utf8(json).ok()?;
-    let json: ReadRecordJson<'_, M> = guarded(|| serde_json::from_str(json).ok())?;
+    let json: ReadRecordJson<'_, M> = serde_json::from_str(json).ok()?;
     if json.id.is_empty() || !digest.is_written(&json.digest.0) || json.denied.is_some() != denied {
         return None;
     }

@@ -51,10 +51,11 @@ pub(crate) fn write_metadata(
     Ok((!metadata.is_null()).then_some(metadata))
 }
 
-/// Returns the metadata, or if there is none, what the type reads from nothing: `()` and an `Option` can.
+/// Returns the metadata, or if there is none, what the type reads from nothing: `()` and an `Option` can. It may panic, as
+/// the user's `Deserialize` may.
 pub(crate) fn read_metadata<M: DeserializeOwned>(metadata: Option<M>) -> Option<M> {
     let unit = UnitDeserializer::<serde_json::Error>::new();
-    metadata.or_else(|| guarded(|| M::deserialize(unit).ok()))
+    metadata.or_else(|| M::deserialize(unit).ok())
 }
 
 /// Runs code that calls the user's `Serialize` or `Deserialize`. A panic in it counts as an error.

@@ -147,17 +147,15 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8], token: &BearerToken) -> 
     if bytes == NULL {
         return Decoded::Value(Value::Absent(Arc::new(Entry::new((), None))));
     }
-    match decode_record(bytes, token) {
-        Some(entry) => Decoded::Value(Value::Found(Arc::new(entry))),
-        None => Decoded::Corrupt,
-    }
+    let value = guarded(|| Some(Value::Found(Arc::new(decode_record(bytes, token)?))));
+    value.map_or(Decoded::Corrupt, Decoded::Value)
 }
 
 fn decode_record<M: DeserializeOwned>(
     bytes: &[u8],
     token: &BearerToken,
 ) -> Option<Entry<TokenRecord<M>>> {
-    let read: Read<M> = guarded(|| serde_json::from_slice(bytes).ok())?;
+    let read: Read<M> = serde_json::from_slice(bytes).ok()?;
     let read = read.with_former_names();
     if read.id.is_empty() || !token.is(&read.token) {
         return None;
