@@ -8,19 +8,13 @@ use super::Chosen;
 use super::db::Db;
 use super::world::{measure, prime};
 
-fn hosts(addrs: &[std::net::SocketAddr]) -> String {
-    let hosts: Vec<String> = addrs.iter().map(ToString::to_string).collect();
-    hosts.join(",")
-}
-
 /// Kills masters. The fault lasts until the deployment has recovered.
 pub(crate) async fn lose_masters(chosen: &Chosen) {
     chosen
         .run("sentinel: master killed", async |name| {
             let set = RedisSentinel::start();
-            let hosts = hosts(&set.sentinel_addrs());
             let db = Db::new();
-            let cache = db.cache(&format!("redis+sentinel://{hosts}/{}", set.master_name()));
+            let cache = db.cache(&set.url());
             prime(&cache).await;
             set.wait_until_replicated();
             let old = set.master();
@@ -35,7 +29,7 @@ pub(crate) async fn lose_masters(chosen: &Chosen) {
         let measured = async |name| {
             let cluster = RedisCluster::start();
             let db = Db::new();
-            let cache = db.cache(&format!("redis+cluster://{}", hosts(&cluster.addrs())));
+            let cache = db.cache(&cluster.url());
             prime(&cache).await;
             cluster.wait_until_replicated();
             let hold = Duration::from_secs(hold);

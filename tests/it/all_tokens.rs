@@ -529,8 +529,7 @@ mod on_a_cluster {
             for token in &tokens {
                 db.insert(token, Row::new("app"));
             }
-            let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
-            let url = format!("redis+cluster://{}", hosts.join(","));
+            let url = cluster.url();
             let world = Self {
                 cluster,
                 db,

@@ -9,7 +9,7 @@ use crate::common::{
     Cache, Db, Points, Row, ask, cached, confirmed, entry, eventually, found, grant, is_invalid,
     nothing_was_denied, redis_at, until,
 };
-use test_support::{Direction, FaultProxy, Feature, RedisCluster, RedisServer};
+use test_support::{Direction, FaultProxy, Feature, RedisCluster, RedisServer, cluster_url};
 use tower_api_token::last_use::LastUseRecorder;
 use tower_api_token::store::KeyLayout;
 use tower_api_token::test_util::SyncPoint;
@@ -37,8 +37,7 @@ impl World {
         for token in &tokens {
             db.insert(token, Row::new("app"));
         }
-        let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
-        let url = format!("redis+cluster://{}", hosts.join(","));
+        let url = cluster.url();
         let world = Self {
             cluster,
             cache: Self::cache(&db, &url, store),
@@ -383,7 +382,7 @@ async fn a_partial_slot_map_does_not_replace_a_complete_one() {
     new.add_slots(0, 99);
     let far = FaultProxy::start(world.cluster.node(0).addr());
     far.delay(Direction::Both, Duration::from_millis(200));
-    let url = format!("redis+cluster://{},{}", new.addr(), far.addr());
+    let url = cluster_url(&[new.addr(), far.addr()]);
     let cache = World::cache(&world.db, &url, |store| store);
     for token in &world.tokens {
         assert_eq!(found(&cache, token).await.origin(), Origin::Shared);

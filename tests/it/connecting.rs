@@ -12,6 +12,7 @@ use crate::common::{
 };
 use test_support::{
     Direction, FaultProxy, Feature, RedisCluster, RedisSentinel, RedisServer, TlsRedisServer,
+    cluster_url, sentinel_url,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,22 +74,12 @@ async fn says(cache: &Cache, words: &str) {
     }
 }
 
-fn sentinel_url(sentinels: &[SocketAddr], name: &str) -> String {
-    let hosts: Vec<String> = sentinels.iter().map(ToString::to_string).collect();
-    format!("redis+sentinel://{}/{name}", hosts.join(","))
-}
-
-fn cluster_url(cluster: &RedisCluster) -> String {
-    let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
-    format!("redis+cluster://{}", hosts.join(","))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_sentinel_does_not_block_the_others() {
     let set = RedisSentinel::start();
     set.sentinels()[0].pause();
     set.sentinels()[1].pause();
-    let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
+    let url = set.url();
     let db = db();
     works(&cache(&db, RedisStore::new(&url).unwrap())).await;
 }
@@ -96,7 +87,7 @@ async fn a_hung_sentinel_does_not_block_the_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_master_is_found_while_the_first_sentinel_hangs() {
     let set = RedisSentinel::start();
-    let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
+    let url = set.url();
     let db = db();
     let cache = cache(&db, RedisStore::new(&url).unwrap());
     works(&cache).await;
@@ -187,11 +178,7 @@ async fn a_hung_node_does_not_hide_why_a_cluster_refuses_clients() {
             .ok();
     }
     cluster.node(0).pause();
-    let hosts: Vec<String> = cluster.addrs()[..3]
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let url = format!("redis+cluster://{}", hosts.join(","));
+    let url = cluster_url(&cluster.addrs()[..3]);
     let db = db();
     let cache = cache(&db, RedisStore::new(&url).unwrap());
     says(&cache, "the server answered NOAUTH").await;
@@ -206,7 +193,7 @@ async fn sentinels_that_ask_for_a_password_get_theirs() {
         let rule = ["ACL", "SETUSER", "default", "resetpass", ">31337"];
         sentinel.command(&rule).ok();
     }
-    let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
+    let url = set.url();
     let db = db();
     let without = cache(&db, patient(&url));
     says(&without, "the server answered NOAUTH").await;
@@ -509,7 +496,7 @@ async fn sentinels_and_cluster_nodes_ask_for_credentials_too() {
             .command(&["ACL", "SETUSER", "default", "-set", "-get"])
             .ok();
     }
-    let url = sentinel_url(&set.sentinel_addrs(), set.master_name());
+    let url = set.url();
     works(&cache(&db, passwords.for_store(patient(&url)))).await;
     let cluster = RedisCluster::start();
     for server in cluster.nodes() {
@@ -518,7 +505,7 @@ async fn sentinels_and_cluster_nodes_ask_for_credentials_too() {
             .command(&["ACL", "SETUSER", "default", "-set", "-get"])
             .ok();
     }
-    let cache = cache(&db, passwords.for_store(patient(&cluster_url(&cluster))));
+    let cache = cache(&db, passwords.for_store(patient(&cluster.url())));
     works(&cache).await;
     assert!(passwords.1.load(Ordering::SeqCst) >= 3);
 }

@@ -157,7 +157,7 @@ async fn behind_sentinels_one_more_right_is_enough() {
     for server in set.servers() {
         grant(server, &["+role"]);
     }
-    let url = sentinel_url(&set).replace("://", "://api:secret@");
+    let url = set.url().replace("://", "://api:secret@");
     let db = db();
     let cache = cache_at(&db, &url);
     check_promises(&db, &cache).await;
@@ -214,7 +214,7 @@ async fn tls_works_with_a_client_certificate() {
 async fn a_sentinel_failover_is_followed() {
     let set = RedisSentinel::start();
     let db = db();
-    let cache = cache_at(&db, &sentinel_url(&set));
+    let cache = cache_at(&db, &set.url());
     check_promises(&db, &cache).await;
     // The old master runs on as a replica, whose answers are no longer used.
     set.failover();
@@ -234,7 +234,7 @@ async fn a_sentinel_failover_is_followed() {
 async fn a_killed_master_behind_sentinels_is_replaced() {
     let set = RedisSentinel::start();
     let db = db();
-    let cache = cache_at(&db, &sentinel_url(&set));
+    let cache = cache_at(&db, &set.url());
     cached(&cache, &token(0)).await;
     let old = set.master();
     old.kill();
@@ -245,17 +245,6 @@ async fn a_killed_master_behind_sentinels_is_replaced() {
     );
     set.wait_for_failover(old);
     check_promises(&db, &cache).await;
-}
-
-fn sentinel_url(set: &RedisSentinel) -> String {
-    let hosts = set.sentinel_addrs();
-    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-    format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name())
-}
-
-fn cluster_url(cluster: &RedisCluster) -> String {
-    let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
-    format!("redis+cluster://{}", hosts.join(","))
 }
 
 /// Moves the slot of `key` to another master.
@@ -270,7 +259,7 @@ fn move_slot_of(cluster: &RedisCluster, key: &str) {
 async fn a_cluster_works_after_its_slots_moved() {
     let cluster = RedisCluster::start();
     let db = db();
-    let cache = cache_at(&db, &cluster_url(&cluster));
+    let cache = cache_at(&db, &cluster.url());
     check_promises(&db, &cache).await;
     let entries = cluster.keys("api_token:token:*");
     let nodes: std::collections::BTreeSet<usize> =
@@ -297,7 +286,7 @@ async fn a_cluster_works_after_its_slots_moved() {
 async fn every_answer_is_right_while_slots_move_under_load() {
     let cluster = RedisCluster::start();
     let db = db();
-    let cache = cache_at(&db, &cluster_url(&cluster));
+    let cache = cache_at(&db, &cluster.url());
     for n in 0..12 {
         cached(&cache, &token(n)).await;
     }
@@ -332,7 +321,7 @@ async fn a_killed_or_frozen_cluster_master_is_replaced() {
     for kills in [true, false] {
         let cluster = RedisCluster::start();
         let db = db();
-        let cache = cache_at(&db, &cluster_url(&cluster));
+        let cache = cache_at(&db, &cluster.url());
         check_promises(&db, &cache).await;
         let victim = cluster.masters()[0];
         if kills {

@@ -124,22 +124,13 @@ fn transcript_over_tls_with_a_client_certificate() {
     transcript(&on(&database, &variables), "single");
 }
 
-fn sentinel_url(set: &RedisSentinel) -> String {
-    let hosts: Vec<_> = set
-        .sentinel_addrs()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name())
-}
-
 /// Kills the master during the transcript. A valid token is accepted all the time, and invalidations that
 /// failed are confirmed by the new master.
 #[test]
 fn transcript_behind_sentinels_and_through_a_failover() {
     let set = RedisSentinel::start();
     let database = Database::sqlite();
-    let demo = on(&database, &[("REDIS_URL", &sentinel_url(&set))]);
+    let demo = on(&database, &[("REDIS_URL", &set.url())]);
     transcript(&demo, "sentinel");
 
     let good = demo.token("globex", "app").text;
@@ -181,10 +172,8 @@ fn transcript_behind_sentinels_and_through_a_failover() {
 #[test]
 fn transcript_on_a_cluster() {
     let cluster = RedisCluster::start();
-    let hosts: Vec<_> = cluster.addrs().iter().map(ToString::to_string).collect();
-    let url = format!("redis+cluster://{}", hosts.join(","));
     let database = Database::sqlite();
-    let demo = on(&database, &[("REDIS_URL", &url)]);
+    let demo = on(&database, &[("REDIS_URL", &cluster.url())]);
     transcript(&demo, "cluster");
     assert_ne!(cluster.keys("*"), [""; 0], "the entries are in the cluster");
 }

@@ -50,6 +50,7 @@ mod reverse_proxy;
 mod round_trips;
 mod sentinel;
 mod tls;
+mod urls;
 
 pub use cluster::RedisCluster;
 pub use dice::Dice;
@@ -68,3 +69,4 @@ pub use reverse_proxy::{ProxyKind, ReverseProxy};
 pub use round_trips::RoundTrips;
 pub use sentinel::RedisSentinel;
 pub use tls::TlsRedisServer;
+pub use urls::{cluster_url, sentinel_url};

@@ -267,8 +267,7 @@ async fn an_open_breaker_is_published() {
 async fn the_breakers_of_a_clusters_nodes_are_published() {
     let recorder = Recorder::install();
     let cluster = RedisCluster::start();
-    let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
-    let store = redis_at(&format!("redis+cluster://{}", hosts.join(",")));
+    let store = redis_at(&cluster.url());
     let cache = database().cache().store(store).build().unwrap();
     found(&cache, TOKEN).await;
     let samples = recorder.scrape(&cache);

@@ -42,10 +42,7 @@ async fn after_a_failover_entries_end_within_the_bound() {
         return;
     };
     let set = RedisSentinel::start();
-    let hosts = set.sentinel_addrs();
-    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-    let url = format!("redis+sentinel://{}/{}", hosts.join(","), set.master_name());
-    let store = redis_at(&url).client_tracking(true);
+    let store = redis_at(&set.url()).client_tracking(true);
     let cache = world.builder(store).build().unwrap();
     cache.check_store().await.unwrap();
     let is_tracked = async || {
@@ -95,8 +92,7 @@ async fn on_a_cluster_an_entry_whose_slot_moved_ends_with_the_bound() {
     // No failover starts by itself.
     let cluster = RedisCluster::start_with(Duration::from_secs(600), &[]);
     let (clock, db) = (ManualClock::new(), Db::with(TOKEN, Row::new("app")));
-    let hosts: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
-    let url = format!("redis+cluster://{}", hosts.join(","));
+    let url = cluster.url();
     let store = redis_at(&url).client_tracking(true);
     let store = store.heartbeat_interval(Duration::from_millis(25));
     let builder = db.cache().store(store).clock(clock.clone());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::process::side_by_side;
 use crate::redis::{RedisServer, ReplicationSecret, node_args, plain_args, program};
+use crate::urls::cluster_url;
 use topology::Member;
 
 const MASTERS: usize = 3;
@@ -127,6 +128,11 @@ impl RedisCluster {
     #[track_caller]
     pub fn node(&self, i: usize) -> &RedisServer {
         &self.nodes[i]
+    }
+
+    /// Returns the URL of all nodes.
+    pub fn url(&self) -> String {
+        cluster_url(&self.addrs())
     }
 
     /// Returns the addresses of all nodes, by index.

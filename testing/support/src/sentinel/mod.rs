@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::process::side_by_side;
 use crate::redis::{RedisServer, ReplicationSecret, Reply, is_before_7, plain_args, program};
+use crate::urls::sentinel_url;
 
 /// A private master with two replicas and three sentinels (quorum 2) on loopback ports.
 ///
@@ -106,6 +107,11 @@ impl RedisSentinel {
     pub fn restart_sentinel(&self, index: usize) {
         self.sentinels[index].restart_from_file();
         look_often(&self.sentinels[index]);
+    }
+
+    /// Returns the URL of the master that the sentinels watch.
+    pub fn url(&self) -> String {
+        sentinel_url(&self.sentinel_addrs(), self.master_name())
     }
 
     /// Returns the addresses of the sentinels.

@@ -50,16 +50,8 @@ impl Redis {
     pub(super) fn url(&self) -> String {
         match self {
             Self::Fleeting(server) | Self::Lasting(server) => server.url(),
-            Self::Watched(redis) => {
-                let sentinels = redis.sentinel_addrs();
-                let sentinels: Vec<_> = sentinels.iter().map(ToString::to_string).collect();
-                let (sentinels, name) = (sentinels.join(","), redis.master_name());
-                format!("redis+sentinel://{sentinels}/{name}")
-            }
-            Self::Clustered(cluster) => {
-                let nodes: Vec<_> = cluster.addrs().iter().map(ToString::to_string).collect();
-                format!("redis+cluster://{}", nodes.join(","))
-            }
+            Self::Watched(redis) => redis.url(),
+            Self::Clustered(cluster) => cluster.url(),
         }
     }
 
