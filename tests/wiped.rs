@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -152,6 +153,33 @@ fn a_token_is_wiped_with_its_last_clone() {
     assert!(hidden.is_there());
     drop(clone);
     assert!(!hidden.is_there());
+}
+
+/// A future that is moved into a box would take it along.
+#[test]
+fn a_digest_leaves_no_text_on_the_stack() {
+    let _alone = alone();
+    let hidden = Hidden(5);
+    let [digested, searched] = [AtomicBool::new(false), AtomicBool::new(false)];
+    // It calls nothing else that would use its stack.
+    let wait_for = |flag: &AtomicBool| {
+        while !flag.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let token = BearerToken::new(hidden.text().as_str());
+            token.digest();
+            drop(token);
+            digested.store(true, Ordering::Relaxed);
+            wait_for(&searched);
+        });
+        wait_for(&digested);
+        let is_there = hidden.is_there();
+        searched.store(true, Ordering::Relaxed);
+        assert!(!is_there);
+    });
 }
 
 #[test]
