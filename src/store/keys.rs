@@ -250,7 +250,7 @@ impl Keys {
         if let Some(names) = self.dify() {
             return names.own(name);
         }
-        format!("{}:{name}", self.namespace)
+        [&self.namespace, ":", name].concat()
     }
 
     pub(crate) fn token_fence(&self, digest: &KeyDigest) -> String {

@@ -23,12 +23,20 @@ impl Batch {
 
     /// Adds a command, whose arguments follow.
     pub(crate) fn cmd(&mut self, name: &str) -> &mut Pipeline {
-        self.commands.cmd(name)
+        // Room for a script, its key and a record, instead of growing by each argument.
+        self.cmd_with_capacity(name, 8, 512)
     }
 
-    /// Adds a command that is made elsewhere.
-    pub(crate) fn add(&mut self, command: Cmd) {
-        self.commands.add_command(command);
+    /// Adds a command, for which `args` arguments of `bytes` bytes in all follow.
+    pub(crate) fn cmd_with_capacity(
+        &mut self,
+        name: &str,
+        args: usize,
+        bytes: usize,
+    ) -> &mut Pipeline {
+        let mut command = Cmd::with_capacity(1 + args, name.len() + bytes);
+        command.arg(name);
+        self.commands.add_command(command)
     }
 
     /// Begins a stage: on a cluster, the commands that follow are sent after the replies to those before,

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -174,15 +174,12 @@ impl ReadBatcher {
     ) -> Result<Replies, StoreError> {
         let count = names.clone().count();
         if count > 1 && !self.mget_refused.load(Ordering::Relaxed) {
-            // Of its final size from the beginning: it may be some kilobytes.
-            let bytes: usize = names.clone().map(str::len).sum();
-            let mut command = Cmd::with_capacity(1 + count, "MGET".len() + bytes);
-            command.arg("MGET");
+            let bytes = names.clone().map(str::len).sum();
+            let mut batch = Batch::new();
+            let command = batch.cmd_with_capacity("MGET", count, bytes);
             for name in names.clone() {
                 command.arg(name);
             }
-            let mut batch = Batch::new();
-            batch.add(command);
             match self.node.send_for(&batch, callers).await?.pop() {
                 Some(Ok(Value::Array(values))) if values.len() == count => {
                     return Ok(values.into_iter().map(Ok).collect());
