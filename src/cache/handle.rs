@@ -96,8 +96,7 @@ impl<M: Send + Sync + 'static> ApiTokenCache<M> {
             return Ok(answer);
         }
         let token = BearerToken::new(token);
-        let engine = Arc::clone(&self.engine);
-        engine.resolve(token, asked.map(Arc::from)).await
+        self.engine.resolve(token, asked.map(Arc::from)).await
     }
 
     /// Returns the cached answer for `token`, or `None` if there is none.

@@ -88,14 +88,17 @@ impl<M: Send + Sync + 'static> Engine<M> {
     }
 
     /// Answers a caller that found no local answer. A valid answer is a use of the token.
-    pub(crate) async fn resolve(
-        self: Arc<Self>,
+    pub(crate) fn resolve(
+        self: &Arc<Self>,
         token: BearerToken,
         asked: Option<Arc<str>>,
-    ) -> Result<Answer<M>, Unavailable> {
-        let answer = self.look_up(token, asked.as_deref()).await?;
-        self.note_use(&answer, asked.as_deref(), || self.clock.now());
-        Ok(answer)
+    ) -> impl Future<Output = Result<Answer<M>, Unavailable>> + use<M> {
+        let engine = Arc::clone(self);
+        async move {
+            let answer = engine.look_up(token, asked.as_deref()).await?;
+            engine.note_use(&answer, asked.as_deref(), || engine.clock.now());
+            Ok(answer)
+        }
     }
 
     /// Answers a caller that found no local answer. It is not a use of the token.

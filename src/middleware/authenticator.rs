@@ -198,7 +198,7 @@ impl<M: Send + Sync + 'static> Authenticator<M> {
         &self,
         token: BearerToken,
     ) -> impl Future<Output = Result<Answer<M>, Unavailable>> + use<M> {
-        Arc::clone(&self.cache.engine).resolve(token, self.token_type.clone())
+        self.cache.engine.resolve(token, self.token_type.clone())
     }
 
     /// Finds out whose request it is. The service takes the same steps, and does without an allocation if the

@@ -114,57 +114,63 @@ impl<M: Send + Sync + 'static> Engine<M> {
 
     /// Decides what follows from the contents of K, as returned by a command that was sent as `sent`. `all` is the
     /// generation of all entries, if it was asked for together with K.
-    async fn follow(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` holds each argument twice, and lookups would outgrow the allocator's cache"
+    )]
+    fn follow(
         self: &Arc<Self>,
         lookup: &Lookup,
         seen: Seen<M>,
         watch: Option<Watch>,
         all: Option<Generation>,
         sent: &Sent,
-    ) -> Step<M> {
-        let (value, old, left) = match seen {
-            Seen::Vacant => return Step::Acquire(Existing::Nothing),
-            Seen::Lease => return Step::Wait,
-            Seen::Corrupt(old) => {
-                self.count_corrupt();
+    ) -> impl Future<Output = Step<M>> + Send {
+        async move {
+            let (value, old, left) = match seen {
+                Seen::Vacant => return Step::Acquire(Existing::Nothing),
+                Seen::Lease => return Step::Wait,
+                Seen::Corrupt(old) => {
+                    self.count_corrupt();
+                    return Step::Acquire(Existing::Invalid(old, None));
+                }
+                Seen::Value(value, old, left) => (value, old, left),
+            };
+            // guard: I6, I6f
+            if sent.noted || self.is_unconfirmed(lookup, value.tenant_id()) {
+                return Step::LoadUncached;
+            }
+            let cell = match self.validate(&value, all).await {
+                Ok(Validity::Valid(cell)) => cell,
+                Ok(Validity::FormerGeneration(known)) => {
+                    return Step::Acquire(Existing::Invalid(old, known));
+                }
+                Ok(Validity::Corrupt) => {
+                    self.count_corrupt();
+                    return Step::Acquire(Existing::Invalid(old, None));
+                }
+                Err(error) => return Step::Fail(error),
+            };
+            let Some(left) = left.filter(|left| *left <= value.grace()) else {
+                return Step::Valid(Found {
+                    as_of: sent.as_of(old.bytes(), watch),
+                    number: sent.number,
+                    value,
+                    cell,
+                });
+            };
+            if !self.ttls.is_stale_allowed() {
+                // It is stored for instances that answer stale records; this one does not.
                 return Step::Acquire(Existing::Invalid(old, None));
             }
-            Seen::Value(value, old, left) => (value, old, left),
-        };
-        // guard: I6, I6f
-        if sent.noted || self.is_unconfirmed(lookup, value.tenant_id()) {
-            return Step::LoadUncached;
-        }
-        let cell = match self.validate(&value, all).await {
-            Ok(Validity::Valid(cell)) => cell,
-            Ok(Validity::FormerGeneration(known)) => {
-                return Step::Acquire(Existing::Invalid(old, known));
-            }
-            Ok(Validity::Corrupt) => {
-                self.count_corrupt();
-                return Step::Acquire(Existing::Invalid(old, None));
-            }
-            Err(error) => return Step::Fail(error),
-        };
-        let Some(left) = left.filter(|left| *left <= value.grace()) else {
-            return Step::Valid(Found {
-                as_of: sent.as_of(old.bytes(), watch),
-                number: sent.number,
+            Step::Acquire(Existing::Stale(StaleEntry {
                 value,
-                cell,
-            });
-        };
-        if !self.ttls.is_stale_allowed() {
-            // It is stored for instances that answer stale records; this one does not.
-            return Step::Acquire(Existing::Invalid(old, None));
+                observed: old,
+                read: *sent,
+                left,
+                _cell: cell,
+            }))
         }
-        Step::Acquire(Existing::Stale(StaleEntry {
-            value,
-            observed: old,
-            read: *sent,
-            left,
-            _cell: cell,
-        }))
     }
 }
 
