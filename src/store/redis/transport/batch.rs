@@ -203,7 +203,6 @@ mod parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::error::StoreError;
 
     #[test]
     fn no_stage_is_empty() {
@@ -225,7 +224,8 @@ mod tests {
         batch.begin_stage();
         batch.cmd("DEL").arg("b");
         let done = || Ok(Value::Okay);
-        let refused = || Err(ReplyError::NoReply(StoreError::timeout()));
+        let error = || std::io::Error::other("refused").into();
+        let refused = || Err(ReplyError::Server(error()));
         let is_done = |mut replies: Replies| {
             let is_done = batch.is_done(&mut replies);
             (is_done, replies.iter().filter(|it| it.is_err()).count())
