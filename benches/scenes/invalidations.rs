@@ -89,9 +89,8 @@ fn compare(load: &mut Load, invalidator: &mut Child, pace: u64) {
     let usual = median(beside.p99s.clone());
     let each_second = invalidations as f64 / (PERIODS as f64 * PERIOD.as_secs_f64());
     let measured = format!("alone {}; beside {}", alone.in_words(), beside.in_words());
-    let what = format!(
-        "{RATE} look-ups/s beside {each_second:.0} invalidations/s, {invalidations} in all"
-    );
+    let what =
+        format!("{RATE} lookups/s beside {each_second:.0} invalidations/s, {invalidations} in all");
     if pace == NO_PACE {
         aside(
             &format!("{what}, as fast as {AT_ONCE} at once go"),

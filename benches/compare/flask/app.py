@@ -16,7 +16,7 @@ from werkzeug.exceptions import Unauthorized
 
 from database import Database
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.append(str(REPOSITORY / "testing/fleet/python/dify"))
 
 from cache import Cache, Ttls  # noqa: E402

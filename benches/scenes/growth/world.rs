@@ -61,6 +61,8 @@ pub(crate) fn hold(tokens: usize) {
 
 fn cache(server: &RedisServer, capacity: usize) -> ApiTokenCache {
     let store = RedisStore::new(&server.url()).expect("a url");
+    // Between two measurements no runtime is driven that could take a report of a change.
+    let store = store.client_tracking(false);
     let store = store.response_timeout(Duration::from_secs(10));
     let builder = builder().store(store).local_capacity(capacity);
     let builder = builder.max_staleness(LONG).ttl(LONG);
