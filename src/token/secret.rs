@@ -184,29 +184,14 @@ pub(crate) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N {
         return None;
     }
-    // Without a branch for each digit: `16` is none, and any of those is left in `seen`.
+    let digit = |byte: u8| char::from(byte).to_digit(16);
     let (pairs, _) = text.as_bytes().as_chunks::<2>();
-    let (mut bytes, mut seen) = ([0; N], 0);
-    for (byte, pair) in bytes.iter_mut().zip(pairs) {
-        let [high, low] = pair.map(|digit| DIGITS[usize::from(digit)]);
-        *byte = high << 4 | low;
-        seen |= high | low;
+    let mut bytes = [0; N];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()?;
     }
-    (seen < 16).then_some(bytes)
+    Some(bytes)
 }
-
-/// The value of each hexadecimal digit, and 16 for all other bytes.
-static DIGITS: [u8; 256] = {
-    let mut digits = [16; 256];
-    let mut value = 0;
-    while value < 16 {
-        let digit = b"0123456789abcdef"[value as usize];
-        digits[digit as usize] = value;
-        digits[digit.to_ascii_uppercase() as usize] = value;
-        value += 1;
-    }
-    digits
-};
 
 #[cfg(test)]
 mod tests {

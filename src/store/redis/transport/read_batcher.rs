@@ -167,6 +167,7 @@ impl ReadBatcher {
         Ok((replies, all.and_then(generation_beside)))
     }
 
+    /// Reads the values of keys: by one `MGET`, or by a `GET` for each if that is refused.
     async fn read_each<'a>(
         &self,
         names: impl Iterator<Item = &'a str> + Clone,
